@@ -1,0 +1,91 @@
+# Every verb of the kit, for people and continuous integration alike. `make` prints them.
+# Recipes longer than a line or two are in scripts/.
+
+MAKEFLAGS += --warn-undefined-variables --no-builtin-rules
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.SUFFIXES:
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+SERVICE ?= task-api
+SERVICES := $(patsubst services/%/pyproject.toml,%,$(wildcard services/*/pyproject.toml))
+export SERVICE
+
+# Python environments: one for each service, one for the tools that check and test the platform.
+SERVICE_ENVIRONMENTS := $(SERVICES:%=services/%/.venv/dev.stamp)
+TOOLS_ENVIRONMENT := .venv/tools.stamp
+
+##@ Start here
+
+.PHONY: help
+help: ## Print this help
+	@awk 'BEGIN { FS = ":.*## " } \
+	  /^##@/ { printf "\n%s\n", substr($$0, 5) } \
+	  /^[a-z0-9-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+
+.PHONY: run
+run: services/$(SERVICE)/.venv/run.stamp ## Serve the API on http://127.0.0.1:8000, tasks in .data/ (needs Python 3.11)
+	@scripts/run.sh
+
+.PHONY: test
+test: $(SERVICE_ENVIRONMENTS) ## Run every service's tests
+	@scripts/test.sh $(SERVICES)
+
+##@ Change
+
+.PHONY: lint
+lint: $(SERVICE_ENVIRONMENTS) $(TOOLS_ENVIRONMENT) ## Check code, manifests, workflows; says what it left out
+	@scripts/lint.sh $(SERVICES)
+
+.PHONY: fmt
+fmt: $(TOOLS_ENVIRONMENT) ## Format the Python code
+	@.venv/bin/ruff check --quiet --fix-only . && .venv/bin/ruff format .
+
+.PHONY: lock
+lock: $(TOOLS_ENVIRONMENT) ## Resolve the Python dependencies again, with hashes (UPGRADE=1: to the newest)
+	@scripts/lock.sh $(SERVICES)
+
+##@ Local cluster (kind)
+
+.PHONY: up
+up: ## Make the cluster, build the image, deploy; again after a change (HTTP_PORT=8080 HTTPS_PORT=8443)
+	@scripts/up.sh
+
+.PHONY: status
+status: ## Show the cluster's pods and how the HPA sees them
+	@scripts/status.sh
+
+.PHONY: e2e
+e2e: $(TOOLS_ENVIRONMENT) ## Test the image and the deployed service; needs `make up`
+	@scripts/e2e.sh
+
+.PHONY: down
+down: ## Remove the cluster and all that `make up` made
+	@scripts/down.sh
+
+##@ Image
+
+.PHONY: image
+image: ## Build the service's image, tagged by its content and as latest
+	@scripts/image.sh
+
+.PHONY: clean
+clean: ## Remove Python environments, caches and reports; keeps .data/ and the cluster
+	rm -rf .venv services/*/.venv reports .mypy_cache .ruff_cache .pytest_cache services/*/.pytest_cache
+	find services e2e platform scripts -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- Python environments --------------------------------------------------------------
+
+services/%/.venv/run.stamp: services/%/requirements.txt
+	@scripts/install.sh services/$*/.venv $<
+	@touch $@
+
+services/%/.venv/dev.stamp: services/%/requirements-dev.txt
+	@scripts/install.sh services/$*/.venv $<
+	@touch $@ services/$*/.venv/run.stamp
+
+$(TOOLS_ENVIRONMENT): requirements-tools.txt
+	@scripts/install.sh .venv $<
+	@touch $@

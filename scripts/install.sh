@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Makes a virtual environment (where there is none) and installs a hash-locked list of packages.
+#
+#   scripts/install.sh ENVIRONMENT REQUIREMENTS
+set -euo pipefail
+
+environment=$1 requirements=$2
+
+is_python_311() {
+  "$1" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info[:2] != (3, 11))' > /dev/null 2>&1
+}
+
+find_python() {
+  local candidate
+  for candidate in ${PYTHON:-} python3.11 python3 python; do
+    # Asked, not just found: a pyenv shim is there without the version behind it.
+    if is_python_311 "$candidate"; then
+      echo "$candidate"
+      return
+    fi
+  done
+  echo "Python 3.11 (with venv) was not found. Install it (macOS: brew install python@3.11; Debian 12: apt install python3.11-venv;" \
+    "any system: uv python install 3.11), or name it: make PYTHON=/path/to/python3.11 ..." >&2
+  exit 1
+}
+
+if ! is_python_311 "$environment/bin/python"; then
+  python=$(find_python)
+  if ! mkdir -p "$environment" 2> /dev/null || ! [[ -w $environment ]]; then
+    echo "Cannot write to $PWD/$environment, where the packages go. Clone the repository to a folder that you may write to." >&2
+    exit 1
+  fi
+  "$python" -m venv --clear "$environment"
+fi
+
+start=$SECONDS
+printf 'Installing %s packages of %s ' "$(grep -c '==' "$requirements")" "$requirements"
+log=$environment/install.log
+if ! "$environment/bin/python" -m pip install --quiet --disable-pip-version-check \
+  --require-hashes --only-binary :all: --requirement "$requirements" > "$log" 2>&1; then
+  echo 'failed:'
+  tail -n 20 "$log" >&2
+  echo "Is the package index reachable? Then run the same command again; the whole output is in $log." >&2
+  exit 1
+fi
+echo "($((SECONDS - start)) s)"

@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Writes the requirements*.txt files: every package pinned, with hashes, for every platform.
+#
+#   scripts/lock.sh SERVICE...
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+compile() {
+  .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+    --custom-compile-command 'make lock' ${UPGRADE:+--upgrade} "$@"
+}
+
+compile requirements-tools.in --output-file requirements-tools.txt
+for service in "$@"; do
+  compile "services/$service/pyproject.toml" --output-file "services/$service/requirements.txt"
+  compile "services/$service/pyproject.toml" --group "services/$service/pyproject.toml:dev" \
+    --constraint "services/$service/requirements.txt" --output-file "services/$service/requirements-dev.txt"
+done

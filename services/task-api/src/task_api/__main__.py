@@ -1,0 +1,63 @@
+"""Command line: `python -m task_api serve`, `migrate` or `openapi`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import sys
+
+import uvloop
+
+from task_api import store
+from task_api.app import create_app
+from task_api.server import CannotListen, serve
+from task_api.settings import InvalidSettings, Settings, read_settings
+from task_api.store import StoreUnavailable
+
+
+def main() -> int:
+    """Runs one command; returns its exit code. What a user can repair ends in one line, not in a traceback."""
+    arguments = _parse()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # its notes on every start and end
+    try:
+        match arguments.command:
+            case "serve":
+                given = {"host": arguments.host, "port": arguments.port}
+                settings = read_settings(**{name: value for name, value in given.items() if value is not None})
+                uvloop.run(serve(create_app(settings), host=settings.host, port=settings.port))
+            case "migrate":
+                asyncio.run(_migrate(read_settings()))
+            case "openapi":
+                print(json.dumps(create_app(Settings()).openapi(), indent=2))
+    except (CannotListen, InvalidSettings, StoreUnavailable) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="task-api", description="The Task Management API.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    serving = commands.add_parser("serve", help="serve the API until SIGTERM or Ctrl-C")
+    serving.add_argument("--host", help="address to listen on (else TASKS_HOST, else 127.0.0.1)")
+    serving.add_argument("--port", type=int, help="TCP port to listen on (else TASKS_PORT, else 8000)")
+    commands.add_parser("migrate", help="bring the schema of TASKS_DATABASE_URL up to date and end")
+    commands.add_parser("openapi", help="print the OpenAPI document")
+    return parser.parse_args()
+
+
+async def _migrate(settings: Settings) -> None:
+    storage = store.from_url(
+        settings.database_url.get_secret_value(), wait_seconds=settings.database_wait_seconds
+    )
+    try:
+        await storage.open()  # opening brings the schema up to date
+    finally:
+        await storage.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+"""The application: what it is made of."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+
+import task_api
+from task_api import health, problems, store
+from task_api.settings import Settings, read_settings
+from task_api.tasks import routes as tasks
+
+log = logging.getLogger(__name__)
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The API as an ASGI application. Its lifespan opens and closes the storage.
+
+    settings: those of the environment where none are given (`uvicorn --factory task_api.app:create_app`).
+    """
+    settings = settings or read_settings()
+    app = FastAPI(
+        title="Task Management API",
+        version=task_api.__version__,
+        lifespan=_lifespan(settings),
+        redirect_slashes=False,  # behind a proxy the redirect would name the wrong scheme and host
+    )
+    problems.install_problems(app)
+    app.include_router(tasks.router)
+    app.include_router(health.router)
+    _describe(app)
+    return app
+
+
+def _lifespan(settings: Settings) -> Any:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        tasks_store = store.from_url(
+            settings.database_url.get_secret_value(),
+            pool_size=settings.database_pool_size,
+            wait_seconds=settings.database_wait_seconds,
+        )
+        await tasks_store.open()
+        try:
+            if tasks_store.kind == "memory":
+                log.warning("Tasks are kept in memory and are gone when this process ends: set TASKS_DATABASE_URL")
+            app.state.store = tasks_store
+            app.state.vitals = health.Vitals(store=tasks_store, revision=settings.revision)
+            yield
+        finally:
+            await tasks_store.close()
+
+    return lifespan
+
+
+def _describe(app: FastAPI) -> None:
+    """Adds the schemas of the problem documents, which no route returns, to the OpenAPI document."""
+    document = app.openapi
+
+    def with_problems() -> dict[str, Any]:
+        described = document()
+        described["components"]["schemas"].update(problems.problem_schemas())
+        return described
+
+    app.openapi = with_problems  # type: ignore[method-assign]  # the way FastAPI documents

@@ -1,0 +1,60 @@
+"""What can be set from outside, and the one line a wrong setting is answered with."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from task_api.store import check_url
+
+
+def _storage_url(url: SecretStr) -> SecretStr:
+    check_url(url.get_secret_value())
+    return url
+
+
+class Settings(BaseSettings):
+    """Read from the environment: `TASKS_` and the field's name in capitals.
+
+    The prefix is not `TASK_API_`: Kubernetes gives every pod beside a Service named `task-api`
+    a variable `TASK_API_PORT=tcp://...`.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="TASKS_", frozen=True)
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="TCP port to listen on; 0 takes any free one")
+    database_url: Annotated[SecretStr, AfterValidator(_storage_url)] = Field(
+        SecretStr("memory://"),
+        description="storage: memory://, sqlite:///relative/path, sqlite:////absolute/path or postgresql://user:password@host/name",
+    )
+    database_pool_size: int = Field(
+        5, ge=1, le=100, description="number of connections to PostgreSQL; all pods together must stay below its max_connections"
+    )
+    database_wait_seconds: float = Field(
+        60, ge=0, description="seconds to wait at start for a PostgreSQL that does not answer yet"
+    )
+    revision: str = Field("dev", description="name of this build: a commit, or a hash of the sources")
+
+
+class InvalidSettings(Exception):
+    """The environment holds a value that cannot be used; the message is one line per variable."""
+
+
+def read_settings(**given: object) -> Settings:
+    """The settings of this process; `given` (command line flags) wins over the environment.
+
+    Raises InvalidSettings. Its message names variables and rules but never repeats a value: one
+    of them is a password.
+    """
+    try:
+        return Settings(**given)  # type: ignore[arg-type]  # pydantic checks what mypy cannot see here
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors(include_input=False, include_url=False):
+            name = str(problem["loc"][0])
+            said = problem["msg"].removeprefix("Value error, ")
+            lines.append(f"TASKS_{name.upper()}: {said}. It is the {Settings.model_fields[name].description}.")
+        raise InvalidSettings("\n".join(lines)) from None

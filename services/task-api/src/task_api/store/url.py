@@ -1,0 +1,40 @@
+"""Which storage a URL means."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from task_api.store.memory import MemoryStore
+from task_api.store.postgres import PostgresStore
+from task_api.store.protocol import Store
+from task_api.store.sqlite import SQLiteStore
+
+
+def check_url(url: str) -> None:
+    """Raises ValueError with a sentence that says what is allowed. The URL is not repeated: it may hold a password."""
+    parts = urlsplit(url)
+    match parts.scheme:
+        case "memory":
+            return
+        case "sqlite":
+            if parts.netloc or not parts.path.strip("/"):
+                raise ValueError("a SQLite URL has three slashes before a relative path and four before an absolute one")
+        case "postgresql" | "postgres":
+            if not parts.hostname and "host=" not in parts.query:
+                raise ValueError("a PostgreSQL URL names a host: postgresql://user:password@host/name")
+        case _:
+            raise ValueError("the URL must begin with memory://, sqlite:/// or postgresql://")
+
+
+def from_url(url: str, *, pool_size: int = 5, wait_seconds: float = 0) -> Store:
+    """The store that `url` names, not yet opened. Raises ValueError for a URL that `check_url` refuses."""
+    check_url(url)
+    parts = urlsplit(url)
+    match parts.scheme:
+        case "memory":
+            return MemoryStore()
+        case "sqlite":
+            return SQLiteStore(Path(parts.path[1:]))  # sqlite:///a/b is a/b, sqlite:////a/b is /a/b
+        case _:
+            return PostgresStore(url, pool_size=pool_size, wait_seconds=wait_seconds)

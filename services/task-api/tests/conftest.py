@@ -1,0 +1,140 @@
+"""A real PostgreSQL for the tests, and each kind of storage in turn."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import glob
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
+
+import asyncpg
+import docker
+import pytest
+from docker.errors import DockerException
+from testcontainers.community.postgres import PostgresContainer
+
+from task_api import store
+from task_api.store import Store
+
+POSTGRES_IMAGE = "postgres:17"
+NOBODY = 65534
+
+StorageKind = Literal["memory", "sqlite", "postgresql"]
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    """Tests run on the event loop that the service runs on."""
+    return "asyncio", {"use_uvloop": True}
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The URL of a PostgreSQL for this run: a container, else one made by a local `initdb`."""
+    with contextlib.ExitStack() as stack:
+        if _docker_answers():
+            server = stack.enter_context(PostgresContainer(POSTGRES_IMAGE, driver=None))
+            yield server.get_connection_url()
+        elif initdb := _find_initdb():
+            yield stack.enter_context(_local_postgres(initdb.parent))
+        else:
+            _leave_out("PostgreSQL: neither Docker nor a local initdb was found, so the tests of that storage are left out")
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str) -> Iterator[str]:
+    """The URL of an empty database of this test's own."""
+    name = f"test_{uuid4().hex}"
+    _execute(postgres_server, f"CREATE DATABASE {name}")
+    yield urlunsplit(urlsplit(postgres_server)._replace(path=f"/{name}"))
+    _execute(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _execute(url: str, statement: str) -> None:
+    async def execute() -> None:
+        connection = await asyncpg.connect(url)
+        await connection.execute(statement)
+        await connection.close()
+
+    loop = asyncio.new_event_loop()  # not asyncio.run: it would take the loop of an async test away
+    loop.run_until_complete(execute())
+    loop.close()
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
+def storage_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty storage, of each kind in turn."""
+    kind: StorageKind = request.param
+    match kind:
+        case "memory":
+            return "memory://"
+        case "sqlite":
+            return f"sqlite:///{tmp_path}/tasks.db"
+        case "postgresql":
+            url: str = request.getfixturevalue("postgres_url")
+            return url
+
+
+@pytest.fixture
+async def tasks_store(storage_url: str) -> AsyncIterator[Store]:
+    """An open, empty store of each kind in turn."""
+    opened = store.from_url(storage_url)
+    await opened.open()
+    yield opened
+    await opened.close()
+
+
+def _docker_answers() -> bool:
+    try:
+        with contextlib.closing(docker.from_env()) as client:
+            return bool(client.ping())
+    except DockerException:
+        return False
+
+
+def _find_initdb() -> Path | None:
+    on_path = shutil.which("initdb")
+    packaged = sorted(glob.glob("/usr/lib/postgresql/*/bin/initdb"))  # Debian keeps it off the PATH
+    found = on_path or (packaged[-1] if packaged else None)
+    return Path(found) if found else None
+
+
+@contextlib.contextmanager
+def _local_postgres(bin_dir: Path) -> Iterator[str]:
+    folder = Path(tempfile.mkdtemp(prefix="task-api-postgres-"))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    user = None
+    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
+        user = NOBODY
+        os.chown(folder, NOBODY, NOBODY)
+
+    def run(*command: str) -> None:
+        done = subprocess.run([bin_dir / command[0], *command[1:]], user=user, cwd=folder, capture_output=True, text=True)
+        assert done.returncode == 0, f"{command} failed:\n{done.stdout}{done.stderr}"
+
+    data, options = folder / "data", f"-p {port} -k {folder} -h 127.0.0.1"
+    try:
+        run("initdb", "--username=test", "--auth=trust", "--no-sync", str(data))
+        run("pg_ctl", "start", "--wait", f"--pgdata={data}", f"--options={options}", f"--log={folder}/log")
+        try:
+            yield f"postgresql://test@127.0.0.1:{port}/postgres"
+        finally:
+            run("pg_ctl", "stop", "--mode=immediate", f"--pgdata={data}")
+    finally:
+        shutil.rmtree(folder)
+
+
+def _leave_out(what: str) -> None:
+    if os.environ.get("REQUIRE_ALL") == "1":
+        pytest.fail(f"REQUIRE_ALL=1, but {what}")
+    pytest.skip(what)

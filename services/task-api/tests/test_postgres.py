@@ -1,0 +1,104 @@
+"""What is PostgreSQL's alone: a server that is late, gone, or refuses."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import pytest
+
+from task_api.store import StoreUnavailable
+from task_api.store.postgres import PostgresStore
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+async def test_a_server_that_is_not_there_is_named_without_its_password() -> None:
+    port = _free_port()
+    nowhere = PostgresStore(f"postgresql://me:hunter2@127.0.0.1:{port}/tasks", pool_size=1, wait_seconds=0)
+    with pytest.raises(StoreUnavailable) as error:
+        await nowhere.open()
+    assert f"127.0.0.1:{port}/tasks" in str(error.value)
+    assert "hunter2" not in str(error.value)
+
+
+async def test_a_server_that_starts_late_is_waited_for(postgres_url: str) -> None:
+    real = urlsplit(postgres_url)
+    port = _free_port()
+    late = PostgresStore(
+        urlunsplit(real._replace(netloc=f"{real.username}:{real.password}@127.0.0.1:{port}")),
+        pool_size=1,
+        wait_seconds=30,
+    )
+    opening = asyncio.create_task(late.open())
+    await asyncio.sleep(0)  # the first attempt finds nobody
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        to_server, from_server = (await asyncio.open_connection(real.hostname, real.port))[::-1]
+        await asyncio.gather(_pump(reader, to_server), _pump(from_server, writer))
+
+    proxy = await asyncio.start_server(forward, "127.0.0.1", port)
+    await opening
+    await late.ping()
+    await late.close()
+    proxy.close()
+    await proxy.wait_closed()
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65536):
+        writer.write(data)
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_a_wrong_password_ends_at_once_and_says_so(postgres_url: str) -> None:
+    admin = await asyncpg.connect(postgres_url)
+    await admin.execute("CREATE ROLE stranger NOLOGIN")
+    real = urlsplit(postgres_url)
+    stranger = urlunsplit(real._replace(netloc=f"stranger:hunter2@{real.hostname}:{real.port}"))
+    try:
+        with pytest.raises(StoreUnavailable, match="refused.*TASKS_DATABASE_URL") as error:
+            await PostgresStore(stranger, pool_size=1, wait_seconds=60).open()
+        assert "hunter2" not in str(error.value)
+    finally:
+        await admin.execute("DROP ROLE stranger")
+        await admin.close()
+
+
+async def test_connections_cut_by_the_server_are_replaced(postgres_url: str) -> None:
+    tasks_store = PostgresStore(postgres_url, pool_size=2, wait_seconds=0)
+    await tasks_store.open()
+    await tasks_store.ping()
+    admin = await asyncpg.connect(postgres_url)
+    cut = await admin.fetchval(
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    assert cut >= 1
+    async with asyncio.timeout(30):
+        while True:
+            with contextlib.suppress(StoreUnavailable):  # a request on a connection that was cut may fail
+                await tasks_store.ping()
+                break
+    await admin.close()
+    await tasks_store.close()
+
+
+async def test_a_request_is_one_round_trip(postgres_url: str) -> None:
+    """asyncpg's reset query after each use of a connection would be a second one."""
+    tasks_store = PostgresStore(postgres_url, pool_size=1, wait_seconds=0)
+    await tasks_store.open()
+    await tasks_store.count()
+    admin = await asyncpg.connect(postgres_url)
+    last = await admin.fetchval("SELECT query FROM pg_stat_activity WHERE application_name = 'task-api'")
+    assert last == "SELECT count(*) FROM tasks"
+    await admin.close()
+    await tasks_store.close()
