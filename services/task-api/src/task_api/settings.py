@@ -22,7 +22,7 @@ class Settings(BaseSettings):
     a variable `TASK_API_PORT=tcp://...`.
     """
 
-    model_config = SettingsConfigDict(env_prefix="TASKS_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="TASKS_", frozen=True, validate_by_name=True)
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="TCP port to listen on; 0 takes any free one")
@@ -36,7 +36,8 @@ class Settings(BaseSettings):
     database_wait_seconds: float = Field(
         60, ge=0, description="seconds to wait at start for a PostgreSQL that does not answer yet"
     )
-    revision: str = Field("dev", description="name of this build: a commit, or a hash of the sources")
+    # Without the prefix: the Dockerfile, which is every service's, sets it.
+    revision: str = Field("dev", validation_alias="SERVICE_REVISION", description="name of this build: a commit, or a hash of the sources")
 
 
 class InvalidSettings(Exception):

@@ -1,0 +1,77 @@
+# One recipe for every service under services/.
+#
+#   docker build -t task-api:latest .
+#   docker run -d --name task-api -p 8000:8000 --read-only --tmpfs /tmp task-api:latest
+#
+# It needs nothing newer than Docker 20.10, with or without BuildKit.
+
+# The base may be given by digest: --build-arg PYTHON_IMAGE=python:3.11-slim@sha256:...
+ARG PYTHON_IMAGE=python:3.11-slim
+
+# --- builder: packages and code, compiled ---------------------------------------------
+
+FROM ${PYTHON_IMAGE} AS builder
+
+# Without pip of its own: the image's installs into it, and stays behind in this stage.
+RUN python -m venv --without-pip /opt/venv
+
+ARG SERVICE=task-api
+# The lock alone first: a change in the code leaves this layer as it is.
+COPY services/${SERVICE}/requirements.txt /build/requirements.txt
+RUN python -m pip --python /opt/venv/bin/python install --no-cache-dir --disable-pip-version-check \
+      --require-hashes --only-binary :all: --requirement /build/requirements.txt
+
+COPY services/${SERVICE}/src /app/src
+# `service serve` runs the package that is named after the service, whatever its name is. Code is compiled
+# with unchecked hashes: times of files play no part, so the same code gives the same bytes.
+RUN printf '#!/opt/venv/bin/python\nimport runpy\n\nrunpy.run_module("%s", run_name="__main__", alter_sys=True)\n' \
+      "$(printf %s "${SERVICE}" | tr - _)" > /opt/venv/bin/service \
+ && python -m compileall -q --invalidation-mode unchecked-hash /app/src \
+ && chmod -R a=rX /app/src \
+ && chmod a=rx /opt/venv/bin/service
+
+# --- runtime --------------------------------------------------------------------------
+
+FROM ${PYTHON_IMAGE}
+
+# What could install packages or is not needed to run one is found where this Python keeps it, and removed:
+# scanners report it, and intruders use it.
+RUN python -c "import pathlib, shutil, site, sysconfig; \
+folders = {pathlib.Path(p) for p in [*site.getsitepackages(), sysconfig.get_path('purelib'), sysconfig.get_path('stdlib'), sysconfig.get_path('scripts'), '/usr/bin', '/usr/local/bin']}; \
+names = ['pip', 'pip-*', 'pip[0-9]*', 'setuptools', 'setuptools-*', 'wheel', 'wheel-*', 'pkg_resources', '_distutils_hack', 'distutils-precedence.pth', 'ensurepip', 'idlelib', 'lib2to3', 'turtledemo', 'idle*', '2to3*', 'pydoc*']; \
+found = [f for folder in folders for name in names for f in folder.glob(name) if f.name != 'pydoc.py']; \
+[shutil.rmtree(f) if f.is_dir() and not f.is_symlink() else f.unlink(missing_ok=True) for f in found]" \
+ && ! python -c 'import pip' 2> /dev/null \
+ && ! python -c 'import ensurepip' 2> /dev/null \
+ && groupadd --gid 1000 appuser \
+ && useradd --no-log-init --uid 1000 --gid 1000 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin appuser
+
+COPY --from=builder /opt/venv /opt/venv
+COPY --from=builder /app /app
+
+# HOME is the one folder that may be written where the root file system is read-only.
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONPATH=/app/src \
+    PYTHONUNBUFFERED=1 \
+    HOME=/tmp
+
+# The official image has no bytecode of the standard library, which every start in a read-only container would
+# compile again: what the service imports is compiled here, once.
+RUN service --help > /dev/null && find /tmp -mindepth 1 -delete
+ENV PYTHONDONTWRITEBYTECODE=1
+
+# A number: Kubernetes can check runAsNonRoot only against one.
+USER 1000:1000
+EXPOSE 8000
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=3s --start-period=5s \
+  CMD ["python", "-S", "-c", "import http.client as h; c = h.HTTPConnection('127.0.0.1', 8000, timeout=2); c.request('GET', '/livez'); assert c.getresponse().status == 200"]
+ENTRYPOINT ["service"]
+CMD ["serve", "--host", "0.0.0.0"]
+
+# Last, since it changes with every build: what /health calls `revision`.
+ARG SERVICE=task-api
+ARG REVISION=dev
+LABEL org.opencontainers.image.title=${SERVICE} \
+      org.opencontainers.image.revision=${REVISION}
+ENV SERVICE_REVISION=${REVISION}

@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Installs what a bare kind cluster lacks: metrics-server (for the HPA) and ingress-nginx.
+# Does nothing for one that is there in the wanted version.
+#
+#   platform/cluster/addons.sh metrics-server | ingress-nginx
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+. scripts/cluster.sh
+
+# Where a Deployment notes which manifest it came from.
+NOTE=task-platform/manifest
+
+is_installed() { # namespace, deployment, manifest
+  [[ $(kubectl get deployment --namespace "$1" "$2" --ignore-not-found \
+    --output "go-template={{ index .metadata.annotations \"$NOTE\" }}") == "$3" ]]
+}
+
+case $1 in
+  metrics-server)
+    if ! is_installed kube-system metrics-server "$METRICS_SERVER_MANIFEST"; then
+      kubectl apply --filename "$METRICS_SERVER_MANIFEST"
+      # kind's kubelets have certificates of their own making, which metrics-server would refuse. Local clusters only.
+      if ! kubectl get deployment --namespace kube-system metrics-server --output yaml | grep -q -- --kubelet-insecure-tls; then
+        kubectl patch deployment --namespace kube-system metrics-server --type json --patch \
+          '[{"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": "--kubelet-insecure-tls"}]'
+      fi
+      kubectl annotate deployment --namespace kube-system metrics-server --overwrite "$NOTE=$METRICS_SERVER_MANIFEST"
+    fi
+    ;;
+  ingress-nginx)
+    if ! is_installed ingress-nginx ingress-nginx-controller "$INGRESS_NGINX_MANIFEST"; then
+      kubectl apply --filename "$INGRESS_NGINX_MANIFEST"
+      # On the node whose ports are published; since 1.13 the manifest for kind has no node selector.
+      kubectl patch deployment --namespace ingress-nginx ingress-nginx-controller --patch \
+        '{"spec": {"template": {"spec": {"nodeSelector": {"ingress-ready": "true"}}}}}'
+      kubectl annotate deployment --namespace ingress-nginx ingress-nginx-controller --overwrite "$NOTE=$INGRESS_NGINX_MANIFEST"
+    fi
+    kubectl rollout status --namespace ingress-nginx deployment/ingress-nginx-controller --timeout 180s
+    ;;
+esac

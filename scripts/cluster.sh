@@ -1,0 +1,50 @@
+# shellcheck shell=bash
+# What every script about the local cluster shares; sourced, with the repository as working directory.
+# The cluster has a kubeconfig of its own, and kubectl and helm get its context by name: no other
+# cluster that this machine knows can be touched.
+
+CLUSTER=task-platform
+CONTEXT=kind-$CLUSTER
+export KUBECONFIG=$PWD/.kube/config
+
+# versions.env, but what the environment says already wins.
+while IFS='=' read -r name value; do
+  case $name in '' | '#'*) continue ;; esac
+  if [[ -z ${!name:-} ]]; then export "$name=$value"; fi
+done < versions.env
+
+kubectl() { command kubectl --context "$CONTEXT" "$@"; }
+helm() { command helm --kube-context "$CONTEXT" "$@"; }
+
+cluster_exists() { kind get clusters 2> /dev/null | grep -qx "$CLUSTER"; }
+
+# need TOOL "how to get it": one line for a tool that is missing.
+need() {
+  if ! command -v "$1" > /dev/null; then
+    echo "$1 is needed and was not found. Get it: $2" >&2
+    exit 1
+  fi
+}
+
+need_docker() {
+  need docker 'https://docs.docker.com/get-docker/'
+  if ! docker info > /dev/null 2>&1; then
+    echo "Docker does not answer. Start it (Docker Desktop, or: sudo systemctl start docker), then run the same command again." >&2
+    exit 1
+  fi
+}
+
+need_cluster() {
+  need_docker
+  need kind 'https://kind.sigs.k8s.io/docs/user/quick-start/#installation'
+  need kubectl 'https://kubernetes.io/docs/tasks/tools/'
+  if ! cluster_exists; then
+    echo "There is no cluster named $CLUSTER. Make it: make up" >&2
+    exit 1
+  fi
+  mkdir -p .kube
+  kind export kubeconfig --name "$CLUSTER" --kubeconfig "$KUBECONFIG" --quiet
+}
+
+# The port of 127.0.0.1 on which the cluster publishes its port $1.
+published_port() { docker port "$CLUSTER-control-plane" "$1/tcp" | head -n 1 | sed 's/.*://'; }
