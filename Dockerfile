@@ -22,13 +22,13 @@ RUN python -m pip --python /opt/venv/bin/python install --no-cache-dir --disable
       --require-hashes --only-binary :all: --requirement /build/requirements.txt
 
 COPY services/${SERVICE}/src /app/src
-# `service serve` runs the package that is named after the service, whatever its name is. Code is compiled
-# with unchecked hashes: times of files play no part, so the same code gives the same bytes.
+# `app serve` runs the one package that is in src, whatever its name is. Code is compiled with unchecked hashes:
+# the times of files play no part, so the same code gives the same bytes.
 RUN printf '#!/opt/venv/bin/python\nimport runpy\n\nrunpy.run_module("%s", run_name="__main__", alter_sys=True)\n' \
-      "$(printf %s "${SERVICE}" | tr - _)" > /opt/venv/bin/service \
+      "$(ls /app/src)" > /opt/venv/bin/app \
  && python -m compileall -q --invalidation-mode unchecked-hash /app/src \
  && chmod -R a=rX /app/src \
- && chmod a=rx /opt/venv/bin/service
+ && chmod a=rx /opt/venv/bin/app
 
 # --- runtime --------------------------------------------------------------------------
 
@@ -57,7 +57,7 @@ ENV PATH=/opt/venv/bin:$PATH \
 
 # The official image has no bytecode of the standard library, which every start in a read-only container would
 # compile again: what the service imports is compiled here, once.
-RUN service --help > /dev/null && find /tmp -mindepth 1 -delete
+RUN app --help > /dev/null && find /tmp -mindepth 1 -delete
 ENV PYTHONDONTWRITEBYTECODE=1
 
 # A number: Kubernetes can check runAsNonRoot only against one.
@@ -66,7 +66,7 @@ EXPOSE 8000
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=5s \
   CMD ["python", "-S", "-c", "import http.client as h; c = h.HTTPConnection('127.0.0.1', 8000, timeout=2); c.request('GET', '/livez'); assert c.getresponse().status == 200"]
-ENTRYPOINT ["service"]
+ENTRYPOINT ["app"]
 CMD ["serve", "--host", "0.0.0.0"]
 
 # Last, since it changes with every build: what /health calls `revision`.

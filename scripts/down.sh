@@ -15,9 +15,7 @@ fi
 rm -rf .kube
 echo "Removed .kube (kubeconfig and logs)"
 
-images=$(docker image ls --filter 'reference=task-api:content-*' --format '{{.Repository}}:{{.Tag}}')
-if [[ -n $images ]]; then
-  # shellcheck disable=SC2086 # a list of names without spaces
-  docker image rm $images > /dev/null
-  echo "Removed the images" $images
-fi
+docker image ls --filter 'reference=task-api:content-*' --format '{{.Repository}}:{{.Tag}}' | while read -r image; do
+  docker image rm "$image" > /dev/null
+  echo "Removed the image $image"
+done

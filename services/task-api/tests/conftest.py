@@ -47,7 +47,9 @@ def postgres_server() -> Iterator[str]:
         elif initdb := _find_initdb():
             yield stack.enter_context(_local_postgres(initdb.parent))
         else:
-            _leave_out("PostgreSQL: neither Docker nor a local initdb was found, so the tests of that storage are left out")
+            _leave_out(
+                "PostgreSQL: neither Docker nor a local initdb was found, so the tests of that storage are left out"
+            )
 
 
 @pytest.fixture
@@ -119,7 +121,9 @@ def _local_postgres(bin_dir: Path) -> Iterator[str]:
         os.chown(folder, NOBODY, NOBODY)
 
     def run(*command: str) -> None:
-        done = subprocess.run([bin_dir / command[0], *command[1:]], user=user, cwd=folder, capture_output=True, text=True)
+        done = subprocess.run(
+            [bin_dir / command[0], *command[1:]], user=user, cwd=folder, capture_output=True, text=True
+        )
         assert done.returncode == 0, f"{command} failed:\n{done.stdout}{done.stderr}"
 
     data, options = folder / "data", f"-p {port} -k {folder} -h 127.0.0.1"

@@ -65,7 +65,7 @@ async def test_a_wrong_password_ends_at_once_and_says_so(postgres_url: str) -> N
     real = urlsplit(postgres_url)
     stranger = urlunsplit(real._replace(netloc=f"stranger:hunter2@{real.hostname}:{real.port}"))
     try:
-        with pytest.raises(StoreUnavailable, match="refused.*TASKS_DATABASE_URL") as error:
+        with pytest.raises(StoreUnavailable, match=r"refused.*TASKS_DATABASE_URL") as error:
             await PostgresStore(stranger, pool_size=1, wait_seconds=60).open()
         assert "hunter2" not in str(error.value)
     finally:

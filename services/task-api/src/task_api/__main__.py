@@ -50,9 +50,7 @@ def _parse() -> argparse.Namespace:
 
 
 async def _migrate(settings: Settings) -> None:
-    storage = store.from_url(
-        settings.database_url.get_secret_value(), wait_seconds=settings.database_wait_seconds
-    )
+    storage = store.from_url(settings.database_url.get_secret_value(), wait_seconds=settings.database_wait_seconds)
     try:
         await storage.open()  # opening brings the schema up to date
     finally:

@@ -31,7 +31,9 @@ class Health(BaseModel):
     version: str = Field(description="The release")
     revision: str = Field(description="The build: a commit, or a hash of the sources")
     uptime_seconds: float = Field(description="Since this process became ready")
-    tasks_total: int | None = Field(description="Tasks in the storage, at most five seconds old; null when it is degraded")
+    tasks_total: int | None = Field(
+        description="Tasks in the storage, at most five seconds old; null when it is degraded"
+    )
     memory_bytes: int = Field(description="Resident memory of this process (on macOS its highest so far)")
     storage: str = Field(description="memory, sqlite or postgresql")
     checks: dict[str, Check]

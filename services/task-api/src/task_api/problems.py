@@ -105,6 +105,6 @@ def _field_errors(error: RequestValidationError) -> list[dict[str, str]]:
     return found
 
 
-def _answer(status: int, detail: str, *, headers: dict[str, str] | None = None, **members: Any) -> JSONResponse:
+def _answer(status: int, detail: str, *, headers: dict[str, str] | None = None, **members: object) -> JSONResponse:
     body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail, **members}
     return JSONResponse(body, status, headers=headers, media_type=MEDIA_TYPE)

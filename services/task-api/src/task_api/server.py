@@ -76,7 +76,8 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         for listener in sockets or []:
             host, port, *_ = listener.getsockname()
-            log.info("Listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+            url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+            log.info("Listening on %s (documentation: %s/docs, health: %s/health)", url, url, url)
 
 
 def _on_signal(action: Callable[[], object]) -> None:
@@ -96,7 +97,8 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.close()
         if error.errno == errno.EADDRINUSE:
             raise CannotListen(
-                f"Port {port} on {host} is taken. End what uses it (`lsof -i :{port}` names it) or choose another: TASKS_PORT={port + 1}"
+                f"Port {port} on {host} is taken. End what uses it (`lsof -i :{port}` names it) "
+                f"or choose another: TASKS_PORT={port + 1}"
             ) from error
         raise CannotListen(f"Cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}") from error
     return listener

@@ -24,20 +24,27 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="TASKS_", frozen=True, validate_by_name=True)
 
-    host: str = Field("127.0.0.1", description="address to listen on")
-    port: int = Field(8000, ge=0, le=65535, description="TCP port to listen on; 0 takes any free one")
+    host: str = Field(default="127.0.0.1", description="address to listen on")
+    port: int = Field(default=8000, ge=0, le=65535, description="TCP port to listen on; 0 takes any free one")
     database_url: Annotated[SecretStr, AfterValidator(_storage_url)] = Field(
-        SecretStr("memory://"),
+        default=SecretStr("memory://"),
         description="storage: memory://, sqlite:///relative/path, sqlite:////absolute/path or postgresql://user:password@host/name",
     )
     database_pool_size: int = Field(
-        5, ge=1, le=100, description="number of connections to PostgreSQL; all pods together must stay below its max_connections"
+        default=5,
+        ge=1,
+        le=100,
+        description="number of connections to PostgreSQL; all pods together must stay below its max_connections",
     )
     database_wait_seconds: float = Field(
-        60, ge=0, description="seconds to wait at start for a PostgreSQL that does not answer yet"
+        default=60, ge=0, description="seconds to wait at start for a PostgreSQL that does not answer yet"
     )
     # Without the prefix: the Dockerfile, which is every service's, sets it.
-    revision: str = Field("dev", validation_alias="SERVICE_REVISION", description="name of this build: a commit, or a hash of the sources")
+    revision: str = Field(
+        default="dev",
+        validation_alias="SERVICE_REVISION",
+        description="name of this build: a commit, or a hash of the sources",
+    )
 
 
 class InvalidSettings(Exception):

@@ -65,7 +65,8 @@ class PostgresStore:
                 await asyncio.sleep(1)
             except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
                 raise StoreUnavailable(
-                    f"PostgreSQL at {where} refused: {_reason(error)}. Check user, password and database name in TASKS_DATABASE_URL."
+                    f"PostgreSQL at {where} refused: {_reason(error)}. "
+                    "Check user, password and database name in TASKS_DATABASE_URL."
                 ) from error
 
     async def close(self) -> None:
@@ -126,7 +127,7 @@ class PostgresStore:
         )
 
     async def _migrate(self) -> None:
-        """Applies what is missing, on a connection of its own under a session lock: pods that start together take turns."""
+        """Applies what is missing, on a connection of its own: pods that start together take turns by its lock."""
         connection = await asyncpg.connect(self._url, timeout=CONNECT_SECONDS)
         try:
             wanted = migrations("postgres")

@@ -60,7 +60,9 @@ class SQLiteStore:
         await self._run(lambda db: db.execute("SELECT 1").fetchone())
 
     async def add(self, task: Task) -> None:
-        await self._run(lambda db: db.execute(f"INSERT INTO tasks ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", _row(task)))
+        await self._run(
+            lambda db: db.execute(f"INSERT INTO tasks ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", _row(task))
+        )
 
     async def get(self, task_id: UUID) -> Task | None:
         row = await self._run(
@@ -124,7 +126,8 @@ def _migrate(db: sqlite3.Connection) -> None:
     db.execute("BEGIN IMMEDIATE")
     try:
         db.execute(
-            "CREATE TABLE IF NOT EXISTS schema_migrations (number integer PRIMARY KEY, name text, applied_at text) STRICT"
+            "CREATE TABLE IF NOT EXISTS schema_migrations"
+            " (number integer PRIMARY KEY, name text NOT NULL, applied_at text NOT NULL) STRICT"
         )
         applied = {number for (number,) in db.execute("SELECT number FROM schema_migrations")}
         for migration in migrations("sqlite"):

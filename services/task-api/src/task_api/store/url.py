@@ -19,7 +19,9 @@ def check_url(url: str) -> None:
             return
         case "sqlite":
             if parts.netloc or not parts.path.strip("/"):
-                raise ValueError("a SQLite URL has three slashes before a relative path and four before an absolute one")
+                raise ValueError(
+                    "a SQLite URL has three slashes before a relative path and four before an absolute one"
+                )
         case "postgresql" | "postgres":
             if not parts.hostname and "host=" not in parts.query:
                 raise ValueError("a PostgreSQL URL names a host: postgresql://user:password@host/name")

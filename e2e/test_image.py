@@ -1,0 +1,98 @@
+"""The built image, alone: what it contains, how it starts and how it stops."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2
+import pytest
+from e2e.conftest import REPOSITORY, eventually
+from testcontainers.core.container import DockerContainer
+from testcontainers.core.wait_strategies import LogMessageWaitStrategy
+
+
+@pytest.fixture
+def container(image: str) -> Iterator[DockerContainer]:
+    """The image, started as the chart starts it: read-only but for /tmp, and without a capability."""
+    confined = DockerContainer(image, read_only=True, cap_drop=["ALL"], security_opt=["no-new-privileges"])
+    confined.with_tmpfs_mount("/tmp").with_exposed_ports(8000).waiting_for(LogMessageWaitStrategy("Listening on"))
+    with confined:
+        yield confined
+
+
+def url(container: DockerContainer) -> str:
+    return f"http://{container.get_container_host_ip()}:{container.get_exposed_port(8000)}"
+
+
+def test_it_starts_read_only_as_user_1000_and_answers(container: DockerContainer, image: str) -> None:
+    health = httpx2.get(f"{url(container)}/health").json()
+    assert health["status"] == "ok"
+    assert health["revision"] == image.split(":")[1]
+    assert container.exec("id -u").output.decode().strip() == "1000"
+    assert container.exec("touch /app/x").exit_code != 0
+
+
+def test_it_keeps_tasks(container: DockerContainer) -> None:
+    task = httpx2.post(f"{url(container)}/v1/tasks", json={"title": "in a container"}).json()
+    assert httpx2.get(f"{url(container)}/v1/tasks/{task['id']}").json() == task
+
+
+@pytest.mark.parametrize("module", ["pip", "setuptools", "wheel", "ensurepip", "pkg_resources"])
+def test_nothing_in_it_can_install_packages(container: DockerContainer, module: str) -> None:
+    for python in ("sys.executable", "sys._base_executable"):
+        search = (
+            "import subprocess, sys; "
+            f"sys.exit(subprocess.run([{python}, '-c', 'import {module}'], stderr=subprocess.DEVNULL).returncode)"
+        )
+        assert container.exec(["python", "-c", "pass"]).exit_code == 0
+        assert container.exec(["python", "-c", search]).exit_code == 1, f"{python} has {module}"
+
+
+def test_its_code_belongs_to_root_and_cannot_be_changed(container: DockerContainer) -> None:
+    writable = container.exec(
+        ["find", "/app", "/opt/venv", "-not", "-type", "l", "(", "-writable", "-or", "-not", "-user", "root", ")"]
+    )
+    assert writable.output.decode() == ""
+
+
+def test_docker_stop_ends_it_in_time_with_exit_code_0(container: DockerContainer) -> None:
+    docker = container.get_wrapped_container()
+    with httpx2.Client() as client:
+        client.get(f"{url(container)}/livez")  # and the connection stays open
+        docker.stop(timeout=5)  # then it would be killed: exit code 137
+    assert docker.wait()["StatusCode"] == 0
+
+
+def test_docker_sees_that_it_is_healthy(container: DockerContainer) -> None:
+    docker = container.get_wrapped_container()
+
+    def status() -> bool:
+        docker.reload()
+        state: dict[str, Any] = docker.attrs["State"]["Health"]
+        assert state["Status"] != "unhealthy", json.dumps(state["Log"])
+        return bool(state["Status"] == "healthy")
+
+    eventually(status, "the container's HEALTHCHECK reports healthy", seconds=60)
+
+
+def test_the_classic_builder_builds_it_too() -> None:
+    """Docker 20.10 without BuildKit."""
+    done = subprocess.run(
+        ["docker", "build", "--quiet", "."],
+        cwd=REPOSITORY,
+        env={**os.environ, "DOCKER_BUILDKIT": "0"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    built = done.stdout.split()[-1]
+    try:
+        inspected = subprocess.run(["docker", "image", "inspect", built], capture_output=True, text=True, check=True)
+        assert json.loads(inspected.stdout)[0]["Config"]["User"] == "1000:1000"
+    finally:
+        subprocess.run(["docker", "image", "rm", "--force", built], capture_output=True, check=True)

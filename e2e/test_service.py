@@ -1,0 +1,83 @@
+"""The deployed service, through the ingress and from each pod."""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+
+import httpx2
+import pytest
+from e2e.conftest import HOST, NAMESPACE, Cluster, eventually
+
+
+def test_three_replicas_are_ready_on_more_than_one_node(cluster: Cluster) -> None:
+    pods = eventually(lambda: pods if len(pods := cluster.ready_pods()) >= 3 else None, "three ready pods")
+    assert len({pod.spec.node_name for pod in pods}) > 1
+    assert all(status.restart_count == 0 for pod in pods for status in pod.status.container_statuses)
+
+
+def test_the_autoscaler_reads_real_cpu_figures(cluster: Cluster) -> None:
+    def utilization() -> int | None:
+        hpa = cluster.autoscaling.read_namespaced_horizontal_pod_autoscaler("task-api", NAMESPACE)
+        for metric in hpa.status.current_metrics or []:
+            if metric.resource is not None and metric.resource.current.average_utilization is not None:
+                figure: int = metric.resource.current.average_utilization
+                return figure
+        return None
+
+    assert eventually(utilization, "the HPA has a CPU figure", seconds=180) >= 0
+    hpa = cluster.autoscaling.read_namespaced_horizontal_pod_autoscaler("task-api", NAMESPACE)
+    assert (hpa.spec.min_replicas, hpa.spec.max_replicas) == (3, 10)
+
+
+def test_a_task_written_through_the_ingress_is_read_from_every_pod(cluster: Cluster, api: httpx2.Client) -> None:
+    response = api.post("/v1/tasks", json={"title": "written once"})
+    assert response.status_code == 201
+    task = response.json()
+    assert api.get(response.headers["location"]).json() == task
+
+    pods = cluster.ready_pods()
+    assert len(pods) >= 3
+    for pod in pods:
+        read = cluster.core.connect_get_namespaced_pod_proxy_with_path(
+            f"{pod.metadata.name}:8000", NAMESPACE, f"v1/tasks/{task['id']}", _preload_content=False
+        )
+        assert json.loads(read.data) == task, pod.metadata.name
+
+    assert api.delete(response.headers["location"]).status_code == 204
+
+
+def test_the_service_runs_on_postgresql(api: httpx2.Client) -> None:
+    health = api.get("/health").json()
+    assert (health["status"], health["storage"]) == ("ok", "postgresql")
+
+
+@pytest.mark.parametrize("host", [HOST, "task-api.localhost"])
+def test_http_is_sent_to_https_under_the_same_name(http_port: int, host: str) -> None:
+    response = httpx2.get(f"http://127.0.0.1:{http_port}/v1/tasks?page_size=1", headers={"Host": host})
+    assert response.status_code == 308
+    assert response.headers["location"] == f"https://{host}/v1/tasks?page_size=1"
+
+
+@pytest.mark.parametrize("host", [HOST, "task-api.localhost"])
+def test_the_certificate_is_the_one_of_the_secret(
+    cluster: Cluster, trust: ssl.SSLContext, https_port: int, host: str
+) -> None:
+    with (
+        socket.create_connection(("127.0.0.1", https_port), timeout=10) as connection,
+        trust.wrap_socket(connection, server_hostname=host) as tls,  # checks the name against the certificate
+    ):
+        served = tls.getpeercert(binary_form=True)
+    assert served == ssl.PEM_cert_to_DER_cert(cluster.certificate())
+
+
+def test_pods_run_restricted(cluster: Cluster) -> None:
+    for pod in cluster.ready_pods():
+        assert pod.spec.security_context.run_as_user == 1000
+        assert pod.spec.security_context.run_as_non_root is True
+        for container in pod.spec.containers:
+            context = container.security_context
+            assert context.read_only_root_filesystem is True
+            assert context.allow_privilege_escalation is False
+            assert context.capabilities.drop == ["ALL"]

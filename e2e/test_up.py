@@ -1,0 +1,69 @@
+"""`make up` after a change, and after none."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+from e2e.conftest import NAMESPACE, REPOSITORY, Cluster, eventually
+
+
+def make_up(repository: Path) -> None:
+    done = subprocess.run(["make", "up"], cwd=repository, env=os.environ, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def content_tag(repository: Path) -> str:
+    done = subprocess.run(["scripts/image-tag.sh"], cwd=repository, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Iterator[Path]:
+    """The repository as it is, uncommitted changes included, to be changed by a test; the cluster is the same."""
+    files = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split("\0")
+    for file in filter(None, files):
+        if (REPOSITORY / file).is_file():
+            (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / file).write_bytes((REPOSITORY / file).read_bytes())
+            (tmp_path / file).chmod((REPOSITORY / file).stat().st_mode)
+    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
+    yield tmp_path
+    make_up(REPOSITORY)
+
+
+def test_an_unchanged_tree_changes_nothing(cluster: Cluster, copy: Path) -> None:
+    def state() -> tuple[object, ...]:
+        deployment = cluster.apps.read_namespaced_deployment("task-api", NAMESPACE)
+        postgres = cluster.apps.read_namespaced_stateful_set("task-api-postgres", NAMESPACE)
+        pods = sorted(pod.metadata.uid for pod in cluster.ready_pods())
+        return deployment.metadata.generation, postgres.metadata.generation, pods
+
+    eventually(lambda: len(cluster.ready_pods()) == 3, "three ready pods")
+    before = state()
+    assert content_tag(copy) == content_tag(REPOSITORY)  # another folder and no commit, but the same content
+    make_up(copy)
+    assert state() == before
+
+
+def test_a_changed_line_rolls_out(cluster: Cluster, copy: Path, api: httpx2.Client) -> None:
+    task = api.post("/v1/tasks", json={"title": "older than the release"}).json()
+    with (copy / "services/task-api/src/task_api/__init__.py").open("a") as module:
+        module.write("\n# A line more.\n")
+    changed = content_tag(copy)
+    assert changed != content_tag(REPOSITORY)
+    make_up(copy)
+    eventually(lambda: api.get("/health").json()["revision"] == changed, f"the ingress leads to {changed}")
+    images = {pod.spec.containers[0].image for pod in cluster.ready_pods()}
+    assert images == {f"task-api:{changed}"}
+    assert api.get(f"/v1/tasks/{task['id']}").json() == task

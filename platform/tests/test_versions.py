@@ -1,0 +1,69 @@
+"""versions.env holds each external version once; where a format cannot read it, the copy must agree."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from manifests import CHART, REPOSITORY, raw
+
+VERSIONS = dict(
+    line.split("=", 1) for line in (REPOSITORY / "versions.env").read_text().splitlines() if re.match(r"[A-Z]", line)
+)
+WORKFLOW = (REPOSITORY / ".github/workflows/ci-cd.yml").read_text()
+
+
+def only(pattern: str, text: str) -> str:
+    """The one thing that the pattern's group finds in the text, however often."""
+    found = set(re.findall(pattern, text))
+    assert len(found) == 1, f"{pattern} finds {found}"
+    return str(found.pop())
+
+
+def text(path: str) -> str:
+    return (REPOSITORY / path).read_text()
+
+
+def test_the_dockerfiles_base() -> None:
+    assert only(r"ARG PYTHON_IMAGE=(\S+)", text("Dockerfile")) == VERSIONS["PYTHON_IMAGE"]
+
+
+def test_the_database_of_chart_manifests_and_tests() -> None:
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    assert values["database"]["bundled"]["image"] == VERSIONS["POSTGRES_IMAGE"]
+    (stateful_set,) = (m for m in raw() if m["kind"] == "StatefulSet")
+    assert stateful_set["spec"]["template"]["spec"]["containers"][0]["image"] == VERSIONS["POSTGRES_IMAGE"]
+    tests = text("services/task-api/tests/conftest.py")
+    assert only(r'POSTGRES_IMAGE = "(\S+)"', tests) == VERSIONS["POSTGRES_IMAGE"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name"),
+    [
+        (r"azure/setup-helm@[^\n]*\n\s+with:\n\s+version: (\S+)", "HELM_VERSION"),
+        (r"aquasecurity/trivy-action@[^\n]*\n\s+with:\n\s+version: (\S+)", "TRIVY_VERSION"),
+    ],
+)
+def test_what_the_workflow_installs(pattern: str, name: str) -> None:
+    assert only(pattern, WORKFLOW) == VERSIONS[name]
+
+
+def test_every_action_is_pinned_by_a_commit_with_its_version_beside_it() -> None:
+    uses = re.findall(r"uses: (.*)", WORKFLOW)
+    assert uses
+    for action in uses:
+        assert re.fullmatch(r"[\w./-]+@[0-9a-f]{40} # v[\d.]+", action), action
+
+
+def test_the_chart_and_the_service_are_of_one_version() -> None:
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    service = only(r'__version__ = "(\S+)"', text("services/task-api/src/task_api/__init__.py"))
+    assert chart["appVersion"] == service
+
+
+def test_nothing_says_latest_of_an_image_from_outside() -> None:
+    for file in [*Path(REPOSITORY / "platform").rglob("*.yaml"), REPOSITORY / "kind-config.yaml"]:
+        for image in re.findall(r"image: (\S+:latest)", file.read_text()):
+            assert image == "your-dockerhub-username/task-api:latest", f"{file}: {image}"

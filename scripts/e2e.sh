@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Tests the built image and the deployed service; on failure shows what the cluster says.
+# Arguments go to pytest: scripts/e2e.sh -k certificate
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. scripts/cluster.sh
+need_cluster
+
+IMAGE=task-api:$(SERVICE=task-api scripts/image-tag.sh)
+HTTP_PORT=$(published_port 80)
+HTTPS_PORT=$(published_port 443)
+export IMAGE HTTP_PORT HTTPS_PORT
+if ! docker image inspect "$IMAGE" > /dev/null 2>&1; then
+  echo "The image of this content, $IMAGE, is not built and deployed. Do it: make up" >&2
+  exit 1
+fi
+
+if ! .venv/bin/python -m pytest "$@"; then
+  {
+    printf '\nThe cluster, for whoever looks for the reason:\n\n'
+    kubectl get nodes,pods,hpa,ingress --output wide
+    printf '\nThe last events:\n'
+    kubectl get events --sort-by=.lastTimestamp | tail -n 20
+    printf '\nThe last lines of each pod:\n'
+    kubectl logs --selector app=task-api --prefix --tail 20 --all-containers
+    kubectl logs task-api-postgres-0 --tail 20
+  } || true
+  printf '\nOne test alone: scripts/e2e.sh -k NAME\n' >&2
+  exit 1
+fi
