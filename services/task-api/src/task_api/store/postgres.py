@@ -34,8 +34,12 @@ CLOSE_SECONDS = 1.0
 MIGRATION_LOCK = 0x7461736B  # "task" in ASCII: any number that nothing else in this database locks
 MIGRATION_WAIT_SECONDS = 60.0
 
-NOT_THERE_YET = (OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError)
-"""What a server that is still starting, or a name that DNS does not know yet, is answered with."""
+UNREACHABLE = (OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError)
+"""A server that is starting, stopping or gone, or a name that DNS does not know yet."""
+
+BROKEN_CONNECTION = (asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""What asyncpg says of a pooled connection that the server has just closed: which of the two depends on how much
+of the server's farewell it has read."""
 
 
 class PostgresStore:
@@ -55,7 +59,7 @@ class PostgresStore:
             try:
                 self._pool = await self._connect()
                 return
-            except NOT_THERE_YET as error:
+            except UNREACHABLE as error:
                 if time.monotonic() >= deadline:
                     raise StoreUnavailable(
                         f"PostgreSQL at {where} cannot be reached: {_reason(error)}. "
@@ -111,14 +115,14 @@ class PostgresStore:
         assert self._pool is not None, "the store is not open"
         try:
             return await work(self._pool)
-        except (*NOT_THERE_YET, asyncpg.InterfaceError) as error:
+        except (*UNREACHABLE, *BROKEN_CONNECTION) as error:
             raise StoreUnavailable(f"PostgreSQL does not answer: {_reason(error)}") from error
 
     async def _connect(self) -> Pool:
         await self._migrate()
         return await asyncpg.create_pool(
             self._url,
-            min_size=1,
+            min_size=0,  # a floor would be kept by a task that logs a traceback for each attempt while the server is away
             max_size=self._pool_size,
             timeout=CONNECT_SECONDS,
             command_timeout=COMMAND_SECONDS,
