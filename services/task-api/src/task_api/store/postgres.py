@@ -122,7 +122,8 @@ class PostgresStore:
         await self._migrate()
         return await asyncpg.create_pool(
             self._url,
-            min_size=0,  # a floor would be kept by a task that logs a traceback for each attempt while the server is away
+            # No floor: asyncpg would keep it with a task that logs a traceback per attempt while the server is away.
+            min_size=0,
             max_size=self._pool_size,
             timeout=CONNECT_SECONDS,
             command_timeout=COMMAND_SECONDS,
