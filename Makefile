@@ -27,7 +27,7 @@ help: ## Print this help
 
 .PHONY: run
 run: services/$(SERVICE)/.venv/run.stamp ## Serve the API on http://127.0.0.1:8000, tasks in .data/ (needs Python 3.11)
-	@scripts/run.sh
+	@scripts/run.sh serve
 
 .PHONY: test
 test: $(SERVICE_ENVIRONMENTS) ## Run every service's tests
@@ -42,6 +42,10 @@ lint: $(SERVICE_ENVIRONMENTS) $(TOOLS_ENVIRONMENT) ## Check code, manifests, wor
 .PHONY: fmt
 fmt: $(TOOLS_ENVIRONMENT) ## Format the Python code
 	@.venv/bin/ruff check --quiet --fix-only . && .venv/bin/ruff format .
+
+.PHONY: openapi
+openapi: $(SERVICE_ENVIRONMENTS) ## Write every service's OpenAPI document again, after a change of its API
+	@for service in $(SERVICES); do SERVICE=$$service scripts/run.sh openapi > services/$$service/openapi.json; done
 
 .PHONY: lock
 lock: $(TOOLS_ENVIRONMENT) ## Resolve the Python dependencies again, with hashes (UPGRADE=1: to the newest)

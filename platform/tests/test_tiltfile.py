@@ -35,7 +35,7 @@ class Tilt:
             assert (REPOSITORY / path).exists(), f"docker_build names {path}, which does not exist"
         self.builds[ref] = {"build_args": build_args or {}, "only": only or []}
 
-    def helm(self, path: str, name: str, values: list[str], set: list[str]) -> str:  # noqa: A002  # Tilt's own name
+    def helm(self, path: str, name: str, values: list[str], set: list[str]) -> str:  # Tilt's own name
         assert path == "platform/helm/task-api"
         assert name == "task-api"
         arguments = [a for v in values for a in ("--values", str(REPOSITORY / v))] + [

@@ -28,7 +28,21 @@ from task_api.store import Store
 POSTGRES_IMAGE = "postgres:17"
 NOBODY = 65534
 
+SUMMARY = "summary"
+"""What a test records under this name is printed at the end of the run."""
+
+SUMMARY = "summary"
+"""What a test records under this name is printed at the end of the run."""
+
 StorageKind = Literal["memory", "sqlite", "postgresql"]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Prints what tests recorded as their summary."""
+    for report in terminalreporter.getreports("passed"):
+        for name, text in report.user_properties:
+            if name == SUMMARY:
+                terminalreporter.write_line(f"\n{text}")
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import socket
@@ -11,64 +10,14 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
+from running import DEADLINE_SECONDS, SERVICE, environment, run, serving
 
 import task_api
-
-SERVICE = Path(__file__).parent.parent
-DEADLINE_SECONDS = 30
-
-
-def _environment(**settings: str) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(SERVICE / "src"), **settings}
-
-
-def run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "task_api", *arguments],
-        env=_environment(**settings),
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_SECONDS,
-    )
-
-
-class Service:
-    def __init__(self, process: subprocess.Popen[str], url: str) -> None:
-        self.process = process
-        self.url = url
-
-    def stop(self, sig: signal.Signals = signal.SIGTERM) -> int:
-        self.process.send_signal(sig)
-        return self.process.wait(DEADLINE_SECONDS)
-
-
-@contextmanager
-def serving(**settings: str) -> Iterator[Service]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "task_api", "serve", "--port", "0"],
-        env=_environment(**settings),
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
-    said = []
-    with process.stderr:
-        try:
-            for line in process.stderr:
-                said.append(line)
-                if listening := re.search(r"Listening on (http://\S+)", line):
-                    yield Service(process, listening[1])
-                    break
-            else:
-                pytest.fail("it did not start:\n" + "".join(said))
-        finally:
-            process.kill()
-            process.wait()
 
 
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
@@ -82,7 +31,7 @@ def test_a_signal_ends_it_while_it_waits_for_its_database() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts and never answers
         url = f"postgresql://me:pw@127.0.0.1:{silent.getsockname()[1]}/tasks"
         process = subprocess.Popen(
-            [sys.executable, "-m", "task_api", "serve", "--port", "0"], env=_environment(TASKS_DATABASE_URL=url)
+            [sys.executable, "-m", "task_api", "serve", "--port", "0"], env=environment(TASKS_DATABASE_URL=url)
         )
         silent.settimeout(DEADLINE_SECONDS)
         connection, _ = silent.accept()
@@ -155,6 +104,64 @@ def test_migrate_makes_the_schema_and_ends(tmp_path: Path) -> None:
     done = run("migrate", TASKS_DATABASE_URL=f"sqlite:///{file}")
     assert (done.returncode, done.stderr) == (0, "")
     assert file.exists()
+
+
+def test_a_new_token_opens_the_api_that_has_its_line(tmp_path: Path) -> None:
+    done = run("token", "new", "--name", "ann", "--scope", "read")
+    assert done.returncode == 0
+    (tmp_path / "tokens").write_text(done.stdout)
+    (token,) = re.findall(r"now: (\S+)", done.stderr)
+    settings = {"TASKS_AUTH": "tokens", "TASKS_AUTH_TOKEN_FILE": str(tmp_path / "tokens")}
+    with serving(**settings) as service, httpx2.Client(base_url=service.url) as client:
+        refused = client.get("/v1/tasks")
+        assert (refused.status_code, refused.headers["www-authenticate"]) == (401, 'Bearer realm="task-api"')
+        client.headers["Authorization"] = f"Bearer {token}"
+        assert client.get("/v1/tasks").status_code == 200
+        assert client.post("/v1/tasks", json={"title": "x"}).status_code == 403
+        assert client.get("/health", headers={"Authorization": ""}).status_code == 200
+
+
+def test_a_mode_without_its_settings_is_one_line_that_names_them() -> None:
+    done = run("serve", TASKS_AUTH="tokens")
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [done.stderr.strip()]
+    assert "TASKS_AUTH_TOKEN_FILE" in done.stderr
+
+
+def test_a_stream_of_changes_goes_on_where_it_was_and_ends_with_the_service(tmp_path: Path) -> None:
+    storage = {"TASKS_DATABASE_URL": f"sqlite:///{tmp_path}/tasks.db"}
+
+    def events(stream: Iterator[str], number: int) -> list[dict[str, Any]]:
+        found, event = [], dict[str, Any]()
+        for line in stream:
+            name, _, value = line.partition(": ")
+            if name in {"id", "event"}:
+                event[name] = value
+            elif name == "data":
+                event[name] = json.loads(value)
+            elif not line and "data" in event:
+                found.append(event)
+                event = {}
+                if len(found) == number:
+                    break
+        return found
+
+    with serving(**storage) as service, httpx2.Client(base_url=service.url, timeout=DEADLINE_SECONDS) as client:
+        accept = {"Accept": "text/event-stream"}
+        with client.stream("GET", "/v1/changes?since=now", headers=accept) as stream:
+            assert stream.headers["content-type"].startswith("text/event-stream")
+            lines = stream.iter_lines()
+            task = httpx2.post(f"{service.url}/v1/tasks", json={"title": "new"}).json()
+            (created,) = events(lines, 1)
+            assert (created["event"], created["data"]["task"]) == ("created", task)
+            httpx2.patch(f"{service.url}/v1/tasks/{task['id']}", json={"title": "newer"})
+            (updated,) = events(lines, 1)
+            assert updated["data"]["task"]["title"] == "newer"
+        with client.stream("GET", "/v1/changes", headers={**accept, "Last-Event-ID": created["id"]}) as stream:
+            lines = stream.iter_lines()
+            assert events(lines, 1) == [updated]
+            assert service.stop() == 0
+            assert list(lines) == []
 
 
 def test_openapi_prints_a_document_whose_references_lead_somewhere() -> None:

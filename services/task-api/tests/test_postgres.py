@@ -7,12 +7,15 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit, urlunsplit
+from uuid import UUID
 
 import asyncpg
 import pytest
+from making import a_task
 
-from task_api.store import StoreUnavailable
+from task_api.store import Answer, KeyInUse, StoreUnavailable, Write
 from task_api.store.postgres import PostgresStore
+from task_api.tasks.models import Task
 
 
 def _free_port() -> int:
@@ -96,12 +99,71 @@ async def test_a_request_is_one_round_trip(postgres_url: str) -> None:
     async with _opened(postgres_url) as tasks_store, _connected(postgres_url) as admin:
         await tasks_store.count()
         last = await admin.fetchval("SELECT query FROM pg_stat_activity WHERE application_name = 'task-api'")
-        assert last == "SELECT count(*) FROM tasks"
+        assert last.startswith("SELECT count(*) FROM tasks")
+
+
+async def test_a_change_whose_transaction_commits_late_is_not_missed(postgres_url: str) -> None:
+    async with _opened(postgres_url) as tasks_store, _connected(postgres_url) as other:
+        early, late = a_task(), a_task()
+        transaction = other.transaction()
+        await transaction.start()
+        await other.execute(
+            "INSERT INTO changes (at, type, task) VALUES (now(), 'created', $1)", early.model_dump_json()
+        )
+        await tasks_store.commit([Write(late, "created")], now=late.updated_at)
+        # The later one is committed, but to read it now would be to miss the earlier one for ever.
+        assert await tasks_store.changes(None, size=10) == []
+        before = await tasks_store.last_position()
+        await transaction.commit()
+        assert [change.task for change in await tasks_store.changes(before, size=10)] == [early, late]
+
+
+async def test_readers_miss_nothing_while_many_write(postgres_url: str) -> None:
+    async with _opened(postgres_url, pool_size=5) as tasks_store:
+        tasks = [a_task() for _ in range(200)]
+        seen: list[UUID] = []
+
+        async def read() -> None:
+            position = None
+            while len(seen) < len(tasks):
+                for change in await tasks_store.changes(position, size=7):
+                    position = change.position
+                    seen.append(change.task.id)
+
+        async def write(mine: list[Task]) -> None:
+            for task in mine:
+                await tasks_store.commit([Write(task, "created")], now=task.updated_at)
+
+        async with asyncio.timeout(30):
+            await asyncio.gather(read(), *(write(tasks[n::4]) for n in range(4)))
+        assert len(seen) == len(set(seen))
+        assert set(seen) == {task.id for task in tasks}
+
+
+async def test_a_key_whose_first_request_does_not_end_is_in_use(postgres_url: str) -> None:
+    async with _opened(postgres_url) as tasks_store, _connected(postgres_url) as other:
+        transaction = other.transaction()
+        await transaction.start()
+        await other.execute(
+            "INSERT INTO answers (subject, key, fingerprint, status, body, at) VALUES ('', 'k', 'f', 201, '{}', now())"
+        )
+        task = a_task()
+        answer = Answer("", "k", "f", 201, "[]")
+        with pytest.raises(KeyInUse):
+            await tasks_store.commit([Write(task, "created")], answer, now=task.updated_at)
+        assert await tasks_store.get(task.id) is None
+
+        # One that ends in time is waited for.
+        waiting = asyncio.create_task(tasks_store.commit([Write(task, "created")], answer, now=task.updated_at))
+        await transaction.commit()
+        kept = await waiting
+        assert kept is not None
+        assert kept.body == "{}"
 
 
 @contextlib.asynccontextmanager
-async def _opened(url: str) -> AsyncIterator[PostgresStore]:
-    opened = PostgresStore(url, pool_size=1, wait_seconds=0)
+async def _opened(url: str, *, pool_size: int = 1) -> AsyncIterator[PostgresStore]:
+    opened = PostgresStore(url, pool_size=pool_size, wait_seconds=0)
     await opened.open()
     try:
         yield opened

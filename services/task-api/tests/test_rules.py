@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from uuid_utils.compat import uuid7
@@ -18,44 +18,108 @@ def created(**said: object) -> Task:
     return rules.create(NewTask.model_validate({"title": "Write the report", **said}), task_id=uuid7(), now=NOW)
 
 
+def changed(task: Task, **patch: object) -> Task:
+    return rules.change(task, TaskPatch.model_validate(patch), now=LATER)
+
+
 def test_a_new_task_is_version_one_and_to_be_done() -> None:
     task = created()
-    assert (task.version, task.status, task.created_at, task.updated_at, task.completed_at) == (
-        1,
-        Status.TODO,
-        NOW,
-        NOW,
-        None,
-    )
+    assert (task.version, task.status, task.percent_done) == (1, Status.TODO, 0)
+    assert (task.created_at, task.updated_at, task.completed_at, task.deleted_at) == (NOW, NOW, None, None)
 
 
 def test_a_task_created_done_is_completed_then() -> None:
-    assert created(status="done").completed_at == NOW
+    task = created(status="done")
+    assert (task.completed_at, task.percent_done) == (NOW, 100)
+    assert created(status="done", percent_done=90).percent_done == 90
 
 
 def test_a_change_makes_the_next_version_and_keeps_the_rest() -> None:
     task = created(description="by Friday")
-    changed = rules.change(task, TaskPatch(title="Write it again"), now=LATER)
-    assert changed == task.model_copy(update={"title": "Write it again", "version": 2, "updated_at": LATER})
+    assert changed(task, title="Write it again") == task.model_copy(
+        update={"title": "Write it again", "version": 2, "updated_at": LATER}
+    )
 
 
-def test_null_clears_the_description() -> None:
-    assert rules.change(created(description="x"), TaskPatch(description=None), now=LATER).description is None
+def test_null_clears() -> None:
+    task = created(description="x", project="p", due_on="2026-12-01")
+    task = changed(task, description=None, project=None, due_on=None)
+    assert (task.description, task.project, task.due_on) == (None, None, None)
 
 
-@pytest.mark.parametrize("patch", [{}, {"title": "Write the report"}, {"status": "todo"}])
+@pytest.mark.parametrize(
+    "patch", [{}, {"title": "Write the report"}, {"status": "todo"}, {"metadata": {"a": "1", "b": None}}]
+)
 def test_a_patch_that_changes_nothing_makes_no_version(patch: dict[str, object]) -> None:
-    task = created()
-    assert rules.change(task, TaskPatch.model_validate(patch), now=LATER) is task
+    task = created(metadata={"a": "1"})
+    assert changed(task, **patch) is task
+
+
+def test_labels_are_replaced_and_metadata_is_merged() -> None:
+    task = changed(
+        created(labels=["a", "b"], metadata={"a": "1", "b": "2"}), labels=["c"], metadata={"b": None, "c": "3"}
+    )
+    assert task.labels == ["c"]
+    assert task.metadata == {"a": "1", "c": "3"}
+
+
+def test_merged_metadata_stays_bounded() -> None:
+    task = created(metadata={f"a{n}": "" for n in range(30)})
+    with pytest.raises(rules.RuleBroken, match="at most 50"):
+        changed(task, metadata={f"b{n}": "" for n in range(30)})
+
+
+def test_a_task_is_due_at_a_moment_or_on_a_day() -> None:
+    at = changed(created(due_on="2026-12-01"), due_at="2026-12-01T10:00:00+02:00")
+    assert (at.due_at, at.due_on) == (datetime(2026, 12, 1, 8, tzinfo=UTC), None)
+    on = changed(at, due_on="2026-12-02")
+    assert (on.due_at, on.due_on) == (None, date(2026, 12, 2))
+    with pytest.raises(ValueError, match="not both"):
+        created(due_on="2026-12-01", due_at="2026-12-01T10:00:00Z")
 
 
 def test_completion_is_remembered_until_the_task_is_taken_up_again() -> None:
-    done = rules.change(created(), TaskPatch(status=Status.DONE), now=LATER)
-    renamed = rules.change(done, TaskPatch(title="Done that"), now=LATER + timedelta(hours=1))
-    reopened = rules.change(renamed, TaskPatch(status=Status.IN_PROGRESS), now=LATER)
-    assert [t.completed_at for t in (done, renamed, reopened)] == [LATER, LATER, None]
+    done = changed(created(), status="done")
+    assert (done.completed_at, done.percent_done) == (LATER, 100)
+    assert changed(done, title="Done that").completed_at == LATER
+    assert changed(done, status="in_progress").completed_at is None
 
 
 def test_time_never_runs_back_on_a_task() -> None:
     """Two pods' clocks differ."""
     assert rules.change(created(), TaskPatch(title="x"), now=NOW - timedelta(seconds=3)).updated_at == NOW
+
+
+def test_a_deletion_can_be_taken_back() -> None:
+    task = created()
+    deleted = rules.delete(task, now=LATER)
+    assert (deleted.deleted_at, deleted.version) == (LATER, 2)
+    back = rules.undelete(deleted, now=LATER)
+    assert (back.deleted_at, back.version) == (None, 3)
+    assert rules.undelete(back, now=LATER) is back
+
+
+def test_a_recurring_task_that_is_done_makes_its_next_occurrence_which_has_the_rule() -> None:
+    task = created(due_on="2026-11-23", recurrence="FREQ=WEEKLY;COUNT=3", labels=["x"], percent_done=40)
+    done, following = rules.complete(changed(task, status="done"), before=task, task_id=uuid7(), now=LATER)
+    assert (done.status, done.recurrence, done.percent_done) == (Status.DONE, None, 100)
+    assert following is not None
+    assert (following.due_on, following.recurrence) == (date(2026, 11, 30), "FREQ=WEEKLY;COUNT=2")
+    assert (following.status, following.percent_done, following.version) == (Status.TODO, 0, 1)
+    assert (following.labels, following.completed_at, following.created_at) == (["x"], None, LATER)
+
+
+@pytest.mark.parametrize(
+    ("recurrence", "patch"),
+    [("FREQ=DAILY", {"title": "x"}), ("FREQ=DAILY", {"status": "cancelled"}), (None, {"status": "done"})],
+)
+def test_nothing_else_makes_an_occurrence(recurrence: str | None, patch: dict[str, object]) -> None:
+    task = created(recurrence=recurrence)
+    after = changed(task, **patch)
+    assert rules.complete(after, before=task, task_id=uuid7(), now=LATER) == (after, None)
+
+
+def test_the_last_occurrence_has_no_next() -> None:
+    task = created(recurrence="FREQ=DAILY;COUNT=1", due_on="2026-11-23")
+    done, following = rules.complete(changed(task, status="done"), before=task, task_id=uuid7(), now=LATER)
+    assert (done.recurrence, following) == (None, None)

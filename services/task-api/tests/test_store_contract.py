@@ -3,110 +3,289 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from uuid import UUID
 
 import pytest
+from making import NOW, a_task
 from uuid_utils.compat import uuid7
 
 from task_api import store
-from task_api.store import Store
-from task_api.tasks.models import Status, Task
+from task_api.store import Answer, ChangesPurged, Store, VersionConflict, Write, WrongPosition
+from task_api.tasks.models import Priority, Status, Task
+from task_api.tasks.query import Filters, Query, read_cursor, read_order, words, write_cursor
 
-NOW = datetime(2026, 11, 23, 12, 30, 15, 123456, tzinfo=UTC)
-
-
-def a_task(**differences: object) -> Task:
-    whole = Task(
-        id=uuid7(),
-        title="Water the plants",
-        description=None,
-        status=Status.TODO,
-        created_at=NOW,
-        updated_at=NOW,
-        completed_at=None,
-        version=1,
-    )
-    return whole.model_copy(update=differences)
+DAY = timedelta(days=1)
 
 
-async def test_a_task_comes_back_as_it_was_given(tasks_store: Store) -> None:
-    task = a_task(
-        title="Grüße, 世界 👋 '; DROP TABLE tasks; --",
-        description="two\nlines\tand a \\ backslash",
-        status=Status.DONE,
-        completed_at=NOW + timedelta(microseconds=1),
-    )
-    await tasks_store.add(task)
+def following(task: Task, **differences: object) -> Task:
+    return task.model_copy(update={"version": task.version + 1, **differences})
+
+
+async def keep(tasks_store: Store, *tasks: Task) -> None:
+    await tasks_store.commit([Write(task, "created" if task.version == 1 else "updated") for task in tasks], now=NOW)
+
+
+def an_answer(
+    *, subject: str = "ann", key: str = "key-1", fingerprint: str = "fingerprint", body: str = '{"a": "ü"}'
+) -> Answer:
+    return Answer(subject, key, fingerprint, 201, body)
+
+
+EVERYTHING = a_task(
+    title="Grüße, 世界 👋 '; DROP TABLE tasks; --",
+    description="two\nlines\tand a \\ backslash",
+    status=Status.DONE,
+    priority=Priority.URGENT,
+    due_on=date(2026, 12, 24),
+    start_at=NOW - DAY,
+    labels=["home", "a,b", 'with "quotes"', "ü"],
+    project="garden",
+    parent=UUID("01a209b3-fcfd-7015-92d5-ecad43015460"),
+    assignee="ann@example.org",
+    percent_done=100,
+    recurrence="FREQ=DAILY",
+    position=-0.1,
+    metadata={"b": "2", "a": "ü \\ '"},
+    completed_at=NOW + timedelta(microseconds=1),
+)
+
+
+@pytest.mark.parametrize("task", [a_task(), EVERYTHING, a_task(due_at=datetime(2, 1, 1, tzinfo=UTC))])
+async def test_a_task_comes_back_as_it_was_given(tasks_store: Store, task: Task) -> None:
+    await keep(tasks_store, task)
     assert await tasks_store.get(task.id) == task
+    changed = following(EVERYTHING, id=task.id, due_on=None, due_at=NOW, title="new")
+    await keep(tasks_store, changed)
+    assert await tasks_store.get(task.id) == changed
 
 
 async def test_an_unknown_id_is_no_task(tasks_store: Store) -> None:
-    await tasks_store.add(a_task())
-    assert await tasks_store.get(uuid7()) is None
-
-
-async def test_pages_go_from_the_newest_to_the_oldest_without_gap_or_repetition(tasks_store: Store) -> None:
-    tasks = [a_task(title=str(n)) for n in range(7)]
-    for task in tasks:
-        await tasks_store.add(task)
-    first = await tasks_store.page(size=3, before=None)
-    second = await tasks_store.page(size=3, before=first[-1].id)
-    third = await tasks_store.page(size=3, before=second[-1].id)
-    assert first + second + third == tasks[::-1]
-    assert await tasks_store.page(size=3, before=third[-1].id) == []
-
-
-async def test_the_next_version_takes_the_place_of_the_last(tasks_store: Store) -> None:
-    task, other = a_task(), a_task(title="another")
-    await tasks_store.add(task)
-    await tasks_store.add(other)
-    changed = task.model_copy(
-        update={"version": 2, "title": "new", "description": "text", "status": Status.DONE, "completed_at": NOW}
-    )
-    assert await tasks_store.replace(changed) is True
-    assert await tasks_store.get(task.id) == changed
-    assert await tasks_store.get(other.id) == other
-
-
-@pytest.mark.parametrize("version", [1, 3])
-async def test_any_other_version_changes_nothing(tasks_store: Store, version: int) -> None:
     task = a_task()
-    await tasks_store.add(task)
-    assert await tasks_store.replace(task.model_copy(update={"version": version, "title": "late"})) is False
-    assert await tasks_store.get(task.id) == task
+    await keep(tasks_store, task)
+    assert await tasks_store.get(uuid7()) is None
+    assert await tasks_store.get_many([uuid7(), task.id]) == {task.id: task}
+    assert await tasks_store.get_many([]) == {}
 
 
-async def test_a_task_that_is_not_there_cannot_be_replaced(tasks_store: Store) -> None:
-    assert await tasks_store.replace(a_task(version=2)) is False
+@pytest.mark.parametrize("version", [1, 2, 4])
+async def test_a_version_that_does_not_follow_is_a_conflict_and_changes_nothing(
+    tasks_store: Store, version: int
+) -> None:
+    task, other = a_task(), a_task()
+    await keep(tasks_store, task)
+    await keep(tasks_store, following(task))
+    before = await tasks_store.changes(None, size=10)
+    with pytest.raises(VersionConflict):
+        await keep(tasks_store, other, task.model_copy(update={"version": version, "title": "late"}))
+    assert await tasks_store.get(task.id) == following(task)
+    assert await tasks_store.get(other.id) is None
+    assert await tasks_store.changes(None, size=10) == before
+
+
+async def test_a_task_that_is_not_there_cannot_be_changed(tasks_store: Store) -> None:
+    with pytest.raises(VersionConflict):
+        await keep(tasks_store, a_task(version=2))
     assert await tasks_store.count() == 0
 
 
 async def test_of_many_changes_to_one_version_exactly_one_wins(tasks_store: Store) -> None:
     task = a_task()
-    await tasks_store.add(task)
-    changes = [task.model_copy(update={"version": 2, "title": str(n)}) for n in range(10)]
-    won = await asyncio.gather(*(tasks_store.replace(change) for change in changes))
-    assert sum(won) == 1
-    assert await tasks_store.get(task.id) == changes[won.index(True)]
+    await keep(tasks_store, task)
+    changes = [following(task, title=str(n)) for n in range(10)]
+    results = await asyncio.gather(*(keep(tasks_store, change) for change in changes), return_exceptions=True)
+    assert [type(result) for result in results].count(VersionConflict) == 9
+    assert await tasks_store.get(task.id) == changes[results.index(None)]
 
 
-async def test_a_removed_task_is_gone_and_cannot_be_removed_again(tasks_store: Store) -> None:
-    task, other = a_task(), a_task()
-    await tasks_store.add(task)
-    await tasks_store.add(other)
-    assert await tasks_store.remove(task.id) is True
-    assert await tasks_store.get(task.id) is None
-    assert await tasks_store.remove(task.id) is False
-    assert await tasks_store.page(size=10, before=None) == [other]
+async def test_one_commit_may_change_a_task_twice(tasks_store: Store) -> None:
+    task = a_task()
+    await keep(tasks_store, task, following(task), following(following(task), title="twice"))
+    assert await tasks_store.get(task.id) == following(following(task), title="twice")
 
 
-async def test_the_count_follows(tasks_store: Store) -> None:
+async def test_the_count_leaves_deleted_tasks_out(tasks_store: Store) -> None:
     assert await tasks_store.count() == 0
     tasks = [a_task() for _ in range(3)]
-    for task in tasks:
-        await tasks_store.add(task)
-    await tasks_store.remove(tasks[0].id)
+    await keep(tasks_store, *tasks)
+    await keep(tasks_store, following(tasks[0], deleted_at=NOW))
     assert await tasks_store.count() == 2
+
+
+# --- lists ----------------------------------------------------------------------------
+
+LISTED = [
+    a_task(title="a", priority=Priority.HIGH, due_at=NOW, labels=["x", "y"], project="p", position=2.0),
+    a_task(
+        title="B", priority=Priority.LOW, due_on=date(2026, 11, 23), labels=["x"], status=Status.DONE, completed_at=NOW
+    ),
+    a_task(title="ä", priority=Priority.HIGH, assignee="ann", description="Straße", updated_at=NOW + DAY, start_at=NOW),
+    a_task(title="b", due_at=NOW + DAY, project="p", deleted_at=NOW),
+    a_task(title="a", due_at=NOW + DAY, parent=EVERYTHING.id, labels=["X"], project="P", position=-1.5),
+    a_task(title="STRASSE, a b", status=Status.CANCELLED, priority=Priority.URGENT, updated_at=NOW - DAY),
+]
+
+FILTERS = [
+    Filters(),
+    Filters(status=frozenset({Status.DONE})),
+    Filters(status=frozenset({Status.DONE, Status.CANCELLED})),
+    Filters(priority=frozenset({Priority.HIGH, Priority.NONE})),
+    Filters(label=frozenset({"x"})),
+    Filters(label=frozenset({"x", "y"})),
+    Filters(project="p"),
+    Filters(parent=EVERYTHING.id),
+    Filters(assignee="ann"),
+    Filters(due_before=NOW),
+    Filters(due_before=NOW + timedelta(microseconds=1)),
+    Filters(due_after=NOW),
+    Filters(due_after=datetime(2026, 11, 23, tzinfo=UTC), due_before=datetime(2026, 11, 24, tzinfo=UTC)),
+    Filters(updated_since=NOW),
+    Filters(deleted=True),
+    Filters(words=words("strasse")),
+    Filters(words=words("A b")),
+    Filters(words=words("a AND NOT b")),
+    Filters(words=words("' \" & | ! :* ( )")),
+    Filters(status=frozenset({Status.TODO}), priority=frozenset({Priority.HIGH}), project="p"),
+]
+
+
+@pytest.mark.parametrize("filters", FILTERS, ids=range(len(FILTERS)))
+async def test_a_list_has_what_its_filters_say(tasks_store: Store, filters: Filters) -> None:
+    await keep(tasks_store, *LISTED)
+    found = await tasks_store.page(Query(filters), size=10)
+    assert found == [task for task in reversed(LISTED) if filters.match(task)]
+
+
+SORTS = ["-created_at", "created_at", "due", "-due", "priority,due", "-priority,due", "title", "-title,created_at"]
+SORTS += ["-position,title", "updated_at", "-updated_at", "start_at,-completed_at", "completed_at,-priority,title"]
+
+
+@pytest.mark.parametrize("sort", SORTS)
+async def test_pages_are_the_list_cut_into_pieces(tasks_store: Store, sort: str) -> None:
+    model = store.from_url("memory://")
+    await keep(model, *LISTED)
+    await keep(tasks_store, *LISTED)
+    query = Query(Filters(), read_order(sort))
+    whole = await model.page(query, size=100)
+    assert len(whole) == 5
+    assert await tasks_store.page(query, size=100) == whole
+    pages, last = [], None
+    while last is None or len(pages) < 5:
+        if last is not None:
+            query = replace(query, after=read_cursor(query, write_cursor(query, last)))
+        (last,) = await tasks_store.page(query, size=1)
+        pages.append(last)
+    assert pages == whole
+    assert await tasks_store.page(replace(query, after=read_cursor(query, write_cursor(query, last))), size=1) == []
+
+
+async def test_search_follows_a_change(tasks_store: Store) -> None:
+    task = a_task(title="old words")
+    await keep(tasks_store, task)
+    await keep(tasks_store, following(task, title="new words"))
+    assert await tasks_store.page(Query(Filters(words=words("old"))), size=10) == []
+    assert len(await tasks_store.page(Query(Filters(words=words("new"))), size=10)) == 1
+
+
+# --- idempotency ----------------------------------------------------------------------
+
+
+async def test_an_answer_is_kept_with_its_writes_and_given_again(tasks_store: Store) -> None:
+    task, other = a_task(), a_task()
+    assert await tasks_store.commit([Write(task, "created")], an_answer(), now=NOW) is None
+    repeated = an_answer(fingerprint="another", body="{}")
+    assert await tasks_store.commit([Write(other, "created")], repeated, now=NOW) == an_answer()
+    assert await tasks_store.get(task.id) == task
+    assert await tasks_store.get(other.id) is None
+
+
+@pytest.mark.parametrize("other", [{"key": "key-2"}, {"subject": "bob"}])
+async def test_another_key_or_subject_is_another_request(tasks_store: Store, other: dict[str, str]) -> None:
+    assert await tasks_store.commit([], an_answer(), now=NOW) is None
+    assert await tasks_store.commit([], an_answer(**other), now=NOW) is None
+
+
+async def test_a_key_is_forgotten_after_24_hours(tasks_store: Store) -> None:
+    assert await tasks_store.commit([], an_answer(), now=NOW) is None
+    assert await tasks_store.commit([], an_answer(), now=NOW + DAY - timedelta(seconds=1)) == an_answer()
+    assert await tasks_store.commit([], an_answer(body="{}"), now=NOW + DAY) is None
+    assert await tasks_store.commit([], an_answer(), now=NOW + DAY) == an_answer(body="{}")
+
+
+async def test_a_commit_that_conflicts_keeps_no_answer(tasks_store: Store) -> None:
+    with pytest.raises(VersionConflict):
+        await tasks_store.commit([Write(a_task(version=2), "updated")], an_answer(), now=NOW)
+    assert await tasks_store.commit([], an_answer(), now=NOW) is None
+
+
+async def test_of_many_with_one_key_exactly_one_writes(tasks_store: Store) -> None:
+    tasks = [a_task() for _ in range(8)]
+    answers = await asyncio.gather(
+        *(tasks_store.commit([Write(t, "created")], an_answer(body=f'"{t.id}"'), now=NOW) for t in tasks)
+    )
+    assert answers.count(None) == 1
+    (written,) = await tasks_store.page(Query(), size=10)
+    assert {answer.body for answer in answers if answer} == {f'"{written.id}"'}
+
+
+# --- changes --------------------------------------------------------------------------
+
+
+async def test_the_feed_has_every_change_in_its_order(tasks_store: Store) -> None:
+    task, other = a_task(), EVERYTHING.model_copy(update={"id": uuid7()})
+    start = await tasks_store.last_position()
+    await keep(tasks_store, task)
+    await keep(tasks_store, other, following(task))
+    await tasks_store.commit([Write(following(following(task), deleted_at=NOW), "deleted")], now=NOW)
+    changes = await tasks_store.changes(None, size=10)
+    assert [(c.type, c.task) for c in changes] == [
+        ("created", task),
+        ("created", other),
+        ("updated", following(task)),
+        ("deleted", following(following(task), deleted_at=NOW)),
+    ]
+    assert await tasks_store.changes(start, size=10) == changes
+    assert await tasks_store.changes(changes[0].position, size=2) == changes[1:3]
+    assert await tasks_store.changes(changes[-1].position, size=2) == []
+    assert await tasks_store.last_position() == changes[-1].position
+
+
+@pytest.mark.parametrize("position", ["", "x", "-1", "1.2.3", "9" * 30, "²", "1;2"])
+async def test_what_is_no_position_is_refused(tasks_store: Store, position: str) -> None:
+    with pytest.raises(WrongPosition):
+        await tasks_store.changes(position, size=1)
+
+
+# --- purge ----------------------------------------------------------------------------
+
+
+async def test_the_purge_takes_what_is_past_its_time_and_nothing_else(tasks_store: Store) -> None:
+    long_gone, gone, living = a_task(), a_task(), a_task()
+    await keep(tasks_store, long_gone, gone, living)
+    start = (await tasks_store.changes(None, size=1))[0].position
+    await keep(tasks_store, following(long_gone, deleted_at=NOW - DAY, updated_at=NOW - DAY))
+    await keep(tasks_store, following(gone, deleted_at=NOW + DAY, updated_at=NOW + DAY))
+    await tasks_store.commit([], an_answer(), now=NOW)
+
+    assert await tasks_store.purge(deleted_before=NOW + timedelta(seconds=1), answers_before=NOW) == 1
+    assert await tasks_store.get(long_gone.id) is None
+    assert await tasks_store.get(gone.id) is not None
+    assert await tasks_store.get(living.id) == living
+    left = await tasks_store.changes(None, size=10)
+    assert [change.task.id for change in left] == [gone.id]
+    with pytest.raises(ChangesPurged):
+        await tasks_store.changes(start, size=10)
+    assert await tasks_store.commit([], an_answer(), now=NOW) == an_answer()
+
+    await tasks_store.purge(deleted_before=NOW + 2 * DAY, answers_before=NOW + DAY)
+    assert await tasks_store.changes(None, size=10) == []
+    assert await tasks_store.changes(left[-1].position, size=10) == []
+    assert await tasks_store.last_position() == left[-1].position
+    assert await tasks_store.commit([], an_answer(), now=NOW) is None
+
+
+# --- opening and closing --------------------------------------------------------------
 
 
 async def test_what_was_written_is_there_when_the_storage_is_opened_again(storage_url: str) -> None:
@@ -115,7 +294,7 @@ async def test_what_was_written_is_there_when_the_storage_is_opened_again(storag
     task = a_task()
     first, second = store.from_url(storage_url), store.from_url(storage_url)
     await first.open()
-    await first.add(task)
+    await keep(first, task)
     await first.close()
     await second.open()
     assert await second.get(task.id) == task
@@ -128,7 +307,7 @@ async def test_two_processes_see_each_others_writes(tasks_store: Store, storage_
     other = store.from_url(storage_url)
     await other.open()
     task = a_task()
-    await tasks_store.add(task)
+    await keep(tasks_store, task)
     assert await other.get(task.id) == task
     await other.close()
 

@@ -30,13 +30,16 @@ def create(client: TestClient, **task: object) -> dict[str, object]:
     return created
 
 
-def problem(response: Response, status: int) -> dict[str, object]:
+def problem(response: Response, status: int, type: str | None = None) -> dict[str, object]:
     """The problem document of `response`, which must be one with this status."""
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/problem+json"
     document: dict[str, object] = response.json()
     assert document["status"] == status
-    assert {"type", "title", "detail"} <= document.keys()
+    if type is not None:
+        assert document["type"] == f"/problems/{type}"
+    assert {"type", "title", "detail", "instance", "request_id"} <= document.keys()
+    assert document["request_id"] == response.headers["x-request-id"]
     return document
 
 
@@ -47,7 +50,9 @@ def test_a_created_task_is_whole_and_found_at_its_location(client: TestClient) -
     assert UUID(task["id"]).version == 7
     assert task["title"] == "Water the plants"
     assert task["created_at"].endswith("Z")
-    assert client.get(response.headers["location"]).json() == task
+    read = client.get(response.headers["location"])
+    assert read.json() == task
+    assert read.headers["etag"] == response.headers["etag"] == '"v1"'
 
 
 @pytest.mark.parametrize(
@@ -58,15 +63,32 @@ def test_a_created_task_is_whole_and_found_at_its_location(client: TestClient) -
         ({"title": "   "}, "/title"),
         ({"title": "x" * 201}, "/title"),
         ({"title": "a\0b"}, "/title"),
+        ({"title": "a\nb"}, "/title"),
         ({"title": 5}, "/title"),
         ({"title": "a", "status": "later"}, "/status"),
         ({"title": "a", "description": "x" * 10_001}, "/description"),
         ({"title": "a", "a/b~c": 1}, "/a~1b~0c"),
+        ({"title": "a", "due_at": "2026-12-01T10:00:00"}, "/due_at"),
+        ({"title": "a", "due_at": "0001-01-01T00:00:00+14:00"}, "/due_at"),
+        ({"title": "a", "due_at": 1800000000}, "/due_at"),
+        ({"title": "a", "due_on": "2026-02-30"}, "/due_on"),
+        ({"title": "a", "due_on": "2026-12-01T00:00:00Z"}, "/due_on"),
+        ({"title": "a", "percent_done": "5"}, "/percent_done"),
+        ({"title": "a", "position": False}, "/position"),
+        ({"title": "a", "due_on": "2026-12-01", "due_at": "2026-12-01T00:00:00Z"}, ""),
+        ({"title": "a", "labels": ["x"] * 21}, "/labels"),
+        ({"title": "a", "labels": ["x", ""]}, "/labels/1"),
+        ({"title": "a", "percent_done": 101}, "/percent_done"),
+        ({"title": "a", "recurrence": "every day"}, "/recurrence"),
+        ({"title": "a", "position": "NaN"}, "/position"),
+        ({"title": "a", "metadata": {"a b": "x"}}, "/metadata/a b/[key]"),
+        ({"title": "a", "metadata": {str(n): "" for n in range(51)}}, "/metadata"),
+        ({"title": "a", "version": 7}, "/version"),
         ([], ""),
     ],
 )
 def test_what_does_not_fit_is_named_and_not_kept(client: TestClient, body: object, pointer: str) -> None:
-    document = problem(client.post("/v1/tasks", json=body), 422)
+    document = problem(client.post("/v1/tasks", json=body), 422, "invalid-request")
     assert [e["pointer"] for e in document["errors"]] == [pointer]  # type: ignore[attr-defined]  # JSON
     assert client.get("/v1/tasks").json()["items"] == []
 
@@ -81,15 +103,21 @@ def test_a_body_too_deep_to_read_is_refused(client: TestClient) -> None:
     problem(client.post("/v1/tasks", content=deep, headers={"content-type": "application/json"}), 400)
 
 
+# --- lists ----------------------------------------------------------------------------
+
+
 def test_lists_are_paged_from_the_newest_to_the_oldest(client: TestClient) -> None:
     ids = [create(client, title=str(n))["id"] for n in range(5)]
-    seen, cursor = [], None
-    for expected in (2, 2, 1):
-        page = client.get("/v1/tasks", params={"page_size": 2, **({"cursor": cursor} if cursor else {})}).json()
-        assert len(page["items"]) == expected
-        seen += [task["id"] for task in page["items"]]
-        cursor = page["next_cursor"]
-    assert cursor is None
+    seen: list[object] = []
+    path = "/v1/tasks?page_size=2&status=todo"
+    while path:
+        page = client.get(path)
+        seen += [task["id"] for task in page.json()["items"]]
+        link = page.headers.get("link", "")
+        cursor = page.json()["next_cursor"]
+        assert (cursor is None) == (link == "")
+        path = link.removeprefix("<").removesuffix('>; rel="next"')
+        assert cursor is None or f"cursor={cursor}" in path
     assert seen == ids[::-1]
 
 
@@ -100,7 +128,10 @@ def test_a_page_that_is_just_full_is_the_last_one(client: TestClient) -> None:
 
 
 def test_a_page_larger_than_allowed_is_lowered(client: TestClient) -> None:
-    assert client.get("/v1/tasks", params={"page_size": 1_000_000}).status_code == 200
+    client.post("/v1/tasks:batch", json={"items": [{"action": "create", "task": {"title": "x"}}] * 100})
+    client.post("/v1/tasks:batch", json={"items": [{"action": "create", "task": {"title": "x"}}] * 100})
+    create(client)
+    assert len(client.get("/v1/tasks", params={"page_size": 10**30}).json()["items"]) == 200
 
 
 @pytest.mark.parametrize("size", ["0", "-1", "many", ""])
@@ -108,18 +139,79 @@ def test_a_page_size_that_is_none_is_refused(client: TestClient, size: str) -> N
     problem(client.get("/v1/tasks", params={"page_size": size}), 422)
 
 
-@pytest.mark.parametrize("cursor", ["", "x", "not/base64", "AAAA", "ä", "=" * 30, "A" * 10_000])
+@pytest.mark.parametrize(
+    "cursor", ["", "x", "not/base64", "AAAA", "ä", "=" * 30, "A" * 3999, "W1tbW1tb", "bnVsbA", "WyIiLFtdLCIiXQ"]
+)
 def test_a_forged_cursor_is_a_clear_error(client: TestClient, cursor: str) -> None:
-    assert "cursor" in str(problem(client.get("/v1/tasks", params={"cursor": cursor}), 400)["detail"])
+    document = problem(client.get("/v1/tasks", params={"cursor": cursor}), 400, "invalid-cursor")
+    assert "Start again without a cursor" in str(document["detail"])
+
+
+@pytest.mark.parametrize("other", [{"status": "done"}, {"q": "x"}, {"sort": "title"}, {"due_after": "2026-01-01"}])
+def test_a_cursor_is_of_one_list(client: TestClient, other: dict[str, str]) -> None:
+    create(client)
+    create(client)
+    cursor = client.get("/v1/tasks", params={"page_size": 1}).json()["next_cursor"]
+    assert client.get("/v1/tasks", params={"page_size": 7, "cursor": cursor}).status_code == 200
+    document = problem(client.get("/v1/tasks", params={"cursor": cursor, **other}), 400, "invalid-cursor")
+    assert "other filters" in str(document["detail"])
+
+
+def test_filters_and_sort_are_read_from_the_query(client: TestClient) -> None:
+    create(client, title="late", due_on="2026-12-02", labels=["home", "x"], priority="low")
+    create(client, title="early", due_at="2026-12-01T23:00:00-05:00", labels=["home"], priority="urgent", project="p")
+    create(client, title="never", labels=["home"], assignee="ann", status="in_progress")
+
+    def titles(query: str) -> list[str]:
+        return [task["title"] for task in client.get(f"/v1/tasks?{query}").json()["items"]]
+
+    assert titles("sort=due") == ["late", "early", "never"]
+    assert titles("sort=-priority,due") == ["early", "late", "never"]
+    assert titles("label=home&label=x") == ["late"]
+    assert titles("priority=low&priority=urgent&sort=title") == ["early", "late"]
+    assert titles("due_before=2026-12-03&due_after=2026-12-02T00:00:00Z&sort=due") == ["late", "early"]
+    assert titles("status=in_progress") == titles("assignee=ann") == ["never"]
+    assert titles("project=p") == titles("q=EARLY") == ["early"]
+    assert titles("updated_since=2999-01-01") == []
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "sort=nothing",
+        "status=x",
+        "due_before=soon",
+        "due_before=2026-12-01T10:00:00",
+        "label=",
+        "parent=1",
+        "updated_since=0.5",
+    ],
+)
+def test_a_filter_that_is_none_is_refused(client: TestClient, query: str) -> None:
+    problem(client.get(f"/v1/tasks?{query}"), 422, "invalid-request")
+
+
+def test_a_list_is_exported_as_a_calendar(client: TestClient) -> None:
+    create(client, title="in it", project="p")
+    create(client, title="not in it")
+    response = client.get("/v1/tasks.ics?project=p")
+    assert response.headers["content-type"] == "text/calendar; charset=utf-8"
+    assert response.text.count("BEGIN:VTODO") == 1
+    assert "SUMMARY:in it" in response.text
+
+
+# --- changes of one task --------------------------------------------------------------
 
 
 def test_a_patch_changes_what_it_names(client: TestClient) -> None:
     task = create(client, description="all of them")
     response = client.patch(f"/v1/tasks/{task['id']}", json={"status": "done"})
     assert response.status_code == 200
+    assert response.headers["etag"] == '"v2"'
     changed = response.json()
     assert changed["completed_at"] == changed["updated_at"]
-    assert changed | {"status": "todo", "completed_at": None, "updated_at": task["updated_at"], "version": 1} == task
+    same = {"status": "todo", "completed_at": None, "percent_done": 0, "updated_at": task["updated_at"], "version": 1}
+    assert changed | same == task
     assert client.get(f"/v1/tasks/{task['id']}").json() == changed
 
 
@@ -138,6 +230,12 @@ def test_a_patch_cannot_break_a_task(client: TestClient, patch: dict[str, object
     assert client.get(f"/v1/tasks/{task['id']}").json() == task
 
 
+def test_a_rule_that_a_patch_breaks_is_named(client: TestClient) -> None:
+    path = f"/v1/tasks/{create(client, metadata={f'a{n}': '' for n in range(30)})['id']}"
+    patch = {"metadata": {f"b{n}": "" for n in range(30)}}
+    assert "at most 50" in str(problem(client.patch(path, json=patch), 422, "rule-broken")["detail"])
+
+
 def test_changes_at_the_same_time_are_all_kept(client: TestClient) -> None:
     path = f"/v1/tasks/{create(client)['id']}"
     with ThreadPoolExecutor(8) as threads:
@@ -146,23 +244,207 @@ def test_changes_at_the_same_time_are_all_kept(client: TestClient) -> None:
     assert sorted(answer.json()["version"] for answer in answers) == list(range(2, 10))
 
 
-def test_a_deleted_task_is_gone(client: TestClient) -> None:
+def test_of_changes_to_one_known_version_one_wins(client: TestClient) -> None:
     path = f"/v1/tasks/{create(client)['id']}"
+
+    def change(n: int) -> int:
+        return client.patch(path, json={"title": f"title {n}"}, headers={"If-Match": '"v1"'}).status_code
+
+    with ThreadPoolExecutor(8) as threads:
+        assert sorted(threads.map(change, range(8))) == [200] + [412] * 7
+
+
+@pytest.mark.parametrize(
+    ("if_match", "status"),
+    [('"v1"', 200), ('"v7", "v1"', 200), ("*", 200), ('"v2"', 412), ('W/"v1"', 412), ("v1", 412)],
+)
+def test_a_change_may_ask_for_a_version(client: TestClient, if_match: str, status: int) -> None:
+    path = f"/v1/tasks/{create(client)['id']}"
+    response = client.patch(path, json={"title": "new"}, headers={"If-Match": if_match})
+    if status == 412:
+        assert '"v1"' in str(problem(response, 412, "version-mismatch")["detail"])
+        problem(client.delete(path, headers={"If-Match": if_match}), 412, "version-mismatch")
+    assert response.status_code == status
+
+
+@pytest.mark.parametrize(
+    ("if_none_match", "status"), [('"v1"', 304), ('W/"v1"', 304), ("*", 304), ('"v2"', 200), ("", 200)]
+)
+def test_what_a_client_has_already_is_not_sent_again(client: TestClient, if_none_match: str, status: int) -> None:
+    path = f"/v1/tasks/{create(client)['id']}"
+    response = client.get(path, headers={"If-None-Match": if_none_match})
+    assert response.status_code == status
+    assert response.headers["etag"] == '"v1"'
+    assert (response.content == b"") == (status == 304)
+
+
+def test_a_recurring_task_that_is_done_has_its_next_occurrence(client: TestClient) -> None:
+    task = create(client, due_on="2026-11-23", recurrence="FREQ=DAILY")
+    client.patch(f"/v1/tasks/{task['id']}", json={"status": "done"})
+    (following,) = client.get("/v1/tasks?status=todo").json()["items"]
+    assert (following["due_on"], following["recurrence"]) == ("2026-11-24", "FREQ=DAILY")
+
+
+# --- deletion -------------------------------------------------------------------------
+
+
+def test_a_deleted_task_is_gone_until_it_is_undeleted(client: TestClient) -> None:
+    task = create(client)
+    path = f"/v1/tasks/{task['id']}"
     response = client.delete(path)
     assert (response.status_code, response.content) == (204, b"")
-    problem(client.get(path), 404)
-    problem(client.patch(path, json={"title": "x"}), 404)
-    problem(client.delete(path), 404)
+    assert ":undelete" in str(problem(client.get(path), 404, "task-not-found")["detail"])
+    problem(client.patch(path, json={"title": "x"}), 404, "task-not-found")
+    problem(client.delete(path), 404, "task-not-found")
+    assert client.get("/v1/tasks").json()["items"] == []
+    assert [t["id"] for t in client.get("/v1/tasks?deleted=true").json()["items"]] == [task["id"]]
+
+    back = client.post(f"{path}:undelete")
+    assert back.status_code == 200
+    assert back.json() | {"version": 1, "updated_at": task["updated_at"]} == task
+    assert client.post(f"{path}:undelete").json() == client.get(path).json() == back.json()
+    problem(client.post(f"/v1/tasks/{UNKNOWN}:undelete"), 404, "task-not-found")
+
+
+# --- idempotency ----------------------------------------------------------------------
+
+
+def test_a_retry_under_its_key_is_answered_as_the_first_time(client: TestClient) -> None:
+    key = {"Idempotency-Key": "7d9c-1"}
+    first = client.post("/v1/tasks", json={"title": "once", "labels": []}, headers=key)
+    again = client.post("/v1/tasks", content=b'{ "title":"once" }', headers={**key, "content-type": "application/json"})
+    assert (first.status_code, again.status_code) == (201, 201)
+    assert again.content == first.content
+    assert again.headers["location"] == first.headers["location"]
+    assert again.headers["etag"] == first.headers["etag"]
+    assert (first.headers.get("idempotency-replayed"), again.headers["idempotency-replayed"]) == (None, "true")
+    assert len(client.get("/v1/tasks").json()["items"]) == 1
+
+
+def test_another_request_under_the_key_is_refused(client: TestClient) -> None:
+    key = {"Idempotency-Key": "7d9c-1"}
+    client.post("/v1/tasks", json={"title": "once"}, headers=key)
+    problem(client.post("/v1/tasks", json={"title": "twice"}, headers=key), 422, "idempotency-key-reused")
+    batch = {"items": [{"action": "create", "task": {"title": "once"}}]}
+    problem(client.post("/v1/tasks:batch", json=batch, headers=key), 422, "idempotency-key-reused")
+    assert len(client.get("/v1/tasks").json()["items"]) == 1
+
+
+def test_many_retries_at_once_make_one_task(client: TestClient) -> None:
+    def post(_: int) -> Response:
+        return client.post("/v1/tasks", json={"title": "once"}, headers={"Idempotency-Key": "k"})
+
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(post, range(8)))
+    assert {answer.status_code for answer in answers} == {201}
+    assert len({answer.content for answer in answers}) == 1
+    assert len(client.get("/v1/tasks").json()["items"]) == 1
+
+
+@pytest.mark.parametrize("key", ["", "a b", "x" * 256])
+def test_a_key_that_is_none_is_refused(client: TestClient, key: str) -> None:
+    problem(client.post("/v1/tasks", json={"title": "x"}, headers={"Idempotency-Key": key}), 422)
+
+
+# --- batches --------------------------------------------------------------------------
+
+
+def test_a_batch_answers_for_each_item(client: TestClient) -> None:
+    task = create(client)
+    batch = {
+        "items": [
+            {"action": "create", "task": {"title": "new"}},
+            {"action": "update", "id": task["id"], "if_version": 1, "patch": {"status": "done"}},
+            {"action": "update", "id": task["id"], "if_version": 1, "patch": {"title": "late"}},
+            {"action": "update", "id": UNKNOWN, "patch": {}},
+            {"action": "delete", "id": task["id"]},
+            {"action": "delete", "id": task["id"]},
+        ]
+    }
+    response = client.post("/v1/tasks:batch", json=batch)
+    assert response.status_code == 207
+    results = response.json()["results"]
+    assert [result["status"] for result in results] == [201, 200, 412, 404, 204, 404]
+    assert client.get(f"/v1/tasks/{results[0]['task']['id']}").json() == results[0]["task"]
+    assert results[1]["task"]["version"] == 2
+    assert [t["title"] for t in client.get("/v1/tasks").json()["items"]] == ["new"]
+
+
+def test_an_atomic_batch_does_all_or_nothing(client: TestClient) -> None:
+    task = create(client)
+    items = [
+        {"action": "create", "task": {"title": "new"}},
+        {"action": "update", "id": task["id"], "patch": {"title": "changed"}},
+    ]
+    undone = client.post(
+        "/v1/tasks:batch", json={"atomic": True, "items": [*items, {"action": "delete", "id": UNKNOWN}]}
+    )
+    assert [result["status"] for result in undone.json()["results"]] == [424, 424, 404]
+    assert client.get("/v1/tasks").json()["items"] == [task]
+    done = client.post("/v1/tasks:batch", json={"atomic": True, "items": items})
+    assert [result["status"] for result in done.json()["results"]] == [201, 200]
+    assert len(client.get("/v1/tasks").json()["items"]) == 2
+
+
+def test_a_batch_under_a_key_is_done_once(client: TestClient) -> None:
+    batch = {"items": [{"action": "create", "task": {"title": "once"}}]}
+    first = client.post("/v1/tasks:batch", json=batch, headers={"Idempotency-Key": "b"})
+    again = client.post("/v1/tasks:batch", json=batch, headers={"Idempotency-Key": "b"})
+    assert again.content == first.content
+    assert again.headers["idempotency-replayed"] == "true"
+    assert len(client.get("/v1/tasks").json()["items"]) == 1
+
+
+@pytest.mark.parametrize(
+    "items", [[], [{"action": "create", "task": {"title": "x"}}] * 101, [{"action": "move"}], [{}]]
+)
+def test_a_batch_that_is_none_is_refused(client: TestClient, items: list[object]) -> None:
+    problem(client.post("/v1/tasks:batch", json={"items": items}), 422)
+
+
+# --- changes --------------------------------------------------------------------------
+
+
+def test_changes_are_followed_from_where_one_was(client: TestClient) -> None:
+    start = client.get("/v1/changes?since=now").json()
+    assert start["items"] == []
+    task = create(client)
+    client.patch(f"/v1/tasks/{task['id']}", json={"title": "new"})
+    client.delete(f"/v1/tasks/{task['id']}")
+    client.post(f"/v1/tasks/{task['id']}:undelete")
+    page = client.get("/v1/changes", params={"since": start["next_since"]}).json()
+    assert [change["type"] for change in page["items"]] == ["created", "updated", "deleted", "undeleted"]
+    assert [change["task"]["version"] for change in page["items"]] == [1, 2, 3, 4]
+    assert page["items"][0]["task"] == task
+    assert client.get("/v1/changes", params={"since": page["next_since"]}).json() == {**page, "items": []}
+    middle = client.get("/v1/changes", params={"since": page["items"][1]["id"], "page_size": 1}).json()
+    assert middle["items"] == page["items"][2:3]
+    assert client.get("/v1/changes").json() == page
+
+
+@pytest.mark.parametrize("since", ["x", "!", "bm93", "ä", "MS4yLjM"])
+def test_a_forged_place_in_the_feed_is_a_clear_error(client: TestClient, since: str) -> None:
+    problem(client.get("/v1/changes", params={"since": since}), 400, "invalid-since")
 
 
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
         ("GET", f"/v1/tasks/{UNKNOWN}", 404),
-        ("GET", "/v1/tasks/not-an-id", 422),
+        ("GET", "/v1/tasks/not-an-id", 404),
         ("GET", "/nowhere", 404),
         ("PUT", "/v1/tasks", 405),
+        ("DELETE", f"/v1/tasks/{UNKNOWN}:undelete", 405),
     ],
 )
 def test_every_error_is_a_problem_document(client: TestClient, method: str, path: str, status: int) -> None:
-    problem(client.request(method, path), status)
+    assert problem(client.request(method, path), status)["instance"] == path
+
+
+@pytest.mark.parametrize(
+    ("given", "echoed"), [("abc-1.2_3", True), ("x" * 128, True), ("x" * 129, False), ("a b", False), ("", False)]
+)
+def test_a_request_has_an_id(client: TestClient, given: str, echoed: bool) -> None:
+    answered = client.get("/v1/tasks", headers={"X-Request-ID": given}).headers["x-request-id"]
+    assert (answered == given) == echoed
+    assert answered

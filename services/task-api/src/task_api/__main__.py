@@ -1,4 +1,4 @@
-"""Command line: `python -m task_api serve`, `migrate` or `openapi`."""
+"""Command line: `python -m task_api serve`, `migrate`, `token new` or `openapi`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import uvloop
 
 from task_api import store
 from task_api.app import create_app
+from task_api.auth import SCOPES, new_token
 from task_api.server import CannotListen, serve
 from task_api.settings import InvalidSettings, Settings, read_settings
 from task_api.store import StoreUnavailable
@@ -30,6 +31,14 @@ def main() -> int:
                 uvloop.run(serve(create_app(settings), host=settings.host, port=settings.port))
             case "migrate":
                 asyncio.run(_migrate(read_settings()))
+            case "token":
+                try:
+                    token, line = new_token(arguments.name, arguments.scope)
+                except ValueError as error:
+                    print(error, file=sys.stderr)
+                    return 1
+                print(f"The token, shown only now: {token}\nIts line for TASKS_AUTH_TOKEN_FILE:", file=sys.stderr)
+                print(line)
             case "openapi":
                 print(json.dumps(create_app(Settings()).openapi(), indent=2))
     except (CannotListen, InvalidSettings, StoreUnavailable) as error:
@@ -45,6 +54,10 @@ def _parse() -> argparse.Namespace:
     serving.add_argument("--host", help="address to listen on (else TASKS_HOST, else 127.0.0.1)")
     serving.add_argument("--port", type=int, help="TCP port to listen on (else TASKS_PORT, else 8000)")
     commands.add_parser("migrate", help="bring the schema of TASKS_DATABASE_URL up to date and end")
+    tokens = commands.add_parser("token", help="make API tokens").add_subparsers(required=True, metavar="COMMAND")
+    new = tokens.add_parser("new", help="print a new token, and its line for TASKS_AUTH_TOKEN_FILE")
+    new.add_argument("--name", required=True, help="whose it is")
+    new.add_argument("--scope", action="append", required=True, choices=SCOPES, help="may be given twice")
     commands.add_parser("openapi", help="print the OpenAPI document")
     return parser.parse_args()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -10,8 +11,9 @@ from typing import Any
 from fastapi import FastAPI
 
 import task_api
-from task_api import health, problems, store
-from task_api.settings import Settings, read_settings
+from task_api import docs, edge, health, problems, store
+from task_api.settings import Settings, authenticator, read_settings
+from task_api.tasks import changes, feed, upkeep
 from task_api.tasks import routes as tasks
 
 log = logging.getLogger(__name__)
@@ -26,12 +28,19 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app = FastAPI(
         title="Task Management API",
         version=task_api.__version__,
+        docs_url=None,  # FastAPI's own pages load their files from a CDN
+        redoc_url=None,
         lifespan=_lifespan(settings),
         redirect_slashes=False,  # behind a proxy the redirect would name the wrong scheme and host
+        generate_unique_id_function=lambda route: route.name,  # operation ids that read well in generated clients
     )
+    app.state.authenticator = authenticator(settings)
+    app.add_middleware(edge.Edge)
     problems.install_problems(app)
     app.include_router(tasks.router)
+    app.include_router(changes.router)
     app.include_router(health.router)
+    docs.add_pages(app)
     _describe(app)
     return app
 
@@ -49,8 +58,12 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
             if tasks_store.kind == "memory":
                 log.warning("Tasks are kept in memory and are gone when this process ends: set TASKS_DATABASE_URL")
             app.state.store = tasks_store
+            app.state.feed = feed.Feed(tasks_store)
             app.state.vitals = health.Vitals(store=tasks_store, revision=settings.revision)
+            keeping_up = asyncio.create_task(upkeep.keep_up(tasks_store))
             yield
+            keeping_up.cancel()
+            app.state.feed.end()
         finally:
             await tasks_store.close()
 

@@ -3,32 +3,57 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 
 from task_api.store import StoreUnavailable
 
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
+MAX_DETAIL = 200
+"""A pattern that is longer helps nobody who reads an error."""
+
+
+ProblemType = Literal[
+    "invalid-request",
+    "invalid-cursor",
+    "task-not-found",
+    "version-mismatch",
+    "rule-broken",
+    "idempotency-key-reused",
+    "idempotency-key-in-use",
+    "changes-purged",
+    "invalid-since",
+    "too-many-tasks",
+    "storage-unavailable",
+]
+"""The kinds of problems that a client can tell apart; docs/problems.md has a section for each."""
 
 
 class Problem(Exception):
     """Ends a request with a problem document.
 
-    status: the HTTP status. detail: a sentence that says what is wrong and what to do.
+    status: the HTTP status. detail: a sentence that says what is wrong and what to do. type: which kind of problem
+    it is, where the status alone does not say it.
     """
 
-    def __init__(self, status: int, detail: str) -> None:
+    def __init__(
+        self, status: int, detail: str, *, type: ProblemType | None = None, headers: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
+        self.type = type
+        self.headers = headers
 
 
 class FieldError(BaseModel):
@@ -41,11 +66,15 @@ class FieldError(BaseModel):
 class ProblemDocument(BaseModel):
     """What went wrong (RFC 9457)."""
 
-    type: str = Field(description="`about:blank`: the status says it all")
-    title: str
+    type: str = Field(
+        description="Which kind of problem: /problems/ and its name, or about:blank where the status says it"
+    )
+    title: str = Field(description="The status in words")
     status: int
-    detail: str
-    errors: list[FieldError] = Field([], description="Present when the request does not fit the schema")
+    detail: str = Field(description="What is wrong, and what to do")
+    instance: str = Field(description="The path that was asked for")
+    request_id: str = Field(description="The request's id, as in the header X-Request-ID and in the log")
+    errors: list[FieldError] = Field([], description="What in the request does not fit the schema")
 
 
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -67,26 +96,37 @@ def install_problems(app: FastAPI) -> None:
     """Makes every error of `app` a problem document."""
 
     @app.exception_handler(Problem)
-    async def known(_request: Request, problem: Problem) -> JSONResponse:
-        return _answer(problem.status, problem.detail)
+    async def known(request: Request, problem: Problem) -> JSONResponse:
+        return _answer(request, problem.status, problem.detail, type=problem.type, headers=problem.headers)
 
     @app.exception_handler(HTTPException)
-    async def http(_request: Request, error: HTTPException) -> JSONResponse:
-        return _answer(error.status_code, str(error.detail), headers=dict(error.headers or {}))
+    async def http(request: Request, error: HTTPException) -> JSONResponse:
+        headers = dict(error.headers or {})
+        if error.status_code == 405:
+            headers["Allow"] = ", ".join(sorted(_methods(request)))
+        return _answer(request, error.status_code, str(error.detail), headers=headers)
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
-        return _answer(422, "The request does not fit the schema; see `errors`.", errors=_field_errors(error))
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        detail = "The request does not fit the schema; see `errors`."
+        return _answer(request, 422, detail, type="invalid-request", errors=_field_errors(error))
 
     @app.exception_handler(StoreUnavailable)
     async def no_storage(request: Request, error: StoreUnavailable) -> JSONResponse:
         log.error("%s %s failed: %s", request.method, request.url.path, error)
-        return _answer(503, "The storage does not answer. Try again in a moment.", headers={"Retry-After": "1"})
+        detail = "The storage does not answer. Try again in a moment."
+        return _answer(request, 503, detail, type="storage-unavailable", headers={"Retry-After": "1"})
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> JSONResponse:
         log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-        return _answer(500, "Something went wrong on our side; the log has it.")
+        return _answer(request, 500, "Something went wrong on our side; the log has it under this request_id.")
+
+
+def _methods(request: Request) -> set[str]:
+    """What the path can be asked for. Starlette names the methods of its first route alone; it may have more."""
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    return {method for route in routes if route.path_regex.match(request.url.path) for method in route.methods or set()}
 
 
 def _field_errors(error: RequestValidationError) -> list[dict[str, str]]:
@@ -94,7 +134,9 @@ def _field_errors(error: RequestValidationError) -> list[dict[str, str]]:
     found = []
     for problem in error.errors():
         where, *path = problem["loc"]
-        detail = problem["msg"]
+        detail = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "string_pattern_mismatch" and len(detail) > MAX_DETAIL:
+            detail = "String should match the pattern that the OpenAPI document has for it"
         if problem["type"] == "json_invalid":
             detail, path = f"not valid JSON at character {path[0]}: {problem['ctx']['error']}", []
         if where == "body":
@@ -105,6 +147,25 @@ def _field_errors(error: RequestValidationError) -> list[dict[str, str]]:
     return found
 
 
-def _answer(status: int, detail: str, *, headers: dict[str, str] | None = None, **members: object) -> JSONResponse:
-    body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail, **members}
-    return JSONResponse(body, status, headers=headers, media_type=MEDIA_TYPE)
+def _answer(
+    request: Request,
+    status: int,
+    detail: str,
+    *,
+    type: ProblemType | None = None,
+    headers: Mapping[str, str] | None = None,
+    **members: object,
+) -> JSONResponse:
+    body = {
+        "type": "about:blank" if type is None else f"/problems/{type}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "instance": request.url.path,
+        "request_id": request.state.request_id,
+        **members,
+    }
+    answer = JSONResponse(body, status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
+    # An error above the edge (500) is answered past it.
+    answer.headers["X-Request-ID"] = request.state.request_id
+    return answer

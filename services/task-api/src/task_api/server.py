@@ -42,7 +42,7 @@ async def serve(app: FastAPI, *, host: str, port: int) -> None:
             # uvicorn would turn an error of the lifespan into a logged traceback and exit code 3: it is run
             # here, so that the caller gets the error itself.
             async with app.router.lifespan_context(app):
-                await _Server(_config(app)).serve(sockets=[listener])
+                await _Server(_config(app), app.state.feed.end).serve(sockets=[listener])
         except asyncio.CancelledError:
             log.info("Ended by a signal before it was ready")
 
@@ -62,6 +62,10 @@ def _config(app: FastAPI) -> uvicorn.Config:
 
 
 class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, end_streams: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._end_streams = end_streams
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         # uvicorn's own would raise the signal again after a clean end, for an exit code of 143.
@@ -71,6 +75,7 @@ class _Server(uvicorn.Server):
     def _end(self) -> None:
         self.force_exit = self.should_exit  # a second signal does not wait for what is in flight
         self.should_exit = True
+        self._end_streams()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

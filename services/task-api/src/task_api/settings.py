@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from task_api import auth
+from task_api.auth import Authenticator
 from task_api.store import check_url
 
 
@@ -39,6 +42,15 @@ class Settings(BaseSettings):
     database_wait_seconds: float = Field(
         default=60, ge=0, description="seconds to wait at start for a PostgreSQL that does not answer yet"
     )
+    auth: Literal["none", "tokens", "oidc"] = Field(
+        default="none",
+        description="way to tell who calls: none, tokens (of the service's own) or oidc (JWTs of an issuer)",
+    )
+    auth_token_file: Path | None = Field(
+        default=None, description="file with the hashes of the tokens; `task-api token new`"
+    )
+    oidc_issuer: str | None = Field(default=None, description="URL of the OpenID Connect issuer")
+    oidc_audience: str | None = Field(default=None, description="audience that JWTs must be made for")
     # Without the prefix: the Dockerfile, which is every service's, sets it.
     revision: str = Field(
         default="dev",
@@ -66,3 +78,16 @@ def read_settings(**given: object) -> Settings:
             said = problem["msg"].removeprefix("Value error, ")
             lines.append(f"TASKS_{name.upper()}: {said}. It is the {Settings.model_fields[name].description}.")
         raise InvalidSettings("\n".join(lines)) from None
+
+
+def authenticator(settings: Settings) -> Authenticator:
+    """Who tells who calls. Raises InvalidSettings where what it needs is not set, or its file cannot be used."""
+    try:
+        return auth.from_settings(
+            auth=settings.auth,
+            token_file=settings.auth_token_file,
+            issuer=settings.oidc_issuer,
+            audience=settings.oidc_audience,
+        )
+    except ValueError as error:
+        raise InvalidSettings(str(error)) from error

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
+from task_api.store.protocol import Answer, ChangesPurged, StoredChange, VersionConflict, Write, WrongPosition
 from task_api.tasks.models import Task
+from task_api.tasks.query import Query, sort_value
+
+ANSWER_HOURS = 24
 
 
 class MemoryStore:
@@ -12,6 +20,9 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._tasks: dict[UUID, Task] = {}
+        self._changes: list[StoredChange] = []
+        self._purged = 0  # how many changes are gone from the beginning of the feed
+        self._answers: dict[tuple[str, str], tuple[Answer, datetime]] = {}
 
     async def open(self) -> None: ...
 
@@ -19,25 +30,79 @@ class MemoryStore:
 
     async def ping(self) -> None: ...
 
-    async def add(self, task: Task) -> None:
-        self._tasks[task.id] = task
+    async def commit(self, writes: Sequence[Write], answer: Answer | None = None, *, now: datetime) -> Answer | None:
+        if answer is not None:
+            kept, at = self._answers.get((answer.subject, answer.key), (None, now))
+            if kept is not None and at > now - timedelta(hours=ANSWER_HOURS):
+                return kept
+        versions = {write.task.id: self._version(write.task.id) for write in writes}
+        for write in writes:
+            versions[write.task.id] += 1
+            if write.task.version != versions[write.task.id]:
+                raise VersionConflict
+        for write in writes:
+            self._tasks[write.task.id] = write.task
+            position = str(self._purged + len(self._changes) + 1)
+            self._changes.append(StoredChange(position, write.type, write.task))
+        if answer is not None:
+            self._answers[answer.subject, answer.key] = answer, now
+        return None
+
+    def _version(self, task_id: UUID) -> int:
+        task = self._tasks.get(task_id)
+        return 0 if task is None else task.version
 
     async def get(self, task_id: UUID) -> Task | None:
         return self._tasks.get(task_id)
 
-    async def page(self, *, size: int, before: UUID | None) -> list[Task]:
-        ids = sorted((i for i in self._tasks if before is None or i < before), reverse=True)
-        return [self._tasks[i] for i in ids[:size]]
+    async def get_many(self, task_ids: Sequence[UUID]) -> dict[UUID, Task]:
+        return {task_id: self._tasks[task_id] for task_id in task_ids if task_id in self._tasks}
 
-    async def replace(self, task: Task) -> bool:
-        kept = self._tasks.get(task.id)
-        if kept is None or kept.version != task.version - 1:
-            return False
-        self._tasks[task.id] = task
-        return True
-
-    async def remove(self, task_id: UUID) -> bool:
-        return self._tasks.pop(task_id, None) is not None
+    async def page(self, query: Query, *, size: int) -> list[Task]:
+        found = [task for task in self._tasks.values() if query.filters.match(task)]
+        found.sort(key=functools.cmp_to_key(lambda a, b: _compare(query, _place(query, a), _place(query, b))))
+        if query.after is not None:
+            after = query.after
+            found = [task for task in found if _compare(query, _place(query, task), after) > 0]
+        return found[:size]
 
     async def count(self) -> int:
-        return len(self._tasks)
+        return sum(task.deleted_at is None for task in self._tasks.values())
+
+    async def changes(self, after: str | None, *, size: int) -> list[StoredChange]:
+        if after is None:
+            return self._changes[:size]
+        if not (after.isascii() and after.isdigit() and len(after) < 20):
+            raise WrongPosition
+        if int(after) < self._purged:
+            raise ChangesPurged
+        begin = int(after) - self._purged
+        return self._changes[begin : begin + size]
+
+    async def last_position(self) -> str:
+        return str(self._purged + len(self._changes))
+
+    async def purge(self, *, deleted_before: datetime, answers_before: datetime) -> int:
+        gone = [t.id for t in self._tasks.values() if t.deleted_at is not None and t.deleted_at < deleted_before]
+        for task_id in gone:
+            del self._tasks[task_id]
+        old = 0
+        while old < len(self._changes) and self._changes[old].task.updated_at < deleted_before:
+            old += 1
+        del self._changes[:old]
+        self._purged += old
+        self._answers = {key: kept for key, kept in self._answers.items() if kept[1] >= answers_before}
+        return len(gone)
+
+
+def _place(query: Query, task: Task) -> tuple[tuple[Any, ...], UUID]:
+    return tuple(sort_value(task, step.key) for step in query.order), task.id
+
+
+def _compare(query: Query, a: tuple[tuple[Any, ...], UUID], b: tuple[tuple[Any, ...], UUID]) -> int:
+    """-1 where place a comes before place b in the list. Ties are broken by the id, in the last step's direction."""
+    directions = [step.descending for step in query.order]
+    for x, y, descending in zip((*a[0], a[1]), (*b[0], b[1]), (*directions, directions[-1]), strict=True):
+        if x != y:
+            return -1 if (x > y if descending else x < y) else 1
+    return 0

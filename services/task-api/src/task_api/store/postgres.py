@@ -3,27 +3,61 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 from uuid import UUID
 
 import asyncpg
 
+from task_api.store.listing import select
 from task_api.store.migrations import migrations
-from task_api.store.protocol import StoreUnavailable
-from task_api.tasks.models import Task
+from task_api.store.protocol import (
+    KEY_WAIT_SECONDS,
+    Answer,
+    ChangesPurged,
+    KeyInUse,
+    StoredChange,
+    StoreUnavailable,
+    VersionConflict,
+    Write,
+    WrongPosition,
+)
+from task_api.tasks.models import Priority, Task
+from task_api.tasks.query import Query, words_of
 
 if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
     Pool = asyncpg.Pool[asyncpg.Record]
+    PoolConnection = PoolConnectionProxy[asyncpg.Record]
 
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-COLUMNS = "id, title, description, status, created_at, updated_at, completed_at, version"
+FIELDS = (
+    "id, title, description, status, priority, due_at, due_on, start_at, labels, project, parent, assignee,"
+    " percent_done, recurrence, position, metadata, created_at, updated_at, completed_at, deleted_at, version"
+)
+ROW = ", ".join(f"${n}" for n in range(1, 23)) + ", array_to_tsvector($23)"
+INSERT = f"INSERT INTO tasks ({FIELDS}, due, words) VALUES ({ROW}) ON CONFLICT (id) DO NOTHING RETURNING updated_at"
+UPDATE = f"UPDATE tasks SET ({FIELDS}, due, words) = ({ROW}) WHERE id = $1 AND version = $21 - 1 RETURNING updated_at"
+CHANGE = "INSERT INTO changes (at, type, task) SELECT updated_at, $24, $25 FROM written"
+# One statement is one round trip and a transaction of its own. Its answer says how many changes were entered.
+CREATE_TASK = f"WITH written AS ({INSERT}) {CHANGE}"
+REPLACE_TASK = f"WITH written AS ({UPDATE}) {CHANGE}"
+# Waits for a transaction that is just inserting the same key; takes the place of an answer that is too old.
+KEEP_ANSWER = """
+    INSERT INTO answers AS kept (subject, key, fingerprint, status, body, at) VALUES ($1, $2, $3, $4, $5, $6)
+    ON CONFLICT (subject, key) DO UPDATE
+       SET fingerprint = excluded.fingerprint, status = excluded.status, body = excluded.body, at = excluded.at
+     WHERE kept.at <= $6 - interval '24 hours'
+"""
 
 CONNECT_SECONDS = 5.0
 COMMAND_SECONDS = 5.0
@@ -84,31 +118,89 @@ class PostgresStore:
     async def ping(self) -> None:
         await self._run(lambda db: db.fetchval("SELECT 1"))
 
-    async def add(self, task: Task) -> None:
-        insert = f"INSERT INTO tasks ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
-        await self._run(lambda db: db.execute(insert, *_row(task)))
+    async def commit(self, writes: Sequence[Write], answer: Answer | None = None, *, now: datetime) -> Answer | None:
+        if answer is None and len(writes) == 1:
+            (write,) = writes
+            await self._run(lambda db: _write(db, write))
+            return None
+
+        async def commit(pool: Pool) -> Answer | None:
+            async with pool.acquire(timeout=CONNECT_SECONDS) as connection, connection.transaction():
+                if answer is not None and (kept := await _keep_answer(connection, answer, now)) is not None:
+                    return kept
+                for write in writes:
+                    await _write(connection, write)
+            return None
+
+        return await self._run(commit)
 
     async def get(self, task_id: UUID) -> Task | None:
-        row = await self._run(lambda db: db.fetchrow(f"SELECT {COLUMNS} FROM tasks WHERE id = $1", task_id))
+        row = await self._run(lambda db: db.fetchrow(f"SELECT {FIELDS} FROM tasks WHERE id = $1", task_id))
         return None if row is None else _task(row)
 
-    async def page(self, *, size: int, before: UUID | None) -> list[Task]:
-        where, values = ("", [size]) if before is None else ("WHERE id < $2", [size, before])
-        select = f"SELECT {COLUMNS} FROM tasks {where} ORDER BY id DESC LIMIT $1"
-        return [_task(row) for row in await self._run(lambda db: db.fetch(select, *values))]
+    async def get_many(self, task_ids: Sequence[UUID]) -> dict[UUID, Task]:
+        statement = f"SELECT {FIELDS} FROM tasks WHERE id = ANY ($1::uuid[])"
+        rows = await self._run(lambda db: db.fetch(statement, list(task_ids)))
+        return {task.id: task for task in map(_task, rows)}
 
-    async def replace(self, task: Task) -> bool:
-        update = (
-            "UPDATE tasks SET title = $2, description = $3, status = $4, created_at = $5, updated_at = $6,"
-            " completed_at = $7, version = $8 WHERE id = $1 AND version = $8 - 1"
-        )
-        return await self._run(lambda db: db.execute(update, *_row(task))) == "UPDATE 1"
+    async def page(self, query: Query, *, size: int) -> list[Task]:
+        statement, values = select(query, size, _Dialect())
+        return [_task(row) for row in await self._run(lambda db: db.fetch(statement, *values))]
 
-    async def remove(self, task_id: UUID) -> bool:
-        return await self._run(lambda db: db.execute("DELETE FROM tasks WHERE id = $1", task_id)) == "DELETE 1"
+    async def changes(self, after: str | None, *, size: int) -> list[StoredChange]:
+        xid, number = ("0", 0) if after is None else _position(after)
+        # What is older than every transaction still running: nothing can appear before it any more.
+        statement = """
+            SELECT xid::text || '.' || number AS position, type, task FROM changes
+             WHERE (xid, number) > ($1::text::xid8, $2) AND xid < pg_snapshot_xmin(pg_current_snapshot())
+             ORDER BY changes.xid, number LIMIT $3
+        """
+        rows = await self._run(lambda db: db.fetch(statement, xid, number, size))
+        # Asked after reading: what a purge removed meanwhile is noticed.
+        if after is not None and await self._run(
+            lambda db: db.fetchval(
+                "SELECT ($1::text::xid8, $2::bigint) < (xid, number) FROM changes_purged", xid, number
+            )
+        ):
+            raise ChangesPurged
+        return [StoredChange(row["position"], row["type"], Task.model_validate_json(row["task"])) for row in rows]
+
+    async def last_position(self) -> str:
+        newest = """
+            SELECT xid::text || '.' || number FROM (
+                (SELECT xid, number FROM changes WHERE xid < pg_snapshot_xmin(pg_current_snapshot())
+                  ORDER BY xid DESC, number DESC LIMIT 1)
+                UNION ALL SELECT xid, number FROM changes_purged
+            ) AS all_of_them ORDER BY all_of_them.xid DESC, number DESC LIMIT 1
+        """
+        return str(await self._run(lambda db: db.fetchval(newest)))
+
+    async def purge(self, *, deleted_before: datetime, answers_before: datetime) -> int:
+        async def purge(pool: Pool) -> int:
+            async with pool.acquire(timeout=CONNECT_SECONDS) as connection, connection.transaction():
+                gone: str = await connection.execute("DELETE FROM tasks WHERE deleted_at < $1", deleted_before)
+                # Up to the first entry that stays: none before it may stay either, or the feed would have a gap.
+                await connection.execute(
+                    """
+                    WITH stays AS (SELECT xid, number FROM changes WHERE at >= $1 ORDER BY xid, number LIMIT 1),
+                         goes AS (DELETE FROM changes
+                                   WHERE xid < pg_snapshot_xmin(pg_current_snapshot())
+                                     AND (NOT EXISTS (SELECT FROM stays)
+                                          OR (xid, number) < (SELECT xid, number FROM stays))
+                               RETURNING xid, number),
+                         last AS (SELECT xid, number FROM goes ORDER BY xid DESC, number DESC LIMIT 1)
+                    UPDATE changes_purged AS purged SET xid = last.xid, number = last.number
+                      FROM last WHERE (last.xid, last.number) > (purged.xid, purged.number)
+                    """,
+                    deleted_before,
+                )
+                await connection.execute("DELETE FROM answers WHERE at < $1", answers_before)
+            return int(gone.removeprefix("DELETE "))
+
+        return await self._run(purge)
 
     async def count(self) -> int:
-        return int(await self._run(lambda db: db.fetchval("SELECT count(*) FROM tasks")))
+        return int(await self._run(lambda db: db.fetchval("SELECT count(*) FROM tasks WHERE deleted_at IS NULL")))
 
     async def _run(self, work: Callable[[Pool], Coroutine[Any, Any, T]]) -> T:
         """Does `work`, one statement on one connection, which is then a transaction of its own."""
@@ -175,21 +267,103 @@ class _Connection(asyncpg.Connection):
         return ""
 
 
+class _Dialect:
+    columns = FIELDS
+
+    def value(self, value: object, values: list[Any]) -> str:
+        values.append(value)
+        return f"${len(values)}" + (_TYPES.get(type(value), ""))
+
+    def one_of(self, column: str, chosen: Sequence[Any], values: list[Any]) -> str:
+        values.append(list(chosen))
+        return f"{column} = ANY (${len(values)})"
+
+    def has_label(self, label: str, values: list[Any]) -> str:
+        values.append([label])
+        return f"labels @> ${len(values)}::text[]"
+
+    def has_words(self, words: Sequence[str], values: list[Any]) -> str:
+        # As they are, in quotes: to_tsquery would cut and fold them once more.
+        values.append(" & ".join(f"'{word}'" for word in words))
+        return f"words @@ ${len(values)}::text::tsquery"
+
+    def title(self) -> str:
+        return 'title COLLATE "C"'
+
+
+# PostgreSQL infers the type of most placeholders from what they are compared with; within coalesce it cannot.
+_TYPES: dict[type, str] = {datetime: "::timestamptz", UUID: "::uuid", float: "::float8"}
+
+
+async def _write(db: Pool | PoolConnection, write: Write) -> None:
+    task = write.task
+    statement = CREATE_TASK if task.version == 1 else REPLACE_TASK
+    entered: str = await db.execute(statement, *_row(task), write.type, task.model_dump_json())
+    if entered != "INSERT 0 1":
+        raise VersionConflict
+
+
+async def _keep_answer(db: PoolConnection, answer: Answer, now: datetime) -> Answer | None:
+    """Keeps `answer`, or returns the one that is kept under its key already."""
+    await db.execute(f"SET LOCAL lock_timeout = '{KEY_WAIT_SECONDS:.0f}s'")
+    try:
+        entered: str = await db.execute(
+            KEEP_ANSWER, answer.subject, answer.key, answer.fingerprint, answer.status, answer.body, now
+        )
+    except asyncpg.LockNotAvailableError as error:
+        raise KeyInUse from error
+    if entered == "INSERT 0 1":
+        return None
+    row = await db.fetchrow(
+        "SELECT fingerprint, status, body FROM answers WHERE subject = $1 AND key = $2", answer.subject, answer.key
+    )
+    assert row is not None, "the insert met it, and the purge takes only old ones"
+    return Answer(answer.subject, answer.key, row["fingerprint"], row["status"], row["body"])
+
+
+def _position(text: str) -> tuple[str, int]:
+    xid, _, number = text.partition(".")
+    if not (text.isascii() and xid.isdigit() and number.isdigit() and len(xid) < 19 and len(number) < 19):
+        raise WrongPosition
+    return xid, int(number)
+
+
 def _row(task: Task) -> tuple[object, ...]:
     return (
         task.id,
         task.title,
         task.description,
         task.status,
+        task.priority.rank,
+        task.due_at,
+        task.due_on,
+        task.start_at,
+        task.labels,
+        task.project,
+        task.parent,
+        task.assignee,
+        task.percent_done,
+        task.recurrence,
+        task.position,
+        json.dumps(task.metadata),
         task.created_at,
         task.updated_at,
         task.completed_at,
+        task.deleted_at,
         task.version,
+        task.due,
+        list(words_of(task)),
     )
 
 
+PRIORITIES = list(Priority)
+
+
 def _task(row: asyncpg.Record) -> Task:
-    return Task(**dict(row))
+    fields = dict(row)
+    fields["priority"] = PRIORITIES[fields["priority"]]
+    fields["metadata"] = json.loads(fields["metadata"])
+    return Task(**fields)
 
 
 def _reason(error: BaseException) -> str:

@@ -2,20 +2,74 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
-from task_api.tasks.models import Task
+from task_api.tasks.models import ChangeType, Task
+from task_api.tasks.query import Query
+
+KEY_WAIT_SECONDS = 1.0
+"""How long a request waits for another one with the same Idempotency-Key to end."""
 
 
 class StoreUnavailable(Exception):
     """The storage cannot be reached or opened; the message says which one, why, and what to do."""
 
 
-class Store(Protocol):
-    """Keeps tasks. A write that returned is durable (memory excepted); nothing else was changed.
+class VersionConflict(Exception):
+    """A task of the commit is not at the version before: somebody else was faster. Nothing was changed."""
 
-    Stores decide nothing: they are given whole tasks, made and changed by `tasks.rules`.
+
+class KeyInUse(Exception):
+    """Another request with the same Idempotency-Key is still under way. Nothing was changed."""
+
+
+class ChangesPurged(Exception):
+    """The feed no longer has what came after this position. The reader has to begin again with a list."""
+
+
+class WrongPosition(Exception):
+    """This is not a position in the feed of this storage."""
+
+
+@dataclass(frozen=True)
+class Write:
+    """A task's next version: 1 for a new task, else one more than what is kept."""
+
+    task: Task
+    type: ChangeType
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a request with an Idempotency-Key was answered: kept with its writes, to be given again.
+
+    fingerprint: of the request, to tell a repetition from another request under the same key. body: JSON.
+    """
+
+    subject: str
+    key: str
+    fingerprint: str
+    status: int
+    body: str
+
+
+@dataclass(frozen=True)
+class StoredChange:
+    """One entry of the change feed. position: where it stands; opaque, for `changes` of the same storage."""
+
+    position: str
+    type: ChangeType
+    task: Task
+
+
+class Store(Protocol):
+    """Keeps tasks. A commit that returned is durable (memory excepted).
+
+    Stores decide nothing: they are given whole versions of tasks, made by `tasks.rules`.
     Every method raises StoreUnavailable when the storage does not answer.
     """
 
@@ -31,20 +85,38 @@ class Store(Protocol):
     async def ping(self) -> None:
         """Asks the storage for an answer."""
 
-    async def add(self, task: Task) -> None:
-        """Keeps a new task. Its id is new (UUIDv7), so there is no conflict to report."""
+    async def commit(self, writes: Sequence[Write], answer: Answer | None = None, *, now: datetime) -> Answer | None:
+        """Keeps all writes, their entries in the change feed and `answer` in one transaction, or nothing of it.
+
+        Returns None when it did so; what was kept under `answer`'s key and subject by an earlier commit when there
+        is such an answer that is not older than 24 hours: nothing is written then.
+        Raises VersionConflict and KeyInUse.
+        """
 
     async def get(self, task_id: UUID) -> Task | None:
-        """The task, or None where there is none."""
+        """The task, deleted ones included; None where there is none."""
 
-    async def page(self, *, size: int, before: UUID | None) -> list[Task]:
-        """Up to `size` tasks, newest first; only those older than `before` where it is given."""
+    async def get_many(self, task_ids: Sequence[UUID]) -> dict[UUID, Task]:
+        """Those of the tasks that there are, deleted ones included."""
 
-    async def replace(self, task: Task) -> bool:
-        """Puts `task` (version n) in the place of its version n - 1; False if that is not what is kept."""
-
-    async def remove(self, task_id: UUID) -> bool:
-        """Removes the task; False where there is none."""
+    async def page(self, query: Query, *, size: int) -> list[Task]:
+        """Up to `size` tasks of the list, from its beginning or from `query.after`."""
 
     async def count(self) -> int:
-        """How many tasks there are."""
+        """How many tasks there are, without the deleted ones."""
+
+    async def changes(self, after: str | None, *, size: int) -> list[StoredChange]:
+        """Up to `size` entries of the change feed after a position, or from its beginning.
+
+        In an order in which nothing can appear before what was returned already, however transactions overlap.
+        Raises WrongPosition and ChangesPurged.
+        """
+
+    async def last_position(self) -> str:
+        """The position of the newest entry that `changes` would return: only what comes later is after it."""
+
+    async def purge(self, *, deleted_before: datetime, answers_before: datetime) -> int:
+        """Removes tasks deleted, and changes made, before the one moment, answers kept before the other.
+
+        Returns the number of tasks removed.
+        """

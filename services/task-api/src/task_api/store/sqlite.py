@@ -3,22 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
+from task_api.store.listing import select
 from task_api.store.migrations import migrations
-from task_api.store.protocol import StoreUnavailable
-from task_api.tasks.models import Status, Task
+from task_api.store.protocol import (
+    Answer,
+    ChangesPurged,
+    StoredChange,
+    StoreUnavailable,
+    VersionConflict,
+    Write,
+    WrongPosition,
+)
+from task_api.tasks.models import Priority, Status, Task
+from task_api.tasks.query import Query, words_of
 
 T = TypeVar("T")
 
-COLUMNS = "id, title, description, status, created_at, updated_at, completed_at, version"
+FIELDS = (
+    "id, title, description, status, priority, due_at, due_on, start_at, labels, project, parent, assignee,"
+    " percent_done, recurrence, position, metadata, created_at, updated_at, completed_at, deleted_at, version"
+)
+INSERT = f"INSERT INTO tasks ({FIELDS}, due) VALUES ({', '.join('?' * 22)}) ON CONFLICT (id) DO NOTHING"
+UPDATE = f"UPDATE tasks SET ({FIELDS}, due) = ({', '.join('?' * 22)}) WHERE id = ? AND version = ? RETURNING number"
+ANSWER_HOURS = 24
 BUSY_SECONDS = 5.0
 """How long to wait for another process that writes to the same file."""
 
@@ -60,42 +77,69 @@ class SQLiteStore:
     async def ping(self) -> None:
         await self._run(lambda db: db.execute("SELECT 1").fetchone())
 
-    async def add(self, task: Task) -> None:
-        await self._run(
-            lambda db: db.execute(f"INSERT INTO tasks ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", _row(task))
-        )
+    async def commit(self, writes: Sequence[Write], answer: Answer | None = None, *, now: datetime) -> Answer | None:
+        def commit(db: sqlite3.Connection) -> Answer | None:
+            if answer is not None and (kept := _keep_answer(db, answer, now)) is not None:
+                return kept
+            for write in writes:
+                _write(db, write)
+            return None
+
+        return await self._run(lambda db: _in_transaction(db, commit))
 
     async def get(self, task_id: UUID) -> Task | None:
-        row = await self._run(
-            lambda db: db.execute(f"SELECT {COLUMNS} FROM tasks WHERE id = ?", (str(task_id),)).fetchone()
-        )
-        return None if row is None else _task(row)
+        return (await self.get_many([task_id])).get(task_id)
 
-    async def page(self, *, size: int, before: UUID | None) -> list[Task]:
-        where, values = ("WHERE id < ?", (str(before), size)) if before else ("", (size,))
-        rows = await self._run(
-            lambda db: db.execute(f"SELECT {COLUMNS} FROM tasks {where} ORDER BY id DESC LIMIT ?", values).fetchall()
-        )
-        return [_task(row) for row in rows]
+    async def get_many(self, task_ids: Sequence[UUID]) -> dict[UUID, Task]:
+        chosen = json.dumps([str(task_id) for task_id in task_ids])
+        statement = f"SELECT {FIELDS} FROM tasks WHERE id IN (SELECT value FROM json_each(?))"
+        rows = await self._run(lambda db: db.execute(statement, (chosen,)).fetchall())
+        return {task.id: task for task in map(_task, rows)}
 
-    async def replace(self, task: Task) -> bool:
-        id_, *changed = _row(task)
-        return await self._run(
-            lambda db: (
-                db.execute(
-                    "UPDATE tasks SET title = ?, description = ?, status = ?, created_at = ?, updated_at = ?,"
-                    " completed_at = ?, version = ? WHERE id = ? AND version = ?",
-                    (*changed, id_, task.version - 1),
-                ).rowcount
-                == 1
-            )
-        )
-
-    async def remove(self, task_id: UUID) -> bool:
-        return await self._run(lambda db: db.execute("DELETE FROM tasks WHERE id = ?", (str(task_id),)).rowcount == 1)
+    async def page(self, query: Query, *, size: int) -> list[Task]:
+        statement, values = select(query, size, _Dialect())
+        return [_task(row) for row in await self._run(lambda db: db.execute(statement, values).fetchall())]
 
     async def count(self) -> int:
-        return await self._run(lambda db: int(db.execute("SELECT count(*) FROM tasks").fetchone()[0]))
+        return await self._run(
+            lambda db: int(db.execute("SELECT count(*) FROM tasks WHERE deleted_at IS NULL").fetchone()[0])
+        )
+
+    async def changes(self, after: str | None, *, size: int) -> list[StoredChange]:
+        if after is not None and not (after.isascii() and after.isdigit() and len(after) < 19):
+            raise WrongPosition
+
+        def read(db: sqlite3.Connection) -> list[tuple[int, Any, str]]:
+            if after is not None and int(after) < db.execute("SELECT number FROM changes_purged").fetchone()[0]:
+                raise ChangesPurged
+            statement = "SELECT number, type, task FROM changes WHERE number > ? ORDER BY number LIMIT ?"
+            return db.execute(statement, (int(after or 0), size)).fetchall()
+
+        rows = await self._run(lambda db: _in_transaction(db, read, begin="BEGIN"))
+        return [StoredChange(str(number), type_, Task.model_validate_json(task)) for number, type_, task in rows]
+
+    async def last_position(self) -> str:
+        newest = "SELECT coalesce((SELECT max(number) FROM changes), (SELECT number FROM changes_purged))"
+        return str(await self._run(lambda db: db.execute(newest).fetchone()[0]))
+
+    async def purge(self, *, deleted_before: datetime, answers_before: datetime) -> int:
+        def purge(db: sqlite3.Connection) -> int:
+            limit = _text(deleted_before)
+            old = "FROM tasks WHERE deleted_at < ?"
+            db.execute(f"DELETE FROM task_words WHERE rowid IN (SELECT number {old})", (limit,))
+            gone = db.execute(f"DELETE {old}", (limit,)).rowcount
+            # Up to the first entry that stays: none before it may stay either, or the feed would have a gap.
+            stays = "SELECT min(number) FROM changes WHERE at >= ?"
+            (through,) = db.execute(
+                f"SELECT coalesce(({stays}) - 1, (SELECT max(number) FROM changes))", (limit,)
+            ).fetchone()
+            if through is not None:
+                db.execute("UPDATE changes_purged SET number = max(number, ?)", (through,))
+                db.execute("DELETE FROM changes WHERE number <= ?", (through,))
+            db.execute("DELETE FROM answers WHERE at < ?", (_text(answers_before),))
+            return gone
+
+        return await self._run(lambda db: _in_transaction(db, purge))
 
     def _connect(self) -> sqlite3.Connection:
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -103,14 +147,14 @@ class SQLiteStore:
         try:
             _use_wal(db)
             db.execute("PRAGMA synchronous = FULL")
-            _migrate(db)
+            _in_transaction(db, _migrate)
         except BaseException:
             db.close()
             raise
         return db
 
     async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Does `work` in the store's thread: one hop per unit of work, each statement its own transaction."""
+        """Does `work` in the store's thread: one hop per unit of work."""
         assert self._connection is not None, "the store is not open"
         connection = self._connection
         try:
@@ -120,6 +164,81 @@ class SQLiteStore:
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+
+class _Dialect:
+    columns = FIELDS
+
+    def value(self, value: object, values: list[Any]) -> str:
+        if isinstance(value, datetime):
+            value = _text(value)
+        elif isinstance(value, UUID):
+            value = str(value)
+        values.append(value)
+        return f"?{len(values)}"
+
+    def one_of(self, column: str, chosen: Sequence[Any], values: list[Any]) -> str:
+        return f"{column} IN ({', '.join(self.value(one, values) for one in chosen)})"
+
+    def has_label(self, label: str, values: list[Any]) -> str:
+        return f"EXISTS (SELECT 1 FROM json_each(labels) WHERE value = {self.value(label, values)})"
+
+    def has_words(self, words: Sequence[str], values: list[Any]) -> str:
+        # In quotes a word is a word, not an operator of FTS5's query language; a word has no quotes in it.
+        query = self.value(" AND ".join(f'"{word}"' for word in words), values)
+        return f"number IN (SELECT rowid FROM task_words WHERE task_words MATCH {query})"
+
+    def title(self) -> str:
+        return "title"  # SQLite compares bytes
+
+
+def _in_transaction(
+    db: sqlite3.Connection, work: Callable[[sqlite3.Connection], T], begin: str = "BEGIN IMMEDIATE"
+) -> T:
+    """Does all of `work` or nothing; a second process waits for the first."""
+    db.execute(begin)
+    try:
+        done = work(db)
+        db.execute("COMMIT")
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise
+    return done
+
+
+def _keep_answer(db: sqlite3.Connection, answer: Answer, now: datetime) -> Answer | None:
+    """Keeps `answer`, or returns the one that is kept under its key already."""
+    key = (answer.subject, answer.key)
+    kept = db.execute(
+        "SELECT subject, key, fingerprint, status, body FROM answers WHERE subject = ? AND key = ? AND at > ?",
+        (*key, _text(now - timedelta(hours=ANSWER_HOURS))),
+    ).fetchone()
+    if kept is not None:
+        return Answer(*kept)
+    db.execute(
+        "INSERT OR REPLACE INTO answers (subject, key, fingerprint, status, body, at) VALUES (?, ?, ?, ?, ?, ?)",
+        (*key, answer.fingerprint, answer.status, answer.body, _text(now)),
+    )
+    return None
+
+
+def _write(db: sqlite3.Connection, write: Write) -> None:
+    task = write.task
+    words = " ".join(sorted(words_of(task)))
+    if task.version == 1:
+        inserted = db.execute(INSERT, _row(task))
+        if inserted.rowcount != 1:
+            raise VersionConflict
+        db.execute("INSERT INTO task_words (rowid, words) VALUES (?, ?)", (inserted.lastrowid, words))
+    else:
+        updated = db.execute(UPDATE, (*_row(task), str(task.id), task.version - 1)).fetchone()
+        if updated is None:
+            raise VersionConflict
+        db.execute("UPDATE task_words SET words = ? WHERE rowid = ?", (words, updated[0]))
+    db.execute(
+        "INSERT INTO changes (at, type, task) VALUES (?, ?, ?)",
+        (_text(task.updated_at), write.type, task.model_dump_json()),
+    )
 
 
 def _use_wal(db: sqlite3.Connection) -> None:
@@ -137,25 +256,19 @@ def _use_wal(db: sqlite3.Connection) -> None:
 
 
 def _migrate(db: sqlite3.Connection) -> None:
-    """Applies what is missing in one transaction; a second process waits for the first."""
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        db.execute(
-            "CREATE TABLE IF NOT EXISTS schema_migrations"
-            " (number integer PRIMARY KEY, name text NOT NULL, applied_at text NOT NULL) STRICT"
-        )
-        applied = {number for (number,) in db.execute("SELECT number FROM schema_migrations")}
-        for migration in migrations("sqlite"):
-            if migration.number in applied:
-                continue
-            for statement in _statements(migration.sql):
-                db.execute(statement)
-            now = datetime.now(UTC).isoformat()
-            db.execute("INSERT INTO schema_migrations VALUES (?, ?, ?)", (migration.number, migration.name, now))
-        db.execute("COMMIT")
-    except BaseException:
-        db.execute("ROLLBACK")
-        raise
+    """Applies what is missing."""
+    db.execute(
+        "CREATE TABLE IF NOT EXISTS schema_migrations"
+        " (number integer PRIMARY KEY, name text NOT NULL, applied_at text NOT NULL) STRICT"
+    )
+    applied = {number for (number,) in db.execute("SELECT number FROM schema_migrations")}
+    for migration in migrations("sqlite"):
+        if migration.number in applied:
+            continue
+        for statement in _statements(migration.sql):
+            db.execute(statement)
+        now = datetime.now(UTC).isoformat()
+        db.execute("INSERT INTO schema_migrations VALUES (?, ?, ?)", (migration.number, migration.name, now))
 
 
 def _statements(script: str) -> list[str]:
@@ -169,32 +282,65 @@ def _statements(script: str) -> list[str]:
     return statements
 
 
-def _row(task: Task) -> tuple[str | int | None, ...]:
+def _row(task: Task) -> tuple[str | int | float | None, ...]:
     return (
         str(task.id),
         task.title,
         task.description,
         task.status,
+        task.priority.rank,
+        _text(task.due_at),
+        None if task.due_on is None else task.due_on.isoformat(),
+        _text(task.start_at),
+        json.dumps(task.labels),
+        task.project,
+        None if task.parent is None else str(task.parent),
+        task.assignee,
+        task.percent_done,
+        task.recurrence,
+        task.position,
+        json.dumps(task.metadata),
         _text(task.created_at),
         _text(task.updated_at),
-        None if task.completed_at is None else _text(task.completed_at),
+        _text(task.completed_at),
+        _text(task.deleted_at),
         task.version,
+        _text(task.due),
     )
 
 
-def _task(row: tuple[str, str, str | None, str, str, str, str | None, int]) -> Task:
-    id_, title, description, status, created_at, updated_at, completed_at, version = row
+PRIORITIES = list(Priority)
+
+
+def _task(row: tuple[Any, ...]) -> Task:
     return Task(
-        id=UUID(id_),
-        title=title,
-        description=description,
-        status=Status(status),
-        created_at=datetime.fromisoformat(created_at),
-        updated_at=datetime.fromisoformat(updated_at),
-        completed_at=None if completed_at is None else datetime.fromisoformat(completed_at),
-        version=version,
+        id=UUID(row[0]),
+        title=row[1],
+        description=row[2],
+        status=Status(row[3]),
+        priority=PRIORITIES[row[4]],
+        due_at=_time(row[5]),
+        due_on=None if row[6] is None else date.fromisoformat(row[6]),
+        start_at=_time(row[7]),
+        labels=json.loads(row[8]),
+        project=row[9],
+        parent=None if row[10] is None else UUID(row[10]),
+        assignee=row[11],
+        percent_done=row[12],
+        recurrence=row[13],
+        position=row[14],
+        metadata=json.loads(row[15]),
+        created_at=datetime.fromisoformat(row[16]),
+        updated_at=datetime.fromisoformat(row[17]),
+        completed_at=_time(row[18]),
+        deleted_at=_time(row[19]),
+        version=row[20],
     )
 
 
-def _text(time: datetime) -> str:
-    return time.astimezone(UTC).isoformat(timespec="microseconds")
+def _text(time: datetime | None) -> str | None:
+    return None if time is None else time.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def _time(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)

@@ -1,99 +1,389 @@
-"""/v1/tasks: reads requests, asks the rules and the store, answers."""
+"""/v1/tasks: reads requests, asks for what is to be done, answers."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-from datetime import UTC, datetime
-from typing import Annotated
+import json
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Request, Response, status
-from uuid_utils.compat import uuid7
+from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response, status
+from pydantic import StringConstraints
 
+from task_api.auth import Caller, requires
 from task_api.problems import Problem, problem_responses
-from task_api.store import Store
-from task_api.tasks import rules
-from task_api.tasks.models import NewTask, Task, TaskPage, TaskPatch
+from task_api.store import KeyInUse
+from task_api.tasks import commands, rules
+from task_api.tasks.calendar import to_ics
+from task_api.tasks.http import (
+    IdempotencyKey,
+    IfMatch,
+    IfNoneMatch,
+    StoreDependency,
+    etag,
+    etags,
+    expectation,
+    key_in_use,
+    key_reused,
+    replayed_header,
+    request_key,
+)
+from task_api.tasks.models import (
+    NO_CONTROL_CHARACTERS,
+    NO_NUL,
+    Batch,
+    BatchAnswer,
+    Day,
+    NewTask,
+    Priority,
+    Status,
+    Task,
+    TaskPage,
+    TaskPatch,
+    Time,
+)
+from task_api.tasks.query import (
+    Filters,
+    Order,
+    WrongCursor,
+    read_cursor,
+    read_order,
+    words,
+    write_cursor,
+)
+from task_api.tasks.query import Query as TaskQuery
 
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 200
+MAX_CALENDAR = 5000
+SORT_PATTERN = (
+    r"^-?(created_at|updated_at|due|start_at|completed_at|priority|title|position)"
+    r"(,-?(created_at|updated_at|due|start_at|completed_at|priority|title|position))*$"
+)
 
 router = APIRouter(prefix="/v1/tasks", tags=["tasks"])
 
+Reader = Annotated[Caller, Depends(requires("read"))]
+Writer = Annotated[Caller, Depends(requires("write"))]
+TaskId = Annotated[UUID, Path(description="The task's id")]
+ExactName = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=NO_CONTROL_CHARACTERS)]
 
-def _store(request: Request) -> Store:
-    store: Store = request.app.state.store
-    return store
-
-
-StoreDependency = Annotated[Store, Depends(_store)]
-
-
-@router.post("", status_code=status.HTTP_201_CREATED, responses=problem_responses(400, 422, 503))
-async def create_task(new: NewTask, store: StoreDependency, response: Response) -> Task:
-    """Create a task."""
-    task = rules.create(new, task_id=uuid7(), now=datetime.now(UTC))
-    await store.add(task)
-    response.headers["Location"] = f"{router.prefix}/{task.id}"
-    return task
+AUTH = (401, 403)
+ETAG = {"ETag": {"description": "The task's version", "schema": {"type": "string"}}}
+EXAMPLE = {"title": "Water the plants", "priority": "high", "due_on": "2026-12-01", "labels": ["home"]}
 
 
-@router.get("", responses=problem_responses(400, 422, 503))
-async def list_tasks(
+def _links(*operations: str) -> dict[str, Any]:
+    """OpenAPI links: the id in the answer is the id of these operations."""
+    return {
+        operation: {"operationId": operation, "parameters": {"task_id": "$response.body#/id"}}
+        for operation in operations
+    }
+
+
+OTHERS = ("get_task", "update_task", "delete_task", "undelete_task")
+
+
+@router.post(
+    "",
+    status_code=status.HTTP_201_CREATED,
+    response_model=Task,
+    responses={
+        201: {
+            "description": "The task",
+            "headers": {
+                **ETAG,
+                "Location": {"description": "The task's path", "schema": {"type": "string"}},
+                "Idempotency-Replayed": {
+                    "description": "`true` where this is the answer to an earlier request under the same key",
+                    "schema": {"type": "string"},
+                },
+            },
+            "links": _links(*OTHERS),
+        },
+        **problem_responses(400, *AUTH, 409, 422, 503),
+    },
+)
+async def create_task(
+    request: Request,
+    caller: Writer,
     store: StoreDependency,
+    new: Annotated[NewTask, Body(openapi_examples={"task": {"value": EXAMPLE}})],
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Create a task.
+
+    With an `Idempotency-Key` it is safe to send again, whatever became of the first time.
+    """
+    try:
+        answered = await commands.create(store, new, request_key(request, idempotency_key, caller.subject, new))
+    except commands.KeyReused:
+        raise key_reused() from None
+    except KeyInUse:
+        raise key_in_use() from None
+    task = json.loads(answered.body)
+    headers = {
+        "Location": f"{router.prefix}/{task['id']}",
+        "ETag": f'"v{task["version"]}"',
+        **replayed_header(answered),
+    }
+    return Response(answered.body, answered.status, headers, "application/json")
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Which tasks are asked for, and in what order."""
+
+    filters: Filters
+    order: tuple[Order, ...]
+
+
+def _moment(time: datetime | date | None) -> datetime | None:
+    """A moment in UTC; a day stands for its first one."""
+    if time is None or isinstance(time, datetime):
+        return time
+    return datetime(time.year, time.month, time.day, tzinfo=UTC)
+
+
+def _listing(
+    *,
+    status: Annotated[list[Status], Query(description="Any of these")] = [],  # noqa: B006  # FastAPI copies defaults
+    priority: Annotated[list[Priority], Query(description="Any of these")] = [],  # noqa: B006
+    label: Annotated[list[ExactName], Query(max_length=20, description="All of these")] = [],  # noqa: B006
+    project: Annotated[ExactName | None, Query(description="Of this project")] = None,
+    parent: Annotated[UUID | None, Query(description="Part of this task")] = None,
+    assignee: Annotated[ExactName | None, Query(description="Done by")] = None,
+    due_before: Annotated[Time | Day | None, Query(description="Due before this moment or day")] = None,
+    due_after: Annotated[Time | Day | None, Query(description="Due at this moment or day, or after it")] = None,
+    updated_since: Annotated[Time | Day | None, Query(description="Changed then or later")] = None,
+    q: Annotated[
+        str | None,
+        Query(
+            max_length=200,
+            pattern=NO_NUL,
+            description="Has all these words in title or description, whole and in any case",
+        ),
+    ] = None,
+    deleted: Annotated[
+        bool, Query(description="The deleted tasks, which can still be undeleted, instead of the others")
+    ] = False,
+    sort: Annotated[
+        str,
+        Query(max_length=200, pattern=SORT_PATTERN, description="Keys in their order of weight; `-` turns one round"),
+    ] = "-created_at",
+) -> Listing:
+    filters = Filters(
+        status=frozenset(status),
+        priority=frozenset(priority),
+        label=frozenset(label),
+        project=project,
+        parent=parent,
+        assignee=assignee,
+        due_before=_moment(due_before),
+        due_after=_moment(due_after),
+        updated_since=_moment(updated_since),
+        words=None if q is None else words(q),
+        deleted=deleted,
+    )
+    return Listing(filters, read_order(sort))
+
+
+ListingDependency = Annotated[Listing, Depends(_listing)]
+
+
+@router.get(
+    "",
+    responses={
+        200: {
+            "headers": {
+                "Link": {
+                    "description": '`<...>; rel="next"`: the next page, where there is one',
+                    "schema": {"type": "string"},
+                }
+            },
+        },
+        **problem_responses(400, *AUTH, 422, 503),
+    },
+)
+async def list_tasks(
+    request: Request,
+    response: Response,
+    _caller: Reader,
+    store: StoreDependency,
+    listing: ListingDependency,
     page_size: Annotated[
         int, Query(ge=1, description=f"How many to return; more than {MAX_PAGE_SIZE} is lowered to {MAX_PAGE_SIZE}")
     ] = DEFAULT_PAGE_SIZE,
-    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before")] = None,
+    cursor: Annotated[
+        str | None,
+        Query(max_length=4000, description="`next_cursor` of the page before; only for the same filters and order"),
+    ] = None,
 ) -> TaskPage:
-    """List tasks, newest first."""
+    """List tasks, a page at a time."""
     size = min(page_size, MAX_PAGE_SIZE)
-    before = None if cursor is None else _read_cursor(cursor)
-    tasks = await store.page(size=size + 1, before=before)  # one more than asked for tells whether there is a next page
-    more = len(tasks) > size
-    return TaskPage(items=tasks[:size], next_cursor=_cursor(tasks[size - 1].id) if more else None)
+    query = TaskQuery(listing.filters, listing.order)
+    if cursor is not None:
+        try:
+            query = replace(query, after=read_cursor(query, cursor))
+        except WrongCursor as error:
+            raise Problem(400, str(error), type="invalid-cursor") from None
+    tasks = await store.page(query, size=size + 1)  # one more than asked for tells whether there is a next page
+    if len(tasks) <= size:
+        return TaskPage(items=tasks, next_cursor=None)
+    following = write_cursor(query, tasks[size - 1])
+    url = request.url.include_query_params(cursor=following)
+    response.headers["Link"] = f'<{url.path}?{url.query}>; rel="next"'
+    return TaskPage(items=tasks[:size], next_cursor=following)
 
 
-@router.get("/{task_id}", responses=problem_responses(404, 422, 503))
-async def get_task(task_id: UUID, store: StoreDependency) -> Task:
+@router.get(
+    ".ics",
+    response_class=Response,
+    responses={
+        200: {
+            "content": {"text/calendar": {"schema": {"type": "string"}}},
+            "description": "A VCALENDAR with a VTODO for each task (RFC 5545)",
+        },
+        **problem_responses(*AUTH, 422, 503),
+    },
+)
+async def export_tasks(_caller: Reader, store: StoreDependency, listing: ListingDependency) -> Response:
+    """Export tasks to a calendar."""
+    tasks = await store.page(TaskQuery(listing.filters, listing.order), size=MAX_CALENDAR + 1)
+    if len(tasks) > MAX_CALENDAR:
+        detail = f"These are more than {MAX_CALENDAR} tasks. Choose fewer, for example by project or by due_after."
+        raise Problem(422, detail, type="too-many-tasks")
+    return Response(to_ics(tasks), media_type="text/calendar; charset=utf-8")
+
+
+@router.get(
+    "/{task_id:uuid}",
+    response_model=Task,
+    responses={
+        200: {"headers": ETAG, "links": _links(*OTHERS)},
+        304: {"description": "The task still has this ETag", "headers": ETAG},
+        **problem_responses(*AUTH, 404, 422, 503),
+    },
+)
+async def get_task(
+    _caller: Reader, task_id: TaskId, store: StoreDependency, if_none_match: IfNoneMatch = None
+) -> Response:
     """Get one task."""
-    task = await store.get(task_id)
-    if task is None:
-        raise _not_found(task_id)
-    return task
-
-
-@router.patch("/{task_id}", responses=problem_responses(400, 404, 422, 503))
-async def update_task(task_id: UUID, patch: TaskPatch, store: StoreDependency) -> Task:
-    """Change a task: what the patch leaves out stays as it is."""
-    while True:
-        task = await store.get(task_id)
-        if task is None:
-            raise _not_found(task_id)
-        changed = rules.change(task, patch, now=datetime.now(UTC))
-        # False: somebody changed or removed the task in between; begin again with what is there now.
-        if changed is task or await store.replace(changed):
-            return changed
-
-
-@router.delete("/{task_id}", status_code=status.HTTP_204_NO_CONTENT, responses=problem_responses(404, 422, 503))
-async def delete_task(task_id: UUID, store: StoreDependency) -> None:
-    """Delete a task."""
-    if not await store.remove(task_id):
-        raise _not_found(task_id)
-
-
-def _not_found(task_id: UUID) -> Problem:
-    return Problem(404, f"There is no task {task_id}.")
-
-
-def _cursor(last: UUID) -> str:
-    return base64.urlsafe_b64encode(last.bytes).decode().rstrip("=")
-
-
-def _read_cursor(cursor: str) -> UUID:
     try:
-        return UUID(bytes=base64.b64decode(cursor + "==", altchars=b"-_", validate=True))
-    except (binascii.Error, ValueError):
-        raise Problem(400, "This cursor is not one that this list gave out. Start again without a cursor.") from None
+        task = await commands.get(store, task_id)
+    except commands.NoSuchTask as error:
+        raise _not_found(error) from None
+    # A weak comparison, as RFC 9110 has it for If-None-Match.
+    known = {tag.removeprefix("W/") for tag in etags(if_none_match or "")}
+    if known & {"*", etag(task)}:
+        return Response(status_code=304, headers={"ETag": etag(task)})
+    return _task(task)
+
+
+@router.patch(
+    "/{task_id:uuid}",
+    response_model=Task,
+    responses={
+        200: {"headers": ETAG, "links": _links(*OTHERS)},
+        **problem_responses(400, *AUTH, 404, 412, 422, 503),
+    },
+    openapi_extra={
+        "requestBody": {
+            "content": {
+                "application/merge-patch+json": {
+                    "schema": {"$ref": "#/components/schemas/TaskPatch"},
+                    "examples": {"done": {"value": {"status": "done"}}},
+                }
+            }
+        }
+    },
+)
+async def update_task(
+    _caller: Writer,
+    task_id: TaskId,
+    store: StoreDependency,
+    patch: Annotated[TaskPatch, Body(openapi_examples={"done": {"value": {"status": "done"}}})],
+    if_match: IfMatch = None,
+) -> Response:
+    """Change a task: what the patch leaves out stays as it is, and `null` clears."""
+    try:
+        return _task(await commands.change(store, task_id, patch, expectation(if_match)))
+    except commands.NoSuchTask as error:
+        raise _not_found(error) from None
+    except commands.OtherVersion as error:
+        raise _other_version(error) from None
+    except rules.RuleBroken as error:
+        raise Problem(422, str(error), type="rule-broken") from None
+
+
+@router.delete(
+    "/{task_id:uuid}",
+    status_code=status.HTTP_204_NO_CONTENT,
+    responses=problem_responses(*AUTH, 404, 412, 422, 503),
+)
+async def delete_task(_caller: Writer, task_id: TaskId, store: StoreDependency, if_match: IfMatch = None) -> None:
+    """Delete a task. For 30 days it can be undeleted."""
+    try:
+        await commands.delete(store, task_id, expectation(if_match))
+    except commands.NoSuchTask as error:
+        raise _not_found(error) from None
+    except commands.OtherVersion as error:
+        raise _other_version(error) from None
+
+
+@router.post(
+    "/{task_id:uuid}:undelete",
+    response_model=Task,
+    responses={200: {"headers": ETAG, "links": _links("get_task")}, **problem_responses(*AUTH, 404, 422, 503)},
+)
+async def undelete_task(_caller: Writer, task_id: TaskId, store: StoreDependency) -> Response:
+    """Bring a deleted task back. One that is not deleted stays as it is."""
+    try:
+        return _task(await commands.undelete(store, task_id))
+    except commands.NoSuchTask as error:
+        raise _not_found(error) from None
+
+
+@router.post(
+    ":batch",
+    status_code=status.HTTP_207_MULTI_STATUS,
+    response_model=BatchAnswer,
+    responses={
+        207: {"description": "What became of each item, in their order"},
+        **problem_responses(400, *AUTH, 409, 422, 503),
+    },
+)
+async def batch_tasks(
+    request: Request,
+    caller: Writer,
+    store: StoreDependency,
+    asked: Annotated[
+        Batch,
+        Body(openapi_examples={"two": {"value": {"atomic": True, "items": [{"action": "create", "task": EXAMPLE}]}}}),
+    ],
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Create, change and delete up to 100 tasks in one transaction.
+
+    Each item has a status of its own. With `atomic` one that cannot be done undoes the others (424).
+    """
+    try:
+        answered = await commands.batch(store, asked, request_key(request, idempotency_key, caller.subject, asked))
+    except commands.KeyReused:
+        raise key_reused() from None
+    except KeyInUse:
+        raise key_in_use() from None
+    return Response(answered.body, answered.status, replayed_header(answered), "application/json")
+
+
+def _task(task: Task) -> Response:
+    return Response(task.model_dump_json(), 200, {"ETag": etag(task)}, "application/json")
+
+
+def _not_found(error: commands.NoSuchTask) -> Problem:
+    return Problem(404, str(error), type="task-not-found")
+
+
+def _other_version(error: commands.OtherVersion) -> Problem:
+    return Problem(412, str(error), type="version-mismatch")

@@ -2,37 +2,115 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
-from task_api.tasks.models import NewTask, Status, Task, TaskPatch
+from task_api.tasks.models import MAX_METADATA, ChangeType, NewTask, Status, Task, TaskPatch
+from task_api.tasks.recurrence import next_occurrence
+
+UNDELETE_DAYS = 30
+"""For so long a deleted task can be undeleted; then it is purged."""
+
+
+class RuleBroken(Exception):
+    """The change is not allowed; the message says why and what would be."""
 
 
 def create(new: NewTask, *, task_id: UUID, now: datetime) -> Task:
     """A task's first version."""
+    done = new.status is Status.DONE
+    said = {name: getattr(new, name) for name in NewTask.model_fields}
+    if said["percent_done"] is None:
+        said["percent_done"] = 100 if done else 0
     return Task(
         id=task_id,
-        **new.model_dump(),
+        **said,
         created_at=now,
         updated_at=now,
-        completed_at=now if new.status is Status.DONE else None,
+        completed_at=now if done else None,
+        deleted_at=None,
         version=1,
     )
 
 
 def change(task: Task, patch: TaskPatch, *, now: datetime) -> Task:
-    """The task's next version, or the very same task where the patch changes nothing."""
-    changed = patch.model_dump(exclude_unset=True)
+    """The task's next version, or the very same task where the patch changes nothing. Raises RuleBroken."""
+    changed: dict[str, Any] = {name: getattr(patch, name) for name in patch.model_fields_set}
+    if "metadata" in changed:
+        merged = {**task.metadata, **changed["metadata"]}
+        changed["metadata"] = {key: value for key, value in merged.items() if value is not None}
+        if len(changed["metadata"]) > MAX_METADATA:
+            raise RuleBroken(f"A task has at most {MAX_METADATA} keys of metadata; clear some by setting them to null.")
+    if changed.get("due_at") is not None:
+        changed["due_on"] = None
+    if changed.get("due_on") is not None:
+        changed["due_at"] = None
     if all(getattr(task, name) == value for name, value in changed.items()):
         return task
-    completed_at = task.completed_at
-    if changed.get("status", task.status) is not task.status:
-        completed_at = now if changed["status"] is Status.DONE else None
-    return task.model_copy(
+    status = changed.get("status", task.status)
+    if status is not task.status:
+        changed["completed_at"] = now if status is Status.DONE else None
+        if status is Status.DONE:
+            changed.setdefault("percent_done", 100)
+    return _next_version(task, changed, now)
+
+
+def complete(done: Task, *, before: Task, task_id: UUID, now: datetime) -> tuple[Task, Task | None]:
+    """`done` as it is kept, and the next occurrence that it makes, if its status just became `done` and it recurs.
+
+    The rule goes on to the next occurrence: to reopen `done` and finish it again does not make another one.
+    """
+    if done.status is not Status.DONE or before.status is Status.DONE or done.recurrence is None:
+        return done, None
+    occurrence = next_occurrence(done, now=now)
+    finished = done.model_copy(update={"recurrence": None})
+    if occurrence is None:
+        return finished, None
+    following = done.model_copy(
         update={
-            **changed,
-            "completed_at": completed_at,
-            "updated_at": max(now, task.updated_at),  # clocks of two pods differ; time on a task never runs back
-            "version": task.version + 1,
+            "id": task_id,
+            "status": Status.TODO,
+            "percent_done": 0,
+            "due_at": occurrence.due_at,
+            "due_on": occurrence.due_on,
+            "start_at": occurrence.start_at,
+            "recurrence": occurrence.recurrence,
+            "created_at": now,
+            "updated_at": now,
+            "completed_at": None,
+            "version": 1,
         }
     )
+    return finished, following
+
+
+def delete(task: Task, *, now: datetime) -> Task:
+    """The version that says that it is deleted."""
+    return _next_version(task, {"deleted_at": max(now, task.updated_at)}, now)
+
+
+def undelete(task: Task, *, now: datetime) -> Task:
+    """The version that takes a deletion back; the very same task where it is not deleted."""
+    return task if task.deleted_at is None else _next_version(task, {"deleted_at": None}, now)
+
+
+def is_purgeable_before(now: datetime) -> datetime:
+    """What was deleted before this moment is purged."""
+    return now - timedelta(days=UNDELETE_DAYS)
+
+
+def change_type(before: Task | None, after: Task) -> ChangeType:
+    """What the change feed calls the step from one version to the next."""
+    if before is None:
+        return "created"
+    if before.deleted_at is None and after.deleted_at is not None:
+        return "deleted"
+    if before.deleted_at is not None and after.deleted_at is None:
+        return "undeleted"
+    return "updated"
+
+
+def _next_version(task: Task, changed: dict[str, Any], now: datetime) -> Task:
+    # Clocks of two pods differ; time on a task never runs back.
+    return task.model_copy(update={**changed, "updated_at": max(now, task.updated_at), "version": task.version + 1})

@@ -1,0 +1,30 @@
+"""Who calls, and what they may do: nobody is asked, tokens in a file, or the JWTs of an OpenID Connect issuer."""
+
+from task_api.auth.choice import from_settings
+from task_api.auth.dependency import requires
+from task_api.auth.protocol import (
+    ANYBODY,
+    SCOPES,
+    Authenticator,
+    AuthUnavailable,
+    Caller,
+    NoAuth,
+    Scope,
+    Unauthenticated,
+)
+from task_api.auth.tokens import TokenAuth, new_token
+
+__all__ = [
+    "ANYBODY",
+    "SCOPES",
+    "AuthUnavailable",
+    "Authenticator",
+    "Caller",
+    "NoAuth",
+    "Scope",
+    "TokenAuth",
+    "Unauthenticated",
+    "from_settings",
+    "new_token",
+    "requires",
+]

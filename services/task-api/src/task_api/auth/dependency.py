@@ -1,0 +1,52 @@
+"""What a route needs, as a FastAPI dependency."""
+
+# Annotations are not postponed here: FastAPI cannot resolve those of an object's __call__.
+
+from collections.abc import Awaitable, Callable
+
+from fastapi import Request
+from fastapi.openapi.models import HTTPBearer
+from fastapi.security.base import SecurityBase
+
+from task_api.auth.protocol import ANYBODY, Authenticator, AuthUnavailable, Caller, NoAuth, Scope, Unauthenticated
+from task_api.problems import Problem
+
+
+def requires(scope: Scope) -> Callable[[Request], Awaitable[Caller]]:
+    """A dependency that lets only callers with this scope in, and says who they are.
+
+    `app.state.authenticator` decides who they are. Raises Problem 401, 403 or 503.
+
+        @router.get("", dependencies=[Depends(requires("read"))])
+    """
+    return _Requires(scope)
+
+
+class _Requires(SecurityBase):
+    """Being the security scheme itself, it is one call per request, and OpenAPI has the padlock."""
+
+    def __init__(self, scope: Scope) -> None:
+        self.scheme_name = "bearer"
+        self.model = HTTPBearer(
+            description="An API token (`task-api token new`) or a JWT of the OpenID Connect issuer, "
+            "with the scope `read` or `write`"
+        )
+        self._scope = scope
+
+    async def __call__(self, request: Request) -> Caller:
+        authenticator: Authenticator = request.app.state.authenticator
+        if isinstance(authenticator, NoAuth):  # nobody is asked: not even the header is looked for
+            return ANYBODY
+        try:
+            caller = await authenticator.authenticate(request.headers.get("Authorization"))
+        except Unauthenticated as error:
+            raise Problem(401, error.detail, headers={"WWW-Authenticate": error.challenge}) from None
+        except AuthUnavailable as error:
+            raise Problem(503, str(error), headers={"Retry-After": "1"}) from None
+        if self._scope not in caller.scopes:
+            raise Problem(
+                403,
+                f"This needs the scope {self._scope}, which the credential does not have.",
+                headers={"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{self._scope}"'},
+            )
+        return caller

@@ -1,0 +1,169 @@
+"""Tasks for calendar programs: iCalendar (RFC 5545)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import date, datetime, timedelta
+
+from icalendar import Calendar, Todo
+from icalendar.prop import vDate, vDatetime, vRecur, vUnknown
+
+from task_api.tasks.models import Priority, Status, Task
+from task_api.tasks.recurrence import Rule, parse
+
+PRODUCT = "-//task-api//Task Management API//EN"
+
+_STATUS = {
+    Status.TODO: "NEEDS-ACTION",
+    Status.IN_PROGRESS: "IN-PROCESS",
+    Status.DONE: "COMPLETED",
+    Status.CANCELLED: "CANCELLED",
+}
+
+# RFC 5545, section 3.8.1.9: 1 is the highest, 1 to 4 show as high, 5 as medium, 6 to 9 as low, 0 is none.
+_PRIORITY = {Priority.LOW: 9, Priority.MEDIUM: 5, Priority.HIGH: 3, Priority.URGENT: 1}
+
+_NOT_IN_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f]")
+
+
+def to_ics(tasks: Iterable[Task]) -> bytes:
+    """A VCALENDAR with a VTODO for each of the tasks, in their order, in UTF-8 with CRLF.
+
+    The same tasks make the same bytes. Left out are `position` and `metadata`, which calendars have no place for, and
+    `deleted_at`: whoever calls says whether deleted tasks are among them. Fractions of a second, which iCalendar does
+    not know, are cut off. No tasks make a calendar without components: RFC 5545 asks for one, clients do not.
+
+        to_ics([task])  # b"BEGIN:VCALENDAR\\r\\nVERSION:2.0\\r\\n..."
+    """
+    calendar = Calendar()
+    calendar.add("version", "2.0")
+    calendar.add("prodid", PRODUCT)
+    for task in tasks:
+        calendar.add_component(_todo(task))
+    written: bytes = calendar.to_ical()
+    return written
+
+
+def _todo(task: Task) -> Todo:
+    todo = Todo()
+    todo.add("uid", str(task.id))
+    # Without a METHOD, DTSTAMP is when the component was last revised (RFC 5545, section 3.8.7.2).
+    todo.add("dtstamp", _moment(task.updated_at))
+    todo.add("created", _moment(task.created_at))
+    todo.add("last-modified", _moment(task.updated_at))
+    todo.add("sequence", task.version - 1)
+    todo.add("summary", _text(task.title))
+    if task.description is not None:
+        todo.add("description", _text(task.description))
+    todo.add("status", _STATUS[task.status])
+    if task.priority is not Priority.NONE:
+        todo.add("priority", _PRIORITY[task.priority])
+    todo.add("percent-complete", task.percent_done)
+    if task.completed_at is not None:
+        todo.add("completed", _moment(task.completed_at))
+    if task.labels:
+        todo.add("categories", _text(*task.labels))
+    if task.parent is not None:
+        todo.add("related-to", str(task.parent))
+    if task.project is not None:
+        todo.add("x-task-project", _text(task.project), {"VALUE": "TEXT"})
+    if task.assignee is not None:
+        # No ATTENDEE: its value is a calendar user's address, and this may be any name.
+        todo.add("x-task-assignee", _text(task.assignee), {"VALUE": "TEXT"})
+    _add_times(todo, task)
+    return todo
+
+
+def _add_times(todo: Todo, task: Task) -> None:
+    """DTSTART, DUE and RRULE, which RFC 5545 ties to each other.
+
+    DTSTART and DUE are both days or both moments, and DUE is the later one (section 3.8.2.3). A RRULE needs a
+    DTSTART, which is the first of its occurrences (sections 3.8.2.4 and 3.8.5.3); a task's rule counts from its due.
+    What cannot be said within that is said by a property of ours, so that no client shows something that is not so.
+    """
+    due = task.due_on if task.due_on is not None else None if task.due_at is None else _whole_seconds(task.due_at)
+    start = None if task.start_at is None else _whole_seconds(task.start_at)
+    if task.recurrence is not None:
+        rule = parse(task.recurrence)
+        first = due if due is not None else start
+        if first is None or _is_over(rule, task):
+            # Without any time the rule counts from when the task is done, so there is no DTSTART for it yet. And of a
+            # rule that ended before its DTSTART, clients make no occurrence at all, not even this one.
+            todo.add("x-task-recurrence", _text(task.recurrence), {"VALUE": "TEXT"})
+        elif isinstance(due, datetime) and start is not None and start < due and _keeps_step(rule, start, due):
+            todo.add("rrule", _rrule(task.recurrence, rule, start, earlier=due - start))
+        else:
+            # DTSTART has to be the due, for the rule counts from there. DUE would have to be later, so it goes.
+            todo.add("rrule", _rrule(task.recurrence, rule, first))
+            todo.add("dtstart", first)
+            if due is not None:
+                _add_ours(todo, "x-task-due", due)
+                if start is not None:
+                    _add_ours(todo, "x-task-start", start)
+            return
+    if due is not None:
+        todo.add("due", due)
+    if start is not None:
+        if due is None or (isinstance(due, datetime) and start < due):
+            todo.add("dtstart", start)
+        else:
+            # Of another type than DUE, or not before it: clients drop such a DTSTART, or the whole task.
+            _add_ours(todo, "x-task-start", start)
+
+
+def _is_over(rule: Rule, task: Task) -> bool:
+    """Whether the rule ended before the occurrence that the task is."""
+    anchor = task.due or task.start_at
+    return rule.until is not None and anchor is not None and rule.until < anchor
+
+
+def _keeps_step(rule: Rule, start: datetime, due: datetime) -> bool:
+    """Whether the rule makes the same occurrences counted from the start as counted from the due.
+
+    A rule names days, so it does where both are on one day; and days and weeks are of one length, unlike months.
+    """
+    counts_days = rule.freq in {"DAILY", "WEEKLY"} and not rule.weekdays and not rule.monthdays
+    return counts_days or start.date() == due.date()
+
+
+def _rrule(text: str, rule: Rule, first: date, *, earlier: timedelta = timedelta()) -> vRecur:
+    """The rule as counted from `first`, which is `earlier` than what the rule counted from."""
+    rrule: vRecur = vRecur.from_ical(text)
+    if rule.until is not None:
+        # Of the same type as DTSTART (section 3.3.10). A day counts from its first moment in UTC, so that days until
+        # the day of UNTIL are those before the moment.
+        until = rule.until - earlier
+        rrule["UNTIL"] = [until if isinstance(first, datetime) else until.date()]
+    return rrule
+
+
+def _add_ours(todo: Todo, name: str, value: date) -> None:
+    # With its type, for what is not said to be of another one is text.
+    if isinstance(value, datetime):
+        todo.add(name, vDatetime(value), {"VALUE": "DATE-TIME"})
+    else:
+        todo.add(name, vDate(value), {"VALUE": "DATE"})
+
+
+def _text(*texts: str) -> vUnknown:
+    r"""One or several values of the type TEXT (RFC 5545, section 3.3.11), escaped.
+
+    Not by the library's vText: it takes a backslash before an N for a line end, which breaks `C:\New`. vUnknown is
+    written as it is, hence no line end may be left in it; other control characters are not allowed in any text.
+    """
+    return vUnknown(",".join(_escaped(text) for text in texts))
+
+
+def _escaped(text: str) -> str:
+    text = _NOT_IN_TEXT.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
+    return text.replace("\\", "\\\\").replace(";", "\\;").replace(",", "\\,").replace("\n", "\\n")
+
+
+def _moment(time: datetime) -> vDatetime:
+    return vDatetime(_whole_seconds(time))
+
+
+def _whole_seconds(time: datetime) -> datetime:
+    """What is compared is what is written: a DUE half a second after DTSTART would be written as the same moment."""
+    return time.replace(microsecond=0)

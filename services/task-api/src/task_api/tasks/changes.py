@@ -1,0 +1,113 @@
+"""/v1/changes: what changed, in pages or as Server-Sent Events."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from pydantic.config import JsonDict
+
+from task_api.auth import Caller, requires
+from task_api.problems import Problem, problem_responses
+from task_api.store import ChangesPurged, StoredChange, WrongPosition
+from task_api.tasks.feed import Feed
+from task_api.tasks.http import StoreDependency
+from task_api.tasks.models import Change, ChangePage
+
+DEFAULT_PAGE_SIZE = 100
+MAX_PAGE_SIZE = 500
+RETRY_MILLISECONDS = 2000
+
+# Says that not any text will do; tests know by it what will.
+FORMAT: JsonDict = {"format": "place-in-feed"}
+
+router = APIRouter(prefix="/v1/changes", tags=["changes"])
+
+
+@router.get(
+    "",
+    response_model=ChangePage,
+    responses={
+        200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "The changes"},
+        **problem_responses(400, 401, 403, 410, 422, 503),
+    },
+)
+async def list_changes(
+    request: Request,
+    response: Response,
+    _caller: Annotated[Caller, Depends(requires("read"))],
+    store: StoreDependency,
+    since: Annotated[
+        str | None,
+        Query(
+            max_length=100, description="`next_since` of the answer before, or `now`. Without it: from the beginning"
+        ),
+    ] = None,
+    page_size: Annotated[
+        int, Query(ge=1, description=f"How many to return; more than {MAX_PAGE_SIZE} is lowered to {MAX_PAGE_SIZE}")
+    ] = DEFAULT_PAGE_SIZE,
+    last_event_id: Annotated[
+        str | None,
+        Header(
+            max_length=100,
+            json_schema_extra=FORMAT,
+            description="Where a stream goes on: the id of the last event that arrived",
+        ),
+    ] = None,
+) -> Response | ChangePage:
+    """Follow what changes: each change of each task, in an order in which none is ever missed.
+
+    Ask again with `next_since`, or send `Accept: text/event-stream` and get them as they come. Changes are kept for 30
+    days; a reader that comes later is told so (410), and begins again with a list.
+    """
+    response.headers["Vary"] = "Accept"
+    response.headers["Cache-Control"] = "no-store"
+    start = last_event_id or since
+    after = await store.last_position() if start == "now" else None if start is None else _position(start)
+    try:
+        changes = await store.changes(after, size=min(page_size, MAX_PAGE_SIZE))
+    except WrongPosition:
+        raise _wrong_since() from None
+    except ChangesPurged:
+        detail = "What changed since then is not kept any more. List the tasks, and follow from `since=now`."
+        raise Problem(410, detail, type="changes-purged") from None
+    if "text/event-stream" in request.headers.get("accept", ""):
+        feed: Feed = request.app.state.feed
+        headers = {"Vary": "Accept", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        return StreamingResponse(_events(feed, after), media_type="text/event-stream", headers=headers)
+    last = changes[-1].position if changes else after if after is not None else await store.last_position()
+    return ChangePage(items=[_change(change) for change in changes], next_since=_token(last))
+
+
+async def _events(feed: Feed, after: str | None) -> AsyncIterator[str]:
+    yield f"retry: {RETRY_MILLISECONDS}\n\n"
+    async for changes in feed.follow(after):
+        if not changes:
+            yield ": still there\n\n"
+        for stored in changes:
+            change = _change(stored)
+            yield f"id: {change.id}\nevent: {change.type}\ndata: {change.model_dump_json()}\n\n"
+
+
+def _change(stored: StoredChange) -> Change:
+    return Change(id=_token(stored.position), type=stored.type, task=stored.task)
+
+
+def _token(position: str) -> str:
+    return base64.urlsafe_b64encode(position.encode()).decode().rstrip("=")
+
+
+def _position(token: str) -> str:
+    try:
+        return base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True).decode("ascii")
+    except (binascii.Error, ValueError):
+        raise _wrong_since() from None
+
+
+def _wrong_since() -> Problem:
+    detail = "`since` takes a `next_since` or the id of a change of this service, or `now`."
+    return Problem(400, detail, type="invalid-since")

@@ -1,0 +1,204 @@
+"""What may be done with tasks: read what is kept, decide by the rules, commit; again where somebody was faster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+from uuid_utils.compat import uuid7
+
+from task_api.store import Answer, Store, VersionConflict, Write
+from task_api.tasks import rules
+from task_api.tasks.models import (
+    Batch,
+    BatchAnswer,
+    BatchResult,
+    CreateItem,
+    DeleteItem,
+    NewTask,
+    Task,
+    TaskPatch,
+    UpdateItem,
+)
+
+
+class NoSuchTask(Exception):
+    """There is no such task, or it is deleted; the message says which."""
+
+
+class OtherVersion(Exception):
+    """The task is not at the version that the client knows; the message names both."""
+
+
+class KeyReused(Exception):
+    """The Idempotency-Key was used for another request before."""
+
+
+@dataclass(frozen=True)
+class RequestKey:
+    """A request's Idempotency-Key. fingerprint: of what is asked for, so that another request is told from a retry."""
+
+    subject: str
+    key: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A status and a JSON body, and whether they are a repetition of an earlier answer under the same key."""
+
+    status: int
+    body: str
+    replayed: bool
+
+
+Expectation = Callable[[Task], None]
+"""Raises OtherVersion where the task is not as the client expects it."""
+
+
+def anything(_task: Task) -> None:
+    """The client expects nothing."""
+
+
+async def create(store: Store, new: NewTask, key: RequestKey | None) -> Answered:
+    """A new task. Raises KeyReused and store.KeyInUse."""
+    now = datetime.now(UTC)
+    task = rules.create(new, task_id=uuid7(), now=now)
+    return await _commit(store, [Write(task, "created")], 201, task.model_dump_json(), key, now)
+
+
+async def get(store: Store, task_id: UUID) -> Task:
+    """The task. Raises NoSuchTask."""
+    return _living(task_id, await store.get(task_id))
+
+
+async def change(store: Store, task_id: UUID, patch: TaskPatch, expect: Expectation) -> Task:
+    """The changed task. Raises NoSuchTask, OtherVersion and rules.RuleBroken."""
+    while True:
+        now = datetime.now(UTC)
+        task = await get(store, task_id)
+        expect(task)
+        writes = _changed(task, patch, now)
+        if await _try(store, writes, now):
+            return writes[0].task if writes else task
+
+
+async def delete(store: Store, task_id: UUID, expect: Expectation) -> None:
+    """Deletes the task so that it can be undeleted. Raises NoSuchTask and OtherVersion."""
+    while True:
+        now = datetime.now(UTC)
+        task = await get(store, task_id)
+        expect(task)
+        if await _try(store, [Write(rules.delete(task, now=now), "deleted")], now):
+            return
+
+
+async def undelete(store: Store, task_id: UUID) -> Task:
+    """Takes a deletion back; a task that is not deleted stays as it is. Raises NoSuchTask."""
+    while True:
+        now = datetime.now(UTC)
+        task = await store.get(task_id)
+        if task is None:
+            raise NoSuchTask(f"There is no task {task_id}, or no more: deleted tasks are kept for 30 days.")
+        back = rules.undelete(task, now=now)
+        if await _try(store, [] if back is task else [Write(back, "undeleted")], now):
+            return back
+
+
+async def batch(store: Store, asked: Batch, key: RequestKey | None) -> Answered:
+    """All items in one transaction: those that can be done, or with `atomic` all or none.
+
+    Raises KeyReused and store.KeyInUse.
+    """
+    while True:
+        now = datetime.now(UTC)
+        results, writes = await _batch(store, asked, now)
+        body = BatchAnswer(results=results).model_dump_json()
+        try:
+            return await _commit(store, writes, 207, body, key, now)
+        except VersionConflict:
+            continue  # somebody changed one of the tasks in between: look again
+
+
+async def _batch(store: Store, asked: Batch, now: datetime) -> tuple[list[BatchResult], list[Write]]:
+    """What becomes of each item, and the writes that do it. Items see what items before them did."""
+    known = await store.get_many([item.id for item in asked.items if not isinstance(item, CreateItem)])
+    results: list[BatchResult] = []
+    writes: list[Write] = []
+    for item in asked.items:
+        try:
+            status, task, done = _item(item, known, now)
+        except (NoSuchTask, OtherVersion, rules.RuleBroken) as error:
+            code = {NoSuchTask: 404, OtherVersion: 412, rules.RuleBroken: 422}[type(error)]
+            results.append(BatchResult(status=code, detail=str(error)))
+        else:
+            known.update({write.task.id: write.task for write in done})
+            writes += done
+            results.append(BatchResult(status=status, task=task))
+    if asked.atomic and any(result.status >= 400 for result in results):
+        undone = BatchResult(
+            status=424, detail="Not done, since another item cannot be done and all or none were asked for."
+        )
+        return [result if result.status >= 400 else undone for result in results], []
+    return results, writes
+
+
+def _item(
+    item: CreateItem | UpdateItem | DeleteItem, known: dict[UUID, Task], now: datetime
+) -> tuple[int, Task | None, list[Write]]:
+    """The status, the task that it leads to, and the writes that lead there."""
+    if isinstance(item, CreateItem):
+        task = rules.create(item.task, task_id=uuid7(), now=now)
+        return 201, task, [Write(task, "created")]
+    before = _living(item.id, known.get(item.id))
+    if item.if_version is not None and before.version != item.if_version:
+        raise OtherVersion(f"Task {before.id} is at version {before.version}, not {item.if_version}.")
+    if isinstance(item, DeleteItem):
+        return 204, None, [Write(rules.delete(before, now=now), "deleted")]
+    writes = _changed(before, item.patch, now)
+    return 200, writes[0].task if writes else before, writes
+
+
+def _changed(task: Task, patch: TaskPatch, now: datetime) -> list[Write]:
+    """The writes that a patch leads to: none, the task's next version, or that and the next occurrence."""
+    changed = rules.change(task, patch, now=now)
+    if changed is task:
+        return []
+    changed, following = rules.complete(changed, before=task, task_id=uuid7(), now=now)
+    return [Write(changed, "updated")] + ([] if following is None else [Write(following, "created")])
+
+
+def _living(task_id: UUID, task: Task | None) -> Task:
+    if task is None:
+        raise NoSuchTask(f"There is no task {task_id}.")
+    if task.deleted_at is not None:
+        raise NoSuchTask(f"Task {task_id} is deleted. POST /v1/tasks/{task_id}:undelete brings it back.")
+    return task
+
+
+async def _try(store: Store, writes: Sequence[Write], now: datetime) -> bool:
+    """Whether the commit went through; False where somebody else was faster."""
+    try:
+        if writes:
+            await store.commit(writes, now=now)
+    except VersionConflict:
+        return False
+    return True
+
+
+async def _commit(
+    store: Store, writes: Sequence[Write], status: int, body: str, key: RequestKey | None, now: datetime
+) -> Answered:
+    """Commits the writes together with the answer, or finds the answer that was given before."""
+    if key is None:
+        if writes:
+            await store.commit(writes, now=now)
+        return Answered(status, body, replayed=False)
+    kept = await store.commit(writes, Answer(key.subject, key.key, key.fingerprint, status, body), now=now)
+    if kept is None:
+        return Answered(status, body, replayed=False)
+    if kept.fingerprint != key.fingerprint:
+        raise KeyReused
+    return Answered(kept.status, kept.body, replayed=True)

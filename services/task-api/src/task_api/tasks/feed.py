@@ -1,0 +1,87 @@
+"""The change feed as a stream: one look-out per process, however many follow."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+
+from task_api.store import Store, StoredChange, StoreUnavailable
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 0.25
+"""How often the storage is asked for news while anybody follows. PostgreSQL's NOTIFY would be quicker, but it
+takes a lock that all committing writers share (https://www.recall.ai/blog/postgres-listen-notify-does-not-scale)."""
+
+HEARTBEAT_SECONDS = 15.0
+"""Proxies end connections on which nothing is sent for a minute."""
+
+CHUNK = 100
+
+
+class Feed:
+    """Follows the changes of one store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._news = asyncio.Event()
+        self._followers = 0
+        self._look_out: asyncio.Task[None] | None = None
+        self._ended = False
+
+    def end(self) -> None:
+        """Ends all streams, so that the server can stop: a stream would never end by itself."""
+        self._ended = True
+        self._news.set()
+
+    async def follow(self, after: str | None) -> AsyncIterator[list[StoredChange]]:
+        """The changes after a position, as they come; an empty list now and then, as a sign of life.
+
+        Ends when the feed ends, and when the storage is lost: the client comes back and goes on from where it was.
+        """
+        async with self._looking_out():
+            while not self._ended:
+                news = self._news  # taken before looking: what comes after the look sets it
+                try:
+                    changes = await self._store.changes(after, size=CHUNK)
+                except StoreUnavailable as error:
+                    log.warning("A stream of changes ends: %s", error)
+                    return
+                if changes:
+                    after = changes[-1].position
+                    yield changes
+                    continue
+                try:
+                    await asyncio.wait_for(news.wait(), HEARTBEAT_SECONDS)
+                except TimeoutError:
+                    yield []
+
+    @contextlib.asynccontextmanager
+    async def _looking_out(self) -> AsyncIterator[None]:
+        self._followers += 1
+        if self._look_out is None:
+            self._look_out = asyncio.create_task(self._look())
+        try:
+            yield
+        finally:
+            self._followers -= 1
+            if self._followers == 0 and self._look_out is not None:
+                self._look_out.cancel()
+                self._look_out = None
+
+    async def _look(self) -> None:
+        seen: str | None = None
+        while not self._ended:
+            try:
+                newest = await self._store.last_position()
+            except StoreUnavailable:
+                newest = None  # the followers find out by themselves
+            if newest != seen:
+                seen = newest
+                news, self._news = self._news, asyncio.Event()
+                if self._ended:
+                    self._news.set()
+                news.set()
+            await asyncio.sleep(LOOK_SECONDS)

@@ -1,0 +1,94 @@
+"""What the routes share: what they get of a request, and how an answer says which version it is."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Annotated
+
+from fastapi import Depends, Header, Request
+from pydantic import BaseModel
+
+from task_api.problems import Problem
+from task_api.store import Store
+from task_api.tasks.commands import Answered, Expectation, OtherVersion, RequestKey, anything
+from task_api.tasks.models import Task
+
+
+def _store(request: Request) -> Store:
+    store: Store = request.app.state.store
+    return store
+
+
+StoreDependency = Annotated[Store, Depends(_store)]
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        pattern=r"^[\x21-\x7e]{1,255}$",
+        description="A value of your own, kept 24 hours: a retry under it is answered as the first request was",
+    ),
+]
+IfMatch = Annotated[
+    str | None, Header(description='Only if the task still has this ETag (`"v7"`, several with commas between, or `*`)')
+]
+IfNoneMatch = Annotated[str | None, Header(description="Only if the task has another ETag by now; else 304")]
+
+
+def etag(task: Task) -> str:
+    """The task's version as a strong ETag (RFC 9110)."""
+    return f'"v{task.version}"'
+
+
+def etags(header: str) -> set[str]:
+    """The entity tags of an If-Match or If-None-Match header, as they stand there."""
+    return set(re.findall(r'\*|(?:W/)?"[^"]*"', header))
+
+
+def expectation(if_match: str | None) -> Expectation:
+    """What If-Match asks of a task."""
+    if if_match is None:
+        return anything
+    wanted = etags(if_match)
+
+    def expect(task: Task) -> None:
+        # A strong comparison: W/"v7" matches nothing.
+        if "*" not in wanted and etag(task) not in wanted:
+            raise OtherVersion(
+                f"Task {task.id} has the ETag {etag(task)} by now. "
+                "Get it again, look at what changed, and send that ETag."
+            )
+
+    return expect
+
+
+def request_key(request: Request, key: str | None, subject: str, asked: BaseModel) -> RequestKey | None:
+    """The request's Idempotency-Key with a fingerprint of what it asks for: the same content, however it is written."""
+    if key is None:
+        return None
+    content = f"{request.method} {request.url.path} {asked.model_dump_json()}"
+    return RequestKey(subject, key, hashlib.sha256(content.encode()).hexdigest())
+
+
+def replayed_header(answered: Answered) -> dict[str, str]:
+    """Says of a repeated answer that it is one."""
+    return {"Idempotency-Replayed": "true"} if answered.replayed else {}
+
+
+def key_reused() -> Problem:
+    """The key was used for another request."""
+    return Problem(
+        422,
+        "This Idempotency-Key was used for another request before. Use a new key for a new request.",
+        type="idempotency-key-reused",
+    )
+
+
+def key_in_use() -> Problem:
+    """The first request with the key is still under way."""
+    return Problem(
+        409,
+        "A request with this Idempotency-Key is still under way. Try again in a moment, under the same key.",
+        type="idempotency-key-in-use",
+        headers={"Retry-After": "1"},
+    )

@@ -1,0 +1,176 @@
+"""What a list is asked for: filters, words, order, and the place where a page begins."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import re
+import unicodedata
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal, cast
+from uuid import UUID
+
+from task_api.tasks.models import Priority, Status, Task, in_utc
+
+SortKey = Literal["created_at", "updated_at", "due", "start_at", "completed_at", "priority", "title", "position"]
+
+MAX_WORD = 100
+NEVER = datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
+"""The place of a time that a task does not have: after all others. Each store sorts by it, in the place of null."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """One step of an order."""
+
+    key: SortKey
+    descending: bool
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Which tasks a list has: those that meet all that is said here.
+
+    due_before and updated_since: a moment; `due_before` excludes it, `due_after` and `updated_since` include it.
+    """
+
+    status: frozenset[Status] = frozenset()
+    priority: frozenset[Priority] = frozenset()
+    label: frozenset[str] = frozenset()
+    project: str | None = None
+    parent: UUID | None = None
+    assignee: str | None = None
+    due_before: datetime | None = None
+    due_after: datetime | None = None
+    updated_since: datetime | None = None
+    words: frozenset[str] | None = None
+    deleted: bool = False
+
+    def match(self, task: Task) -> bool:
+        """Whether `task` is in the list. The meaning that the databases' queries have to equal."""
+        due = task.due
+        return (
+            (task.deleted_at is not None) == self.deleted
+            and (not self.status or task.status in self.status)
+            and (not self.priority or task.priority in self.priority)
+            and self.label <= set(task.labels)
+            and (self.project is None or task.project == self.project)
+            and (self.parent is None or task.parent == self.parent)
+            and (self.assignee is None or task.assignee == self.assignee)
+            and (self.due_before is None or (due is not None and due < self.due_before))
+            and (self.due_after is None or (due is not None and due >= self.due_after))
+            and (self.updated_since is None or task.updated_at >= self.updated_since)
+            and (self.words is None or (bool(self.words) and self.words <= words_of(task)))
+        )
+
+
+@dataclass(frozen=True)
+class Query:
+    """A list: its filters, its order (the id breaks ties, newest first), and the last task of the page before."""
+
+    filters: Filters = Filters()
+    order: tuple[Order, ...] = (Order("created_at", descending=True),)
+    after: tuple[tuple[Any, ...], UUID] | None = None
+    """The sort values and the id of the task after which the page begins."""
+
+
+class WrongCursor(Exception):
+    """The cursor is not one of this list; the message says so."""
+
+
+def words(text: str) -> frozenset[str]:
+    """The words of a text, as search compares them: whole, without regard to case or ways of encoding.
+
+    The one definition for all stores: they keep these words and match them as they are.
+    """
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return frozenset(word[:MAX_WORD] for word in re.findall(r"[^\W_]+", folded))
+
+
+def words_of(task: Task) -> frozenset[str]:
+    """The words by which search finds the task: those of title and description."""
+    return words(f"{task.title} {task.description or ''}")
+
+
+def read_order(sort: str) -> tuple[Order, ...]:
+    """`-priority,due` as steps. A key that is named again has no further effect, and is left out."""
+    steps: dict[str, Order] = {}
+    for name in sort.split(","):
+        key = cast("SortKey", name.removeprefix("-"))
+        steps.setdefault(key, Order(key, descending=name.startswith("-")))
+    return tuple(steps.values())
+
+
+def sort_value(task: Task, key: SortKey) -> Any:
+    """By what the task is sorted: comparable, never None. `created_at` is the id: UUIDv7 has the time in it."""
+    match key:
+        case "created_at":
+            return task.id
+        case "priority":
+            return task.priority.rank
+        case "title" | "position" | "updated_at":
+            return getattr(task, key)
+        case "due":
+            return task.due or NEVER
+        case "start_at" | "completed_at":
+            return getattr(task, key) or NEVER
+
+
+def write_cursor(query: Query, last: Task) -> str:
+    """The opaque place after `last`, bound to the list's filters and order."""
+    values = [_encode(sort_value(last, step.key)) for step in query.order]
+    content = json.dumps([_fingerprint(query), values, str(last.id)], separators=(",", ":"))
+    return base64.urlsafe_b64encode(content.encode()).decode().rstrip("=")
+
+
+def read_cursor(query: Query, cursor: str) -> tuple[tuple[Any, ...], UUID]:
+    """What `write_cursor` wrote. Raises WrongCursor, also for a cursor of a list with other filters or order."""
+    try:
+        content = json.loads(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True))
+        fingerprint, values, last = content
+        place = tuple(_decode(step.key, value) for step, value in zip(query.order, values, strict=True)), UUID(last)
+    except (binascii.Error, ValueError, TypeError, AttributeError, RecursionError):
+        raise WrongCursor("This cursor is not one that this list gave out. Start again without a cursor.") from None
+    if fingerprint != _fingerprint(query):
+        raise WrongCursor(
+            "This cursor belongs to a list with other filters or another order. Start again without a cursor."
+        )
+    return place
+
+
+def _fingerprint(query: Query) -> str:
+    said = {
+        name: sorted(value) if isinstance(value, frozenset) else value for name, value in asdict(query.filters).items()
+    }
+    order = [(step.key, step.descending) for step in query.order]
+    return hashlib.sha256(json.dumps([said, order], default=str, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _encode(value: object) -> Any:
+    return (
+        value
+        if isinstance(value, int | float | str)
+        else value.isoformat()
+        if isinstance(value, datetime)
+        else str(value)
+    )
+
+
+def _decode(key: SortKey, value: Any) -> Any:
+    match key:
+        case "created_at":
+            return UUID(value)
+        case "priority" if isinstance(value, int) and 0 <= value < len(Priority):
+            return value
+        case "position" if isinstance(value, int | float):
+            return float(value)
+        case "title" if isinstance(value, str) and "\0" not in value:
+            value.encode()  # a lone surrogate is no text
+            return value
+        case "updated_at" | "due" | "start_at" | "completed_at":
+            time = datetime.fromisoformat(value)
+            return NEVER if time == NEVER else in_utc(time)
+    raise ValueError(value)

@@ -1,0 +1,39 @@
+"""A task made without the API, for the tests of the stores."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from uuid_utils.compat import uuid7
+
+from task_api.tasks.models import Priority, Status, Task
+
+NOW = datetime(2026, 11, 23, 12, 30, 15, 123456, tzinfo=UTC)
+
+
+def a_task(**differences: object) -> Task:
+    """A new task with nothing but a title, except for these differences."""
+    whole = Task(
+        id=uuid7(),
+        title="Water the plants",
+        description=None,
+        status=Status.TODO,
+        priority=Priority.NONE,
+        due_at=None,
+        due_on=None,
+        start_at=None,
+        labels=[],
+        project=None,
+        parent=None,
+        assignee=None,
+        percent_done=0,
+        recurrence=None,
+        position=0.0,
+        metadata={},
+        created_at=NOW,
+        updated_at=NOW,
+        completed_at=None,
+        deleted_at=None,
+        version=1,
+    )
+    return whole.model_copy(update=differences)

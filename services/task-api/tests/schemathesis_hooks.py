@@ -1,0 +1,31 @@
+"""How generated requests differ from what the OpenAPI document alone leads to; SCHEMATHESIS_HOOKS names this file."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+
+import schemathesis
+from hypothesis import strategies as st
+
+# The schema cannot say which places were given out. One is known to everybody.
+schemathesis.openapi.format("place-in-feed", st.just("now"))
+
+# Nor that the first and the last years there are cannot be kept.
+FIRST, LAST = datetime(3, 1, 1), datetime(9997, 12, 31)  # noqa: DTZ001  # the offset is drawn beside it
+OFFSETS = st.sampled_from(["Z", "+00:00", "-11:30", "+14:00"])
+schemathesis.openapi.format("date", st.dates(FIRST.date(), LAST.date()).map(str))
+schemathesis.openapi.format(
+    "date-time", st.builds(lambda time, offset: time.isoformat() + offset, st.datetimes(FIRST, LAST), OFFSETS)
+)
+
+
+@schemathesis.hook
+def before_call(_context: schemathesis.HookContext, case: schemathesis.Case[Any], _kwargs: dict[str, Any]) -> None:
+    """Every request with a key is a new one.
+
+    Generated keys are often the same, and then 422 would be right; a repetition has tests of its own.
+    """
+    if case.headers.get("idempotency-key"):
+        case.headers["idempotency-key"] = str(uuid4())

@@ -1,0 +1,85 @@
+"""The service does what its OpenAPI document says: thousands of generated requests, single and in sequences."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import SUMMARY
+from running import SERVICE, environment, run, serving
+
+CASES = 2000
+DOCUMENT = SERVICE / "openapi.json"
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_generated_requests_find_nothing_that_the_document_does_not_say(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    """All phases and all checks of schemathesis, with tokens on, so that every documented status can occur."""
+    url = f"sqlite:///{tmp_path}/tasks.db" if kind == "sqlite" else request.getfixturevalue("postgres_url")
+    made = run("token", "new", "--name", "fuzz", "--scope", "read", "--scope", "write")
+    (tmp_path / "tokens").write_text(made.stdout)
+    (token,) = re.findall(r"now: (\S+)", made.stderr)
+    report = tmp_path / "report.json"
+    with serving(
+        TASKS_DATABASE_URL=url, TASKS_AUTH="tokens", TASKS_AUTH_TOKEN_FILE=str(tmp_path / "tokens")
+    ) as service:
+        done = subprocess.run(
+            [
+                Path(sys.executable).parent / "schemathesis",
+                *("--no-color", "run", f"{service.url}/openapi.json"),
+                *("--max-examples", "70", "--seed", "1", "--continue-on-failure"),
+                *("--report", "json", "--report-json-path", report),
+            ],
+            cwd=SERVICE,  # schemathesis.toml is here
+            env=environment(SCHEMATHESIS_HOOKS="tests/schemathesis_hooks.py", TASK_API_TOKEN=token, PYTHONPATH="."),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(report.read_text())
+    assert found["test_cases"]["generated"] >= CASES
+    assert found["test_cases"]["with_failures"] == found["test_cases"]["errored"] == 0
+    assert not any(found["warnings"].values()), found["warnings"]
+    assert found["operations"]["tested"] == found["operations"]["total"]
+
+    lines = [
+        f"{found['test_cases']['generated']} generated requests on {kind}; answered with 2xx, of those that should be:"
+    ]
+    for operation, phases in sorted(found["valid_rates"].items()):
+        accepted = sum(phase["accepted"] for phase in phases.values())
+        assert accepted > 0, f"{operation} was never answered with its 2xx"
+        missed = sum(phase["unreachable"] for phase in phases.values())
+        lines.append(f"  {operation:36} {accepted:5} of {accepted + missed:5}")
+    record_property(SUMMARY, "\n".join(lines))
+
+
+def test_the_document_in_the_repository_is_the_one_of_the_code() -> None:
+    assert DOCUMENT.read_text() == run("openapi").stdout, "the API changed: write its document again by `make openapi`"
+
+
+def test_every_operation_has_a_summary_and_an_id_of_its_own() -> None:
+    document = json.loads(DOCUMENT.read_text())
+    operations = [operation for path in document["paths"].values() for operation in path.values()]
+    ids = [operation["operationId"] for operation in operations]
+    assert len(set(ids)) == len(ids)
+    for operation in operations:
+        assert operation["summary"]
+        assert operation["description"]
+        assert operation["tags"]
+
+
+def test_every_type_of_problem_has_a_section_in_the_docs() -> None:
+    page = (SERVICE.parent.parent / "docs/problems.md").read_text()
+    source = (SERVICE / "src/task_api/problems.py").read_text()
+    types = re.findall(r'"([a-z-]+)"', source[source.index("ProblemType = ") : source.index("class Problem(")])
+    assert len(types) > 5
+    assert re.findall(r"^## ([a-z-]+)$", page, re.MULTILINE) == types
