@@ -1,4 +1,4 @@
-"""The README's tour prints what stands there."""
+"""The README's tour prints what stands there, and the commands in the docs do what they say."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 import subprocess
 from pathlib import Path
 
+import httpx2
 from running import SERVICE, serving
 
 README = SERVICE.parent.parent / "README.md"
@@ -25,6 +26,26 @@ def test_the_tour_prints_what_stands_in_the_readme(tmp_path: Path) -> None:
         script = script.replace("\napi=http://127.0.0.1:8000/v1", f"\napi={service.url}/v1")
         done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=50, check=False)
     assert done.stdout.splitlines() == lines, done.stderr
+
+
+def test_the_commands_on_tokens_make_one_that_opens_the_api(tmp_path: Path) -> None:
+    page = (README.parent / "docs/auth.md").read_text()
+    (block,) = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    enter, make, serve = block.splitlines()
+    assert enter == "cd services/task-api"
+    tokens = tmp_path / "tokens"
+    for command in (make, make):
+        command = command.replace(">> tokens", f">> {tokens}")
+        done = subprocess.run(["bash", "-c", command], cwd=SERVICE, capture_output=True, text=True, check=True)
+        (token,) = re.findall(r"now: (\S+)", done.stderr)
+    assert len(tokens.read_text().splitlines()) == 2
+    assert token not in tokens.read_text()
+    settings = dict(word.split("=") for word in serve.split() if word.startswith("TASKS_"))
+    assert settings == {"TASKS_AUTH": "tokens", "TASKS_AUTH_TOKEN_FILE": "tokens"}
+    with serving(**settings | {"TASKS_AUTH_TOKEN_FILE": str(tokens)}) as service:
+        assert httpx2.get(f"{service.url}/v1/tasks").status_code == 401
+        allowed = httpx2.get(f"{service.url}/v1/tasks", headers={"Authorization": f"Bearer {token}"})
+        assert allowed.status_code == 200
 
 
 def _quoted(line: str) -> str:

@@ -119,7 +119,15 @@ def test_nothing_else_makes_an_occurrence(recurrence: str | None, patch: dict[st
     assert rules.complete(after, before=task, task_id=uuid7(), now=LATER) == (after, None)
 
 
-def test_the_last_occurrence_has_no_next() -> None:
-    task = created(recurrence="FREQ=DAILY;COUNT=1", due_on="2026-11-23")
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"recurrence": "FREQ=DAILY;COUNT=1", "due_on": "2026-11-23"},
+        {"recurrence": "FREQ=YEARLY", "due_on": "9998-12-31"},
+        {"recurrence": "FREQ=YEARLY", "due_at": "9998-12-31T23:59:59.999999Z"},
+    ],
+)
+def test_the_last_occurrence_has_no_next(said: dict[str, object]) -> None:
+    task = created(**said)
     done, following = rules.complete(changed(task, status="done"), before=task, task_id=uuid7(), now=LATER)
     assert (done.recurrence, following) == (None, None)

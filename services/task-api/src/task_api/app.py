@@ -71,12 +71,20 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
 
 
 def _describe(app: FastAPI) -> None:
-    """Adds the schemas of the problem documents, which no route returns, to the OpenAPI document."""
+    """Makes the OpenAPI document say of errors what the service really answers."""
     document = app.openapi
 
     def with_problems() -> dict[str, Any]:
         described = document()
-        described["components"]["schemas"].update(problems.problem_schemas())
+        schemas = described["components"]["schemas"]
+        schemas.update(problems.problem_schemas())
+        # FastAPI documents a 422 of its own form wherever there is a parameter. Ours say themselves when there is one.
+        for path in described["paths"].values():
+            for operation in path.values():
+                if "HTTPValidationError" in str(operation["responses"].get("422")):
+                    del operation["responses"]["422"]
+        for name in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(name, None)
         return described
 
     app.openapi = with_problems  # type: ignore[method-assign]  # the way FastAPI documents

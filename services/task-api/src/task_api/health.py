@@ -6,11 +6,11 @@ import resource
 import sys
 import time
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response, status
 from fastapi.responses import PlainTextResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 import task_api
 from task_api.store import Store, StoreUnavailable
@@ -20,6 +20,8 @@ COUNT_MAX_AGE_SECONDS = 5.0
 
 router = APIRouter(tags=["health"])
 
+OK: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {"example": "ok"}}}}
+
 
 class Check(BaseModel):
     status: Literal["ok", "failed"]
@@ -27,6 +29,23 @@ class Check(BaseModel):
 
 
 class Health(BaseModel):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "status": "ok",
+                    "version": "0.1.0",
+                    "revision": "4b60abfbe2d1",
+                    "uptime_seconds": 4711.25,
+                    "tasks_total": 42,
+                    "memory_bytes": 57438208,
+                    "storage": "postgresql",
+                    "checks": {"storage": {"status": "ok", "detail": ""}},
+                }
+            ]
+        }
+    )
+
     status: Literal["ok", "degraded"]
     version: str = Field(description="The release")
     revision: str = Field(description="The build: a commit, or a hash of the sources")
@@ -89,13 +108,13 @@ async def health(request: Request, response: Response) -> Health:
     return answer
 
 
-@router.get("/livez", response_class=PlainTextResponse)
+@router.get("/livez", response_class=PlainTextResponse, responses=OK)
 async def livez() -> str:
     """Does the process answer? Asks nothing else: a restart does not repair a lost database."""
     return "ok"
 
 
-@router.get("/readyz", response_class=PlainTextResponse)
+@router.get("/readyz", response_class=PlainTextResponse, responses=OK)
 async def readyz() -> str:
     """May it get requests? It serves only once its storage was opened and migrated.
 

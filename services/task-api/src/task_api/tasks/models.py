@@ -131,6 +131,7 @@ Recurrence = Annotated[
 Position = Annotated[
     float,
     Field(strict=True, ge=-1e15, le=1e15, allow_inf_nan=False, description="For an order of your own: `sort=position`"),
+    AfterValidator(lambda number: number + 0.0),  # -0.0 is 0.0, which it equals, and not every storage keeps it
 ]
 MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=40, pattern=r"^[A-Za-z0-9_.-]+$")]
 MetadataValue = Annotated[str, StringConstraints(max_length=500, pattern=NO_NUL)]
@@ -139,10 +140,36 @@ MAX_METADATA = 50
 NO_OTHER_KEYS = Field(json_schema_extra={"additionalProperties": False})
 
 
+EXAMPLE_ID = "01a209b3-fcfd-7015-92d5-ecad43015460"
+EXAMPLE_TASK: JsonDict = {
+    "id": EXAMPLE_ID,
+    "title": "Water the plants",
+    "description": None,
+    "status": "todo",
+    "priority": "high",
+    "due_at": None,
+    "due_on": "2026-12-01",
+    "start_at": None,
+    "labels": ["home"],
+    "project": None,
+    "parent": None,
+    "assignee": None,
+    "percent_done": 0,
+    "recurrence": "FREQ=WEEKLY",
+    "position": 0.0,
+    "metadata": {},
+    "created_at": "2026-11-23T18:38:40.381632Z",
+    "updated_at": "2026-11-23T18:38:40.381632Z",
+    "completed_at": None,
+    "deleted_at": None,
+    "version": 1,
+}
+
+
 class Task(BaseModel):
     """A task. Times are in UTC."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, json_schema_extra={"examples": [EXAMPLE_TASK]})
 
     id: UUID = Field(description="UUIDv7: sorts by time of creation")
     title: str

@@ -30,6 +30,7 @@ from task_api.tasks.http import (
     request_key,
 )
 from task_api.tasks.models import (
+    EXAMPLE_ID,
     NO_CONTROL_CHARACTERS,
     NO_NUL,
     Batch,
@@ -66,12 +67,14 @@ router = APIRouter(prefix="/v1/tasks", tags=["tasks"])
 
 Reader = Annotated[Caller, Depends(requires("read"))]
 Writer = Annotated[Caller, Depends(requires("write"))]
-TaskId = Annotated[UUID, Path(description="The task's id")]
+TaskId = Annotated[UUID, Path(description="The task's id", examples=[EXAMPLE_ID])]
 ExactName = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=NO_CONTROL_CHARACTERS)]
 
 AUTH = (401, 403)
 ETAG = {"ETag": {"description": "The task's version", "schema": {"type": "string"}}}
 EXAMPLE = {"title": "Water the plants", "priority": "high", "due_on": "2026-12-01", "labels": ["home"]}
+
+EXAMPLE_CALENDAR = "BEGIN:VCALENDAR\r\nVERSION:2.0\r\nBEGIN:VTODO\r\nSUMMARY:Water the plants\r\n..."
 
 
 def _links(*operations: str) -> dict[str, Any]:
@@ -242,7 +245,7 @@ async def list_tasks(
     response_class=Response,
     responses={
         200: {
-            "content": {"text/calendar": {"schema": {"type": "string"}}},
+            "content": {"text/calendar": {"schema": {"type": "string"}, "example": EXAMPLE_CALENDAR}},
             "description": "A VCALENDAR with a VTODO for each task (RFC 5545)",
         },
         **problem_responses(*AUTH, 422, 503),
@@ -263,7 +266,7 @@ async def export_tasks(_caller: Reader, store: StoreDependency, listing: Listing
     responses={
         200: {"headers": ETAG, "links": _links(*OTHERS)},
         304: {"description": "The task still has this ETag", "headers": ETAG},
-        **problem_responses(*AUTH, 404, 422, 503),
+        **problem_responses(*AUTH, 404, 503),
     },
 )
 async def get_task(
@@ -320,7 +323,7 @@ async def update_task(
 @router.delete(
     "/{task_id:uuid}",
     status_code=status.HTTP_204_NO_CONTENT,
-    responses=problem_responses(*AUTH, 404, 412, 422, 503),
+    responses=problem_responses(*AUTH, 404, 412, 503),
 )
 async def delete_task(_caller: Writer, task_id: TaskId, store: StoreDependency, if_match: IfMatch = None) -> None:
     """Delete a task. For 30 days it can be undeleted."""
@@ -335,7 +338,7 @@ async def delete_task(_caller: Writer, task_id: TaskId, store: StoreDependency, 
 @router.post(
     "/{task_id:uuid}:undelete",
     response_model=Task,
-    responses={200: {"headers": ETAG, "links": _links("get_task")}, **problem_responses(*AUTH, 404, 422, 503)},
+    responses={200: {"headers": ETAG, "links": _links("get_task")}, **problem_responses(*AUTH, 404, 503)},
 )
 async def undelete_task(_caller: Writer, task_id: TaskId, store: StoreDependency) -> Response:
     """Bring a deleted task back. One that is not deleted stays as it is."""

@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from task_api.tasks.models import MAX_METADATA, ChangeType, NewTask, Status, Task, TaskPatch
-from task_api.tasks.recurrence import next_occurrence
+from task_api.tasks.models import MAX_METADATA, MAX_YEAR, ChangeType, NewTask, Status, Task, TaskPatch
+from task_api.tasks.recurrence import Occurrence, next_occurrence
 
 UNDELETE_DAYS = 30
 """For so long a deleted task can be undeleted; then it is purged."""
@@ -65,7 +65,7 @@ def complete(done: Task, *, before: Task, task_id: UUID, now: datetime) -> tuple
         return done, None
     occurrence = next_occurrence(done, now=now)
     finished = done.model_copy(update={"recurrence": None})
-    if occurrence is None:
+    if occurrence is None or not _can_be_kept(occurrence):
         return finished, None
     following = done.model_copy(
         update={
@@ -83,6 +83,11 @@ def complete(done: Task, *, before: Task, task_id: UUID, now: datetime) -> tuple
         }
     )
     return finished, following
+
+
+def _can_be_kept(occurrence: Occurrence) -> bool:
+    times = (occurrence.due_at, occurrence.due_on, occurrence.start_at)
+    return all(time is None or time.year <= MAX_YEAR for time in times)
 
 
 def delete(task: Task, *, now: datetime) -> Task:

@@ -1,0 +1,155 @@
+"""Every status that the OpenAPI document has for an operation really occurs, and no other does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from httpx2 import Response
+from running import SERVICE
+from starlette.testclient import TestClient
+
+from task_api.app import create_app
+from task_api.auth import new_token
+from task_api.settings import Settings
+from task_api.store import KeyInUse, StoreUnavailable
+from task_api.store.memory import MemoryStore
+from task_api.tasks.upkeep import purge
+
+PATHS: dict[str, dict[str, Any]] = json.loads((SERVICE / "openapi.json").read_text())["paths"]
+OPERATIONS = {
+    operation["operationId"]: (method.upper(), path, set(map(int, operation["responses"])))
+    for path, methods in PATHS.items()
+    for method, operation in methods.items()
+}
+UNKNOWN = "01a209b3-fcfd-7015-92d5-ecad43015460"
+BODIES: dict[str, Any] = {
+    "create_task": {"title": "x"},
+    "update_task": {"title": "y"},
+    "batch_tasks": {"items": [{"action": "create", "task": {"title": "x"}}]},
+}
+
+
+class Api:
+    """The service with tokens on, and one task in it."""
+
+    def __init__(self, client: TestClient, tokens: dict[str, str]) -> None:
+        self.client = client
+        self.tokens = tokens
+        self.store: MemoryStore = client.app.state.store  # type: ignore[attr-defined]  # it is a FastAPI application
+        self.task = UNKNOWN
+        self.task = self.call("create_task").json()["id"]
+
+    def call(self, operation: str, *, who: str | None = "both", task: str | None = None, **more: Any) -> Response:
+        """A request that would succeed, but for what is given."""
+        method, path, _ = OPERATIONS[operation]
+        headers = {} if who is None else {"Authorization": f"Bearer {self.tokens[who]}"}
+        headers |= more.pop("headers", {})
+        if operation in BODIES and "content" not in more:
+            more.setdefault("json", BODIES[operation])
+        if "content" in more:
+            headers["Content-Type"] = "application/json"
+        return self.client.request(method, path.replace("{task_id}", task or self.task), headers=headers, **more)
+
+
+@pytest.fixture
+def api(tmp_path: Path) -> Iterator[Api]:
+    both, read, write = (new_token("x", scopes) for scopes in (("read", "write"), ("read",), ("write",)))
+    file = tmp_path / "tokens"
+    file.write_text("\n".join(line for _, line in (both, read, write)))
+    with TestClient(create_app(Settings(auth="tokens", auth_token_file=file))) as client:
+        yield Api(client, {"both": both[0], "read": read[0], "write": write[0]})
+
+
+def provoke(api: Api, operation: str, status: int, monkeypatch: pytest.MonkeyPatch) -> Response:
+    """The operation's answer in the circumstances that lead to the status."""
+    method = OPERATIONS[operation][0]
+    match status:
+        case 304:
+            return api.call(operation, headers={"If-None-Match": '"v1"'})
+        case 400 if operation == "list_tasks":
+            return api.call(operation, params={"cursor": "x"})
+        case 400 if operation == "list_changes":
+            return api.call(operation, params={"since": "x"})
+        case 400:
+            return api.call(operation, content=b"[" * 100_000)
+        case 401:
+            return api.call(operation, who=None)
+        case 403:
+            return api.call(operation, who="write" if method == "GET" else "read")
+        case 404:
+            return api.call(operation, task=UNKNOWN)
+        case 409:
+
+            async def in_use(*_: object, **__: object) -> None:
+                raise KeyInUse
+
+            monkeypatch.setattr(MemoryStore, "commit", in_use)
+            return api.call(operation, headers={"Idempotency-Key": "k"})
+        case 410:
+            since = api.call(operation, params={"page_size": 1}).json()["next_since"]
+            api.call("update_task")
+            # As if all this had been two months ago.
+            old = datetime.now(UTC) - timedelta(days=60)
+            api.store._changes = [  # noqa: SLF001  # the clock of a test cannot be turned back
+                replace(change, task=change.task.model_copy(update={"updated_at": old}))
+                for change in api.store._changes  # noqa: SLF001
+            ]
+            api.client.portal.call(_purge, api.store)  # type: ignore[union-attr]  # it is open
+            return api.call(operation, params={"since": since})
+        case 412:
+            return api.call(operation, headers={"If-Match": '"v9"'})
+        case 422 if operation in BODIES:
+            return api.call(operation, json={"title": 5})
+        case 422 if operation == "list_changes":
+            return api.call(operation, params={"page_size": 0})
+        case 422:
+            return api.call(operation, params={"status": "x"})
+        case 503:
+
+            async def lost(*_: object, **__: object) -> None:
+                raise StoreUnavailable("gone")
+
+            for name in ("ping", "commit", "get", "get_many", "page", "changes"):
+                monkeypatch.setattr(MemoryStore, name, lost)
+            return api.call(operation)
+        case _:
+            return api.call(operation)
+
+
+async def _purge(store: MemoryStore) -> None:
+    await purge(store, now=datetime.now(UTC))
+
+
+@pytest.mark.parametrize(
+    ("operation", "status"),
+    [(operation, status) for operation, (_, _, statuses) in OPERATIONS.items() for status in sorted(statuses)],
+)
+def test_a_documented_status_occurs(api: Api, operation: str, status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    response = provoke(api, operation, status, monkeypatch)
+    assert response.status_code == status, response.text
+    if status >= 400 and operation != "health":
+        assert response.headers["content-type"] == "application/problem+json"
+
+
+def test_every_operation_has_an_example() -> None:
+    document = json.loads((SERVICE / "openapi.json").read_text())
+    schemas = document["components"]["schemas"]
+
+    def has_example(value: Any, seen: frozenset[str] = frozenset()) -> bool:
+        if isinstance(value, dict):
+            name = str(value.get("$ref", "")).rpartition("/")[2]
+            if name and name not in seen:
+                return has_example(schemas[name], seen | {name})
+            return bool({"example", "examples"} & value.keys()) or any(has_example(v, seen) for v in value.values())
+        return isinstance(value, list) and any(has_example(v, seen) for v in value)
+
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            shown = [operation.get("parameters"), operation.get("requestBody"), operation["responses"].get("200")]
+            assert has_example(shown), f"{method} {path} shows no example"
