@@ -25,6 +25,9 @@ from task_api import store
 from task_api.store import Store
 
 POSTGRES_IMAGE = "postgres:17"
+POSTGRES_OPTIONS = "-c fsync=off -c autovacuum=off"
+"""No test here pulls the plug, so nothing has to reach the disk. And the change feed waits for every transaction that
+is older than a change, autovacuum's too: a test would see the change a moment late, now and then."""
 NOBODY = 65534
 
 SUMMARY = "summary"
@@ -65,8 +68,7 @@ def postgres_server() -> Iterator[str]:
     """The URL of a PostgreSQL for this run: a container, else one made by a local `initdb`."""
     with contextlib.ExitStack() as stack:
         if _docker_answers():
-            # No test here pulls the plug, so nothing has to reach the disk.
-            container = PostgresContainer(POSTGRES_IMAGE, driver=None).with_command("postgres -c fsync=off")
+            container = PostgresContainer(POSTGRES_IMAGE, driver=None).with_command(f"postgres {POSTGRES_OPTIONS}")
             server = stack.enter_context(container)
             yield server.get_connection_url()
         elif initdb := _find_initdb():
@@ -151,7 +153,7 @@ def _local_postgres(bin_dir: Path) -> Iterator[str]:
         )
         assert done.returncode == 0, f"{command} failed:\n{done.stdout}{done.stderr}"
 
-    data, options = folder / "data", f"-p {port} -k {folder} -h 127.0.0.1"
+    data, options = folder / "data", f"-p {port} -k {folder} -h 127.0.0.1 {POSTGRES_OPTIONS}"
     try:
         run("initdb", "--username=test", "--auth=trust", "--no-sync", str(data))
         run("pg_ctl", "start", "--wait", f"--pgdata={data}", f"--options={options}", f"--log={folder}/log")
