@@ -16,6 +16,18 @@ from task_api.settings import Settings, authenticator, read_settings
 from task_api.tasks import changes, feed, upkeep
 from task_api.tasks import routes as tasks
 
+DESCRIPTION = """
+Tasks to create, find, change and follow.
+
+Every task has a version, and its `ETag` is made of it: send it as `If-Match`, and nobody's change is overwritten. With
+an `Idempotency-Key` a creation is safe to send again. Errors are problem documents (RFC 9457). Times are in UTC.
+"""
+TAGS = [
+    {"name": "tasks", "description": "The tasks, one by one, in lists and in batches"},
+    {"name": "changes", "description": "What became of them, in pages or as a stream"},
+    {"name": "health", "description": "How the service is; open to everybody"},
+]
+
 log = logging.getLogger(__name__)
 
 
@@ -28,6 +40,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app = FastAPI(
         title="Task Management API",
         version=task_api.__version__,
+        description=DESCRIPTION,
+        openapi_tags=TAGS,
         docs_url=None,  # FastAPI's own pages load their files from a CDN
         redoc_url=None,
         lifespan=_lifespan(settings),

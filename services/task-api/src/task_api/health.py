@@ -97,9 +97,13 @@ class Vitals:
         return self._count
 
 
-@router.get("/health", responses={503: {"model": Health, "description": "The storage does not answer"}})
+@router.get(
+    "/health",
+    summary="How the service is",
+    responses={503: {"model": Health, "description": "The storage does not answer"}},
+)
 async def health(request: Request, response: Response) -> Health:
-    """How the service is: for people and dashboards. 503 when its storage does not answer."""
+    """For people and dashboards. 503 when its storage does not answer."""
     vitals: Vitals = request.app.state.vitals
     answer = await vitals.health()
     response.headers["Cache-Control"] = "no-store"
@@ -108,15 +112,15 @@ async def health(request: Request, response: Response) -> Health:
     return answer
 
 
-@router.get("/livez", response_class=PlainTextResponse, responses=OK)
+@router.get("/livez", summary="Does the process answer?", response_class=PlainTextResponse, responses=OK)
 async def livez() -> str:
-    """Does the process answer? Asks nothing else: a restart does not repair a lost database."""
+    """Asks nothing else: a restart does not repair a lost database."""
     return "ok"
 
 
-@router.get("/readyz", response_class=PlainTextResponse, responses=OK)
+@router.get("/readyz", summary="May it get requests?", response_class=PlainTextResponse, responses=OK)
 async def readyz() -> str:
-    """May it get requests? It serves only once its storage was opened and migrated.
+    """It serves only once its storage was opened and migrated.
 
     A database lost later leaves it ready: answering 503 beats an empty Service, where clients are refused.
     """

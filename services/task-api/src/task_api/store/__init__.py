@@ -1,6 +1,7 @@
 """Where tasks are kept: one protocol, three kinds of storage, chosen by a URL."""
 
 from task_api.store.protocol import (
+    ANSWER_HOURS,
     Answer,
     ChangesPurged,
     KeyInUse,
@@ -14,6 +15,7 @@ from task_api.store.protocol import (
 from task_api.store.url import check_url, from_url
 
 __all__ = [
+    "ANSWER_HOURS",
     "Answer",
     "ChangesPurged",
     "KeyInUse",

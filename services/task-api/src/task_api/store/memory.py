@@ -8,11 +8,17 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from task_api.store.protocol import Answer, ChangesPurged, StoredChange, VersionConflict, Write, WrongPosition
+from task_api.store.protocol import (
+    ANSWER_HOURS,
+    Answer,
+    ChangesPurged,
+    StoredChange,
+    VersionConflict,
+    Write,
+    WrongPosition,
+)
 from task_api.tasks.models import Task
 from task_api.tasks.query import Query, sort_value
-
-ANSWER_HOURS = 24
 
 
 class MemoryStore:

@@ -17,6 +17,7 @@ import asyncpg
 from task_api.store.listing import select
 from task_api.store.migrations import migrations
 from task_api.store.protocol import (
+    ANSWER_HOURS,
     KEY_WAIT_SECONDS,
     Answer,
     ChangesPurged,
@@ -52,11 +53,11 @@ CHANGE = "INSERT INTO changes (at, type, task) SELECT updated_at, $24, $25 FROM 
 CREATE_TASK = f"WITH written AS ({INSERT}) {CHANGE}"
 REPLACE_TASK = f"WITH written AS ({UPDATE}) {CHANGE}"
 # Waits for a transaction that is just inserting the same key; takes the place of an answer that is too old.
-KEEP_ANSWER = """
+KEEP_ANSWER = f"""
     INSERT INTO answers AS kept (subject, key, fingerprint, status, body, at) VALUES ($1, $2, $3, $4, $5, $6)
     ON CONFLICT (subject, key) DO UPDATE
        SET fingerprint = excluded.fingerprint, status = excluded.status, body = excluded.body, at = excluded.at
-     WHERE kept.at <= $6 - interval '24 hours'
+     WHERE kept.at <= $6 - interval '{ANSWER_HOURS} hours'
 """
 
 CONNECT_SECONDS = 5.0

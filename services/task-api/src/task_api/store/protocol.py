@@ -11,6 +11,9 @@ from uuid import UUID
 from task_api.tasks.models import ChangeType, Task
 from task_api.tasks.query import Query
 
+ANSWER_HOURS = 24
+"""How long the answer under an Idempotency-Key is kept."""
+
 KEY_WAIT_SECONDS = 1.0
 """How long a request waits for another one with the same Idempotency-Key to end."""
 
@@ -89,7 +92,7 @@ class Store(Protocol):
         """Keeps all writes, their entries in the change feed and `answer` in one transaction, or nothing of it.
 
         Returns None when it did so; what was kept under `answer`'s key and subject by an earlier commit when there
-        is such an answer that is not older than 24 hours: nothing is written then.
+        is such an answer that is not older than ANSWER_HOURS: nothing is written then.
         Raises VersionConflict and KeyInUse.
         """
 

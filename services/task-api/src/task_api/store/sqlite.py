@@ -16,6 +16,7 @@ from uuid import UUID
 from task_api.store.listing import select
 from task_api.store.migrations import migrations
 from task_api.store.protocol import (
+    ANSWER_HOURS,
     Answer,
     ChangesPurged,
     StoredChange,
@@ -35,7 +36,6 @@ FIELDS = (
 )
 INSERT = f"INSERT INTO tasks ({FIELDS}, due) VALUES ({', '.join('?' * 22)}) ON CONFLICT (id) DO NOTHING"
 UPDATE = f"UPDATE tasks SET ({FIELDS}, due) = ({', '.join('?' * 22)}) WHERE id = ? AND version = ? RETURNING number"
-ANSWER_HOURS = 24
 BUSY_SECONDS = 5.0
 """How long to wait for another process that writes to the same file."""
 

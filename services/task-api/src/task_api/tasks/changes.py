@@ -30,6 +30,7 @@ router = APIRouter(prefix="/v1/changes", tags=["changes"])
 
 @router.get(
     "",
+    summary="Follow what changes",
     response_model=ChangePage,
     responses={
         200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "The changes"},
@@ -59,7 +60,7 @@ async def list_changes(
         ),
     ] = None,
 ) -> Response | ChangePage:
-    """Follow what changes: each change of each task, in an order in which none is ever missed.
+    """Each change of each task, in an order in which none is ever missed.
 
     Ask again with `next_since`, or send `Accept: text/event-stream` and get them as they come. Changes are kept for 30
     days; a reader that comes later is told so (410), and begins again with a list.

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
+from collections.abc import Iterator
 from typing import Annotated
 
 from fastapi import Depends, Header, Request
 from pydantic import BaseModel
 
 from task_api.problems import Problem
-from task_api.store import Store
-from task_api.tasks.commands import Answered, Expectation, OtherVersion, RequestKey, anything
+from task_api.store import KeyInUse, Store
+from task_api.tasks.commands import (
+    Answered,
+    Expectation,
+    KeyReused,
+    NoSuchTask,
+    OtherVersion,
+    RequestKey,
+    anything,
+)
 from task_api.tasks.models import Task
+from task_api.tasks.rules import RuleBroken
 
 
 def _store(request: Request) -> Store:
@@ -75,20 +86,20 @@ def replayed_header(answered: Answered) -> dict[str, str]:
     return {"Idempotency-Replayed": "true"} if answered.replayed else {}
 
 
-def key_reused() -> Problem:
-    """The key was used for another request."""
-    return Problem(
-        422,
-        "This Idempotency-Key was used for another request before. Use a new key for a new request.",
-        type="idempotency-key-reused",
-    )
-
-
-def key_in_use() -> Problem:
-    """The first request with the key is still under way."""
-    return Problem(
-        409,
-        "A request with this Idempotency-Key is still under way. Try again in a moment, under the same key.",
-        type="idempotency-key-in-use",
-        headers={"Retry-After": "1"},
-    )
+@contextlib.contextmanager
+def as_problems() -> Iterator[None]:
+    """Answers what can go wrong with tasks by the problem that it is."""
+    try:
+        yield
+    except NoSuchTask as error:
+        raise Problem(404, str(error), type="task-not-found") from None
+    except OtherVersion as error:
+        raise Problem(412, str(error), type="version-mismatch") from None
+    except RuleBroken as error:
+        raise Problem(422, str(error), type="rule-broken") from None
+    except KeyReused:
+        detail = "This Idempotency-Key was used for another request before. Use a new key for a new request."
+        raise Problem(422, detail, type="idempotency-key-reused") from None
+    except KeyInUse:
+        detail = "A request with this Idempotency-Key is still under way. Try again in a moment, under the same key."
+        raise Problem(409, detail, type="idempotency-key-in-use", headers={"Retry-After": "1"}) from None

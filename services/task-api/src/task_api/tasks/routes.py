@@ -13,19 +13,17 @@ from pydantic import StringConstraints
 
 from task_api.auth import Caller, requires
 from task_api.problems import Problem, problem_responses
-from task_api.store import KeyInUse
-from task_api.tasks import commands, rules
+from task_api.tasks import commands
 from task_api.tasks.calendar import to_ics
 from task_api.tasks.http import (
     IdempotencyKey,
     IfMatch,
     IfNoneMatch,
     StoreDependency,
+    as_problems,
     etag,
     etags,
     expectation,
-    key_in_use,
-    key_reused,
     replayed_header,
     request_key,
 )
@@ -90,6 +88,7 @@ OTHERS = ("get_task", "update_task", "delete_task", "undelete_task")
 
 @router.post(
     "",
+    summary="Create a task",
     status_code=status.HTTP_201_CREATED,
     response_model=Task,
     responses={
@@ -115,16 +114,9 @@ async def create_task(
     new: Annotated[NewTask, Body(openapi_examples={"task": {"value": EXAMPLE}})],
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
-    """Create a task.
-
-    With an `Idempotency-Key` it is safe to send again, whatever became of the first time.
-    """
-    try:
+    """With an `Idempotency-Key` it is safe to send again, whatever became of the first time."""
+    with as_problems():
         answered = await commands.create(store, new, request_key(request, idempotency_key, caller.subject, new))
-    except commands.KeyReused:
-        raise key_reused() from None
-    except KeyInUse:
-        raise key_in_use() from None
     task = json.loads(answered.body)
     headers = {
         "Location": f"{router.prefix}/{task['id']}",
@@ -197,6 +189,7 @@ ListingDependency = Annotated[Listing, Depends(_listing)]
 
 @router.get(
     "",
+    summary="List tasks",
     responses={
         200: {
             "headers": {
@@ -223,7 +216,7 @@ async def list_tasks(
         Query(max_length=4000, description="`next_cursor` of the page before; only for the same filters and order"),
     ] = None,
 ) -> TaskPage:
-    """List tasks, a page at a time."""
+    """A page at a time, the newest first unless `sort` says otherwise."""
     size = min(page_size, MAX_PAGE_SIZE)
     query = TaskQuery(listing.filters, listing.order)
     if cursor is not None:
@@ -242,6 +235,7 @@ async def list_tasks(
 
 @router.get(
     ".ics",
+    summary="Export tasks to a calendar",
     response_class=Response,
     responses={
         200: {
@@ -252,7 +246,7 @@ async def list_tasks(
     },
 )
 async def export_tasks(_caller: Reader, store: StoreDependency, listing: ListingDependency) -> Response:
-    """Export tasks to a calendar."""
+    """The tasks of a list as VTODOs (RFC 5545), at most 5,000."""
     tasks = await store.page(TaskQuery(listing.filters, listing.order), size=MAX_CALENDAR + 1)
     if len(tasks) > MAX_CALENDAR:
         detail = f"These are more than {MAX_CALENDAR} tasks. Choose fewer, for example by project or by due_after."
@@ -262,6 +256,7 @@ async def export_tasks(_caller: Reader, store: StoreDependency, listing: Listing
 
 @router.get(
     "/{task_id:uuid}",
+    summary="Get a task",
     response_model=Task,
     responses={
         200: {"headers": ETAG, "links": _links(*OTHERS)},
@@ -272,11 +267,9 @@ async def export_tasks(_caller: Reader, store: StoreDependency, listing: Listing
 async def get_task(
     _caller: Reader, task_id: TaskId, store: StoreDependency, if_none_match: IfNoneMatch = None
 ) -> Response:
-    """Get one task."""
-    try:
+    """With `If-None-Match` a task that is known already is not sent again."""
+    with as_problems():
         task = await commands.get(store, task_id)
-    except commands.NoSuchTask as error:
-        raise _not_found(error) from None
     # A weak comparison, as RFC 9110 has it for If-None-Match.
     known = {tag.removeprefix("W/") for tag in etags(if_none_match or "")}
     if known & {"*", etag(task)}:
@@ -286,6 +279,7 @@ async def get_task(
 
 @router.patch(
     "/{task_id:uuid}",
+    summary="Change a task",
     response_model=Task,
     responses={
         200: {"headers": ETAG, "links": _links(*OTHERS)},
@@ -309,47 +303,38 @@ async def update_task(
     patch: Annotated[TaskPatch, Body(openapi_examples={"done": {"value": {"status": "done"}}})],
     if_match: IfMatch = None,
 ) -> Response:
-    """Change a task: what the patch leaves out stays as it is, and `null` clears."""
-    try:
+    """What the patch leaves out stays as it is, and `null` clears. With `If-Match` only if nobody else changed it."""
+    with as_problems():
         return _task(await commands.change(store, task_id, patch, expectation(if_match)))
-    except commands.NoSuchTask as error:
-        raise _not_found(error) from None
-    except commands.OtherVersion as error:
-        raise _other_version(error) from None
-    except rules.RuleBroken as error:
-        raise Problem(422, str(error), type="rule-broken") from None
 
 
 @router.delete(
     "/{task_id:uuid}",
+    summary="Delete a task",
     status_code=status.HTTP_204_NO_CONTENT,
     responses=problem_responses(*AUTH, 404, 412, 503),
 )
 async def delete_task(_caller: Writer, task_id: TaskId, store: StoreDependency, if_match: IfMatch = None) -> None:
-    """Delete a task. For 30 days it can be undeleted."""
-    try:
+    """For 30 days it can be undeleted."""
+    with as_problems():
         await commands.delete(store, task_id, expectation(if_match))
-    except commands.NoSuchTask as error:
-        raise _not_found(error) from None
-    except commands.OtherVersion as error:
-        raise _other_version(error) from None
 
 
 @router.post(
     "/{task_id:uuid}:undelete",
+    summary="Bring a deleted task back",
     response_model=Task,
     responses={200: {"headers": ETAG, "links": _links("get_task")}, **problem_responses(*AUTH, 404, 503)},
 )
 async def undelete_task(_caller: Writer, task_id: TaskId, store: StoreDependency) -> Response:
-    """Bring a deleted task back. One that is not deleted stays as it is."""
-    try:
+    """One that is not deleted stays as it is."""
+    with as_problems():
         return _task(await commands.undelete(store, task_id))
-    except commands.NoSuchTask as error:
-        raise _not_found(error) from None
 
 
 @router.post(
     ":batch",
+    summary="Create, change and delete many tasks",
     status_code=status.HTTP_207_MULTI_STATUS,
     response_model=BatchAnswer,
     responses={
@@ -367,26 +352,14 @@ async def batch_tasks(
     ],
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
-    """Create, change and delete up to 100 tasks in one transaction.
+    """Up to 100 in one transaction.
 
     Each item has a status of its own. With `atomic` one that cannot be done undoes the others (424).
     """
-    try:
+    with as_problems():
         answered = await commands.batch(store, asked, request_key(request, idempotency_key, caller.subject, asked))
-    except commands.KeyReused:
-        raise key_reused() from None
-    except KeyInUse:
-        raise key_in_use() from None
     return Response(answered.body, answered.status, replayed_header(answered), "application/json")
 
 
 def _task(task: Task) -> Response:
     return Response(task.model_dump_json(), 200, {"ETag": etag(task)}, "application/json")
-
-
-def _not_found(error: commands.NoSuchTask) -> Problem:
-    return Problem(404, str(error), type="task-not-found")
-
-
-def _other_version(error: commands.OtherVersion) -> Problem:
-    return Problem(412, str(error), type="version-mismatch")

@@ -7,13 +7,12 @@ import logging
 import random
 from datetime import UTC, datetime, timedelta
 
-from task_api.store import Store, StoreUnavailable
+from task_api.store import ANSWER_HOURS, Store, StoreUnavailable
 from task_api.tasks import rules
 
 log = logging.getLogger(__name__)
 
 EVERY_SECONDS = 3600.0
-ANSWER_HOURS = 24
 
 
 async def purge(store: Store, *, now: datetime) -> int:
