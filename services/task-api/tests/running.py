@@ -40,6 +40,8 @@ class Service:
     def __init__(self, process: subprocess.Popen[str], url: str) -> None:
         self.process = process
         self.url = url
+        self.log: list[str] = []
+        """What it said since it listens; complete once it has ended."""
 
     def stop(self, sig: signal.Signals = signal.SIGTERM) -> int:
         """Sends a signal and returns the exit code."""
@@ -65,9 +67,10 @@ def serving(**settings: str) -> Iterator[Service]:
                 said.append(line)
                 if listening := re.search(r"Listening on (http://\S+)", line):
                     # Read on: with a full pipe the service would stand still at its next line.
-                    reader = Thread(target=process.stderr.read)
+                    service = Service(process, listening[1])
+                    reader = Thread(target=service.log.extend, args=[process.stderr])
                     reader.start()
-                    yield Service(process, listening[1])
+                    yield service
                     break
             else:
                 pytest.fail("it did not start:\n" + "".join(said))
