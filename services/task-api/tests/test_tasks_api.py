@@ -38,7 +38,7 @@ def problem(response: Response, status: int, type: str | None = None) -> dict[st
     assert document["status"] == status
     if type is not None:
         assert document["type"] == f"/problems/{type}"
-    assert {"type", "title", "detail", "instance", "request_id"} <= document.keys()
+    assert {"type", "title", "detail", "instance", "errors", "request_id"} <= document.keys()
     assert document["request_id"] == response.headers["x-request-id"]
     return document
 

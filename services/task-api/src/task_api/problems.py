@@ -74,7 +74,7 @@ class ProblemDocument(BaseModel):
     detail: str = Field(description="What is wrong, and what to do")
     instance: str = Field(description="The path that was asked for")
     request_id: str = Field(description="The request's id, as in the header X-Request-ID and in the log")
-    errors: list[FieldError] = Field([], description="What in the request does not fit the schema")
+    errors: list[FieldError] = Field(description="What in the request does not fit the schema; else empty")
 
 
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -154,7 +154,7 @@ def _answer(
     *,
     type: ProblemType | None = None,
     headers: Mapping[str, str] | None = None,
-    **members: object,
+    errors: list[dict[str, str]] | None = None,
 ) -> JSONResponse:
     body = {
         "type": "about:blank" if type is None else f"/problems/{type}",
@@ -162,8 +162,8 @@ def _answer(
         "status": status,
         "detail": detail,
         "instance": request.url.path,
+        "errors": errors or [],
         "request_id": request.state.request_id,
-        **members,
     }
     answer = JSONResponse(body, status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
     # An error above the edge (500) is answered past it.
