@@ -143,9 +143,9 @@ def _moment(time: datetime | date | None) -> datetime | None:
 
 def _listing(
     *,
-    status: Annotated[list[Status], Query(description="Any of these")] = [],  # noqa: B006  # FastAPI copies defaults
-    priority: Annotated[list[Priority], Query(description="Any of these")] = [],  # noqa: B006
-    label: Annotated[list[ExactName], Query(max_length=20, description="All of these")] = [],  # noqa: B006
+    status: Annotated[list[Status], Query(description="Any of these")] = [],
+    priority: Annotated[list[Priority], Query(description="Any of these")] = [],
+    label: Annotated[list[ExactName], Query(max_length=20, description="All of these")] = [],
     project: Annotated[ExactName | None, Query(description="Of this project")] = None,
     parent: Annotated[UUID | None, Query(description="Part of this task")] = None,
     assignee: Annotated[ExactName | None, Query(description="Done by")] = None,
