@@ -33,9 +33,6 @@ NOBODY = 65534
 SUMMARY = "summary"
 """What a test records under this name is printed at the end of the run."""
 
-SUMMARY = "summary"
-"""What a test records under this name is printed at the end of the run."""
-
 StorageKind = Literal["memory", "sqlite", "postgresql"]
 
 

@@ -653,6 +653,7 @@ def test_each_way_of_authentication_can_be_chosen(tmp_path: Path, caplog: pytest
 def an_app(authenticator: Authenticator) -> Iterator[TestClient]:
     app = FastAPI()
     app.state.authenticator = authenticator
+    app.state.rate_limit = None
 
     @app.exception_handler(Problem)
     async def problem(_request: Request, problem: Problem) -> JSONResponse:

@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 from making import a_task
 
-from task_api.store import Answer, KeyInUse, StoreUnavailable, Write
+from task_api.store import Answer, KeyInUse, Limits, StoreUnavailable, Write
 from task_api.store.postgres import PostgresStore
 from task_api.tasks.models import Task
 
@@ -26,7 +26,9 @@ def _free_port() -> int:
 
 async def test_a_server_that_is_not_there_is_named_without_its_password() -> None:
     port = _free_port()
-    nowhere = PostgresStore(f"postgresql://me:hunter2@127.0.0.1:{port}/tasks", pool_size=1, wait_seconds=0)
+    nowhere = PostgresStore(
+        f"postgresql://me:hunter2@127.0.0.1:{port}/tasks", limits=Limits(pool_size=1), wait_seconds=0
+    )
     with pytest.raises(StoreUnavailable) as error:
         await nowhere.open()
     assert f"127.0.0.1:{port}/tasks" in str(error.value)
@@ -38,7 +40,7 @@ async def test_a_server_that_starts_late_is_waited_for(postgres_url: str) -> Non
     port = _free_port()
     late = PostgresStore(
         urlunsplit(real._replace(netloc=f"{real.username}:{real.password}@127.0.0.1:{port}")),
-        pool_size=1,
+        limits=Limits(pool_size=1),
         wait_seconds=30,
     )
     opening = asyncio.create_task(late.open())
@@ -72,7 +74,7 @@ async def test_a_role_that_may_not_log_in_ends_at_once_and_says_so(postgres_url:
         await admin.execute("CREATE ROLE stranger NOLOGIN")
         try:
             with pytest.raises(StoreUnavailable, match=r"refused.*TASKS_DATABASE_URL") as error:
-                await PostgresStore(stranger, pool_size=1, wait_seconds=60).open()
+                await PostgresStore(stranger, limits=Limits(pool_size=1), wait_seconds=60).open()
             assert "hunter2" not in str(error.value)
         finally:
             await admin.execute("DROP ROLE stranger")
@@ -162,8 +164,8 @@ async def test_a_key_whose_first_request_does_not_end_is_in_use(postgres_url: st
 
 
 @contextlib.asynccontextmanager
-async def _opened(url: str, *, pool_size: int = 1) -> AsyncIterator[PostgresStore]:
-    opened = PostgresStore(url, pool_size=pool_size, wait_seconds=0)
+async def _opened(url: str, **limits: float) -> AsyncIterator[PostgresStore]:
+    opened = PostgresStore(url, limits=Limits(**{"pool_size": 1, **limits}), wait_seconds=0)  # type: ignore[arg-type]
     await opened.open()
     try:
         yield opened

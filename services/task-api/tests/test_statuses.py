@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from httpx2 import Response
 from running import SERVICE
 from starlette.testclient import TestClient
+from starlette.types import Message
 
 from task_api.app import create_app
-from task_api.auth import new_token
+from task_api.auth import AuthUnavailable, Caller, new_token
+from task_api.rate_limit import RateLimit
 from task_api.settings import Settings
 from task_api.store import KeyInUse, StoreUnavailable
 from task_api.store.memory import MemoryStore
@@ -38,10 +42,11 @@ BODIES: dict[str, Any] = {
 class Api:
     """The service with tokens on, and one task in it."""
 
-    def __init__(self, client: TestClient, tokens: dict[str, str]) -> None:
+    def __init__(self, client: TestClient, settings: Settings, tokens: dict[str, str]) -> None:
         self.client = client
+        self.settings = settings
         self.tokens = tokens
-        self.store: MemoryStore = client.app.state.store  # type: ignore[attr-defined]  # it is a FastAPI application
+        self.store: MemoryStore = app(self).state.store
         self.task = UNKNOWN
         self.task = self.call("create_task").json()["id"]
 
@@ -62,8 +67,9 @@ def api(tmp_path: Path) -> Iterator[Api]:
     both, read, write = (new_token("x", scopes) for scopes in (("read", "write"), ("read",), ("write",)))
     file = tmp_path / "tokens"
     file.write_text("\n".join(line for _, line in (both, read, write)))
-    with TestClient(create_app(Settings(auth="tokens", auth_token_file=file))) as client:
-        yield Api(client, {"both": both[0], "read": read[0], "write": write[0]})
+    settings = Settings(auth="tokens", auth_token_file=file, body_seconds=0.01)
+    with TestClient(create_app(settings)) as client:
+        yield Api(client, settings, {"both": both[0], "read": read[0], "write": write[0]})
 
 
 def provoke(api: Api, operation: str, status: int, monkeypatch: pytest.MonkeyPatch) -> Response:
@@ -84,6 +90,8 @@ def provoke(api: Api, operation: str, status: int, monkeypatch: pytest.MonkeyPat
             return api.call(operation, who="write" if method == "GET" else "read")
         case 404:
             return api.call(operation, task=UNKNOWN)
+        case 408:
+            return _call_slowly(api, operation)
         case 409:
 
             async def in_use(*_: object, **__: object) -> None:
@@ -102,6 +110,12 @@ def provoke(api: Api, operation: str, status: int, monkeypatch: pytest.MonkeyPat
             ]
             api.client.portal.call(_purge, api.store)  # type: ignore[union-attr]  # it is open
             return api.call(operation, params={"since": since})
+        case 413:
+            return api.call(operation, content=b" " * (api.settings.body_max_bytes + 1))
+        case 429:
+            app(api).state.rate_limit = RateLimit("1/day")
+            assert api.call(operation).status_code < 400
+            return api.call(operation)
         case 412:
             return api.call(operation, headers={"If-Match": '"v9"'})
         case 422 if operation in BODIES:
@@ -110,6 +124,12 @@ def provoke(api: Api, operation: str, status: int, monkeypatch: pytest.MonkeyPat
             return api.call(operation, params={"page_size": 0})
         case 422:
             return api.call(operation, params={"status": "x"})
+        case 503 if operation == "readyz":
+            app(api).state.vitals.draining = True
+            return api.call(operation)
+        case 503 if operation == "get_metrics":
+            app(api).state.authenticator = _Unavailable()
+            return api.call(operation)
         case 503:
 
             async def lost(*_: object, **__: object) -> None:
@@ -120,6 +140,42 @@ def provoke(api: Api, operation: str, status: int, monkeypatch: pytest.MonkeyPat
             return api.call(operation)
         case _:
             return api.call(operation)
+
+
+def _call_slowly(api: Api, operation: str) -> Response:
+    """A request whose body begins and never ends."""
+    method, path, _ = OPERATIONS[operation]
+    scope = {
+        "type": "http",
+        "method": method,
+        "path": path.replace("{task_id}", api.task),
+        "query_string": b"",
+        "headers": [(b"content-length", b"100"), (b"content-type", b"application/json")],
+    }
+    sent: list[Message] = []
+    beginning: list[Message] = [{"type": "http.request", "body": b"{", "more_body": True}]
+
+    async def receive() -> Message:
+        return beginning.pop() if beginning else await asyncio.get_running_loop().create_future()
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    api.client.portal.call(app(api), scope, receive, send)  # type: ignore[union-attr]  # it is open
+    start, body = sent
+    headers = [(name.decode(), value.decode()) for name, value in start["headers"]]
+    return Response(start["status"], headers=headers, content=body["body"])
+
+
+class _Unavailable:
+    async def authenticate(self, authorization: str | None) -> Caller:
+        raise AuthUnavailable("the keys cannot be had")
+
+
+def app(api: Api) -> FastAPI:
+    found = api.client.app
+    assert isinstance(found, FastAPI)
+    return found
 
 
 async def _purge(store: MemoryStore) -> None:
@@ -133,7 +189,7 @@ async def _purge(store: MemoryStore) -> None:
 def test_a_documented_status_occurs(api: Api, operation: str, status: int, monkeypatch: pytest.MonkeyPatch) -> None:
     response = provoke(api, operation, status, monkeypatch)
     assert response.status_code == status, response.text
-    if status >= 400 and operation != "health":
+    if status >= 400 and operation not in {"health", "readyz"}:
         assert response.headers["content-type"] == "application/problem+json"
 
 

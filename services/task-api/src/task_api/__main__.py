@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import logging
 import sys
 
 import uvloop
 
-from task_api import store
+from task_api import logs, store
 from task_api.app import create_app
 from task_api.auth import SCOPES, new_token
 from task_api.server import CannotListen, serve
@@ -21,14 +20,13 @@ from task_api.store import StoreUnavailable
 def main() -> int:
     """Runs one command; returns its exit code. What a user can repair ends in one line, not in a traceback."""
     arguments = _parse()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # its notes on every start and end
+    logs.configure()
     try:
         match arguments.command:
             case "serve":
                 given = {"host": arguments.host, "port": arguments.port}
                 settings = read_settings(**{name: value for name, value in given.items() if value is not None})
-                uvloop.run(serve(create_app(settings), host=settings.host, port=settings.port))
+                uvloop.run(serve(create_app(settings), settings))
             case "migrate":
                 asyncio.run(_migrate(read_settings()))
             case "token":

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 
 import task_api
-from task_api import docs, edge, health, problems, store
+from task_api import docs, edge, health, problems, store, tracing
 from task_api.settings import Settings, authenticator, read_settings
+from task_api.store import Store
 from task_api.tasks import changes, feed, upkeep
 from task_api.tasks import routes as tasks
+
+if TYPE_CHECKING:
+    from task_api.rate_limit import RateLimit
 
 DESCRIPTION = """
 Tasks to create, find, change and follow.
@@ -37,6 +41,18 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     settings: those of the environment where none are given (`uvicorn --factory task_api.app:create_app`).
     """
     settings = settings or read_settings()
+    tasks_store = store.from_url(
+        settings.database_url.get_secret_value(),
+        limits=store.Limits(
+            pool_size=settings.database_pool_size,
+            queue_size=settings.database_queue_size,
+            seconds=settings.database_seconds,
+            statement_seconds=settings.database_statement_seconds,
+            lock_seconds=settings.database_lock_seconds,
+        ),
+        wait_seconds=settings.database_wait_seconds,
+    )
+    vitals = health.Vitals(store=tasks_store, revision=settings.revision)
     app = FastAPI(
         title="Task Management API",
         version=task_api.__version__,
@@ -44,12 +60,19 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         openapi_tags=TAGS,
         docs_url=None,  # FastAPI's own pages load their files from a CDN
         redoc_url=None,
-        lifespan=_lifespan(settings),
+        lifespan=_lifespan,
+        root_path=settings.root_path,
+        telemetry=tracing.config(settings.revision),
         redirect_slashes=False,  # behind a proxy the redirect would name the wrong scheme and host
         generate_unique_id_function=lambda route: route.name,  # operation ids that read well in generated clients
     )
+    app.state.store = tasks_store
+    app.state.feed = feed.Feed(tasks_store)
+    app.state.vitals = vitals
     app.state.authenticator = authenticator(settings)
-    app.add_middleware(edge.Edge)
+    app.state.rate_limit = _rate_limit(settings)
+    limits = edge.BodyLimits(settings.body_max_bytes, settings.body_seconds)
+    app.add_middleware(edge.Edge, vitals=vitals, body_limits=limits)
     problems.install_problems(app)
     app.include_router(tasks.router)
     app.include_router(changes.router)
@@ -59,29 +82,35 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     return app
 
 
-def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        tasks_store = store.from_url(
-            settings.database_url.get_secret_value(),
-            pool_size=settings.database_pool_size,
-            wait_seconds=settings.database_wait_seconds,
-        )
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    tasks_store: Store = app.state.store
+    vitals: health.Vitals = app.state.vitals
+    try:
         await tasks_store.open()
-        try:
-            if tasks_store.kind == "memory":
-                log.warning("Tasks are kept in memory and are gone when this process ends: set TASKS_DATABASE_URL")
-            app.state.store = tasks_store
-            app.state.feed = feed.Feed(tasks_store)
-            app.state.vitals = health.Vitals(store=tasks_store, revision=settings.revision)
-            keeping_up = asyncio.create_task(upkeep.keep_up(tasks_store))
-            yield
-            keeping_up.cancel()
-            app.state.feed.end()
-        finally:
-            await tasks_store.close()
+        if tasks_store.kind == "memory":
+            log.warning("Tasks are kept in memory and are gone when this process ends: set TASKS_DATABASE_URL")
+        vitals.started = True
+        background = [
+            asyncio.create_task(upkeep.keep_up(tasks_store)),
+            asyncio.create_task(vitals.keep_measuring()),
+        ]
+        yield
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)  # they may be using the storage
+        app.state.feed.end()
+    finally:
+        vitals.started = False
+        await tasks_store.close()
 
-    return lifespan
+
+def _rate_limit(settings: Settings) -> RateLimit | None:
+    if settings.rate_limit is None:
+        return None
+    from task_api.rate_limit import RateLimit  # a tenth of a second of imports that most do without
+
+    return RateLimit(settings.rate_limit)
 
 
 def _describe(app: FastAPI) -> None:

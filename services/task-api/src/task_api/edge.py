@@ -1,34 +1,176 @@
-"""The one middleware: gives each request an id, for its answer, its problems and the log."""
+"""The one middleware: what happens to every request, whatever it is for."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import re
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-ACCEPTED = re.compile(r"[A-Za-z0-9._-]{1,128}")
+from task_api import body, logs, metrics
+from task_api.problems import Problem, answer
+
+if TYPE_CHECKING:
+    from prometheus_client import Counter, Histogram
+
+    from task_api.health import Vitals
+
+log = logging.getLogger(__name__)
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+PROBES = {"/livez", "/readyz", "/health", "/metrics"}
+"""Asked for every few seconds: logged only when they fail."""
+CLIENT_GONE = 499
+"""nginx's status for a client that did not wait for its answer; nobody is sent it."""
+DROP_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class BodyLimits:
+    """How big a request's body may be, and how long it may take to come."""
+
+    max_bytes: int
+    seconds: float
 
 
 class Edge:
     """Pure ASGI: Starlette's BaseHTTPMiddleware costs more than the route behind it."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, vitals: Vitals, body_limits: BodyLimits) -> None:
         self._app = app
+        self._vitals = vitals
+        self._limits = body_limits
+        self._meters: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self._in_flight = 0
+        metrics.requests_in_flight.set_function(lambda: self._in_flight)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = Headers(scope=scope).get("x-request-id", "")
-        # Anything else could forge lines of the log.
-        request_id = given if ACCEPTED.fullmatch(given) else uuid4().hex
-        scope.setdefault("state", {})["request_id"] = request_id
+        start = time.perf_counter()
+        headers = _Headers(scope)
+        state = scope.setdefault("state", {})
+        state["request_id"] = headers.context["request_id"]
+        request_id = headers.context["request_id"].encode()
+        status = CLIENT_GONE
 
         async def send_with_id(message: Message) -> None:
+            nonlocal status
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
+                if "rate_limit_headers" in state:
+                    message["headers"] += state["rate_limit_headers"]
+                if self._vitals.draining:
+                    # Whoever holds this connection opens the next one, to a process that stays.
+                    message["headers"].append((b"connection", b"close"))
             await send(message)
 
-        await self._app(scope, receive, send_with_id)
+        self._in_flight += 1
+        token = logs.enter_request(headers.context)
+        try:
+            if headers.has_body:
+                await self._with_body(scope, receive, send_with_id, headers.length)
+            else:
+                await self._app(scope, receive, send_with_id)
+        except asyncio.CancelledError:  # the server does not wait for it any longer
+            if status != CLIENT_GONE:
+                raise
+            detail = "The service ends and could not finish this in time. Whether it was done is not known: try again."
+            problem = Problem(503, detail, headers={"Retry-After": "1"})
+            await answer(Request(scope), problem)(scope, receive, send_with_id)
+        except Exception:
+            log.exception("%s %s failed", scope["method"], scope["path"][: logs.MAX_PATH])
+            if status != CLIENT_GONE:
+                raise  # too late for another answer: the server cuts the connection
+            detail = "Something went wrong on our side; the log has it under this request_id."
+            await answer(Request(scope), Problem(500, detail))(scope, receive, send_with_id)
+        finally:
+            self._in_flight -= 1
+            self._note(scope, status, time.perf_counter() - start)
+            logs.leave_request(token)
+
+    async def _with_body(self, scope: Scope, receive: Receive, send: Send, length: int | None) -> None:
+        limits = self._limits
+        try:
+            whole = await body.read_body(receive, length, max_bytes=limits.max_bytes, seconds=limits.seconds)
+        except body.ClientGone:
+            return
+        except body.BodyTooSlow:
+            metrics.slow_clients_total.labels("body").inc()
+            detail = f"The body did not arrive within {limits.seconds:g} s. Send it again, on a better connection."
+            problem = Problem(408, detail, type="body-too-slow", headers={"Connection": "close"})
+            await answer(Request(scope), problem)(scope, receive, send)
+        except body.BodyTooLarge:
+            detail = f"The body has more than {limits.max_bytes} bytes, which is the most that is taken."
+            problem = Problem(413, detail, type="body-too-large", headers={"Connection": "close"})
+
+            async def send_unfinished(message: Message) -> None:
+                await send({**message, "more_body": True} if message["type"] == "http.response.body" else message)
+
+            # All of the answer, but not its end: the server would close a connection on which the client still sends,
+            # and the client would see that and not the answer.
+            await answer(Request(scope), problem)(scope, receive, send_unfinished)
+            await body.drop_body(receive, seconds=DROP_SECONDS)
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        else:
+            await self._app(scope, body.replay(whole, receive), send)
+
+    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+        """Counts the request and writes its line."""
+        method = scope["method"] if scope["method"] in METHODS else "OTHER"
+        route: str = getattr(scope.get("route"), "path_format", None) or "unmatched"
+        meters = self._meters.get((method, route, status))
+        if meters is None:  # bound once: to look the labels up takes longer than to count
+            count, duration = metrics.requests_total, metrics.request_seconds
+            meters = count.labels(method, route, str(status)), duration.labels(method, route)
+            self._meters[method, route, status] = meters
+        meters[0].inc()
+        meters[1].observe(seconds)
+        if status >= 400 or scope["path"] not in PROBES:
+            client = scope.get("client")
+            logs.access(
+                method=method,
+                path=scope["path"][: logs.MAX_PATH],
+                route=route,
+                status=status,
+                duration_ms=round(seconds * 1000, 3),
+                client=client[0] if client else "",
+                subject=scope["state"].get("subject", ""),
+            )
+
+
+class _Headers:
+    """What is needed of a request's headers, in one look."""
+
+    __slots__ = ("context", "has_body", "length")
+
+    def __init__(self, scope: Scope) -> None:
+        request_id = ""
+        self.length: int | None = None
+        self.has_body = False
+        trace_id: str | None = None
+        for name, value in scope["headers"]:
+            if name == b"x-request-id":
+                request_id = value.decode("latin-1")
+            elif name == b"traceparent" and (found := TRACEPARENT.fullmatch(value.decode("latin-1"))):
+                trace_id = found[1]
+            elif name == b"content-length":
+                self.length = int(value) if value.isdigit() else None
+                self.has_body = self.length != 0
+            elif name == b"transfer-encoding":
+                self.has_body = True
+        if not REQUEST_ID.fullmatch(request_id):  # anything else could forge lines of the log
+            request_id = uuid4().hex
+        self.context = {"request_id": request_id}
+        if trace_id is not None:
+            self.context["trace_id"] = trace_id

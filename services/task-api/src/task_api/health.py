@@ -1,26 +1,38 @@
-"""Is the service well? /health for people, /livez and /readyz for Kubernetes."""
+"""Is the service well? /health tells people and Prometheus, /livez and /readyz Kubernetes; /metrics has all figures."""
 
 from __future__ import annotations
 
+import asyncio
 import resource
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Request, Response, status
+from fastapi import APIRouter, Depends, Header, Query, Request, Response, status
 from fastapi.responses import PlainTextResponse
+from prometheus_client import REGISTRY, CollectorRegistry, Gauge
+from prometheus_client.exposition import choose_encoder
 from pydantic import BaseModel, ConfigDict, Field
 
 import task_api
-from task_api.store import Store, StoreUnavailable
+from task_api import metrics
+from task_api.auth import requires
+from task_api.problems import problem_responses
+from task_api.store import Store, StoreBusy, StoreUnavailable
 
 COUNT_MAX_AGE_SECONDS = 5.0
-"""Counting reads the whole index in PostgreSQL: however many ask, it is counted once in this time."""
+"""Tasks are counted at most once in this time, however many ask."""
+
+TICK_SECONDS = 0.5
+FEED_TICKS = 10
+"""The storage is asked for the lag of the change feed every so many ticks: every five seconds."""
+
+METRICS_EXAMPLE = "task_api_health_status 1.0\n"
+NOT_TO_BE_KEPT = {"Vary": "Accept", "Cache-Control": "no-store"}
 
 router = APIRouter(tags=["health"])
-
-OK: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {"example": "ok"}}}}
 
 
 class Check(BaseModel):
@@ -49,9 +61,9 @@ class Health(BaseModel):
     status: Literal["ok", "degraded"]
     version: str = Field(description="The release")
     revision: str = Field(description="The build: a commit, or a hash of the sources")
-    uptime_seconds: float = Field(description="Since this process became ready")
+    uptime_seconds: float = Field(description="Since this process began")
     tasks_total: int | None = Field(
-        description="Tasks in the storage, at most five seconds old; null when it is degraded"
+        description="Tasks in the storage, at most five seconds old, above 10,000 an estimate; null when it is degraded"
     )
     memory_bytes: int = Field(description="Resident memory of this process (on macOS its highest so far)")
     storage: str = Field(description="memory, sqlite or postgresql")
@@ -59,35 +71,68 @@ class Health(BaseModel):
 
 
 class Vitals:
-    """What /health says of one running app."""
+    """What is known of how one running app is. `started` and `draining` are set by who starts and stops it."""
 
     def __init__(self, *, store: Store, revision: str) -> None:
         self._store = store
         self._revision = revision
-        self._started = time.monotonic()
+        self._began = time.monotonic()
         self._count = 0
         self._counted_at: float | None = None
+        self.started = False
+        """Whether the storage was opened and its schema is up to date."""
+        self.draining = False
+        """Whether the process was told to end: it still answers, and wants no new clients."""
+        metrics.build_info.clear()
+        python = ".".join(map(str, sys.version_info[:3]))
+        metrics.build_info.labels(task_api.__version__, revision, python, store.kind).set(1)
 
     async def health(self) -> Health:
         """Asks the storage; never raises because of it."""
+        total: int | None = None
         try:
             await self._store.ping()
-            total: int | None = await self._tasks_total()
+            total = await self._tasks_total()
             storage = Check(status="ok")
             if self._store.kind == "memory":
                 storage.detail = "tasks are kept in memory and are gone when the service stops; set TASKS_DATABASE_URL"
+        except StoreBusy as error:  # it answers others
+            storage = Check(status="ok", detail=str(error))
         except StoreUnavailable as error:
-            total, storage = None, Check(status="failed", detail=str(error))
+            storage = Check(status="failed", detail=str(error))
         return Health(
             status="ok" if storage.status == "ok" else "degraded",
             version=task_api.__version__,
             revision=self._revision,
-            uptime_seconds=round(time.monotonic() - self._started, 3),
+            uptime_seconds=round(time.monotonic() - self._began, 3),
             tasks_total=total,
             memory_bytes=_memory_bytes(),
             storage=self._store.kind,
             checks={"storage": storage},
         )
+
+    def readiness(self) -> dict[str, bool]:
+        """What has to hold for the process to be sent requests.
+
+        Not that the storage answers: all pods lose it together, and an empty Service refuses connections where a pod
+        would have answered 503 with Retry-After.
+        """
+        return {"started": self.started, "not-draining": not self.draining}
+
+    async def keep_measuring(self) -> None:
+        """Measures what is not measured by the way: how late the event loop is, and the change feed. Never ends."""
+        loop = asyncio.get_running_loop()
+        tick = 0
+        while True:
+            due = loop.time() + TICK_SECONDS
+            await asyncio.sleep(TICK_SECONDS)
+            metrics.loop_lag_seconds.observe(max(0.0, loop.time() - due))
+            if tick % FEED_TICKS == 0:
+                try:
+                    metrics.feed_lag_seconds.set(await self._store.feed_lag())
+                except StoreUnavailable:
+                    metrics.feed_lag_seconds.set(float("nan"))  # nobody knows
+            tick += 1
 
     async def _tasks_total(self) -> int:
         now = time.monotonic()
@@ -100,31 +145,124 @@ class Vitals:
 @router.get(
     "/health",
     summary="How the service is",
-    responses={503: {"model": Health, "description": "The storage does not answer"}},
+    response_model=Health,
+    responses={
+        200: {"content": {"text/plain": {"schema": {"type": "string"}, "example": METRICS_EXAMPLE}}},
+        503: {"model": Health, "description": "The storage does not answer"},
+    },
 )
-async def health(request: Request, response: Response) -> Health:
-    """For people and dashboards. 503 when its storage does not answer."""
+async def health(request: Request, accept: Annotated[str, Header(include_in_schema=False)] = "") -> Response:
+    """JSON for people, 503 when the storage does not answer; for who prefers `text/plain`, as Prometheus does, four
+    gauges, always with 200."""
     vitals: Vitals = request.app.state.vitals
     answer = await vitals.health()
-    response.headers["Cache-Control"] = "no-store"
-    if answer.status != "ok":
-        response.status_code = status.HTTP_503_SERVICE_UNAVAILABLE
-    return answer
+    if _wants_metrics(accept):
+        return _exposition(accept, _gauges(answer))
+    code = status.HTTP_200_OK if answer.status == "ok" else status.HTTP_503_SERVICE_UNAVAILABLE
+    return Response(answer.model_dump_json(), code, NOT_TO_BE_KEPT, "application/json")
 
 
-@router.get("/livez", summary="Does the process answer?", response_class=PlainTextResponse, responses=OK)
+@router.get(
+    "/metrics",
+    summary="What the service counts, for Prometheus",
+    dependencies=[Depends(requires("read"))],
+    response_class=Response,
+    responses={
+        200: {"content": {"text/plain": {"schema": {"type": "string"}, "example": METRICS_EXAMPLE}}},
+        **problem_responses(401, 403, 429, 503),
+    },
+)
+async def get_metrics(accept: Annotated[str, Header(include_in_schema=False)] = "") -> Response:
+    """Prometheus' text format, or OpenMetrics for who asks for it."""
+    return _exposition(accept, REGISTRY)
+
+
+@router.get(
+    "/livez",
+    summary="Does the process answer?",
+    response_class=PlainTextResponse,
+    responses={200: {"content": {"text/plain": {"example": "ok"}}}},
+)
 async def livez() -> str:
     """Asks nothing else: a restart does not repair a lost database."""
     return "ok"
 
 
-@router.get("/readyz", summary="May it get requests?", response_class=PlainTextResponse, responses=OK)
-async def readyz() -> str:
-    """It serves only once its storage was opened and migrated.
+@router.get(
+    "/readyz",
+    summary="May it get requests?",
+    response_class=PlainTextResponse,
+    responses={
+        200: {"content": {"text/plain": {"example": "ok"}}},
+        503: {
+            "description": "It starts or ends",
+            "content": {"text/plain": {"schema": {"type": "string"}, "example": "not ready: started"}},
+        },
+    },
+)
+async def readyz(
+    request: Request,
+    verbose: Annotated[str | None, Query(description="List the checks, as Kubernetes' API does")] = None,
+) -> PlainTextResponse:
+    """Not while the storage is opened and migrated, and not once the process was told to end.
 
     A database lost later leaves it ready: answering 503 beats an empty Service, where clients are refused.
     """
-    return "ok"
+    vitals: Vitals = request.app.state.vitals
+    checks = vitals.readiness()
+    failed = [name for name, holds in checks.items() if not holds]
+    if verbose is None:
+        text = f"not ready: {', '.join(failed)}" if failed else "ok"
+    else:
+        lines = [f"[{'+' if holds else '-'}]{name} {'ok' if holds else 'failed'}" for name, holds in checks.items()]
+        text = "\n".join([*lines, f"readyz check {'failed' if failed else 'passed'}\n"])
+    return PlainTextResponse(text, 503 if failed else 200)
+
+
+def _wants_metrics(accept: str) -> bool:
+    """Whether one of Prometheus' two formats is named, and liked better than JSON.
+
+    Kubelets, browsers, curl and HTTP clients send `*/*` or name JSON; Prometheus 2 and 3 name their formats.
+    """
+    liked = _qualities(accept)
+    named = max(liked.get("application/openmetrics-text", 0.0), liked.get("text/plain", 0.0))
+    json = next((liked[kind] for kind in ("application/json", "application/*", "*/*") if kind in liked), 0.0)
+    return named > json
+
+
+def _qualities(accept: str) -> Mapping[str, float]:
+    """The media types of an Accept header with their weights; the highest where one occurs twice (RFC 9110, 12.5.1)."""
+    liked: dict[str, float] = {}
+    for part in accept.lower().split(","):
+        kind, *parameters = (piece.strip() for piece in part.split(";"))
+        weight = next((p[2:] for p in parameters if p.startswith("q=")), "1")
+        try:
+            quality = min(max(float(weight), 0.0), 1.0)
+        except ValueError:
+            quality = 0.0
+        liked[kind] = max(quality, liked.get(kind, 0.0))
+    return liked
+
+
+def _gauges(health: Health) -> CollectorRegistry:
+    registry = CollectorRegistry()
+    for name, text, value in (
+        ("task_api_health_status", "1 when the service is well, 0 when it is degraded", float(health.status == "ok")),
+        ("task_api_uptime_seconds", "Since the process began", health.uptime_seconds),
+        ("task_api_tasks", "Tasks in the storage; above 10,000 an estimate", health.tasks_total),
+        ("task_api_memory_bytes", "Resident memory of the process", health.memory_bytes),
+    ):
+        if value is not None:
+            Gauge(name, text, registry=registry).set(value)
+    return registry
+
+
+def _exposition(accept: str, registry: CollectorRegistry) -> Response:
+    try:
+        encode, content_type = choose_encoder(accept)
+    except ValueError:  # a version that is no number
+        encode, content_type = choose_encoder("")
+    return Response(encode(registry), 200, {**NOT_TO_BE_KEPT, "Content-Type": content_type})
 
 
 def _memory_bytes() -> int:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
-from task_api.store import StoreUnavailable
+from task_api.store import StoreBusy, StoreUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +35,10 @@ ProblemType = Literal[
     "invalid-since",
     "too-many-tasks",
     "storage-unavailable",
+    "overloaded",
+    "rate-limited",
+    "body-too-large",
+    "body-too-slow",
 ]
 """The kinds of problems that a client can tell apart; docs/problems.md has a section for each."""
 
@@ -97,30 +101,30 @@ def install_problems(app: FastAPI) -> None:
 
     @app.exception_handler(Problem)
     async def known(request: Request, problem: Problem) -> JSONResponse:
-        return _answer(request, problem.status, problem.detail, type=problem.type, headers=problem.headers)
+        return answer(request, problem)
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
         headers = dict(error.headers or {})
         if error.status_code == 405:
             headers["Allow"] = ", ".join(sorted(_methods(request)))
-        return _answer(request, error.status_code, str(error.detail), headers=headers)
+        return answer(request, Problem(error.status_code, str(error.detail), headers=headers))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         detail = "The request does not fit the schema; see `errors`."
-        return _answer(request, 422, detail, type="invalid-request", errors=_field_errors(error))
+        return answer(request, Problem(422, detail, type="invalid-request"), _field_errors(error))
 
     @app.exception_handler(StoreUnavailable)
     async def no_storage(request: Request, error: StoreUnavailable) -> JSONResponse:
         log.error("%s %s failed: %s", request.method, request.url.path, error)
         detail = "The storage does not answer. Try again in a moment."
-        return _answer(request, 503, detail, type="storage-unavailable", headers={"Retry-After": "1"})
+        return answer(request, Problem(503, detail, type="storage-unavailable", headers={"Retry-After": "1"}))
 
-    @app.exception_handler(Exception)
-    async def unexpected(request: Request, error: Exception) -> JSONResponse:
-        log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-        return _answer(request, 500, "Something went wrong on our side; the log has it under this request_id.")
+    @app.exception_handler(StoreBusy)
+    async def busy(request: Request, _error: StoreBusy) -> JSONResponse:
+        detail = "More requests wait for the storage than it can serve in time. Try again in a moment."
+        return answer(request, Problem(503, detail, type="overloaded", headers={"Retry-After": "1"}))
 
 
 def _methods(request: Request) -> set[str]:
@@ -147,25 +151,15 @@ def _field_errors(error: RequestValidationError) -> list[dict[str, str]]:
     return found
 
 
-def _answer(
-    request: Request,
-    status: int,
-    detail: str,
-    *,
-    type: ProblemType | None = None,
-    headers: Mapping[str, str] | None = None,
-    errors: list[dict[str, str]] | None = None,
-) -> JSONResponse:
+def answer(request: Request, problem: Problem, errors: list[dict[str, str]] | None = None) -> JSONResponse:
+    """The problem as a document. errors: what in the request does not fit the schema."""
     body = {
-        "type": "about:blank" if type is None else f"/problems/{type}",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "detail": detail,
+        "type": "about:blank" if problem.type is None else f"/problems/{problem.type}",
+        "title": HTTPStatus(problem.status).phrase,
+        "status": problem.status,
+        "detail": problem.detail,
         "instance": request.url.path,
         "errors": errors or [],
         "request_id": request.state.request_id,
     }
-    answer = JSONResponse(body, status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
-    # An error above the edge (500) is answered past it.
-    answer.headers["X-Request-ID"] = request.state.request_id
-    return answer
+    return JSONResponse(body, problem.status, headers=dict(problem.headers or {}), media_type=MEDIA_TYPE)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import logging
+import math
 import os
 import signal
 import socket
@@ -14,11 +15,11 @@ from collections.abc import Callable, Iterator
 import uvicorn
 from fastapi import FastAPI
 
-log = logging.getLogger(__name__)
+from task_api.connection import bounded
+from task_api.health import Vitals
+from task_api.settings import Settings
 
-GRACEFUL_SECONDS = 3
-"""How long requests in flight may take after SIGTERM: together with closing the storage less than
-the five seconds in which `docker stop` is to end."""
+log = logging.getLogger(__name__)
 
 KEEP_ALIVE_SECONDS = 75
 """Longer than the 60 s for which ingress-nginx keeps idle connections to a pod: who closes first must be
@@ -29,60 +30,82 @@ class CannotListen(Exception):
     """The address cannot be listened on; the message says why and what to do."""
 
 
-async def serve(app: FastAPI, *, host: str, port: int) -> None:
-    """Serves until SIGTERM or SIGINT, then finishes what is in flight and returns.
+async def serve(app: FastAPI, settings: Settings) -> None:
+    """Serves until SIGTERM or SIGINT, then drains, finishes what is in flight and returns.
 
+    Answers from the first moment, if only that it is not ready yet: the storage is opened meanwhile.
     Raises CannotListen before anything else is opened, and what the application's lifespan raises.
     """
-    with _listen(host, port) as listener:
+    with _listen(settings.host, settings.port) as listener:
+        server = _Server(app, settings)
         opening = asyncio.current_task()
         assert opening is not None
         _on_signal(opening.cancel)  # the storage may take its time: PID 1 would ignore a signal without a handler
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
         try:
             # uvicorn would turn an error of the lifespan into a logged traceback and exit code 3: it is run
             # here, so that the caller gets the error itself.
             async with app.router.lifespan_context(app):
-                await _Server(_config(app), app.state.feed.end).serve(sockets=[listener])
+                _on_signal(server.drain)
+                _announce(listener)
+                await serving
         except asyncio.CancelledError:
             log.info("Ended by a signal before it was ready")
-
-
-def _config(app: FastAPI) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        lifespan="off",
-        loop="uvloop",
-        http="httptools",
-        log_config=None,
-        server_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=GRACEFUL_SECONDS,
-    )
+        finally:
+            _on_signal(server.hurry)
+            server.should_exit = True
+            await serving
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, end_streams: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._end_streams = end_streams
+    def __init__(self, app: FastAPI, settings: Settings) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                lifespan="off",
+                loop="uvloop",
+                http=bounded(settings.head_seconds),
+                ws="none",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=bool(settings.trusted_proxies),
+                forwarded_allow_ips=settings.trusted_proxies,
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
+                timeout_graceful_shutdown=math.ceil(settings.graceful_seconds),
+            )
+        )
+        self._app = app
+        self._drain_seconds = settings.drain_seconds
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        # uvicorn's own would raise the signal again after a clean end, for an exit code of 143.
-        _on_signal(self._end)
-        yield
+        yield  # uvicorn's own would raise the signal again after a clean end, for an exit code of 143
 
-    def _end(self) -> None:
-        self.force_exit = self.should_exit  # a second signal does not wait for what is in flight
+    def drain(self) -> None:
+        """The first signal: not ready, streams end, answers close their connections; then the end. A second hurries."""
+        vitals: Vitals = self._app.state.vitals
+        if vitals.draining:
+            self.hurry()
+            return
+        vitals.draining = True
+        self._app.state.feed.end()
+        if self._drain_seconds:
+            log.info("Draining for %g s; a second signal hurries", self._drain_seconds)
+        asyncio.get_running_loop().call_later(self._drain_seconds, self._stop)
+
+    def hurry(self) -> None:
+        """Ends without waiting for what is in flight."""
+        self.force_exit = self.should_exit = True
+
+    def _stop(self) -> None:
         self.should_exit = True
-        self._end_streams()
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        for listener in sockets or []:
-            host, port, *_ = listener.getsockname()
-            url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-            log.info("Listening on %s (documentation: %s/docs, health: %s/health)", url, url, url)
+
+def _announce(listener: socket.socket) -> None:
+    host, port, *_ = listener.getsockname()
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    log.info("Listening on %s (documentation: %s/docs, health: %s/health)", url, url, url)
 
 
 def _on_signal(action: Callable[[], object]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,6 +17,15 @@ from task_api.store import check_url
 def _storage_url(url: SecretStr) -> SecretStr:
     check_url(url.get_secret_value())
     return url
+
+
+def _rate(rate: str | None) -> str | None:
+    if rate is not None and not re.fullmatch(r"[1-9][0-9]{0,8}/(second|minute|hour|day)", rate):
+        raise ValueError("a rate is a number of requests, / and second, minute, hour or day")
+    return rate
+
+
+Seconds = Annotated[float, Field(gt=0, le=300)]
 
 
 class Settings(BaseSettings):
@@ -39,8 +49,44 @@ class Settings(BaseSettings):
         le=100,
         description="number of connections to PostgreSQL; all pods together must stay below its max_connections",
     )
+    database_queue_size: int = Field(
+        default=100, ge=0, le=10_000, description="number of requests that may wait for the storage; more get a 503"
+    )
     database_wait_seconds: float = Field(
         default=60, ge=0, description="seconds to wait at start for a PostgreSQL that does not answer yet"
+    )
+    database_seconds: Seconds = Field(
+        default=5, description="seconds that a piece of work may take in PostgreSQL, with waiting and trying again"
+    )
+    database_statement_seconds: Seconds = Field(
+        default=2, description="seconds that a statement may take (PostgreSQL's statement_timeout)"
+    )
+    database_lock_seconds: Seconds = Field(
+        default=1, description="seconds that a statement may wait for a lock (PostgreSQL's lock_timeout)"
+    )
+    head_seconds: Seconds = Field(
+        default=10, description="seconds from a request's first byte to the end of its headers"
+    )
+    body_seconds: Seconds = Field(default=20, description="seconds that a request's body may take to arrive")
+    body_max_bytes: int = Field(
+        default=1024 * 1024, ge=1024, le=2**30, description="number of bytes that a request's body may have"
+    )
+    rate_limit: Annotated[str | None, AfterValidator(_rate)] = Field(
+        default=None,
+        description="requests that a caller may send to this process in a time, as 100/minute; unset, any number",
+    )
+    trusted_proxies: str = Field(
+        default="",
+        description="addresses or networks, with commas between, whose X-Forwarded-For names the real client",
+    )
+    root_path: str = Field(
+        default="", pattern=r"^(/[A-Za-z0-9._~-]+)*$", description="path below which a proxy serves the API, as /tasks"
+    )
+    drain_seconds: float = Field(
+        default=0, ge=0, le=300, description="seconds to go on serving after SIGTERM, telling clients to go elsewhere"
+    )
+    graceful_seconds: Seconds = Field(
+        default=3, description="seconds that requests in flight get to end, after the drain"
     )
     auth: Literal["none", "tokens", "oidc"] = Field(
         default="none",

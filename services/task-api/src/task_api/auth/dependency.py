@@ -3,6 +3,7 @@
 # Annotations are not postponed here: FastAPI cannot resolve those of an object's __call__.
 
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from fastapi import Request
 from fastapi.openapi.models import HTTPBearer
@@ -12,10 +13,18 @@ from task_api.auth.protocol import ANYBODY, Authenticator, AuthUnavailable, Call
 from task_api.problems import Problem
 
 
+class RateLimit(Protocol):
+    """Bounds how much a caller may ask for."""
+
+    async def take(self, request: Request, caller: str) -> None:
+        """Counts a request. Raises Problem 429 where it is one too many."""
+        ...
+
+
 def requires(scope: Scope) -> Callable[[Request], Awaitable[Caller]]:
     """A dependency that lets only callers with this scope in, and says who they are.
 
-    `app.state.authenticator` decides who they are. Raises Problem 401, 403 or 503.
+    `app.state.authenticator` decides who they are. Raises Problem 401, 403, 429 or 503.
 
         @router.get("", dependencies=[Depends(requires("read"))])
     """
@@ -35,14 +44,22 @@ class _Requires(SecurityBase):
 
     async def __call__(self, request: Request) -> Caller:
         authenticator: Authenticator = request.app.state.authenticator
+        rate_limit: RateLimit | None = request.app.state.rate_limit
         if isinstance(authenticator, NoAuth):  # nobody is asked: not even the header is looked for
+            if rate_limit is not None:
+                await rate_limit.take(request, _address(request))
             return ANYBODY
         try:
             caller = await authenticator.authenticate(request.headers.get("Authorization"))
         except Unauthenticated as error:
+            if rate_limit is not None:  # who guesses gets no further than who knows
+                await rate_limit.take(request, _address(request))
             raise Problem(401, error.detail, headers={"WWW-Authenticate": error.challenge}) from None
         except AuthUnavailable as error:
             raise Problem(503, str(error), headers={"Retry-After": "1"}) from None
+        request.state.subject = caller.subject
+        if rate_limit is not None:
+            await rate_limit.take(request, f"subject {caller.subject}")
         if self._scope not in caller.scopes:
             raise Problem(
                 403,
@@ -50,3 +67,7 @@ class _Requires(SecurityBase):
                 headers={"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{self._scope}"'},
             )
         return caller
+
+
+def _address(request: Request) -> str:
+    return f"address {request.client.host if request.client else ''}"

@@ -1,11 +1,13 @@
 """Where tasks are kept: one protocol, three kinds of storage, chosen by a URL."""
 
+from task_api.store.postgres import Limits
 from task_api.store.protocol import (
     ANSWER_HOURS,
     Answer,
     ChangesPurged,
     KeyInUse,
     Store,
+    StoreBusy,
     StoredChange,
     StoreUnavailable,
     VersionConflict,
@@ -19,7 +21,9 @@ __all__ = [
     "Answer",
     "ChangesPurged",
     "KeyInUse",
+    "Limits",
     "Store",
+    "StoreBusy",
     "StoreUnavailable",
     "StoredChange",
     "VersionConflict",

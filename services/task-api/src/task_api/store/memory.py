@@ -88,6 +88,9 @@ class MemoryStore:
     async def last_position(self) -> str:
         return str(self._purged + len(self._changes))
 
+    async def feed_lag(self) -> float:
+        return 0.0
+
     async def purge(self, *, deleted_before: datetime, answers_before: datetime) -> int:
         gone = [t.id for t in self._tasks.values() if t.deleted_at is not None and t.deleted_at < deleted_before]
         for task_id in gone:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import random
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
@@ -14,11 +16,12 @@ from uuid import UUID
 
 import asyncpg
 
+from task_api import metrics
 from task_api.store.listing import select
 from task_api.store.migrations import migrations
+from task_api.store.pool import Pool
 from task_api.store.protocol import (
     ANSWER_HOURS,
-    KEY_WAIT_SECONDS,
     Answer,
     ChangesPurged,
     KeyInUse,
@@ -32,10 +35,7 @@ from task_api.tasks.models import Priority, Task
 from task_api.tasks.query import Query, words_of
 
 if TYPE_CHECKING:
-    from asyncpg.pool import PoolConnectionProxy
-
-    Pool = asyncpg.Pool[asyncpg.Record]
-    PoolConnection = PoolConnectionProxy[asyncpg.Record]
+    Connection = asyncpg.Connection[asyncpg.Record]
 
 T = TypeVar("T")
 
@@ -60,29 +60,70 @@ KEEP_ANSWER = f"""
      WHERE kept.at <= $6 - interval '{ANSWER_HOURS} hours'
 """
 
-CONNECT_SECONDS = 5.0
-COMMAND_SECONDS = 5.0
 CLOSE_SECONDS = 1.0
-"""asyncpg sets no TCP keepalive: without these a half-open connection blocks its caller for ever
-(https://github.com/MagicStack/asyncpg/issues/421 and its like)."""
 
 MIGRATION_LOCK = 0x7461736B  # "task" in ASCII: any number that nothing else in this database locks
+MIGRATION_CONNECT_SECONDS = 5.0
 MIGRATION_WAIT_SECONDS = 60.0
+PURGE_SECONDS = 60.0
 
-UNREACHABLE = (OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError)
-"""A server that is starting, stopping or gone, or a name that DNS does not know yet."""
+EXACT_COUNT = 10_000
+"""Up to so many tasks are counted one by one, above it PostgreSQL's own estimate is taken: counting a million takes
+a tenth of a second of its CPU."""
+
+UNREACHABLE = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.ReadOnlySQLTransactionError,  # a former primary, after a failover
+)
+"""A server that is starting, stopping, gone or not the right one, or a name that DNS does not know yet."""
 
 BROKEN_CONNECTION = (asyncpg.InterfaceError, asyncpg.InternalClientError)
-"""What asyncpg says of a pooled connection that the server has just closed: which of the two depends on how much
-of the server's farewell it has read."""
+"""What asyncpg says of a connection that the server has just closed: which of the two depends on how much of the
+server's farewell it has read."""
+
+ROLLED_BACK = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+"""Nothing was changed, and the same may well succeed now."""
+
+REFUSED = (asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError, asyncpg.InsufficientResourcesError)
+"""It took too long, waited too long for a lock, or the disk is full: the same would most likely fail again."""
+
+FIRST_PAUSE_SECONDS = 0.02
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What may be asked of PostgreSQL, and how long it may take.
+
+    pool_size: connections. queue_size: callers that may wait for one. seconds: all that one call of a store's method
+    may take, with waiting and trying again. statement_seconds, lock_seconds: PostgreSQL's statement_timeout and
+    lock_timeout.
+    """
+
+    pool_size: int = 5
+    queue_size: int = 100
+    seconds: float = 5
+    statement_seconds: float = 2
+    lock_seconds: float = 1
+
+    @property
+    def attempt_seconds(self) -> float:
+        """How long to wait for the server. asyncpg sets no TCP keepalive: without this a half-open connection blocks
+        its caller for ever (https://github.com/MagicStack/asyncpg/issues/421 and its like)."""
+        return min(self.seconds, self.statement_seconds + 0.5)  # the server's own timeout comes first
 
 
 class PostgresStore:
     kind = "postgresql"
 
-    def __init__(self, url: str, *, pool_size: int, wait_seconds: float) -> None:
+    def __init__(self, url: str, *, limits: Limits, wait_seconds: float) -> None:
         self._url = url
-        self._pool_size = pool_size
+        self._limits = limits
         self._wait_seconds = wait_seconds
         self._pool: Pool | None = None
 
@@ -92,7 +133,8 @@ class PostgresStore:
         deadline = time.monotonic() + self._wait_seconds
         while True:
             try:
-                self._pool = await self._connect()
+                await self._migrate()
+                self._pool = Pool(self._connect, size=self._limits.pool_size, queue_size=self._limits.queue_size)
                 return
             except UNREACHABLE as error:
                 if time.monotonic() >= deadline:
@@ -113,27 +155,36 @@ class PostgresStore:
             pool, self._pool = self._pool, None
             try:
                 await asyncio.wait_for(pool.close(), CLOSE_SECONDS)
-            except TimeoutError:
-                pool.terminate()
+            except (*UNREACHABLE, *BROKEN_CONNECTION) as error:
+                log.info("PostgreSQL did not take leave: %s", _reason(error))
 
     async def ping(self) -> None:
         await self._run(lambda db: db.fetchval("SELECT 1"))
 
     async def commit(self, writes: Sequence[Write], answer: Answer | None = None, *, now: datetime) -> Answer | None:
-        if answer is None and len(writes) == 1:
-            (write,) = writes
-            await self._run(lambda db: _write(db, write))
-            return None
-
-        async def commit(pool: Pool) -> Answer | None:
-            async with pool.acquire(timeout=CONNECT_SECONDS) as connection, connection.transaction():
-                if answer is not None and (kept := await _keep_answer(connection, answer, now)) is not None:
+        async def commit(db: Connection) -> Answer | None:
+            if answer is None and len(writes) == 1:
+                await _write(db, writes[0])
+                return None
+            async with db.transaction():
+                if answer is not None and (kept := await _keep_answer(db, answer, now)) is not None:
                     return kept
                 for write in writes:
-                    await _write(connection, write)
+                    await _write(db, write)
             return None
 
-        return await self._run(commit)
+        async def settle(db: Connection) -> Answer | None:
+            if await _is_committed(db, writes, answer):
+                return None
+            try:
+                return await commit(db)
+            except VersionConflict:
+                # The server may have been doing it all the while.
+                if await _is_committed(db, writes, answer):
+                    return None
+                raise
+
+        return await self._run(commit, settle)
 
     async def get(self, task_id: UUID) -> Task | None:
         row = await self._run(lambda db: db.fetchrow(f"SELECT {FIELDS} FROM tasks WHERE id = $1", task_id))
@@ -177,8 +228,9 @@ class PostgresStore:
         return str(await self._run(lambda db: db.fetchval(newest)))
 
     async def purge(self, *, deleted_before: datetime, answers_before: datetime) -> int:
-        async def purge(pool: Pool) -> int:
-            async with pool.acquire(timeout=CONNECT_SECONDS) as connection, connection.transaction():
+        async def purge(connection: Connection) -> int:
+            async with connection.transaction():
+                await connection.execute(f"SET LOCAL statement_timeout = '{PURGE_SECONDS:.0f}s'")
                 gone: str = await connection.execute("DELETE FROM tasks WHERE deleted_at < $1", deleted_before)
                 # Up to the first entry that stays: none before it may stay either, or the feed would have a gap.
                 await connection.execute(
@@ -198,35 +250,86 @@ class PostgresStore:
                 await connection.execute("DELETE FROM answers WHERE at < $1", answers_before)
             return int(gone.removeprefix("DELETE "))
 
-        return await self._run(purge)
+        return await self._run(purge, seconds=PURGE_SECONDS)
 
     async def count(self) -> int:
-        return int(await self._run(lambda db: db.fetchval("SELECT count(*) FROM tasks WHERE deleted_at IS NULL")))
+        statement = f"""
+            SELECT CASE WHEN counted <= {EXACT_COUNT} THEN counted ELSE greatest(counted, estimated) END FROM
+                (SELECT count(*) AS counted FROM
+                    (SELECT FROM tasks WHERE deleted_at IS NULL LIMIT {EXACT_COUNT + 1}) AS first_ones) AS exact,
+                (SELECT reltuples::bigint AS estimated FROM pg_class WHERE oid = 'tasks'::regclass) AS statistics
+        """
+        return int(await self._run(lambda db: db.fetchval(statement)))
 
-    async def _run(self, work: Callable[[Pool], Coroutine[Any, Any, T]]) -> T:
-        """Does `work`, one statement on one connection, which is then a transaction of its own."""
-        assert self._pool is not None, "the store is not open"
+    async def feed_lag(self) -> float:
+        statement = """
+            SELECT coalesce(extract(epoch FROM clock_timestamp() - min(at)), 0)::float8 FROM changes
+             WHERE xid >= pg_snapshot_xmin(pg_current_snapshot())
+        """
+        return max(0.0, float(await self._run(lambda db: db.fetchval(statement))))
+
+    async def _run(
+        self,
+        work: Callable[[Connection], Coroutine[Any, Any, T]],
+        settle: Callable[[Connection], Coroutine[Any, Any, T]] | None = None,
+        *,
+        seconds: float | None = None,
+    ) -> T:
+        """Does `work` on one connection; again, where it failed and may succeed in the time there is.
+
+        settle: takes the place of `work` once a connection was lost and nobody knows whether `work` was done.
+        seconds: how long an attempt may take, where that is not the usual.
+        """
+        if self._pool is None:
+            raise StoreUnavailable("PostgreSQL: the storage is not open")
+        now = asyncio.get_running_loop().time
+        deadline = now() + (seconds or self._limits.seconds)
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                async with asyncio.timeout_at(min(deadline, now() + (seconds or self._limits.attempt_seconds))):
+                    return await self._attempt(self._pool, work)
+            except (*ROLLED_BACK, *UNREACHABLE, *BROKEN_CONNECTION) as error:
+                if not isinstance(error, ROLLED_BACK):
+                    self._pool.discard_idle()
+                    work = settle or work
+                wait = pause * (0.5 + random.random())  # noqa: S311  # so that not all come back at once
+                if now() + wait > deadline:
+                    raise StoreUnavailable(f"PostgreSQL does not answer: {_reason(error)}") from error
+                metrics.db_retries_total.labels(_sqlstate(error)).inc()
+                await asyncio.sleep(wait)
+                pause *= 2
+            except REFUSED as error:
+                raise StoreUnavailable(f"PostgreSQL refused: {_reason(error)}") from error
+
+    @staticmethod
+    async def _attempt(pool: Pool, work: Callable[[Connection], Coroutine[Any, Any, T]]) -> T:
+        connection = await pool.acquire()
         try:
-            return await work(self._pool)
-        except (*UNREACHABLE, *BROKEN_CONNECTION) as error:
-            raise StoreUnavailable(f"PostgreSQL does not answer: {_reason(error)}") from error
+            done = await work(connection)
+        except (asyncio.CancelledError, *UNREACHABLE, *BROKEN_CONNECTION):
+            pool.discard(connection)  # it is broken, or still waits for an answer that nobody wants any more
+            raise
+        except BaseException:
+            pool.release(connection)
+            raise
+        pool.release(connection)
+        return done
 
-    async def _connect(self) -> Pool:
-        await self._migrate()
-        return await asyncpg.create_pool(
+    async def _connect(self) -> Connection:
+        return await asyncpg.connect(
             self._url,
-            # No floor: asyncpg would keep it with a task that logs a traceback per attempt while the server is away.
-            min_size=0,
-            max_size=self._pool_size,
-            timeout=CONNECT_SECONDS,
-            command_timeout=COMMAND_SECONDS,
-            connection_class=_Connection,
-            server_settings={"application_name": "task-api"},
+            server_settings={
+                "application_name": "task-api",
+                "statement_timeout": f"{self._limits.statement_seconds * 1000:.0f}",
+                "lock_timeout": f"{self._limits.lock_seconds * 1000:.0f}",
+                "idle_in_transaction_session_timeout": f"{self._limits.seconds * 1000:.0f}",
+            },
         )
 
     async def _migrate(self) -> None:
         """Applies what is missing, on a connection of its own: pods that start together take turns by its lock."""
-        connection = await asyncpg.connect(self._url, timeout=CONNECT_SECONDS)
+        connection = await asyncpg.connect(self._url, timeout=MIGRATION_CONNECT_SECONDS)
         try:
             wanted = migrations("postgres")
             if {m.number for m in wanted} <= await self._applied(connection):
@@ -248,24 +351,13 @@ class PostgresStore:
                     )
                 log.info("Applied migration %04d %s", migration.number, migration.name)
         finally:
-            await connection.close(timeout=CONNECT_SECONDS)  # the lock goes with the session
+            await connection.close(timeout=MIGRATION_CONNECT_SECONDS)  # the lock goes with the session
 
     @staticmethod
     async def _applied(connection: asyncpg.Connection[asyncpg.Record]) -> set[int]:
         if await connection.fetchval("SELECT to_regclass('schema_migrations')") is None:
             return set()
         return {row["number"] for row in await connection.fetch("SELECT number FROM schema_migrations")}
-
-
-class _Connection(asyncpg.Connection):
-    """A connection that is given back as it is.
-
-    asyncpg sends `RESET ALL` and more at each release: a second round trip for every request
-    (https://github.com/MagicStack/asyncpg/issues/780). Nothing here changes a session's state.
-    """
-
-    def get_reset_query(self) -> str:
-        return ""
 
 
 class _Dialect:
@@ -296,7 +388,7 @@ class _Dialect:
 _TYPES: dict[type, str] = {datetime: "::timestamptz", UUID: "::uuid", float: "::float8"}
 
 
-async def _write(db: Pool | PoolConnection, write: Write) -> None:
+async def _write(db: Connection, write: Write) -> None:
     task = write.task
     statement = CREATE_TASK if task.version == 1 else REPLACE_TASK
     entered: str = await db.execute(statement, *_row(task), write.type, task.model_dump_json())
@@ -304,9 +396,8 @@ async def _write(db: Pool | PoolConnection, write: Write) -> None:
         raise VersionConflict
 
 
-async def _keep_answer(db: PoolConnection, answer: Answer, now: datetime) -> Answer | None:
+async def _keep_answer(db: Connection, answer: Answer, now: datetime) -> Answer | None:
     """Keeps `answer`, or returns the one that is kept under its key already."""
-    await db.execute(f"SET LOCAL lock_timeout = '{KEY_WAIT_SECONDS:.0f}s'")
     try:
         entered: str = await db.execute(
             KEEP_ANSWER, answer.subject, answer.key, answer.fingerprint, answer.status, answer.body, now
@@ -320,6 +411,25 @@ async def _keep_answer(db: PoolConnection, answer: Answer, now: datetime) -> Ans
     )
     assert row is not None, "the insert met it, and the purge takes only old ones"
     return Answer(answer.subject, answer.key, row["fingerprint"], row["status"], row["body"])
+
+
+async def _is_committed(db: Connection, writes: Sequence[Write], answer: Answer | None) -> bool:
+    """Whether the transaction whose COMMIT nobody heard of took place. All of its writes did, or none.
+
+    Its ids were made before it, so what it entered can be told from what anybody else did.
+    """
+    if answer is not None:
+        kept = "SELECT body FROM answers WHERE subject = $1 AND key = $2"
+        return bool(await db.fetchval(kept, answer.subject, answer.key) == answer.body)
+    first = writes[0].task
+    entered = "SELECT EXISTS (SELECT FROM changes WHERE at = $1 AND task = $2)"
+    return bool(await db.fetchval(entered, first.updated_at, first.model_dump_json()))
+
+
+def _sqlstate(error: BaseException) -> str:
+    if isinstance(error, TimeoutError):
+        return "timeout"
+    return getattr(error, "sqlstate", None) or "connection"
 
 
 def _position(text: str) -> tuple[str, int]:

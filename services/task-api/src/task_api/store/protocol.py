@@ -14,12 +14,13 @@ from task_api.tasks.query import Query
 ANSWER_HOURS = 24
 """How long the answer under an Idempotency-Key is kept."""
 
-KEY_WAIT_SECONDS = 1.0
-"""How long a request waits for another one with the same Idempotency-Key to end."""
-
 
 class StoreUnavailable(Exception):
     """The storage cannot be reached or opened; the message says which one, why, and what to do."""
+
+
+class StoreBusy(StoreUnavailable):
+    """So many requests wait for the storage that one more would not be served in time. Nothing was changed."""
 
 
 class VersionConflict(Exception):
@@ -106,7 +107,7 @@ class Store(Protocol):
         """Up to `size` tasks of the list, from its beginning or from `query.after`."""
 
     async def count(self) -> int:
-        """How many tasks there are, without the deleted ones."""
+        """How many tasks there are, without the deleted ones. Where there are very many, an estimate."""
 
     async def changes(self, after: str | None, *, size: int) -> list[StoredChange]:
         """Up to `size` entries of the change feed after a position, or from its beginning.
@@ -117,6 +118,9 @@ class Store(Protocol):
 
     async def last_position(self) -> str:
         """The position of the newest entry that `changes` would return: only what comes later is after it."""
+
+    async def feed_lag(self) -> float:
+        """Seconds since the oldest change was made that `changes` does not return yet; 0 where there is none."""
 
     async def purge(self, *, deleted_before: datetime, answers_before: datetime) -> int:
         """Removes tasks deleted, and changes made, before the one moment, answers kept before the other.

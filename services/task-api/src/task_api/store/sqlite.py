@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
 
+from task_api import metrics
 from task_api.store.listing import select
 from task_api.store.migrations import migrations
 from task_api.store.protocol import (
     ANSWER_HOURS,
     Answer,
     ChangesPurged,
+    StoreBusy,
     StoredChange,
     StoreUnavailable,
     VersionConflict,
@@ -49,8 +51,10 @@ class SQLiteStore:
 
     kind = "sqlite"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, queue_size: int) -> None:
         self._path = path
+        self._queue_size = queue_size
+        self._waiting = 0
         self._thread: ThreadPoolExecutor | None = None
         self._connection: sqlite3.Connection | None = None
 
@@ -122,6 +126,9 @@ class SQLiteStore:
         newest = "SELECT coalesce((SELECT max(number) FROM changes), (SELECT number FROM changes_purged))"
         return str(await self._run(lambda db: db.execute(newest).fetchone()[0]))
 
+    async def feed_lag(self) -> float:
+        return 0.0  # one writer at a time: what is committed can be read
+
     async def purge(self, *, deleted_before: datetime, answers_before: datetime) -> int:
         def purge(db: sqlite3.Connection) -> int:
             limit = _text(deleted_before)
@@ -155,12 +162,19 @@ class SQLiteStore:
 
     async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Does `work` in the store's thread: one hop per unit of work."""
-        assert self._connection is not None, "the store is not open"
+        if self._connection is None:
+            raise StoreUnavailable("SQLite: the storage is not open")
+        if self._waiting > self._queue_size:
+            metrics.db_rejected_total.inc()
+            raise StoreBusy(f"{self._queue_size} requests wait for the SQLite file already")
         connection = self._connection
+        self._waiting += 1
         try:
             return await self._in_thread(lambda: work(connection))
         except sqlite3.OperationalError as error:  # locked for too long, disk full, I/O error
             raise StoreUnavailable(f"The SQLite file {self._path.absolute()} cannot be used: {error}") from error
+        finally:
+            self._waiting -= 1
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)

@@ -6,7 +6,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from task_api.store.memory import MemoryStore
-from task_api.store.postgres import PostgresStore
+from task_api.store.postgres import Limits, PostgresStore
 from task_api.store.protocol import Store
 from task_api.store.sqlite import SQLiteStore
 
@@ -29,14 +29,16 @@ def check_url(url: str) -> None:
             raise ValueError("the URL must begin with memory://, sqlite:/// or postgresql://")
 
 
-def from_url(url: str, *, pool_size: int = 5, wait_seconds: float = 0) -> Store:
+def from_url(url: str, *, limits: Limits | None = None, wait_seconds: float = 0) -> Store:
     """The store that `url` names, not yet opened. Raises ValueError for a URL that `check_url` refuses."""
+    limits = limits or Limits()
     check_url(url)
     parts = urlsplit(url)
     match parts.scheme:
         case "memory":
             return MemoryStore()
         case "sqlite":
-            return SQLiteStore(Path(parts.path[1:]))  # sqlite:///a/b is a/b, sqlite:////a/b is /a/b
+            path = Path(parts.path[1:])  # sqlite:///a/b is a/b, sqlite:////a/b is /a/b
+            return SQLiteStore(path, queue_size=limits.queue_size)
         case _:
-            return PostgresStore(url, pool_size=pool_size, wait_seconds=wait_seconds)
+            return PostgresStore(url, limits=limits, wait_seconds=wait_seconds)

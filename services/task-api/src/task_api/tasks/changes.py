@@ -34,7 +34,7 @@ router = APIRouter(prefix="/v1/changes", tags=["changes"])
     response_model=ChangePage,
     responses={
         200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "The changes"},
-        **problem_responses(400, 401, 403, 410, 422, 503),
+        **problem_responses(400, 401, 403, 410, 422, 429, 503),
     },
 )
 async def list_changes(

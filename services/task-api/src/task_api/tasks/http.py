@@ -11,6 +11,7 @@ from typing import Annotated
 from fastapi import Depends, Header, Request
 from pydantic import BaseModel
 
+from task_api import metrics
 from task_api.problems import Problem
 from task_api.store import KeyInUse, Store
 from task_api.tasks.commands import (
@@ -82,7 +83,9 @@ def request_key(request: Request, key: str | None, subject: str, asked: BaseMode
 
 
 def replayed_header(answered: Answered) -> dict[str, str]:
-    """Says of a repeated answer that it is one."""
+    """Says of a repeated answer that it is one, and counts it."""
+    if answered.replayed:
+        metrics.replays_total.inc()
     return {"Idempotency-Replayed": "true"} if answered.replayed else {}
 
 

@@ -68,7 +68,8 @@ Writer = Annotated[Caller, Depends(requires("write"))]
 TaskId = Annotated[UUID, Path(description="The task's id", examples=[EXAMPLE_ID])]
 ExactName = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=NO_CONTROL_CHARACTERS)]
 
-AUTH = (401, 403)
+AUTH = (401, 403, 429)
+BODY = (408, 413)
 ETAG = {"ETag": {"description": "The task's version", "schema": {"type": "string"}}}
 EXAMPLE = {"title": "Water the plants", "priority": "high", "due_on": "2026-12-01", "labels": ["home"]}
 
@@ -104,7 +105,7 @@ OTHERS = ("get_task", "update_task", "delete_task", "undelete_task")
             },
             "links": _links(*OTHERS),
         },
-        **problem_responses(400, *AUTH, 409, 422, 503),
+        **problem_responses(400, *AUTH, *BODY, 409, 422, 503),
     },
 )
 async def create_task(
@@ -119,7 +120,7 @@ async def create_task(
         answered = await commands.create(store, new, request_key(request, idempotency_key, caller.subject, new))
     task = json.loads(answered.body)
     headers = {
-        "Location": f"{router.prefix}/{task['id']}",
+        "Location": f"{request.scope['root_path']}{router.prefix}/{task['id']}",
         "ETag": f'"v{task["version"]}"',
         **replayed_header(answered),
     }
@@ -283,7 +284,7 @@ async def get_task(
     response_model=Task,
     responses={
         200: {"headers": ETAG, "links": _links(*OTHERS)},
-        **problem_responses(400, *AUTH, 404, 412, 422, 503),
+        **problem_responses(400, *AUTH, *BODY, 404, 412, 422, 503),
     },
     openapi_extra={
         "requestBody": {
@@ -339,7 +340,7 @@ async def undelete_task(_caller: Writer, task_id: TaskId, store: StoreDependency
     response_model=BatchAnswer,
     responses={
         207: {"description": "What became of each item, in their order"},
-        **problem_responses(400, *AUTH, 409, 422, 503),
+        **problem_responses(400, *AUTH, *BODY, 409, 422, 503),
     },
 )
 async def batch_tasks(

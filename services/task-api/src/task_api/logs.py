@@ -1,0 +1,78 @@
+"""What the process says: lines for people on a terminal, else one JSON object per line, all on standard error."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Mapping, MutableMapping
+from contextvars import ContextVar, Token
+from typing import Any, TextIO
+
+import structlog
+from pydantic_core import to_json
+from structlog.typing import EventDict, Processor
+
+MAX_PATH = 500
+"""A longer path is cut: a line of the log is not a place to store things."""
+
+NO_REQUEST: Mapping[str, str] = {}
+_request: ContextVar[Mapping[str, str]] = ContextVar("request", default=NO_REQUEST)
+_access: Any = None
+
+
+def configure(stream: TextIO = sys.stderr) -> None:
+    """Sends what every library logs to `stream`, and opens the access log there."""
+    global _access
+    people = stream.isatty()
+    stamp = structlog.processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S" if people else "iso", utc=not people)
+    render: list[Processor]
+    if people:
+        render = [structlog.dev.ConsoleRenderer(pad_event_to=0, pad_level=False)]
+    else:
+        render = [
+            structlog.processors.format_exc_info,
+            structlog.processors.EventRenamer("message"),
+            structlog.processors.JSONRenderer(serializer=_json),
+        ]
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[structlog.stdlib.add_log_level, structlog.stdlib.add_logger_name, _add_request, stamp],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(formatter)
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.captureWarnings(True)
+    # uvicorn's notes on every start and end say nothing that ours do not.
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    # Not through the standard library: that takes 39 µs a line, this 7, and there is one for every request.
+    _access = structlog.wrap_logger(
+        structlog.WriteLogger(stream),
+        processors=[structlog.processors.add_log_level, stamp, *render],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+    ).bind()
+
+
+def enter_request(context: Mapping[str, str]) -> Token[Mapping[str, str]]:
+    """From here on what this task logs has these fields, until `leave_request`."""
+    return _request.set(context)
+
+
+def leave_request(token: Token[Mapping[str, str]]) -> None:
+    """The end of what `enter_request` began."""
+    _request.reset(token)
+
+
+def access(**fields: object) -> None:
+    """One request's line in the access log. Nothing before `configure`, as in tests that call the app itself."""
+    if _access is not None:
+        _access.info("request", **_request.get(), **fields)
+
+
+def _add_request(_logger: object, _method: str, event: EventDict) -> EventDict:
+    event.update(_request.get())
+    return event
+
+
+def _json(event: MutableMapping[str, Any], **_: object) -> str:
+    first = {name: event.pop(name) for name in ("timestamp", "level", "message")}
+    return to_json({**first, **event}, fallback=str, inf_nan_mode="constants").decode()

@@ -1,0 +1,136 @@
+"""Connections to PostgreSQL, shared: a bounded number of them, and of those who wait for one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from task_api import metrics
+from task_api.store.protocol import StoreBusy
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    Connection = asyncpg.Connection[asyncpg.Record]
+
+
+IDLE_SECONDS = 60.0
+"""A connection that nobody used for so long is not trusted any more: firewalls forget idle connections without a word
+(https://docs.aws.amazon.com/elasticloadbalancing/latest/network/network-load-balancers.html: after 350 s)."""
+
+
+class Pool:
+    """Hands out the connection that was used last: it is the likeliest to be alive, and has its statements prepared.
+
+    Not asyncpg's own pool: that one lets any number wait, keeps a connection that timed out until the server says
+    goodbye, which a half-open one never does, and wraps each use in a proxy and a task.
+
+    connect: opens a connection. size: how many there may be. queue_size: how many callers may wait.
+    """
+
+    def __init__(self, connect: Callable[[], Awaitable[Connection]], *, size: int, queue_size: int) -> None:
+        self._connect = connect
+        self._size = size
+        self._queue_size = queue_size
+        self._idle: list[tuple[Connection, float]] = []  # with the time of its last use; the newest at the end
+        self._open = 0  # in use, idle, or being opened
+        self._waiting: deque[asyncio.Future[Connection | None]] = deque()
+        metrics.pool_max.set(size)
+        metrics.pool_open.set_function(lambda: self._open)
+        metrics.pool_idle.set_function(lambda: len(self._idle))
+        metrics.pool_waiting.set_function(lambda: len(self._waiting))
+
+    async def acquire(self) -> Connection:
+        """A connection for the caller alone, to be given back by `release` or `discard`.
+
+        Waits while all are in use; the caller limits how long. Raises StoreBusy where too many wait already, and
+        what `connect` raises.
+        """
+        start = time.perf_counter()
+        while self._idle:
+            connection, last_use = self._idle.pop()
+            if not connection.is_closed() and start - last_use < IDLE_SECONDS:
+                metrics.pool_acquire_seconds.observe(0)
+                return connection
+            connection.terminate()
+            self._open -= 1
+        if self._open < self._size:
+            self._open += 1
+            connection = await self._opened()
+        else:
+            connection = await self._given() or await self._opened()
+        metrics.pool_acquire_seconds.observe(time.perf_counter() - start)
+        return connection
+
+    def release(self, connection: Connection) -> None:
+        """Takes back a connection that can be used again."""
+        if connection.is_closed():
+            self._give_place()
+            return
+        while self._waiting:
+            caller = self._waiting.popleft()
+            if not caller.done():
+                caller.set_result(connection)
+                return
+        self._idle.append((connection, time.perf_counter()))
+
+    def discard(self, connection: Connection) -> None:
+        """Takes back a connection that may be broken, or stand in the middle of something: it is cut, without a word
+        that a dead server would have to answer."""
+        connection.terminate()
+        self._give_place()
+
+    def discard_idle(self) -> None:
+        """Cuts all that nobody uses: what broke one connection has most likely broken them all."""
+        while self._idle:
+            connection, _ = self._idle.pop()
+            connection.terminate()
+            self._open -= 1
+
+    async def close(self) -> None:
+        """Says goodbye on the idle connections. Those in use are cut by their users."""
+        idle, self._idle = self._idle, []
+        self._open -= len(idle)
+        await asyncio.gather(*(connection.close() for connection, _ in idle))
+
+    async def _opened(self) -> Connection:
+        """A new connection in a place that is taken already."""
+        try:
+            return await self._connect()
+        except BaseException:
+            self._give_place()
+            raise
+
+    async def _given(self) -> Connection | None:
+        """What the next caller gives back: its connection, or None for the place of one that is gone."""
+        if len(self._waiting) >= self._queue_size:
+            metrics.db_rejected_total.inc()
+            raise StoreBusy(f"{self._queue_size} requests wait for one of {self._size} connections already")
+        given: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(given)
+        try:
+            return await given
+        except asyncio.CancelledError:
+            if given.done() and not given.cancelled():  # given in the very moment in which the caller gave up
+                connection = given.result()
+                if connection is None:
+                    self._give_place()
+                else:
+                    self.release(connection)
+            else:
+                with contextlib.suppress(ValueError):  # the one who gives may have passed it over already
+                    self._waiting.remove(given)
+            raise
+
+    def _give_place(self) -> None:
+        """A connection is gone: who waits may open one in its place."""
+        while self._waiting:
+            caller = self._waiting.popleft()
+            if not caller.done():
+                caller.set_result(None)
+                return
+        self._open -= 1

@@ -1,0 +1,51 @@
+"""Traces by OpenTelemetry, where OTEL_EXPORTER_OTLP_ENDPOINT says where to; else nothing is imported."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import MutableMapping
+from typing import Any
+
+from fastapi.telemetry import TelemetryConfig
+
+from task_api import __version__
+
+ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+SAMPLED = 0.1
+"""One in ten traces that begin here; those that a caller began are as it decided. OTEL_TRACES_SAMPLER overrules it."""
+
+PROBES = {"/livez", "/readyz", "/health", "/metrics"}
+
+OFF = TelemetryConfig(tracing=False, metrics=False, logs=False, operation_spans=False)
+
+
+def config(revision: str) -> TelemetryConfig:
+    """What FastAPI is told: a span for each sampled request, and in it one for each statement to PostgreSQL.
+
+    FastAPI makes no spans for ASGI's single messages, which others do at a third of the cost of a request.
+    Its metrics are Prometheus' here.
+    """
+    if not os.environ.get(ENDPOINT):
+        return OFF
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.instrumentation.asyncpg import AsyncPGInstrumentor
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+
+    sampler = None if os.environ.get("OTEL_TRACES_SAMPLER") else ParentBased(TraceIdRatioBased(SAMPLED))
+    # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES win over these.
+    resource = Resource.create({"service.version": __version__, "service.revision": revision})
+    if not os.environ.get("OTEL_SERVICE_NAME"):
+        resource = Resource({"service.name": "task-api"}).merge(resource)
+    provider = TracerProvider(sampler=sampler, resource=resource)
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    AsyncPGInstrumentor().instrument(tracer_provider=provider)  # type: ignore[no-untyped-call]  # it has no types
+    return TelemetryConfig(
+        tracer_provider=provider, metrics=False, logs=False, operation_spans=False, exclude=_is_probe
+    )
+
+
+def _is_probe(scope: MutableMapping[str, Any]) -> bool:
+    return scope.get("path") in PROBES
