@@ -26,9 +26,8 @@ def _free_port() -> int:
 
 async def test_a_server_that_is_not_there_is_named_without_its_password() -> None:
     port = _free_port()
-    nowhere = PostgresStore(
-        f"postgresql://me:hunter2@127.0.0.1:{port}/tasks", limits=Limits(pool_size=1), wait_seconds=0
-    )
+    url = f"postgresql://me:hunter2@127.0.0.1:{port}/tasks"
+    nowhere = PostgresStore(url, limits=Limits(pool_size=1), wait_seconds=0)
     with pytest.raises(StoreUnavailable) as error:
         await nowhere.open()
     assert f"127.0.0.1:{port}/tasks" in str(error.value)
@@ -97,11 +96,11 @@ async def test_connections_cut_by_the_server_are_replaced(postgres_url: str) -> 
 
 
 async def test_a_request_is_one_round_trip(postgres_url: str) -> None:
-    """asyncpg's reset query after each use of a connection would be a second one."""
+    """What asyncpg's own pool sends after each use of a connection would be a second one."""
     async with _opened(postgres_url) as tasks_store, _connected(postgres_url) as admin:
         await tasks_store.count()
         last = await admin.fetchval("SELECT query FROM pg_stat_activity WHERE application_name = 'task-api'")
-        assert last.startswith("SELECT count(*) FROM tasks")
+        assert "count(*)" in last
 
 
 async def test_a_change_whose_transaction_commits_late_is_not_missed(postgres_url: str) -> None:
