@@ -44,11 +44,11 @@ class Pool:
         metrics.pool_idle.set_function(lambda: len(self._idle))
         metrics.pool_waiting.set_function(lambda: len(self._waiting))
 
-    async def acquire(self) -> Connection:
+    async def acquire(self, *, deadline: float) -> Connection:
         """A connection for the caller alone, to be given back by `release` or `discard`.
 
-        Waits while all are in use; the caller limits how long. Raises StoreBusy where too many wait already, and
-        what `connect` raises.
+        deadline: by the event loop's clock, until when to wait while all are in use. Raises StoreBusy where none came
+        by then or too many wait already, and what `connect` raises.
         """
         start = time.perf_counter()
         while self._idle:
@@ -62,7 +62,7 @@ class Pool:
             self._open += 1
             connection = await self._opened()
         else:
-            connection = await self._given() or await self._opened()
+            connection = await self._given(deadline) or await self._opened()
         metrics.pool_acquire_seconds.observe(time.perf_counter() - start)
         return connection
 
@@ -105,7 +105,7 @@ class Pool:
             self._give_place()
             raise
 
-    async def _given(self) -> Connection | None:
+    async def _given(self, deadline: float) -> Connection | None:
         """What the next caller gives back: its connection, or None for the place of one that is gone."""
         if len(self._waiting) >= self._queue_size:
             metrics.db_rejected_total.inc()
@@ -113,18 +113,25 @@ class Pool:
         given: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
         self._waiting.append(given)
         try:
-            return await given
-        except asyncio.CancelledError:
-            if given.done() and not given.cancelled():  # given in the very moment in which the caller gave up
-                connection = given.result()
-                if connection is None:
-                    self._give_place()
-                else:
-                    self.release(connection)
-            else:
-                with contextlib.suppress(ValueError):  # the one who gives may have passed it over already
-                    self._waiting.remove(given)
-            raise
+            async with asyncio.timeout_at(deadline):
+                try:
+                    return await given
+                except asyncio.CancelledError:
+                    self._forget(given)
+                    raise
+        except TimeoutError:
+            metrics.db_rejected_total.inc()
+            raise StoreBusy(f"none of {self._size} connections came free in time") from None
+
+    def _forget(self, given: asyncio.Future[Connection | None]) -> None:
+        """The caller gave up, perhaps in the very moment in which it was given something."""
+        if not given.done() or given.cancelled():
+            with contextlib.suppress(ValueError):  # the one who gives may have passed it over already
+                self._waiting.remove(given)
+        elif (connection := given.result()) is None:
+            self._give_place()
+        else:
+            self.release(connection)
 
     def _give_place(self) -> None:
         """A connection is gone: who waits may open one in its place."""

@@ -287,8 +287,9 @@ class PostgresStore:
         pause = FIRST_PAUSE_SECONDS
         while True:
             try:
-                async with asyncio.timeout_at(min(deadline, now() + (seconds or self._limits.attempt_seconds))):
-                    return await self._attempt(self._pool, work)
+                connection = await self._pool.acquire(deadline=deadline)
+                until = min(deadline, now() + (seconds or self._limits.attempt_seconds))
+                return await self._attempt(self._pool, connection, work, until)
             except (*ROLLED_BACK, *UNREACHABLE, *BROKEN_CONNECTION) as error:
                 if not isinstance(error, ROLLED_BACK):
                     self._pool.discard_idle()
@@ -303,10 +304,12 @@ class PostgresStore:
                 raise StoreUnavailable(f"PostgreSQL refused: {_reason(error)}") from error
 
     @staticmethod
-    async def _attempt(pool: Pool, work: Callable[[Connection], Coroutine[Any, Any, T]]) -> T:
-        connection = await pool.acquire()
+    async def _attempt(
+        pool: Pool, connection: Connection, work: Callable[[Connection], Coroutine[Any, Any, T]], until: float
+    ) -> T:
         try:
-            done = await work(connection)
+            async with asyncio.timeout_at(until):
+                done = await work(connection)
         except (asyncio.CancelledError, *UNREACHABLE, *BROKEN_CONNECTION):
             pool.discard(connection)  # it is broken, or still waits for an answer that nobody wants any more
             raise
@@ -319,6 +322,7 @@ class PostgresStore:
     async def _connect(self) -> Connection:
         return await asyncpg.connect(
             self._url,
+            timeout=self._limits.attempt_seconds,
             server_settings={
                 "application_name": "task-api",
                 "statement_timeout": f"{self._limits.statement_seconds * 1000:.0f}",

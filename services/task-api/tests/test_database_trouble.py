@@ -1,0 +1,302 @@
+"""PostgreSQL goes away, stands still, refuses or is late: what was acknowledged stays, and nothing waits for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import asyncpg
+import pytest
+from making import a_task
+from prometheus_client import REGISTRY
+from proxy import Proxy
+
+from task_api.store import Answer, Limits, StoreBusy, StoreUnavailable, Write
+from task_api.store.postgres import PostgresStore
+from task_api.tasks import rules
+from task_api.tasks.models import Task, TaskPatch
+
+DEADLINE_SECONDS = 30
+
+
+@contextlib.asynccontextmanager
+async def opened(url: str, **limits: Any) -> AsyncIterator[PostgresStore]:
+    store = PostgresStore(url, limits=Limits(**limits), wait_seconds=0)
+    await store.open()
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@contextlib.asynccontextmanager
+async def behind_proxy(url: str, **limits: Any) -> AsyncIterator[tuple[PostgresStore, Proxy]]:
+    async with Proxy(url).running() as proxy, opened(proxy.url, **limits) as store:
+        yield store, proxy
+
+
+async def create(store: PostgresStore) -> Task:
+    task = a_task()
+    await store.commit([Write(task, "created")], now=task.updated_at)
+    return task
+
+
+def retries() -> dict[str, float]:
+    """How often work was done again so far, by SQLSTATE."""
+    return {
+        sample.labels["sqlstate"]: sample.value
+        for family in REGISTRY.collect()
+        if family.name == "task_api_db_retries"
+        for sample in family.samples
+    }
+
+
+def grown(before: dict[str, float]) -> dict[str, float]:
+    """How often it was done again since `before`."""
+    return {state: count - before.get(state, 0) for state, count in retries().items() if count > before.get(state, 0)}
+
+
+async def test_a_connection_that_is_cut_is_replaced_within_the_request(postgres_url: str) -> None:
+    async with behind_proxy(postgres_url) as (store, proxy):
+        task = await create(store)
+        for _ in range(10):
+            proxy.cut()
+            assert await store.get(task.id) == task
+
+
+async def test_a_restart_of_the_server_needs_none_of_the_process(postgres_url: str) -> None:
+    async with behind_proxy(postgres_url, pool_size=3) as (store, proxy):
+        task = await create(store)
+        await asyncio.gather(*(store.get(task.id) for _ in range(20)))
+        proxy.before_answer = lambda _: True  # whoever connects is thrown out, as by a server that shuts down
+        with pytest.raises(StoreUnavailable):
+            await store.get(task.id)
+        proxy.before_answer = None
+        assert await store.get(task.id) == task
+
+
+@pytest.mark.parametrize("operation", ["get", "commit", "page"])
+async def test_a_half_open_connection_holds_nobody_for_longer_than_the_limit(operation: str, postgres_url: str) -> None:
+    async with behind_proxy(postgres_url, seconds=0.5, statement_seconds=0.2, pool_size=2) as (store, proxy):
+        task = await create(store)
+        proxy.freeze()
+        work: dict[str, Callable[[], Any]] = {
+            "get": lambda: store.get(task.id),
+            "commit": lambda: create(store),
+            "page": store.ping,
+        }
+        async with asyncio.timeout(DEADLINE_SECONDS):  # for ever, without the limit
+            results = await asyncio.gather(*(work[operation]() for _ in range(20)), return_exceptions=True)
+        assert {type(result) for result in results} <= {StoreUnavailable, StoreBusy}
+        # Frozen connections are given up, so that nothing has to thaw for the next request.
+        proxy.thaw()
+        assert await store.get(task.id) == task
+
+
+async def test_connections_that_froze_while_idle_cost_one_attempt_together(postgres_url: str) -> None:
+    async with behind_proxy(postgres_url, seconds=10, statement_seconds=0.2, pool_size=3) as (store, proxy):
+        task = await create(store)
+        await asyncio.gather(*(store.get(task.id) for _ in range(3)))
+        before = retries()
+        proxy.freeze_open()
+        assert await store.get(task.id) == task
+        assert grown(before) == {"timeout": 1}
+
+
+async def test_who_waits_for_a_connection_that_broke_opens_another_in_its_place(postgres_url: str) -> None:
+    async with behind_proxy(postgres_url, seconds=10, statement_seconds=0.2, pool_size=1) as (store, proxy):
+        task = await create(store)
+        before = retries()
+        proxy.freeze_open()
+        assert await asyncio.gather(*(store.get(task.id) for _ in range(5))) == [task] * 5
+        assert grown(before) == {"timeout": 1}  # the one that had it; the others just waited
+
+
+async def test_who_waits_too_long_for_a_connection_is_told_that_all_are_busy(postgres_url: str) -> None:
+    async with opened(postgres_url, pool_size=1, seconds=0.3, lock_seconds=5, statement_seconds=5) as store:
+        task = await create(store)
+        async with _connected(postgres_url) as other, other.transaction():
+            await other.execute("LOCK TABLE tasks")
+            first, second = await asyncio.gather(store.get(task.id), store.ping(), return_exceptions=True)
+            assert type(first) is StoreUnavailable
+            assert type(second) is StoreBusy
+
+
+async def test_a_slow_network_is_waited_for(postgres_url: str) -> None:
+    async with behind_proxy(postgres_url) as (store, proxy):
+        task = await create(store)
+        proxy.delay(0.1)
+        assert await store.get(task.id) == task
+
+
+@pytest.mark.parametrize("keyed", [False, True], ids=["one-statement", "with-idempotency-key"])
+async def test_a_commit_that_nobody_heard_of_is_settled_and_done_once(keyed: bool, postgres_url: str) -> None:
+    async with behind_proxy(postgres_url) as (store, proxy), opened(postgres_url) as other:
+        task = a_task()
+        answer = Answer("ann", "key", "fingerprint", 201, task.model_dump_json()) if keyed else None
+        cuts = 0
+
+        def cut_once(data: bytes) -> bool:
+            nonlocal cuts
+            last = b"COMMIT\0" if keyed else b"INSERT 0 1\0"
+            cuts += cuts == 0 and last in data
+            return cuts == 1 and last in data
+
+        proxy.before_answer = cut_once
+        assert await store.commit([Write(task, "created")], answer, now=task.updated_at) is None
+        assert cuts == 1
+        assert await other.get(task.id) == task
+        assert [change.task for change in await other.changes(None, size=10)] == [task]
+
+
+async def test_a_change_whose_commit_nobody_heard_of_is_no_conflict_with_itself(postgres_url: str) -> None:
+    async with behind_proxy(postgres_url) as (store, proxy), opened(postgres_url) as other:
+        task = await create(store)
+        changed = rules.change(task, TaskPatch(title="changed"), now=task.updated_at)
+        cut = False
+
+        def cut_and_overtake(data: bytes) -> bool:
+            nonlocal cut
+            if cut or b"INSERT 0 1\0" not in data:
+                return False
+            cut = True
+            return True
+
+        proxy.before_answer = cut_and_overtake
+        await store.commit([Write(changed, "updated")], now=changed.updated_at)
+        assert cut
+        assert await other.get(task.id) == changed
+        assert [change.type for change in await other.changes(None, size=10)] == ["created", "updated"]
+
+
+async def test_a_deadlock_is_tried_again(postgres_url: str) -> None:
+    async with opened(postgres_url, pool_size=2, lock_seconds=5) as store:
+        one, two = await create(store), await create(store)
+        patches = [TaskPatch(title="left"), TaskPatch(title="right")]
+        before = retries()
+
+        def writes(tasks: list[Task], patch: TaskPatch) -> list[Write]:
+            return [Write(rules.change(task, patch, now=task.updated_at), "updated") for task in tasks]
+
+        # Each holds what the other wants next: PostgreSQL ends one of them after a second.
+        async with _connected(postgres_url) as other, asyncio.timeout(DEADLINE_SECONDS):
+            transaction = other.transaction()
+            await transaction.start()
+            await other.execute("SELECT FROM tasks WHERE id = $1 FOR UPDATE", two.id)
+            committing = asyncio.create_task(store.commit(writes([one, two], patches[0]), now=one.updated_at))
+            waiting = "SELECT count(*) FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid))"
+            while not await other.fetchval(waiting):
+                await asyncio.sleep(0.01)
+            await other.execute("SET LOCAL deadlock_timeout = '60s'")  # so that it is the store that is ended
+            await other.execute("SELECT FROM tasks WHERE id = $1 FOR UPDATE", one.id)
+            await transaction.rollback()
+            assert await committing is None
+        assert "40P01" in grown(before)
+        found = await store.get_many([one.id, two.id])
+        assert {task.title for task in found.values()} == {"left"}
+
+
+async def test_a_statement_that_takes_too_long_is_ended_by_the_server(postgres_url: str) -> None:
+    async with opened(postgres_url, statement_seconds=0.2) as store:
+        task = await create(store)
+        async with _connected(postgres_url) as other, other.transaction():
+            await other.execute("LOCK TABLE tasks")
+            with pytest.raises(StoreUnavailable, match="statement timeout"):
+                await store.get(task.id)
+            waiting = "SELECT count(*) FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid))"
+            assert await other.fetchval(waiting) == 0
+        assert await store.get(task.id) == task
+
+
+async def test_a_lock_is_waited_for_as_long_as_is_set(postgres_url: str) -> None:
+    async with opened(postgres_url, lock_seconds=0.2) as store:
+        task = await create(store)
+        async with _connected(postgres_url) as other, other.transaction():
+            await other.execute("LOCK TABLE tasks")
+            with pytest.raises(StoreUnavailable, match="lock timeout"):
+                await store.get(task.id)
+
+
+async def test_too_many_connections_are_waited_for(postgres_url: str) -> None:
+    async with opened(postgres_url, pool_size=1) as store, _connected(postgres_url) as admin:
+        limited = await _role(admin, "CONNECTION LIMIT 1")
+        try:
+            url = postgres_url.replace("test:test@", f"{limited}:x@")
+            holder = await asyncpg.connect(url)
+            crowded = PostgresStore(url, limits=Limits(), wait_seconds=DEADLINE_SECONDS)
+            opening = asyncio.create_task(crowded.open())
+            await asyncio.sleep(0)
+            await holder.close()
+            await opening
+            await crowded.ping()
+            await crowded.close()
+            await store.ping()
+        finally:
+            await admin.execute(f"DROP OWNED BY {limited}; DROP ROLE {limited}")
+
+
+async def test_more_than_may_wait_are_told_so_at_once(postgres_url: str) -> None:
+    async with opened(postgres_url, pool_size=1, queue_size=2, lock_seconds=5, statement_seconds=5) as store:
+        task = await create(store)
+        async with _connected(postgres_url) as other:
+            transaction = other.transaction()
+            await transaction.start()
+            await other.execute("LOCK TABLE tasks")
+            admitted = [asyncio.create_task(store.get(task.id)) for _ in range(3)]  # one works, two wait
+            await asyncio.sleep(0)
+            with pytest.raises(StoreBusy):
+                await store.get(task.id)
+            await transaction.rollback()
+        assert await asyncio.gather(*admitted) == [task] * 3
+
+
+async def test_who_gives_up_waiting_leaves_no_gap_in_the_pool(postgres_url: str) -> None:
+    async with opened(postgres_url, pool_size=2) as store:
+        task = await create(store)
+        for round_ in range(50):
+            readers = [asyncio.create_task(store.get(task.id)) for _ in range(10)]
+            for _ in range(round_ % 5):
+                await asyncio.sleep(0)
+            for reader in readers[::2]:
+                reader.cancel()
+            results = await asyncio.gather(*readers, return_exceptions=True)
+            assert [result for result in results[1::2] if result != task] == []
+        assert await asyncio.gather(*(store.get(task.id) for _ in range(10))) == [task] * 10
+        gauges = {
+            name: REGISTRY.get_sample_value(f"task_api_db_pool_{name}") for name in ("connections", "idle_connections")
+        }
+        assert gauges["connections"] == gauges["idle_connections"]
+        assert gauges["connections"] in {1, 2}
+
+
+async def test_a_connection_that_nobody_used_for_long_is_not_trusted(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with behind_proxy(postgres_url) as (store, proxy):
+        await store.ping()
+        await store.ping()
+        opened_before = proxy.opened
+        now = time.perf_counter
+        monkeypatch.setattr(time, "perf_counter", lambda: now() + 61)
+        await store.ping()
+        assert proxy.opened == opened_before + 1
+
+
+async def _role(admin: asyncpg.Connection[asyncpg.Record], options: str) -> str:
+    schema = await admin.fetchval("SELECT current_schema()")
+    name = f"role_{schema}"
+    await admin.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'x' {options}; GRANT ALL ON SCHEMA {schema} TO {name}")
+    await admin.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA {schema} TO {name}")
+    return name
+
+
+@contextlib.asynccontextmanager
+async def _connected(url: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    connection = await asyncpg.connect(url)
+    try:
+        yield connection
+    finally:
+        await connection.close()
