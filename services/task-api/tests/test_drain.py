@@ -1,0 +1,269 @@
+"""How the service begins and ends under load: nobody is refused, nobody is cut off, nobody waits for long."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import asyncpg
+import httpx2
+import pytest
+from conftest import SUMMARY
+from running import DEADLINE_SECONDS, Service, environment, serving
+
+# Not by pg_stat_activity, which a transaction sees as it was when it first looked.
+BLOCKED = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))"
+
+
+def eventually(look: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not look():
+        assert time.monotonic() < deadline, f"not in time: {what}"
+        time.sleep(0.01)
+
+
+def readiness(service: Service) -> httpx2.Response:
+    return httpx2.get(f"{service.url}/readyz?verbose")
+
+
+class Clients:
+    """Writers that keep their connections and open a new one where they are told to, as proxies do."""
+
+    def __init__(self, url: str, number: int) -> None:
+        self._url = url
+        self._ending = threading.Event()
+        self.answers: Counter[int] = Counter()
+        self.failures: list[str] = []
+        self.created: list[str] = []
+        self.told_to_close = 0
+        self._threads = [threading.Thread(target=self._run) for _ in range(number)]
+        for thread in self._threads:
+            thread.start()
+
+    def end(self) -> None:
+        self._ending.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self) -> None:
+        with httpx2.Client(base_url=self._url, timeout=DEADLINE_SECONDS) as client:
+            while not self._ending.is_set():
+                try:
+                    response = client.post("/v1/tasks", json={"title": "x"})
+                except httpx2.HTTPError as error:
+                    self.failures.append(repr(error))
+                    return
+                self.answers[response.status_code] += 1
+                if response.status_code == 201:
+                    self.created.append(response.json()["id"])
+                if response.headers.get("connection") == "close":
+                    self.told_to_close += 1
+                    return  # a proxy would go to another pod now
+
+
+@pytest.mark.timeout(120)
+def test_a_drain_under_load_loses_no_request(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/tasks.db"
+    with serving(TASKS_DATABASE_URL=url, TASKS_DRAIN_SECONDS="2") as service:
+        clients = Clients(service.url, 8)
+        eventually(lambda: clients.answers[201] > 50, "fifty tasks")
+        service.process.send_signal(signal.SIGTERM)
+        code = service.process.wait(DEADLINE_SECONDS)
+        clients.end()
+    assert code == 0
+    assert clients.failures == []
+    assert set(clients.answers) == {201}
+    assert clients.told_to_close == 8
+    with serving(TASKS_DATABASE_URL=url) as service, httpx2.Client(base_url=service.url) as client:
+        missing = [task for task in clients.created if client.get(f"/v1/tasks/{task}").status_code != 200]
+    assert missing == []
+
+
+def test_while_it_drains_it_serves_but_is_not_ready() -> None:
+    with serving(TASKS_DRAIN_SECONDS="30") as service, httpx2.Client(base_url=service.url) as client:
+        assert client.get("/readyz").status_code == 200
+        assert "connection" not in client.get("/v1/tasks").headers
+        service.process.send_signal(signal.SIGTERM)
+        eventually(lambda: readiness(service).status_code == 503, "not ready")
+        assert readiness(service).text.splitlines() == [
+            "[+]started ok",
+            "[-]not-draining failed",
+            "readyz check failed",
+        ]
+        answer = client.post("/v1/tasks", json={"title": "still served"})
+        assert (answer.status_code, answer.headers["connection"]) == (201, "close")
+        assert httpx2.get(f"{service.url}/livez").status_code == 200
+        assert service.stop() == 0  # the second signal does not wait for the drain
+
+
+def test_a_stream_ends_when_the_drain_begins_and_says_when_to_come_back() -> None:
+    with (
+        serving(TASKS_DRAIN_SECONDS="30") as service,
+        httpx2.Client(base_url=service.url, timeout=DEADLINE_SECONDS) as client,
+        client.stream("GET", "/v1/changes?since=now", headers={"Accept": "text/event-stream"}) as stream,
+    ):
+        lines = stream.iter_lines()
+        assert next(lines) == "retry: 2000"
+        service.process.send_signal(signal.SIGTERM)
+        assert [line for line in lines if line] == []  # its end
+        assert service.process.poll() is None
+        assert service.stop() == 0
+
+
+@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
+def test_without_a_drain_it_ends_at_once_with_a_stream_open(sig: signal.Signals) -> None:
+    with (
+        serving() as service,
+        httpx2.Client(base_url=service.url, timeout=DEADLINE_SECONDS) as client,
+        client.stream("GET", "/v1/changes", headers={"Accept": "text/event-stream"}) as stream,
+    ):
+        lines = stream.iter_lines()
+        next(lines)
+        assert service.stop(sig) == 0
+
+
+async def test_a_request_in_flight_is_finished_before_the_end(postgres_url: str) -> None:
+    settings = {"TASKS_DATABASE_URL": postgres_url, "TASKS_DATABASE_LOCK_SECONDS": "20"}
+    settings |= {
+        "TASKS_DATABASE_STATEMENT_SECONDS": "20",
+        "TASKS_DATABASE_SECONDS": "20",
+        "TASKS_GRACEFUL_SECONDS": "20",
+    }
+    with serving(**settings) as service, _waiting_request(service) as (answers, thread):
+        connection = await asyncpg.connect(postgres_url)
+        transaction = connection.transaction()
+        await transaction.start()
+        await connection.execute("LOCK TABLE tasks")
+        thread.start()
+        while not await connection.fetchval(BLOCKED):
+            await asyncio.sleep(0.01)
+        service.process.send_signal(signal.SIGTERM)
+        eventually(lambda: _refuses(service), "the listener is closed")
+        await transaction.rollback()
+        thread.join(DEADLINE_SECONDS)
+        assert service.process.wait(DEADLINE_SECONDS) == 0
+        await connection.close()
+    assert answers == [(201, "close")]
+
+
+async def test_a_request_that_does_not_end_in_time_is_told_so(postgres_url: str) -> None:
+    settings = {"TASKS_DATABASE_URL": postgres_url, "TASKS_DATABASE_LOCK_SECONDS": "60"}
+    settings |= {
+        "TASKS_DATABASE_STATEMENT_SECONDS": "60",
+        "TASKS_DATABASE_SECONDS": "60",
+        "TASKS_GRACEFUL_SECONDS": "1",
+    }
+    with serving(**settings) as service, _waiting_request(service) as (answers, thread):
+        connection = await asyncpg.connect(postgres_url)
+        transaction = connection.transaction()
+        await transaction.start()
+        await connection.execute("LOCK TABLE tasks")
+        thread.start()
+        while not await connection.fetchval(BLOCKED):
+            await asyncio.sleep(0.01)
+        assert service.stop() == 0
+        thread.join(DEADLINE_SECONDS)
+        await transaction.rollback()
+        await connection.close()
+    assert answers == [(503, "close")]
+
+
+def test_it_answers_that_it_is_not_ready_while_its_storage_is_not_there() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent, socket.create_server(("127.0.0.1", 0)) as free:
+        url = f"postgresql://me:pw@127.0.0.1:{silent.getsockname()[1]}/tasks"
+        port = free.getsockname()[1]
+        free.close()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "task_api", "serve", "--port", str(port)],
+            env=environment(TASKS_DATABASE_URL=url),
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            with httpx2.Client(base_url=f"http://127.0.0.1:{port}") as client:
+                eventually(lambda: _status(client, "/livez") == 200, "it answers")
+                assert client.get("/readyz").status_code == 503
+                assert client.get("/readyz?verbose").text.startswith("[-]started failed\n")
+                refused = client.get("/v1/tasks")
+                assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+                health = client.get("/health")
+                assert (health.status_code, health.json()["status"]) == (503, "degraded")
+            process.terminate()
+            assert process.wait(DEADLINE_SECONDS) == 0
+        finally:
+            process.kill()
+            process.wait()
+
+
+@pytest.mark.timeout(120)
+def test_the_figures_of_a_cold_start(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
+    """Measured and printed; not asserted, since the machines that run this differ."""
+    runs = []
+    for _ in range(3):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "task_api", "serve", "--port", "0"],
+            env=environment(TASKS_DATABASE_URL=f"sqlite:///{tmp_path}/tasks.db"),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        start = time.monotonic()
+        assert process.stderr is not None
+        with process.stderr:
+            assert any("Listening on" in line for line in process.stderr)
+            wall = time.monotonic() - start
+            process.terminate()
+            _, _, usage = os.wait4(process.pid, 0)
+            process.returncode = 0
+        runs.append((usage.ru_utime + usage.ru_stime, wall))
+    imports = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", "import task_api.__main__"],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stderr
+    times = sorted(
+        ((int(line.split("|")[1]), line.split("|")[2].strip()) for line in imports.splitlines()[1:]), reverse=True
+    )
+    top = [f"{name} {micros / 1000:.0f}" for micros, name in times if "." not in name][:8]
+    cpu, wall = min(runs)
+    record_property(
+        SUMMARY,
+        f"Cold start: {cpu:.2f} s of CPU to ready and to the end again, ready after {wall:.2f} s."
+        f" The imports that take longest, in ms: {', '.join(top)}",
+    )
+
+
+@contextmanager
+def _waiting_request(service: Service) -> Iterator[tuple[list[tuple[int, str]], threading.Thread]]:
+    answers: list[tuple[int, str]] = []
+
+    def create() -> None:
+        response = httpx2.post(f"{service.url}/v1/tasks", json={"title": "x"}, timeout=DEADLINE_SECONDS)
+        answers.append((response.status_code, response.headers.get("connection", "")))
+
+    yield answers, threading.Thread(target=create)
+
+
+def _refuses(service: Service) -> bool:
+    try:
+        httpx2.get(f"{service.url}/livez")
+    except httpx2.TransportError:
+        return True
+    return False
+
+
+def _status(client: httpx2.Client, path: str) -> int | None:
+    try:
+        return client.get(path).status_code
+    except httpx2.TransportError:
+        return None
