@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 
+import httpx2
+import pytest
+from running import serving
 from starlette.testclient import TestClient
 
 from task_api.app import create_app
@@ -19,3 +22,19 @@ def test_the_page_and_all_its_files_come_from_the_service_itself() -> None:
         for address in addresses:
             assert address.startswith("/"), f"{address} is not of this service"
             assert client.get(address).status_code == 200, address
+
+
+@pytest.mark.parametrize("path", ["/tasks", ""])
+def test_behind_a_proxy_that_takes_a_prefix_off_every_link_has_it(path: str) -> None:
+    with serving(TASKS_ROOT_PATH=path) as service, httpx2.Client(base_url=service.url) as client:
+        page = client.get("/docs").text
+        links = re.findall(r"[\"'](/[^\"']+(?:css|js|png|json))[\"']", page)
+        assert len(links) == 4
+        assert all(link.startswith(f"{path}/") for link in links)
+        assert {client.get(link.removeprefix(path)).status_code for link in links} == {200}
+        assert client.put("/v1/tasks").headers["allow"] == "GET, POST"
+        assert client.get("/openapi.json").json().get("servers", [{"url": ""}])[0]["url"] == path
+        created = client.post("/v1/tasks", json={"title": "x"})
+        assert created.headers["location"] == f"{path}/v1/tasks/{created.json()['id']}"
+        client.post("/v1/tasks", json={"title": "y"})
+        assert client.get("/v1/tasks?page_size=1").headers["link"].startswith(f"<{path}/v1/tasks?page_size=1&cursor=")

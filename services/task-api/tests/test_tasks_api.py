@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 
 from task_api.app import create_app
 from task_api.settings import Settings
+from task_api.tasks.models import EXAMPLE_ID
 
 UNKNOWN = "01a209b3-fcfd-7015-92d5-ecad43015460"
 
@@ -125,6 +126,25 @@ def test_a_page_that_is_just_full_is_the_last_one(client: TestClient) -> None:
     create(client)
     create(client)
     assert client.get("/v1/tasks", params={"page_size": 2}).json()["next_cursor"] is None
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/v1/tasks", "GET, POST"),
+        (f"/v1/tasks/{EXAMPLE_ID}", "DELETE, GET, PATCH"),
+        (f"/v1/tasks/{EXAMPLE_ID}:undelete", "POST"),
+        ("/v1/tasks:batch", "POST"),
+        ("/health", "GET"),
+        ("/docs", "GET"),
+        ("/openapi.json", "GET, HEAD"),
+    ],
+)
+def test_a_method_that_a_path_does_not_have_is_answered_with_those_it_has(
+    client: TestClient, path: str, methods: str
+) -> None:
+    response = client.put(path)
+    assert (response.status_code, response.headers["allow"]) == (405, methods)
 
 
 def test_a_page_larger_than_allowed_is_lowered(client: TestClient) -> None:

@@ -61,7 +61,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         docs_url=None,  # FastAPI's own pages load their files from a CDN
         redoc_url=None,
         lifespan=_lifespan,
-        root_path=settings.root_path,
         telemetry=tracing.config(settings.revision),
         redirect_slashes=False,  # behind a proxy the redirect would name the wrong scheme and host
         generate_unique_id_function=lambda route: route.name,  # operation ids that read well in generated clients
@@ -73,10 +72,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.rate_limit = _rate_limit(settings)
     limits = edge.BodyLimits(settings.body_max_bytes, settings.body_seconds)
     app.add_middleware(edge.Edge, vitals=vitals, body_limits=limits)
-    problems.install_problems(app)
-    app.include_router(tasks.router)
-    app.include_router(changes.router)
-    app.include_router(health.router)
+    routers = (tasks.router, changes.router, health.router)
+    problems.install_problems(app, [route for router in routers for route in router.routes])
+    for router in routers:
+        app.include_router(router)
     docs.add_pages(app)
     _describe(app)
     return app

@@ -136,11 +136,12 @@ class Edge:
             self._meters[method, route, status] = meters
         meters[0].inc()
         meters[1].observe(seconds)
-        if status >= 400 or scope["path"] not in PROBES:
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        if status >= 400 or path not in PROBES:
             client = scope.get("client")
             logs.access(
                 method=method,
-                path=scope["path"][: logs.MAX_PATH],
+                path=path[: logs.MAX_PATH],
                 route=route,
                 status=status,
                 duration_ms=round(seconds * 1000, 3),

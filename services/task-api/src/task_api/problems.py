@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from task_api.store import StoreBusy, StoreUnavailable
 
@@ -96,8 +96,11 @@ def problem_schemas() -> dict[str, Any]:
     return {**schema.pop("$defs"), ProblemDocument.__name__: schema}
 
 
-def install_problems(app: FastAPI) -> None:
-    """Makes every error of `app` a problem document."""
+def install_problems(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
+    """Makes every error of `app` a problem document.
+
+    routes: all there are; a path that is asked for by a method that it does not have is answered with those it has.
+    """
 
     @app.exception_handler(Problem)
     async def known(request: Request, problem: Problem) -> JSONResponse:
@@ -107,7 +110,7 @@ def install_problems(app: FastAPI) -> None:
     async def http(request: Request, error: HTTPException) -> JSONResponse:
         headers = dict(error.headers or {})
         if error.status_code == 405:
-            headers["Allow"] = ", ".join(sorted(_methods(request)))
+            headers["Allow"] = ", ".join(sorted(_methods(request, routes)))
         return answer(request, Problem(error.status_code, str(error.detail), headers=headers))
 
     @app.exception_handler(RequestValidationError)
@@ -127,10 +130,11 @@ def install_problems(app: FastAPI) -> None:
         return answer(request, Problem(503, detail, type="overloaded", headers={"Retry-After": "1"}))
 
 
-def _methods(request: Request) -> set[str]:
+def _methods(request: Request, routes: Sequence[BaseRoute]) -> set[str]:
     """What the path can be asked for. Starlette names the methods of its first route alone; it may have more."""
-    routes = [route for route in request.app.routes if isinstance(route, Route)]
-    return {method for route in routes if route.path_regex.match(request.url.path) for method in route.methods or set()}
+    found = [route for route in [*request.app.routes, *routes] if isinstance(route, Route)]
+    path = request.url.path.removeprefix(request.scope["root_path"])
+    return {method for route in found if route.path_regex.match(path) for method in route.methods or set()}
 
 
 def _field_errors(error: RequestValidationError) -> list[dict[str, str]]:

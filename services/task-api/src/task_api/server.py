@@ -63,6 +63,7 @@ class _Server(uvicorn.Server):
             uvicorn.Config(
                 app,
                 lifespan="off",
+                root_path=settings.root_path,
                 loop="uvloop",
                 http=bounded(settings.head_seconds),
                 ws="none",

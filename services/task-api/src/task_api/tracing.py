@@ -48,4 +48,4 @@ def config(revision: str) -> TelemetryConfig:
 
 
 def _is_probe(scope: MutableMapping[str, Any]) -> bool:
-    return scope.get("path") in PROBES
+    return scope["path"].removeprefix(scope.get("root_path", "")) in PROBES
