@@ -4,6 +4,7 @@
 #   scripts/up.sh              all steps, a line each
 #   scripts/up.sh STEP         one of them (a function below), as the first form calls itself
 #
+# MONITORING=1 installs the Prometheus Operator and a Prometheus too; from then on the release is scraped.
 # HTTP_PORT and HTTPS_PORT (8080 and 8443) are the ports of 127.0.0.1 for a cluster made new.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -34,6 +35,8 @@ metrics_server() { platform/cluster/addons.sh metrics-server; }
 
 ingress_nginx() { platform/cluster/addons.sh ingress-nginx; }
 
+prometheus() { platform/cluster/addons.sh prometheus; }
+
 secrets() { platform/cluster/secrets.sh; }
 
 image() { SERVICE=task-api scripts/image.sh; }
@@ -52,8 +55,13 @@ load() {
 }
 
 release() {
+  local monitoring=false
+  if [[ -n $(kubectl get crd servicemonitors.monitoring.coreos.com --ignore-not-found --output name) ]]; then
+    monitoring=true
+  fi
   helm upgrade --install task-api platform/helm/task-api --values platform/helm/task-api/values-dev.yaml \
     --set image.repository=task-api --set-string "image.tag=$(SERVICE=task-api scripts/image-tag.sh)" \
+    --set serviceMonitor.enabled=$monitoring --set prometheusRule.enabled=$monitoring \
     --history-max 10 --wait --timeout 180s
 }
 
@@ -110,6 +118,9 @@ if [[ $(published_port 443) != "$HTTPS_PORT" || $(published_port 80) != "$HTTP_P
 fi
 step 'Add-on metrics-server' metrics_server
 step 'Add-on ingress-nginx' ingress_nginx
+if [[ ${MONITORING:-} == 1 ]]; then
+  step 'Add-on Prometheus' prometheus
+fi
 step 'Certificate and password' secrets
 step "Image task-api:$(SERVICE=task-api scripts/image-tag.sh)" image
 step 'Image into the cluster' load

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Installs what a bare kind cluster lacks: metrics-server (for the HPA) and ingress-nginx.
+# Installs what a bare kind cluster lacks: metrics-server (for the HPA) and ingress-nginx; Prometheus for who wants it.
 # Does nothing for one that is there in the wanted version.
 #
-#   platform/cluster/addons.sh metrics-server | ingress-nginx
+#   platform/cluster/addons.sh metrics-server | ingress-nginx | prometheus
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 . scripts/cluster.sh
@@ -36,5 +36,16 @@ case $1 in
       kubectl annotate deployment --namespace ingress-nginx ingress-nginx-controller --overwrite "$NOTE=$INGRESS_NGINX_MANIFEST"
     fi
     kubectl rollout status --namespace ingress-nginx deployment/ingress-nginx-controller --timeout 180s
+    ;;
+  prometheus)
+    if ! is_installed default prometheus-operator "$PROMETHEUS_OPERATOR_MANIFEST"; then
+      # Server-side: its resource definitions are longer than the annotation in which a client-side apply keeps a copy.
+      kubectl apply --server-side --filename "$PROMETHEUS_OPERATOR_MANIFEST"
+      kubectl annotate deployment prometheus-operator --overwrite "$NOTE=$PROMETHEUS_OPERATOR_MANIFEST"
+      kubectl wait --for=condition=Established crd/prometheuses.monitoring.coreos.com --timeout 60s
+      kubectl rollout status deployment/prometheus-operator --timeout 180s
+    fi
+    kubectl apply --filename platform/cluster/prometheus.yaml
+    kubectl wait --namespace monitoring --for=condition=Available prometheus/local --timeout 180s
     ;;
 esac

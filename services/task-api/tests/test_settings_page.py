@@ -1,0 +1,23 @@
+"""docs/settings.md has every setting, as the code has it."""
+
+from __future__ import annotations
+
+from running import SERVICE
+
+from task_api.settings import Settings
+
+PAGE = SERVICE.parents[1] / "docs/settings.md"
+
+
+def table() -> list[str]:
+    lines = ["| variable | default | |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        variable = field.validation_alias or f"TASKS_{name.upper()}"
+        default = field.get_default()
+        shown = default.get_secret_value() if hasattr(default, "get_secret_value") else default
+        lines.append(f"| `{variable}` | {f'`{shown}`' if shown not in (None, '') else ''} | {field.description} |")
+    return lines
+
+
+def test_every_setting_stands_in_the_page_with_its_default() -> None:
+    assert [line for line in PAGE.read_text().splitlines() if line.startswith("|")] == table()
