@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -13,34 +14,87 @@ import yaml
 PLATFORM = Path(__file__).parent.parent
 REPOSITORY = PLATFORM.parent
 CHART = PLATFORM / "helm/task-api"
+VALUES_FILES = [*sorted((CHART / "ci").glob("*-values.yaml")), *sorted(CHART.glob("values-*.yaml"))]
 
 Manifest = dict[str, Any]
 
 
-def render(*arguments: str) -> list[Manifest]:
-    """What `helm install task-api` would apply, on the oldest Kubernetes that the chart supports."""
+def render(
+    *arguments: str, kubernetes: str = "1.26.0", helm_tests: bool = False, chart: Path = CHART
+) -> list[Manifest]:
+    """What `helm install task-api` would apply, by default on the oldest Kubernetes that the chart supports."""
+    files = render_files(*arguments, kubernetes=kubernetes, helm_tests=helm_tests, chart=chart)
+    return [manifest for manifests in files.values() for manifest in manifests]
+
+
+def render_files(
+    *arguments: str, kubernetes: str = "1.26.0", helm_tests: bool = False, chart: Path = CHART
+) -> dict[str, list[Manifest]]:
+    """The same by the template's name; what `helm test` runs is left out unless it is asked for."""
+    done = helm_template(*arguments, kubernetes=kubernetes, chart=chart)
+    if done.returncode != 0:
+        pytest.fail(done.stderr)
+    files: dict[str, list[Manifest]] = {}
+    for document in re.split(r"^---\n# Source: ", done.stdout, flags=re.MULTILINE)[1:]:
+        source, text = document.split("\n", 1)
+        name = source.removeprefix("task-api/templates/")
+        if helm_tests or not name.startswith("tests/"):
+            files.setdefault(name, []).append(yaml.safe_load(text))
+    return files
+
+
+def refusal(*arguments: str, kubernetes: str = "1.26.0") -> str:
+    """What helm says to values that the chart refuses."""
+    done = helm_template(*arguments, kubernetes=kubernetes)
+    assert done.returncode != 0, f"the chart accepts {arguments}"
+    return done.stderr
+
+
+def helm_template(*arguments: str, kubernetes: str = "1.26.0", chart: Path = CHART) -> subprocess.CompletedProcess[str]:
     helm = shutil.which("helm")
     assert helm is not None, "helm is needed for these tests: https://helm.sh/docs/intro/install/"
-    done = subprocess.run(
-        [helm, "template", "task-api", str(CHART), "--kube-version", "1.26.0", *arguments],
+    return subprocess.run(
+        [helm, "template", "task-api", str(chart), "--kube-version", kubernetes, *arguments],
         capture_output=True,
         text=True,
         check=False,
     )
-    if done.returncode != 0:
-        pytest.fail(done.stderr)
-    return [manifest for manifest in yaml.safe_load_all(done.stdout) if manifest]
+
+
+def sets(*pairs: str) -> list[str]:
+    return [argument for pair in pairs for argument in ("--set", pair)]
+
+
+def raw_files() -> dict[str, list[Manifest]]:
+    """What `kubectl apply -f platform/k8s/` would apply, by the file's name."""
+    return {
+        file.name: [manifest for manifest in yaml.safe_load_all(file.read_text()) if manifest]
+        for file in sorted((PLATFORM / "k8s").glob("*.yaml"))
+    }
 
 
 def raw() -> list[Manifest]:
-    """What `kubectl apply -f platform/k8s/` would apply."""
-    return [
-        manifest
-        for file in sorted((PLATFORM / "k8s").glob("*.yaml"))
-        for manifest in yaml.safe_load_all(file.read_text())
-        if manifest
-    ]
+    return [manifest for manifests in raw_files().values() for manifest in manifests]
 
 
 def pod_specs(manifests: list[Manifest]) -> list[Manifest]:
-    return [manifest["spec"]["template"]["spec"] for manifest in manifests if "template" in manifest.get("spec", {})]
+    """The specification of every pod: of workloads' and of those that stand alone."""
+    return [
+        manifest["spec"] if manifest["kind"] == "Pod" else manifest["spec"]["template"]["spec"]
+        for manifest in manifests
+        if manifest["kind"] == "Pod" or "template" in (manifest.get("spec") or {})
+    ]
+
+
+def one(kind: str, manifests: list[Manifest]) -> Manifest:
+    (found,) = (manifest for manifest in manifests if manifest["kind"] == kind)
+    return found
+
+
+def api_container(manifests: list[Manifest]) -> Manifest:
+    container: Manifest = one("Deployment", manifests)["spec"]["template"]["spec"]["containers"][0]
+    return container
+
+
+def environment(container: Manifest) -> dict[str, Any]:
+    return {variable["name"]: variable.get("value", variable.get("valueFrom")) for variable in container["env"]}

@@ -1,14 +1,18 @@
-"""The raw manifests are the chart at its defaults; every pod is restricted."""
+"""The raw manifests are the chart at its defaults, object by object and file by file."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
-import pytest
-from manifests import CHART, Manifest, pod_specs, raw, render
+import yaml
+from manifests import CHART, PLATFORM, Manifest, raw, raw_files, render, render_files, sets
 
 HELM_ONLY_LABELS = {"helm.sh/chart", "app.kubernetes.io/managed-by", "app.kubernetes.io/version"}
+IDENTITY = {("kind",), ("metadata",), ("metadata", "name"), ("metadata", "labels")}
+"""By these an object is found in both. What is in the labels is compared like everything else."""
+MISSING = object()
 
 
 def by_name(manifests: list[Manifest]) -> dict[tuple[str, str], Manifest]:
@@ -37,7 +41,11 @@ def differences(raw_manifests: list[Manifest], rendered: list[Manifest]) -> list
 
 def _differences(ours: Any, theirs: Any, path: str) -> list[str]:
     if isinstance(ours, dict) and isinstance(theirs, dict):
-        return [d for k in ours.keys() | theirs.keys() for d in _differences(ours.get(k), theirs.get(k), f"{path}.{k}")]
+        return [
+            difference
+            for key in ours.keys() | theirs.keys()
+            for difference in _differences(ours.get(key, MISSING), theirs.get(key, MISSING), f"{path}.{key}")
+        ]
     if isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
         pairs = enumerate(zip(ours, theirs, strict=True))
         return [d for n, (a, b) in pairs for d in _differences(a, b, f"{path}[{n}]")]
@@ -48,12 +56,31 @@ def _differences(ours: Any, theirs: Any, path: str) -> list[str]:
     )
 
 
-def leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+def mutations(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[str, tuple[Any, ...], Any]]:
+    """Every change of one field: another value, no value, one that is missing, one too many."""
     if isinstance(value, dict):
-        return [leaf for k, v in value.items() for leaf in leaves(v, (*path, k))]
+        yield "added", (*path, "somethingElse"), None
+    if path:
+        yield "changed", path, "something else"
+        yield "emptied", path, None
+        if isinstance(path[-1], str):
+            yield "removed", path, MISSING
     if isinstance(value, list):
-        return [leaf for n, v in enumerate(value) for leaf in leaves(v, (*path, n))]
-    return [path]
+        yield "longer", path, [*value, "something else"]
+    for key, below in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        yield from mutations(below, (*path, key))
+
+
+def mutated(manifest: Manifest, path: tuple[Any, ...], value: Any) -> Manifest:
+    manifest = copy.deepcopy(manifest)
+    where: Any = manifest
+    for step in path[:-1]:
+        where = where[step]
+    if value is MISSING:
+        del where[path[-1]]
+    else:
+        where[path[-1]] = value
+    return manifest
 
 
 def test_the_raw_manifests_are_the_chart_at_its_defaults() -> None:
@@ -61,71 +88,68 @@ def test_the_raw_manifests_are_the_chart_at_its_defaults() -> None:
 
 
 def test_the_comparison_sees_any_one_field_that_differs() -> None:
-    rendered, unchanged = render(), raw()
-    for number, manifest in enumerate(unchanged):
-        for path in leaves(manifest):
-            mutated = copy.deepcopy(unchanged)
-            where: Any = mutated[number]
-            for step in path[:-1]:
-                where = where[step]
-            where[path[-1]] = "something else"
-            assert differences(mutated, rendered), f"{manifest['kind']}: a change of {path} is not seen"
+    rendered = {key: [manifest] for key, manifest in by_name(render()).items()}
+    count = 0
+    for (kind, name), manifest in by_name(raw()).items():
+        for what, path, value in mutations(manifest):
+            if path in IDENTITY:
+                continue
+            changed = mutated(manifest, path, value)
+            assert differences([changed], rendered[kind, name]), f"{kind} {name}: {path} {what} is not seen"
+            count += 1
+    assert count > 1000
 
 
-def test_the_autoscaler_owns_the_number_of_replicas() -> None:
-    (deployment,) = (m for m in render() if m["kind"] == "Deployment")
-    assert "replicas" not in deployment["spec"]
-    (deployment,) = (m for m in render("--set", "autoscaling.enabled=false") if m["kind"] == "Deployment")
-    assert deployment["spec"]["replicas"] == 3
+def test_the_comparison_sees_an_object_that_is_missing_or_renamed() -> None:
+    rendered, ours = render(), raw()
+    for number, manifest in enumerate(ours):
+        assert differences([m for n, m in enumerate(ours) if n != number], rendered)
+        for path in (("kind",), ("metadata", "name")):
+            renamed = [*ours]
+            renamed[number] = mutated(manifest, path, "another")
+            assert differences(renamed, rendered), f"{manifest['kind']}: a change of {path} is not seen"
 
 
-def test_an_external_database_leaves_the_bundled_one_out() -> None:
-    rendered = render("--set", "database.existingSecret=mine")
-    assert not {m["kind"] for m in rendered} & {"StatefulSet", "Secret"}
-    (pod,) = pod_specs(rendered)
-    assert pod["containers"][0]["env"][0]["valueFrom"]["secretKeyRef"] == {"name": "mine", "key": "url"}
+def test_an_object_is_in_the_file_of_the_same_name_by_both_roads() -> None:
+    rendered = render_files()
+    del rendered["database-secret.yaml"]  # people make it themselves: no password is written down
+    assert raw_files().keys() == rendered.keys()
+    for name, manifests in raw_files().items():
+        assert len(manifests) == len(rendered[name]) == 1, f"{name} is not one object"
+        assert differences(manifests, rendered[name]) == []
 
 
-def test_with_a_secret_of_ones_own_the_chart_renders_the_same_each_time() -> None:
-    values = ("--values", str(CHART / "values-dev.yaml"))
-    assert render(*values) == render(*values)
-    assert "Secret" not in {m["kind"] for m in render(*values)}
+def test_every_template_is_one_object_at_most() -> None:
+    for values in (CHART / "ci").glob("*-values.yaml"):
+        for name, manifests in render_files("--values", str(values), helm_tests=True).items():
+            assert len(manifests) == 1, f"{name} with {values.name}"
 
 
-@pytest.mark.parametrize("pod", pod_specs(raw()), ids=lambda pod: pod["containers"][0]["name"])
-def test_every_pod_passes_the_restricted_pod_security_standard(pod: Manifest) -> None:
-    """https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted"""
-    assert pod["securityContext"]["runAsNonRoot"] is True
-    assert pod["securityContext"]["runAsUser"] > 0
-    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-    assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
-    for volume in pod["volumes"]:
-        assert volume.keys() - {"name"} <= {"configMap", "emptyDir", "persistentVolumeClaim", "projected", "secret"}
-    for container in pod["containers"] + pod.get("initContainers", []):
-        assert container["securityContext"]["allowPrivilegeEscalation"] is False
-        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
-        assert container["securityContext"]["readOnlyRootFilesystem"] is True
-        assert not any("hostPort" in port for port in container["ports"])
+def test_the_service_monitor_is_the_charts_with_it_switched_on() -> None:
+    manifests = list(yaml.safe_load_all((PLATFORM / "k8s/monitoring/servicemonitor.yaml").read_text()))
+    rendered = render_files(*sets("serviceMonitor.enabled=true"))
+    assert differences(manifests, rendered["servicemonitor.yaml"]) == []
 
 
-@pytest.mark.parametrize("pod", pod_specs(raw()), ids=lambda pod: pod["containers"][0]["name"])
-def test_no_pod_gets_a_token_or_the_addresses_of_services(pod: Manifest) -> None:
-    assert pod["automountServiceAccountToken"] is False
-    assert pod["enableServiceLinks"] is False
+def test_applying_the_folder_needs_no_custom_resource_and_no_kustomize() -> None:
+    """`kubectl apply -f platform/k8s/` takes each file of the folder, and none of the folders in it."""
+    groups = {manifest["apiVersion"].rpartition("/")[0] for manifest in raw()}
+    assert groups <= {"", "apps", "autoscaling", "policy", "networking.k8s.io"}
+    assert not list((PLATFORM / "k8s").glob("kustomization.y*ml"))
 
 
-def test_pods_have_time_to_drain_before_they_are_killed() -> None:
-    from_server = 3 + 1  # task_api.server.GRACEFUL_SECONDS and the store's CLOSE_SECONDS
-    (api, _) = pod_specs(raw())
-    pre_stop = api["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
-    assert pre_stop[0] == "sleep"
-    assert int(pre_stop[1]) + from_server < api["terminationGracePeriodSeconds"]
-
-
-def test_an_all_digits_tag_stays_a_tag() -> None:
-    (pod, _) = pod_specs(render("--set-string", "image.tag=12345678"))
-    assert pod["containers"][0]["image"] == "your-dockerhub-username/task-api:12345678"
+def test_no_object_names_a_namespace() -> None:
+    for values in (CHART / "ci").glob("*-values.yaml"):
+        for manifest in render("--values", str(values), helm_tests=True) + raw():
+            assert "namespace" not in manifest["metadata"]
 
 
 def test_objects_have_the_names_that_people_type() -> None:
     assert {m["metadata"]["name"] for m in render()} == {"task-api", "task-api-postgres", "task-api-database"}
+    assert {m["metadata"]["name"] for m in raw()} == {"task-api", "task-api-postgres"}
+
+
+def test_one_line_of_the_deployment_is_for_the_user_to_edit() -> None:
+    text = (PLATFORM / "k8s/deployment.yaml").read_text()
+    assert text.count("your-dockerhub-username") == 1
+    assert "          image: your-dockerhub-username/task-api:latest\n" in text

@@ -1,0 +1,73 @@
+{{/*
+What values.schema.json cannot say, or not so that a person understands it: values that do not go together.
+All of it is said at once, so that nobody repairs one value after the other.
+*/}}
+{{- define "task-api.validate" -}}
+{{- $values := .Values }}
+{{- $database := include "task-api.database" . }}
+{{- $wrong := list }}
+
+{{- $chosen := list }}
+{{- if $values.database.existingSecret }}{{ $chosen = append $chosen "database.existingSecret" }}{{ end }}
+{{- if $values.database.cloudNativePG.enabled }}{{ $chosen = append $chosen "database.cloudNativePG.enabled" }}{{ end }}
+{{- if $values.database.inMemory }}{{ $chosen = append $chosen "database.inMemory" }}{{ end }}
+{{- if gt (len $chosen) 1 }}
+{{- $wrong = append $wrong (printf "%s are set together. Tasks are kept in one place: set one of them." (join " and " $chosen)) }}
+{{- end }}
+
+{{- if and $values.database.inMemory (or $values.autoscaling.enabled (gt (int $values.replicaCount) 1)) }}
+{{- $wrong = append $wrong "database.inMemory is true and there may be more than one replica. Each pod would have tasks of its own, and which of them a client sees would change with every request. Set autoscaling.enabled=false and replicaCount=1, or choose a database." }}
+{{- end }}
+
+{{- if ne $database "memory" }}
+{{- $pods := include "task-api.mostPods" . | int }}
+{{- $used := add (mul $pods (int $values.database.poolSize)) (int $values.database.reservedConnections) }}
+{{- if ge $used (int64 $values.database.maxConnections) }}
+{{- $wrong = append $wrong (printf "%d pods (the most, maxSurge included) x database.poolSize %d + database.reservedConnections %d = %d connections, which is not below database.maxConnections %d. Lower autoscaling.maxReplicas or database.poolSize, or raise max_connections of the database and database.maxConnections." $pods (int $values.database.poolSize) (int $values.database.reservedConnections) $used (int $values.database.maxConnections)) }}
+{{- end }}
+{{- end }}
+
+{{- with $values.shutdown }}
+{{- $needed := add (int .preStopSeconds) (int .drainSeconds) (int .gracefulSeconds) 1 }}
+{{- if ge $needed (int64 .terminationGracePeriodSeconds) }}
+{{- $wrong = append $wrong (printf "shutdown: preStopSeconds %d + drainSeconds %d + gracefulSeconds %d + 1 to close the storage = %d s, which is not below terminationGracePeriodSeconds %d. Pods would be killed in the middle of requests. Raise terminationGracePeriodSeconds." (int .preStopSeconds) (int .drainSeconds) (int .gracefulSeconds) $needed (int .terminationGracePeriodSeconds)) }}
+{{- end }}
+{{- end }}
+
+{{- if and (has (toString $values.rollingUpdate.maxSurge) (list "0" "0%")) (has (toString $values.rollingUpdate.maxUnavailable) (list "0" "0%")) }}
+{{- $wrong = append $wrong "rollingUpdate.maxSurge and rollingUpdate.maxUnavailable are both 0. A rollout could neither start a pod nor end one: set one of them to 1 or more." }}
+{{- end }}
+
+{{- if $values.autoscaling.enabled }}
+{{- if gt (int $values.replicaCount) (int $values.autoscaling.maxReplicas) }}
+{{- $wrong = append $wrong (printf "replicaCount %d is above autoscaling.maxReplicas %d. With autoscaling replicaCount is the fewest replicas: raise one or lower the other." (int $values.replicaCount) (int $values.autoscaling.maxReplicas)) }}
+{{- end }}
+{{- if not (dig "requests" "cpu" "" $values.resources) }}
+{{- $wrong = append $wrong "resources.requests.cpu is not set. The HorizontalPodAutoscaler measures against it and would never scale: set it, or autoscaling.enabled=false." }}
+{{- end }}
+{{- if and $values.autoscaling.containerResource (semverCompare "<1.27-0" .Capabilities.KubeVersion.Version) }}
+{{- $wrong = append $wrong (printf "autoscaling.containerResource needs Kubernetes 1.27 or later, and this is %s. Set it to false." .Capabilities.KubeVersion.Version) }}
+{{- end }}
+{{- end }}
+
+{{- if and $values.ingress.enabled $values.ingress.tls.clusterIssuer (not $values.ingress.tls.secretName) }}
+{{- $wrong = append $wrong "ingress.tls.clusterIssuer is set without ingress.tls.secretName. Name the Secret into which cert-manager is to write the certificate." }}
+{{- end }}
+{{- if and $values.httpRoute.enabled (not $values.httpRoute.parentRefs) }}
+{{- $wrong = append $wrong "httpRoute.enabled is true without httpRoute.parentRefs. Name the Gateway that is to serve the API: --set 'httpRoute.parentRefs[0].name=my-gateway'." }}
+{{- end }}
+
+{{- if and (eq $values.auth.mode "tokens") (not $values.auth.tokens.existingSecret) }}
+{{- $wrong = append $wrong "auth.mode is tokens without auth.tokens.existingSecret. Name the Secret whose key `tokens` has the lines that `app token new` prints." }}
+{{- end }}
+{{- if and (eq $values.auth.mode "oidc") (not (and $values.auth.oidc.issuer $values.auth.oidc.audience)) }}
+{{- $wrong = append $wrong "auth.mode is oidc without auth.oidc.issuer and auth.oidc.audience. Set both." }}
+{{- end }}
+{{- if and $values.serviceMonitor.enabled (ne $values.auth.mode "none") (not $values.serviceMonitor.credential.secretName) }}
+{{- $wrong = append $wrong (printf "serviceMonitor.enabled is true and auth.mode is %s, but serviceMonitor.credential.secretName is not set. Prometheus would be answered 401 at /metrics: name the Secret with a token that has the scope read." $values.auth.mode) }}
+{{- end }}
+
+{{- if $wrong }}
+{{- fail (printf "\n\nThese values do not go together:\n\n- %s\n" (join "\n- " $wrong)) }}
+{{- end }}
+{{- end }}

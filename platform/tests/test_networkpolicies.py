@@ -1,0 +1,163 @@
+"""The network policies, evaluated pair by pair as a network plugin would: who may call whom."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+
+import pytest
+from manifests import Manifest, raw, render, sets
+
+RELEASE = "default"
+"""The namespace of the release; none is written into its objects."""
+
+
+@dataclass(frozen=True)
+class Pod:
+    namespace: str
+    labels: dict[str, str] = field(hash=False)
+
+
+def matches(selector: Manifest, labels: dict[str, str]) -> bool:
+    assert selector.keys() <= {"matchLabels"}, f"not modelled: {selector}"
+    wanted: dict[str, str] = selector.get("matchLabels", {})
+    return wanted.items() <= labels.items()
+
+
+def is_peer(peer: Manifest, pod: Pod) -> bool:
+    """https://kubernetes.io/docs/concepts/services-networking/network-policies/#behavior-of-to-and-from-selectors"""
+    assert peer.keys() <= {"namespaceSelector", "podSelector", "ipBlock"}, f"not modelled: {peer}"
+    if "ipBlock" in peer:
+        return False  # pods are selected by labels here
+    if "namespaceSelector" in peer:
+        # Kubernetes labels each namespace with its name.
+        if not matches(peer["namespaceSelector"], {"kubernetes.io/metadata.name": pod.namespace}):
+            return False
+    elif pod.namespace != RELEASE:
+        return False
+    return matches(peer.get("podSelector", {}), pod.labels)
+
+
+def admits(rule: Manifest, side: str, other: Pod, port: int, protocol: str) -> bool:
+    assert rule.keys() <= {side, "ports"}, f"not modelled: {rule}"
+    return (not rule.get(side) or any(is_peer(peer, other) for peer in rule[side])) and (
+        not rule.get("ports") or any(p["port"] == port and p["protocol"] == protocol for p in rule["ports"])
+    )
+
+
+def may_call(manifests: list[Manifest], source: Pod, target: Pod, port: int, protocol: str = "TCP") -> bool:
+    policies = [m["spec"] for m in manifests if m["kind"] == "NetworkPolicy"]
+
+    def passes(pod: Pod, other: Pod, direction: str, side: str) -> bool:
+        own = [
+            policy
+            for policy in policies
+            if pod.namespace == RELEASE
+            and matches(policy["podSelector"], pod.labels)
+            and direction.capitalize() in policy["policyTypes"]
+        ]
+        return not own or any(
+            admits(rule, side, other, port, protocol) for policy in own for rule in policy.get(direction) or []
+        )
+
+    return passes(source, target, "egress", "to") and passes(target, source, "ingress", "from")
+
+
+def labels_of(manifests: list[Manifest], kind: str) -> dict[str, str]:
+    (manifest,) = (m for m in manifests if m["kind"] == kind)
+    pod = manifest["metadata"] if kind == "Pod" else manifest["spec"]["template"]["metadata"]
+    labels: dict[str, str] = pod["labels"]
+    return labels
+
+
+CHART_OBJECTS = render(helm_tests=True)
+API = Pod(RELEASE, labels_of(CHART_OBJECTS, "Deployment"))
+POSTGRES = Pod(RELEASE, labels_of(CHART_OBJECTS, "StatefulSet"))
+HELM_TEST = Pod(RELEASE, labels_of(CHART_OBJECTS, "Pod"))
+INGRESS_CONTROLLER = Pod("ingress-nginx", {"app.kubernetes.io/name": "ingress-nginx"})
+PROMETHEUS = Pod("monitoring", {"app.kubernetes.io/name": "prometheus"})
+DNS = Pod("kube-system", {"k8s-app": "kube-dns"})
+STRANGER = Pod("elsewhere", {"app": "stranger"})
+NEIGHBOUR = Pod(RELEASE, {"app": "neighbour"})
+DISGUISED = Pod("elsewhere", API.labels | HELM_TEST.labels)  # anybody may write labels in a namespace of their own
+
+PAIRS: list[tuple[str, Pod, Pod, int, str, bool]] = [
+    ("ingress controller to API", INGRESS_CONTROLLER, API, 8000, "TCP", True),
+    ("Prometheus to API", PROMETHEUS, API, 8000, "TCP", True),
+    ("helm test to API", HELM_TEST, API, 8000, "TCP", True),
+    ("API to PostgreSQL", API, POSTGRES, 5432, "TCP", True),
+    ("API to DNS by UDP", API, DNS, 53, "UDP", True),
+    ("API to DNS by TCP", API, DNS, 53, "TCP", True),
+    ("stranger to PostgreSQL", STRANGER, POSTGRES, 5432, "TCP", False),
+    ("neighbour to PostgreSQL", NEIGHBOUR, POSTGRES, 5432, "TCP", False),
+    ("helm test to PostgreSQL", HELM_TEST, POSTGRES, 5432, "TCP", False),
+    ("ingress controller to PostgreSQL", INGRESS_CONTROLLER, POSTGRES, 5432, "TCP", False),
+    ("a pod elsewhere with the API's labels to PostgreSQL", DISGUISED, POSTGRES, 5432, "TCP", False),
+    ("a pod elsewhere with a client's label to API", DISGUISED, API, 8000, "TCP", False),
+    ("stranger to API", STRANGER, API, 8000, "TCP", False),
+    ("neighbour without the label to API", NEIGHBOUR, API, 8000, "TCP", False),
+    ("ingress controller to another port of the API", INGRESS_CONTROLLER, API, 9000, "TCP", False),
+    ("API to a stranger", API, STRANGER, 443, "TCP", False),
+    ("API to another port of PostgreSQL", API, POSTGRES, 22, "TCP", False),
+    ("PostgreSQL to a stranger", POSTGRES, STRANGER, 443, "TCP", False),
+    ("PostgreSQL to DNS", POSTGRES, DNS, 53, "UDP", False),
+    ("PostgreSQL to API", POSTGRES, API, 8000, "TCP", False),
+]
+
+
+@pytest.mark.parametrize("road", ["chart", "k8s"])
+@pytest.mark.parametrize(
+    ("source", "target", "port", "protocol", "expected"), [pytest.param(*pair[1:], id=pair[0]) for pair in PAIRS]
+)
+def test_who_may_call_whom(road: str, source: Pod, target: Pod, port: int, protocol: str, *, expected: bool) -> None:
+    manifests = CHART_OBJECTS if road == "chart" else raw()
+    assert may_call(manifests, source, target, port, protocol) is expected
+
+
+def test_without_policies_everybody_may_call_everybody() -> None:
+    """The model refuses because of the policies, and not by itself."""
+    manifests = render(*sets("networkPolicy.enabled=false"))
+    assert not [m for m in manifests if m["kind"] == "NetworkPolicy"]
+    assert all(may_call(manifests, source, target, port, protocol) for _, source, target, port, protocol, _ in PAIRS)
+
+
+def test_a_database_outside_is_reached_by_its_port() -> None:
+    manifests = render(*sets("database.existingSecret=mine"))
+    assert may_call(manifests, API, STRANGER, 5432)
+    assert not may_call(manifests, API, STRANGER, 443)
+
+
+def test_an_identity_provider_is_reached() -> None:
+    manifests = render(*sets("auth.mode=oidc", "auth.oidc.issuer=https://login.example.com", "auth.oidc.audience=a"))
+    assert may_call(manifests, API, STRANGER, 443)
+
+
+def test_namespaces_and_further_peers_come_from_values() -> None:
+    tracing = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "tracing"}}}
+    values = {
+        "ingressNamespaces": ["gateways"],
+        "monitoringNamespaces": [],
+        "extraIngress": [{"podSelector": {"matchLabels": {"app": "neighbour"}}}],
+        "extraEgress": [{"to": [tracing], "ports": [{"port": 4318, "protocol": "TCP"}]}],
+    }
+    manifests = render("--set-json", f"networkPolicy={json.dumps(values)}")
+    assert may_call(manifests, Pod("gateways", {}), API, 8000)
+    assert not may_call(manifests, INGRESS_CONTROLLER, API, 8000)
+    assert not may_call(manifests, PROMETHEUS, API, 8000)
+    assert may_call(manifests, NEIGHBOUR, API, 8000)
+    assert may_call(manifests, API, Pod("tracing", {}), 4318)
+    assert not may_call(manifests, API, Pod("tracing", {}), 443)
+
+
+def test_cloudnativepg_is_for_the_api_its_operator_and_its_own_instances() -> None:
+    manifests = render(*sets("database.cloudNativePG.enabled=true"))
+    instance = Pod(RELEASE, {"cnpg.io/cluster": "task-api-postgres", "cnpg.io/podRole": "instance"})
+    operator = Pod("cnpg-system", {"app.kubernetes.io/name": "cloudnative-pg"})
+    assert may_call(manifests, API, instance, 5432)
+    assert not may_call(manifests, API, instance, 8000)
+    assert may_call(manifests, operator, instance, 8000)
+    assert may_call(manifests, instance, instance, 5432)
+    assert may_call(manifests, instance, STRANGER, 443)  # the Kubernetes API, wherever it is
+    assert may_call(manifests, PROMETHEUS, instance, 9187)
+    assert not may_call(manifests, STRANGER, instance, 5432)
+    assert not may_call(manifests, NEIGHBOUR, instance, 5432)

@@ -1,0 +1,385 @@
+"""The chart's values: what people type works, what cannot work is refused in words, what is set arrives."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from manifests import (
+    CHART,
+    VALUES_FILES,
+    api_container,
+    environment,
+    helm_template,
+    one,
+    pod_specs,
+    refusal,
+    render,
+    render_files,
+    sets,
+)
+
+DIGEST = "sha256:" + "0a" * 32
+
+
+# --- what people type -----------------------------------------------------------------
+
+
+def test_the_defaults_are_those_that_people_know() -> None:
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    assert values["image"]["repository"] == "your-dockerhub-username/task-api"
+    assert values["image"]["tag"] == "latest"
+    assert values["image"]["pullPolicy"] == "IfNotPresent"
+    assert values["replicaCount"] == 3
+    assert values["autoscaling"]["enabled"] is True
+    assert values["autoscaling"]["maxReplicas"] == 10
+    assert values["autoscaling"]["targetCPUUtilizationPercentage"] == 70
+    assert values["ingress"]["enabled"] is True
+    assert values["ingress"]["host"] == "task-api.local"
+    assert values["ingress"]["tls"]["secretName"] == "task-api-tls"
+    for kind, cpu, memory in (("requests", "100m", "128Mi"), ("limits", "500m", "512Mi")):
+        assert (values["resources"][kind]["cpu"], values["resources"][kind]["memory"]) == (cpu, memory)
+
+
+def test_the_values_of_a_deployment_guide_arrive() -> None:
+    rendered = render(
+        *sets("image.repository=you/task-api", "image.tag=1a2b3c4", "ingress.host=tasks.example.com"),
+        *sets("ingress.tls.secretName=tasks-tls"),
+    )
+    assert api_container(rendered)["image"] == "you/task-api:1a2b3c4"
+    ingress = one("Ingress", rendered)["spec"]
+    assert ingress["tls"] == [{"hosts": ["tasks.example.com"], "secretName": "tasks-tls"}]
+    assert [rule["host"] for rule in ingress["rules"]] == ["tasks.example.com"]
+
+
+@pytest.mark.parametrize("how", ["--set", "--set-string", "file"])
+@pytest.mark.parametrize("tag", ["12345678", "20261123235959", "0123456", "12e4567", "v1.10"])
+def test_a_tag_that_looks_like_a_number_stays_as_it_was_typed(how: str, tag: str, tmp_path: Path) -> None:
+    if how == "file":
+        # In YAML digits alone are a number; anything else that looks like one has to be quoted there, as everywhere.
+        text = tag if re.fullmatch(r"[1-9]\d*", tag) else f'"{tag}"'
+        (tmp_path / "values.yaml").write_text(f"image:\n  tag: {text}\n")
+        arguments = ["--values", str(tmp_path / "values.yaml")]
+    else:
+        arguments = [how, f"image.tag={tag}"]
+    assert api_container(render(*arguments))["image"] == f"your-dockerhub-username/task-api:{tag}"
+
+
+def test_a_digest_wins_over_the_tag() -> None:
+    rendered = render(*sets(f"image.digest={DIGEST}", "image.tag=1a2b3c4"), helm_tests=True)
+    images = {pod["containers"][0]["image"] for pod in pod_specs(rendered)}
+    assert images == {f"your-dockerhub-username/task-api@{DIGEST}", "postgres:17"}
+
+
+def test_the_autoscaler_owns_the_number_of_replicas() -> None:
+    rendered = render(*sets("replicaCount=4"))
+    assert "replicas" not in one("Deployment", rendered)["spec"]
+    assert one("HorizontalPodAutoscaler", rendered)["spec"]["minReplicas"] == 4
+    rendered = render(*sets("autoscaling.enabled=false", "replicaCount=4"))
+    assert one("Deployment", rendered)["spec"]["replicas"] == 4
+    assert not [m for m in rendered if m["kind"] == "HorizontalPodAutoscaler"]
+
+
+def test_every_knob_of_the_pods_arrives() -> None:
+    values = {
+        "imagePullSecrets": [{"name": "my-registry"}],
+        "extraEnv": [{"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": "http://collector:4318"}],
+        "podLabels": {"sidecar": "no"},
+        "podAnnotations": {"note": "well"},
+        "nodeSelector": {"disk": "ssd"},
+        "tolerations": [{"key": "dedicated", "operator": "Exists"}],
+        "affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}},
+        "priorityClassName": "apis",
+        "commonLabels": {"team": "tasks"},
+    }
+    arguments = [part for key, value in values.items() for part in ("--set-json", f"{key}={json.dumps(value)}")]
+    rendered = render(*arguments, helm_tests=True)
+    template = one("Deployment", rendered)["spec"]["template"]
+    for key in ("imagePullSecrets", "nodeSelector", "tolerations", "affinity", "priorityClassName"):
+        assert template["spec"][key] == values[key]
+    assert environment(template["spec"]["containers"][0])["OTEL_EXPORTER_OTLP_ENDPOINT"] == "http://collector:4318"
+    assert template["metadata"]["labels"]["sidecar"] == "no"
+    assert template["metadata"]["annotations"] == {"note": "well"}
+    assert all(manifest["metadata"]["labels"]["team"] == "tasks" for manifest in rendered)
+    selectors = [m["spec"]["selector"] for m in rendered if "selector" in m.get("spec", {})]
+    assert selectors
+    assert "team" not in json.dumps(selectors)
+
+
+def test_a_values_file_for_an_environment_holds_only_differences() -> None:
+    defaults = yaml.safe_load((CHART / "values.yaml").read_text())
+
+    def same(ours: Any, default: Any, path: str) -> list[str]:
+        if isinstance(ours, dict):
+            return [found for key, value in ours.items() for found in same(value, default[key], f"{path}.{key}")]
+        return [path] if ours == default else []
+
+    for file in VALUES_FILES:
+        if file.parent == CHART:
+            assert same(yaml.safe_load(file.read_text()), defaults, file.stem) == []
+
+
+# --- the database ---------------------------------------------------------------------
+
+
+def test_an_external_database_leaves_the_bundled_one_out() -> None:
+    rendered = render(*sets("database.existingSecret=mine"))
+    assert not {m["kind"] for m in rendered} & {"StatefulSet", "Secret"}
+    assert {m["metadata"]["name"] for m in rendered} == {"task-api"}
+    assert environment(api_container(rendered))["TASKS_DATABASE_URL"] == {
+        "secretKeyRef": {"name": "mine", "key": "url"}
+    }
+
+
+def test_with_a_secret_of_ones_own_the_chart_renders_the_same_each_time() -> None:
+    arguments = ("--values", str(CHART / "values-dev.yaml"))
+    first, second = (helm_template(*arguments).stdout for _ in range(2))
+    assert first == second
+    assert "Secret" not in {m["kind"] for m in render(*arguments)}
+
+
+def test_a_generated_password_is_the_same_for_database_and_url_and_stays() -> None:
+    secret = one("Secret", render())
+    password = secret["stringData"]["password"]
+    assert re.fullmatch(r"[A-Za-z0-9]{32}", password)
+    assert secret["stringData"]["url"] == f"postgresql://tasks:{password}@task-api-postgres/tasks"
+    assert secret["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+    assert one("Secret", render())["stringData"]["password"] != password
+
+
+def test_the_volume_stays_after_an_uninstall() -> None:
+    """Kubernetes keeps the claims of a StatefulSet, unless it is told otherwise."""
+    spec = one("StatefulSet", render())["spec"]
+    assert [claim["metadata"]["name"] for claim in spec["volumeClaimTemplates"]] == ["data"]
+    assert "persistentVolumeClaimRetentionPolicy" not in spec
+
+
+def test_no_value_is_a_password() -> None:
+    def leaves(value: Any, path: str) -> list[str]:
+        if isinstance(value, dict):
+            return [leaf for key, below in value.items() for leaf in leaves(below, f"{path}.{key}")]
+        return [path]
+
+    names = leaves(yaml.safe_load((CHART / "values.yaml").read_text()), "")
+    assert not [name for name in names if re.search(r"(password|token|url)$", name, re.IGNORECASE)]
+
+
+def test_cloudnativepg_replicates_each_write() -> None:
+    """Checked by hand against the fields of the operator's Cluster (v1); its schema is not here to check with."""
+    files = render_files(*sets("database.cloudNativePG.enabled=true", "database.cloudNativePG.storageClassName=fast"))
+    (cluster,) = files["cloudnativepg.yaml"]
+    assert (cluster["apiVersion"], cluster["kind"]) == ("postgresql.cnpg.io/v1", "Cluster")
+    assert cluster["spec"] == {
+        "instances": 3,
+        "bootstrap": {"initdb": {"database": "tasks", "owner": "tasks"}},
+        "postgresql": {
+            "parameters": {"max_connections": "100"},  # its parameters are strings
+            "synchronous": {"method": "any", "number": 1, "dataDurability": "required", "failoverQuorum": True},
+        },
+        "storage": {"size": "10Gi", "storageClass": "fast"},
+        "resources": {"requests": {"cpu": "500m", "memory": "512Mi"}, "limits": {"memory": "1Gi"}},
+    }
+    assert cluster["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+    url = environment(api_container(files["deployment.yaml"]))["TASKS_DATABASE_URL"]
+    assert url == {"secretKeyRef": {"name": "task-api-postgres-app", "key": "uri"}}
+    assert not files.keys() & {"postgres.yaml", "postgres-service.yaml", "database-secret.yaml"}
+
+
+def test_memory_is_for_one_pod_that_is_never_two() -> None:
+    rendered = render("--values", str(CHART / "ci/memory-values.yaml"))
+    spec = one("Deployment", rendered)["spec"]
+    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+    assert environment(api_container(rendered))["TASKS_DATABASE_URL"] == "memory://"
+    assert not [m for m in rendered if m["kind"] == "StatefulSet"]
+
+
+# --- who may call ---------------------------------------------------------------------
+
+
+def test_tokens_come_from_a_folder_that_sees_changes() -> None:
+    rendered = render(*sets("auth.mode=tokens", "auth.tokens.existingSecret=mine"))
+    container = api_container(rendered)
+    settings = environment(container)
+    assert settings["TASKS_AUTH"] == "tokens"
+    (mount,) = (mount for mount in container["volumeMounts"] if mount["name"] == "tokens")
+    assert "subPath" not in mount
+    (volume,) = (v for v in one("Deployment", rendered)["spec"]["template"]["spec"]["volumes"] if v["name"] == "tokens")
+    assert volume["secret"]["secretName"] == "mine"
+    (item,) = volume["secret"]["items"]
+    assert settings["TASKS_AUTH_TOKEN_FILE"] == f"{mount['mountPath']}/{item['path']}"
+
+
+def test_oidc_names_issuer_and_audience() -> None:
+    settings = environment(api_container(render("--values", str(CHART / "ci/oidc-values.yaml"))))
+    assert settings["TASKS_AUTH"] == "oidc"
+    assert settings["TASKS_OIDC_ISSUER"] == "https://login.example.com/realms/tasks"
+    assert settings["TASKS_OIDC_AUDIENCE"] == "task-api"
+
+
+def test_production_asks_for_tokens_and_prometheus_has_one() -> None:
+    rendered = render("--values", str(CHART / "values-production.yaml"), helm_tests=True)
+    assert environment(api_container(rendered))["TASKS_AUTH"] == "tokens"
+    endpoints = {endpoint["path"]: endpoint for endpoint in one("ServiceMonitor", rendered)["spec"]["endpoints"]}
+    credential = {"name": "task-api-metrics-token", "key": "token"}
+    assert endpoints["/metrics"]["authorization"] == {"credentials": credential}
+    assert "authorization" not in endpoints["/health"]  # it is open in every mode
+    test = environment(one("Pod", rendered)["spec"]["containers"][0])
+    assert (test["AUTH"], test["TOKEN"]) == (
+        "tokens",
+        {"secretKeyRef": {"name": "task-api-test-token", "key": "token"}},
+    )
+
+
+# --- monitoring -----------------------------------------------------------------------
+
+
+def test_prometheus_finds_the_service_and_tells_both_scrapes_apart() -> None:
+    rendered = render(*sets("serviceMonitor.enabled=true", "serviceMonitor.labels.release=monitoring"))
+    monitor, service = one("ServiceMonitor", rendered), [m for m in rendered if m["kind"] == "Service"]
+    assert monitor["metadata"]["labels"]["release"] == "monitoring"
+    wanted = monitor["spec"]["selector"]["matchLabels"].items()
+    assert [s["metadata"]["name"] for s in service if wanted <= s["metadata"]["labels"].items()] == ["task-api"]
+    ports = {port["name"] for s in service for port in s["spec"]["ports"]}
+    assert "fallbackScrapeProtocol" not in monitor["spec"]
+    assert [endpoint["path"] for endpoint in monitor["spec"]["endpoints"]] == ["/health", "/metrics"]
+    for endpoint in monitor["spec"]["endpoints"]:
+        assert endpoint["port"] in ports
+        assert endpoint["interval"] == "30s"
+        assert endpoint["relabelings"] == [{"sourceLabels": ["__metrics_path__"], "targetLabel": "metrics_path"}]
+
+
+def test_what_needs_the_operator_is_off_until_asked_for_and_never_gated_on_the_cluster() -> None:
+    monitoring = {"ServiceMonitor", "PrometheusRule", "ConfigMap"}
+    assert not {m["kind"] for m in render()} & monitoring
+    switched_on = sets("serviceMonitor.enabled=true", "prometheusRule.enabled=true", "dashboard.enabled=true")
+    assert {m["kind"] for m in render(*switched_on)} >= monitoring
+    assert not [t for t in (CHART / "templates").rglob("*") if t.is_file() and "APIVersions" in t.read_text()]
+
+
+def test_alerts_and_dashboard_arrive_as_their_files_say(tmp_path: Path) -> None:
+    chart = tmp_path / "chart"
+    shutil.copytree(CHART, chart)
+    groups = [{"name": "g", "rules": [{"alert": "A", "annotations": {"summary": "{{ $labels.pod }} is {{ $value }}"}}]}]
+    panels = {"title": "{{pod}}", "panels": []}
+    (chart / "files").mkdir(exist_ok=True)
+    (chart / "files/alerts.yaml").write_text(yaml.safe_dump({"groups": groups}))
+    (chart / "files/dashboard.json").write_text(json.dumps(panels, indent=2))
+    rendered = render(*sets("prometheusRule.enabled=true", "dashboard.enabled=true"), chart=chart)
+    assert one("PrometheusRule", rendered)["spec"] == {"groups": groups}
+    dashboard = one("ConfigMap", rendered)
+    assert json.loads(dashboard["data"]["task-api.json"]) == panels
+    assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"
+
+
+# --- what is refused ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (("database.inMemory=true",), "Each pod would have tasks of its own"),
+        (("database.inMemory=true", "autoscaling.enabled=false"), "Set autoscaling.enabled=false and replicaCount=1"),
+        (
+            ("database.existingSecret=a", "database.cloudNativePG.enabled=true"),
+            "database.existingSecret and database.cloudNativePG.enabled are set together",
+        ),
+        (("rollingUpdate.maxSurge=0", "rollingUpdate.maxUnavailable=0"), "could neither start a pod nor end one"),
+        (("replicaCount=11",), "replicaCount 11 is above autoscaling.maxReplicas 10"),
+        (("resources.requests.cpu=null",), "resources.requests.cpu is not set"),
+        (("autoscaling.containerResource=true",), "needs Kubernetes 1.27 or later, and this is v1.26.0"),
+        (("ingress.tls.clusterIssuer=a", "ingress.tls.secretName="), "Name the Secret into which cert-manager"),
+        (("httpRoute.enabled=true",), "--set 'httpRoute.parentRefs[0].name=my-gateway'"),
+        (("auth.mode=tokens",), "auth.mode is tokens without auth.tokens.existingSecret"),
+        (("auth.mode=oidc", "auth.oidc.issuer=https://a"), "without auth.oidc.issuer and auth.oidc.audience"),
+        (
+            ("auth.mode=tokens", "auth.tokens.existingSecret=a", "serviceMonitor.enabled=true"),
+            "Prometheus would be answered 401 at /metrics",
+        ),
+    ],
+)
+def test_values_that_do_not_go_together_are_refused_in_a_sentence(values: tuple[str, ...], said: str) -> None:
+    message = refusal(*sets(*values))
+    assert said in message
+    assert message.count("\n- ") == 1  # this reason and no other
+
+
+def test_all_that_is_wrong_is_said_at_once() -> None:
+    assert refusal(*sets("database.inMemory=true", "auth.mode=tokens", "httpRoute.enabled=true")).count("\n- ") == 3
+
+
+@pytest.mark.parametrize(
+    ("value", "names"),
+    [
+        ("replicaCuont=5", "replicaCuont"),
+        ("autoscaling.minReplicas=3", "minReplicas"),
+        ("ingress.tls.secret=a", "secret"),
+        ("database.password=a", "password"),
+        ("replicaCount=0", "replicaCount"),
+        ("replicaCount=three", "replicaCount"),
+        ("autoscaling.targetCPUUtilizationPercentage=0", "targetCPUUtilizationPercentage"),
+        ("image.pullPolicy=Sometimes", "pullPolicy"),
+        ("image.tag=a:b", "tag"),
+        ("image.tag=", "tag"),
+        ("image.digest=sha256:12", "digest"),
+        ("image.repository=You/task-api", "repository"),
+        ("ingress.host=https://task-api.local", "host"),
+        ("ingress.path=tasks", "path"),
+        ("ingress.path=/tasks/", "path"),
+        ("ingress.path=/tasks(.*)", "path"),
+        ("auth.mode=password", "mode"),
+        ("rollingUpdate.maxSurge=a lot", "maxSurge"),
+        ("resources.limits.memory=512MB", "memory"),
+        ("database.cloudNativePG.instances=2", "instances"),
+        ("shutdown.preStopSeconds=0", "preStopSeconds"),
+        ("service.port=70000", "port"),
+        ("serviceMonitor.interval=5s", "interval"),
+        ("serviceMonitor.fallbackScrapeProtocol=JSON", "fallbackScrapeProtocol"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_by_its_name(value: str, names: str) -> None:
+    message = refusal(*sets(value))
+    assert "values don't meet the specifications of the schema" in message
+    assert names in message
+
+
+def test_a_chart_around_this_one_may_hand_down_global_values() -> None:
+    assert render(*sets("global.registry=example.com")) != []
+
+
+def test_the_schema_knows_every_value_and_no_other() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+
+    def resolve(node: dict[str, Any]) -> dict[str, Any]:
+        return resolve(schema["definitions"][node["$ref"].rpartition("/")[2]]) if "$ref" in node else node
+
+    def compare(value: Any, node: dict[str, Any], path: str) -> list[str]:
+        node = resolve(node)
+        known = node.get("properties")
+        if not isinstance(value, dict) or known is None:
+            return []
+        assert node["additionalProperties"] is False, f"{path} takes anything"
+        wrong = [f"{path}.{key}" for key in known.keys() ^ value.keys() if (path, key) != ("", "global")]
+        return wrong + [
+            w for key in known.keys() & value.keys() for w in compare(value[key], known[key], f"{path}.{key}")
+        ]
+
+    # What these have in their defaults is an example of what may be there.
+    free = re.compile(r"^\.(affinity|autoscaling\.behavior\.\w+)\.")
+    found = compare(yaml.safe_load((CHART / "values.yaml").read_text()), schema, "")
+    assert [path for path in found if not free.match(path)] == []
+
+
+@pytest.mark.parametrize("kubernetes", ["1.25.16", "1.20.0"])
+def test_an_older_kubernetes_is_refused(kubernetes: str) -> None:
+    assert "requires kubeVersion: >=1.26.0-0" in refusal(kubernetes=kubernetes)
+
+
+@pytest.mark.parametrize("kubernetes", ["1.26.0", "v1.29.3-gke.100", "1.34.4", "1.37.0"])
+@pytest.mark.parametrize("file", VALUES_FILES, ids=lambda file: file.stem)
+def test_every_values_file_renders_on_every_kubernetes(kubernetes: str, file: Path) -> None:
+    assert one("Deployment", render("--values", str(file), kubernetes=kubernetes))
