@@ -39,7 +39,8 @@ def render_files(
         source, text = document.split("\n", 1)
         name = source.removeprefix("task-api/templates/")
         if helm_tests or not name.startswith("tests/"):
-            files.setdefault(name, []).append(yaml.safe_load(text))
+            # libyaml's parser: with Python's own these tests take a third longer (41 s, not 31 s).
+            files.setdefault(name, []).append(yaml.load(text, yaml.CSafeLoader))
     return files
 
 

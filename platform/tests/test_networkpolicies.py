@@ -114,6 +114,12 @@ def test_who_may_call_whom(road: str, source: Pod, target: Pod, port: int, proto
     assert may_call(manifests, source, target, port, protocol) is expected
 
 
+def test_the_pod_of_helm_test_calls_the_api_alone() -> None:
+    assert may_call(CHART_OBJECTS, HELM_TEST, DNS, 53, "UDP")
+    assert not may_call(CHART_OBJECTS, HELM_TEST, STRANGER, 443)
+    assert not may_call(CHART_OBJECTS, API, HELM_TEST, 8000)
+
+
 def test_without_policies_everybody_may_call_everybody() -> None:
     """The model refuses because of the policies, and not by itself."""
     manifests = render(*sets("networkPolicy.enabled=false"))

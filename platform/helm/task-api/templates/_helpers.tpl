@@ -55,6 +55,12 @@ app.kubernetes.io/component: database
 {{ include "task-api.fullname" . }}-postgres
 {{- end }}
 
+{{- define "task-api.test.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "task-api.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: test
+{{- end }}
+
 {{/* Where the tasks are kept: external, cloudNativePG, memory or bundled. */}}
 {{- define "task-api.database" -}}
 {{- if .Values.database.existingSecret -}} external
