@@ -84,13 +84,15 @@ cnpg.io/cluster: {{ include "task-api.postgres.fullname" . }}
 {{- end }}
 
 {{/* An all-digits tag is a number in a values file, which YAML hands on as 1.2345678e+07. */}}
+{{- define "task-api.tag" -}}
+{{- if kindIs "float64" .Values.image.tag }}{{ printf "%.0f" .Values.image.tag }}{{ else }}{{ .Values.image.tag }}{{ end }}
+{{- end }}
+
 {{- define "task-api.image" -}}
-{{- $tag := .Values.image.tag }}
-{{- if kindIs "float64" $tag }}{{ $tag = printf "%.0f" $tag }}{{ end }}
 {{- if .Values.image.digest }}
 {{- printf "%s@%s" .Values.image.repository .Values.image.digest }}
 {{- else }}
-{{- printf "%s:%s" .Values.image.repository (toString $tag) }}
+{{- printf "%s:%s" .Values.image.repository (include "task-api.tag" .) }}
 {{- end }}
 {{- end }}
 

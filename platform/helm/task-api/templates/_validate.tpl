@@ -1,11 +1,31 @@
 {{/*
-What values.schema.json cannot say, or not so that a person understands it: values that do not go together.
-All of it is said at once, so that nobody repairs one value after the other.
+What values.schema.json cannot say, or not so that a person understands it: how a text has to look, and which values do
+not go together. All of it is said at once, so that nobody repairs one value after the other.
 */}}
 {{- define "task-api.validate" -}}
 {{- $values := .Values }}
 {{- $database := include "task-api.database" . }}
 {{- $wrong := list }}
+
+{{- $tag := include "task-api.tag" . }}
+{{- if not (regexMatch "^([a-z0-9.-]+(:[0-9]+)?/)?[a-z0-9._-]+(/[a-z0-9._-]+)*$" $values.image.repository) }}
+{{- $wrong = append $wrong (printf "image.repository is %q. Give it in lower case, without tag and digest: you/task-api or registry.example.com/you/task-api." $values.image.repository) }}
+{{- end }}
+{{- if not (regexMatch "^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$" $tag) }}
+{{- $wrong = append $wrong (printf "image.tag is %q. A tag has letters, digits, dots, - and _, and 128 of them at most." $tag) }}
+{{- end }}
+{{- if not (regexMatch "^(sha256:[0-9a-f]{64})?$" $values.image.digest) }}
+{{- $wrong = append $wrong (printf "image.digest is %q. Give sha256: and 64 hexadecimal digits, as `docker push` prints them, or nothing." $values.image.digest) }}
+{{- end }}
+
+{{- range prepend $values.ingress.extraHosts $values.ingress.host }}
+{{- if not (regexMatch "^(\\*\\.)?[a-z0-9]([a-z0-9-]*[a-z0-9])?(\\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$" .) }}
+{{- $wrong = append $wrong (printf "ingress.host or ingress.extraHosts has %q. Give a host name alone, in lower case: without https://, port and path." .) }}
+{{- end }}
+{{- end }}
+{{- if not (regexMatch "^(/|(/[A-Za-z0-9_-]+)+)$" $values.ingress.path) }}
+{{- $wrong = append $wrong (printf "ingress.path is %q. Give / or a prefix such as /tasks: with a slash before it and none after it, of letters, digits, - and _." $values.ingress.path) }}
+{{- end }}
 
 {{- $chosen := list }}
 {{- if $values.database.existingSecret }}{{ $chosen = append $chosen "database.existingSecret" }}{{ end }}
@@ -68,6 +88,6 @@ All of it is said at once, so that nobody repairs one value after the other.
 {{- end }}
 
 {{- if $wrong }}
-{{- fail (printf "\n\nThese values do not go together:\n\n- %s\n" (join "\n- " $wrong)) }}
+{{- fail (printf "\n\nThese values cannot work:\n\n- %s\n" (join "\n- " $wrong)) }}
 {{- end }}
 {{- end }}
