@@ -44,6 +44,7 @@ def test_the_notes_say_where_it_is_and_what_to_type(notes_chart: Path) -> None:
         "kubectl --namespace tasks get pods -l app=task-api",
         "kubectl --namespace tasks get hpa task-api",
         "kubectl --namespace tasks port-forward svc/task-api 8000:80",
+        "http://task-api, with the pod's label task-api-client=true",
         "helm test task-api --namespace tasks --logs",
     ):
         assert line in said
