@@ -97,9 +97,11 @@ def test_the_api_runs_as_the_user_of_its_image() -> None:
 def rollout_seconds(deployment: Manifest, replicas: int) -> int:
     """The formula of the chart's README, for pods that serve within one period of their start-up probe."""
     spec = deployment["spec"]
+    rolling = spec["strategy"]["rollingUpdate"]
+    # Kubernetes rounds per cent of the first up and of the second down.
     surge, unavailable = (
-        math.ceil(replicas * int(value[:-1]) / 100) if isinstance(value, str) else value
-        for value in (spec["strategy"]["rollingUpdate"][key] for key in ("maxSurge", "maxUnavailable"))
+        round_(replicas * int(rolling[key][:-1]) / 100) if isinstance(rolling[key], str) else rolling[key]
+        for key, round_ in (("maxSurge", math.ceil), ("maxUnavailable", math.floor))
     )
     probe = spec["template"]["spec"]["containers"][0]["startupProbe"]["periodSeconds"]
     return math.ceil(replicas / (surge + unavailable)) * int(probe + 1 + spec["minReadySeconds"])
@@ -172,6 +174,18 @@ def test_all_pods_together_leave_the_database_connections() -> None:
     assert used == 85
     assert used < 100
     assert "(10 + 1) x 5 + 30 = 85 < 100" in (CHART / "README.md").read_text()
+
+
+def test_the_reserve_covers_pods_that_still_end_while_others_start() -> None:
+    deployment = one("Deployment", raw())
+    rolling = deployment["spec"]["strategy"]["rollingUpdate"]
+    wave_pods = rolling["maxSurge"] + rolling["maxUnavailable"]
+    wave_seconds = rollout_seconds(deployment, wave_pods)
+    settings = environment(api_container(raw()))
+    end_seconds = 5 + int(settings["TASKS_DRAIN_SECONDS"]) + int(settings["TASKS_GRACEFUL_SECONDS"]) + CLOSE_SECONDS
+    ending = math.ceil(end_seconds / wave_seconds) * wave_pods * int(settings["TASKS_DATABASE_POOL_SIZE"])
+    assert (wave_seconds, end_seconds, ending) == (14, 21, 20)
+    assert yaml.safe_load((CHART / "values.yaml").read_text())["database"]["reservedConnections"] == ending + 10
 
 
 @pytest.mark.parametrize(

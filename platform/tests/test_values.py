@@ -312,6 +312,8 @@ def test_alerts_and_dashboard_arrive_as_their_files_say(tmp_path: Path) -> None:
         (("ingress.path=tasks",), 'ingress.path is "tasks". Give / or a prefix such as /tasks'),
         (("ingress.path=/tasks/",), "a slash before it and none after it"),
         (("ingress.path=/tasks(.*)",), "of letters, digits, - and _"),
+        (("podLabels.app=mine",), "commonLabels or podLabels has app."),
+        (("commonLabels.app\\.kubernetes\\.io/name=mine",), "has app.kubernetes.io/name."),
         (("database.inMemory=true",), "Each pod would have tasks of its own"),
         (("database.inMemory=true", "autoscaling.enabled=false"), "Set autoscaling.enabled=false and replicaCount=1"),
         (

@@ -87,6 +87,12 @@ not go together. All of it is said at once, so that nobody repairs one value aft
 {{- $wrong = append $wrong (printf "serviceMonitor.enabled is true and auth.mode is %s, but serviceMonitor.credential.secretName is not set. Prometheus would be answered 401 at /metrics: name the Secret with a token that has the scope read." $values.auth.mode) }}
 {{- end }}
 
+{{- range $key := keys $values.commonLabels $values.podLabels | uniq | sortAlpha }}
+{{- if or (eq $key "app") (hasPrefix "app.kubernetes.io/" $key) (hasPrefix "helm.sh/" $key) }}
+{{- $wrong = append $wrong (printf "commonLabels or podLabels has %s. That label is the chart's own, and selectors ask for it: choose another name." $key) }}
+{{- end }}
+{{- end }}
+
 {{- if $wrong }}
 {{- fail (printf "\n\nThese values cannot work:\n\n- %s\n" (join "\n- " $wrong)) }}
 {{- end }}
