@@ -7,11 +7,8 @@ CLUSTER=task-platform
 CONTEXT=kind-$CLUSTER
 export KUBECONFIG=$PWD/.kube/config
 
-# versions.env, but what the environment says already wins.
-while IFS='=' read -r name value; do
-  case $name in '' | '#'*) continue ;; esac
-  if [[ -z ${!name:-} ]]; then export "$name=$value"; fi
-done < versions.env
+# shellcheck source=scripts/versions.sh
+. scripts/versions.sh
 
 kubectl() { command kubectl --context "$CONTEXT" "$@"; }
 helm() { command helm --kube-context "$CONTEXT" "$@"; }

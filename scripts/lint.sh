@@ -5,17 +5,23 @@
 #   scripts/lint.sh SERVICE...
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# shellcheck source=scripts/versions.sh
+. scripts/versions.sh
 
+# Tools of versions.env before those that happen to be on this machine.
 PATH=$PWD/.venv/bin:$PWD/.tools:$PATH
-versions() { sed -n "s/^$1=//p" versions.env; }
-output=$(mktemp)
-trap 'rm -f "$output"' EXIT
+chart=platform/helm/task-api
+# The oldest Kubernetes that the chart supports, the first that sleeps in preStop by itself, the newest with schemas.
+oldest_kubernetes=1.26 sleeping_kubernetes=1.30 newest_kubernetes=1.37
+work=$(mktemp -d)
+output=$work/output
+trap 'rm -rf "$work"' EXIT
 passed=0 failed=() left_out=()
 
 check() { # title, command...
   local title=$1 start=$SECONDS
   shift
-  printf '%-40s' "$title"
+  printf '%-50s' "$title"
   if "$@" > "$output" 2>&1; then
     printf 'ok %4d s\n' $((SECONDS - start))
     passed=$((passed + 1))
@@ -26,12 +32,70 @@ check() { # title, command...
   fi
 }
 
+go_check() { # as check, with a tool that scripts/go-tools.sh builds
+  if $have_go; then check "$@"; else left_out+=("$1: needs Go, https://go.dev/dl/"); fi
+}
+
+helm_check() { # as check, with Helm: the one built with Go, or else the machine's
+  if command -v helm > /dev/null; then check "$@"; else left_out+=("$1: needs Go or Helm, https://helm.sh/docs/intro/install/"); fi
+}
+
 shell_files() { git ls-files --cached --others --exclude-standard -- '*.sh' .ci/run; }
 yaml_files() { git ls-files --cached --others --exclude-standard -- '*.yaml' '*.yml' ':!platform/helm/*/templates'; }
 
+# Each file of values that the chart is rendered with: its defaults, those of other surroundings, those made for checks.
+values_files() { find "$chart" -maxdepth 1 -name 'values*.yaml' && find "$chart" -path "$chart/ci/*-values.yaml"; }
+
+# With a tag and a Secret that exists, as a deploy does: the placeholder `latest` is what NOTES warn of, and
+# a generated password would be another one each time.
+render() { # helm, Kubernetes version, folder to write to
+  local values
+  mkdir -p "$3"
+  for values in $(values_files); do
+    "$1" template task-api "$chart" --kube-version "$2.0" --values "$values" --set-string image.tag=0.1.0 \
+      --set database.bundled.existingSecret=task-api-database > "$3/$(basename "$values")" || return 1
+  done
+}
+
+manifests() { # Kubernetes version
+  local rendered=()
+  if command -v helm > /dev/null; then
+    render helm "$1" "$work/$1" || return 1
+    rendered=("$work/$1"/*.yaml)
+  fi
+  kubernetes-validate --strict --kubernetes-version "$1" platform/k8s/*.yaml ${rendered[@]+"${rendered[@]}"}
+}
+
+# kubernetes-validate lets custom resources pass; here a kind without a schema is an error.
+custom_resources() {
+  local from="$newest_kubernetes $PROMETHEUS_OPERATOR_MANIFEST $GATEWAY_API_MANIFEST"
+  if [[ $(cat .tools/schemas/from 2> /dev/null) != "$from" ]]; then
+    rm -rf .tools/schemas
+    python scripts/schemas.py .tools/schemas "$newest_kubernetes" "$PROMETHEUS_OPERATOR_MANIFEST" "$GATEWAY_API_MANIFEST" || return 1
+    echo "$from" > .tools/schemas/from
+  fi
+  render helm "$newest_kubernetes" "$work/custom" \
+    && kubeconform -strict -summary -kubernetes-version "$newest_kubernetes.0" \
+      -schema-location '.tools/schemas/built-in/{{.ResourceKind}}{{.KindSuffix}}.json' \
+      -schema-location '.tools/schemas/{{.Group}}/{{.ResourceKind}}_{{.ResourceAPIVersion}}.json' platform/k8s "$work/custom"
+}
+
+# The Helm that a team has must not matter. Versions differ in empty lines alone.
+same_with_each_helm() {
+  local version
+  render "helm-$HELM_VERSION" "$newest_kubernetes" "$work/helm-$HELM_VERSION" || return 1
+  for version in "$HELM_OLDEST_VERSION" "$HELM_4_VERSION"; do
+    render "helm-$version" "$newest_kubernetes" "$work/helm-$version" || return 1
+    diff --recursive --unified --ignore-blank-lines "$work/helm-$HELM_VERSION" "$work/helm-$version" \
+      || { echo "Helm $version renders the chart otherwise than Helm $HELM_VERSION, see above." && return 1; }
+  done
+}
+
+# --- without more than Python ---------------------------------------------------------
+
 check 'Python format (ruff)' ruff format --check .
 check 'Python code (ruff)' ruff check .
-check 'Python types: e2e, platform (mypy)' mypy
+check 'Python types: e2e, platform, scripts (mypy)' mypy
 for service in "$@"; do
   check "Python types: $service (mypy)" mypy --config-file "services/$service/pyproject.toml" \
     --python-executable "services/$service/.venv/bin/python" "services/$service/src" "services/$service/tests"
@@ -42,29 +106,30 @@ check 'Shell (shellcheck)' shellcheck --external-sources $(shell_files)
 check 'YAML (yamllint)' yamllint --strict $(yaml_files)
 check 'Dockerfile (hadolint)' hadolint Dockerfile
 check 'Workflows (zizmor)' zizmor --quiet --offline --persona pedantic .github/workflows
-for version in 1.26 1.30 1.37; do
-  check "Manifests, Kubernetes $version" kubernetes-validate --strict --kubernetes-version "$version" platform/k8s/*.yaml
-done
 
-# actionlint comes as a Go module alone.
+# --- with tools that Go builds --------------------------------------------------------
+
+have_go=false
 if command -v go > /dev/null; then
-  actionlint_version=$(versions ACTIONLINT_VERSION)
-  if [[ $(actionlint -version 2> /dev/null | head -n 1) != "$actionlint_version" ]]; then
-    GOBIN=$PWD/.tools go install "github.com/rhysd/actionlint/cmd/actionlint@$actionlint_version" 2> "$output" || cat "$output"
-  fi
-  check 'Workflows (actionlint)' actionlint
-else
-  left_out+=('actionlint: needs Go, https://go.dev/dl/')
+  if scripts/go-tools.sh; then have_go=true; else failed+=('Go tools'); fi
 fi
+go_check 'Workflows (actionlint)' actionlint
 
-if command -v helm > /dev/null; then
-  check 'Chart (helm lint)' helm lint --strict --quiet --kube-version 1.26.0 platform/helm/*
-  check 'Chart, local values (helm lint)' helm lint --strict --quiet --kube-version 1.26.0 \
-    --values platform/helm/task-api/values-dev.yaml platform/helm/task-api
-  check 'Chart, manifests, Tiltfile (pytest)' python -m pytest --quiet platform/tests
-else
-  left_out+=('the tests of chart, manifests and Tiltfile: need helm, https://helm.sh/docs/intro/install/')
+for values in $(values_files); do
+  helm_check "Chart, ${values#"$chart"/} (helm lint)" \
+    helm lint --strict --quiet --kube-version "$oldest_kubernetes.0" --values "$values" "$chart"
+done
+for version in "$oldest_kubernetes" "$sleeping_kubernetes" "$newest_kubernetes"; do
+  check "Manifests, Kubernetes $version (kubernetes-validate)" manifests "$version"
+done
+if ! command -v helm > /dev/null; then
+  left_out+=('The rendered chart in the checks of manifests: needs Go or Helm, https://helm.sh/docs/intro/install/')
 fi
+go_check 'Manifests, custom resources (kubeconform)' custom_resources
+go_check 'Chart with Helm 3.12, 3 and 4 (diff)' same_with_each_helm
+helm_check 'Chart, manifests, alerts, Tiltfile (pytest)' python -m pytest --quiet platform/tests
+# A test that is skipped says in its reason what it needs.
+while read -r skipped; do left_out+=("$skipped"); done < <(sed -n 's/^SKIPPED \[[0-9]*\] [^ ]* //p' "$output")
 
 printf '\n%d checks passed, %d failed, %d left out\n' "$passed" ${#failed[@]} ${#left_out[@]}
 # The form with + and :- is for bash 3.2, where an empty array counts as unset.
