@@ -1,0 +1,52 @@
+"""promtool of both Prometheus that the rules are for: 2 from its image, 3 from scripts/go-tools.sh."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Literal, NoReturn
+
+import pytest
+from manifests import REPOSITORY
+
+Prometheus = Literal["Prometheus 2", "Prometheus 3"]
+PULL_SECONDS = 300
+"""The first run has to get the image."""
+
+
+def promtool(prometheus: Prometheus, folder: Path, *arguments: str) -> None:
+    """Runs promtool in the folder. The test fails with what promtool prints where that finds fault."""
+    command = _from_image(folder) if prometheus == "Prometheus 2" else [_built()]
+    done = subprocess.run(
+        [*command, *arguments], cwd=folder, capture_output=True, text=True, timeout=PULL_SECONDS, check=False
+    )
+    if done.returncode != 0:
+        pytest.fail(f"promtool of {prometheus}:\n{done.stdout}{done.stderr}")
+
+
+def _from_image(folder: Path) -> list[str]:
+    if not shutil.which("docker") or subprocess.run(["docker", "info"], capture_output=True, check=False).returncode:
+        _leave_out("The alerts with Prometheus 2: need Docker, https://docs.docker.com/get-docker/")
+    default = re.search(r"^PROMETHEUS_IMAGE=(\S+)$", (REPOSITORY / "versions.env").read_text(), re.MULTILINE)
+    assert default, "versions.env has no PROMETHEUS_IMAGE"
+    image = os.environ.get("PROMETHEUS_IMAGE") or default[1]
+    user = f"{os.getuid()}:{os.getgid()}"  # the folder's: pytest lets nobody else into it
+    options = ["--rm", "--network=none", f"--user={user}", f"--volume={folder}:/rules:ro", "--workdir=/rules"]
+    return ["docker", "run", *options, "--entrypoint=promtool", image]
+
+
+def _built() -> str:
+    found = shutil.which("promtool", path=REPOSITORY / ".tools")
+    if not found:
+        _leave_out("The alerts with Prometheus 3: need Go, https://go.dev/dl/, and then: scripts/go-tools.sh")
+    return found
+
+
+def _leave_out(reason: str) -> NoReturn:
+    """Skips the test; where nothing may be left out (REQUIRE_ALL=1) it fails instead."""
+    if os.environ.get("REQUIRE_ALL") == "1":
+        pytest.fail(f"{reason}. REQUIRE_ALL=1: nothing may be left out.")
+    pytest.skip(reason)

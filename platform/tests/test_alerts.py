@@ -1,0 +1,227 @@
+"""Each alert fires when it should and is quiet otherwise, in both Prometheus; each says what to do."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import yaml
+from exported import FROM_OTHERS, METRICS, metrics_of
+from manifests import CHART, REPOSITORY
+from promtool import Prometheus, promtool
+
+ALERTS = CHART / "files/alerts.yaml"
+RULES: list[dict[str, Any]] = [r for group in yaml.safe_load(ALERTS.read_text())["groups"] for r in group["rules"]]
+RUNBOOKS = (REPOSITORY / "docs/operate.md").read_text()
+
+JOB = 'namespace="tasks", job="task-api"'
+POD = JOB + ', pod="task-api-1"'
+
+Series = dict[str, str]
+"""Names with their values at one minute each, in promtool's notation: 0+60x9 is 0, 60, 120... ten values."""
+
+
+@dataclass(frozen=True)
+class Case:
+    alert: str
+    severity: str
+    minutes: int
+    firing: Series
+    quiet: Series
+
+
+def requests(failed: str, answered: str) -> Series:
+    """Counters of requests, one a second in all."""
+    return {
+        f'http_requests_total{{{POD}, method="GET", route="/v1/tasks", status="200"}}': answered,
+        f'http_requests_total{{{POD}, method="GET", route="/v1/tasks", status="503"}}': failed,
+    }
+
+
+def latencies(route: str, within: str, all_of_them: str) -> Series:
+    """A histogram of which `within` took at most a second, and the others up to five."""
+    name = f'http_request_duration_seconds_bucket{{{POD}, method="GET", route="{route}", le='
+    return {name + '"1"}': within, name + '"5"}': all_of_them, name + '"+Inf"}': all_of_them}
+
+
+def loop_lags(within: str, all_of_them: str) -> Series:
+    name = f"task_api_event_loop_lag_seconds_bucket{{{POD}, le="
+    return {name + '"0.1"}': within, name + '"1"}': all_of_them, name + '"+Inf"}': all_of_them}
+
+
+def scrapes(health: str, metrics: str) -> Series:
+    return {f'up{{{POD}, metrics_path="/health"}}': health, f'up{{{POD}, metrics_path="/metrics"}}': metrics}
+
+
+def autoscaler(desired: str) -> Series:
+    of = '{namespace="tasks", horizontalpodautoscaler="task-api"}'
+    return {
+        f"kube_horizontalpodautoscaler_status_desired_replicas{of}": desired,
+        f"kube_horizontalpodautoscaler_spec_max_replicas{of}": "10x60",
+    }
+
+
+# The quiet cases are just below what fires, or do not last.
+CASES = [
+    Case("TaskApiDown", "critical", 10, firing=scrapes("0x60", "0x60"), quiet=scrapes("0x60", "1x60")),
+    Case("TaskApiDown", "critical", 10, firing={}, quiet=scrapes("1x60", "1x60")),
+    Case("TaskApiScrapeFailing", "warning", 15, firing=scrapes("0x60", "1x60"), quiet=scrapes("0x4 1x60", "1x60")),
+    Case(
+        "TaskApiDegraded",
+        "critical",
+        5,
+        firing={f"task_api_health_status{{{POD}}}": "0x60", f'task_api_health_status{{{JOB}, pod="2"}}': "1x60"},
+        quiet={f"task_api_health_status{{{POD}}}": "1x2 0 1x60"},
+    ),
+    Case(  # 2 % of the requests, where 1.44 % are allowed for an hour
+        "TaskApiRequestsFailing",
+        "critical",
+        70,
+        firing=requests("0+1.2x100", "0+58.8x100"),
+        quiet=requests("0+0.6x100", "0+59.4x100"),
+    ),
+    Case(  # much that fails, but it is over
+        "TaskApiRequestsFailing",
+        "critical",
+        70,
+        firing=requests("0+12x100", "0+48x100"),
+        quiet=requests("0+12x50 600x50", "0+48x50 2460+60x50"),
+    ),
+    Case(  # 1 % of the requests, where 0.6 % are allowed for six hours
+        "TaskApiRequestsFailingSlowly",
+        "warning",
+        420,
+        firing=requests("0+0.6x500", "0+59.4x500"),
+        quiet=requests("0+0.3x500", "0+59.7x500"),
+    ),
+    Case(
+        "TaskApiSlow",
+        "warning",
+        20,
+        firing=latencies("/v1/tasks", "0+95x60", "0+100x60"),
+        quiet=latencies("/v1/tasks", "0+99.5x60", "0+100x60") | latencies("/v1/changes", "0x60", "0+100x60"),
+    ),
+    Case(
+        "TaskApiRestarting",
+        "warning",
+        25,
+        firing={f"process_start_time_seconds{{{POD}}}": "1000x5 1400x5 1800x60"},
+        quiet={f"process_start_time_seconds{{{POD}}}": "1000x5 1400x60"},
+    ),
+    Case(
+        "TaskApiCpuThrottled",
+        "warning",
+        25,
+        firing={
+            f"task_api_cpu_throttled_periods_total{{{POD}}}": "0+180x60",
+            f"task_api_cpu_periods_total{{{POD}}}": "0+600x60",
+        },
+        quiet={
+            f"task_api_cpu_throttled_periods_total{{{POD}}}": "0+120x60",
+            f"task_api_cpu_periods_total{{{POD}}}": "0+600x60",
+        },
+    ),
+    Case(
+        "TaskApiEventLoopBlocked",
+        "warning",
+        20,
+        firing=loop_lags("0+95x60", "0+100x60"),
+        quiet=loop_lags("0+99.5x60", "0+100x60"),
+    ),
+    Case("TaskApiAtMaxReplicas", "warning", 20, firing=autoscaler("10x60"), quiet=autoscaler("9x60")),
+    Case(
+        "TaskApiPoolExhausted",
+        "warning",
+        15,
+        firing={f"task_api_db_pool_waiting{{{POD}}}": "3x60"},
+        quiet={f"task_api_db_pool_waiting{{{POD}}}": "3x3 0 3x3 0 3x3 0 3x3 0 3x3 0"},
+    ),
+    Case(
+        "TaskApiRequestsRejected",
+        "warning",
+        15,
+        firing={f"task_api_db_rejected_total{{{POD}}}": "0+2x60"},
+        quiet={f"task_api_db_rejected_total{{{POD}}}": "0 0 20x60"},
+    ),
+    Case(
+        "TaskApiChangeFeedLagging",
+        "warning",
+        10,
+        firing={f"task_api_change_feed_lag_seconds{{{POD}}}": "31x60"},
+        quiet={f"task_api_change_feed_lag_seconds{{{POD}}}": "30x60"},
+    ),
+]
+
+
+def alert_rules() -> list[dict[str, Any]]:
+    return [rule for rule in RULES if "alert" in rule]
+
+
+def promtool_tests() -> Iterator[dict[str, Any]]:
+    """The cases in promtool's own format: what fires does not yet a minute before its time has passed."""
+    waits = {rule["alert"]: int(rule.get("for", "0m").removesuffix("m")) for rule in alert_rules()}
+    for case in CASES:
+        one = {"labels": f'{{alertname="{case.alert}", severity="{case.severity}"}}', "value": 1}
+        early = [(waits[case.alert] - 1, [])] if waits[case.alert] else []
+        yield promtool_test(case, "fires", case.firing, [*early, (case.minutes, [one])])
+        yield promtool_test(case, "is quiet", case.quiet, [(case.minutes, [])])
+
+
+def promtool_test(case: Case, what: str, series: Series, expected: list[tuple[int, list[Any]]]) -> dict[str, Any]:
+    firing = f'count by (alertname, severity) (ALERTS{{alertname="{case.alert}", alertstate="firing"}})'
+    return {
+        "name": f"{case.alert} {what}",
+        "interval": "1m",
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "promql_expr_test": [
+            {"expr": firing, "eval_time": f"{minutes}m", "exp_samples": samples} for minutes, samples in expected
+        ],
+    }
+
+
+@pytest.mark.parametrize("prometheus", get_args(Prometheus))
+def test_each_alert_fires_when_it_should_and_is_quiet_otherwise(prometheus: Prometheus, tmp_path: Path) -> None:
+    shutil.copy(ALERTS, tmp_path)
+    tests = {"rule_files": [ALERTS.name], "evaluation_interval": "1m", "tests": list(promtool_tests())}
+    (tmp_path / "tests.yaml").write_text(yaml.safe_dump(tests))
+    promtool(prometheus, tmp_path, "test", "rules", "tests.yaml")
+
+
+@pytest.mark.parametrize("prometheus", get_args(Prometheus))
+def test_the_rules_are_what_prometheus_reads(prometheus: Prometheus, tmp_path: Path) -> None:
+    """Expressions and the templates of annotations; two rules that are the same are a fault."""
+    shutil.copy(ALERTS, tmp_path)
+    promtool(prometheus, tmp_path, "check", "rules", "--lint=all", "--lint-fatal", ALERTS.name)
+
+
+def test_each_alert_has_a_case() -> None:
+    assert {case.alert for case in CASES} == {rule["alert"] for rule in alert_rules()}
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: str(rule.get("alert") or rule["record"]))
+def test_each_rule_asks_one_release_for_what_there_is(rule: dict[str, Any]) -> None:
+    recorded = {rule["record"] for rule in RULES if "record" in rule}
+    assert metrics_of(rule["expr"]) <= METRICS | FROM_OTHERS | recorded
+    selectors = re.findall(r"\{[^}]*\}", rule["expr"])
+    assert selectors
+    for selector in selectors:
+        # What the chart's template puts the release's name in place of.
+        assert re.search(r'\b(job|horizontalpodautoscaler)="task-api"', selector)
+
+
+@pytest.mark.parametrize("rule", alert_rules(), ids=lambda rule: str(rule["alert"]))
+def test_each_alert_says_how_bad_it_is_and_what_to_do(rule: dict[str, Any]) -> None:
+    assert rule["labels"]["severity"] in {"critical", "warning"}
+    assert rule["annotations"].keys() == {"summary", "description", "runbook_url"}
+    assert rule["annotations"]["runbook_url"] == f"docs/operate.md#{rule['alert'].lower()}"
+    assert f"\n### {rule['alert']}\n" in RUNBOOKS
+
+
+def test_the_table_of_metrics_names_each_that_there_is() -> None:
+    (table,) = re.findall(r"\n### Metrics\n(.*?)\n## ", RUNBOOKS, re.DOTALL)
+    assert set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE)) == METRICS

@@ -1,0 +1,73 @@
+"""The Grafana dashboard asks Prometheus for what the service exports, of one release at a time."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import yaml
+from exported import METRICS, metrics_of
+from manifests import CHART
+from promtool import Prometheus, promtool
+
+DASHBOARD: dict[str, Any] = json.loads((CHART / "files/dashboard.json").read_text())
+PANELS: list[dict[str, Any]] = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
+EXPRESSIONS: list[str] = [target["expr"] for panel in PANELS for target in panel["targets"]]
+
+GRAFANA = {"$__rate_interval": "5m", "$namespace": "tasks", "$job": "task-api"}
+"""What Grafana puts in the place of its variables."""
+
+
+@pytest.mark.parametrize("panel", PANELS, ids=lambda panel: str(panel["title"]))
+def test_each_panel_has_a_title_a_unit_and_queries(panel: dict[str, Any]) -> None:
+    assert panel["title"]
+    assert panel["fieldConfig"]["defaults"]["unit"]
+    assert panel["targets"]
+    for target in panel["targets"]:
+        assert target["legendFormat"]
+        assert target["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+
+
+def test_panels_can_be_told_apart_and_do_not_overlap() -> None:
+    panels = DASHBOARD["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    assert len({panel["title"] for panel in panels}) == len(panels)
+    taken: set[tuple[int, int]] = set()
+    for panel in panels:
+        at = panel["gridPos"]
+        cells = {(at["x"] + x, at["y"] + y) for x in range(at["w"]) for y in range(at["h"])}
+        assert at["x"] + at["w"] <= 24
+        assert not cells & taken, f"{panel['title']} lies on another panel"
+        taken |= cells
+
+
+def test_what_is_shown_is_chosen_by_data_source_namespace_and_service() -> None:
+    assert [variable["name"] for variable in DASHBOARD["templating"]["list"]] == ["datasource", "namespace", "job"]
+    # A fixed uid: an upgrade changes the dashboard, and does not make a second one.
+    assert DASHBOARD["uid"] == "task-api"
+
+
+@pytest.mark.parametrize("panel", PANELS, ids=lambda panel: str(panel["title"]))
+def test_each_query_asks_one_release_for_what_the_service_exports(panel: dict[str, Any]) -> None:
+    for target in panel["targets"]:
+        assert metrics_of(target["expr"]) <= METRICS
+        selectors = re.findall(r"\{[^}]*\}", target["expr"])
+        assert selectors
+        for selector in selectors:
+            assert 'namespace="$namespace"' in selector
+            assert 'job="$job"' in selector
+
+
+@pytest.mark.parametrize("prometheus", get_args(Prometheus))
+def test_prometheus_understands_each_query(prometheus: Prometheus, tmp_path: Path) -> None:
+    rules = []
+    for number, asked in enumerate(EXPRESSIONS):
+        expression = asked
+        for variable, value in GRAFANA.items():
+            expression = expression.replace(variable, value)
+        rules.append({"record": f"panel:query{number}", "expr": expression})
+    (tmp_path / "queries.yaml").write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
+    promtool(prometheus, tmp_path, "check", "rules", "queries.yaml")
