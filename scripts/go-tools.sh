@@ -1,23 +1,24 @@
 #!/usr/bin/env bash
 # Builds the Go tools of `make lint` at the versions of versions.env, as .tools/NAME-VERSION with a link .tools/NAME.
-# What is there already is kept. On two cores the first build takes about seven minutes, six of them for three Helms.
+# What is there already is kept. On two cores the first build takes about ten minutes, with Go's build cache one.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=scripts/versions.sh
 . scripts/versions.sh
 
 export CGO_ENABLED=0 # needs no C compiler
+export GOWORK=off    # Prometheus has a workspace of which its module holds but a part
 mkdir -p .tools
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
 # Each is built in its own module's folder, not by `go install`: there its own `replace` and go.sum hold.
 # helm-unittest has a `replace`, which `go install` refuses.
-tool() { # name, module, version, package in the module
+tool() { # name, module, version, package in the module, build tags
   local binary=$1-$3 start=$SECONDS
   if [[ ! -x .tools/$binary ]]; then
     printf '%-50s' "Tool $binary"
-    if build "$2@$3" "$4" "$PWD/.tools/$binary" > "$log" 2>&1; then
+    if build "$2@$3" "$4" "${5:-}" "$PWD/.tools/$binary" > "$log" 2>&1; then
       printf 'ok %4d s\n' $((SECONDS - start))
     else
       printf 'FAILED\n'
@@ -29,10 +30,10 @@ tool() { # name, module, version, package in the module
   ln -sf "$binary" ".tools/$1"
 }
 
-build() { # module@version, package, binary
+build() { # module@version, package, build tags, binary
   local module
   module=$(go mod download -json "$1") || { echo "$module" && return 1; }
-  (cd "$(sed -n 's/.*"Dir": "\(.*\)".*/\1/p' <<< "$module")" && go build -trimpath -ldflags '-s -w' -o "$3" "$2")
+  (cd "$(sed -n 's/.*"Dir": "\(.*\)".*/\1/p' <<< "$module")" && go build -tags "$3" -trimpath -ldflags '-s -w' -o "$4" "$2")
 }
 
 tool actionlint github.com/rhysd/actionlint "$ACTIONLINT_VERSION" ./cmd/actionlint
@@ -40,6 +41,8 @@ tool kubeconform github.com/yannh/kubeconform "$KUBECONFORM_VERSION" ./cmd/kubec
 tool kube-score github.com/zegl/kube-score "$KUBE_SCORE_VERSION" ./cmd/kube-score
 tool helm-docs github.com/norwoodj/helm-docs "$HELM_DOCS_VERSION" ./cmd/helm-docs
 tool helm-unittest github.com/helm-unittest/helm-unittest "$HELM_UNITTEST_VERSION" ./cmd/helm-unittest
+# Without the clients of a dozen clouds, which it would look for targets with.
+tool promtool github.com/prometheus/prometheus "$PROMTOOL_VERSION" ./cmd/promtool remove_all_sd
 tool helm helm.sh/helm/v4 "$HELM_4_VERSION" ./cmd/helm
 tool helm helm.sh/helm/v3 "$HELM_OLDEST_VERSION" ./cmd/helm
 tool helm helm.sh/helm/v3 "$HELM_VERSION" ./cmd/helm # last: the link .tools/helm leads to this one

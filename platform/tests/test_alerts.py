@@ -167,7 +167,7 @@ def promtool_tests() -> Iterator[dict[str, Any]]:
     waits = {rule["alert"]: int(rule.get("for", "0m").removesuffix("m")) for rule in alert_rules()}
     for case in CASES:
         one = {"labels": f'{{alertname="{case.alert}", severity="{case.severity}"}}', "value": 1}
-        early = [(waits[case.alert] - 1, [])] if waits[case.alert] else []
+        early: list[tuple[int, list[Any]]] = [(waits[case.alert] - 1, [])] if waits[case.alert] else []
         yield promtool_test(case, "fires", case.firing, [*early, (case.minutes, [one])])
         yield promtool_test(case, "is quiet", case.quiet, [(case.minutes, [])])
 
