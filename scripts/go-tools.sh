@@ -18,7 +18,7 @@ tool() { # name, module, version, package in the module, build tags
   local binary=$1-$3 start=$SECONDS
   if [[ ! -x .tools/$binary ]]; then
     printf '%-50s' "Tool $binary"
-    if build "$2@$3" "$4" "${5:-}" "$PWD/.tools/$binary" > "$log" 2>&1; then
+    if (build "$2@$3" "$4" "${5:-}" "$PWD/.tools/$binary") > "$log" 2>&1; then
       printf 'ok %4d s\n' $((SECONDS - start))
     else
       printf 'FAILED\n'
@@ -31,9 +31,14 @@ tool() { # name, module, version, package in the module, build tags
 }
 
 build() { # module@version, package, build tags, binary
-  local module
+  local module flags='-s -w'
   module=$(go mod download -json "$1") || { echo "$module" && return 1; }
-  (cd "$(sed -n 's/.*"Dir": "\(.*\)".*/\1/p' <<< "$module")" && go build -tags "$3" -trimpath -ldflags '-s -w' -o "$4" "$2")
+  cd "$(sed -n 's/.*"Dir": "\(.*\)".*/\1/p' <<< "$module")" || return 1
+  # As Helm 3's own build does: or else `helm template` without --kube-version takes the cluster for Kubernetes 1.20.
+  if [[ $1 == helm.sh/helm/v3@* ]]; then
+    flags+=" -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=$(go list -m -f '{{.Version}}' k8s.io/client-go | cut -d . -f 2)"
+  fi
+  go build -tags "$3" -trimpath -ldflags "$flags" -o "$4" "$2"
 }
 
 tool actionlint github.com/rhysd/actionlint "$ACTIONLINT_VERSION" ./cmd/actionlint
