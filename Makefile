@@ -12,9 +12,10 @@ SERVICE ?= task-api
 SERVICES := $(patsubst services/%/pyproject.toml,%,$(wildcard services/*/pyproject.toml))
 export SERVICE
 
-# Python environments: one for each service, one for the tools that check and test the platform.
+# Python environments: one for each service, one for the tools that check and test the platform, one for checkov.
 SERVICE_ENVIRONMENTS := $(SERVICES:%=services/%/.venv/dev.stamp)
 TOOLS_ENVIRONMENT := .venv/tools.stamp
+CHECKOV_ENVIRONMENT := .tools/checkov/tools.stamp
 
 ##@ Start here
 
@@ -36,7 +37,7 @@ test: $(SERVICE_ENVIRONMENTS) ## Run every service's tests
 ##@ Change
 
 .PHONY: lint
-lint: $(SERVICE_ENVIRONMENTS) $(TOOLS_ENVIRONMENT) ## Check code, manifests, workflows; says what it left out
+lint: $(SERVICE_ENVIRONMENTS) $(TOOLS_ENVIRONMENT) $(CHECKOV_ENVIRONMENT) ## Check code, manifests, workflows; says what it left out
 	@scripts/lint.sh $(SERVICES)
 
 .PHONY: fmt
@@ -46,6 +47,10 @@ fmt: $(TOOLS_ENVIRONMENT) ## Format the Python code
 .PHONY: openapi
 openapi: $(SERVICE_ENVIRONMENTS) ## Write every service's OpenAPI document again, after a change of its API
 	@for service in $(SERVICES); do SERVICE=$$service scripts/run.sh openapi > services/$$service/openapi.json; done
+
+.PHONY: docs
+docs: ## Write the chart's README again, after a change of its values (needs Go)
+	@scripts/go-tools.sh && .tools/helm-docs --chart-search-root platform/helm
 
 .PHONY: lock
 lock: $(TOOLS_ENVIRONMENT) ## Resolve the Python dependencies again, with hashes (UPGRADE=1: to the newest)
@@ -76,8 +81,8 @@ image: ## Build the service's image, tagged by its content and as latest
 	@scripts/image.sh
 
 .PHONY: clean
-clean: ## Remove Python environments, caches and reports; keeps .data/ and the cluster
-	rm -rf .venv services/*/.venv reports .mypy_cache .ruff_cache .pytest_cache services/*/.pytest_cache
+clean: ## Remove Python environments, built tools, caches and reports; keeps .data/ and the cluster
+	rm -rf .tools .venv services/*/.venv reports .mypy_cache .ruff_cache .pytest_cache services/*/.pytest_cache
 	find services e2e platform scripts -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- Python environments --------------------------------------------------------------
@@ -92,4 +97,8 @@ services/%/.venv/dev.stamp: services/%/requirements-dev.txt
 
 $(TOOLS_ENVIRONMENT): requirements-tools.txt
 	@scripts/install.sh .venv $<
+	@touch $@
+
+$(CHECKOV_ENVIRONMENT): requirements-checkov.txt
+	@scripts/install.sh .tools/checkov $<
 	@touch $@

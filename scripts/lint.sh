@@ -91,6 +91,39 @@ same_with_each_helm() {
   done
 }
 
+# One run for each file of values: it looks for a pod's NetworkPolicy, PodDisruptionBudget and Service beside it.
+# What objects are excused from is written on them with the reason (kube-score/ignore).
+practice() {
+  local file failures=0
+  render helm "$oldest_kubernetes" "$work/practice" || return 1
+  for file in "$work"/practice/*.yaml; do
+    echo "With $(basename "$file"):"
+    kube-score score --kubernetes-version "v$oldest_kubernetes" --exit-one-on-warning --output-format ci \
+      --enable-optional-test container-seccomp-profile,container-ports-check "$file" > "$work/scores" || failures=1
+    grep -E '^\[(WARNING|CRITICAL)\]' "$work/scores" || true
+  done
+  return $failures
+}
+
+security() {
+  render helm "$newest_kubernetes" "$work/security" || return 1
+  .tools/checkov/bin/checkov --config-file .checkov.yaml --directory "$work/security"
+}
+
+chart_tests() {
+  local tests
+  tests=$(find "$chart/tests" -name '*_test.yaml')
+  if [[ -z $tests ]]; then
+    echo "$chart/tests holds no *_test.yaml." && return 1
+  fi
+  helm-unittest --strict --file 'tests/*_test.yaml' "$chart"
+}
+
+chart_readme() {
+  helm-docs --chart-search-root platform/helm --log-level warning --dry-run | diff --unified "$chart/README.md" - \
+    || { echo 'The README is not what values.yaml says. Write it again: make docs' && return 1; }
+}
+
 # --- without more than Python ---------------------------------------------------------
 
 check 'Python format (ruff)' ruff format --check .
@@ -127,6 +160,10 @@ if ! command -v helm > /dev/null; then
 fi
 go_check 'Manifests, custom resources (kubeconform)' custom_resources
 go_check 'Chart with Helm 3.12, 3 and 4 (diff)' same_with_each_helm
+go_check 'Chart, good practice (kube-score)' practice
+helm_check 'Chart, security (checkov)' security
+go_check 'Chart, tests (helm-unittest)' chart_tests
+go_check 'Chart, README (helm-docs)' chart_readme
 helm_check 'Chart, manifests, alerts, Tiltfile (pytest)' python -m pytest --quiet platform/tests
 # A test that is skipped says in its reason what it needs.
 while read -r skipped; do left_out+=("$skipped"); done < <(sed -n 's/^SKIPPED \[[0-9]*\] [^ ]* //p' "$output")

@@ -11,6 +11,7 @@ compile() {
 }
 
 compile requirements-tools.in --output-file requirements-tools.txt
+compile requirements-checkov.in --output-file requirements-checkov.txt
 for service in "$@"; do
   compile "services/$service/pyproject.toml" --output-file "services/$service/requirements.txt"
   compile "services/$service/pyproject.toml" --group "services/$service/pyproject.toml:dev" \
