@@ -33,7 +33,9 @@ class Prometheus:
     def _get(self, what: str, **parameters: str) -> Any:
         path = f"/api/v1/namespaces/monitoring/services/prometheus-operated:9090/proxy/api/v1/{what}"
         client = self._cluster.core.api_client
-        request = client.param_serialize("GET", path, query_params=list(parameters.items()), auth_settings=["BearerToken"])
+        request = client.param_serialize(
+            "GET", path, query_params=list(parameters.items()), auth_settings=["BearerToken"]
+        )
         answer = client.call_api(*request)
         return json.loads(answer.read())["data"]
 
