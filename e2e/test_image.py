@@ -61,9 +61,12 @@ def test_its_code_belongs_to_root_and_cannot_be_changed(container: DockerContain
 
 def test_docker_stop_ends_it_in_time_with_exit_code_0(container: DockerContainer) -> None:
     docker = container.get_wrapped_container()
-    with httpx2.Client() as client:
+    stream = {"Accept": "text/event-stream"}
+    with httpx2.Client() as client, httpx2.Client() as other:
         client.get(f"{url(container)}/livez")  # and the connection stays open
-        docker.stop(timeout=5)  # then it would be killed: exit code 137
+        with other.stream("GET", f"{url(container)}/v1/changes", headers=stream) as changes:
+            next(changes.iter_lines())
+            docker.stop(timeout=5)  # then it would be killed: exit code 137
     assert docker.wait()["StatusCode"] == 0
 
 
