@@ -6,19 +6,17 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastapi import FastAPI
 
 import task_api
 from task_api import docs, edge, health, problems, store, tracing
+from task_api.rate_limit import RateLimit
 from task_api.settings import Settings, authenticator, read_settings
 from task_api.store import Store
 from task_api.tasks import changes, feed, upkeep
 from task_api.tasks import routes as tasks
-
-if TYPE_CHECKING:
-    from task_api.rate_limit import RateLimit
 
 DESCRIPTION = """
 Tasks to create, find, change and follow.
@@ -53,6 +51,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         wait_seconds=settings.database_wait_seconds,
     )
     vitals = health.Vitals(store=tasks_store, revision=settings.revision)
+    telemetry = tracing.config(settings.revision)
     app = FastAPI(
         title="Task Management API",
         version=task_api.__version__,
@@ -61,21 +60,22 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         docs_url=None,  # FastAPI's own pages load their files from a CDN
         redoc_url=None,
         lifespan=_lifespan,
-        telemetry=tracing.config(settings.revision),
+        telemetry=telemetry,
         redirect_slashes=False,  # behind a proxy the redirect would name the wrong scheme and host
         generate_unique_id_function=lambda route: route.name,  # operation ids that read well in generated clients
     )
     app.state.store = tasks_store
     app.state.feed = feed.Feed(tasks_store)
     app.state.vitals = vitals
+    app.state.telemetry = telemetry
     app.state.authenticator = authenticator(settings)
-    app.state.rate_limit = _rate_limit(settings)
+    app.state.rate_limit = None if settings.rate_limit is None else RateLimit(settings.rate_limit)
     limits = edge.BodyLimits(settings.body_max_bytes, settings.body_seconds)
     app.add_middleware(edge.Edge, vitals=vitals, body_limits=limits)
-    routers = (tasks.router, changes.router, health.router)
-    problems.install_problems(app, [route for router in routers for route in router.routes])
-    for router in routers:
-        app.include_router(router)
+    problems.install_problems(app)
+    app.include_router(tasks.router)
+    app.include_router(changes.router)
+    app.include_router(health.router)
     docs.add_pages(app)
     _describe(app)
     return app
@@ -102,14 +102,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     finally:
         vitals.started = False
         await tasks_store.close()
-
-
-def _rate_limit(settings: Settings) -> RateLimit | None:
-    if settings.rate_limit is None:
-        return None
-    from task_api.rate_limit import RateLimit  # a tenth of a second of imports that most do without
-
-    return RateLimit(settings.rate_limit)
+        await tracing.end(app.state.telemetry)
 
 
 def _describe(app: FastAPI) -> None:

@@ -12,7 +12,11 @@ that sends more than this is cut off."""
 
 
 class BodyTooLarge(Exception):
-    """More came, or was announced, than is allowed."""
+    """More came, or was announced, than is allowed. unread: whether there is more to come."""
+
+    def __init__(self, *, unread: bool) -> None:
+        super().__init__()
+        self.unread = unread
 
 
 class BodyTooSlow(Exception):
@@ -29,17 +33,17 @@ async def read_body(receive: Receive, announced: int | None, *, max_bytes: int, 
     announced: the Content-Length, where there is one. A body without it is counted while it comes.
     """
     if announced is not None and announced > max_bytes:
-        raise BodyTooLarge
-    body = b""
+        raise BodyTooLarge(unread=True)
+    body = bytearray()  # with bytes, each of a thousand small pieces would copy all that came before it
     try:
         async with asyncio.timeout(seconds):
             while True:
                 chunk, more = await _next(receive)
                 if len(body) + len(chunk) > max_bytes:
-                    raise BodyTooLarge
+                    raise BodyTooLarge(unread=more)
                 body += chunk
                 if not more:
-                    return body
+                    return bytes(body)
     except TimeoutError:
         raise BodyTooSlow from None
 

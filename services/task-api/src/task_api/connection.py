@@ -8,6 +8,7 @@ are there.
 from __future__ import annotations
 
 import asyncio
+from http import HTTPStatus
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -16,6 +17,8 @@ from task_api import metrics
 
 MAX_HEAD_BYTES = 64 * 1024
 """Request line and headers together. ingress-nginx lets 32 KiB through."""
+TOO_LARGE = f"Request line and headers have more than {MAX_HEAD_BYTES} bytes, which is the most that is taken."
+LINGER_SECONDS = 2.0
 
 
 def bounded(head_seconds: float) -> type[asyncio.Protocol]:
@@ -35,7 +38,9 @@ class _Connection(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._head_deadline: asyncio.TimerHandle | None = None
-        self._head_bytes = 0
+        self._head_bytes = 0  # of the headers that were read whole
+        self._more_bytes = 0  # of what came since the first piece of a head: the parser keeps a header that never ends
+        self._refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         super().connection_made(transport)
@@ -48,39 +53,65 @@ class _Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
+        goes_on = self._head_deadline is not None
         super().data_received(data)
-        if self._head_deadline is not None:  # the headers go on
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self._refuse(431, "Request Header Fields Too Large")
+        if goes_on and self._head_deadline is not None and not self._refused:
+            self._more_bytes += len(data)
+            if self._more_bytes > MAX_HEAD_BYTES:
+                self._refuse(431, TOO_LARGE)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._head_bytes = 0
-        self._head_deadline = self.loop.call_later(self.head_seconds, self._too_slow)
+        self._head_bytes = self._more_bytes = 0
+        if not self._refused:
+            self._head_deadline = self.loop.call_later(self.head_seconds, self._too_slow)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         super().on_header(name, value)
         self._head_bytes += len(name) + len(value)
 
     def on_headers_complete(self) -> None:
+        if self._refused:
+            return
         self._end_head()
-        if self._head_bytes > MAX_HEAD_BYTES:
-            self._refuse(431, "Request Header Fields Too Large")
-        elif not self.transport.is_closing():
+        if self._head_bytes + len(self.url) > MAX_HEAD_BYTES:
+            self._refuse(431, TOO_LARGE)
+        else:
             super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        if not self._refused:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if not self._refused:
+            super().on_message_complete()
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Nothing: Java's HTTP client offers HTTP/2 with its first request, and is answered in HTTP/1.1."""
 
     def _too_slow(self) -> None:
         metrics.slow_clients_total.labels("head").inc()
-        self._refuse(408, "Request Timeout")
+        self._refuse(408, f"The headers did not arrive within {self.head_seconds:g} s.")
 
-    def _refuse(self, status: int, phrase: str) -> None:
-        """Answers what is not a request yet, and closes the connection."""
+    def _refuse(self, status: int, detail: str) -> None:
+        """Answers what is not a request yet, and reads no more of it."""
         self._end_head()
-        if not self.transport.is_closing():
-            answer = f"HTTP/1.1 {status} {phrase}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+        self._refused = True
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.keep_alive = False  # an answer of our own would be taken for that of the request before
+        elif not self.transport.is_closing():
+            answer = (
+                f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nconnection: close\r\n"
+                f"content-type: text/plain; charset=utf-8\r\ncontent-length: {len(detail)}\r\n\r\n{detail}"
+            )
             self.transport.write(answer.encode())
-            self.transport.close()
+            # Closed at once, it would be reset under a client that still sends, which would not see the answer
+            # (RFC 9112, 9.6). It ends by the client's own end, or after a while.
+            self.transport.write_eof()
+            self._head_deadline = self.loop.call_later(LINGER_SECONDS, self.transport.close)
 
     def _end_head(self) -> None:
         if self._head_deadline is not None:

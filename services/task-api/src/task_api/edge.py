@@ -89,7 +89,7 @@ class Edge:
             problem = Problem(503, detail, headers={"Retry-After": "1"})
             await answer(Request(scope), problem)(scope, receive, send_with_id)
         except Exception:
-            log.exception("%s %s failed", scope["method"], scope["path"][: logs.MAX_PATH])
+            log.exception("%s %s failed", scope["method"], logs.shown_path(scope))
             if status != CLIENT_GONE:
                 raise  # too late for another answer: the server cuts the connection
             detail = "Something went wrong on our side; the log has it under this request_id."
@@ -110,7 +110,7 @@ class Edge:
             detail = f"The body did not arrive within {limits.seconds:g} s. Send it again, on a better connection."
             problem = Problem(408, detail, type="body-too-slow", headers={"Connection": "close"})
             await answer(Request(scope), problem)(scope, receive, send)
-        except body.BodyTooLarge:
+        except body.BodyTooLarge as error:
             detail = f"The body has more than {limits.max_bytes} bytes, which is the most that is taken."
             problem = Problem(413, detail, type="body-too-large", headers={"Connection": "close"})
 
@@ -120,7 +120,8 @@ class Edge:
             # All of the answer, but not its end: the server would close a connection on which the client still sends,
             # and the client would see that and not the answer.
             await answer(Request(scope), problem)(scope, receive, send_unfinished)
-            await body.drop_body(receive, seconds=DROP_SECONDS)
+            if error.unread:
+                await body.drop_body(receive, seconds=DROP_SECONDS)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         else:
             await self._app(scope, body.replay(whole, receive), send)
@@ -141,7 +142,7 @@ class Edge:
             client = scope.get("client")
             logs.access(
                 method=method,
-                path=path[: logs.MAX_PATH],
+                path=logs.shown_path(scope),
                 route=route,
                 status=status,
                 duration_ms=round(seconds * 1000, 3),

@@ -57,6 +57,12 @@ def configure(stream: TextIO = sys.stderr) -> None:
     ).bind()
 
 
+def shown_path(scope: MutableMapping[str, Any]) -> str:
+    """The path as it was sent, percent-encoded: decoded it could hold what moves a terminal's cursor."""
+    raw: bytes = scope.get("raw_path") or b""
+    return raw[:MAX_PATH].decode("latin-1")
+
+
 def enter_request(context: Mapping[str, str]) -> Token[Mapping[str, str]]:
     """From here on what this task logs has these fields, until `leave_request`."""
     return _request.set(context)

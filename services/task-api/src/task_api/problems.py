@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Literal
 
@@ -12,13 +12,15 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Match
 
+from task_api import logs
 from task_api.store import StoreBusy, StoreUnavailable
 
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
+METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 MAX_DETAIL = 200
 """A pattern that is longer helps nobody who reads an error."""
 
@@ -96,11 +98,8 @@ def problem_schemas() -> dict[str, Any]:
     return {**schema.pop("$defs"), ProblemDocument.__name__: schema}
 
 
-def install_problems(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
-    """Makes every error of `app` a problem document.
-
-    routes: all there are; a path that is asked for by a method that it does not have is answered with those it has.
-    """
+def install_problems(app: FastAPI) -> None:
+    """Makes every error of `app` a problem document."""
 
     @app.exception_handler(Problem)
     async def known(request: Request, problem: Problem) -> JSONResponse:
@@ -110,7 +109,7 @@ def install_problems(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
     async def http(request: Request, error: HTTPException) -> JSONResponse:
         headers = dict(error.headers or {})
         if error.status_code == 405:
-            headers["Allow"] = ", ".join(sorted(_methods(request, routes)))
+            headers["Allow"] = ", ".join(sorted(_methods(request)))
         return answer(request, Problem(error.status_code, str(error.detail), headers=headers))
 
     @app.exception_handler(RequestValidationError)
@@ -120,7 +119,7 @@ def install_problems(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
 
     @app.exception_handler(StoreUnavailable)
     async def no_storage(request: Request, error: StoreUnavailable) -> JSONResponse:
-        log.error("%s %s failed: %s", request.method, request.url.path, error)
+        log.error("%s %s failed: %s", request.method, logs.shown_path(request.scope), error)
         detail = "The storage does not answer. Try again in a moment."
         return answer(request, Problem(503, detail, type="storage-unavailable", headers={"Retry-After": "1"}))
 
@@ -130,11 +129,10 @@ def install_problems(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
         return answer(request, Problem(503, detail, type="overloaded", headers={"Retry-After": "1"}))
 
 
-def _methods(request: Request, routes: Sequence[BaseRoute]) -> set[str]:
+def _methods(request: Request) -> set[str]:
     """What the path can be asked for. Starlette names the methods of its first route alone; it may have more."""
-    found = [route for route in [*request.app.routes, *routes] if isinstance(route, Route)]
-    path = request.url.path.removeprefix(request.scope["root_path"])
-    return {method for route in found if route.path_regex.match(path) for method in route.methods or set()}
+    routes, scope = request.app.routes, request.scope
+    return {m for m in METHODS if any(route.matches({**scope, "method": m})[0] is Match.FULL for route in routes)}
 
 
 def _field_errors(error: RequestValidationError) -> list[dict[str, str]]:

@@ -25,6 +25,9 @@ KEEP_ALIVE_SECONDS = 75
 """Longer than the 60 s for which ingress-nginx keeps idle connections to a pod: who closes first must be
 the proxy, or it sends a request into a closing connection and its client sees a 502."""
 
+BACKLOG = 2048
+"""Connections that may wait to be accepted; uvicorn's own default."""
+
 
 class CannotListen(Exception):
     """The address cannot be listened on; the message says why and what to do."""
@@ -122,6 +125,7 @@ def _listen(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(address)
+        listener.listen(BACKLOG)  # from here on clients wait for the server and are not refused
     except OSError as error:
         listener.close()
         if error.errno == errno.EADDRINUSE:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -23,6 +24,15 @@ def _rate(rate: str | None) -> str | None:
     if rate is not None and not re.fullmatch(r"[1-9][0-9]{0,8}/(second|minute|hour|day)", rate):
         raise ValueError("a rate is a number of requests, / and second, minute, hour or day")
     return rate
+
+
+def _networks(text: str) -> str:
+    try:
+        for network in text.split(",") if text else []:
+            ip_network(network.strip())
+    except ValueError as error:
+        raise ValueError(f"a list of addresses or networks, as 10.0.0.1, 10.1.0.0/16: {error}") from None
+    return text
 
 
 Seconds = Annotated[float, Field(gt=0, le=300)]
@@ -75,7 +85,7 @@ class Settings(BaseSettings):
         default=None,
         description="requests that a caller may send to this process in a time, as 100/minute; unset, any number",
     )
-    trusted_proxies: str = Field(
+    trusted_proxies: Annotated[str, AfterValidator(_networks)] = Field(
         default="",
         description="addresses or networks, with commas between, whose X-Forwarded-For names the real client",
     )

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 from collections.abc import MutableMapping
-from typing import Any
+from threading import Thread
+from typing import TYPE_CHECKING, Any
 
 from fastapi.telemetry import TelemetryConfig
 
 from task_api import __version__
 
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+
+log = logging.getLogger(__name__)
+
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 SAMPLED = 0.1
 """One in ten traces that begin here; those that a caller began are as it decided. OTEL_TRACES_SAMPLER overrules it."""
+
+END_SECONDS = 2.0
 
 PROBES = {"/livez", "/readyz", "/health", "/metrics"}
 
@@ -30,21 +40,42 @@ def config(revision: str) -> TelemetryConfig:
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.instrumentation.asyncpg import AsyncPGInstrumentor
     from opentelemetry.sdk.resources import Resource
-    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace import Span, SpanProcessor, TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
     from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+
+    class WithoutQuery(SpanProcessor):
+        """FastAPI puts the query into the span; what people search for is nobody else's business."""
+
+        def on_start(self, span: Span, parent_context: object = None) -> None:  # noqa: ARG002  # as the SDK calls it
+            if span.attributes and "url.query" in span.attributes:
+                span.set_attribute("url.query", "REDACTED")
 
     sampler = None if os.environ.get("OTEL_TRACES_SAMPLER") else ParentBased(TraceIdRatioBased(SAMPLED))
     # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES win over these.
     resource = Resource.create({"service.version": __version__, "service.revision": revision})
     if not os.environ.get("OTEL_SERVICE_NAME"):
         resource = Resource({"service.name": "task-api"}).merge(resource)
-    provider = TracerProvider(sampler=sampler, resource=resource)
+    provider = TracerProvider(sampler=sampler, resource=resource, shutdown_on_exit=False)
+    provider.add_span_processor(WithoutQuery())
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     AsyncPGInstrumentor().instrument(tracer_provider=provider)  # type: ignore[no-untyped-call]  # it has no types
     return TelemetryConfig(
         tracer_provider=provider, metrics=False, logs=False, operation_spans=False, exclude=_is_probe
     )
+
+
+async def end(telemetry: TelemetryConfig) -> None:
+    """Sends what was not sent yet, as far as the collector takes it in END_SECONDS."""
+    provider: TracerProvider | None = telemetry.get("tracer_provider")  # type: ignore[assignment]  # of `config`
+    if provider is None:
+        return
+    # OpenTelemetry's own end waits half a minute for a collector that does not answer, and takes no other figure.
+    sending = Thread(target=provider.shutdown, daemon=True)
+    sending.start()
+    await asyncio.to_thread(sending.join, END_SECONDS)
+    if sending.is_alive():
+        log.warning("The last traces were not sent: the collector does not answer")
 
 
 def _is_probe(scope: MutableMapping[str, Any]) -> bool:

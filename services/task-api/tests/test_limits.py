@@ -1,0 +1,575 @@
+"""What the service takes from its clients, and how it ends with those who ask for more."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx2
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from pydantic import SecretStr
+from running import DEADLINE_SECONDS, Service, run, serving
+from starlette.datastructures import State
+from starlette.requests import Request
+
+from task_api.auth import new_token
+from task_api.body import DROP_BYTES
+from task_api.connection import MAX_HEAD_BYTES
+from task_api.problems import Problem
+from task_api.rate_limit import MAX_CALLERS, RateLimit
+from task_api.settings import Settings
+from task_api.store import Limits
+
+MIB = 1024 * 1024
+POST = b"POST /v1/tasks HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+
+
+class Answer:
+    """What a client read from its connection, up to the end of one answer."""
+
+    def __init__(self, status: int, headers: dict[str, str], content: bytes) -> None:
+        self.status = status
+        self.headers = headers
+        self.content = content
+
+    def problem(self) -> Any:
+        """The problem document that it is."""
+        assert self.headers["content-type"] == "application/problem+json"
+        return json.loads(self.content)
+
+
+class Client:
+    """One connection, byte by byte."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    async def send(self, data: bytes) -> None:
+        self._writer.write(data)
+        await self._writer.drain()
+
+    async def answer(self) -> Answer:
+        """The next answer."""
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            head = (await self._reader.readuntil(b"\r\n\r\n")).decode("ascii").split("\r\n")
+            headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:-2])}
+            content = await self._reader.readexactly(int(headers.get("content-length", 0)))
+        return Answer(int(head[0].split()[1]), headers, content)
+
+    async def until(self, end: bytes) -> bytes:
+        """What comes, up to these bytes."""
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            return await self._reader.readuntil(end)
+
+    async def is_closed(self) -> bool:
+        """Whether the service ends the connection and says nothing more."""
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            try:
+                return await self._reader.read(1) == b""
+            except ConnectionResetError:
+                return True
+
+    def close(self) -> None:
+        self._writer.transport.abort()
+
+
+@contextlib.asynccontextmanager
+async def connected(service: Service) -> AsyncIterator[Client]:
+    host, port = service.url.removeprefix("http://").rsplit(":", 1)
+    client = Client(*await asyncio.open_connection(host, int(port)))
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Service]:
+    """The service as it is without settings."""
+    with serving() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def impatient() -> Iterator[Service]:
+    """The service with little time for its clients."""
+    # glibc would keep what is freed for a while; without it, memory that grows is memory that somebody holds.
+    freeing = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    with serving(TASKS_HEAD_SECONDS="0.5", TASKS_BODY_SECONDS="0.5", **freeing) as running:
+        yield running
+
+
+def of_length(body: bytes) -> bytes:
+    """A request with this body, its length said before."""
+    return POST + b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+
+
+def in_chunks(body: bytes) -> bytes:
+    """A request with this body, its length not said."""
+    pieces = [body[i : i + 50_000] for i in range(0, len(body), 50_000)]
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
+    return POST + b"Transfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n"
+
+
+# --- The body --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", [of_length, in_chunks])
+async def test_a_body_of_one_mebibyte_is_taken_and_one_byte_more_is_not(
+    service: Service, form: Callable[[bytes], bytes]
+) -> None:
+    async with connected(service) as client:
+        await client.send(form(b'{"title": "x"}'.ljust(MIB)))
+        assert (await client.answer()).status == 201
+        await client.send(form(b'{"title": "x"}'.ljust(MIB + 1)))  # all of it, before it reads
+        answer = await client.answer()
+        assert answer.status == 413
+        assert answer.problem()["type"] == "/problems/body-too-large"
+        assert f"{MIB} bytes" in answer.problem()["detail"]
+        assert answer.headers["connection"] == "close"
+        assert await client.is_closed()
+
+
+async def test_a_client_that_asks_first_is_told_before_it_sends(service: Service) -> None:
+    async with connected(service) as client:
+        await client.send(POST + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % (2 * MIB))
+        assert (await client.answer()).status == 413
+    async with connected(service) as client:
+        body = b'{"title": "x"}'
+        await client.send(POST + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(body))
+        assert (await client.answer()).status == 100
+        await client.send(body)
+        assert (await client.answer()).status == 201
+
+
+async def test_who_sends_without_end_is_cut_off(service: Service) -> None:
+    async with connected(service) as client:
+        await client.send(POST + b"Transfer-Encoding: chunked\r\n\r\n")
+        sent = 0
+        with pytest.raises(ConnectionError):
+            while sent < 10 * DROP_BYTES:
+                await client.send(b"10000\r\n" + b"x" * 65536 + b"\r\n")
+                sent += 65536
+        assert sent < MIB + DROP_BYTES + 16 * MIB  # the last are what the system's buffers may hold
+
+
+@pytest.mark.parametrize("form", ["Content-Length: 100", "Transfer-Encoding: chunked"])
+async def test_a_body_that_trickles_is_answered_408(impatient: Service, form: str) -> None:
+    async with connected(impatient) as client:
+        await client.send(POST + form.encode() + b"\r\n\r\n")
+        async with trickling(client, b"1\r\nx\r\n"):
+            answer = await client.answer()
+        assert answer.status == 408
+        assert answer.problem()["type"] == "/problems/body-too-slow"
+        assert await client.is_closed()
+
+
+@contextlib.asynccontextmanager
+async def trickling(client: Client, piece: bytes) -> AsyncIterator[None]:
+    """Sends the piece again and again, with pauses that no timeout between two bytes would notice."""
+
+    async def trickle() -> None:
+        with contextlib.suppress(ConnectionError):
+            while True:
+                await client.send(piece)
+                await asyncio.sleep(0.1)
+
+    task = asyncio.create_task(trickle())
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+# --- The head --------------------------------------------------------------------------------------------------------
+
+
+async def test_headers_that_trickle_are_answered_408(impatient: Service) -> None:
+    async with connected(impatient) as client:
+        await client.send(b"GET /livez HTTP/1.1\r\nHost: x\r\n")
+        async with trickling(client, b"a: b\r\n"):
+            answer = await client.answer()
+            assert answer.status == 408
+            assert b"0.5 s" in answer.content
+            assert await client.is_closed()
+
+
+async def test_time_between_two_requests_is_not_time_for_headers(impatient: Service) -> None:
+    async with connected(impatient) as client:
+        for _ in range(2):
+            await client.send(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert (await client.answer()).status == 200
+            await asyncio.sleep(0.7)
+
+
+NEVER_ENDING = b"GET /livez HTTP/1.1\r\nHost: x\r\na: " + b"x" * 4 * MIB
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /livez HTTP/1.1\r\nHost: x\r\na: " + b"x" * MAX_HEAD_BYTES + b"\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: x\r\n" + b"a: b\r\n" * MAX_HEAD_BYTES + b"\r\n",
+        b"GET /" + b"x" * MAX_HEAD_BYTES + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        of_length(b"{}").replace(b"\r\n\r\n", b"\r\na: " + b"x" * MAX_HEAD_BYTES + b"\r\n\r\n"),
+        NEVER_ENDING,
+    ],
+    ids=["one huge header", "many headers", "a huge path", "with a body", "one that never ends"],
+)
+async def test_a_head_over_64_kib_is_answered_431(service: Service, head: bytes) -> None:
+    async with connected(service) as client:
+        await client.send(head)  # all of it, before it reads
+        answer = await client.answer()
+        assert answer.status == 431
+        assert str(MAX_HEAD_BYTES).encode() in answer.content
+        assert await client.is_closed()
+    assert not any("Invalid HTTP" in line for line in service.log)
+
+
+async def test_a_head_below_64_kib_is_taken_in_whatever_pieces_it_comes(service: Service) -> None:
+    async with connected(service) as client:
+        await client.send(b"GET /livez HTTP/1.1\r\nHost: x\r\n")
+        for number in range(6):
+            await client.send(b"a%d: %b\r\n" % (number, b"x" * 10_000))
+            await asyncio.sleep(0.02)  # so that the service reads them one by one
+        await client.send(b"\r\n")
+        assert (await client.answer()).status == 200
+
+
+async def test_a_body_does_not_count_for_the_head_that_follows_it(service: Service) -> None:
+    async with connected(service) as client:
+        await client.send(of_length(b'{"title": "x"}'.ljust(200_000)) + b"GET /livez HTTP/1.1\r\nHost")
+        assert (await client.answer()).status == 201
+        await client.send(b": x\r\n\r\n")
+        assert (await client.answer()).status == 200
+
+
+async def test_pipelined_requests_are_answered_in_turn(service: Service) -> None:
+    async with connected(service) as client:
+        missing = b"GET /v1/tasks/missing HTTP/1.1\r\nHost: x\r\n\r\n"
+        await client.send(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n" + of_length(b'{"title": "x"}') + missing)
+        assert [(await client.answer()).status for _ in range(3)] == [200, 201, 404]
+
+
+async def test_a_head_that_trickles_behind_a_request_is_not_answered_in_its_place(impatient: Service) -> None:
+    async with connected(impatient) as client:
+        # A stream is a request that is still being answered when the time for the next one's headers is over.
+        await client.send(b"GET /v1/changes HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\nGET /livez")
+        answer = await client.answer()
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        await asyncio.sleep(0.7)
+        httpx2.post(f"{impatient.url}/v1/tasks", json={"title": "in the stream"})
+        assert b"in the stream" in await client.until(b"in the stream")
+
+
+async def test_an_offer_of_http_2_is_answered_in_http_1(service: Service) -> None:
+    """As Java's HTTP client makes it with its first request; it is nothing to warn of."""
+    upgrade = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABk\r\n"
+    async with connected(service) as client:
+        await client.send(b"GET /livez HTTP/1.1\r\nHost: x\r\n" + upgrade + b"\r\n")
+        assert (await client.answer()).content == b"ok"
+    assert not any("pgrade" in line for line in service.log)
+
+
+async def test_slow_clients_do_not_hinder_others(service: Service) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        for beginning in (b"", b"GET /livez HTTP/1.1\r\nHos", POST + b"Content-Length: 100\r\n\r\n{") * 50:
+            await (await stack.enter_async_context(connected(service))).send(beginning)
+        async with connected(service) as client:
+            await client.send(of_length(b'{"title": "x"}'))
+            assert (await client.answer()).status == 201
+
+
+# --- Memory ----------------------------------------------------------------------------------------------------------
+
+
+async def _answered(client: Client, request: bytes, *statuses: int) -> None:
+    await client.send(request)
+    answer = await client.answer()
+    assert answer.status in statuses, answer.content
+
+
+async def _trickle(client: Client, head: bytes) -> None:
+    await client.send(head)
+    async with trickling(client, b"a"):
+        assert (await client.answer()).status == 408
+
+
+async def _go(client: Client, request: bytes) -> None:
+    await client.send(request)  # and the connection is closed
+
+
+BAD: dict[str, Callable[[Client], Awaitable[None]]] = {
+    "too large": lambda client: _answered(client, of_length(b"x" * (MIB + 1)), 413),
+    "too large in chunks": lambda client: _answered(client, in_chunks(b"x" * (MIB + 1)), 413, 408),
+    "trickled body": lambda client: _trickle(client, POST + b"Content-Length: 100\r\n\r\n"),
+    "trickled head": lambda client: _trickle(client, b"GET /livez HTTP/1.1\r\na: "),
+    "huge head": lambda client: _answered(client, NEVER_ENDING[: MIB // 2], 431),
+    "invalid HTTP": lambda client: _answered(client, b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", 400),
+    "deep JSON": lambda client: _answered(client, of_length(b"[" * 100_000), 400, 422),
+    "invalid UTF-8": lambda client: _answered(client, of_length(b'{"title": "\xff\xfe"}'), 400, 422),
+    "gone in mid-body": lambda client: _go(client, POST + b"Content-Length: 1000000\r\n\r\n" + b"x" * 300_000),
+    "gone before the answer": lambda client: _go(client, of_length(b'{"title": 5}')),
+}
+ROUNDS = 5
+GROWTH_MIB = 3
+"""By 500 requests more, so 6 KiB for each: a connection or a request that is kept takes more than that. Nothing being
+kept, it grows by up to 1 MiB while the allocators find their size."""
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("kind", BAD)
+async def test_a_hundred_bad_requests_at_once_leave_nothing_behind(impatient: Service, kind: str) -> None:
+    async def one() -> None:
+        async with connected(impatient) as client:
+            await BAD[kind](client)
+
+    async def rounds(number: int) -> int:
+        for _ in range(number):
+            await asyncio.gather(*(one() for _ in range(100)))
+        async with asyncio.timeout(DEADLINE_SECONDS), httpx2.AsyncClient(base_url=impatient.url) as client:
+            # This connection's own request is in flight, and it alone: nobody waits for who has gone.
+            while _sum((await client.get("/metrics")).text, "http_requests_in_flight") > 1:
+                await asyncio.sleep(0.01)
+            memory: int = (await client.get("/health")).json()["memory_bytes"]
+            return memory
+
+    sockets = _sockets(impatient)
+    before = await rounds(2)  # until then caches fill
+    after = await rounds(ROUNDS)
+    assert after - before < GROWTH_MIB * MIB
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while _sockets(impatient) > sockets:  # the last has just been closed
+            await asyncio.sleep(0.01)
+    metrics = httpx2.get(f"{impatient.url}/metrics").text
+    assert _sum(metrics, "http_requests_total", status="5") == 0
+
+
+def _sum(metrics: str, name: str, **labels: str) -> float:
+    """The sum of the series of this name whose labels begin with these."""
+    return sum(
+        sample.value
+        for family in text_string_to_metric_families(metrics)
+        for sample in family.samples
+        if sample.name == name and all(sample.labels[label].startswith(value) for label, value in labels.items())
+    )
+
+
+def _sockets(service: Service) -> int:
+    """How many the process has open, on Linux."""
+    files = Path(f"/proc/{service.process.pid}/fd")
+    return sum(str(file.readlink()).startswith("socket:") for file in files.iterdir()) if files.exists() else 0
+
+
+# --- The rate --------------------------------------------------------------------------------------------------------
+
+
+def test_no_rate_is_limited_unless_it_is_set(service: Service) -> None:
+    with httpx2.Client(base_url=service.url) as client:
+        answers = [client.get("/v1/tasks") for _ in range(20)]
+    assert {answer.status_code for answer in answers} == {200}
+    assert not any("ratelimit" in name for name in answers[-1].headers)
+
+
+def test_a_request_too_many_is_told_when_to_come_back() -> None:
+    with serving(TASKS_RATE_LIMIT="3/minute") as limited, httpx2.Client(base_url=limited.url) as client:
+        answers = [client.get("/v1/tasks", headers={"X-Forwarded-For": f"10.0.0.{n}"}) for n in range(4)]
+        assert [answer.status_code for answer in answers] == [200, 200, 200, 429]  # the header is nobody's word
+        assert [answer.headers["ratelimit"].split(";")[1] for answer in answers] == ["r=2", "r=1", "r=0", "r=0"]
+        assert {answer.headers["ratelimit-policy"] for answer in answers} == {'"default";q=3;w=60'}
+        refused = answers[-1]
+        assert refused.json()["type"] == "/problems/rate-limited"
+        assert 18 <= int(refused.headers["retry-after"]) <= 20  # each of the three is a third of the minute
+        reset = refused.headers["ratelimit"].split(";t=")[1]
+        assert 55 <= int(reset) <= 60
+        # Probes are not limited, and count for nothing.
+        for path in ("/livez", "/readyz", "/health"):
+            for _ in range(5):
+                probe = client.get(path)
+                assert probe.status_code == 200
+                assert "ratelimit" not in probe.headers
+
+
+def test_a_rate_is_limited_by_token_and_who_has_none_by_address(tmp_path: Path) -> None:
+    (ann, line), (bob, other) = new_token("ann", ["read"]), new_token("bob", ["read"])
+    (tmp_path / "tokens").write_text(f"{line}\n{other}\n")
+    settings = {"TASKS_AUTH": "tokens", "TASKS_AUTH_TOKEN_FILE": str(tmp_path / "tokens")}
+    with (
+        serving(TASKS_RATE_LIMIT="3/minute", TASKS_TRUSTED_PROXIES="127.0.0.0/8", **settings) as limited,
+        httpx2.Client(base_url=limited.url) as client,
+    ):
+
+        def statuses(token: str, address: str, number: int = 4) -> list[int]:
+            headers = {"Authorization": f"Bearer {token}", "X-Forwarded-For": address}
+            return [client.get("/v1/tasks", headers=headers).status_code for _ in range(number)]
+
+        assert statuses(ann, "10.0.0.1") == [200, 200, 200, 429]
+        assert statuses(ann, "10.0.0.2", 1) == [429]  # wherever she calls from
+        assert statuses(bob, "10.0.0.1") == [200, 200, 200, 429]
+        # Who guesses tokens is counted too, each guess and all of them together.
+        guesses = [statuses(f"guess-{n}", "10.0.0.3", 1)[0] for n in range(4)]
+        assert guesses == [401, 401, 401, 429]
+        assert statuses("guess", "10.0.0.4", 1) == [401]
+        # The proxy's word counts, not what the client wrote before it.
+        assert statuses("guess", "10.9.9.9, 10.0.0.3", 1) == [429]
+
+
+async def _take(limit: RateLimit, caller: str) -> Request:
+    request = Request({"type": "http", "state": State()._state})  # noqa: SLF001  # what Starlette would give it
+    await limit.take(request, caller)
+    return request
+
+
+async def test_a_rate_is_that_of_any_time_not_of_the_clocks_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    limit = RateLimit("6/minute")
+    for _ in range(6):
+        await _take(limit, "ann")
+    with pytest.raises(Problem) as refused:
+        await _take(limit, "ann")
+    assert refused.value.headers == {"Retry-After": "10"}
+    now += 10  # as it was told
+    await _take(limit, "ann")
+    with pytest.raises(Problem):
+        await _take(limit, "ann")
+    now += 60
+    for _ in range(6):
+        await _take(limit, "ann")
+
+
+async def test_callers_who_stay_away_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    limit = RateLimit("10/second")
+    for n in range(1000):
+        await _take(limit, f"address {n}")
+    now += 1
+    for _ in range(600):
+        now += 1
+        await _take(limit, "ann")
+    assert len(limit._free) == 1  # noqa: SLF001  # what it keeps is what this is about
+
+
+async def test_a_flood_of_callers_does_not_fill_the_memory() -> None:
+    limit = RateLimit("1/day")
+    for n in range(MAX_CALLERS + 500):
+        await _take(limit, f"address {n}")
+    assert len(limit._free) == MAX_CALLERS  # noqa: SLF001
+    with pytest.raises(Problem):  # the last are remembered
+        await _take(limit, f"address {MAX_CALLERS}")
+
+
+# --- The storage -----------------------------------------------------------------------------------------------------
+
+
+async def test_more_work_than_the_database_can_do_is_refused_at_once(postgres_url: str) -> None:
+    settings = {
+        "TASKS_DATABASE_URL": postgres_url,
+        "TASKS_DATABASE_POOL_SIZE": "1",
+        "TASKS_DATABASE_QUEUE_SIZE": "1",
+        "TASKS_DATABASE_LOCK_SECONDS": "25",  # the lock is held until all has been seen
+        "TASKS_DATABASE_STATEMENT_SECONDS": "25",
+        "TASKS_DATABASE_SECONDS": "25",
+    }
+    with serving(**settings) as busy:
+        other = await asyncpg.connect(postgres_url)
+        async with httpx2.AsyncClient(base_url=busy.url, timeout=DEADLINE_SECONDS) as client:
+            task = (await client.post("/v1/tasks", json={"title": "x"})).json()
+            transaction = other.transaction()
+            await transaction.start()
+            await other.execute("LOCK TABLE tasks IN ACCESS EXCLUSIVE MODE")
+            waiting = []
+            for holds in ('task_api_db_pool_idle_connections 0.0', "task_api_db_pool_waiting 1.0"):
+                waiting.append(asyncio.create_task(client.get(f"/v1/tasks/{task['id']}")))
+                async with asyncio.timeout(DEADLINE_SECONDS):
+                    while holds not in (await client.get("/metrics")).text:
+                        await asyncio.sleep(0.01)
+            refused = await client.get(f"/v1/tasks/{task['id']}")
+            assert refused.status_code == 503
+            assert refused.json()["type"] == "/problems/overloaded"
+            assert refused.headers["retry-after"] == "1"
+            assert "task_api_db_rejected_total 1.0" in (await client.get("/metrics")).text
+            health = await client.get("/health")
+            assert (health.status_code, health.json()["status"]) == (200, "ok")
+            assert not any(request.done() for request in waiting)  # what was refused was refused at once
+            await transaction.rollback()
+            assert [(await request).status_code for request in waiting] == [200, 200]
+        await other.close()
+
+
+# --- The settings ----------------------------------------------------------------------------------------------------
+
+DEFAULTS: dict[str, object] = {
+    "host": "127.0.0.1",
+    "port": 8000,
+    "database_url": SecretStr("memory://"),
+    "database_pool_size": 5,
+    "database_queue_size": 100,
+    "database_wait_seconds": 60,
+    "database_seconds": 5,
+    "database_statement_seconds": 2,
+    "database_lock_seconds": 1,
+    "head_seconds": 10,
+    "body_seconds": 20,
+    "body_max_bytes": MIB,
+    "rate_limit": None,
+    "trusted_proxies": "",
+    "root_path": "",
+    "drain_seconds": 0,
+    "graceful_seconds": 3,
+    "auth": "none",
+    "auth_token_file": None,
+    "oidc_issuer": None,
+    "oidc_audience": None,
+    "revision": "dev",
+}
+
+
+def test_every_setting_has_its_default() -> None:
+    assert Settings().model_dump() == DEFAULTS
+
+
+def test_the_stores_own_limits_are_the_settings_defaults() -> None:
+    settings = Settings()
+    assert Limits() == Limits(
+        pool_size=settings.database_pool_size,
+        queue_size=settings.database_queue_size,
+        seconds=settings.database_seconds,
+        statement_seconds=settings.database_statement_seconds,
+        lock_seconds=settings.database_lock_seconds,
+    )
+
+
+WRONG = {
+    "TASKS_DATABASE_POOL_SIZE": ("0", "greater than or equal to 1"),
+    "TASKS_DATABASE_QUEUE_SIZE": ("-1", "greater than or equal to 0"),
+    "TASKS_DATABASE_WAIT_SECONDS": ("long", "valid number"),
+    "TASKS_DATABASE_SECONDS": ("0", "greater than 0"),
+    "TASKS_DATABASE_STATEMENT_SECONDS": ("301", "less than or equal to 300"),
+    "TASKS_DATABASE_LOCK_SECONDS": ("nan", "finite"),
+    "TASKS_HEAD_SECONDS": ("0", "greater than 0"),
+    "TASKS_BODY_SECONDS": ("inf", "less than or equal to 300"),
+    "TASKS_BODY_MAX_BYTES": ("1MB", "valid integer"),
+    "TASKS_RATE_LIMIT": ("100 per minute", "a number of requests, / and second, minute, hour or day"),
+    "TASKS_TRUSTED_PROXIES": ("10.0.0.0/99", "addresses or networks"),
+    "TASKS_DRAIN_SECONDS": ("-5", "greater than or equal to 0"),
+    "TASKS_GRACEFUL_SECONDS": ("", "valid number"),
+}
+
+
+def test_each_wrong_limit_is_one_line_that_names_it_and_what_is_allowed() -> None:
+    done = run("serve", "--port", "0", **{name: value for name, (value, _) in WRONG.items()})
+    assert done.returncode == 1
+    lines = dict(line.split(": ", 1) for line in done.stderr.splitlines())
+    assert lines.keys() == WRONG.keys()
+    for name, (_, rule) in WRONG.items():
+        assert rule in lines[name], f"{name}: {lines[name]}"
