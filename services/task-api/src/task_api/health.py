@@ -260,7 +260,7 @@ def _gauges(health: Health) -> CollectorRegistry:
 def _exposition(accept: str, registry: CollectorRegistry) -> Response:
     try:
         encode, content_type = choose_encoder(accept)
-    except ValueError:  # a version that is no number
+    except (TypeError, ValueError):  # a version that is no number
         encode, content_type = choose_encoder("")
     return Response(encode(registry), 200, {**NOT_TO_BE_KEPT, "Content-Type": content_type})
 

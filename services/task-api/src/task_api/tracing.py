@@ -39,7 +39,7 @@ def config(revision: str) -> TelemetryConfig:
         return OFF
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.instrumentation.asyncpg import AsyncPGInstrumentor
-    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.resources import OTELResourceDetector, Resource
     from opentelemetry.sdk.trace import Span, SpanProcessor, TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
     from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
@@ -52,10 +52,9 @@ def config(revision: str) -> TelemetryConfig:
                 span.set_attribute("url.query", "REDACTED")
 
     sampler = None if os.environ.get("OTEL_TRACES_SAMPLER") else ParentBased(TraceIdRatioBased(SAMPLED))
-    # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES win over these.
-    resource = Resource.create({"service.version": __version__, "service.revision": revision})
-    if not os.environ.get("OTEL_SERVICE_NAME"):
-        resource = Resource({"service.name": "task-api"}).merge(resource)
+    named = {"service.name": "task-api", "service.version": __version__, "service.revision": revision}
+    # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES win over what is named here; in `create` alone they would not.
+    resource = Resource.create(named).merge(OTELResourceDetector().detect())
     provider = TracerProvider(sampler=sampler, resource=resource, shutdown_on_exit=False)
     provider.add_span_processor(WithoutQuery())
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
