@@ -468,3 +468,17 @@ def test_a_request_has_an_id(client: TestClient, given: str, echoed: bool) -> No
     answered = client.get("/v1/tasks", headers={"X-Request-ID": given}).headers["x-request-id"]
     assert (answered == given) == echoed
     assert answered
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/v1/tasks", "GET, POST"),
+        (f"/v1/tasks/{UNKNOWN}", "DELETE, GET, PATCH"),
+        (f"/v1/tasks/{UNKNOWN}:undelete", "POST"),
+        ("/livez", "GET"),
+    ],
+)
+def test_who_asks_with_the_wrong_method_is_told_the_right_ones(client: TestClient, path: str, allowed: str) -> None:
+    response = client.put(path)
+    assert (response.status_code, response.headers["allow"]) == (405, allowed)
