@@ -357,8 +357,14 @@ async def test_a_hundred_bad_requests_at_once_leave_nothing_behind(impatient: Se
 
     files = _files(impatient)
     before = await rounds(1)  # until then caches fill
-    after = await rounds(ROUNDS)
-    assert after - before < GROWTH_MIB * MIB
+    growth = []
+    for _ in range(3):  # what leaks grows each time; what the allocator keeps for later does not
+        after = await rounds(ROUNDS)
+        growth.append(round((after - before) / MIB, 1))
+        before = after
+        if growth[-1] < GROWTH_MIB:
+            break
+    assert growth[-1] < GROWTH_MIB, f"MiB more after each {ROUNDS * 100} requests: {growth}"
 
     async def all_are_closed() -> bool:
         return _files(impatient) <= files

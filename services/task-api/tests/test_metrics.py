@@ -214,7 +214,7 @@ async def test_the_pool_tells_how_it_is_used(postgres_url: str) -> None:
             connections = store._pool  # noqa: SLF001  # held as long as it takes to look at the gauges
             assert connections is not None
             before = value(client, "task_api_db_pool_acquire_seconds_count")
-            held = [await connections.acquire() for _ in range(2)]
+            held = [await connections.acquire(deadline=asyncio.get_running_loop().time() + 5) for _ in range(2)]
             waiting = asyncio.create_task(store.ping())
             await asyncio.sleep(0)
             await asyncio.sleep(0)

@@ -111,7 +111,7 @@ class _Connection(HttpToolsProtocol):
             # Closed at once, it would be reset under a client that still sends, which would not see the answer
             # (RFC 9112, 9.6). It ends by the client's own end, or after a while.
             self.transport.write_eof()
-            self._head_deadline = self.loop.call_later(LINGER_SECONDS, self.transport.close)
+            self._head_deadline = self.loop.call_later(LINGER_SECONDS, self.transport.abort)
 
     def _end_head(self) -> None:
         if self._head_deadline is not None:

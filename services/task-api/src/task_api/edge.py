@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from task_api import body, logs, metrics
+from task_api.health import PROBES
 from task_api.problems import Problem, answer
 
 if TYPE_CHECKING:
@@ -27,8 +28,6 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 TRACEPARENT = re.compile(r"(?!ff|00.{54})[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
 """https://www.w3.org/TR/trace-context/#traceparent-header: later versions than 00 may be longer; there is none ff."""
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
-PROBES = {"/livez", "/readyz", "/health", "/metrics"}
-"""Asked for every few seconds: logged only when they fail."""
 CLIENT_GONE = 499
 """nginx's status for a client that did not wait for its answer; nobody is sent it."""
 DROP_SECONDS = 5.0
@@ -139,7 +138,7 @@ class Edge:
         meters[0].inc()
         meters[1].observe(seconds)
         path = scope["path"].removeprefix(scope.get("root_path", ""))
-        if status >= 400 or path not in PROBES:
+        if status >= 400 or path not in PROBES:  # those are asked for every few seconds
             client = scope.get("client")
             logs.access(
                 method=method,

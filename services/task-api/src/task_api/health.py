@@ -30,6 +30,8 @@ FEED_TICKS = 10
 """The storage is asked for the lag of the change feed every so many ticks: every five seconds."""
 
 METRICS_EXAMPLE = "task_api_health_status 1.0\n"
+PROBES = {"/health", "/metrics", "/livez", "/readyz"}
+"""Asked for by machines, every few seconds: without traces, and in the log only when they fail."""
 NOT_TO_BE_KEPT = {"Vary": "Accept", "Cache-Control": "no-store"}
 
 router = APIRouter(tags=["health"])

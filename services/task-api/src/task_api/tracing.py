@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi.telemetry import TelemetryConfig
 
 from task_api import __version__
+from task_api.health import PROBES
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -23,8 +24,6 @@ SAMPLED = 0.1
 """One in ten traces that begin here; those that a caller began are as it decided. OTEL_TRACES_SAMPLER overrules it."""
 
 END_SECONDS = 2.0
-
-PROBES = {"/livez", "/readyz", "/health", "/metrics"}
 
 OFF = TelemetryConfig(tracing=False, metrics=False, logs=False, operation_spans=False)
 
