@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -17,6 +18,7 @@ from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from pydantic import SecretStr
+from running import SERVICE
 from starlette.testclient import TestClient
 
 import task_api
@@ -49,6 +51,7 @@ LABELS = {
 """The families, as Prometheus names them, and their labels."""
 
 CPU = {"task_api_cpu_periods", "task_api_cpu_throttled_periods", "task_api_cpu_throttled_seconds"}
+CPU_TOTALS = {f"{name}_total" for name in CPU}  # only in a container whose CPU is limited
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 
@@ -281,3 +284,21 @@ def test_metrics_are_for_who_may_read_and_health_is_for_all(tmp_path: Path) -> N
 
         assert [status("/metrics", token) for token in (None, "wrong", writer, reader)] == [401, 401, 403, 200]
         assert [status("/health", token) for token in (None, "wrong")] == [200, 200]
+
+
+def test_the_table_in_the_docs_is_what_is_exported(client: TestClient) -> None:
+    page = (SERVICE.parents[1] / "docs/operate.md").read_text()
+    rows = re.findall(r"^\| `([a-z_]+)` \| (gauge|counter|histogram) \| ([^|]*)\|", page, re.MULTILINE)
+    documented = {name: (kind, set(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
+    client.get("/v1/tasks")
+    exported = families(client)
+    health_text = client.get("/health", headers={"Accept": "text/plain"}).text
+    exported |= {family.name: family for family in parse_text(health_text)}
+    found = {
+        family.name + ("_total" if family.type == "counter" else ""): (family.type, LABELS.get(family.name, set()))
+        for family in exported.values()
+    }
+    ours = {name for name in found if not name.startswith(("process_", "python_"))}
+    assert ours | CPU_TOTALS <= documented.keys()
+    assert documented == {name: found.get(name, ("counter", set())) for name in documented}
+    assert documented.keys() - CPU_TOTALS <= found.keys()
