@@ -27,7 +27,7 @@ an `Idempotency-Key` a creation is safe to send again. Errors are problem docume
 TAGS = [
     {"name": "tasks", "description": "The tasks, one by one, in lists and in batches"},
     {"name": "changes", "description": "What became of them, in pages or as a stream"},
-    {"name": "health", "description": "How the service is; open to everybody"},
+    {"name": "health", "description": "How the service is; open to everybody, but for the metrics"},
 ]
 
 log = logging.getLogger(__name__)
