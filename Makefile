@@ -67,7 +67,11 @@ status: ## Show the cluster's pods and how the HPA sees them
 	@scripts/status.sh
 
 .PHONY: e2e
-e2e: $(TOOLS_ENVIRONMENT) ## Test the image and the deployed service; needs `make up`
+e2e: $(TOOLS_ENVIRONMENT) ## Test the image, the chart and the deployed service; needs `make up`
+	@scripts/e2e.sh -m 'not full'
+
+.PHONY: e2e-full
+e2e-full: $(TOOLS_ENVIRONMENT) ## The same with what takes minutes more: ten replicas, the manifests a second time
 	@scripts/e2e.sh
 
 .PHONY: down

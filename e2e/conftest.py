@@ -5,10 +5,13 @@ from __future__ import annotations
 import base64
 import os
 import ssl
+import subprocess
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from types import TracebackType
+from typing import Any, ClassVar, TypeVar
 
 import httpx2
 import kubernetes
@@ -20,6 +23,32 @@ REPOSITORY = Path(__file__).parent.parent
 CONTEXT = "kind-task-platform"
 NAMESPACE = "default"
 HOST = "task-api.local"
+
+SUMMARY = "summary"
+"""What a test records under this name is printed at the end of the run."""
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Prints what tests recorded as their summary."""
+    for report in terminalreporter.getreports("passed"):
+        for name, text in report.user_properties:
+            if name == SUMMARY:
+                terminalreporter.write_line(f"\n{text}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Function,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Shows beside a failure what the test's own namespaces look like: they are gone when the run ends."""
+    report = yield
+    if report.failed:
+        namespaces = {fixture for fixture in item.funcargs.values() if isinstance(fixture, Namespace)}
+        if report.when == "setup":  # the one that is being set up is not yet a fixture's value
+            namespaces |= set(Namespace.made[-1:])
+        for namespace in namespaces:
+            report.sections.append((f"namespace {namespace.name}", namespace.look()))
+    return report
 
 
 def eventually(look: Callable[[], T | None], what: str, *, seconds: float = 120) -> T:
@@ -86,13 +115,228 @@ def trust(cluster: Cluster) -> ssl.SSLContext:
     return ssl.create_default_context(cadata=cluster.certificate())
 
 
+def client_of(host: str, trust: ssl.SSLContext, https_port: int) -> httpx2.Client:
+    """A client of https://HOST, whose name need not resolve here."""
+
+    def name_the_host(request: httpx2.Request) -> None:
+        request.extensions["sni_hostname"] = host
+
+    client = httpx2.Client(base_url=f"https://127.0.0.1:{https_port}", verify=trust, headers={"Host": host}, timeout=10)
+    client.event_hooks["request"].append(name_the_host)
+    return client
+
+
 @pytest.fixture
 def api(trust: ssl.SSLContext, https_port: int) -> Iterator[httpx2.Client]:
-    """A client of https://task-api.local, whose name need not resolve here."""
-    with httpx2.Client(base_url=f"https://127.0.0.1:{https_port}", verify=trust, headers={"Host": HOST}) as client:
-        client.event_hooks["request"].append(_name_the_host)
+    """A client of https://task-api.local."""
+    with client_of(HOST, trust, https_port) as client:
         yield client
 
 
-def _name_the_host(request: httpx2.Request) -> None:
-    request.extensions["sni_hostname"] = HOST
+class Namespace:
+    """A namespace of a test's own, and a shell whose kubectl and helm work in it."""
+
+    made: ClassVar[list[Namespace]] = []
+
+    def __init__(self, name: str, kubeconfig: Path, image: str, https_port: int) -> None:
+        self.name = name
+        self.host = f"{name}.test"  # two Ingresses of one host would be refused by ingress-nginx's webhook
+        self.image = image
+        repository, tag = image.split(":")
+        self.values = (
+            f"--set image.repository={repository} --set image.tag={tag}"
+            f" --set ingress.host={self.host} --set ingress.tls.secretName=task-api-tls"
+            f" --set podLabels.e2e={name}"  # tells its pods from those of the other releases on a node
+        )
+        self._environment = {**os.environ, "KUBECONFIG": str(kubeconfig)}
+        self._https_port = https_port
+        self._certificate = ""
+
+    def run(self, command: str, *, seconds: float = 180, folder: Path = REPOSITORY) -> str:
+        """What a command says that has to succeed. It is one as a person types it, by default in the repository."""
+        done = self.attempt(command, seconds=seconds, folder=folder)
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    def attempt(
+        self, command: str, *, seconds: float = 180, folder: Path = REPOSITORY
+    ) -> subprocess.CompletedProcess[str]:
+        """A command that may fail."""
+        return subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", command],
+            cwd=folder,
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+        )
+
+    def start(self, command: str, output: Path) -> subprocess.Popen[bytes]:
+        """A single command that goes on until it is terminated."""
+        with output.open("w") as file:
+            return subprocess.Popen(
+                ["bash", "-c", f"exec {command}"],
+                cwd=REPOSITORY,
+                env=self._environment,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
+
+    def make_certificate(self, folder: Path) -> None:
+        """Makes the Secret task-api-tls, self-signed for the namespace's host, by the command of ingress.yaml."""
+        # A file, not -addext: the LibreSSL of older macOS does not know that option.
+        (folder / "request").write_text(
+            "[req]\nprompt = no\ndistinguished_name = name\nx509_extensions = extensions\n"
+            f"[name]\nCN = {self.host}\n"
+            f"[extensions]\nsubjectAltName = DNS:{self.host}\nbasicConstraints = critical, CA:TRUE\n"
+            "keyUsage = critical, digitalSignature, keyCertSign\n"
+        )
+        self.run(
+            "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -config request -keyout tls.key -out tls.crt"
+            " && kubectl create secret tls task-api-tls --cert=tls.crt --key=tls.key",
+            folder=folder,
+        )
+        self._certificate = (folder / "tls.crt").read_text()
+
+    def client(self) -> httpx2.Client:
+        """A client of the namespace's API through the ingress, which trusts that certificate and no other."""
+        return client_of(self.host, ssl.create_default_context(cadata=self._certificate), self._https_port)
+
+    def wait_until_it_serves(self, path: str = "/readyz", *, seconds: float = 60) -> None:
+        """Returns once the ingress controller leads to the API."""
+
+        def answers() -> bool:
+            try:
+                with self.client() as client:
+                    return client.get(path).status_code == 200
+            except httpx2.TransportError:  # before its reload the controller shows a certificate of its own
+                return False
+
+        eventually(answers, f"https://{self.host}{path} is answered with 200 through the ingress", seconds=seconds)
+
+    def wait_for_rollout(self) -> None:
+        """Returns once every pod is of the newest revision.
+
+        `helm --wait` of Helm 3 does not wait so long: to it a Deployment is ready when all but maxUnavailable of its
+        new pods are, and an old one may still serve.
+        """
+        self.run("kubectl rollout status deployment/task-api --timeout=120s")
+
+    def wait_for_replicas(self, wanted: int, *, seconds: float = 120) -> None:
+        """Returns once the Deployment has exactly so many pods, all of them ready."""
+        look = (
+            "kubectl get deployment task-api -o jsonpath='{.spec.replicas} {.status.replicas} {.status.readyReplicas}'"
+        )
+        eventually(lambda: self.run(look).split() == [str(wanted)] * 3, f"{wanted} replicas are ready", seconds=seconds)
+
+    def look(self) -> str:
+        """What a person would look at."""
+        return "\n".join(
+            self.attempt(command).stdout
+            for command in (
+                "kubectl get pods,hpa,ingress,pvc -o wide",
+                "kubectl get events --sort-by=.lastTimestamp | tail -n 25",
+                "kubectl logs -l app=task-api --prefix --tail=20",
+            )
+        )
+
+
+CALM = "autoscaling.behavior.scaleDown"
+QUICK_DOWN = (
+    f"--set {CALM}.stabilizationWindowSeconds=10 --set {CALM}.policies[0].type=Pods"
+    f" --set {CALM}.policies[0].value=10 --set {CALM}.policies[0].periodSeconds=15"
+)
+"""Pods go after ten seconds without need, where the chart says five minutes, and all of them at once."""
+
+MakeNamespace = Callable[[str], Namespace]
+
+
+@pytest.fixture(scope="session")
+def make_namespace(tmp_path_factory: pytest.TempPathFactory, image: str, https_port: int) -> Iterator[MakeNamespace]:
+    """Makes namespaces that admit restricted pods alone, each with a certificate; removes them when the run ends."""
+
+    def make(name: str) -> Namespace:
+        folder = tmp_path_factory.mktemp(name)
+        namespace = Namespace(name, folder / "kubeconfig", image, https_port)
+        namespace.run(
+            f"kubectl config view --kubeconfig {REPOSITORY}/.kube/config --flatten --minify --context {CONTEXT}"
+            f" > {folder}/kubeconfig && kubectl config set-context --current --namespace {name}"
+            f" && kubectl delete namespace {name} --ignore-not-found"  # left by a run that was killed
+            f" && kubectl create namespace {name}"
+        )
+        Namespace.made.append(namespace)
+        namespace.run(f"kubectl label namespace {name} pod-security.kubernetes.io/enforce=restricted")
+        namespace.make_certificate(folder)
+        return namespace
+
+    yield make
+    for namespace in Namespace.made:  # all at once: each waits for pods that end slowly
+        namespace.run(f"kubectl delete namespace {namespace.name} --ignore-not-found --wait=false")
+    for namespace in Namespace.made:
+        namespace.run(f"kubectl wait --for=delete namespace/{namespace.name} --timeout=120s")
+
+
+@pytest.fixture(scope="session")
+def release(make_namespace: MakeNamespace) -> Namespace:
+    """The chart installed as `task-api` in a namespace of its own; every test that takes it leaves three replicas."""
+    namespace = make_namespace("e2e-chart")
+    namespace.run(f"helm install task-api ./platform/helm/task-api {namespace.values} --wait --timeout 120s")
+    namespace.wait_for_replicas(3)
+    namespace.wait_until_it_serves()
+    return namespace
+
+
+@pytest.fixture(scope="session")
+def monitoring() -> None:
+    """The Prometheus Operator with its resource definitions, a Prometheus, and the release that it scrapes."""
+    done = subprocess.run(
+        ["make", "up"],
+        cwd=REPOSITORY,
+        env={**os.environ, "MONITORING": "1"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+class Traffic:
+    """A client that writes, reads and deletes tasks all the time, and notes each answer that is not the right one.
+
+    Writes too: nginx asks a second pod when a GET fails, so with reads alone lost requests would not be seen.
+    """
+
+    def __init__(self, namespace: Namespace) -> None:
+        self.answers = 0
+        self.wrong: list[str] = []
+        self._namespace = namespace
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._ask)
+
+    def __enter__(self) -> Traffic:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join(timeout=30)
+
+    def _ask(self) -> None:
+        with self._namespace.client() as client:
+            while not self._stop.wait(0.02):
+                try:
+                    written = client.post("/v1/tasks", json={"title": "all the time"})
+                    self._note(written, 201)
+                    if written.status_code == 201:
+                        self._note(client.get(written.headers["location"]), 200)
+                        self._note(client.delete(written.headers["location"]), 204)
+                except httpx2.TransportError as error:
+                    self.wrong.append(f"{time.strftime('%X')} {error!r}")
+
+    def _note(self, response: httpx2.Response, wanted: int) -> None:
+        self.answers += 1
+        if response.status_code != wanted:
+            request = response.request
+            self.wrong.append(f"{time.strftime('%X')} {request.method} {request.url.path}: {response.status_code}")

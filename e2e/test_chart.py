@@ -1,0 +1,310 @@
+"""The road of Helm, as README and NOTES say to type it: install, test, upgrade, roll back, uninstall, install again.
+
+The tests are the stages of one release and stand in their order; each stage is a fixture, so that a test alone gets
+there, too.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from e2e.conftest import QUICK_DOWN, SUMMARY, MakeNamespace, Namespace, Traffic, eventually
+
+CHART = "./platform/helm/task-api"
+
+
+def password(release: Namespace) -> str:
+    return release.run("kubectl get secret task-api-database -o jsonpath='{.data.password}'")
+
+
+def new_token(release: Namespace, name: str) -> tuple[str, str]:
+    """A token and its line for the file of tokens."""
+    done = subprocess.run(
+        ["docker", "run", "--rm", release.image, "token", "new", "--name", name, "--scope", "read", "--scope", "write"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = re.search(r"tsk_\S+", done.stderr)
+    assert found, done.stderr
+    return found[0], done.stdout
+
+
+@pytest.fixture(scope="module")
+def task(release: Namespace) -> dict[str, Any]:
+    """A task of the first installation."""
+    with release.client() as client:
+        response = client.post("/v1/tasks", json={"title": "older than all that follows"})
+    assert response.status_code == 201
+    task: dict[str, Any] = response.json()
+    return task
+
+
+@pytest.fixture(scope="module")
+def first_password(release: Namespace) -> str:
+    return password(release)
+
+
+@pytest.fixture(scope="module")
+def token(release: Namespace) -> str:
+    """A token, in the two Secrets that `auth.mode` tokens and `helm test` ask for."""
+    token, line = new_token(release, "e2e")
+    for secret, key, value in (("task-api-tokens", "tokens", line), ("task-api-test-token", "token", token)):
+        release.run(f"kubectl create secret generic {secret} --from-file={key}=/dev/stdin <<< '{value.strip()}'")
+    return token
+
+
+@pytest.fixture(scope="module")
+def below_a_path(release: Namespace, task: dict[str, Any], first_password: str, token: str) -> Namespace:
+    """Upgraded: the API is below /tasks now, and asks for a token."""
+    assert task
+    assert first_password
+    assert token
+    release.run(
+        f"helm upgrade task-api {CHART} {release.values} --set ingress.path=/tasks --set auth.mode=tokens"
+        " --set auth.tokens.existingSecret=task-api-tokens --set helmTest.credential.secretName=task-api-test-token"
+        " --wait --timeout 120s"
+    )
+    release.wait_for_rollout()
+    release.wait_until_it_serves("/tasks/readyz")
+    return release
+
+
+@pytest.fixture(scope="module")
+def rolled_back(below_a_path: Namespace) -> Namespace:
+    """Back to the first revision."""
+    below_a_path.run("helm rollback task-api 1 --wait --timeout 120s")
+    below_a_path.wait_for_rollout()
+    below_a_path.wait_until_it_serves()
+    return below_a_path
+
+
+@pytest.fixture(scope="module")
+def installed_again(rolled_back: Namespace) -> Namespace:
+    """Uninstalled, looked at, and installed again by the same command."""
+    rolled_back.run("helm uninstall task-api")
+    left = rolled_back.run(
+        "kubectl get deployment,statefulset,service,ingress,hpa,pdb,networkpolicy,serviceaccount,secret,pvc -o name"
+    )
+    assert set(left.split()) == {
+        "serviceaccount/default",
+        "secret/task-api-tls",
+        "secret/task-api-tokens",
+        "secret/task-api-test-token",
+        "secret/task-api-database",  # kept, as the volume is
+        "persistentvolumeclaim/data-task-api-postgres-0",
+    }
+    rolled_back.run(f"helm install task-api {CHART} {rolled_back.values} --wait --timeout 120s")
+    rolled_back.wait_until_it_serves()
+    return rolled_back
+
+
+def test_three_replicas_come_up_and_the_commands_of_the_notes_work(release: Namespace) -> None:
+    notes = release.run("helm get notes task-api")
+    assert f"https://{release.host}/docs" in notes
+    assert "WARNING: auth.mode is none" in notes
+    assert "WARNING: image." not in notes  # neither the placeholder nor latest
+    assert max(len(line) for line in notes.splitlines()) <= 130, "lines that a terminal would break"
+    commands = re.findall(r"^[A-Z][^:]*: +(kubectl .*)", notes, re.MULTILINE)
+    assert len(commands) == 4
+    for command in commands:
+        if "port-forward" not in command:  # which does not end; the raw manifests' tests run it
+            release.run(command)
+    assert len(release.run("kubectl get pods -l app=task-api -o name").split()) == 3
+
+
+def test_helm_test_writes_reads_and_deletes_a_task(release: Namespace) -> None:
+    said = release.run("helm test task-api --logs")
+    assert "ok: a task was written, read and deleted" in said
+
+
+def test_an_upgrade_loses_nothing_and_keeps_the_password(
+    below_a_path: Namespace, task: dict[str, Any], first_password: str, token: str
+) -> None:
+    assert password(below_a_path) == first_password
+    with below_a_path.client() as client:
+        eventually(
+            lambda: client.get(f"/tasks/v1/tasks/{task['id']}").status_code == 401,
+            "the ingress leads to new pods alone, which ask for a token",
+            seconds=20,  # the last old pod answers until it is out of the ingress controller's list
+        )
+        client.headers["Authorization"] = f"Bearer {token}"
+        assert client.get(f"/tasks/v1/tasks/{task['id']}").json() == task
+
+
+def test_helm_test_passes_with_a_credential_and_without(below_a_path: Namespace) -> None:
+    assert "ok: a task was written, read and deleted" in below_a_path.run("helm test task-api --logs")
+    before = below_a_path.run("kubectl get pods -l app=task-api -o name")
+    below_a_path.run(
+        f"helm upgrade task-api {CHART} --reuse-values --set helmTest.credential.secretName= --wait --timeout 120s"
+    )
+    assert below_a_path.run("kubectl get pods -l app=task-api -o name") == before
+    assert "ok: nobody writes without a token" in below_a_path.run("helm test task-api --logs")
+
+
+def test_below_a_path_every_link_leads_to_where_it_is_served(below_a_path: Namespace, token: str) -> None:
+    with below_a_path.client() as client:
+        client.headers["Authorization"] = f"Bearer {token}"
+        written = client.post("/tasks/v1/tasks", json={"title": "below a path"})
+        assert written.status_code == 201
+        assert written.headers["location"].startswith("/tasks/v1/tasks/")
+        assert client.get(written.headers["location"]).json() == written.json()
+
+        page = client.get("/tasks/v1/tasks?page_size=1")
+        link = re.search(r'<([^>]*)>; rel="next"', page.headers["link"])
+        assert link, page.headers["link"]
+        assert httpx2.URL(link[1]).path == "/tasks/v1/tasks"
+        following = client.get(httpx2.URL(link[1]).raw_path.decode())
+        assert following.status_code == 200
+        assert following.json() != page.json()
+
+        assert client.delete(written.headers["location"]).status_code == 204
+
+
+def test_below_a_path_the_docs_come_with_all_they_load(below_a_path: Namespace) -> None:
+    with below_a_path.client() as client:
+        docs = client.get("/tasks/docs")
+        assert docs.status_code == 200
+        loaded = re.findall(r"""(?:src=|href=|url: )["']([^"']+)["']""", docs.text)
+        assert len(loaded) == 4
+        for path in loaded:
+            assert path.startswith("/tasks/")
+            assert client.get(path).status_code == 200, path
+        openapi = client.get("/tasks/openapi.json").json()
+        assert [server["url"] for server in openapi["servers"]] == ["/tasks"]
+
+
+@pytest.mark.parametrize("path", ["/tasks-of-others", "/tasks-of-others/v1/tasks", "/v1/tasks", "/"])
+def test_below_a_path_nothing_else_is_served(below_a_path: Namespace, path: str) -> None:
+    with below_a_path.client() as client:
+        assert client.get(path).status_code == 404
+
+
+def test_a_rollback_brings_the_first_revision_back(
+    rolled_back: Namespace, task: dict[str, Any], first_password: str
+) -> None:
+    with rolled_back.client() as client:
+        eventually(
+            lambda: client.get(f"/v1/tasks/{task['id']}").json() == task,
+            "the ingress leads to pods that ask for no token",
+            seconds=20,
+        )
+        assert client.get("/tasks/readyz").status_code == 404
+    assert password(rolled_back) == first_password
+
+
+def test_a_release_installed_again_reads_the_tasks_of_the_last(
+    installed_again: Namespace, task: dict[str, Any], first_password: str
+) -> None:
+    with installed_again.client() as client:
+        assert client.get(f"/v1/tasks/{task['id']}").json() == task
+    assert password(installed_again) == first_password
+    installed_again.wait_for_replicas(3)
+
+
+def roll_out(release: Namespace, values: str, replicas: int, formula: int) -> str:
+    """Changes every pod while a client asks, and says how long it took."""
+    release.wait_for_replicas(replicas)
+    with Traffic(release) as traffic:
+        started = time.monotonic()
+        release.run(f"helm upgrade task-api {CHART} {release.values} {values} --wait --timeout 120s")
+        helm_seconds = time.monotonic() - started
+        release.wait_for_rollout()
+        seconds = time.monotonic() - started
+        # The last old pods still end: their clients must not notice either.
+        eventually(
+            lambda: len(release.run("kubectl get pods -l app=task-api -o name").split()) == replicas,
+            "the last old pod is gone",
+            seconds=60,
+        )
+    assert traffic.wrong == []
+    assert traffic.answers > 100
+    return (
+        f"Rollout of {replicas} replicas: {seconds:.0f} s (formula: {formula} s); `helm upgrade --wait --timeout 120s`"
+        f" returned after {helm_seconds:.0f} s; {traffic.answers} requests meanwhile, none failed"
+    )
+
+
+def test_three_replicas_roll_out_in_time_and_without_a_failed_request(
+    installed_again: Namespace, record_property: Callable[[str, object], None]
+) -> None:
+    record_property(SUMMARY, roll_out(installed_again, "--set podAnnotations.change=first", 3, formula=28))
+
+
+@pytest.mark.full
+def test_ten_replicas_roll_out_in_time_and_without_a_failed_request(
+    installed_again: Namespace, record_property: Callable[[str, object], None]
+) -> None:
+    upgrade = f"helm upgrade task-api {CHART} {installed_again.values} {QUICK_DOWN} --wait --timeout 120s"
+    try:
+        installed_again.run(f"{upgrade} --set podAnnotations.change=first --set replicaCount=10")
+        values = f"{QUICK_DOWN} --set podAnnotations.change=second --set replicaCount=10"
+        record_property(SUMMARY, roll_out(installed_again, values, 10, formula=70))
+    finally:
+        installed_again.run(f"{upgrade} --set podAnnotations.change=second")
+        installed_again.wait_for_replicas(3)
+
+
+def test_values_that_cannot_work_install_nothing_and_say_why(make_namespace: MakeNamespace) -> None:
+    namespace = make_namespace("e2e-refused")
+    refused = namespace.attempt(
+        f"helm install task-api {CHART} --set ingress.host=https://tasks.example.com --set database.inMemory=true"
+        " --set shutdown.gracefulSeconds=60"
+    )
+    assert refused.returncode != 0
+    for sentence in (
+        "These values cannot work:",
+        'ingress.host or ingress.extraHosts has "https://tasks.example.com". Give a host name alone',
+        "database.inMemory is true and there may be more than one replica.",
+        "Raise terminationGracePeriodSeconds.",
+    ):
+        assert sentence in refused.stderr
+    assert namespace.run("helm list --all --short") == ""
+    assert namespace.run("kubectl get all,ingress,hpa,pvc,networkpolicy,pdb -o name") == ""
+
+
+def test_a_schema_error_says_which_value_it_is(make_namespace: MakeNamespace) -> None:
+    namespace = make_namespace("e2e-schema")
+    refused = namespace.attempt(f"helm install task-api {CHART} --set replicaCount=many")
+    assert refused.returncode != 0
+    assert "replicaCount" in refused.stderr
+    assert namespace.run("helm list --all --short") == ""
+
+
+@pytest.fixture
+def gateway_api(release: Namespace) -> Iterator[None]:
+    """The resource definitions of the Gateway API; removed afterwards unless they were there."""
+    manifest = release.run(". scripts/versions.sh && echo $GATEWAY_API_MANIFEST").strip()
+    there = release.run("kubectl get crd -o name | grep gateway.networking.k8s.io || true").split()
+    release.run(f"kubectl apply --server-side --filename {manifest}")
+    release.run("kubectl wait --for=condition=Established crd/httproutes.gateway.networking.k8s.io --timeout=60s")
+    yield
+    if not there:
+        release.run(f"kubectl delete --ignore-not-found --filename {manifest}")
+
+
+@pytest.mark.usefixtures("monitoring", "gateway_api")
+def test_the_server_accepts_everything_that_the_chart_can_render(make_namespace: MakeNamespace, tmp_path: Path) -> None:
+    namespace = make_namespace("e2e-all-on")
+    (tmp_path / "rendered.yaml").write_text(
+        namespace.run(
+            # Without the pod of `helm test`: a dry run makes no service account, without which no pod is admitted.
+            f"helm template task-api {CHART} --values {CHART}/ci/all-on-values.yaml --skip-tests"
+            " --kube-version $(kubectl version -o json | jq -r .serverVersion.gitVersion)"
+        )
+    )
+    # Strict: a field that the server does not know is an error, not dropped.
+    done = namespace.attempt(f"kubectl apply --dry-run=server --validate=strict -f {tmp_path}/rendered.yaml -o json")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""  # no warning either: of a pod that is not restricted, or of a deprecated field
+    accepted = {item["kind"] for item in json.loads(done.stdout)["items"]}
+    assert accepted >= {"Deployment", "HTTPRoute", "ServiceMonitor", "PrometheusRule", "NetworkPolicy", "ConfigMap"}
+    assert eventually(lambda: namespace.run("kubectl get pods -o name") == "", "a dry run makes nothing")

@@ -1,0 +1,203 @@
+"""The road of kubectl: platform/k8s with one line edited, the commands of its files as they stand there."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+from e2e.conftest import REPOSITORY, MakeNamespace, Namespace, Traffic, eventually
+
+
+def documented_secret(folder: Path) -> str:
+    """The commands of postgres.yaml that make the Secret task-api-database."""
+    comment = re.search(r"make it once:\n((?:#   .*\n)+)", (folder / "postgres.yaml").read_text())
+    assert comment, "postgres.yaml says no longer how its Secret is made"
+    return "\n".join(line.removeprefix("#   ") for line in comment[1].splitlines())
+
+
+def edited(folder: Path, namespace: Namespace) -> Path:
+    """A copy of the manifests with its one line edited. And the host: one of the cluster has task-api.local already."""
+    copy = folder / "k8s"
+    shutil.copytree(REPOSITORY / "platform/k8s", copy)
+    set_image(copy, namespace.image)
+    ingress = copy / "ingress.yaml"
+    ingress.write_text(ingress.read_text().replace("task-api.local", namespace.host))
+    return copy
+
+
+def set_image(copy: Path, image: str) -> None:
+    text, lines = re.subn(
+        r"^( +image:).*task-api:.*$", rf"\1 {image}", (copy / "deployment.yaml").read_text(), flags=re.MULTILINE
+    )
+    assert lines == 1
+    (copy / "deployment.yaml").write_text(text)
+
+
+def waiting(namespace: Namespace) -> dict[str, str]:
+    """Why each pod's container waits, by the pod's name."""
+    pods = json.loads(namespace.run("kubectl get pods -o json"))["items"]
+    return {
+        pod["metadata"]["name"]: status["state"]["waiting"]["reason"]
+        for pod in pods
+        for status in pod["status"].get("containerStatuses", [])
+        if "waiting" in status["state"]
+    }
+
+
+@contextlib.contextmanager
+def port_forward(namespace: Namespace, output: Path) -> Iterator[str]:
+    """`kubectl port-forward svc/task-api`, to a port that is free: 8000 may be taken on this machine."""
+    forward = namespace.start("kubectl port-forward svc/task-api :80", output)
+    try:
+        found = eventually(
+            lambda: re.search(r"Forwarding from (127\.0\.0\.1:\d+) -> 8000", output.read_text()),
+            f"kubectl port-forward listens: see {output}",
+            seconds=20,
+        )
+        yield f"http://{found[1]}"
+    finally:
+        forward.terminate()
+        forward.wait(timeout=10)
+
+
+@pytest.fixture(scope="module")
+def namespace(make_namespace: MakeNamespace) -> Namespace:
+    return make_namespace("e2e-raw")
+
+
+@pytest.fixture(scope="module")
+def copy(namespace: Namespace, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return edited(tmp_path_factory.mktemp("raw"), namespace)
+
+
+@pytest.fixture(scope="module")
+def applied(namespace: Namespace, copy: Path) -> Namespace:
+    """Applied before there is a Secret."""
+    done = namespace.attempt(f"kubectl apply -f {copy}")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "", "the server warns"
+    return namespace
+
+
+@pytest.fixture(scope="module")
+def started(applied: Namespace, copy: Path) -> Namespace:
+    """The documented commands are run, and nothing else."""
+    applied.run(documented_secret(copy))
+    applied.run("kubectl rollout status deployment/task-api --timeout=180s")
+    applied.wait_for_replicas(3)
+    applied.wait_until_it_serves()
+    return applied
+
+
+def test_applied_before_the_secrets_pods_wait_for_them(applied: Namespace) -> None:
+    def both_wait() -> bool:
+        reasons = waiting(applied)
+        assert set(reasons.values()) <= {"CreateContainerConfigError", "ContainerCreating", "PodInitializing"}, reasons
+        pods = applied.run("kubectl get pods -l app=task-api -o name").split()
+        api = [reason for pod, reason in reasons.items() if "postgres" not in pod]
+        return (
+            "task-api-postgres-0" in reasons
+            and len(api) == len(pods) > 0
+            and set(api) == {"CreateContainerConfigError"}
+        )
+
+    eventually(both_wait, "the API's pods wait for their Secret, and PostgreSQL's for its volume", seconds=60)
+
+
+def test_they_start_by_themselves_once_the_secrets_are_there(started: Namespace, tmp_path: Path) -> None:
+    assert len(started.run("kubectl get pods -l app=task-api -o name").split()) == 3
+    assert started.run("kubectl get hpa task-api -o jsonpath='{.spec.minReplicas} {.spec.maxReplicas}'") == "3 10"
+    restarts = started.run(
+        "kubectl get pods -o jsonpath='{.items[*].status.containerStatuses[*].restartCount}'"
+    ).split()
+    assert set(restarts) == {"0"}
+    with port_forward(started, tmp_path / "port-forward") as url:
+        assert httpx2.get(f"{url}/health").json()["storage"] == "postgresql"
+
+
+def test_a_broken_release_stops_serving_nobody_and_is_undone(started: Namespace, copy: Path) -> None:
+    with Traffic(started) as traffic:
+        set_image(copy, "task-api:never-built")
+        started.run(f"kubectl apply -f {copy}/deployment.yaml")
+        eventually(
+            lambda: {"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull"} & set(waiting(started).values()),
+            "a new pod cannot get its image",
+            seconds=60,
+        )
+        assert started.attempt("kubectl rollout status deployment/task-api --timeout=1s").returncode != 0
+        started.run("kubectl rollout undo deployment/task-api")
+        started.run("kubectl rollout status deployment/task-api --timeout=120s")
+        started.wait_for_replicas(3)
+    assert traffic.wrong == []
+    assert traffic.answers > 100
+    images = started.run("kubectl get pods -l app=task-api -o jsonpath='{.items[*].spec.containers[*].image}'")
+    assert set(images.split()) == {started.image}
+
+
+@pytest.mark.usefixtures("monitoring")
+def test_the_operator_takes_the_servicemonitor(started: Namespace, copy: Path) -> None:
+    done = started.attempt(f"kubectl apply --dry-run=server --validate=strict -f {copy}/monitoring/")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert "servicemonitor.monitoring.coreos.com/task-api created" in done.stdout
+
+
+def test_delete_removes_all_but_the_data_and_the_secrets(started: Namespace, copy: Path) -> None:
+    started.run(f"kubectl delete -f {copy}")
+    left = started.run("kubectl get all,ingress,hpa,pdb,networkpolicy,serviceaccount,secret,pvc -o name").split()
+    assert {name for name in left if not name.startswith("pod/")} == {
+        "serviceaccount/default",
+        "secret/task-api-tls",
+        "secret/task-api-database",
+        "persistentvolumeclaim/data-task-api-postgres-0",
+    }
+    eventually(lambda: started.run("kubectl get pods -o name") == "", "the last pod is gone", seconds=60)
+
+
+@pytest.mark.full
+def test_applied_after_the_secrets_changed_undone_and_taken_over_by_helm(
+    make_namespace: MakeNamespace, tmp_path: Path
+) -> None:
+    namespace = make_namespace("e2e-raw-after")
+    copy = edited(tmp_path, namespace)
+    namespace.run(documented_secret(copy))
+    namespace.run(f"kubectl apply -f {copy}")
+    namespace.run("kubectl rollout status deployment/task-api --timeout=180s")
+    namespace.wait_for_replicas(3)
+    namespace.wait_until_it_serves()
+    with namespace.client() as client:
+        task = client.post("/v1/tasks", json={"title": "older than the release"}).json()
+
+    with Traffic(namespace) as traffic:
+        deployment = copy / "deployment.yaml"
+        changed = deployment.read_text().replace('value: "10"', 'value: "9"')  # TASKS_GRACEFUL_SECONDS
+        assert changed != deployment.read_text()
+        deployment.write_text(changed)
+        namespace.run(f"kubectl apply -f {copy}")
+        namespace.run("kubectl rollout status deployment/task-api --timeout=120s")
+        namespace.run("kubectl rollout undo deployment/task-api")
+        namespace.run("kubectl rollout status deployment/task-api --timeout=120s")
+        namespace.wait_for_replicas(3)
+
+        # The command of the chart's README; the image and the host are the ones that run.
+        documented = re.search(
+            r"^helm install .*--take-ownership.*$",
+            (REPOSITORY / "platform/helm/task-api/README.md").read_text(),
+            re.MULTILINE,
+        )
+        assert documented
+        namespace.run(f"{documented[0]} {namespace.values} --wait --timeout 120s")
+        namespace.wait_for_replicas(3)
+        assert traffic.wrong == []
+        assert traffic.answers > 100
+    with namespace.client() as client:
+        assert client.get(f"/v1/tasks/{task['id']}").json() == task
+    namespace.run("helm uninstall task-api")
+    left = namespace.run("kubectl get deployment,statefulset,service,ingress,hpa,pdb,networkpolicy -o name")
+    assert left == ""

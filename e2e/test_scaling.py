@@ -1,0 +1,106 @@
+"""Under load the autoscaler adds pods, and takes them away again; no client notices."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable
+
+import pytest
+from e2e.conftest import QUICK_DOWN, SUMMARY, Namespace, Traffic, eventually
+
+LOAD_SECONDS = 60
+CONNECTIONS = 4
+"""Enough for some 300 requests a second on two cores, and few enough that new pods still find time to start there."""
+
+LEAST = 6
+"""Pods that the load has to lead to. It takes about 1000m of CPU; at 70 % of a request of 100m that is for 14 pods, so
+the autoscaler wants its 10. But the two cores also run the load, nginx, PostgreSQL and Kubernetes itself: what is
+certain is more than 5, for which 350m suffice."""
+
+
+@pytest.fixture
+def wrk() -> str:
+    """A compiled generator of load: one in Python would take the CPU from those who answer it."""
+    found = shutil.which("wrk")
+    if found is None:
+        what = "wrk was not found. Install your system's package wrk (apt-get install wrk, brew install wrk)"
+        if os.environ.get("REQUIRE_ALL") == "1":
+            pytest.fail(f"REQUIRE_ALL=1, but {what}")
+        pytest.skip(what)
+    return found
+
+
+@pytest.fixture
+def calmer(release: Namespace) -> Namespace:
+    """The release, with an autoscaler that takes pods away sooner."""
+    release.run(f"helm upgrade task-api ./platform/helm/task-api --reuse-values {QUICK_DOWN} --wait --timeout 120s")
+    release.wait_for_replicas(3)
+    return release
+
+
+def replicas(release: Namespace) -> int:
+    return int(release.run("kubectl get deployment task-api -o jsonpath='{.spec.replicas}'"))
+
+
+def test_the_autoscaler_goes_up_under_load_and_back_without_a_failed_request(
+    calmer: Namespace,
+    wrk: str,
+    https_port: int,
+    record_property: Callable[[str, object], None],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    release, output = calmer, tmp_path_factory.mktemp("load") / "wrk"
+    eventually(
+        lambda: "unknown" not in release.run("kubectl get hpa task-api --no-headers"),
+        "the autoscaler has CPU figures: see `kubectl top pods` and the log of metrics-server",
+        seconds=120,
+    )
+    most = 0
+    with Traffic(release) as traffic:
+        started = time.monotonic()
+        load = release.start(
+            f"{wrk} --threads 1 --connections {CONNECTIONS} --duration {LOAD_SECONDS}s --timeout 10s --latency"
+            f" --header 'Host: {release.host}' 'https://127.0.0.1:{https_port}/v1/tasks?page_size=1'",
+            output,
+        )
+        up_after = None
+        try:
+            while load.poll() is None:
+                most = max(most, replicas(release))
+                if up_after is None and most >= LEAST:
+                    up_after = time.monotonic() - started
+                assert time.monotonic() < started + LOAD_SECONDS + 30, "wrk does not end"
+                time.sleep(1)
+        finally:
+            load.terminate()
+            load.wait(timeout=10)
+        said = output.read_text()
+        assert load.returncode == 0, said
+        assert most >= LEAST, f"{most} pods at most: see `kubectl describe hpa task-api`\n{said}"
+        ended = time.monotonic()
+        release.wait_for_replicas(3, seconds=180)
+        down_after = time.monotonic() - ended
+        eventually(
+            lambda: len(release.run("kubectl get pods -l app=task-api -o name").split()) == 3,
+            "the pods that were too many are gone",
+            seconds=60,
+        )
+    # wrk says these only when there are any.
+    assert "Non-2xx" not in said, said
+    assert "Socket errors" not in said, said
+    assert traffic.wrong == []
+    assert traffic.answers > 100
+    rate, latency = re.search(r"Requests/sec: +(\S+)", said), re.search(r"99% +(\S+)", said)
+    requests = re.search(r"(\d+) requests in", said)
+    assert rate
+    assert latency
+    assert requests
+    record_property(
+        SUMMARY,
+        f"Autoscaler: from 3 to {LEAST} or more pods within {up_after:.0f} s of load, {most} at most, back at 3"
+        f" {down_after:.0f} s after it (10 s of calm); {requests[1]} requests of {CONNECTIONS} connections"
+        f" ({rate[1]}/s, p99 {latency[1]}) and {traffic.answers} more with writes, none failed",
+    )
