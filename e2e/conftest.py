@@ -306,10 +306,11 @@ class Traffic:
     Writes too: nginx asks a second pod when a GET fails, so with reads alone lost requests would not be seen.
     """
 
-    def __init__(self, namespace: Namespace) -> None:
+    def __init__(self, namespace: Namespace, token: str = "") -> None:
         self.answers = 0
         self.wrong: list[str] = []
         self._namespace = namespace
+        self._token = token
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._ask)
 
@@ -325,6 +326,8 @@ class Traffic:
 
     def _ask(self) -> None:
         with self._namespace.client() as client:
+            if self._token:
+                client.headers["Authorization"] = f"Bearer {self._token}"
             while not self._stop.wait(0.02):
                 try:
                     written = client.post("/v1/tasks", json={"title": "all the time"})

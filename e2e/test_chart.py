@@ -11,6 +11,7 @@ import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +26,48 @@ def password(release: Namespace) -> str:
     return release.run("kubectl get secret task-api-database -o jsonpath='{.data.password}'")
 
 
-def new_token(release: Namespace, name: str) -> tuple[str, str]:
-    """A token and its line for the file of tokens."""
+def new_token(namespace: Namespace) -> str:
+    """A token that may read and write, in the two Secrets that `auth.mode` tokens and `helm test` ask for."""
     done = subprocess.run(
-        ["docker", "run", "--rm", release.image, "token", "new", "--name", name, "--scope", "read", "--scope", "write"],
+        ["docker", "run", "--rm", namespace.image, "token", "new", "--name=e2e", "--scope=read", "--scope=write"],
         capture_output=True,
         text=True,
         check=True,
     )
     found = re.search(r"tsk_\S+", done.stderr)
     assert found, done.stderr
-    return found[0], done.stdout
+    for secret, key, value in (("task-api-tokens", "tokens", done.stdout), ("task-api-test-token", "token", found[0])):
+        namespace.run(f"kubectl create secret generic {secret} --from-file={key}=/dev/stdin <<< '{value.strip()}'")
+    return found[0]
+
+
+WITH_TOKENS = (
+    "--set auth.mode=tokens --set auth.tokens.existingSecret=task-api-tokens"
+    " --set helmTest.credential.secretName=task-api-test-token"
+)
+
+
+def roll_out(release: Namespace, values: str, replicas: int, formula: int, token: str = "") -> str:
+    """Changes every pod while a client asks, and says how long it took."""
+    release.wait_for_replicas(replicas)
+    with Traffic(release, token) as traffic:
+        started = time.monotonic()
+        release.run(f"helm upgrade task-api {CHART} {release.values} {values} --wait --timeout 120s")
+        helm_seconds = time.monotonic() - started
+        release.wait_for_rollout()
+        seconds = time.monotonic() - started
+        # The last old pods still end: their clients must not notice either.
+        eventually(
+            lambda: len(release.run("kubectl get pods -l app=task-api -o name").split()) == replicas,
+            "the last old pod is gone",
+            seconds=60,
+        )
+    assert traffic.wrong == []
+    assert traffic.answers > 100
+    return (
+        f"Rollout of {replicas} replicas: {seconds:.0f} s (formula: {formula} s); `helm upgrade --wait --timeout 120s`"
+        f" returned after {helm_seconds:.0f} s; {traffic.answers} requests meanwhile, none failed"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -53,38 +85,28 @@ def first_password(release: Namespace) -> str:
     return password(release)
 
 
-@pytest.fixture(scope="module")
-def token(release: Namespace) -> str:
-    """A token, in the two Secrets that `auth.mode` tokens and `helm test` ask for."""
-    token, line = new_token(release, "e2e")
-    for secret, key, value in (("task-api-tokens", "tokens", line), ("task-api-test-token", "token", token)):
-        release.run(f"kubectl create secret generic {secret} --from-file={key}=/dev/stdin <<< '{value.strip()}'")
-    return token
+@dataclass
+class Upgraded:
+    token: str
+    figures: str
 
 
 @pytest.fixture(scope="module")
-def below_a_path(release: Namespace, task: dict[str, Any], first_password: str, token: str) -> Namespace:
-    """Upgraded: the API is below /tasks now, and asks for a token."""
+def upgraded(release: Namespace, task: dict[str, Any], first_password: str) -> Upgraded:
+    """The release asks for a token now; that is what can be seen of the change."""
     assert task
     assert first_password
-    assert token
-    release.run(
-        f"helm upgrade task-api {CHART} {release.values} --set ingress.path=/tasks --set auth.mode=tokens"
-        " --set auth.tokens.existingSecret=task-api-tokens --set helmTest.credential.secretName=task-api-test-token"
-        " --wait --timeout 120s"
-    )
-    release.wait_for_rollout()
-    release.wait_until_it_serves("/tasks/readyz")
-    return release
+    token = new_token(release)
+    return Upgraded(token, roll_out(release, WITH_TOKENS, 3, formula=28, token=token))
 
 
 @pytest.fixture(scope="module")
-def rolled_back(below_a_path: Namespace) -> Namespace:
+def rolled_back(release: Namespace, upgraded: Upgraded) -> Namespace:
     """Back to the first revision."""
-    below_a_path.run("helm rollback task-api 1 --wait --timeout 120s")
-    below_a_path.wait_for_rollout()
-    below_a_path.wait_until_it_serves()
-    return below_a_path
+    assert upgraded
+    release.run("helm rollback task-api 1 --wait --timeout 120s")
+    release.wait_for_rollout()
+    return release
 
 
 @pytest.fixture(scope="module")
@@ -103,8 +125,22 @@ def installed_again(rolled_back: Namespace) -> Namespace:
         "persistentvolumeclaim/data-task-api-postgres-0",
     }
     rolled_back.run(f"helm install task-api {CHART} {rolled_back.values} --wait --timeout 120s")
+    rolled_back.wait_for_rollout()
     rolled_back.wait_until_it_serves()
     return rolled_back
+
+
+@pytest.fixture(scope="module")
+def below_a_path(make_namespace: MakeNamespace) -> Namespace:
+    """The smallest release there is, below /tasks."""
+    namespace = make_namespace("e2e-path")
+    namespace.run(
+        f"helm install task-api {CHART} --values {CHART}/ci/memory-values.yaml {namespace.values}"
+        " --set ingress.enabled=true --set ingress.path=/tasks"
+    )
+    namespace.wait_for_rollout()
+    namespace.wait_until_it_serves("/tasks/readyz")
+    return namespace
 
 
 def test_three_replicas_come_up_and_the_commands_of_the_notes_work(release: Namespace) -> None:
@@ -126,37 +162,75 @@ def test_helm_test_writes_reads_and_deletes_a_task(release: Namespace) -> None:
     assert "ok: a task was written, read and deleted" in said
 
 
-def test_an_upgrade_loses_nothing_and_keeps_the_password(
-    below_a_path: Namespace, task: dict[str, Any], first_password: str, token: str
+def test_an_upgrade_is_in_time_fails_no_request_and_keeps_tasks_and_password(
+    release: Namespace,
+    upgraded: Upgraded,
+    task: dict[str, Any],
+    first_password: str,
+    record_property: Callable[[str, object], None],
 ) -> None:
-    assert password(below_a_path) == first_password
-    with below_a_path.client() as client:
-        eventually(
-            lambda: client.get(f"/tasks/v1/tasks/{task['id']}").status_code == 401,
-            "the ingress leads to new pods alone, which ask for a token",
-            seconds=20,  # the last old pod answers until it is out of the ingress controller's list
-        )
-        client.headers["Authorization"] = f"Bearer {token}"
-        assert client.get(f"/tasks/v1/tasks/{task['id']}").json() == task
+    record_property(SUMMARY, upgraded.figures)
+    assert password(release) == first_password
+    with release.client() as client:
+        assert client.get(f"/v1/tasks/{task['id']}").status_code == 401
+        client.headers["Authorization"] = f"Bearer {upgraded.token}"
+        assert client.get(f"/v1/tasks/{task['id']}").json() == task
 
 
-def test_helm_test_passes_with_a_credential_and_without(below_a_path: Namespace) -> None:
-    assert "ok: a task was written, read and deleted" in below_a_path.run("helm test task-api --logs")
-    before = below_a_path.run("kubectl get pods -l app=task-api -o name")
-    below_a_path.run(
+def test_helm_test_passes_with_a_credential_and_without(release: Namespace, upgraded: Upgraded) -> None:
+    assert upgraded
+    assert "ok: a task was written, read and deleted" in release.run("helm test task-api --logs")
+    before = release.run("kubectl get pods -l app=task-api,app.kubernetes.io/component=api -o name")
+    release.run(
         f"helm upgrade task-api {CHART} --reuse-values --set helmTest.credential.secretName= --wait --timeout 120s"
     )
-    assert below_a_path.run("kubectl get pods -l app=task-api -o name") == before
-    assert "ok: nobody writes without a token" in below_a_path.run("helm test task-api --logs")
+    assert release.run("kubectl get pods -l app=task-api,app.kubernetes.io/component=api -o name") == before
+    assert "ok: nobody writes without a token" in release.run("helm test task-api --logs")
 
 
-def test_below_a_path_every_link_leads_to_where_it_is_served(below_a_path: Namespace, token: str) -> None:
+def test_a_rollback_brings_the_first_revision_back(
+    rolled_back: Namespace, task: dict[str, Any], first_password: str
+) -> None:
+    with rolled_back.client() as client:
+        eventually(
+            # None of the last old pods, which end, is on the ingress controller's list any more.
+            lambda: {client.get(f"/v1/tasks/{task['id']}").status_code for _ in range(12)} == {200},
+            "the ingress leads to pods that ask for no token",
+            seconds=20,
+        )
+        assert client.get(f"/v1/tasks/{task['id']}").json() == task
+    assert password(rolled_back) == first_password
+
+
+def test_a_release_installed_again_reads_the_tasks_of_the_last(
+    installed_again: Namespace, task: dict[str, Any], first_password: str
+) -> None:
+    with installed_again.client() as client:
+        assert client.get(f"/v1/tasks/{task['id']}").json() == task
+    assert password(installed_again) == first_password
+
+
+@pytest.mark.full
+def test_ten_replicas_roll_out_in_time_and_without_a_failed_request(
+    installed_again: Namespace, record_property: Callable[[str, object], None]
+) -> None:
+    upgrade = f"helm upgrade task-api {CHART} {installed_again.values} {QUICK_DOWN} --wait --timeout 120s"
+    try:
+        installed_again.run(f"{upgrade} --set replicaCount=10")
+        values = f"{QUICK_DOWN} --set podAnnotations.change=second --set replicaCount=10"
+        record_property(SUMMARY, roll_out(installed_again, values, 10, formula=70))
+    finally:
+        installed_again.run(f"{upgrade} --set podAnnotations.change=second")
+        installed_again.wait_for_replicas(3)
+
+
+def test_below_a_path_every_link_leads_to_where_it_is_served(below_a_path: Namespace) -> None:
     with below_a_path.client() as client:
-        client.headers["Authorization"] = f"Bearer {token}"
         written = client.post("/tasks/v1/tasks", json={"title": "below a path"})
         assert written.status_code == 201
         assert written.headers["location"].startswith("/tasks/v1/tasks/")
         assert client.get(written.headers["location"]).json() == written.json()
+        assert client.post("/tasks/v1/tasks", json={"title": "on the next page"}).status_code == 201
 
         page = client.get("/tasks/v1/tasks?page_size=1")
         link = re.search(r'<([^>]*)>; rel="next"', page.headers["link"])
@@ -165,8 +239,6 @@ def test_below_a_path_every_link_leads_to_where_it_is_served(below_a_path: Names
         following = client.get(httpx2.URL(link[1]).raw_path.decode())
         assert following.status_code == 200
         assert following.json() != page.json()
-
-        assert client.delete(written.headers["location"]).status_code == 204
 
 
 def test_below_a_path_the_docs_come_with_all_they_load(below_a_path: Namespace) -> None:
@@ -188,71 +260,6 @@ def test_below_a_path_nothing_else_is_served(below_a_path: Namespace, path: str)
         assert client.get(path).status_code == 404
 
 
-def test_a_rollback_brings_the_first_revision_back(
-    rolled_back: Namespace, task: dict[str, Any], first_password: str
-) -> None:
-    with rolled_back.client() as client:
-        eventually(
-            lambda: client.get(f"/v1/tasks/{task['id']}").json() == task,
-            "the ingress leads to pods that ask for no token",
-            seconds=20,
-        )
-        assert client.get("/tasks/readyz").status_code == 404
-    assert password(rolled_back) == first_password
-
-
-def test_a_release_installed_again_reads_the_tasks_of_the_last(
-    installed_again: Namespace, task: dict[str, Any], first_password: str
-) -> None:
-    with installed_again.client() as client:
-        assert client.get(f"/v1/tasks/{task['id']}").json() == task
-    assert password(installed_again) == first_password
-    installed_again.wait_for_replicas(3)
-
-
-def roll_out(release: Namespace, values: str, replicas: int, formula: int) -> str:
-    """Changes every pod while a client asks, and says how long it took."""
-    release.wait_for_replicas(replicas)
-    with Traffic(release) as traffic:
-        started = time.monotonic()
-        release.run(f"helm upgrade task-api {CHART} {release.values} {values} --wait --timeout 120s")
-        helm_seconds = time.monotonic() - started
-        release.wait_for_rollout()
-        seconds = time.monotonic() - started
-        # The last old pods still end: their clients must not notice either.
-        eventually(
-            lambda: len(release.run("kubectl get pods -l app=task-api -o name").split()) == replicas,
-            "the last old pod is gone",
-            seconds=60,
-        )
-    assert traffic.wrong == []
-    assert traffic.answers > 100
-    return (
-        f"Rollout of {replicas} replicas: {seconds:.0f} s (formula: {formula} s); `helm upgrade --wait --timeout 120s`"
-        f" returned after {helm_seconds:.0f} s; {traffic.answers} requests meanwhile, none failed"
-    )
-
-
-def test_three_replicas_roll_out_in_time_and_without_a_failed_request(
-    installed_again: Namespace, record_property: Callable[[str, object], None]
-) -> None:
-    record_property(SUMMARY, roll_out(installed_again, "--set podAnnotations.change=first", 3, formula=28))
-
-
-@pytest.mark.full
-def test_ten_replicas_roll_out_in_time_and_without_a_failed_request(
-    installed_again: Namespace, record_property: Callable[[str, object], None]
-) -> None:
-    upgrade = f"helm upgrade task-api {CHART} {installed_again.values} {QUICK_DOWN} --wait --timeout 120s"
-    try:
-        installed_again.run(f"{upgrade} --set podAnnotations.change=first --set replicaCount=10")
-        values = f"{QUICK_DOWN} --set podAnnotations.change=second --set replicaCount=10"
-        record_property(SUMMARY, roll_out(installed_again, values, 10, formula=70))
-    finally:
-        installed_again.run(f"{upgrade} --set podAnnotations.change=second")
-        installed_again.wait_for_replicas(3)
-
-
 def test_values_that_cannot_work_install_nothing_and_say_why(make_namespace: MakeNamespace) -> None:
     namespace = make_namespace("e2e-refused")
     refused = namespace.attempt(
@@ -267,16 +274,11 @@ def test_values_that_cannot_work_install_nothing_and_say_why(make_namespace: Mak
         "Raise terminationGracePeriodSeconds.",
     ):
         assert sentence in refused.stderr
-    assert namespace.run("helm list --all --short") == ""
-    assert namespace.run("kubectl get all,ingress,hpa,pvc,networkpolicy,pdb -o name") == ""
-
-
-def test_a_schema_error_says_which_value_it_is(make_namespace: MakeNamespace) -> None:
-    namespace = make_namespace("e2e-schema")
     refused = namespace.attempt(f"helm install task-api {CHART} --set replicaCount=many")
     assert refused.returncode != 0
     assert "replicaCount" in refused.stderr
     assert namespace.run("helm list --all --short") == ""
+    assert namespace.run("kubectl get all,ingress,hpa,pvc,networkpolicy,pdb -o name") == ""
 
 
 @pytest.fixture
