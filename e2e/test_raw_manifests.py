@@ -21,6 +21,16 @@ def documented_secret(folder: Path) -> str:
     return "\n".join(line.removeprefix("#   ") for line in comment[1].splitlines())
 
 
+def documented_takeover() -> str:
+    """The commands of the chart's README by which Helm takes over; the last is helm's, to which values can be added."""
+    readme = (REPOSITORY / "platform/helm/task-api/README.md").read_text()
+    commands = re.search(
+        r"^## From the manifests to the chart\n.*?^```sh\n(.*?)\n```", readme, re.MULTILINE | re.DOTALL
+    )
+    assert commands, "the README says no longer how Helm takes over"
+    return commands[1]
+
+
 def edited(folder: Path, namespace: Namespace) -> Path:
     """A copy of the manifests with its one line edited. And the host: one of the cluster has task-api.local already."""
     copy = folder / "k8s"
@@ -185,14 +195,8 @@ def test_applied_after_the_secrets_changed_undone_and_taken_over_by_helm(
         namespace.run("kubectl rollout status deployment/task-api --timeout=120s")
         namespace.wait_for_replicas(3)
 
-        # The command of the chart's README; the image and the host are the ones that run.
-        documented = re.search(
-            r"^helm install .*--take-ownership.*$",
-            (REPOSITORY / "platform/helm/task-api/README.md").read_text(),
-            re.MULTILINE,
-        )
-        assert documented
-        namespace.run(f"{documented[0]} {namespace.values} --wait --timeout 120s")
+        namespace.run(f"{documented_takeover()} {namespace.values} --wait --timeout 120s")
+        namespace.wait_for_rollout()
         namespace.wait_for_replicas(3)
         assert traffic.wrong == []
         assert traffic.answers > 100

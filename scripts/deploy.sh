@@ -33,7 +33,9 @@ helm upgrade --install task-api platform/helm/task-api \
   --history-max 10 --wait --timeout "${DEPLOY_TIMEOUT:-120s}" &
 helm=$!
 trap 'kill -TERM "$helm"' INT TERM
-if ! wait "$helm" && ! wait "$helm"; then
+# And then until the last pod is new: to Helm 3 a Deployment is ready when all but maxUnavailable of its pods are, which of
+# the single pod of a first install is none.
+if ! { { wait "$helm" || wait "$helm"; } && kubectl rollout status deployment/task-api --timeout "${DEPLOY_TIMEOUT:-120s}"; }; then
   echo "The deploy of $IMAGE_TAG failed. See why: kubectl get events,pods; go back: helm rollback task-api" >&2
   exit 1
 fi
