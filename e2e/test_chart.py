@@ -289,8 +289,19 @@ def gateway_api(release: Namespace) -> Iterator[None]:
     release.run(f"kubectl apply --server-side --filename {manifest}")
     release.run("kubectl wait --for=condition=Established crd/httproutes.gateway.networking.k8s.io --timeout=60s")
     yield
-    if not there:
-        release.run(f"kubectl delete --ignore-not-found --filename {manifest}")
+    if there:
+        return
+    release.run(f"kubectl delete --ignore-not-found --wait=false --filename {manifest}")
+
+    def gone() -> bool:
+        left = release.run("kubectl get crd -o name | grep gateway.networking.k8s.io || true").split()
+        for definition in left:
+            # The server first looks for objects of the kind. Where that fails, since the definition was made a moment
+            # ago, it tries again after minutes, but at once when the definition changes.
+            release.attempt(f"kubectl annotate {definition} --overwrite e2e/removed={time.monotonic()}")
+        return not left
+
+    eventually(gone, "the resource definitions of the Gateway API are gone: see `kubectl get crd`")
 
 
 @pytest.mark.usefixtures("monitoring", "gateway_api")
