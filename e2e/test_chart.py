@@ -130,17 +130,22 @@ def installed_again(rolled_back: Namespace) -> Namespace:
     return rolled_back
 
 
-@pytest.fixture(scope="module")
-def below_a_path(make_namespace: MakeNamespace) -> Namespace:
-    """The smallest release there is, below /tasks."""
+@pytest.fixture(scope="module", autouse=True)
+def smallest(make_namespace: MakeNamespace) -> Namespace:
+    """The smallest release there is, below /tasks. Installed first, so that it starts while others are waited for."""
     namespace = make_namespace("e2e-path")
     namespace.run(
         f"helm install task-api {CHART} --values {CHART}/ci/memory-values.yaml {namespace.values}"
         " --set ingress.enabled=true --set ingress.path=/tasks"
     )
-    namespace.wait_for_rollout()
-    namespace.wait_until_it_serves("/tasks/readyz")
     return namespace
+
+
+@pytest.fixture(scope="module")
+def below_a_path(smallest: Namespace) -> Namespace:
+    smallest.wait_for_rollout()
+    smallest.wait_until_it_serves("/tasks/readyz")
+    return smallest
 
 
 def test_three_replicas_come_up_and_the_commands_of_the_notes_work(release: Namespace) -> None:
