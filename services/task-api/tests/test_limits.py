@@ -331,6 +331,8 @@ BAD: dict[str, Callable[[Client], Awaitable[None]]] = {
     "gone before the answer": lambda client: _go(client, of_length(b'{"title": 5}')),
 }
 ROUNDS = 6
+FEW = 3
+"""Files that the process may have open beyond those it had: a leak of connections leaves hundreds."""
 GROWTH_MIB = 3
 """By 600 requests more, so 5 KiB for each: a connection or a request that is kept takes more than that. Nothing being
 kept, it grows by up to 1 MiB while the allocators find their size."""
@@ -355,8 +357,8 @@ async def test_a_hundred_bad_requests_at_once_leave_nothing_behind(impatient: Se
             memory: int = (await client.get("/health")).json()["memory_bytes"]
             return memory
 
+    before = await rounds(1)  # until then caches fill, and what is opened once is open
     files = _files(impatient)
-    before = await rounds(1)  # until then caches fill
     growth = []
     for _ in range(3):  # what leaks grows each time; what the allocator keeps for later does not
         after = await rounds(ROUNDS)
@@ -367,7 +369,7 @@ async def test_a_hundred_bad_requests_at_once_leave_nothing_behind(impatient: Se
     assert growth[-1] < GROWTH_MIB, f"MiB more after each {ROUNDS * 100} requests: {growth}"
 
     async def all_are_closed() -> bool:
-        return _files(impatient) <= files
+        return _files(impatient) <= files + FEW
 
     await until(all_are_closed)
     metrics = httpx2.get(f"{impatient.url}/metrics").text
