@@ -34,6 +34,10 @@ run: services/$(SERVICE)/.venv/run.stamp ## Serve the API on http://127.0.0.1:80
 test: $(SERVICE_ENVIRONMENTS) ## Run every service's tests
 	@scripts/test.sh $(SERVICES)
 
+.PHONY: doctor
+doctor: ## Check what this machine has against what the kit needs; says the command that repairs it
+	@scripts/doctor.sh
+
 ##@ Change
 
 .PHONY: lint

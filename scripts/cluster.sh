@@ -15,26 +15,8 @@ helm() { command helm --kube-context "$CONTEXT" "$@"; }
 
 cluster_exists() { kind get clusters 2> /dev/null | grep -qx "$CLUSTER"; }
 
-# need TOOL "how to get it": one line for a tool that is missing.
-need() {
-  if ! command -v "$1" > /dev/null; then
-    echo "$1 is needed and was not found. Get it: $2" >&2
-    exit 1
-  fi
-}
-
-need_docker() {
-  need docker 'https://docs.docker.com/get-docker/'
-  if ! docker info > /dev/null 2>&1; then
-    echo "Docker does not answer. Start it (Docker Desktop, or: sudo systemctl start docker), then run the same command again." >&2
-    exit 1
-  fi
-}
-
 need_cluster() {
-  need_docker
-  need kind 'https://kind.sigs.k8s.io/docs/user/quick-start/#installation'
-  need kubectl 'https://kubernetes.io/docs/tasks/tools/'
+  scripts/doctor.sh docker kind kubectl
   if ! cluster_exists; then
     echo "There is no cluster named $CLUSTER. Make it: make up" >&2
     exit 1

@@ -3,8 +3,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/cluster.sh
-need_docker
-need kind 'https://kind.sigs.k8s.io/docs/user/quick-start/#installation'
+scripts/doctor.sh docker kind
 
 if cluster_exists; then
   kind delete cluster --name "$CLUSTER" --kubeconfig "$KUBECONFIG" --quiet

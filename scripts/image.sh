@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/cluster.sh
-need_docker
+scripts/doctor.sh docker git
 
 service=${SERVICE:-task-api}
 tag=$(scripts/image-tag.sh)

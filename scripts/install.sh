@@ -10,22 +10,8 @@ is_python_311() {
   "$1" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info[:2] != (3, 11))' > /dev/null 2>&1
 }
 
-find_python() {
-  local candidate
-  for candidate in ${PYTHON:-} python3.11 python3 python; do
-    # Asked, not just found: a pyenv shim is there without the version behind it.
-    if is_python_311 "$candidate"; then
-      echo "$candidate"
-      return
-    fi
-  done
-  echo "Python 3.11 (with venv) was not found. Install it (macOS: brew install python@3.11; Debian 12: apt install python3.11-venv;" \
-    "any system: uv python install 3.11), or name it: make PYTHON=/path/to/python3.11 ..." >&2
-  exit 1
-}
-
 if ! is_python_311 "$environment/bin/python"; then
-  python=$(find_python)
+  python=$(scripts/find-python.sh) || { scripts/doctor.sh python; exit 1; }
   if ! mkdir -p "$environment" 2> /dev/null || ! [[ -w $environment ]]; then
     echo "Cannot write to $PWD/$environment, where the packages go. Clone the repository to a folder that you may write to." >&2
     exit 1

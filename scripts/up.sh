@@ -105,12 +105,9 @@ if (($#)); then
   exit
 fi
 
-need_docker
-need kind 'https://kind.sigs.k8s.io/docs/user/quick-start/#installation'
-need kubectl 'https://kubernetes.io/docs/tasks/tools/'
-need helm 'https://helm.sh/docs/intro/install/'
-need openssl 'your system has a package of that name'
-need git 'https://git-scm.com/downloads'
+scripts/doctor.sh git docker kind kubectl kubernetes helm openssl
+# What only a new cluster asks for.
+cluster_exists || scripts/doctor.sh memory inotify ports
 
 step "Cluster $CLUSTER" cluster
 if [[ $(published_port 443) != "$HTTPS_PORT" || $(published_port 80) != "$HTTP_PORT" ]]; then

@@ -1,0 +1,275 @@
+"""`make doctor` on machines where something is wrong: scripts/doctor.sh as it is, with fakes of every tool."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from manifests import REPOSITORY
+
+BASE = ["awk", "bash", "cat", "dirname", "env", "grep", "head", "id", "sed"]
+"""What every system has, and doctor.sh uses as it is."""
+
+DOCKER = """
+case "$*" in
+  --version) echo 'Docker version 20.10.24, build 297e128' ;;
+  'version --format {{.Server.Version}}') echo 20.10.24 ;;
+  version) ;;
+  'info --format {{.MemTotal}}') echo 8589934592 ;;
+  'container inspect task-platform-control-plane') exit 1 ;;
+  *) echo "docker $*: not faked" >&2; exit 64 ;;
+esac
+"""
+SYSCTL = """
+case "$2" in
+  fs.inotify.max_user_watches) echo 524288 ;;
+  fs.inotify.max_user_instances) echo 512 ;;
+esac
+"""
+KUBECTL = """
+case "$*" in
+  *'version --client') echo 'Client Version: v1.36.1' ;;
+  *'config current-context') echo production ;;
+  *'config get-contexts kind-task-platform') ;;
+  *) exit 1 ;;
+esac
+"""
+
+
+class Machine:
+    """A machine on which all is well, until a test takes a tool away or replaces it."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self.bin = folder
+        self.variables = {"HTTP_PORT": str(port), "HTTPS_PORT": str(port + 1), "HOME": str(folder)}
+        for name in BASE:
+            found = shutil.which(name)
+            assert found is not None
+            (folder / name).symlink_to(found)
+        self.has("uname", "case $1 in -m) echo x86_64 ;; *) echo Linux ;; esac")
+        self.has("git", "echo 'git version 2.39.5'")
+        self.has("python3.11", 'case "$1" in --version) echo "Python 3.11.9" ;; esac')
+        self.has("docker", DOCKER)
+        self.has("sysctl", SYSCTL)
+        self.has("kind", "echo 'kind version 0.32.0'")
+        self.has("kubectl", KUBECTL)
+        self.has("helm", "echo v3.22.0+g3a3e3ff")
+        self.has("openssl", "echo 'OpenSSL 3.0.19 27 Jan 2026'")
+        self.has("curl", "echo 'curl 8.5.0 (x86_64-pc-linux-gnu)'")
+        self.has("tilt", "echo 'v0.37.6, built 2026-07-29'")
+        self.has("wrk", "echo 'wrk 4.2.0 [epoll] Copyright (C) 2012 Will Glozer'; exit 1")
+
+    def has(self, name: str, script: str) -> None:
+        (self.bin / name).write_text(f"#!{shutil.which('bash')}\n{script}\n")
+        (self.bin / name).chmod(0o755)
+
+    def lacks(self, name: str) -> None:
+        (self.bin / name).unlink()
+
+    def doctor(self, *checks: str) -> tuple[int, str]:
+        """Its exit code, and all that it printed."""
+        done = subprocess.run(
+            [REPOSITORY / "scripts/doctor.sh", *checks],
+            env={"PATH": str(self.bin), **self.variables},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return done.returncode, done.stdout
+
+
+@pytest.fixture
+def free_port() -> Iterator[int]:
+    """A port that nothing listens on, as is the next one."""
+    while True:
+        with socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", 0))
+            port: int = first.getsockname()[1]
+            try:
+                second.bind(("127.0.0.1", port + 1))
+            except OSError:
+                continue
+        yield port
+        return
+
+
+@pytest.fixture
+def machine(tmp_path: Path, free_port: int) -> Machine:
+    return Machine(tmp_path, free_port)
+
+
+def complaint(output: str) -> tuple[str, str]:
+    """The one thing that is wrong, and the line below it with the command that repairs it."""
+    lines = output.splitlines()
+    (at,) = (number for number, line in enumerate(lines) if line.startswith(("FAIL", "warn")))
+    return lines[at], lines[at + 1].strip()
+
+
+def test_where_all_is_well_each_check_has_its_line_and_the_next_step_is_named(machine: Machine) -> None:
+    code, output = machine.doctor()
+    assert code == 0, output
+    lines = output.splitlines()
+    assert [line for line in lines if line and not line.startswith("ok ")] == [lines[-1]]
+    assert len(lines) > 14
+    assert lines[-1].startswith("0 failed, 0 warnings. Next: make up")
+
+
+@pytest.mark.parametrize(
+    ("tool", "printed", "wrong", "repair"),
+    [
+        ("git", "git version 2.29.2", "Git is 2.29.2; 2.30 or later", "apt-get install --yes git"),
+        (
+            "kind",
+            "kind version 0.31.0",
+            "kind is 0.31.0; 0.32 or later",
+            "kind.sigs.k8s.io/dl/v0.32.0/kind-linux-amd64",
+        ),
+        ("helm", "v3.11.3+g32", "Helm is 3.11.3; 3.12 or later", "get.helm.sh/helm-v3.22.0-linux-amd64.tar.gz"),
+        ("kubectl", "Client Version: v1.25.16", "kubectl is 1.25.16; 1.26 or later", "bin/linux/amd64/kubectl"),
+        ("docker", "Docker version 19.03.8", "Docker is 19.03.8; 20.10 or later", "apt-get install --yes docker.io"),
+    ],
+)
+def test_a_tool_that_is_too_old_fails(machine: Machine, tool: str, printed: str, wrong: str, repair: str) -> None:
+    machine.has(tool, f"echo '{printed}'")
+    code, output = machine.doctor(tool)
+    assert code == 1
+    assert wrong in complaint(output)[0]
+    assert repair in complaint(output)[1]
+
+
+def test_versions_are_compared_as_numbers(machine: Machine) -> None:
+    machine.has("git", "echo 'git version 2.4.11'")
+    assert machine.doctor("git")[0] == 1
+    machine.has("git", "echo 'git version 10.0'")
+    assert machine.doctor("git") == (0, "")
+
+
+def test_a_tool_that_is_not_there_fails_with_how_to_get_it(machine: Machine) -> None:
+    machine.lacks("helm")
+    code, output = machine.doctor()
+    assert code == 1
+    wrong, repair = complaint(output)
+    assert wrong.startswith("FAIL  Helm was not found; 3.12 or later is needed")
+    assert repair.startswith("curl -fsSL https://get.helm.sh/")
+    assert "1 failed" in output
+
+
+def test_a_tool_that_cannot_run_fails(machine: Machine) -> None:
+    machine.has("kind", "echo 'cannot execute binary file' >&2; exit 126")
+    code, output = machine.doctor()
+    assert code == 1
+    assert complaint(output) == ("FAIL  kind does not say its version. See what is wrong:", "kind --version")
+
+
+def test_a_python_without_venv_is_none(machine: Machine) -> None:
+    machine.has("python3.11", "exit 1")
+    code, output = machine.doctor()
+    assert code == 1
+    assert "Python 3.11 (with venv) was not found" in complaint(output)[0]
+    assert "python3.11-venv" in complaint(output)[1]
+
+
+def test_a_daemon_that_does_not_run_is_one_complaint_and_not_three(machine: Machine) -> None:
+    machine.has(
+        "docker",
+        """case "$*" in --version) echo 'Docker version 28.2.2' ;;
+        *) echo 'Cannot connect to the Docker daemon at unix:///var/run/docker.sock.' >&2; exit 1 ;; esac""",
+    )
+    code, output = machine.doctor()
+    assert code == 1
+    assert complaint(output) == ("FAIL  Docker's daemon does not answer. Start it:", "sudo systemctl start docker")
+
+
+def test_a_daemon_that_does_not_let_the_user_in_asks_for_the_group(machine: Machine) -> None:
+    machine.has(
+        "docker",
+        """case "$*" in --version) echo 'Docker version 28.2.2' ;;
+        *) echo 'permission denied while trying to connect to the Docker daemon socket' >&2; exit 1 ;; esac""",
+    )
+    code, output = machine.doctor()
+    assert code == 1
+    assert complaint(output)[1].startswith("sudo usermod -aG docker")
+
+
+def test_little_memory_is_a_warning(machine: Machine) -> None:
+    machine.has("docker", DOCKER.replace("8589934592", "2147483648"))
+    code, output = machine.doctor()
+    assert code == 0
+    assert "Docker has 2.0 GiB of memory; the local cluster wants 4" in complaint(output)[0]
+
+
+def test_low_limits_of_inotify_are_a_warning_with_the_lines_to_set(machine: Machine) -> None:
+    machine.has("sysctl", SYSCTL.replace("echo 512 ", "echo 128 "))
+    code, output = machine.doctor()
+    assert code == 0
+    repair = complaint(output)[1]
+    assert "fs.inotify.max_user_instances=512" in repair
+    assert "max_user_watches" not in repair
+
+
+def test_a_taken_port_fails_and_a_free_one_is_named(machine: Machine, free_port: int) -> None:
+    with socket.create_server(("127.0.0.1", free_port)):
+        code, output = machine.doctor()
+    assert code == 1
+    wrong, repair = complaint(output)
+    assert f"Port {free_port} of 127.0.0.1 is taken" in wrong
+    assert repair == f"make up HTTP_PORT={free_port + 1}"
+
+
+def test_ports_of_the_clusters_own_are_not_taken(machine: Machine, free_port: int) -> None:
+    machine.has("docker", DOCKER.replace("control-plane') exit 1", "control-plane') echo '[]'"))
+    with socket.create_server(("127.0.0.1", free_port)):
+        assert machine.doctor("ports") == (0, "")
+
+
+def test_a_node_image_that_is_too_old_fails(machine: Machine) -> None:
+    machine.variables["KIND_NODE_IMAGE"] = "kindest/node:v1.25.16@sha256:" + "0" * 64
+    code, output = machine.doctor()
+    assert code == 1
+    assert "Kubernetes 1.26 or later is needed" in complaint(output)[0]
+
+
+def test_a_kubeconfig_that_is_not_there_is_a_warning(machine: Machine, tmp_path: Path) -> None:
+    machine.variables["KUBECONFIG"] = str(tmp_path / "gone")
+    code, output = machine.doctor()
+    assert code == 0
+    wrong, repair = complaint(output)
+    assert f"a file that is not there: {tmp_path / 'gone'}" in wrong
+    assert repair == "export KUBECONFIG=$PWD/.kube/config"
+
+
+def test_a_cluster_of_somebody_elses_is_named_and_left_alone(machine: Machine) -> None:
+    assert "uses the context production, which the kit never touches" in machine.doctor()[1]
+
+
+def test_tilt_is_asked_for_by_who_needs_it(machine: Machine) -> None:
+    machine.has("tilt", "echo 'v0.37.2, built 2026-03-01'")
+    code, output = machine.doctor()
+    assert code == 0
+    assert complaint(output)[0].startswith("warn  For `make dev`: Tilt is 0.37.2; 0.37.3 or later is needed")
+    code, output = machine.doctor("tilt")
+    assert code == 1
+    assert complaint(output)[0].startswith("FAIL  Tilt is 0.37.2")
+
+
+def test_on_macos_the_repair_is_homebrews_and_inotify_is_not_asked_for(machine: Machine) -> None:
+    machine.has("uname", "case $1 in -m) echo arm64 ;; *) echo Darwin ;; esac")
+    machine.lacks("sysctl")
+    machine.lacks("kind")
+    code, output = machine.doctor()
+    assert code == 1
+    assert complaint(output)[1] == "brew install kind"
+    assert "inotify" not in output
+
+
+def test_a_single_check_is_silent_when_all_is_well_and_unknown_ones_are_refused(machine: Machine) -> None:
+    assert machine.doctor("docker", "kind") == (0, "")
+    code, output = machine.doctor("kidn")
+    assert code == 2
+    assert "There is no check named kidn. The checks are: git python docker" in output

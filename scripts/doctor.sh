@@ -1,0 +1,266 @@
+#!/usr/bin/env bash
+# Says whether this machine has what the kit needs, with the command that repairs what is wrong.
+#
+#   scripts/doctor.sh            every check, a line each; a warning leaves the exit code at 0
+#   scripts/doctor.sh CHECK...   these checks alone, by their names; silent where all is well
+#
+# Bash, not Python: whether there is a Python is one of the questions.
+#
+# shellcheck disable=SC2016 # what stands in single quotes is for whoever reads it
+# shellcheck disable=SC2329 # checks are called by their names
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+shell_kubeconfig=${KUBECONFIG:-}
+. scripts/cluster.sh
+
+# Debian keeps sysctl where only root looks.
+PATH=$PATH:/usr/sbin:/sbin
+system=$(uname -s)
+case $(uname -m) in
+  arm64 | aarch64) arch=arm64 tilt_arch=arm64 ;;
+  *) arch=amd64 tilt_arch=x86_64 ;;
+esac
+[[ $system == Darwin ]] && tilt_system=mac || tilt_system=linux
+all_checks=(git python docker memory inotify ports kind kubectl kubernetes helm openssl curl kubeconfig tilt wrk)
+failures=0 warnings=0
+
+# --- what a check says ----------------------------------------------------------------
+
+ok() { if $talkative; then printf 'ok    %s\n' "$1"; fi; }
+
+warn() { # what is the case, command that repairs it
+  warnings=$((warnings + 1))
+  printf 'warn  %s\n        %s\n' "$1" "$2" >&3
+}
+
+fail() { # what is the case, command that repairs it
+  failures=$((failures + 1))
+  printf 'FAIL  %s\n        %s\n' "$1" "$2" >&3
+}
+
+on() { # command on macOS, command on Debian
+  if [[ $system == Darwin ]]; then echo "$1"; else echo "$2"; fi
+}
+
+# --- versions -------------------------------------------------------------------------
+
+# The first number with a dot in what a tool prints: v3.22.0+g1d2 is 3.22.0.
+version_in() { sed -n 's/^[^0-9]*\([0-9][0-9]*\.[0-9][0-9.]*\).*/\1/p' <<< "$1" | head -n 1; }
+
+at_least() { # version, the least that it may be
+  local IFS=. found least part
+  # shellcheck disable=SC2206 # split at the dots
+  found=($1) least=($2)
+  for ((part = 0; part < ${#least[@]}; part++)); do
+    if ((${found[part]:-0} != least[part])); then
+      ((${found[part]:-0} > least[part]))
+      return
+    fi
+  done
+}
+
+tool() { # severity when it is missing, name, minimum, command that prints its version, command that installs it
+  local severity=$1 name=$2 minimum=$3 printed version
+  if ! type -P "${4%% *}" > /dev/null; then # not a function of cluster.sh
+    "$severity" "$name was not found; $minimum or later is needed. Install it:" "$5"
+    return 1
+  fi
+  # shellcheck disable=SC2086 # a command and its arguments
+  printed=$(command $4 2> /dev/null) || true
+  version=$(version_in "$printed")
+  if [[ -z $version ]]; then
+    "$severity" "$name does not say its version. See what is wrong:" "$4"
+    return 1
+  elif ! at_least "$version" "$minimum"; then
+    "$severity" "$name is $version; $minimum or later is needed. Install a newer one:" "$5"
+    return 1
+  fi
+  ok "$name $version"
+}
+
+# --- the checks -----------------------------------------------------------------------
+
+check_git() { tool fail Git 2.30 'git --version' "$(on 'brew install git' 'sudo apt-get install --yes git')"; }
+
+check_python() {
+  local found
+  if found=$(scripts/find-python.sh); then
+    ok "Python $(version_in "$("$found" --version)") with venv ($found)"
+  else
+    fail "Python 3.11 (with venv) was not found. Install it, or name it: make PYTHON=/path/to/python3.11 ..." \
+      "$(on 'brew install python@3.11' 'sudo apt-get install --yes python3.11-venv || uv python install 3.11')"
+  fi
+}
+
+check_docker() {
+  local said
+  tool fail Docker 20.10 'docker --version' \
+    "$(on 'brew install --cask docker' "sudo apt-get install --yes docker.io && sudo usermod -aG docker $(id -un)")" || return 0
+  if said=$(docker version --format '{{.Server.Version}}' 2>&1); then
+    if at_least "$(version_in "$said")" 20.10; then
+      ok "Docker's daemon answers (version $said)"
+    else
+      fail "Docker's daemon is $said; 20.10 or later is needed. Install a newer one:" \
+        "$(on 'brew upgrade --cask docker' 'sudo apt-get install --yes docker.io')"
+    fi
+  elif [[ $said == *'permission denied'* ]]; then
+    fail "Docker does not let $(id -un) in. Join its group, then open a new terminal:" "sudo usermod -aG docker $(id -un)"
+  else
+    fail "Docker's daemon does not answer. Start it:" "$(on 'open -a Docker' 'sudo systemctl start docker')"
+  fi
+}
+
+daemon_answers() { docker version > /dev/null 2>&1; }
+
+# The three nodes, with the release and its add-ons in them, take 2.5 GiB at rest.
+check_memory() {
+  local bytes gib
+  daemon_answers || return 0
+  bytes=$(docker info --format '{{.MemTotal}}')
+  gib=$(awk "BEGIN { printf \"%.1f\", $bytes / 1024 ^ 3 }")
+  if ((bytes < 4 * 1024 ** 3 - 256 * 1024 ** 2)); then # a machine of 4 GiB shows a little less
+    warn "Docker has $gib GiB of memory; the local cluster wants 4. Give it more, or test without a cluster:" \
+      "$(on 'open -a Docker   # Settings, Resources, Memory' 'make test')"
+  else
+    ok "Docker has $gib GiB of memory"
+  fi
+}
+
+# What kind asks for (https://kind.sigs.k8s.io/docs/user/known-issues/#pod-errors-due-to-too-many-open-files). macOS has
+# none of it: Docker's virtual machine brings its own.
+check_inotify() {
+  local name found wanted short=()
+  [[ $system == Linux ]] || return 0
+  for name in max_user_watches:524288 max_user_instances:512; do
+    wanted=${name#*:} name=fs.inotify.${name%:*}
+    found=$(sysctl -n "$name")
+    if ((found < wanted)); then short+=("$name=$wanted"); fi
+  done
+  if ((${#short[@]})); then
+    warn "The kernel watches few files (inotify); nodes or Tilt may say 'too many open files'. Raise it:" \
+      "printf '%s\\n' ${short[*]} | sudo tee /etc/sysctl.d/99-kind.conf && sudo sysctl --system"
+  else
+    ok 'The kernel watches enough files (inotify)'
+  fi
+}
+
+is_taken() { (: < "/dev/tcp/127.0.0.1/$1") 2> /dev/null; }
+
+next_free() {
+  local port=$(($1 + 1))
+  while is_taken "$port"; do port=$((port + 1)); done
+  echo "$port"
+}
+
+# Those of a cluster that is there are its own.
+check_ports() {
+  local name port taken=() instead=()
+  if daemon_answers && docker container inspect "$CLUSTER-control-plane" > /dev/null 2>&1; then
+    ok "Ports: the cluster $CLUSTER has its own"
+    return
+  fi
+  for name in HTTP_PORT:8080 HTTPS_PORT:8443 ${REGISTRY:+REGISTRY_PORT:5001}; do
+    port=${name#*:} name=${name%:*}
+    port=${!name:-$port}
+    if is_taken "$port"; then taken+=("$port") instead+=("$name=$(next_free "$port")"); fi
+  done
+  if ((${#taken[@]})); then
+    fail "Port ${taken[*]} of 127.0.0.1 is taken (lsof -nP -iTCP:${taken[0]} -sTCP:LISTEN names by what). Take another:" \
+      "make up ${instead[*]}"
+  else
+    ok "Ports are free (${HTTP_PORT:-8080} and ${HTTPS_PORT:-8443} of 127.0.0.1)"
+  fi
+}
+
+check_kind() {
+  tool fail kind 0.32 'kind --version' "$(on 'brew install kind' \
+    "curl -fsSLo kind https://kind.sigs.k8s.io/dl/$KIND_VERSION/kind-linux-$arch && sudo install kind /usr/local/bin/")" || true
+}
+
+check_kubectl() {
+  tool fail kubectl 1.26 'kubectl version --client' "$(on 'brew install kubectl' \
+    "curl -fsSLO https://dl.k8s.io/release/$(node_version)/bin/linux/$arch/kubectl && sudo install kubectl /usr/local/bin/")" || true
+}
+
+node_version() { # the tag of kindest/node:v1.36.1@sha256:...
+  local tag=${KIND_NODE_IMAGE%@*}
+  echo "${tag##*:}"
+}
+
+# The cluster's version where there is one, else that of the image it would be made of.
+check_kubernetes() {
+  local version
+  if [[ -f $KUBECONFIG ]] && version=$(command kubectl --context "$CONTEXT" version 2> /dev/null | sed -n 's/^Server Version: //p') && [[ -n $version ]]; then
+    if at_least "$(version_in "$version")" 1.26; then
+      ok "Kubernetes $version runs in $CLUSTER"
+    else
+      fail "The cluster $CLUSTER has Kubernetes $version; 1.26 or later is needed. Make it again:" 'make down up'
+    fi
+  elif at_least "$(version_in "$(node_version)")" 1.26; then
+    ok "Kubernetes $(node_version) is what \`make up\` makes a cluster of"
+  else
+    fail "KIND_NODE_IMAGE is $KIND_NODE_IMAGE; Kubernetes 1.26 or later is needed. Take the one of versions.env:" 'unset KIND_NODE_IMAGE'
+  fi
+}
+
+check_helm() {
+  tool fail Helm 3.12 'helm version --short' "$(on 'brew install helm' \
+    "curl -fsSL https://get.helm.sh/helm-$HELM_VERSION-linux-$arch.tar.gz | sudo tar xz -C /usr/local/bin --strip-components 1 linux-$arch/helm")" || true
+}
+
+check_openssl() {
+  tool fail OpenSSL 1.1 'openssl version' "$(on 'brew install openssl' 'sudo apt-get install --yes openssl')" || true
+}
+
+check_curl() { tool fail curl 7.60 'curl --version' "$(on 'brew install curl' 'sudo apt-get install --yes curl')" || true; }
+
+# The kit names its own on every call. What this says is for whoever types kubectl or tilt.
+check_kubeconfig() {
+  local own=$KUBECONFIG context
+  if [[ -f $own ]] && ! command kubectl config get-contexts "$CONTEXT" > /dev/null 2>&1; then
+    warn ".kube/config has no context $CONTEXT. Write it again:" 'make up'
+  elif [[ $shell_kubeconfig == "$own" ]]; then
+    ok "kubectl in this shell uses .kube/config, the kit's own"
+  elif [[ -n $shell_kubeconfig && $shell_kubeconfig != *:* && ! -f $shell_kubeconfig ]]; then
+    warn "KUBECONFIG of this shell names a file that is not there: $shell_kubeconfig. For the kit's own cluster:" \
+      'export KUBECONFIG=$PWD/.kube/config'
+  else
+    context=$(KUBECONFIG=$shell_kubeconfig command kubectl config current-context 2> /dev/null) || context=none
+    ok "kubectl in this shell uses the context $context, which the kit never touches (its own: export KUBECONFIG=\$PWD/.kube/config)"
+  fi
+}
+
+check_tilt() {
+  tool "$optional" "${for_tilt}Tilt" 0.37.3 'tilt version' "$(on 'brew install tilt' \
+    "curl -fsSL https://github.com/tilt-dev/tilt/releases/download/$TILT_VERSION/tilt.${TILT_VERSION#v}.$tilt_system.$tilt_arch.tar.gz | sudo tar xz -C /usr/local/bin tilt")" || true
+}
+
+# wrk says its version with its usage, and an exit code of 1.
+check_wrk() {
+  tool "$optional" "${for_wrk}wrk" 4.0 'wrk -v' "$(on 'brew install wrk' 'sudo apt-get install --yes wrk')" || true
+}
+
+# --- which of them --------------------------------------------------------------------
+
+exec 3>&1
+talkative=true optional=warn for_tilt='For `make dev`: ' for_wrk='For `make load`: '
+checks=("${all_checks[@]}")
+if (($#)); then
+  # Called for one of these tools, it is not optional; and what is said is the reason for stopping.
+  exec 3>&2
+  talkative=false optional=fail for_tilt='' for_wrk=''
+  checks=("$@")
+fi
+for check in "${checks[@]}"; do
+  case " ${all_checks[*]} " in
+    *" $check "*) "check_$check" ;;
+    *) echo "There is no check named $check. The checks are: ${all_checks[*]}" >&2 && exit 2 ;;
+  esac
+done
+if $talkative; then
+  printf '\n%d failed, %d warnings. ' "$failures" "$warnings"
+  if ((failures)); then echo 'Run the commands above, then again: make doctor'; else echo 'Next: make up (or, with Python alone: make run)'; fi
+elif ((failures)); then
+  echo 'Then run the same command again. All checks: make doctor' >&2
+fi
+exit $((failures > 0))
