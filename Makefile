@@ -66,9 +66,21 @@ lock: $(TOOLS_ENVIRONMENT) ## Resolve the Python dependencies again, with hashes
 up: ## Make the cluster, build the image, deploy; again after a change (HTTP_PORT=8080 HTTPS_PORT=8443)
 	@scripts/up.sh
 
+.PHONY: dev
+dev: ## Make the cluster, then run every saved line in it within a second (needs Tilt)
+	@scripts/dev.sh
+
 .PHONY: status
 status: ## Show the cluster's pods and how the HPA sees them
 	@scripts/status.sh
+
+.PHONY: logs
+logs: ## Follow what the service's pods log
+	@scripts/logs.sh
+
+.PHONY: open
+open: ## Open the service's documentation in a browser
+	@scripts/open.sh
 
 .PHONY: e2e
 e2e: $(TOOLS_ENVIRONMENT) ## Test the image, the chart and the deployed service; needs `make up`

@@ -2,7 +2,8 @@
 # Makes the local cluster with everything in it, or brings the one that is there up to date.
 #
 #   scripts/up.sh              all steps, a line each
-#   scripts/up.sh STEP         one of them (a function below), as the first form calls itself
+#   scripts/up.sh prepare      those before the image: a cluster into which Tilt can deploy
+#   scripts/up.sh STEP         one of them (a function below), as the other forms call this file
 #
 # MONITORING=1 installs the Prometheus Operator and a Prometheus too; from then on the release is scraped.
 # HTTP_PORT and HTTPS_PORT (8080 and 8443) are the ports of 127.0.0.1 for a cluster made new.
@@ -99,26 +100,29 @@ step() {
   fi
 }
 
+prepare() {
+  scripts/doctor.sh git docker kind kubectl kubernetes helm openssl
+  # What only a new cluster asks for.
+  cluster_exists || scripts/doctor.sh memory inotify ports
+  step "Cluster $CLUSTER" cluster
+  if [[ $(published_port 443) != "$HTTPS_PORT" || $(published_port 80) != "$HTTP_PORT" ]]; then
+    echo "(its ports are $(published_port 80) and $(published_port 443), as it was made; for others: make down up HTTP_PORT= HTTPS_PORT=)"
+  fi
+  step 'Add-on metrics-server' metrics_server
+  step 'Add-on ingress-nginx' ingress_nginx
+  if [[ ${MONITORING:-} == 1 ]]; then
+    step 'Add-on Prometheus' prometheus
+  fi
+  step 'Certificate and password' secrets
+}
+
 mkdir -p "$log"
 if (($#)); then
   "$@"
   exit
 fi
 
-scripts/doctor.sh git docker kind kubectl kubernetes helm openssl
-# What only a new cluster asks for.
-cluster_exists || scripts/doctor.sh memory inotify ports
-
-step "Cluster $CLUSTER" cluster
-if [[ $(published_port 443) != "$HTTPS_PORT" || $(published_port 80) != "$HTTP_PORT" ]]; then
-  echo "(its ports are $(published_port 80) and $(published_port 443), as it was made; for others: make down up HTTP_PORT= HTTPS_PORT=)"
-fi
-step 'Add-on metrics-server' metrics_server
-step 'Add-on ingress-nginx' ingress_nginx
-if [[ ${MONITORING:-} == 1 ]]; then
-  step 'Add-on Prometheus' prometheus
-fi
-step 'Certificate and password' secrets
+prepare
 step "Image task-api:$(SERVICE=task-api scripts/image-tag.sh)" image
 step 'Image into the cluster' load
 step 'Release task-api' release
@@ -129,8 +133,9 @@ cat << END
 The task API runs in $SECONDS s: https://task-api.localhost:$(published_port 443)/docs
 (its certificate is of this machine's own making, so a browser asks once; curl needs --insecure)
 
-  See its pods    kubectl --kubeconfig .kube/config --context $CONTEXT get pods -l app=task-api
+  See it          make status, make logs, make open
   Test it         make e2e
-  After a change  make up
+  After a change  make up; or, to see each saved line run within a second: make dev
   Remove it       make down
+  For kubectl and tilt in this shell: export KUBECONFIG=\$PWD/.kube/config
 END

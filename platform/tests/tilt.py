@@ -1,0 +1,334 @@
+"""A model of Tilt 0.37: what a Tiltfile asks for, without a cluster.
+
+Functions have Tilt's signatures (internal/tiltfile of v0.37.6), less what the Tiltfile here does not need: an unknown
+function or argument is an error, as is a path that does not exist. `helm` is the real one. Once the file is read, what
+Tilt refuses is refused: images that nothing runs, resources that are no workload, objects that are not there.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import starlark
+import yaml
+
+Manifest = dict[str, Any]
+
+WORKLOADS = {"Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob", "Pod"}
+TRIGGER_MODES = {"TRIGGER_MODE_AUTO": "auto", "TRIGGER_MODE_MANUAL": "manual"}
+
+
+class Refused(Exception):
+    """What Tilt would stop with."""
+
+
+@dataclass
+class Build:
+    target: str
+    build_args: dict[str, str]
+    only: list[str]
+    syncs: list[tuple[str, str]]
+    fall_back_on: list[str]
+
+
+@dataclass
+class Resource:
+    """A workload with what Tilt applies beside it."""
+
+    objects: list[str]
+    port_forwards: list[dict[str, Any]]
+    resource_deps: list[str]
+    links: list[dict[str, str]]
+    labels: list[str]
+
+
+@dataclass
+class LocalResource:
+    command: list[str]
+    deps: list[str]
+    auto_init: bool
+    trigger_mode: str
+    labels: list[str]
+
+
+@dataclass
+class Tilt:
+    folder: Path
+    """Where the Tiltfile is."""
+    context: str
+    subcommand: str = "up"
+    settings: dict[str, Any] = field(default_factory=dict)
+    """tilt_config.json."""
+    environment: dict[str, str] = field(default_factory=dict)
+
+    builds: dict[str, Build] = field(default_factory=dict)
+    applied: list[Manifest] = field(default_factory=list)
+    resources: dict[str, Resource] = field(default_factory=dict)
+    local_resources: dict[str, LocalResource] = field(default_factory=dict)
+    version_constraint: str = ""
+    _defined: dict[str, type] = field(default_factory=dict)
+
+    def read(self) -> Tilt:
+        """Evaluates the Tiltfile; raises what Tilt would stop with."""
+        module = starlark.Module()
+        functions: list[Callable[..., Any]] = [
+            self.k8s_context, self.fail, self.version_settings, self.ci_settings, self.listdir, self.helm,
+            self.decode_yaml_stream, self.encode_yaml_stream, self.docker_build, self.sync, self.fall_back_on,
+            self.k8s_yaml, self.port_forward, self.link, self.k8s_resource, self.local_resource,
+        ]  # fmt: skip
+        namespaces: dict[str, list[Callable[..., Any]]] = {
+            "config": [self.define_string, self.define_string_list, self.parse],
+            "os": [self.getenv],
+        }
+        for function in functions:
+            module.add_callable(function.__name__, function)
+        prelude = [f"{name} = {json.dumps(value)}" for name, value in TRIGGER_MODES.items()]
+        for namespace, members in namespaces.items():
+            for function in members:
+                module.add_callable(f"_{function.__name__}", function)
+            fields = [f"{function.__name__}=_{function.__name__}" for function in members]
+            if namespace == "config":
+                fields.append(f"tilt_subcommand={json.dumps(self.subcommand)}")
+            prelude.append(f"{namespace} = struct({', '.join(fields)})")
+        dialect = starlark.Dialect.extended()
+        dialect.enable_top_level_stmt = True
+        known = starlark.Globals.extended_by([starlark.LibraryExtension.StructType])
+        for name, text in [("prelude", "\n".join(prelude)), ("Tiltfile", (self.folder / "Tiltfile").read_text())]:
+            starlark.eval(module, starlark.parse(name, text, dialect), known)
+        self._assemble()
+        return self
+
+    # --- what the Tiltfile calls ------------------------------------------------------
+
+    def k8s_context(self) -> str:
+        return self.context
+
+    def fail(self, msg: str) -> None:
+        raise Refused(msg)
+
+    def version_settings(self, check_updates: bool = True, constraint: str = "") -> None:  # noqa: ARG002
+        self.version_constraint = constraint
+
+    def ci_settings(self, k8s_grace_period: str = "", timeout: str = "30m", readiness_timeout: str = "5m") -> None:
+        for duration in filter(None, (k8s_grace_period, timeout, readiness_timeout)):
+            if not duration[:-1].isdigit() or duration[-1] not in "smh":
+                raise Refused(f"{duration} is no duration")
+
+    def define_string(self, name: str, args: bool = False, usage: str = "") -> None:  # noqa: ARG002
+        self._defined[name] = str
+
+    def define_string_list(self, name: str, args: bool = False, usage: str = "") -> None:  # noqa: ARG002
+        self._defined[name] = list
+
+    def parse(self) -> dict[str, Any]:
+        for name, value in self.settings.items():
+            if not isinstance(value, self._defined.get(name, ())):
+                raise Refused(f"tilt_config.json specifies {name}, which is unknown or of another type")
+        return self.settings
+
+    def getenv(self, key: str, default: str = "") -> str:
+        return self.environment.get(key, default)
+
+    def listdir(self, directory: str, recursive: bool = False) -> list[str]:
+        """Files alone, by their absolute names; Tilt lists no folders."""
+        found = self._path(directory).rglob("*") if recursive else self._path(directory).iterdir()
+        return sorted(str(path) for path in found if path.is_file())
+
+    def helm(
+        self,
+        path: str,
+        /,
+        name: str = "chart",
+        namespace: str = "",
+        values: str | list[str] = "",
+        set: str | list[str] = "",  # Tilt's own name
+        kube_version: str = "",
+        skip_crds: bool = False,
+    ) -> str:
+        command = ["helm", "template", name, str(self._path(path))]
+        command += ["--namespace", namespace] if namespace else []
+        command += ["--kube-version", kube_version] if kube_version else []
+        command += [] if skip_crds else ["--include-crds"]
+        for file in _listed(values):
+            command += ["--values", str(self._path(file))]
+        for pair in _listed(set):
+            command += ["--set", pair]
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise Refused(done.stderr)
+        documents = done.stdout.split("---\n")
+        return "---\n".join(text for text in documents if not _is_helm_test(text))
+
+    def decode_yaml_stream(self, text: str, /) -> list[Manifest]:
+        return [document for document in yaml.safe_load_all(text) if document is not None]
+
+    def encode_yaml_stream(self, objects: list[Manifest], /) -> str:
+        return yaml.safe_dump_all(objects)
+
+    def sync(self, local_path: str, remote_path: str) -> dict[str, str]:
+        if not remote_path.startswith("/"):
+            raise Refused(f"sync destination {remote_path!r} is not absolute")
+        self._path(local_path)
+        return {"step": "sync", "local": local_path, "remote": remote_path}
+
+    def fall_back_on(self, files: str | list[str]) -> dict[str, Any]:
+        for file in _listed(files):
+            self._path(file)
+        return {"step": "fall_back_on", "files": _listed(files)}
+
+    def docker_build(
+        self,
+        ref: str,
+        context: str,
+        build_args: dict[str, str] | None = None,
+        dockerfile: str = "Dockerfile",
+        live_update: list[dict[str, Any]] | None = None,
+        ignore: str | list[str] = "",
+        only: str | list[str] = "",
+        target: str = "",
+    ) -> None:
+        steps = live_update or []
+        if [step["step"] for step in steps] != sorted(step["step"] for step in steps):
+            raise Refused("fall_back_on steps must appear at the start of the list")
+        if ref in self.builds:
+            raise Refused(f"Image for ref {ref!r} has already been defined")
+        for path in [context, *(f"{context}/{path}" for path in _listed(only))]:
+            if "*" in path:
+                raise Refused(f"'only' does not support '*' file globs: {path}")
+            self._path(path)
+        if ignore:
+            raise Refused("the model does not know `ignore`: .dockerignore says it for every builder")
+        stages = [line.split()[-1] for line in self._path(dockerfile).read_text().splitlines() if " AS " in line]
+        if target and target not in stages:
+            raise Refused(f"{dockerfile} has no stage {target}")
+        self.builds[ref] = Build(
+            target=target,
+            build_args=build_args or {},
+            only=_listed(only),
+            syncs=[(step["local"], step["remote"]) for step in steps if step["step"] == "sync"],
+            fall_back_on=[file for step in steps if step["step"] == "fall_back_on" for file in step["files"]],
+        )
+
+    def k8s_yaml(self, text: str, /, allow_duplicates: bool = False) -> None:
+        for manifest in yaml.safe_load_all(text):
+            if _fragment(manifest) in map(_fragment, self.applied) and not allow_duplicates:
+                raise Refused(f"Duplicate YAML: {_fragment(manifest)}")
+            self.applied.append(manifest)
+
+    def port_forward(
+        self, local_port: int, container_port: int = 0, name: str = "", link_path: str = "", host: str = ""
+    ) -> dict[str, Any]:
+        if not 0 < local_port < 65536:
+            raise Refused(f"not in the range of ports: {local_port}")
+        return {"local": local_port, "container": container_port, "name": name, "path": link_path, "host": host}
+
+    def link(self, url: str, name: str = "") -> dict[str, str]:
+        return {"url": url, "name": name}
+
+    def k8s_resource(
+        self,
+        workload: str = "",
+        new_name: str = "",
+        port_forwards: list[dict[str, Any]] | None = None,
+        resource_deps: list[str] | None = None,
+        objects: list[str] | None = None,
+        links: list[dict[str, str]] | None = None,
+        labels: str | list[str] = "",
+    ) -> None:
+        if new_name:
+            raise Refused("the model does not know `new_name`")
+        self.resources[workload] = Resource(
+            objects or [], port_forwards or [], resource_deps or [], links or [], _labels(labels)
+        )
+
+    def local_resource(
+        self,
+        name: str,
+        cmd: str | list[str],
+        deps: str | list[str] = "",
+        trigger_mode: str = "auto",
+        resource_deps: list[str] | None = None,
+        auto_init: bool = True,
+        allow_parallel: bool = False,  # noqa: ARG002
+        labels: str | list[str] = "",
+        env: dict[str, str] | None = None,  # noqa: ARG002
+    ) -> None:
+        if name in self.local_resources:
+            raise Refused(f"there is a resource named {name!r} already")
+        for path in _listed(deps):
+            self._path(path)
+        if resource_deps:
+            raise Refused("the model does not know `resource_deps` of local resources")
+        self.local_resources[name] = LocalResource(
+            _listed(cmd), _listed(deps), auto_init, trigger_mode, _labels(labels)
+        )
+
+    # --- what Tilt does with it -------------------------------------------------------
+
+    def workloads(self) -> dict[str, Manifest]:
+        return {m["metadata"]["name"]: m for m in self.applied if m["kind"] in WORKLOADS}
+
+    def images(self) -> set[str]:
+        """Those of all containers, without their tags: by that Tilt finds where to put what it built."""
+        pods = [m["spec"]["template"]["spec"] for m in self.workloads().values()]
+        return {c["image"].rpartition(":")[0] for pod in pods for c in pod["containers"]}
+
+    def uncategorized(self) -> set[str]:
+        """Objects that no resource has: neither a workload or its Service, nor named by a resource."""
+        by_itself = {_fragment(m) for m in self.applied if m["kind"] in WORKLOADS or self._is_service_of_a_workload(m)}
+        named = {name.lower() for resource in self.resources.values() for name in resource.objects}
+        return {_fragment(manifest) for manifest in self.applied} - by_itself - named
+
+    def _assemble(self) -> None:
+        for ref in self.builds:
+            if ref not in self.images():
+                raise Refused(f"Image not used in any Kubernetes config: {ref}")
+        there = [_fragment(manifest) for manifest in self.applied]
+        taken = [_fragment(m) for m in self.applied if m["kind"] in WORKLOADS or self._is_service_of_a_workload(m)]
+        for name, resource in self.resources.items():
+            if name not in self.workloads():
+                raise Refused(f"k8s_resource specified unknown resource {name!r}")
+            for wanted in (fragment.lower() for fragment in resource.objects):
+                if there.count(wanted) != 1:
+                    raise Refused(f"{there.count(wanted)} objects are identified by the fragment {wanted!r}")
+                if wanted in taken:
+                    raise Refused(f"No object identified by the fragment {wanted!r} could be found in remaining YAML")
+                taken.append(wanted)
+
+    def _is_service_of_a_workload(self, manifest: Manifest) -> bool:
+        if manifest["kind"] != "Service":
+            return False
+        selector = manifest["spec"]["selector"].items()
+        return any(selector <= w["spec"]["template"]["metadata"]["labels"].items() for w in self.workloads().values())
+
+    def _path(self, path: str) -> Path:
+        found = self.folder / path
+        if not found.exists():
+            raise Refused(f"{path} does not exist")
+        return found
+
+
+def _listed(one_or_more: str | list[str]) -> list[str]:
+    if isinstance(one_or_more, str):
+        return [one_or_more] if one_or_more else []
+    return one_or_more
+
+
+def _labels(labels: str | list[str]) -> list[str]:
+    for label in _listed(labels):
+        if len(label) > 63 or not label.replace("-", "").replace("_", "").replace(".", "").isalnum():
+            raise Refused(f"Invalid label {label!r}")
+    return _listed(labels)
+
+
+def _fragment(manifest: Manifest) -> str:
+    return f"{manifest['metadata']['name']}:{manifest['kind']}".lower()
+
+
+def _is_helm_test(text: str) -> bool:
+    return any(line.startswith("# Source: ") and "/tests/" in line for line in text.splitlines())
