@@ -63,7 +63,7 @@ lock: $(TOOLS_ENVIRONMENT) ## Resolve the Python dependencies again, with hashes
 ##@ Local cluster (kind)
 
 .PHONY: up
-up: ## Make the cluster, build the image, deploy; again after a change (HTTP_PORT=8080 HTTPS_PORT=8443)
+up: ## Make the cluster, build the image, deploy; again after a change (HTTP_PORT=8080 HTTPS_PORT=8443 REGISTRY=1)
 	@scripts/up.sh
 
 .PHONY: dev

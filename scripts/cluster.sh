@@ -5,6 +5,8 @@
 
 CLUSTER=task-platform
 CONTEXT=kind-$CLUSTER
+# The container of the local registry, which REGISTRY=1 makes; `make up` goes by it from then on.
+export REGISTRY_NAME=$CLUSTER-registry
 export KUBECONFIG=$PWD/.kube/config
 
 # shellcheck source=scripts/versions.sh
@@ -27,3 +29,8 @@ need_cluster() {
 
 # The port of 127.0.0.1 on which the cluster publishes its port $1.
 published_port() { docker port "$CLUSTER-control-plane" "$1/tcp" | head -n 1 | sed 's/.*://'; }
+
+has_registry() { [[ $(docker container inspect --format '{{ .State.Running }}' "$REGISTRY_NAME" 2> /dev/null) == true ]]; }
+
+# Where images go that the registry is to have: localhost:5001.
+registry() { echo "localhost:$(docker port "$REGISTRY_NAME" 5000/tcp | head -n 1 | sed 's/.*://')"; }

@@ -154,19 +154,20 @@ next_free() {
 
 # Those of a cluster that is there are its own.
 check_ports() {
-  local name port taken=() instead=()
+  local name port registry_port='' taken=() instead=()
   if daemon_answers && docker container inspect "$CLUSTER-control-plane" > /dev/null 2>&1; then
     ok "Ports: the cluster $CLUSTER has its own"
     return
   fi
-  for name in HTTP_PORT:8080 HTTPS_PORT:8443 ${REGISTRY:+REGISTRY_PORT:5001}; do
+  has_registry || registry_port=${REGISTRY:+REGISTRY_PORT:5001}
+  for name in HTTP_PORT:8080 HTTPS_PORT:8443 ${registry_port:-}; do
     port=${name#*:} name=${name%:*}
     port=${!name:-$port}
     if is_taken "$port"; then taken+=("$port") instead+=("$name=$(next_free "$port")"); fi
   done
   if ((${#taken[@]})); then
     fail "Port ${taken[*]} of 127.0.0.1 is taken (lsof -nP -iTCP:${taken[0]} -sTCP:LISTEN names by what). Take another:" \
-      "make up ${instead[*]}"
+      "make up ${REGISTRY:+REGISTRY=1 }${instead[*]}"
   else
     ok "Ports are free (${HTTP_PORT:-8080} and ${HTTPS_PORT:-8443} of 127.0.0.1)"
   fi

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Removes what `make up` made: the cluster, its kubeconfig and logs, and the images tagged by content.
+# Removes what `make up` made: the cluster, the registry, kubeconfig and logs, and the images tagged by content.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/cluster.sh
@@ -11,10 +11,14 @@ if cluster_exists; then
 else
   echo "There is no cluster $CLUSTER"
 fi
+if docker container inspect "$REGISTRY_NAME" > /dev/null 2>&1; then
+  docker rm --force --volumes "$REGISTRY_NAME" > /dev/null
+  echo "Removed the registry $REGISTRY_NAME with its images"
+fi
 rm -rf .kube
 echo "Removed .kube (kubeconfig and logs)"
 
-docker image ls --filter 'reference=task-api:content-*' --format '{{.Repository}}:{{.Tag}}' | while read -r image; do
+docker image ls --filter 'reference=task-api:content-*' --filter 'reference=localhost:*/task-api:content-*' --format '{{.Repository}}:{{.Tag}}' | while read -r image; do
   docker image rm "$image" > /dev/null
   echo "Removed the image $image"
 done

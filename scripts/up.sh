@@ -6,6 +6,7 @@
 #   scripts/up.sh STEP         one of them (a function below), as the other forms call this file
 #
 # MONITORING=1 installs the Prometheus Operator and a Prometheus too; from then on the release is scraped.
+# REGISTRY=1 makes a registry on 127.0.0.1:5001 (REGISTRY_PORT); from then on images go into the cluster through it.
 # HTTP_PORT and HTTPS_PORT (8080 and 8443) are the ports of 127.0.0.1 for a cluster made new.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -38,6 +39,8 @@ ingress_nginx() { platform/cluster/addons.sh ingress-nginx; }
 
 prometheus() { platform/cluster/addons.sh prometheus; }
 
+local_registry() { platform/cluster/registry.sh; }
+
 secrets() { platform/cluster/secrets.sh; }
 
 image() { SERVICE=task-api scripts/image.sh; }
@@ -46,6 +49,11 @@ load() {
   local image tag node
   tag=$(SERVICE=task-api scripts/image-tag.sh)
   image=task-api:$tag
+  if has_registry; then
+    docker tag "$image" "$(registry)/$image"
+    docker push "$(registry)/$image"
+    return
+  fi
   for node in $(kind get nodes --name "$CLUSTER"); do
     # Asked by name: `kind load` would send an image of 300 MB again to nodes that have it.
     if [[ -z $(docker exec "$node" ctr --namespace k8s.io images list --quiet "name==docker.io/library/$image") ]]; then
@@ -56,12 +64,13 @@ load() {
 }
 
 release() {
-  local monitoring=false
+  local monitoring=false repository=task-api
+  if has_registry; then repository=$(registry)/task-api; fi
   if [[ -n $(kubectl get crd servicemonitors.monitoring.coreos.com --ignore-not-found --output name) ]]; then
     monitoring=true
   fi
   helm upgrade --install task-api platform/helm/task-api --values platform/helm/task-api/values-dev.yaml \
-    --set image.repository=task-api --set-string "image.tag=$(SERVICE=task-api scripts/image-tag.sh)" \
+    --set "image.repository=$repository" --set-string "image.tag=$(SERVICE=task-api scripts/image-tag.sh)" \
     --set serviceMonitor.enabled=$monitoring --set prometheusRule.enabled=$monitoring \
     --history-max 10 --wait --timeout 180s
 }
@@ -112,6 +121,9 @@ prepare() {
   step 'Add-on ingress-nginx' ingress_nginx
   if [[ ${MONITORING:-} == 1 ]]; then
     step 'Add-on Prometheus' prometheus
+  fi
+  if [[ ${REGISTRY:-} == 1 ]] || has_registry; then
+    step 'Local registry' local_registry
   fi
   step 'Certificate and password' secrets
 }

@@ -21,6 +21,7 @@ case "$*" in
   version) ;;
   'info --format {{.MemTotal}}') echo 8589934592 ;;
   'container inspect task-platform-control-plane') exit 1 ;;
+  'container inspect --format {{ .State.Running }} task-platform-registry') exit 1 ;;
   *) echo "docker $*: not faked" >&2; exit 64 ;;
 esac
 """
@@ -226,6 +227,16 @@ def test_ports_of_the_clusters_own_are_not_taken(machine: Machine, free_port: in
     machine.has("docker", DOCKER.replace("control-plane') exit 1", "control-plane') echo '[]'"))
     with socket.create_server(("127.0.0.1", free_port)):
         assert machine.doctor("ports") == (0, "")
+
+
+def test_the_registrys_port_is_asked_for_with_the_registry(machine: Machine) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        machine.variables["REGISTRY_PORT"] = str(listener.getsockname()[1])
+        assert machine.doctor("ports") == (0, "")
+        machine.variables["REGISTRY"] = "1"
+        code, output = machine.doctor("ports")
+    assert code == 1
+    assert complaint(output)[1].startswith("make up REGISTRY=1 REGISTRY_PORT=")
 
 
 def test_a_node_image_that_is_too_old_fails(machine: Machine) -> None:

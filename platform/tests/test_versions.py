@@ -39,6 +39,10 @@ def test_the_database_of_chart_manifests_and_tests() -> None:
     assert only(r'POSTGRES_IMAGE = "(\S+)"', tests) == VERSIONS["POSTGRES_IMAGE"]
 
 
+def test_the_registry_of_tests() -> None:
+    assert only(r'DockerContainer\("(registry\S+)"\)', text("e2e/test_push.py")) == VERSIONS["REGISTRY_IMAGE"]
+
+
 @pytest.mark.parametrize(
     ("pattern", "name"),
     [
