@@ -23,7 +23,7 @@ CHECKOV_ENVIRONMENT := .tools/checkov/tools.stamp
 help: ## Print this help
 	@awk 'BEGIN { FS = ":.*## " } \
 	  /^##@/ { printf "\n%s\n", substr($$0, 5) } \
-	  /^[a-z0-9-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	  /^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 
 .PHONY: run
@@ -89,6 +89,14 @@ e2e: $(TOOLS_ENVIRONMENT) ## Test the image, the chart and the deployed service;
 .PHONY: e2e-full
 e2e-full: $(TOOLS_ENVIRONMENT) ## The same with what takes minutes more: ten replicas, the manifests a second time
 	@scripts/e2e.sh
+
+.PHONY: load
+load: ## Send load through the ingress for 30 s and show how it is served (needs wrk)
+	@scripts/load.sh
+
+.PHONY: demo-hpa
+demo-hpa: ## Watch the HPA start pods under load and take them away; draws reports/demo-hpa.svg (needs wrk)
+	@scripts/load.sh demo-hpa
 
 .PHONY: down
 down: ## Remove the cluster and all that `make up` made

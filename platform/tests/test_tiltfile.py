@@ -133,6 +133,7 @@ def test_what_takes_long_or_changes_the_release_runs_when_it_is_clicked(subcomma
     assert {name: button.command for name, button in buttons.items()} == {
         "unit tests": ["make", "test"],
         "end to end": ["make", "up", "e2e"],
+        "load": ["make", "load"],
     }
     for button in buttons.values():
         assert not button.auto_init  # `tilt ci` does not wait for it

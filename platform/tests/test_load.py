@@ -1,0 +1,211 @@
+"""`make load` and `make demo-hpa`, with a wrk and a cluster that are played back."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from manifests import REPOSITORY, VALUES_FILES, one, render
+from scripts.load import CannotLoad, Slice, read_wrk
+from scripts.picture import Sample, draw
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+WRK = """\
+Running 2s test @ http://127.0.0.1:18765/v1/tasks?page_size=20
+  1 threads and 4 connections
+  Thread Stats   Avg      Stdev     Max   +/- Stdev
+    Latency     9.89ms   22.76ms 157.81ms   92.64%
+    Req/Sec     1.17k   496.94     2.03k    68.42%
+  Latency Distribution
+     50%    2.46ms
+     75%    5.05ms
+     90%   21.75ms
+     99%  135.31ms
+  2276 requests in 2.06s, 415.64KB read
+Requests/sec:   1102.90
+Transfer/sec:    201.41KB
+"""
+
+
+def test_the_figures_of_wrk_are_read() -> None:
+    assert read_wrk(WRK) == Slice(requests_per_second=1102.90, p50_ms=2.46, p99_ms=135.31, failed=0)
+
+
+def test_units_are_brought_to_milliseconds() -> None:
+    done = read_wrk(WRK.replace("2.46ms", "870.00us").replace("135.31ms", "1.25s"))
+    assert (done.p50_ms, done.p99_ms) == (0.87, 1250)
+
+
+def test_requests_that_failed_are_counted_whatever_the_reason() -> None:
+    more = "  Socket errors: connect 1, read 2, write 0, timeout 3\n  Non-2xx or 3xx responses: 40\nRequests/sec:"
+    assert read_wrk(WRK.replace("Requests/sec:", more)).failed == 46
+
+
+def test_an_output_without_figures_is_shown() -> None:
+    with pytest.raises(CannotLoad, match="unable to connect"):
+        read_wrk("unable to connect to 127.0.0.1:8443 Connection refused\n")
+
+
+# Seconds, requests/s, p50, p99, CPU %, wanted, ready: how an HPA goes up at once and comes down in steps.
+RECORDED = [
+    (5, 940.0, 21.0, 96.0, 3, 3, 3),
+    (20, 1010.0, 20.0, 88.0, 212, 7, 3),
+    (35, 1480.0, 14.0, 61.0, 190, 10, 7),
+    (60, 1620.0, 12.0, 55.0, 120, 10, 10),
+    (120, 1610.0, 12.0, 52.0, 118, 10, 10),
+    (150, 0.0, None, None, None, 10, 10),
+    (165, 0.0, None, None, 2, 3, 10),
+    (170, 0.0, None, None, 2, 3, 3),
+]
+SAMPLES = [Sample(t, rate, p50, p99, 0, cpu, wanted, ready) for t, rate, p50, p99, cpu, wanted, ready in RECORDED]
+
+
+def picture() -> ElementTree.Element:
+    return ElementTree.fromstring(draw(SAMPLES, title="task-api: <50>", note="30 s, not 300", target_percent=70))  # noqa: S314 # our own
+
+
+def test_the_picture_is_xml_that_says_what_it_shows() -> None:
+    texts = [text.text or "" for text in picture().iter(f"{SVG}text")]
+    assert {"task-api: <50>", "30 s, not 300", "replicas", "CPU, % of the request", "latency, ms"} <= set(texts)
+    assert {"ready", "wanted by the HPA", "p50", "p99", "target, 70 %"} <= set(texts)
+
+
+def test_replicas_go_in_steps_up_to_the_most_and_back() -> None:
+    ready = next(path.attrib["d"] for path in picture().iter(f"{SVG}path"))
+    assert "L" not in ready
+    heights = [float(part.partition("V")[2]) for part in ready.split("H")[1:]]
+    assert min(heights) == heights[3]  # 10 replicas: the highest point
+    assert heights[-1] == max(heights)  # 3 again, as in the beginning
+    assert float(ready.split("H")[0].split()[1]) == heights[-1]
+
+
+def test_without_load_there_is_no_latency() -> None:
+    p50 = [path.attrib["d"] for path in picture().iter(f"{SVG}path")][4]
+    assert p50.count("L") == len([sample for sample in SAMPLES if sample.p50_ms is not None]) - 1
+
+
+def test_every_line_stays_within_the_picture() -> None:
+    root = picture()
+    width, height = (float(number) for number in root.attrib["viewBox"].split()[2:])
+    for path in root.iter(f"{SVG}path"):
+        for point in path.attrib["d"].replace("M", "L").replace("H", "L").replace("V", " ").split("L")[1:]:
+            x, y = map(float, point.split())
+            assert 0 <= x <= width
+            assert 0 <= y <= height
+
+
+class Stage:
+    """A wrk and a kubectl on a PATH of their own; the cluster answers with one state of the HPA after the other."""
+
+    def __init__(self, folder: Path, replicas: list[int]) -> None:
+        self.folder = folder
+        states = folder / "states"
+        states.mkdir()
+        for number, ready in enumerate(replicas):
+            (states / str(number)).write_text(json.dumps({"items": [hpa(ready), {"status": {"readyReplicas": ready}}]}))
+        self._tool(
+            "kubectl",
+            f"""echo "$@" >> {folder}/kubectl.log
+            cd {states}; for state in $(ls | sort -n); do :; done; first=$(ls | sort -n | head -n 1); cat "$first"
+            if [ "$first" != "$state" ]; then rm "$first"; fi""",
+        )
+        (folder / "output").write_text(WRK)
+        self._tool("wrk", f'echo "$@" >> {folder}/wrk.log; sleep 1; cat {folder}/output')
+
+    def _tool(self, name: str, script: str) -> None:
+        (self.folder / name).write_text(f"#!/bin/sh\n{script}\n")
+        (self.folder / name).chmod(0o755)
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "scripts.load", "task-api", "--port", "8443", "--context", "kind-x", *arguments],
+            cwd=REPOSITORY,
+            env={"PATH": f"{self.folder}:/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+
+def hpa(ready: int) -> dict[str, object]:
+    resource = {"target": {"averageUtilization": 70}}
+    return {
+        "spec": {
+            "minReplicas": 3,
+            "metrics": [{"resource": resource}],
+            "behavior": {"scaleDown": {"stabilizationWindowSeconds": 30}},
+        },
+        "status": {
+            "desiredReplicas": ready,
+            "currentMetrics": [{"resource": {"current": {"averageUtilization": 20 * ready}}}],
+        },
+    }
+
+
+def test_load_goes_to_this_machine_alone_and_each_slice_has_a_line(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, [3])
+    done = stage.run("--seconds", "2", "--slice", "1")
+    assert done.returncode == 0, done.stderr
+    calls = (tmp_path / "wrk.log").read_text().splitlines()
+    assert calls
+    for call in calls:
+        assert call.endswith("--header Host: task-api.local --duration 1s https://127.0.0.1:8443/v1/tasks?page_size=20")
+    lines = [line for line in done.stdout.splitlines() if "req/s  p50" in line]
+    assert len(lines) == len(calls)
+    assert "1103 req/s  p50    2 ms  p99   135 ms  CPU   60 % of the request  replicas 3 of 3" in lines[0]
+    assert "--context kind-x" in (tmp_path / "kubectl.log").read_text()
+
+
+def test_the_demonstration_waits_until_the_replicas_are_back_and_leaves_a_picture(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, [3, 3, 6, 10, 10, 6, 3])
+    done = stage.run("--seconds", "3", "--slice", "1", "--picture", str(tmp_path / "reports/demo.svg"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "replicas from 3 to 10 and now 3" in done.stdout
+    text = (tmp_path / "reports/demo.svg").read_text()
+    assert "Pods go 30 s after the load, as values-dev.yaml has it" in text
+
+
+def test_a_demonstration_in_which_nothing_scales_fails_with_what_to_do(tmp_path: Path) -> None:
+    done = Stage(tmp_path, [3]).run("--seconds", "1", "--slice", "1", "--picture", str(tmp_path / "demo.svg"))
+    assert done.returncode == 1
+    assert "The HPA started no pod: more connections" in done.stderr
+
+
+def test_replicas_that_do_not_come_back_fail(tmp_path: Path) -> None:
+    done = Stage(tmp_path, [3, 3, 9]).run(
+        "--seconds", "2", "--slice", "1", "--patience", "2", "--picture", str(tmp_path / "demo.svg")
+    )
+    assert done.returncode == 1
+    assert "not back at 3 within 2 s" in done.stderr
+
+
+def test_failed_requests_fail_the_run(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, [3])
+    (tmp_path / "output").write_text(WRK.replace("Requests/sec:", "  Non-2xx or 3xx responses: 7\nRequests/sec:"))
+    done = stage.run("--seconds", "1", "--slice", "1")
+    assert done.returncode == 1
+    assert "7 FAILED" in done.stdout
+
+
+@pytest.mark.parametrize("bound", [("--seconds", "601"), ("--connections", "201"), ("--seconds", "0")])
+def test_load_without_bounds_is_refused(tmp_path: Path, bound: tuple[str, str]) -> None:
+    done = Stage(tmp_path, [3]).run(*bound)
+    assert done.returncode == 2
+    assert "it may be 1 to" in done.stderr
+
+
+def test_only_the_local_cluster_takes_pods_away_so_soon() -> None:
+    windows = {
+        file.name: one("HorizontalPodAutoscaler", render("--values", str(file)))["spec"]["behavior"]["scaleDown"][
+            "stabilizationWindowSeconds"
+        ]
+        for file in VALUES_FILES
+        if file.parent.name != "ci"
+    }
+    assert windows == {"values-dev.yaml": 30, "values-production.yaml": 300}
