@@ -8,8 +8,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 . scripts/cluster.sh
 
 port=${REGISTRY_PORT:-5001}
-if ! has_registry; then
-  docker rm --force --volumes "$REGISTRY_NAME" > /dev/null 2>&1 || true # one that was stopped
+if ! docker start "$REGISTRY_NAME" 2> /dev/null; then # there, running or stopped, it keeps its images
   docker run --detach --name "$REGISTRY_NAME" --restart unless-stopped --publish "127.0.0.1:$port:5000" "$REGISTRY_IMAGE"
 fi
 if [[ -z $(docker container inspect --format '{{ if .NetworkSettings.Networks.kind }}there{{ end }}' "$REGISTRY_NAME") ]]; then
