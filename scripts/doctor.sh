@@ -80,7 +80,7 @@ tool() { # severity when it is missing, name, minimum, command that prints its v
 
 # --- the checks -----------------------------------------------------------------------
 
-check_git() { tool fail Git 2.30 'git --version' "$(on 'brew install git' 'sudo apt-get install --yes git')"; }
+check_git() { tool fail Git 2.30 'git --version' "$(on 'brew install git' 'sudo apt-get install --yes git')" || true; }
 
 check_python() {
   local found
@@ -159,15 +159,15 @@ check_ports() {
     ok "Ports: the cluster $CLUSTER has its own"
     return
   fi
-  has_registry || registry_port=${REGISTRY:+REGISTRY_PORT:5001}
-  for name in HTTP_PORT:8080 HTTPS_PORT:8443 ${registry_port:-}; do
+  if [[ ${REGISTRY:-} == 1 ]] && ! has_registry; then registry_port=REGISTRY_PORT:5001; fi
+  for name in HTTP_PORT:8080 HTTPS_PORT:8443 $registry_port; do
     port=${name#*:} name=${name%:*}
     port=${!name:-$port}
     if is_taken "$port"; then taken+=("$port") instead+=("$name=$(next_free "$port")"); fi
   done
   if ((${#taken[@]})); then
     fail "Port ${taken[*]} of 127.0.0.1 is taken (lsof -nP -iTCP:${taken[0]} -sTCP:LISTEN names by what). Take another:" \
-      "make up ${REGISTRY:+REGISTRY=1 }${instead[*]}"
+      "make up ${registry_port:+REGISTRY=1 }${instead[*]}"
   else
     ok "Ports are free (${HTTP_PORT:-8080} and ${HTTPS_PORT:-8443} of 127.0.0.1)"
   fi

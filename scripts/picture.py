@@ -109,7 +109,7 @@ def _panel(
     ]
     legend = LEFT + 200
     for line in lines:
-        points = [(x(t), y(v)) for t, v in zip(times, line.values, strict=True) if v is not None]
+        points = [None if v is None else (x(t), y(v)) for t, v in zip(times, line.values, strict=True)]
         parts.append(f'<path class="{line.style}" d="{_path(points, steps=line.steps)}"/>')
         parts.append(f'<rect class="{line.style}" x="{legend}" y="{top - 13}" width="14" height="4"/>')
         parts.append(f'<text class="faint" x="{legend + 20}" y="{top - 7}">{escape(line.name)}</text>')
@@ -117,13 +117,18 @@ def _panel(
     return parts
 
 
-def _path(points: Sequence[tuple[float, float]], *, steps: bool) -> str:
+def _path(points: Sequence[tuple[float, float] | None], *, steps: bool) -> str:
+    """A line that is interrupted where there is no figure."""
     drawn = []
-    for number, (x, y) in enumerate(points):
-        if number == 0:
-            drawn.append(f"M{x:.1f} {y:.1f}")
-        else:
-            drawn.append(f"H{x:.1f}V{y:.1f}" if steps else f"L{x:.1f} {y:.1f}")
+    pen_is_down = False
+    for point in points:
+        if point is not None:
+            x, y = point
+            if pen_is_down:
+                drawn.append(f"H{x:.1f}V{y:.1f}" if steps else f"L{x:.1f} {y:.1f}")
+            else:
+                drawn.append(f"M{x:.1f} {y:.1f}")
+        pen_is_down = point is not None
     return "".join(drawn)
 
 

@@ -72,9 +72,12 @@ class Machine:
         (self.bin / name).unlink()
 
     def doctor(self, *checks: str) -> tuple[int, str]:
-        """Its exit code, and all that it printed."""
+        return self.run("scripts/doctor.sh", *checks)
+
+    def run(self, script: str, *arguments: str) -> tuple[int, str]:
+        """The script's exit code, and all that it printed."""
         done = subprocess.run(
-            [REPOSITORY / "scripts/doctor.sh", *checks],
+            [REPOSITORY / script, *arguments],
             env={"PATH": str(self.bin), **self.variables},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -166,6 +169,15 @@ def test_a_tool_that_cannot_run_fails(machine: Machine) -> None:
     code, output = machine.doctor()
     assert code == 1
     assert complaint(output) == ("FAIL  kind does not say its version. See what is wrong:", "kind --version")
+
+
+def test_one_thing_that_is_wrong_does_not_hide_the_next(machine: Machine) -> None:
+    for tool in ("git", "python3.11", "docker", "kind", "kubectl", "helm", "openssl", "curl"):
+        machine.lacks(tool)
+    code, output = machine.doctor()
+    assert code == 1
+    assert output.count("FAIL") == 8
+    assert "8 failed" in output
 
 
 def test_a_python_without_venv_is_none(machine: Machine) -> None:
@@ -284,3 +296,28 @@ def test_a_single_check_is_silent_when_all_is_well_and_unknown_ones_are_refused(
     code, output = machine.doctor("kidn")
     assert code == 2
     assert "There is no check named kidn. The checks are: git python docker" in output
+
+
+@pytest.mark.parametrize(
+    ("script", "tool", "wrong"),
+    [
+        ("scripts/dev.sh", "tilt", "FAIL  Tilt was not found"),
+        ("scripts/load.sh", "wrk", "FAIL  wrk was not found"),
+        ("scripts/up.sh", "helm", "FAIL  Helm was not found"),
+        ("scripts/status.sh", "kubectl", "FAIL  kubectl was not found"),
+        ("scripts/image.sh", "git", "FAIL  Git was not found"),
+    ],
+)
+def test_a_script_that_needs_what_is_not_there_stops_before_it_does_anything(
+    machine: Machine, tmp_path: Path, script: str, tool: str, wrong: str
+) -> None:
+    machine.lacks(tool)
+    machine.has("mkdir", "true")  # nor does it leave a folder in the repository
+    machine.has(
+        "kind", f'case "$1" in --version) echo "kind version 0.32.0" ;; *) echo "$@" >> {tmp_path}/changed ;; esac'
+    )
+    code, output = machine.run(script)
+    assert code == 1
+    assert complaint(output)[0].startswith(wrong)
+    assert output.splitlines()[-1] == "Then run the same command again. All checks: make doctor"
+    assert not (tmp_path / "changed").exists()

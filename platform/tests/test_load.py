@@ -89,6 +89,11 @@ def test_without_load_there_is_no_latency() -> None:
     assert p50.count("L") == len([sample for sample in SAMPLES if sample.p50_ms is not None]) - 1
 
 
+def test_a_line_is_interrupted_where_there_is_no_figure() -> None:
+    cpu = [path.attrib["d"] for path in picture().iter(f"{SVG}path")][2]
+    assert cpu.count("M") == 2  # the HPA knew nothing at 150 s
+
+
 def test_every_line_stays_within_the_picture() -> None:
     root = picture()
     width, height = (float(number) for number in root.attrib["viewBox"].split()[2:])
