@@ -15,6 +15,12 @@ export KUBECONFIG=$PWD/.kube/config
 kubectl() { command kubectl --context "$CONTEXT" "$@"; }
 helm() { command helm --kube-context "$CONTEXT" "$@"; }
 
+# Services that can be deployed: those with a chart.
+deployable_services() {
+  local chart
+  for chart in platform/helm/*/Chart.yaml; do basename "$(dirname "$chart")"; done
+}
+
 cluster_exists() { kind get clusters 2> /dev/null | grep -qx "$CLUSTER"; }
 
 need_cluster() {

@@ -18,7 +18,10 @@ fi
 rm -rf .kube
 echo "Removed .kube (kubeconfig and logs)"
 
-docker image ls --filter 'reference=task-api:content-*' --filter 'reference=localhost:*/task-api:content-*' --format '{{.Repository}}:{{.Tag}}' | while read -r image; do
-  docker image rm "$image" > /dev/null
-  echo "Removed the image $image"
+for service in $(deployable_services); do
+  docker image ls --filter "reference=$service:content-*" --filter "reference=localhost:*/$service:content-*" \
+    --format '{{.Repository}}:{{.Tag}}' | while read -r image; do
+    docker image rm "$image" > /dev/null
+    echo "Removed the image $image"
+  done
 done

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Shows the deployed service: pods, how the HPA sees them, and what /health says.
+# Shows what is deployed: pods, how the HPA sees them, and what /health of SERVICE says.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/cluster.sh
@@ -9,6 +9,7 @@ kubectl get pods --output wide
 echo
 kubectl get hpa,ingress
 echo
+host=${SERVICE:-task-api}.localhost
 curl --silent --show-error --insecure --max-time 5 \
-  --resolve "task-api.localhost:$(published_port 443):127.0.0.1" "https://task-api.localhost:$(published_port 443)/health"
+  --resolve "$host:$(published_port 443):127.0.0.1" "https://$host:$(published_port 443)/health"
 echo

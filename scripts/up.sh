@@ -12,7 +12,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/cluster.sh
 
-export HTTP_PORT=${HTTP_PORT:-8080} HTTPS_PORT=${HTTPS_PORT:-8443}
+export HTTP_PORT=${HTTP_PORT:-8080} HTTPS_PORT=${HTTPS_PORT:-8443} SERVICE=${SERVICE:-task-api}
 log=.kube/log
 
 cluster() {
@@ -43,12 +43,12 @@ local_registry() { platform/cluster/registry.sh; }
 
 secrets() { platform/cluster/secrets.sh; }
 
-image() { SERVICE=task-api scripts/image.sh; }
+image() { scripts/image.sh; }
 
 load() {
   local image tag node
-  tag=$(SERVICE=task-api scripts/image-tag.sh)
-  image=task-api:$tag
+  tag=$(scripts/image-tag.sh)
+  image=$SERVICE:$tag
   if has_registry; then
     docker tag "$image" "$(registry)/$image"
     docker push "$(registry)/$image"
@@ -64,13 +64,13 @@ load() {
 }
 
 release() {
-  local monitoring=false repository=task-api
-  if has_registry; then repository=$(registry)/task-api; fi
+  local monitoring=false repository=$SERVICE
+  if has_registry; then repository=$(registry)/$SERVICE; fi
   if [[ -n $(kubectl get crd servicemonitors.monitoring.coreos.com --ignore-not-found --output name) ]]; then
     monitoring=true
   fi
-  helm upgrade --install task-api platform/helm/task-api --values platform/helm/task-api/values-dev.yaml \
-    --set "image.repository=$repository" --set-string "image.tag=$(SERVICE=task-api scripts/image-tag.sh)" \
+  helm upgrade --install "$SERVICE" "platform/helm/$SERVICE" --values "platform/helm/$SERVICE/values-dev.yaml" \
+    --set "image.repository=$repository" --set-string "image.tag=$(scripts/image-tag.sh)" \
     --set serviceMonitor.enabled=$monitoring --set prometheusRule.enabled=$monitoring \
     --history-max 10 --wait --timeout 180s
 }
@@ -78,16 +78,16 @@ release() {
 replicas() {
   # Helm waits for the Deployment; in a new release it has one pod until the HPA has lifted it to its floor.
   local floor deadline=$((SECONDS + 180))
-  floor=$(kubectl get hpa task-api --output 'jsonpath={.spec.minReplicas}')
-  until (($(kubectl get deployment task-api --output 'jsonpath={.status.readyReplicas}') >= floor)); do
+  floor=$(kubectl get hpa "$SERVICE" --output 'jsonpath={.spec.minReplicas}')
+  until (($(kubectl get deployment "$SERVICE" --output 'jsonpath={.status.readyReplicas}') >= floor)); do
     if ((SECONDS > deadline)); then
-      kubectl describe hpa task-api
+      kubectl describe hpa "$SERVICE"
       kubectl get pods --output wide
       return 1
     fi
     sleep 1
   done
-  kubectl rollout status deployment/task-api --timeout 180s
+  kubectl rollout status "deployment/$SERVICE" --timeout 180s
 }
 
 # Runs a step in a shell of its own, where its first failing command ends it, and says how long it took.
@@ -135,14 +135,19 @@ if (($#)); then
 fi
 
 prepare
-step "Image task-api:$(SERVICE=task-api scripts/image-tag.sh)" image
-step 'Image into the cluster' load
-step 'Release task-api' release
-step 'Replicas' replicas
+for SERVICE in $(deployable_services); do
+  export SERVICE
+  step "Image $SERVICE:$(scripts/image-tag.sh)" image
+  step 'Image into the cluster' load
+  step "Release $SERVICE" release
+  step 'Replicas' replicas
+done
 
+echo
+for SERVICE in $(deployable_services); do
+  echo "$SERVICE runs in $SECONDS s: https://$SERVICE.localhost:$(published_port 443)/docs"
+done
 cat << END
-
-The task API runs in $SECONDS s: https://task-api.localhost:$(published_port 443)/docs
 (its certificate is of this machine's own making, so a browser asks once; curl needs --insecure)
 
   See it          make status, make logs, make open
