@@ -1,9 +1,15 @@
-"""Pushing to a registry: what was built and scanned is what arrives, under every tag."""
+"""The image as an OCI layout: what is pushed, kept and loaded again is what was laid out, byte by byte."""
 
 from __future__ import annotations
 
+import json
+import re
+import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -11,48 +17,205 @@ from e2e.conftest import REPOSITORY
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.wait_strategies import HttpWaitStrategy
 
-MANIFEST_TYPES = ", ".join(
-    [
-        "application/vnd.docker.distribution.manifest.v2+json",
-        "application/vnd.oci.image.manifest.v1+json",
-    ]
-)
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+INDEX = "application/vnd.oci.image.index.v1+json"
 
 
 @pytest.fixture(scope="module")
 def registry() -> Iterator[str]:
     container = DockerContainer("registry:3").with_exposed_ports(5000)
     with container.waiting_for(HttpWaitStrategy(5000, "/v2/")):
-        # By this name Docker speaks plain HTTP to it.
+        # By this name clients speak plain HTTP to it.
         yield f"127.0.0.1:{container.get_exposed_port(5000)}"
 
 
-def push(*arguments: str) -> subprocess.CompletedProcess[str]:
+@pytest.fixture(scope="module")
+def layout(image: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("layout") / "image"
+    done = run("scripts/layout.py", "save", image, str(folder))
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def run(script: str, *arguments: str, cwd: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
+    python = [sys.executable] if script.endswith(".py") else []
     return subprocess.run(
-        [REPOSITORY / "scripts/push.sh", *arguments], capture_output=True, text=True, timeout=300, check=False
+        [*python, REPOSITORY / script, *arguments], cwd=cwd, capture_output=True, text=True, timeout=300, check=False
     )
 
 
-def test_every_tag_leads_to_the_image_that_was_built(registry: str, image: str) -> None:
-    done = push(image, f"{registry}/task-api", "0123abc", "latest")
+def descriptor(layout: Path) -> Any:
+    (found,) = json.loads((layout / "index.json").read_text())["manifests"]
+    return found
+
+
+def in_registry(registry: str, tag: str, media_type: str = MANIFEST) -> httpx2.Response:
+    return httpx2.get(f"http://{registry}/v2/task-api/manifests/{tag}", headers={"Accept": media_type})
+
+
+def test_every_tag_leads_to_the_bytes_of_the_layout(registry: str, layout: Path, image: str) -> None:
+    done = run("scripts/push.sh", str(layout), f"{registry}/task-api", "0123abc", "again")
     assert done.returncode == 0, done.stderr
-    built = subprocess.run(
-        ["docker", "image", "inspect", "--format", "{{.Id}}", image], capture_output=True, text=True, check=True
-    ).stdout.strip()
-    manifests = [
-        httpx2.get(f"http://{registry}/v2/task-api/manifests/{tag}", headers={"Accept": MANIFEST_TYPES})
-        for tag in ("0123abc", "latest")
-    ]
-    digests = {manifest.headers["docker-content-digest"] for manifest in manifests}
-    assert len(digests) == 1
-    assert digests.pop() in done.stdout
+    digest = descriptor(layout)["digest"]
+    assert f"as {digest}" in done.stdout
+    laid_out = (layout / "blobs" / digest.replace(":", "/")).read_bytes()
+    for tag in ("0123abc", "again"):
+        answer = in_registry(registry, tag)
+        assert answer.headers["docker-content-digest"] == digest
+        assert answer.content == laid_out
     # An image's id is the digest of its configuration, which names every layer.
-    assert manifests[0].json()["config"]["digest"] == built
-    for tag in ("0123abc", "latest"):
-        subprocess.run(["docker", "image", "rm", f"{registry}/task-api:{tag}"], capture_output=True, check=True)
+    built = subprocess.run(["docker", "image", "inspect", image], capture_output=True, text=True, check=True)
+    assert json.loads(laid_out)["config"]["digest"] == json.loads(built.stdout)[0]["Id"]
 
 
-def test_a_call_without_tags_says_how_it_is_called(image: str) -> None:
-    done = push(image, "somewhere/task-api")
+def test_attestations_are_pushed_with_the_image_and_the_digest_is_of_both(
+    registry: str, layout: Path, tmp_path: Path
+) -> None:
+    """The form that the pipeline's Buildx writes: an index of the image and of what is said about it."""
+    attested = tmp_path / "attested"
+    shutil.copytree(layout, attested, copy_function=lambda source, copy: Path(copy).hardlink_to(source))
+    image = {key: descriptor(layout)[key] for key in ("mediaType", "digest", "size")}
+    statement = write_blob(attested, b'{"_type": "https://in-toto.io/Statement/v1"}')
+    config = write_blob(attested, b"{}")
+    about = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "config": config | {"mediaType": "application/vnd.oci.image.config.v1+json"},
+        "layers": [statement | {"mediaType": "application/vnd.in-toto+json"}],
+    }
+    unknown = {"platform": {"os": "unknown", "architecture": "unknown"}}
+    attestation = write_blob(attested, json.dumps(about).encode()) | {"mediaType": MANIFEST} | unknown
+    platform = {"platform": {"os": "linux", "architecture": "amd64"}}
+    index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [image | platform, attestation]}
+    both = write_blob(attested, json.dumps(index).encode()) | {"mediaType": INDEX}
+    # The old file is a second name of the other layout's: a new one takes its place.
+    (attested / "index.json").unlink()
+    (attested / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [both]}))
+
+    done = run("scripts/push.sh", str(attested), f"{registry}/task-api", "attested")
+    assert done.returncode == 0, done.stderr
+    answer = in_registry(registry, "attested", INDEX)
+    assert answer.headers["docker-content-digest"] == both["digest"]
+    assert answer.json() == index
+    assert in_registry(registry, str(attestation["digest"])).status_code == 200
+
+    loaded = run("scripts/layout.py", "load", str(attested), "task-api:loaded-by-a-test")
+    try:
+        assert loaded.returncode == 0, loaded.stderr
+    finally:
+        subprocess.run(["docker", "image", "rm", "task-api:loaded-by-a-test"], capture_output=True, check=True)
+
+
+def write_blob(layout: Path, content: bytes) -> dict[str, Any]:
+    done = subprocess.run(["sha256sum"], input=content, capture_output=True, check=True)
+    name = done.stdout.decode().split()[0]
+    (layout / "blobs/sha256" / name).write_bytes(content)
+    return {"digest": f"sha256:{name}", "size": len(content)}
+
+
+def test_bytes_that_changed_after_they_were_laid_out_are_not_pushed(
+    registry: str, layout: Path, tmp_path: Path
+) -> None:
+    changed = tmp_path / "changed"
+    shutil.copytree(layout, changed)
+    manifest = json.loads((changed / "blobs" / descriptor(changed)["digest"].replace(":", "/")).read_text())
+    smallest = min(manifest["layers"], key=lambda layer: int(layer["size"]))
+    blob = changed / "blobs" / smallest["digest"].replace(":", "/")
+    content = bytearray(blob.read_bytes())
+    content[0] ^= 1
+    blob.write_bytes(content)
+    # Into a repository of its own: what a registry has by its digest is not sent again.
+    done = run("scripts/push.sh", str(changed), f"{registry}/changed", "0123abc")
+    assert done.returncode != 0
+    assert httpx2.get(f"http://{registry}/v2/changed/manifests/0123abc").status_code == 404
+
+
+def test_a_layout_with_no_image_or_two_is_refused_in_a_sentence(registry: str, tmp_path: Path) -> None:
+    done = run("scripts/push.sh", str(tmp_path), f"{registry}/task-api", "none")
+    assert done.returncode == 1
+    assert "this is not an OCI layout. Make one: make layout" in done.stderr
+    (tmp_path / "index.json").write_text(json.dumps({"manifests": [{}, {}]}))
+    done = run("scripts/push.sh", str(tmp_path), f"{registry}/task-api", "two")
+    assert done.returncode == 1
+    assert "holds 2 images" in done.stderr
+
+
+def test_a_call_without_tags_says_how_it_is_called(layout: Path) -> None:
+    done = run("scripts/push.sh", str(layout), "somewhere/task-api")
     assert done.returncode == 2
     assert "Usage" in done.stderr
+
+
+# --- latest ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def two_commits(registry: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+    """A repository with two commits, and in the registry an image of each, which says so in its label."""
+    folder = tmp_path_factory.mktemp("two")
+    git = ["git", "-c", "user.name=T", "-c", "user.email=t@example.com", "-c", "commit.gpgsign=false"]
+    subprocess.run([*git, "init", "--quiet"], cwd=folder, check=True)
+    commits = []
+    for message in ("older", "newer"):
+        commit = ["commit", "--quiet", "--allow-empty", "--message", message]
+        subprocess.run([*git, *commit], cwd=folder, check=True)
+        done = subprocess.run([*git, "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True)
+        commits.append(done.stdout.strip())
+        image = f"task-api:{commits[-1]}"
+        recipe = f"FROM scratch\nLABEL org.opencontainers.image.revision={commits[-1]}\nCOPY . /\n"
+        build = ["docker", "build", "--quiet", "--tag", image, "--file", "-", str(folder)]
+        subprocess.run(build, input=recipe, text=True, capture_output=True, check=True)
+        layout = folder / f"layout-{message}"
+        assert run("scripts/layout.py", "save", image, str(layout)).returncode == 0
+        assert run("scripts/push.sh", str(layout), f"{registry}/moving", commits[-1]).returncode == 0
+        subprocess.run(["docker", "image", "rm", image], capture_output=True, check=True)
+    return folder, commits[0], commits[1]
+
+
+def test_latest_moves_to_a_newer_commit_and_never_back(registry: str, two_commits: tuple[Path, str, str]) -> None:
+    repository, older, newer = two_commits
+
+    def latest() -> str:
+        answer = httpx2.get(f"http://{registry}/v2/moving/manifests/latest", headers={"Accept": MANIFEST})
+        return str(answer.headers["docker-content-digest"])
+
+    def move(commit: str) -> str:
+        done = run("scripts/latest.py", f"{registry}/moving", commit, cwd=repository)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert f"latest is {older} now" in move(older)
+    first = latest()
+    assert f"latest is {newer} now" in move(newer)
+    second = latest()
+    assert f"latest stays at {newer}" in move(older)
+    assert first != second == latest()
+
+
+def test_latest_is_not_moved_to_what_was_not_pushed(registry: str, two_commits: tuple[Path, str, str]) -> None:
+    repository, *_ = two_commits
+    done = run("scripts/latest.py", f"{registry}/moving", "0" * 40, cwd=repository)
+    assert done.returncode == 1
+    assert "crane tag failed" in done.stderr
+
+
+# --- the chart ------------------------------------------------------------------------
+
+
+def test_the_chart_is_published_as_an_oci_artifact_that_helm_installs_from(registry: str, tmp_path: Path) -> None:
+    chart = (REPOSITORY / "platform/helm/task-api/Chart.yaml").read_text()
+    (version,) = re.findall(r"^version: (\S+)", chart, re.MULTILINE)
+    done = run("scripts/publish-chart.sh", f"v{version}", f"{registry}/You/charts")
+    assert done.returncode == 0, done.stderr
+    answer = httpx2.get(f"http://{registry}/v2/you/charts/task-api/manifests/{version}", headers={"Accept": MANIFEST})
+    assert answer.headers["docker-content-digest"] in done.stdout
+    pull = ["helm", "pull", f"oci://{registry}/you/charts/task-api", "--version", version, "--plain-http"]
+    subprocess.run([*pull, "--untar"], cwd=tmp_path, capture_output=True, check=True)
+    assert (tmp_path / "task-api/templates/deployment.yaml").is_file()
+
+
+def test_a_tag_that_is_not_the_charts_version_publishes_nothing(registry: str) -> None:
+    done = run("scripts/publish-chart.sh", "v99.0.0", f"{registry}/charts")
+    assert done.returncode == 1
+    assert "The tag is v99.0.0, and Chart.yaml says version: " in done.stderr
+    assert httpx2.get(f"http://{registry}/v2/charts/task-api/manifests/99.0.0").status_code == 404

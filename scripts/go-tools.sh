@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # Builds the Go tools of `make lint` at the versions of versions.env, as .tools/NAME-VERSION with a link .tools/NAME.
+# With a name as argument that one alone: scripts/go-tools.sh crane
 # What is there already is kept. On two cores the first build takes about ten minutes, with Go's build cache one.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=scripts/versions.sh
 . scripts/versions.sh
 
+only=${1:-}
 export CGO_ENABLED=0 # needs no C compiler
 export GOWORK=off    # Prometheus has a workspace of which its module holds but a part
 mkdir -p .tools
@@ -16,6 +18,7 @@ trap 'rm -f "$log"' EXIT
 # helm-unittest has a `replace`, which `go install` refuses.
 tool() { # name, module, version, package in the module, build tags
   local binary=$1-$3 start=$SECONDS
+  if [[ -n $only && $1 != "$only" ]]; then return; fi
   if [[ ! -x .tools/$binary ]]; then
     printf '%-50s' "Tool $binary"
     if (build "$2@$3" "$4" "${5:-}" "$PWD/.tools/$binary") > "$log" 2>&1; then
@@ -48,6 +51,8 @@ tool helm-docs github.com/norwoodj/helm-docs "$HELM_DOCS_VERSION" ./cmd/helm-doc
 tool helm-unittest github.com/helm-unittest/helm-unittest "$HELM_UNITTEST_VERSION" ./cmd/helm-unittest
 # Without the clients of a dozen clouds, which it would look for targets with.
 tool promtool github.com/prometheus/prometheus "$PROMTOOL_VERSION" ./cmd/promtool remove_all_sd
+# Pushes an OCI layout without changing a byte of it.
+tool crane github.com/google/go-containerregistry "$CRANE_VERSION" ./cmd/crane
 tool helm helm.sh/helm/v4 "$HELM_4_VERSION" ./cmd/helm
 tool helm helm.sh/helm/v3 "$HELM_OLDEST_VERSION" ./cmd/helm
 tool helm helm.sh/helm/v3 "$HELM_VERSION" ./cmd/helm # last: the link .tools/helm leads to this one

@@ -1,0 +1,61 @@
+"""The logic around the scanner, with a docker that records how it is called (the scanner itself: e2e/test_scan.py)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from manifests import REPOSITORY
+
+
+def scan(folder: Path, *, found: int = 0, pull: int = 0) -> tuple[subprocess.CompletedProcess[str], str]:
+    docker = folder / "bin/docker"
+    docker.parent.mkdir()
+    docker.write_text(
+        f'#!/bin/sh\necho "$@" >> "{folder}/calls"\n'
+        f"case $1 in image) exit 1 ;; pull) exit {pull} ;; run) exit {found} ;; esac\n"
+    )
+    docker.chmod(0o755)
+    done = subprocess.run(
+        [REPOSITORY / "scripts/scan.sh", folder / "layout"],
+        env={"PATH": f"{docker.parent}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    calls = folder / "calls"
+    return done, calls.read_text() if calls.exists() else ""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "layout").mkdir()
+    (tmp_path / "layout/index.json").write_text("{}")
+    return tmp_path
+
+
+def test_the_scanner_gets_the_layout_read_only_and_no_socket(folder: Path) -> None:
+    done, calls = scan(folder)
+    assert done.returncode == 0, done.stderr
+    assert f"--volume {folder}/layout:/layout:ro" in calls
+    assert "docker.sock" not in calls
+    assert "@sha256:" in calls
+
+
+def test_a_finding_is_a_failure(folder: Path) -> None:
+    assert scan(folder, found=1)[0].returncode == 1
+
+
+def test_a_scanner_that_is_not_to_be_had_is_not_a_pass(folder: Path) -> None:
+    done, calls = scan(folder, pull=1)
+    assert done.returncode == 3
+    assert "so nothing was scanned" in done.stderr
+    assert "run" not in calls.split()
+
+
+def test_a_folder_without_a_layout_is_refused(tmp_path: Path) -> None:
+    done, calls = scan(tmp_path)
+    assert (done.returncode, calls) == (2, "")
+    assert "make layout" in done.stderr
