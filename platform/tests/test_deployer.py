@@ -1,0 +1,62 @@
+"""The rights that the pipeline deploys with: what the chart renders and what the script asks for, and nothing more."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+from manifests import REPOSITORY, VALUES_FILES, render, sets
+
+DOCUMENTS = list(yaml.safe_load_all((REPOSITORY / "platform/deployer/role.yaml").read_text()))
+RULES: list[dict[str, Any]] = next(d for d in DOCUMENTS if d["kind"] == "Role")["rules"]
+WRITE = {"get", "list", "watch", "create", "update", "patch", "delete"}
+
+# How the API server counts the kinds that the chart may render.
+PLURALS = {"NetworkPolicy": "networkpolicies", "Ingress": "ingresses"}
+
+
+def granted() -> dict[tuple[str, str], set[str]]:
+    return {
+        (group, resource): set(rule["verbs"])
+        for rule in RULES
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+    }
+
+
+def rendered() -> set[tuple[str, str]]:
+    everything = [m for file in VALUES_FILES for m in render("--values", str(file))]
+    everything += render(*sets("ingress.enabled=false"))
+    kinds = set()
+    for manifest in everything:
+        group = manifest["apiVersion"].rpartition("/")[0]
+        kinds.add((group, PLURALS.get(manifest["kind"], manifest["kind"].lower() + "s")))
+    return kinds
+
+
+def test_it_may_write_exactly_the_kinds_that_the_chart_renders() -> None:
+    writes = {key for key, verbs in granted().items() if verbs & {"update", "patch", "delete"}}
+    assert all(granted()[key] == WRITE for key in writes)
+    assert writes == rendered()
+
+
+def test_what_it_may_do_beside_is_what_the_script_does() -> None:
+    beside = {key: verbs for key, verbs in granted().items() if verbs != WRITE}
+    assert beside == {
+        ("apps", "replicasets"): {"get", "list", "watch"},
+        ("", "pods"): {"get", "list", "watch"},
+        ("", "events"): {"list"},
+        ("", "pods/log"): {"get"},
+        ("", "pods/portforward"): {"create"},
+    }
+
+
+@pytest.mark.parametrize("word", ["*", "escalate", "bind", "impersonate"])
+def test_no_rule_grants_more_than_it_says(word: str) -> None:
+    assert not any(word in value for rule in RULES for value in rule.values())
+
+
+def test_it_is_bound_in_its_own_namespace_alone() -> None:
+    assert {d["kind"] for d in DOCUMENTS} == {"ServiceAccount", "Role", "RoleBinding"}
+    assert all("namespace" not in d["metadata"] for d in DOCUMENTS)
