@@ -23,12 +23,15 @@ CHECKOV_ENVIRONMENT := .tools/checkov/tools.stamp
 help: ## Print this help
 	@awk 'BEGIN { FS = ":.*## " } \
 	  /^##@/ { printf "\n%s\n", substr($$0, 5) } \
-	  /^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	  /^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 
 .PHONY: run
 run: services/$(SERVICE)/.venv/run.stamp ## Serve the API on http://127.0.0.1:8000, tasks in .data/ (needs Python 3.11)
 	@scripts/run.sh serve
+
+.PHONY: install
+install: $(SERVICE_ENVIRONMENTS) ## Install every service's Python packages; other verbs do it when they need to
 
 .PHONY: test
 test: $(SERVICE_ENVIRONMENTS) ## Run every service's tests
@@ -108,9 +111,58 @@ down: ## Remove the cluster and all that `make up` made
 image: ## Build the service's image, tagged by its content and as latest
 	@scripts/image.sh
 
+.PHONY: layout
+layout: image ## Lay the image out as a folder, .image/SERVICE: what is scanned and pushed
+	@rm -rf ".image/$(SERVICE)" && mkdir -p .image && "$${PYTHON:-python3}" scripts/layout.py save "$(SERVICE):latest" ".image/$(SERVICE)"
+
+.PHONY: scan
+scan: layout ## Scan the image as the pipeline does: a HIGH or CRITICAL finding with a fix fails
+	@scripts/scan.sh ".image/$(SERVICE)"
+
+.PHONY: push
+push: layout ## Push the image, its digest unchanged (IMAGE_REPOSITORY=you/task-api IMAGE_TAG=...)
+	@scripts/push.sh ".image/$(SERVICE)" "$${IMAGE_REPOSITORY:?is not set: say where, IMAGE_REPOSITORY=docker.io/you/$(SERVICE)}" \
+	  "$${IMAGE_TAG:-$$(scripts/image-tag.sh)}"
+
+.PHONY: audit
+audit: $(TOOLS_ENVIRONMENT) ## Ask for known vulnerabilities of the locked Python packages
+	@scripts/audit.sh $(SERVICES)
+
+##@ Deploy (KUBECONFIG=file or KUBE_CONFIG=base64 says where; docs/delivery.md)
+
+.PHONY: deploy
+deploy: ## Deploy a pushed image; goes back by itself if it fails (IMAGE_REPOSITORY= IMAGE_TAG= IMAGE_DIGEST=)
+	@exec scripts/deploy.sh deploy
+
+.PHONY: deploy-settle
+deploy-settle: ## Recover a release that a killed deploy left pending
+	@exec scripts/deploy.sh settle
+
+.PHONY: smoke
+smoke: ## Ask every pod which commit it is (COMMIT=..., or else the deployed one)
+	@exec scripts/deploy.sh smoke $${COMMIT:+"$$COMMIT"}
+
+.PHONY: rollback
+rollback: ## Go back to the last other image, or REVISION=n, and hold what it left
+	@exec scripts/deploy.sh rollback $${REVISION:+"$$REVISION"}
+
+.PHONY: history
+history: ## Show the release's revisions, their images and what is held
+	@exec scripts/deploy.sh history
+
+.PHONY: unhold
+unhold: ## Let a held commit be deployed again (COMMIT=...)
+	@exec scripts/deploy.sh unhold "$${COMMIT:?is not set: name the commit, COMMIT=...}"
+
+.PHONY: kubeconfig-ci
+kubeconfig-ci: ## Make the kubeconfig that the pipeline deploys with (NAMESPACE=...)
+	@scripts/kubeconfig-ci.sh "$${NAMESPACE:?is not set: name the namespace to deploy to, NAMESPACE=...}"
+
+##@ Clean up
+
 .PHONY: clean
 clean: ## Remove Python environments, built tools, caches and reports; keeps .data/ and the cluster
-	rm -rf .tools .venv services/*/.venv reports .mypy_cache .ruff_cache .pytest_cache services/*/.pytest_cache
+	rm -rf .image .tools .venv services/*/.venv reports .mypy_cache .ruff_cache .pytest_cache services/*/.pytest_cache
 	find services e2e platform scripts -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- Python environments --------------------------------------------------------------

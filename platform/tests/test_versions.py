@@ -5,14 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pytest
 import yaml
 from manifests import CHART, REPOSITORY, raw
 
 VERSIONS = dict(
     line.split("=", 1) for line in (REPOSITORY / "versions.env").read_text().splitlines() if re.match(r"[A-Z]", line)
 )
-WORKFLOW = (REPOSITORY / ".github/workflows/ci-cd.yml").read_text()
 
 
 def only(pattern: str, text: str) -> str:
@@ -41,24 +39,6 @@ def test_the_database_of_chart_manifests_and_tests() -> None:
 
 def test_the_registry_of_tests() -> None:
     assert only(r'DockerContainer\("(registry\S+)"\)', text("e2e/test_push.py")) == VERSIONS["REGISTRY_IMAGE"]
-
-
-@pytest.mark.parametrize(
-    ("pattern", "name"),
-    [
-        (r"azure/setup-helm@[^\n]*\n\s+with:\n\s+version: (\S+)", "HELM_VERSION"),
-        (r"aquasecurity/trivy-action@[^\n]*\n\s+with:\n\s+version: (\S+)", "TRIVY_VERSION"),
-    ],
-)
-def test_what_the_workflow_installs(pattern: str, name: str) -> None:
-    assert only(pattern, WORKFLOW) == VERSIONS[name]
-
-
-def test_every_action_is_pinned_by_a_commit_with_its_version_beside_it() -> None:
-    uses = re.findall(r"uses: (.*)", WORKFLOW)
-    assert uses
-    for action in uses:
-        assert re.fullmatch(r"[\w./-]+@[0-9a-f]{40} # v[\d.]+", action), action
 
 
 def test_the_chart_and_the_service_are_of_one_version() -> None:
