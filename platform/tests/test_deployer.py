@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -60,3 +63,32 @@ def test_no_rule_grants_more_than_it_says(word: str) -> None:
 def test_it_is_bound_in_its_own_namespace_alone() -> None:
     assert {d["kind"] for d in DOCUMENTS} == {"ServiceAccount", "Role", "RoleBinding"}
     assert all("namespace" not in d["metadata"] for d in DOCUMENTS)
+
+
+# --- scripts/kubeconfig-ci.sh, without a cluster (with one: e2e/test_deploy.py) --------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "said"),
+    [
+        ((), {}, "Usage"),
+        (("tasks",), {}, "Which cluster? Set KUBECONFIG"),
+        (("tasks",), {"KUBECONFIG": "/nowhere"}, "Make it: kubectl create namespace tasks"),
+    ],
+)
+def test_a_kubeconfig_that_cannot_be_made_says_what_is_missing(
+    tmp_path: Path, arguments: tuple[str, ...], environment: dict[str, str], said: str
+) -> None:
+    kubectl = tmp_path / "kubectl"
+    kubectl.write_text("#!/bin/sh\nexit 1\n")  # a cluster without the namespace
+    kubectl.chmod(0o755)
+    done = subprocess.run(
+        [REPOSITORY / "scripts/kubeconfig-ci.sh", *arguments],
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}"} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode in (1, 2)
+    assert said in done.stderr
+    assert not (REPOSITORY / "kubeconfig-ci-tasks").exists()

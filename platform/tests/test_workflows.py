@@ -77,7 +77,8 @@ def test_the_scan_comes_before_the_login_and_the_login_before_the_push() -> None
     (login,) = uses(job, "docker/login-action")
     (push,) = runs(job, "scripts/push.sh")
     (sign,) = runs(job, "cosign sign")
-    assert build < scan < keep < login < push < sign
+    (tool,) = runs(job, "scripts/go-tools.sh crane")
+    assert build < scan < keep < tool < login < push < sign
     # No secret is at hand before: but for the name, of which the repository is made.
     before = yaml.safe_dump([job["steps"][:login], job["env"]])
     assert set(re.findall(r"secrets\.(\w+)", before)) == {"DOCKERHUB_USERNAME"}
