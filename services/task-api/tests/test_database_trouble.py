@@ -10,6 +10,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from databases import BLOCKED, connected, opened
 from making import a_task
 from prometheus_client import REGISTRY
 from proxy import Proxy
@@ -20,18 +21,6 @@ from task_api.tasks import rules
 from task_api.tasks.models import Task, TaskPatch
 
 DEADLINE_SECONDS = 30
-# Not by pg_stat_activity, which a transaction sees as it was when it first looked.
-BLOCKED = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))"
-
-
-@contextlib.asynccontextmanager
-async def opened(url: str, **limits: Any) -> AsyncIterator[PostgresStore]:
-    store = PostgresStore(url, limits=Limits(**limits), wait_seconds=0)
-    await store.open()
-    try:
-        yield store
-    finally:
-        await store.close()
 
 
 @contextlib.asynccontextmanager
@@ -120,7 +109,7 @@ async def test_who_waits_for_a_connection_that_broke_opens_another_in_its_place(
 async def test_who_waits_too_long_for_a_connection_is_told_that_all_are_busy(postgres_url: str) -> None:
     async with opened(postgres_url, pool_size=1, seconds=0.3, lock_seconds=5, statement_seconds=5) as store:
         task = await create(store)
-        async with _connected(postgres_url) as other, other.transaction():
+        async with connected(postgres_url) as other, other.transaction():
             await other.execute("LOCK TABLE tasks")
             first, second = await asyncio.gather(store.get(task.id), store.ping(), return_exceptions=True)
             assert type(first) is StoreUnavailable
@@ -184,7 +173,7 @@ async def test_a_deadlock_is_tried_again(postgres_url: str) -> None:
             return [Write(rules.change(task, patch, now=task.updated_at), "updated") for task in tasks]
 
         # Each holds what the other wants next: PostgreSQL ends one of them after a second.
-        async with _connected(postgres_url) as other, asyncio.timeout(DEADLINE_SECONDS):
+        async with connected(postgres_url) as other, asyncio.timeout(DEADLINE_SECONDS):
             transaction = other.transaction()
             await transaction.start()
             await other.execute("SELECT FROM tasks WHERE id = $1 FOR UPDATE", two.id)
@@ -203,7 +192,7 @@ async def test_a_deadlock_is_tried_again(postgres_url: str) -> None:
 async def test_a_statement_that_takes_too_long_is_ended_by_the_server(postgres_url: str) -> None:
     async with opened(postgres_url, statement_seconds=0.2) as store:
         task = await create(store)
-        async with _connected(postgres_url) as other, other.transaction():
+        async with connected(postgres_url) as other, other.transaction():
             await other.execute("LOCK TABLE tasks")
             with pytest.raises(StoreUnavailable, match="statement timeout"):
                 await store.get(task.id)
@@ -214,14 +203,14 @@ async def test_a_statement_that_takes_too_long_is_ended_by_the_server(postgres_u
 async def test_a_lock_is_waited_for_as_long_as_is_set(postgres_url: str) -> None:
     async with opened(postgres_url, lock_seconds=0.2) as store:
         task = await create(store)
-        async with _connected(postgres_url) as other, other.transaction():
+        async with connected(postgres_url) as other, other.transaction():
             await other.execute("LOCK TABLE tasks")
             with pytest.raises(StoreUnavailable, match="lock timeout"):
                 await store.get(task.id)
 
 
 async def test_too_many_connections_are_waited_for(postgres_url: str) -> None:
-    async with opened(postgres_url, pool_size=1) as store, _connected(postgres_url) as admin:
+    async with opened(postgres_url, pool_size=1) as store, connected(postgres_url) as admin:
         limited = await _role(admin, "CONNECTION LIMIT 1")
         try:
             url = postgres_url.replace("test:test@", f"{limited}:x@")
@@ -241,7 +230,7 @@ async def test_too_many_connections_are_waited_for(postgres_url: str) -> None:
 async def test_more_than_may_wait_are_told_so_at_once(postgres_url: str) -> None:
     async with opened(postgres_url, pool_size=1, queue_size=2, lock_seconds=5, statement_seconds=5) as store:
         task = await create(store)
-        async with _connected(postgres_url) as other:
+        async with connected(postgres_url) as other:
             transaction = other.transaction()
             await transaction.start()
             await other.execute("LOCK TABLE tasks")
@@ -291,12 +280,3 @@ async def _role(admin: asyncpg.Connection[asyncpg.Record], options: str) -> str:
     await admin.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'x' {options}; GRANT ALL ON SCHEMA {schema} TO {name}")
     await admin.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA {schema} TO {name}")
     return name
-
-
-@contextlib.asynccontextmanager
-async def _connected(url: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
-    connection = await asyncpg.connect(url)
-    try:
-        yield connection
-    finally:
-        await connection.close()

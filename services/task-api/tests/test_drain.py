@@ -11,18 +11,15 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
-import asyncpg
 import httpx2
 import pytest
 from conftest import SUMMARY
+from databases import BLOCKED, connected
 from running import DEADLINE_SECONDS, Service, environment, serving
-
-# Not by pg_stat_activity, which a transaction sees as it was when it first looked.
-BLOCKED = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))"
 
 
 def eventually(look: Callable[[], object], what: str) -> None:
@@ -133,48 +130,17 @@ def test_without_a_drain_it_ends_at_once_with_a_stream_open(sig: signal.Signals)
 
 
 async def test_a_request_in_flight_is_finished_before_the_end(postgres_url: str) -> None:
-    settings = {"TASKS_DATABASE_URL": postgres_url, "TASKS_DATABASE_LOCK_SECONDS": "20"}
-    settings |= {
-        "TASKS_DATABASE_STATEMENT_SECONDS": "20",
-        "TASKS_DATABASE_SECONDS": "20",
-        "TASKS_GRACEFUL_SECONDS": "20",
-    }
-    with serving(**settings) as service, _waiting_request(service) as (answers, thread):
-        connection = await asyncpg.connect(postgres_url)
-        transaction = connection.transaction()
-        await transaction.start()
-        await connection.execute("LOCK TABLE tasks")
-        thread.start()
-        while not await connection.fetchval(BLOCKED):
-            await asyncio.sleep(0.01)
+    async with _waiting_request(postgres_url, graceful_seconds=20) as (service, release, answers):
         service.process.send_signal(signal.SIGTERM)
         eventually(lambda: _refuses(service), "the listener is closed")
-        await transaction.rollback()
-        thread.join(DEADLINE_SECONDS)
+        await release()
         assert service.process.wait(DEADLINE_SECONDS) == 0
-        await connection.close()
     assert answers == [(201, "close")]
 
 
 async def test_a_request_that_does_not_end_in_time_is_told_so(postgres_url: str) -> None:
-    settings = {"TASKS_DATABASE_URL": postgres_url, "TASKS_DATABASE_LOCK_SECONDS": "60"}
-    settings |= {
-        "TASKS_DATABASE_STATEMENT_SECONDS": "60",
-        "TASKS_DATABASE_SECONDS": "60",
-        "TASKS_GRACEFUL_SECONDS": "1",
-    }
-    with serving(**settings) as service, _waiting_request(service) as (answers, thread):
-        connection = await asyncpg.connect(postgres_url)
-        transaction = connection.transaction()
-        await transaction.start()
-        await connection.execute("LOCK TABLE tasks")
-        thread.start()
-        while not await connection.fetchval(BLOCKED):
-            await asyncio.sleep(0.01)
+    async with _waiting_request(postgres_url, graceful_seconds=1) as (service, _, answers):
         assert service.stop() == 0
-        thread.join(DEADLINE_SECONDS)
-        await transaction.rollback()
-        await connection.close()
     assert answers == [(503, "close")]
 
 
@@ -243,15 +209,33 @@ def test_the_figures_of_a_cold_start(tmp_path: Path, record_property: Callable[[
     )
 
 
-@contextmanager
-def _waiting_request(service: Service) -> Iterator[tuple[list[tuple[int, str]], threading.Thread]]:
-    answers: list[tuple[int, str]] = []
+Answers = list[tuple[int, str]]
 
-    def create() -> None:
-        response = httpx2.post(f"{service.url}/v1/tasks", json={"title": "x"}, timeout=DEADLINE_SECONDS)
-        answers.append((response.status_code, response.headers.get("connection", "")))
 
-    yield answers, threading.Thread(target=create)
+@asynccontextmanager
+async def _waiting_request(
+    postgres_url: str, *, graceful_seconds: int
+) -> AsyncIterator[tuple[Service, Callable[[], Awaitable[None]], Answers]]:
+    """The service with a request that waits for a locked table; what lets it go on; and, at the end, its answer."""
+    answers: Answers = []
+    settings = {f"TASKS_DATABASE_{name}SECONDS": "60" for name in ("", "LOCK_", "STATEMENT_")}
+    settings |= {"TASKS_DATABASE_URL": postgres_url, "TASKS_GRACEFUL_SECONDS": str(graceful_seconds)}
+    with serving(**settings) as service:
+
+        def create() -> None:
+            response = httpx2.post(f"{service.url}/v1/tasks", json={"title": "x"}, timeout=DEADLINE_SECONDS)
+            answers.append((response.status_code, response.headers.get("connection", "")))
+
+        thread = threading.Thread(target=create)
+        async with connected(postgres_url) as connection:
+            transaction = connection.transaction()
+            await transaction.start()
+            await connection.execute("LOCK TABLE tasks")
+            thread.start()
+            while not await connection.fetchval(BLOCKED):
+                await asyncio.sleep(0.01)
+            yield service, transaction.rollback, answers
+            thread.join(DEADLINE_SECONDS)
 
 
 def _refuses(service: Service) -> bool:

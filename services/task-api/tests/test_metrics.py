@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from uuid import uuid4
 
 import asyncpg
 import pytest
+from databases import opened
 from making import NOW, a_task
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
@@ -27,9 +27,8 @@ from task_api.app import create_app
 from task_api.auth import new_token
 from task_api.metrics import CpuThrottling
 from task_api.settings import Settings
-from task_api.store import Limits, Write
+from task_api.store import Write
 from task_api.store.memory import MemoryStore
-from task_api.store.postgres import PostgresStore
 
 LABELS = {
     "http_requests": {"method", "route", "status"},
@@ -167,16 +166,6 @@ def test_a_blocked_event_loop_shows(client: TestClient, monkeypatch: pytest.Monk
     before = late()
     client.get(f"/v1/tasks/{uuid4()}")
     until(lambda: late() > before)
-
-
-@contextlib.asynccontextmanager
-async def opened(url: str, **limits: int) -> AsyncIterator[PostgresStore]:
-    store = PostgresStore(url, limits=Limits(**limits), wait_seconds=0)
-    await store.open()
-    try:
-        yield store
-    finally:
-        await store.close()
 
 
 def test_a_transaction_that_stays_open_shows_in_the_lag_of_the_feed(

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator
 from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID
 
-import asyncpg
 import pytest
+from databases import connected, opened
 from making import a_task
 
 from task_api.store import Answer, KeyInUse, Limits, StoreUnavailable, Write
@@ -69,7 +68,7 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 async def test_a_role_that_may_not_log_in_ends_at_once_and_says_so(postgres_url: str) -> None:
     real = urlsplit(postgres_url)
     stranger = urlunsplit(real._replace(netloc=f"stranger:hunter2@{real.hostname}:{real.port}"))
-    async with _connected(postgres_url) as admin:
+    async with connected(postgres_url) as admin:
         await admin.execute("CREATE ROLE stranger NOLOGIN")
         try:
             with pytest.raises(StoreUnavailable, match=r"refused.*TASKS_DATABASE_URL") as error:
@@ -80,7 +79,7 @@ async def test_a_role_that_may_not_log_in_ends_at_once_and_says_so(postgres_url:
 
 
 async def test_connections_cut_by_the_server_are_replaced(postgres_url: str) -> None:
-    async with _opened(postgres_url) as tasks_store, _connected(postgres_url) as admin:
+    async with opened(postgres_url, pool_size=1) as tasks_store, connected(postgres_url) as admin:
         for _ in range(20):  # the moment in which asyncpg hears of it differs
             await tasks_store.ping()
             cut = await admin.fetchval(
@@ -97,7 +96,7 @@ async def test_connections_cut_by_the_server_are_replaced(postgres_url: str) -> 
 
 async def test_a_request_is_one_round_trip(postgres_url: str) -> None:
     """What asyncpg's own pool sends after each use of a connection would be a second one."""
-    async with _opened(postgres_url) as tasks_store, _connected(postgres_url) as admin:
+    async with opened(postgres_url, pool_size=1) as tasks_store, connected(postgres_url) as admin:
         pid = await tasks_store._run(lambda db: db.fetchval("SELECT pg_backend_pid()"))  # noqa: SLF001  # whose is it?
         await tasks_store.count()
         last = await admin.fetchval("SELECT query FROM pg_stat_activity WHERE pid = $1", pid)
@@ -105,7 +104,7 @@ async def test_a_request_is_one_round_trip(postgres_url: str) -> None:
 
 
 async def test_a_change_whose_transaction_commits_late_is_not_missed(postgres_url: str) -> None:
-    async with _opened(postgres_url) as tasks_store, _connected(postgres_url) as other:
+    async with opened(postgres_url, pool_size=1) as tasks_store, connected(postgres_url) as other:
         early, late = a_task(), a_task()
         transaction = other.transaction()
         await transaction.start()
@@ -121,7 +120,7 @@ async def test_a_change_whose_transaction_commits_late_is_not_missed(postgres_ur
 
 
 async def test_readers_miss_nothing_while_many_write(postgres_url: str) -> None:
-    async with _opened(postgres_url, pool_size=5) as tasks_store:
+    async with opened(postgres_url, pool_size=5) as tasks_store:
         tasks = [a_task() for _ in range(200)]
         seen: list[UUID] = []
 
@@ -143,7 +142,7 @@ async def test_readers_miss_nothing_while_many_write(postgres_url: str) -> None:
 
 
 async def test_a_key_whose_first_request_does_not_end_is_in_use(postgres_url: str) -> None:
-    async with _opened(postgres_url) as tasks_store, _connected(postgres_url) as other:
+    async with opened(postgres_url, pool_size=1) as tasks_store, connected(postgres_url) as other:
         transaction = other.transaction()
         await transaction.start()
         await other.execute(
@@ -161,22 +160,3 @@ async def test_a_key_whose_first_request_does_not_end_is_in_use(postgres_url: st
         kept = await waiting
         assert kept is not None
         assert kept.body == "{}"
-
-
-@contextlib.asynccontextmanager
-async def _opened(url: str, **limits: float) -> AsyncIterator[PostgresStore]:
-    opened = PostgresStore(url, limits=Limits(**{"pool_size": 1, **limits}), wait_seconds=0)  # type: ignore[arg-type]
-    await opened.open()
-    try:
-        yield opened
-    finally:
-        await opened.close()
-
-
-@contextlib.asynccontextmanager
-async def _connected(url: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
-    connection = await asyncpg.connect(url)
-    try:
-        yield connection
-    finally:
-        await connection.close()
