@@ -32,7 +32,7 @@ nodeSelector: {{kubernetes.io/hostname: {NODE}}}
 class Pipeline:
     """scripts/deploy.sh with the kubeconfig of `make kubeconfig-ci` and nothing else."""
 
-    def __init__(self, folder: Path, kubeconfig: Path) -> None:
+    def __init__(self, folder: Path, kubeconfig: Path, repository: str) -> None:
         self.folder = folder
         values = folder / "values.yaml"
         values.write_text(VALUES)
@@ -40,7 +40,7 @@ class Pipeline:
             "PATH": os.environ["PATH"],
             "HOME": str(folder),
             "KUBECONFIG": str(kubeconfig),
-            "IMAGE_REPOSITORY": "task-api",
+            "IMAGE_REPOSITORY": repository,
             "DEPLOY_VALUES": str(values),
             "DEPLOY_TIMEOUT": "60s",
             "SETTLE_AGE": "15s",
@@ -87,21 +87,22 @@ def kubectl(*arguments: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def images(image: str) -> Iterator[None]:
-    """The image under test as two commits: only what it says of itself differs."""
-    names = [f"task-api:{commit}" for commit in (ONE, TWO)]
+def repository(image: str) -> Iterator[str]:
+    """Where the cluster has the image under test as two commits: only what they say of themselves differs."""
+    repository = image.partition(":")[0]
+    names = [f"{repository}:{commit}" for commit in (ONE, TWO)]
     for commit, name in zip((ONE, TWO), names, strict=True):
         recipe = f"FROM {image}\nENV SERVICE_REVISION={commit}\n"
         build = ["docker", "build", "--quiet", "--tag", name, "-"]
         subprocess.run(build, input=recipe, capture_output=True, text=True, check=True)
     load = ["kind", "load", "docker-image", *names, "--name", "task-platform", "--nodes", NODE]
     subprocess.run(load, capture_output=True, check=True, timeout=300)
-    yield
+    yield repository
     subprocess.run(["docker", "image", "rm", *names], capture_output=True, check=True)
 
 
 @pytest.fixture(scope="module")
-def pipeline(images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:  # noqa: ARG001
+def pipeline(repository: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
     folder = tmp_path_factory.mktemp("pipeline")
     kubectl("create", "namespace", NAMESPACE)
     kubeconfig = REPOSITORY / f"kubeconfig-ci-{NAMESPACE}"
@@ -118,7 +119,7 @@ def pipeline(images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         )
         assert made.returncode == 0, made.stderr
         assert kubeconfig.stat().st_mode & 0o077 == 0
-        yield Pipeline(folder, kubeconfig)
+        yield Pipeline(folder, kubeconfig, repository)
     finally:
         kubeconfig.unlink(missing_ok=True)
         kubectl("delete", "namespace", NAMESPACE, "--wait=false")

@@ -8,13 +8,13 @@ import subprocess
 import tarfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
 import httpx2
 import pytest
-from e2e.conftest import REPOSITORY, eventually
+from e2e.conftest import REPOSITORY, SUMMARY, eventually
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 
@@ -130,14 +130,16 @@ def saved(dev: Running, version: str) -> Save:
     "nano_cpus", [pytest.param(None, id="without a CPU limit"), pytest.param(500_000_000, id="with 500m of a CPU")]
 )
 def test_a_saved_line_is_served(
-    dev_image: str, nano_cpus: int | None, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+    dev_image: str,
+    nano_cpus: int | None,
+    request: pytest.FixtureRequest,
+    record_property: Callable[[str, object], None],
 ) -> None:
     with running(dev_image, nano_cpus) as dev:
         # Of one length and within one second: a cache of bytecode that asks for size and time would serve an old one.
         saves = [saved(dev, f"9.9.{number}") for number in range(SAVES)]
     median = Save(*(statistics.median(part) for part in zip(*saves, strict=True)))
-    with capsys.disabled():
-        print(f"\nMedian of {SAVES} saves {request.node.callspec.id}: {median}")  # noqa: T201 # what the test is for
+    record_property(SUMMARY, f"Median of {SAVES} saves {request.node.callspec.id}: {median}")
 
 
 def test_a_line_that_cannot_be_parsed_ends_nothing_and_the_next_save_mends_it(dev_image: str) -> None:

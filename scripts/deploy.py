@@ -339,8 +339,8 @@ def ask_pod(pod: str, commit: str) -> str:
 
 def ask(url: str, commit: str) -> str:
     try:
-        # The address is of a port-forward or of PRODUCTION_URL, which whoever sets up the repository chose.
-        with urllib.request.urlopen(f"{url}/health", timeout=10) as answer:  # noqa: S310
+        # Of a port-forward, or PRODUCTION_URL.
+        with urllib.request.urlopen(f"{url}/health", timeout=10) as answer:  # noqa: S310  # chosen by who deploys
             revision = json.loads(answer.read())["revision"]
     except (OSError, ValueError, KeyError) as error:
         return f"{url}/health: {error}"

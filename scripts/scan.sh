@@ -21,5 +21,5 @@ if ! docker image inspect "$TRIVY_IMAGE" > /dev/null 2>&1 && ! docker pull --qui
   exit 3
 fi
 # The volume keeps the vulnerability database for the next scan.
-docker run --rm --volume "$layout:/layout:ro" --volume trivy-database:/root/.cache/trivy "$TRIVY_IMAGE" \
+docker run --rm --volume "$layout:/layout:ro" --volume trivy-database:/database "$TRIVY_IMAGE" --cache-dir /database \
   image --input /layout --severity HIGH,CRITICAL --ignore-unfixed --exit-code 1

@@ -56,12 +56,12 @@ class Altering(Api):
 
 
 class Keeping(Api):
-    def delete(self, task_id: str) -> Answer:  # noqa: ARG002
+    def delete(self, task_id: str) -> Answer:
         return 204, None
 
 
 class Closed(Api):
-    def create(self, task: dict[str, str]) -> Answer:  # noqa: ARG002
+    def create(self, task: dict[str, str]) -> Answer:
         return 401, {"title": "Unauthorized"}
 
 
@@ -77,7 +77,7 @@ def serving(api: Api) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(data)
 
-        do_GET = do_POST = do_DELETE = do  # noqa: N815 - the names that http.server calls
+        do_GET = do_POST = do_DELETE = do  # noqa: N815  # http.server looks for do_ and the request's method
 
         def log_message(self, *_: Any) -> None:
             """Nothing: what was asked is in the test's own output."""

@@ -111,7 +111,7 @@ class Tilt:
     def fail(self, msg: str) -> None:
         raise Refused(msg)
 
-    def version_settings(self, check_updates: bool = True, constraint: str = "") -> None:  # noqa: ARG002
+    def version_settings(self, check_updates: bool = True, constraint: str = "") -> None:
         self.version_constraint = constraint
 
     def ci_settings(self, k8s_grace_period: str = "", timeout: str = "30m", readiness_timeout: str = "5m") -> None:
@@ -119,10 +119,10 @@ class Tilt:
             if not duration[:-1].isdigit() or duration[-1] not in "smh":
                 raise Refused(f"{duration} is no duration")
 
-    def define_string(self, name: str, args: bool = False, usage: str = "") -> None:  # noqa: ARG002
+    def define_string(self, name: str, args: bool = False, usage: str = "") -> None:
         self._defined[name] = str
 
-    def define_string_list(self, name: str, args: bool = False, usage: str = "") -> None:  # noqa: ARG002
+    def define_string_list(self, name: str, args: bool = False, usage: str = "") -> None:
         self._defined[name] = list
 
     def parse(self) -> dict[str, Any]:
@@ -254,9 +254,9 @@ class Tilt:
         trigger_mode: str = "auto",
         resource_deps: list[str] | None = None,
         auto_init: bool = True,
-        allow_parallel: bool = False,  # noqa: ARG002
+        allow_parallel: bool = False,
         labels: str | list[str] = "",
-        env: dict[str, str] | None = None,  # noqa: ARG002
+        env: dict[str, str] | None = None,
     ) -> None:
         if name in self.local_resources:
             raise Refused(f"there is a resource named {name!r} already")

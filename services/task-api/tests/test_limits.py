@@ -489,7 +489,7 @@ async def test_a_flood_of_callers_does_not_fill_the_memory() -> None:
         if n == MAX_CALLERS // 2:
             await _take(limit, "ann")
         await _take(limit, f"address {n}")
-    assert len(limit._free) == MAX_CALLERS  # noqa: SLF001
+    assert len(limit._free) == MAX_CALLERS  # noqa: SLF001  # what it keeps is what this is about
     with pytest.raises(Problem):  # whoever was here last is remembered longest
         await _take(limit, "ann")
 

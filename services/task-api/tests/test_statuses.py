@@ -106,7 +106,7 @@ def provoke(api: Api, operation: str, status: int, monkeypatch: pytest.MonkeyPat
             old = datetime.now(UTC) - timedelta(days=60)
             api.store._changes = [  # noqa: SLF001  # the clock of a test cannot be turned back
                 replace(change, task=change.task.model_copy(update={"updated_at": old}))
-                for change in api.store._changes  # noqa: SLF001
+                for change in api.store._changes  # noqa: SLF001  # as above
             ]
             api.client.portal.call(_purge, api.store)  # type: ignore[union-attr]  # it is open
             return api.call(operation, params={"since": since})
