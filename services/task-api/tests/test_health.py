@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from starlette.testclient import TestClient
 
 import task_api
-from task_api import health
+from task_api import domain
 from task_api.app import create_app
 from task_api.settings import Settings
 from task_api.store import StoreUnavailable
@@ -196,7 +196,7 @@ def test_the_tasks_are_counted_once_in_five_seconds(client: TestClient, monkeypa
         return await count(store)
 
     monkeypatch.setattr(MemoryStore, "count", counting)
-    monkeypatch.setattr(health, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(domain, "time", SimpleNamespace(monotonic=lambda: now))
     for _ in range(10):
         assert client.get("/health").json()["tasks_total"] == 1
     assert counted == 1

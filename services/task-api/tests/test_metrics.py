@@ -29,6 +29,7 @@ from task_api.metrics import CpuThrottling
 from task_api.settings import Settings
 from task_api.store import Write
 from task_api.store.memory import MemoryStore
+from task_api.tasks import feed
 
 LABELS = {
     "http_requests": {"method", "route", "status"},
@@ -171,8 +172,7 @@ def test_a_blocked_event_loop_shows(client: TestClient, monkeypatch: pytest.Monk
 def test_a_transaction_that_stays_open_shows_in_the_lag_of_the_feed(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(health, "TICK_SECONDS", 0.02)
-    monkeypatch.setattr(health, "FEED_TICKS", 1)
+    monkeypatch.setattr(feed, "MEASURE_SECONDS", 0.02)
 
     async def hold() -> asyncpg.Connection[asyncpg.Record]:
         connection = await asyncpg.connect(postgres_url)

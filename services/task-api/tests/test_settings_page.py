@@ -10,7 +10,7 @@ PAGE = SERVICE.parents[1] / "docs/settings.md"
 
 
 def table() -> list[str]:
-    lines = ["| variable | default | |", "|---|---|---|"]
+    lines = []
     for name, field in Settings.model_fields.items():
         variable = field.validation_alias or f"TASKS_{name.upper()}"
         default = field.get_default()
@@ -20,4 +20,6 @@ def table() -> list[str]:
 
 
 def test_every_setting_stands_in_the_page_with_its_default() -> None:
-    assert [line for line in PAGE.read_text().splitlines() if line.startswith("|")] == table()
+    head, _, *rows = [line for line in PAGE.read_text().splitlines() if line.startswith("|")]
+    assert head == "| variable | default | |"
+    assert sorted(rows) == sorted(table())

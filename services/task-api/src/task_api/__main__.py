@@ -1,4 +1,4 @@
-"""Command line: `python -m task_api serve`, `migrate`, `token new` or `openapi`."""
+"""Command line: `python -m task_api serve`, `token new`, `openapi`, or one of the domain's."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ import sys
 
 import uvloop
 
-from task_api import logs, store
+from task_api import domain, logs
 from task_api.app import create_app
 from task_api.auth import SCOPES, new_token
 from task_api.server import CannotListen, serve
 from task_api.settings import InvalidSettings, Settings, read_settings
-from task_api.store import StoreUnavailable
 
 
 def main() -> int:
@@ -27,8 +26,6 @@ def main() -> int:
                 given = {"host": arguments.host, "port": arguments.port}
                 settings = read_settings(**{name: value for name, value in given.items() if value is not None})
                 uvloop.run(serve(create_app(settings), settings))
-            case "migrate":
-                asyncio.run(_migrate(read_settings()))
             case "token":
                 try:
                     token, line = new_token(arguments.name, arguments.scope)
@@ -39,33 +36,29 @@ def main() -> int:
                 print(line)
             case "openapi":
                 print(json.dumps(create_app(Settings()).openapi(), indent=2))
-    except (CannotListen, InvalidSettings, StoreUnavailable) as error:
+            case other:
+                _, do = domain.COMMANDS[other]
+                asyncio.run(do(read_settings()))
+    except (CannotListen, InvalidSettings, *domain.CANNOT_OPEN) as error:
         print(error, file=sys.stderr)
         return 1
     return 0
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="task-api", description="The Task Management API.")
+    parser = argparse.ArgumentParser(prog="task-api", description=f"The {domain.TITLE}.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     serving = commands.add_parser("serve", help="serve the API until SIGTERM or Ctrl-C")
     serving.add_argument("--host", help="address to listen on (else TASKS_HOST, else 127.0.0.1)")
     serving.add_argument("--port", type=int, help="TCP port to listen on (else TASKS_PORT, else 8000)")
-    commands.add_parser("migrate", help="bring the schema of TASKS_DATABASE_URL up to date and end")
+    for name, (text, _) in domain.COMMANDS.items():
+        commands.add_parser(name, help=text)
     tokens = commands.add_parser("token", help="make API tokens").add_subparsers(required=True, metavar="COMMAND")
     new = tokens.add_parser("new", help="print a new token, and its line for TASKS_AUTH_TOKEN_FILE")
     new.add_argument("--name", required=True, help="whose it is")
     new.add_argument("--scope", action="append", required=True, choices=SCOPES, help="may be given twice")
     commands.add_parser("openapi", help="print the OpenAPI document")
     return parser.parse_args()
-
-
-async def _migrate(settings: Settings) -> None:
-    storage = store.from_url(settings.database_url.get_secret_value(), wait_seconds=settings.database_wait_seconds)
-    try:
-        await storage.open()  # opening brings the schema up to date
-    finally:
-        await storage.close()
 
 
 if __name__ == "__main__":

@@ -17,17 +17,13 @@ from prometheus_client.exposition import choose_encoder
 from pydantic import BaseModel, ConfigDict, Field
 
 import task_api
-from task_api import metrics
+from task_api import domain, metrics
 from task_api.auth import requires
+from task_api.check import Check
+from task_api.domain import Domain
 from task_api.problems import problem_responses
-from task_api.store import Store, StoreBusy, StoreUnavailable
-
-COUNT_MAX_AGE_SECONDS = 5.0
-"""Tasks are counted at most once in this time, however many ask."""
 
 TICK_SECONDS = 0.5
-FEED_TICKS = 10
-"""The storage is asked for the lag of the change feed every so many ticks: every five seconds."""
 
 METRICS_EXAMPLE = "task_api_health_status 1.0\n"
 PROBES = {"/health", "/metrics", "/livez", "/readyz"}
@@ -35,11 +31,6 @@ PROBES = {"/health", "/metrics", "/livez", "/readyz"}
 NOT_TO_BE_KEPT = {"Vary": "Accept", "Cache-Control": "no-store"}
 
 router = APIRouter(tags=["health"])
-
-
-class Check(BaseModel):
-    status: Literal["ok", "failed"]
-    detail: str = ""
 
 
 class Health(BaseModel):
@@ -51,10 +42,9 @@ class Health(BaseModel):
                     "version": "0.1.0",
                     "revision": "4b60abfbe2d1",
                     "uptime_seconds": 4711.25,
-                    "tasks_total": 42,
+                    domain.TOTAL: 42,
                     "memory_bytes": 57438208,
-                    "storage": "postgresql",
-                    "checks": {"storage": {"status": "ok", "detail": ""}},
+                    **domain.HEALTH_EXAMPLE,
                 }
             ]
         }
@@ -64,53 +54,39 @@ class Health(BaseModel):
     version: str = Field(description="The release")
     revision: str = Field(description="The build: a commit, or a hash of the sources")
     uptime_seconds: float = Field(description="Since this process began")
-    tasks_total: int | None = Field(
-        description="Tasks in the storage, at most five seconds old, above 10,000 an estimate; null when it is degraded"
-    )
+    total: int | None = Field(serialization_alias=domain.TOTAL, description=domain.TOTAL_IS)
     memory_bytes: int = Field(description="Resident memory of this process (on macOS its highest so far)")
-    storage: str = Field(description="memory, sqlite or postgresql")
+    storage: str = Field(description=domain.STORAGE_IS)
     checks: dict[str, Check]
 
 
 class Vitals:
     """What is known of how one running app is. `started` and `draining` are set by who starts and stops it."""
 
-    def __init__(self, *, store: Store, revision: str) -> None:
-        self._store = store
+    def __init__(self, *, domain: Domain, revision: str) -> None:
+        self._domain = domain
         self._revision = revision
         self._began = time.monotonic()
-        self._count = 0
-        self._counted_at: float | None = None
         self.started = False
-        """Whether the storage was opened and its schema is up to date."""
+        """Whether the domain was opened, its storage with it."""
         self.draining = False
         """Whether the process was told to end: it still answers, and wants no new clients."""
         metrics.build_info.clear()
         python = ".".join(map(str, sys.version_info[:3]))
-        metrics.build_info.labels(task_api.__version__, revision, python, store.kind).set(1)
+        metrics.build_info.labels(task_api.__version__, revision, python, domain.storage).set(1)
 
     async def health(self) -> Health:
-        """Asks the storage; never raises because of it."""
-        total: int | None = None
-        try:
-            await self._store.ping()
-            total = await self._tasks_total()
-            storage = Check(status="ok")
-            if self._store.kind == "memory":
-                storage.detail = "tasks are kept in memory and are gone when the service stops; set TASKS_DATABASE_URL"
-        except StoreBusy as error:  # it answers others
-            storage = Check(status="ok", detail=str(error))
-        except StoreUnavailable as error:
-            storage = Check(status="failed", detail=str(error))
+        """Asks the domain; never raises because of what is wrong with it."""
+        total, checks = await self._domain.condition()
         return Health(
-            status="ok" if storage.status == "ok" else "degraded",
+            status="degraded" if any(check.status == "failed" for check in checks.values()) else "ok",
             version=task_api.__version__,
             revision=self._revision,
             uptime_seconds=round(time.monotonic() - self._began, 3),
-            tasks_total=total,
+            total=total,
             memory_bytes=_memory_bytes(),
-            storage=self._store.kind,
-            checks={"storage": storage},
+            storage=self._domain.storage,
+            checks=checks,
         )
 
     def readiness(self) -> dict[str, bool]:
@@ -122,26 +98,12 @@ class Vitals:
         return {"started": self.started, "not-draining": not self.draining}
 
     async def keep_measuring(self) -> None:
-        """Measures what is not measured by the way: how late the event loop is, and the change feed. Never ends."""
+        """Measures how late the event loop is. Never ends."""
         loop = asyncio.get_running_loop()
-        tick = 0
         while True:
             due = loop.time() + TICK_SECONDS
             await asyncio.sleep(TICK_SECONDS)
             metrics.loop_lag_seconds.observe(max(0.0, loop.time() - due))
-            if tick % FEED_TICKS == 0:
-                try:
-                    metrics.feed_lag_seconds.set(await self._store.feed_lag())
-                except StoreUnavailable:
-                    metrics.feed_lag_seconds.set(float("nan"))  # nobody knows
-            tick += 1
-
-    async def _tasks_total(self) -> int:
-        now = time.monotonic()
-        if self._counted_at is None or now - self._counted_at > COUNT_MAX_AGE_SECONDS:
-            self._count = await self._store.count()
-            self._counted_at = now
-        return self._count
 
 
 @router.get(
@@ -150,7 +112,7 @@ class Vitals:
     response_model=Health,
     responses={
         200: {"content": {"text/plain": {"schema": {"type": "string"}, "example": METRICS_EXAMPLE}}},
-        503: {"model": Health, "description": "The storage does not answer"},
+        503: {"model": Health, "description": domain.DEGRADED_IS},
     },
 )
 async def health(request: Request, accept: Annotated[str, Header(include_in_schema=False)] = "") -> Response:
@@ -161,7 +123,7 @@ async def health(request: Request, accept: Annotated[str, Header(include_in_sche
     if _wants_metrics(accept):
         return _exposition(accept, _gauges(answer))
     code = status.HTTP_200_OK if answer.status == "ok" else status.HTTP_503_SERVICE_UNAVAILABLE
-    return Response(answer.model_dump_json(), code, NOT_TO_BE_KEPT, "application/json")
+    return Response(answer.model_dump_json(by_alias=True), code, NOT_TO_BE_KEPT, "application/json")
 
 
 @router.get(
@@ -251,7 +213,7 @@ def _gauges(health: Health) -> CollectorRegistry:
     for name, text, value in (
         ("task_api_health_status", "1 when the service is well, 0 when it is degraded", float(health.status == "ok")),
         ("task_api_uptime_seconds", "Since the process began", health.uptime_seconds),
-        ("task_api_tasks", "Tasks in the storage; above 10,000 an estimate", health.tasks_total),
+        (*domain.TOTAL_GAUGE, health.total),
         ("task_api_memory_bytes", "Resident memory of the process", health.memory_bytes),
     ):
         if value is not None:

@@ -26,20 +26,6 @@ slow_clients_total = Counter(
     "task_api_slow_clients", "Clients that did not send their request in time", ["part"]
 )  # part: head or body
 
-pool_max = Gauge("task_api_db_pool_max_connections", "Connections to the database that there may be")
-pool_open = Gauge("task_api_db_pool_connections", "Connections to the database that are open")
-pool_idle = Gauge("task_api_db_pool_idle_connections", "Open connections that nobody uses")
-pool_waiting = Gauge("task_api_db_pool_waiting", "Requests that wait for a connection")
-pool_acquire_seconds = Histogram(
-    "task_api_db_pool_acquire_seconds", "How long requests waited for a connection", buckets=(0.001, *SECONDS)
-)
-db_retries_total = Counter("task_api_db_retries", "Database work done again, by what ended it before", ["sqlstate"])
-db_rejected_total = Counter("task_api_db_rejected", "Requests answered 503 since too many waited already")
-
-replays_total = Counter("task_api_idempotent_replays", "Requests answered with what an earlier one was answered")
-feed_lag_seconds = Gauge(
-    "task_api_change_feed_lag_seconds", "Age of the oldest change that readers of the feed cannot see yet"
-)
 loop_lag_seconds = Histogram(
     "task_api_event_loop_lag_seconds", "How late the event loop did what was due", buckets=LAG_SECONDS
 )

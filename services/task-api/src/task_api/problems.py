@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any, Literal
+from typing import Any, LiteralString
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -14,46 +13,21 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from task_api import logs
-from task_api.store import StoreBusy, StoreUnavailable
-
-log = logging.getLogger(__name__)
-
 MEDIA_TYPE = "application/problem+json"
 METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 MAX_DETAIL = 200
 """A pattern that is longer helps nobody who reads an error."""
 
 
-ProblemType = Literal[
-    "invalid-request",
-    "invalid-cursor",
-    "task-not-found",
-    "version-mismatch",
-    "rule-broken",
-    "idempotency-key-reused",
-    "idempotency-key-in-use",
-    "changes-purged",
-    "invalid-since",
-    "too-many-tasks",
-    "storage-unavailable",
-    "overloaded",
-    "rate-limited",
-    "body-too-large",
-    "body-too-slow",
-]
-"""The kinds of problems that a client can tell apart; docs/problems.md has a section for each."""
-
-
 class Problem(Exception):
     """Ends a request with a problem document.
 
     status: the HTTP status. detail: a sentence that says what is wrong and what to do. type: which kind of problem
-    it is, where the status alone does not say it.
+    it is, where the status alone does not say it; docs/problems.md has a section for each.
     """
 
     def __init__(
-        self, status: int, detail: str, *, type: ProblemType | None = None, headers: Mapping[str, str] | None = None
+        self, status: int, detail: str, *, type: LiteralString | None = None, headers: Mapping[str, str] | None = None
     ) -> None:
         super().__init__(detail)
         self.status = status
@@ -116,17 +90,6 @@ def install_problems(app: FastAPI) -> None:
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         detail = "The request does not fit the schema; see `errors`."
         return answer(request, Problem(422, detail, type="invalid-request"), _field_errors(error))
-
-    @app.exception_handler(StoreUnavailable)
-    async def no_storage(request: Request, error: StoreUnavailable) -> JSONResponse:
-        log.error("%s %s failed: %s", request.method, logs.shown_path(request.scope), error)
-        detail = "The storage does not answer. Try again in a moment."
-        return answer(request, Problem(503, detail, type="storage-unavailable", headers={"Retry-After": "1"}))
-
-    @app.exception_handler(StoreBusy)
-    async def busy(request: Request, _error: StoreBusy) -> JSONResponse:
-        detail = "More requests wait for the storage than it can serve in time. Try again in a moment."
-        return answer(request, Problem(503, detail, type="overloaded", headers={"Retry-After": "1"}))
 
 
 def _methods(request: Request) -> set[str]:

@@ -36,7 +36,7 @@ class CannotListen(Exception):
 async def serve(app: FastAPI, settings: Settings) -> None:
     """Serves until SIGTERM or SIGINT, then drains, finishes what is in flight and returns.
 
-    Answers from the first moment, if only that it is not ready yet: the storage is opened meanwhile.
+    Answers from the first moment, if only that it is not ready yet: the domain is opened meanwhile.
     Raises CannotListen before anything else is opened, and what the application's lifespan raises.
     """
     with _listen(settings.host, settings.port) as listener:
@@ -93,7 +93,7 @@ class _Server(uvicorn.Server):
             self.hurry()
             return
         vitals.draining = True
-        self._app.state.feed.end()
+        self._app.state.domain.end_streams()
         if self._drain_seconds:
             log.info("Draining for %g s; a second signal hurries", self._drain_seconds)
         asyncio.get_running_loop().call_later(self._drain_seconds, self._stop)

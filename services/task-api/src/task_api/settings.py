@@ -7,17 +7,12 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, Field, ValidationError
+from pydantic_settings import SettingsConfigDict
 
 from task_api import auth
 from task_api.auth import Authenticator
-from task_api.store import check_url
-
-
-def _storage_url(url: SecretStr) -> SecretStr:
-    check_url(url.get_secret_value())
-    return url
+from task_api.domain import DomainSettings
 
 
 def _rate(rate: str | None) -> str | None:
@@ -38,7 +33,7 @@ def _networks(text: str) -> str:
 Seconds = Annotated[float, Field(gt=0, le=300)]
 
 
-class Settings(BaseSettings):
+class Settings(DomainSettings):
     """Read from the environment: `TASKS_` and the field's name in capitals.
 
     The prefix is not `TASK_API_`: Kubernetes gives every pod beside a Service named `task-api`
@@ -49,31 +44,6 @@ class Settings(BaseSettings):
 
     host: str = Field(default="127.0.0.1", description="address to listen on")
     port: int = Field(default=8000, ge=0, le=65535, description="TCP port to listen on; 0 takes any free one")
-    database_url: Annotated[SecretStr, AfterValidator(_storage_url)] = Field(
-        default=SecretStr("memory://"),
-        description="storage: memory://, sqlite:///relative/path, sqlite:////absolute/path or postgresql://user:password@host/name",
-    )
-    database_pool_size: int = Field(
-        default=5,
-        ge=1,
-        le=100,
-        description="number of connections to PostgreSQL; all pods together must stay below its max_connections",
-    )
-    database_queue_size: int = Field(
-        default=100, ge=0, le=10_000, description="number of requests that may wait for the storage; more get a 503"
-    )
-    database_wait_seconds: float = Field(
-        default=60, ge=0, description="seconds to wait at start for a PostgreSQL that does not answer yet"
-    )
-    database_seconds: Seconds = Field(
-        default=5, description="seconds that a piece of work may take in PostgreSQL, with waiting and trying again"
-    )
-    database_statement_seconds: Seconds = Field(
-        default=2, description="seconds that a statement may take (PostgreSQL's statement_timeout)"
-    )
-    database_lock_seconds: Seconds = Field(
-        default=1, description="seconds that a statement may wait for a lock (PostgreSQL's lock_timeout)"
-    )
     head_seconds: Seconds = Field(
         default=10, description="seconds from a request's first byte to the end of its headers"
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi.telemetry import TelemetryConfig
 
-from task_api import __version__
+from task_api import __version__, domain
 from task_api.health import PROBES
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ OFF = TelemetryConfig(tracing=False, metrics=False, logs=False, operation_spans=
 
 
 def config(revision: str) -> TelemetryConfig:
-    """What FastAPI is told: a span for each sampled request, and in it one for each statement to PostgreSQL.
+    """What FastAPI is told: a span for each sampled request, and in it those that the domain makes.
 
     FastAPI makes no spans for ASGI's single messages, which others do at a third of the cost of a request.
     Its metrics are Prometheus' here.
@@ -37,7 +37,6 @@ def config(revision: str) -> TelemetryConfig:
     if not os.environ.get(ENDPOINT):
         return OFF
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-    from opentelemetry.instrumentation.asyncpg import AsyncPGInstrumentor
     from opentelemetry.sdk.resources import OTELResourceDetector, Resource
     from opentelemetry.sdk.trace import Span, SpanProcessor, TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -57,7 +56,7 @@ def config(revision: str) -> TelemetryConfig:
     provider = TracerProvider(sampler=sampler, resource=resource, shutdown_on_exit=False)
     provider.add_span_processor(WithoutQuery())
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    AsyncPGInstrumentor().instrument(tracer_provider=provider)  # type: ignore[no-untyped-call]  # it has no types
+    domain.trace(provider)
     return TelemetryConfig(
         tracer_provider=provider, metrics=False, logs=False, operation_spans=False, exclude=_is_probe
     )

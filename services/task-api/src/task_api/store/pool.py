@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from task_api import metrics
+from task_api.store import metrics
 from task_api.store.protocol import StoreBusy
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from uuid import UUID
 
 import asyncpg
 
-from task_api import metrics
+from task_api.store import metrics
 from task_api.store.listing import select
 from task_api.store.migrations import migrations
 from task_api.store.pool import Pool

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
 
-from task_api import metrics
+from task_api.store import metrics
 from task_api.store.listing import select
 from task_api.store.migrations import migrations
 from task_api.store.protocol import (

@@ -7,6 +7,8 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator
 
+from prometheus_client import Gauge
+
 from task_api.store import Store, StoredChange, StoreUnavailable
 
 log = logging.getLogger(__name__)
@@ -19,6 +21,22 @@ HEARTBEAT_SECONDS = 15.0
 """Proxies end connections on which nothing is sent for a minute."""
 
 CHUNK = 100
+
+MEASURE_SECONDS = 5.0
+
+lag_seconds = Gauge(
+    "task_api_change_feed_lag_seconds", "Age of the oldest change that readers of the feed cannot see yet"
+)
+
+
+async def keep_measuring(store: Store) -> None:
+    """Measures how far the feed is behind, until it is cancelled."""
+    while True:
+        try:
+            lag_seconds.set(await store.feed_lag())
+        except StoreUnavailable:
+            lag_seconds.set(float("nan"))  # nobody knows
+        await asyncio.sleep(MEASURE_SECONDS)
 
 
 class Feed:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import re
 from collections.abc import Iterator
 from typing import Annotated
 
-from fastapi import Depends, Header, Request
+from fastapi import Depends, FastAPI, Header, Request
+from fastapi.responses import JSONResponse
+from prometheus_client import Counter
 from pydantic import BaseModel
 
-from task_api import metrics
-from task_api.problems import Problem
-from task_api.store import KeyInUse, Store
+from task_api import logs
+from task_api.problems import Problem, answer
+from task_api.store import KeyInUse, Store, StoreBusy, StoreUnavailable
 from task_api.tasks.commands import (
     Answered,
     Expectation,
@@ -25,6 +28,10 @@ from task_api.tasks.commands import (
 )
 from task_api.tasks.models import Task
 from task_api.tasks.rules import RuleBroken
+
+log = logging.getLogger(__name__)
+
+replays_total = Counter("task_api_idempotent_replays", "Requests answered with what an earlier one was answered")
 
 
 def _store(request: Request) -> Store:
@@ -85,7 +92,7 @@ def request_key(request: Request, key: str | None, subject: str, asked: BaseMode
 def replayed_header(answered: Answered) -> dict[str, str]:
     """Says of a repeated answer that it is one, and counts it."""
     if answered.replayed:
-        metrics.replays_total.inc()
+        replays_total.inc()
     return {"Idempotency-Replayed": "true"} if answered.replayed else {}
 
 
@@ -106,3 +113,18 @@ def as_problems() -> Iterator[None]:
     except KeyInUse:
         detail = "A request with this Idempotency-Key is still under way. Try again in a moment, under the same key."
         raise Problem(409, detail, type="idempotency-key-in-use", headers={"Retry-After": "1"}) from None
+
+
+def install_storage_problems(app: FastAPI) -> None:
+    """Answers what can go wrong with the storage, in whatever route, by the problem that it is."""
+
+    @app.exception_handler(StoreUnavailable)
+    async def no_storage(request: Request, error: StoreUnavailable) -> JSONResponse:
+        log.error("%s %s failed: %s", request.method, logs.shown_path(request.scope), error)
+        detail = "The storage does not answer. Try again in a moment."
+        return answer(request, Problem(503, detail, type="storage-unavailable", headers={"Retry-After": "1"}))
+
+    @app.exception_handler(StoreBusy)
+    async def busy(request: Request, _error: StoreBusy) -> JSONResponse:
+        detail = "More requests wait for the storage than it can serve in time. Try again in a moment."
+        return answer(request, Problem(503, detail, type="overloaded", headers={"Retry-After": "1"}))

@@ -1,0 +1,179 @@
+"""What this service is for: tasks. All that the modules beside this one know of them stands here."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import FastAPI
+from pydantic import AfterValidator, Field, SecretStr
+from pydantic.config import JsonDict
+from pydantic_settings import BaseSettings
+
+from task_api import store
+from task_api.check import Check
+from task_api.store import StoreBusy, StoreUnavailable
+from task_api.tasks import changes, feed, http, routes, upkeep
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+
+TITLE = "Task Management API"
+DESCRIPTION = """
+Tasks to create, find, change and follow.
+
+Every task has a version, and its `ETag` is made of it: send it as `If-Match`, and nobody's change is overwritten. With
+an `Idempotency-Key` a creation is safe to send again. Errors are problem documents (RFC 9457). Times are in UTC.
+"""
+TAGS = [
+    {"name": "tasks", "description": "The tasks, one by one, in lists and in batches"},
+    {"name": "changes", "description": "What became of them, in pages or as a stream"},
+]
+
+TOTAL = "tasks_total"
+TOTAL_IS = "Tasks in the storage, at most five seconds old, above 10,000 an estimate; null when it is degraded"
+TOTAL_GAUGE = ("task_api_tasks", "Tasks in the storage; above 10,000 an estimate")
+STORAGE_IS = "memory, sqlite or postgresql"
+DEGRADED_IS = "The storage does not answer"
+HEALTH_EXAMPLE: JsonDict = {"storage": "postgresql", "checks": {"storage": {"status": "ok", "detail": ""}}}
+
+COUNT_MAX_AGE_SECONDS = 5.0
+"""Tasks are counted at most once in this time, however many ask."""
+
+log = logging.getLogger(__name__)
+
+
+def _storage_url(url: SecretStr) -> SecretStr:
+    store.check_url(url.get_secret_value())
+    return url
+
+
+Seconds = Annotated[float, Field(gt=0, le=300)]
+
+
+class DomainSettings(BaseSettings):
+    """Those that only tasks need."""
+
+    database_url: Annotated[SecretStr, AfterValidator(_storage_url)] = Field(
+        default=SecretStr("memory://"),
+        description="storage: memory://, sqlite:///relative/path, sqlite:////absolute/path or postgresql://user:password@host/name",
+    )
+    database_pool_size: int = Field(
+        default=5,
+        ge=1,
+        le=100,
+        description="number of connections to PostgreSQL; all pods together must stay below its max_connections",
+    )
+    database_queue_size: int = Field(
+        default=100, ge=0, le=10_000, description="number of requests that may wait for the storage; more get a 503"
+    )
+    database_wait_seconds: float = Field(
+        default=60, ge=0, description="seconds to wait at start for a PostgreSQL that does not answer yet"
+    )
+    database_seconds: Seconds = Field(
+        default=5, description="seconds that a piece of work may take in PostgreSQL, with waiting and trying again"
+    )
+    database_statement_seconds: Seconds = Field(
+        default=2, description="seconds that a statement may take (PostgreSQL's statement_timeout)"
+    )
+    database_lock_seconds: Seconds = Field(
+        default=1, description="seconds that a statement may wait for a lock (PostgreSQL's lock_timeout)"
+    )
+
+
+class Domain:
+    """The tasks of one running app: where they are kept and who follows their changes. Opens nothing by itself."""
+
+    def __init__(self, settings: DomainSettings) -> None:
+        self._store = store.from_url(
+            settings.database_url.get_secret_value(),
+            limits=store.Limits(
+                pool_size=settings.database_pool_size,
+                queue_size=settings.database_queue_size,
+                seconds=settings.database_seconds,
+                statement_seconds=settings.database_statement_seconds,
+                lock_seconds=settings.database_lock_seconds,
+            ),
+            wait_seconds=settings.database_wait_seconds,
+        )
+        self._feed = feed.Feed(self._store)
+        self._count = 0
+        self._counted_at: float | None = None
+
+    @property
+    def storage(self) -> str:
+        """What /health and task_api_build_info call it."""
+        return self._store.kind
+
+    def add_to(self, app: FastAPI) -> None:
+        """Gives `app` its routes, what they ask for in its state, and the problems that may come from any of them."""
+        app.state.store = self._store
+        app.state.feed = self._feed
+        http.install_storage_problems(app)
+        app.include_router(routes.router)
+        app.include_router(changes.router)
+
+    async def open(self) -> None:
+        """Before the first request; brings the schema up to date. Raises one of CANNOT_OPEN."""
+        await self._store.open()
+        if self._store.kind == "memory":
+            log.warning("Tasks are kept in memory and are gone when this process ends: set TASKS_DATABASE_URL")
+
+    def background(self) -> list[Coroutine[None, None, None]]:
+        """What goes on while it is open, until it is cancelled."""
+        return [upkeep.keep_up(self._store), feed.keep_measuring(self._store)]
+
+    def end_streams(self) -> None:
+        """Ends answers that would not end by themselves."""
+        self._feed.end()
+
+    async def close(self) -> None:
+        """After the last request, or where it could not be opened."""
+        await self._store.close()
+
+    async def condition(self) -> tuple[int | None, dict[str, Check]]:
+        """How many tasks there are, and whether the storage answers; never raises because of it."""
+        try:
+            await self._store.ping()
+            total = await self._total()
+        except StoreBusy as error:  # it answers others
+            return None, {"storage": Check(status="ok", detail=str(error))}
+        except StoreUnavailable as error:
+            return None, {"storage": Check(status="failed", detail=str(error))}
+        detail = ""
+        if self._store.kind == "memory":
+            detail = "tasks are kept in memory and are gone when the service stops; set TASKS_DATABASE_URL"
+        return total, {"storage": Check(status="ok", detail=detail)}
+
+    async def _total(self) -> int:
+        now = time.monotonic()
+        if self._counted_at is None or now - self._counted_at > COUNT_MAX_AGE_SECONDS:
+            self._count = await self._store.count()
+            self._counted_at = now
+        return self._count
+
+
+CANNOT_OPEN = (StoreUnavailable,)
+
+
+async def _migrate(settings: DomainSettings) -> None:
+    domain = Domain(settings)
+    try:
+        await domain.open()  # opening brings the schema up to date
+    finally:
+        await domain.close()
+
+
+COMMANDS: dict[str, tuple[str, Callable[[DomainSettings], Coroutine[None, None, None]]]] = {
+    "migrate": ("bring the schema of TASKS_DATABASE_URL up to date and end", _migrate)
+}
+"""Those of the command line beside the ones that every service has: their help, and what they do."""
+
+
+def trace(provider: TracerProvider) -> None:
+    """Makes a span of each statement to PostgreSQL."""
+    from opentelemetry.instrumentation.asyncpg import AsyncPGInstrumentor
+
+    AsyncPGInstrumentor().instrument(tracer_provider=provider)  # type: ignore[no-untyped-call]  # it has no types

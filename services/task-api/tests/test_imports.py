@@ -1,0 +1,26 @@
+"""Who may know whom: the rest of the service knows of tasks by domain.py alone, so that another domain can take its place."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from running import SERVICE
+
+PACKAGE = SERVICE / "src/task_api"
+OF_THE_DOMAIN = ("domain.py", "store", "tasks")
+SKELETON = [file for file in sorted(PACKAGE.rglob("*.py")) if file.relative_to(PACKAGE).parts[0] not in OF_THE_DOMAIN]
+
+
+@pytest.mark.parametrize("file", SKELETON, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_what_every_service_needs_does_not_know_what_this_one_is_for(file: str) -> None:
+    assert not re.findall(
+        r"^.*\b(?:task_api\.|import )(?:store|tasks)\b.*$", (PACKAGE / file).read_text(), re.MULTILINE
+    )
+
+
+def test_the_domain_does_not_know_who_serves_it() -> None:
+    above = "app|server|edge|health|settings|tracing"
+    for part in OF_THE_DOMAIN:
+        for file in [PACKAGE / part] if part.endswith(".py") else (PACKAGE / part).rglob("*.py"):
+            assert not re.findall(rf"^.*\btask_api(?:\.| import .*\b)(?:{above})\b.*$", file.read_text(), re.MULTILINE)
