@@ -1,8 +1,9 @@
-"""Who may know whom: the rest of the service knows of tasks by domain.py alone, so that another domain can take its place."""
+"""Who may know whom: the service knows of tasks by domain.py alone, so that another domain can take its place."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from running import SERVICE
@@ -13,10 +14,8 @@ SKELETON = [file for file in sorted(PACKAGE.rglob("*.py")) if file.relative_to(P
 
 
 @pytest.mark.parametrize("file", SKELETON, ids=lambda file: str(file.relative_to(PACKAGE)))
-def test_what_every_service_needs_does_not_know_what_this_one_is_for(file: str) -> None:
-    assert not re.findall(
-        r"^.*\b(?:task_api\.|import )(?:store|tasks)\b.*$", (PACKAGE / file).read_text(), re.MULTILINE
-    )
+def test_what_every_service_needs_does_not_know_what_this_one_is_for(file: Path) -> None:
+    assert not re.findall(r"^.*\b(?:task_api\.|import )(?:store|tasks)\b.*$", file.read_text(), re.MULTILINE)
 
 
 def test_the_domain_does_not_know_who_serves_it() -> None:
