@@ -27,6 +27,8 @@ class Api:
         match method, path.split("/")[1:]:
             case "GET", ["readyz"]:
                 return 200, "ok"
+            case "GET", ["metrics"]:
+                return self.metrics()
             case "POST", ["v1", "tasks"]:
                 return self.create({"id": "1", "title": body["title"]})
             case "GET", ["v1", "tasks", task_id] if task_id in self.tasks:
@@ -34,6 +36,9 @@ class Api:
             case "DELETE", ["v1", "tasks", task_id]:
                 return self.delete(task_id)
         return 404, {}
+
+    def metrics(self) -> Answer:
+        return 200, "up 1"
 
     def create(self, task: dict[str, str]) -> Answer:
         self.tasks[task["id"]] = task
@@ -60,7 +65,16 @@ class Keeping(Api):
         return 204, None
 
 
-class Closed(Api):
+class Shy(Api):
+    def metrics(self) -> Answer:
+        return 401, {"title": "Unauthorized"}
+
+
+class Open(Shy):
+    """Without a token it shows no metrics, and yet lets anybody write."""
+
+
+class Closed(Shy):
     def create(self, task: dict[str, str]) -> Answer:
         return 401, {"title": "Unauthorized"}
 
@@ -121,7 +135,7 @@ def test_a_task_is_written_read_and_deleted() -> None:
         (Forgetful, "expected 200, was answered 404"),
         (Altering, "FAILED: wrote"),
         (Keeping, "expected 404, was answered 200"),
-        (Closed, "expected 201, was answered 401"),
+        (Shy, "expected 200, was answered 401"),
     ],
 )
 def test_a_service_that_does_not_keep_its_word_fails(api: Callable[[], Api], said: str) -> None:
@@ -136,7 +150,13 @@ def test_without_a_token_it_sees_that_nobody_writes() -> None:
         done = helm_test(url, auth="tokens")
     assert done.returncode == 0
     assert "nobody writes without a token" in done.stdout
-    with serving(Api()) as url:
+
+
+@pytest.mark.parametrize(
+    ("api", "said"), [(Api, "expected 401, was answered 200"), (Open, "expected 401, was answered 201")]
+)
+def test_without_a_token_a_service_that_lets_anybody_in_fails(api: Callable[[], Api], said: str) -> None:
+    with serving(api()) as url:
         done = helm_test(url, auth="tokens")
     assert done.returncode == 1
-    assert "expected 401, was answered 201" in done.stderr
+    assert said in done.stderr

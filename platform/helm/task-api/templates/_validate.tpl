@@ -4,7 +4,9 @@ not go together. All of it is said at once, so that nobody repairs one value aft
 */}}
 {{- define "task-api.validate" -}}
 {{- $values := .Values }}
+{{- /* [domain] */}}
 {{- $database := include "task-api.database" . }}
+{{- /* [/domain] */}}
 {{- $wrong := list }}
 
 {{- $tag := include "task-api.tag" . }}
@@ -27,6 +29,7 @@ not go together. All of it is said at once, so that nobody repairs one value aft
 {{- $wrong = append $wrong (printf "ingress.path is %q. Give / or a prefix such as /tasks: with a slash before it and none after it, of letters, digits, - and _." $values.ingress.path) }}
 {{- end }}
 
+{{- /* [domain] */}}
 {{- $chosen := list }}
 {{- if $values.database.existingSecret }}{{ $chosen = append $chosen "database.existingSecret" }}{{ end }}
 {{- if $values.database.cloudNativePG.enabled }}{{ $chosen = append $chosen "database.cloudNativePG.enabled" }}{{ end }}
@@ -47,6 +50,7 @@ not go together. All of it is said at once, so that nobody repairs one value aft
 {{- end }}
 {{- end }}
 
+{{- /* [/domain] */}}
 {{- with $values.shutdown }}
 {{- $needed := add (int .preStopSeconds) (int .drainSeconds) (int .gracefulSeconds) 1 }}
 {{- if ge $needed (int64 .terminationGracePeriodSeconds) }}
