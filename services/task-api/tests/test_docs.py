@@ -32,9 +32,4 @@ def test_behind_a_proxy_that_takes_a_prefix_off_every_link_has_it(path: str) -> 
         assert len(links) == 4
         assert all(link.startswith(f"{path}/") for link in links)
         assert {client.get(link.removeprefix(path)).status_code for link in links} == {200}
-        assert client.put("/v1/tasks").headers["allow"] == "GET, POST"
         assert client.get("/openapi.json").json().get("servers", [{"url": ""}])[0]["url"] == path
-        created = client.post("/v1/tasks", json={"title": "x"})
-        assert created.headers["location"] == f"{path}/v1/tasks/{created.json()['id']}"
-        client.post("/v1/tasks", json={"title": "y"})
-        assert client.get("/v1/tasks?page_size=1").headers["link"].startswith(f"<{path}/v1/tasks?page_size=1&cursor=")

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
+import httpx2
 import pytest
 from httpx2 import Response
 from pydantic import SecretStr
+from running import serving
 from starlette.testclient import TestClient
 
 from task_api.app import create_app
@@ -482,3 +484,13 @@ def test_a_request_has_an_id(client: TestClient, given: str, echoed: bool) -> No
 def test_who_asks_with_the_wrong_method_is_told_the_right_ones(client: TestClient, path: str, allowed: str) -> None:
     response = client.put(path)
     assert (response.status_code, response.headers["allow"]) == (405, allowed)
+
+
+@pytest.mark.parametrize("path", ["/tasks", ""])
+def test_behind_a_proxy_that_takes_a_prefix_off_every_link_has_it(path: str) -> None:
+    with serving(TASKS_ROOT_PATH=path) as service, httpx2.Client(base_url=service.url) as client:
+        assert client.put("/v1/tasks").headers["allow"] == "GET, POST"
+        created = client.post("/v1/tasks", json={"title": "x"})
+        assert created.headers["location"] == f"{path}/v1/tasks/{created.json()['id']}"
+        client.post("/v1/tasks", json={"title": "y"})
+        assert client.get("/v1/tasks?page_size=1").headers["link"].startswith(f"<{path}/v1/tasks?page_size=1&cursor=")

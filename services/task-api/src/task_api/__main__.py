@@ -39,7 +39,7 @@ def main() -> int:
             case other:
                 _, do = domain.COMMANDS[other]
                 asyncio.run(do(read_settings()))
-    except (CannotListen, InvalidSettings, *domain.CANNOT_OPEN) as error:
+    except (CannotListen, InvalidSettings, domain.CannotOpen) as error:
         print(error, file=sys.stderr)
         return 1
     return 0

@@ -116,7 +116,7 @@ class Domain:
         app.include_router(changes.router)
 
     async def open(self) -> None:
-        """Before the first request; brings the schema up to date. Raises one of CANNOT_OPEN."""
+        """Before the first request; brings the schema up to date. Raises CannotOpen."""
         await self._store.open()
         if self._store.kind == "memory":
             log.warning("Tasks are kept in memory and are gone when this process ends: set TASKS_DATABASE_URL")
@@ -155,7 +155,8 @@ class Domain:
         return self._count
 
 
-CANNOT_OPEN = (StoreUnavailable,)
+CannotOpen = StoreUnavailable
+"""What ends the start with a line, not with a traceback."""
 
 
 async def _migrate(settings: DomainSettings) -> None:

@@ -1,0 +1,567 @@
+"""Makes a second service out of the first: its skeleton and its chart as they are today, without what tasks are about.
+
+    scripts/new_service.py NAME        (or: make new-service NAME=orders)
+
+There are no templates that could grow old. Every file of the first service is copied and its names are replaced; left
+out are its domain (domain.py and what that alone knows: tasks/, store/ and most tests), and what other files hold
+between the markers `[domain]` and `[/domain]`. In their place comes a domain that says hello and keeps nothing: it
+needs no database, and its chart has none. Everything else of the kit finds services by their folders.
+
+The raw manifests of platform/k8s/ are the first service's alone: they are written for reading, and one set is enough.
+"""
+
+from __future__ import annotations
+
+import json
+import keyword
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+FIRST, FIRST_PACKAGE = "task-api", "task_api"
+LONGEST = 20  # with longer names lines of code and YAML would be longer than lint allows
+
+DOMAIN = ("domain.py", "store", "tasks")
+TESTS = ("running.py", "test_docs.py", "test_openapi.py")
+"""The tests that hold for any service. What the others say of the skeleton, they say while the first service has it."""
+
+START, END, ALL = "[domain]", "[/domain]", "[domain: all of this file]"
+
+# Where a sentence, and not a line, is about tasks or their database. Each must be found: or else it was reworded, and
+# whoever did it finds the sentence here.
+REWORDED = {
+    "src/task_api/settings.py": {
+        "The prefix is not `TASK_API_`: Kubernetes gives every pod beside a Service named `task-api`\n"
+        "    a variable `TASK_API_PORT=tcp://...`.": "Kubernetes gives pods beside a Service named `task-api` a "
+        "variable\n    `TASKS_PORT=tcp://...`, unless they have `enableServiceLinks: false`, as those of the chart."
+    },
+    "Chart.yaml": {
+        "API with its database, autoscaling": "API with autoscaling",
+        "[fastapi, tasks, api]": "[fastapi, api]",
+    },
+    "README.md": {
+        "API with its database, autoscaling": "API with autoscaling",
+        " on any cluster with a default StorageClass, once": " on any cluster, once",
+        "| the storage is closed, within a second": "| it ends, within a second",
+        " `database.maxConnections` has to suffice for it.": "",
+        " and out only to DNS and the database.": " and out only to DNS.",
+        ", an identity provider or a database on another port than 443 and 5432.": " or an identity provider on "
+        "another port than 443.",
+        " Closing the storage takes one more.": "",
+    },
+    "README.md.gotmpl": {
+        " on any cluster with a default StorageClass, once": " on any cluster, once",
+        "| the storage is closed, within a second": "| it ends, within a second",
+    },
+    "values.yaml": {
+        " `database.maxConnections` has to suffice for it.": "",
+        " and out only to DNS and the database.": " and out only to DNS.",
+        ", an identity provider\n  # or a database on another port than 443 and 5432.": " or an identity\n"
+        "  # provider on another port than 443.",
+        " Closing the storage takes one more.": "",
+    },
+    "files/alerts.yaml": {
+        "        # /v1/changes streams for as long as its reader stays: its duration says nothing.\n": "",
+        ', route!="/v1/changes"': "",
+    },
+    "files/dashboard.json": {"Requests, database and pods": "Requests and pods", ', route!=\\"/v1/changes\\"': ""},
+}
+
+
+class Refused(Exception):
+    """Nothing was made, for the reason that the message gives."""
+
+
+# --- names ----------------------------------------------------------------------------
+
+
+def check(name: str) -> None:
+    """Raises Refused unless the name can be that of folders, a Python package, a Service and a release."""
+    if not re.fullmatch(r"[a-z]([a-z0-9-]*[a-z0-9])?", name) or len(name) > LONGEST or "--" in name:
+        raise Refused(
+            f"NAME={name} cannot be the name of a Service: take at most {LONGEST} small letters, digits and single "
+            "hyphens, a letter first and no hyphen last, as in orders or order-items."
+        )
+    package = package_of(name)
+    locked = {
+        entry.split("==")[0] for entry in lock_entries((ROOT / f"services/{FIRST}/requirements-dev.txt").read_text())
+    }
+    if package in sys.stdlib_module_names or keyword.iskeyword(package) or name in locked:
+        raise Refused(f"NAME={name} is the name of a Python module that the service would hide. Take another.")
+    for folder in (f"services/{name}", f"platform/helm/{name}"):
+        if (ROOT / folder).exists():
+            raise Refused(f"NAME={name} is taken: there is {folder}. Take another, or remove that one first.")
+
+
+def package_of(name: str) -> str:
+    return name.replace("-", "_")
+
+
+def title_of(name: str) -> str:
+    return " ".join(word.capitalize() for word in name.split("-"))
+
+
+def renamed(text: str, name: str) -> str:
+    """The text with the new service's names in the place of the first one's."""
+    for old, new in (
+        ("Task Management API", f"{title_of(name)} API"),
+        ("Task API", f"{title_of(name)} API"),
+        ("TaskApi", title_of(name).replace(" ", "")),
+        ("TASKS_", package_of(name).upper() + "_"),
+        ("TASK_API_", package_of(name).upper() + "_"),
+        (FIRST, name),
+        (FIRST_PACKAGE, package_of(name)),
+        ("tasks:{scope}", f"{name}:{{scope}}"),
+        ('"tsk_"', f'"{package_of(name)}_"'),
+        ("/tasks", f"/{name}"),
+        ("tasks.example.com", f"{name}.example.com"),
+        ("team: tasks", f"team: {name}"),
+    ):
+        text = text.replace(old, new)
+    return text
+
+
+def without_domain(text: str) -> str:
+    """The text without the lines from a marker to its end, the markers' own lines too; empty where all is marked."""
+    kept: list[str] = []
+    within = False
+    for line in text.splitlines(keepends=True):
+        if ALL in line:
+            return ""
+        if START in line:
+            within = True
+        elif END in line:
+            within = False
+            if kept and not kept[-1].strip():  # the empty line before the block stands for the one after it
+                kept.pop()
+        elif not within:
+            kept.append(line)
+    if within:
+        raise ValueError(f"{START} without {END}")
+    return "".join(kept)
+
+
+# --- the service ----------------------------------------------------------------------
+
+
+def lock_entries(lock: str) -> list[str]:
+    """What stands in a lock for each package."""
+    return re.findall(r"^[a-z0-9].*\n(?:    .*\n)*", lock, re.MULTILINE)
+
+
+def lock_packages(lock: str) -> set[str]:
+    return {re.split(r"[=\[]", entry)[0] for entry in lock_entries(lock)}
+
+
+def pruned(lock: str, left_out: set[str], constraints: set[str]) -> str:
+    """The lock as `make lock` would write it without these packages, and without what they alone need.
+
+    constraints: the packages of the lock that constrains this one, which notes it beside each that is in both.
+    """
+    entries = {}
+    for entry in lock_entries(lock):
+        package, needed_by = re.split(r"[=\[]", entry)[0], re.findall(r"^    #(?: via|  ) (\S.*)$", entry, re.MULTILINE)
+        if package in left_out:
+            needed_by = [by for by in needed_by if not by.startswith(f"{FIRST} (")]
+        entries[package] = (entry.partition("    # via")[0], needed_by)
+    gone: set[str] = set()
+    while True:
+        going = {
+            package
+            for package, (_, needed_by) in entries.items()
+            if package not in gone and not [by for by in needed_by if by not in gone and not by.startswith("-c ")]
+        }
+        if not going:
+            break
+        gone |= going
+    lines = [lock[: lock.index("==")].rpartition("\n")[0], "\n"]
+    for package, (head, needed_by) in entries.items():
+        left = [by for by in needed_by if by not in gone and (package in constraints or not by.startswith("-c "))]
+        if package not in gone:
+            via = f" {left[0]}" if len(left) == 1 else "".join(f"\n    #   {by}" for by in left)
+            lines.append(f"{head}    # via{via}\n")
+    return "".join(lines)
+
+
+def domain_packages(pyproject: str) -> set[str]:
+    marked = re.findall(rf"{re.escape(START)}\n(.*?){re.escape(END)}", pyproject, re.DOTALL)
+    return {package for block in marked for package in re.findall(r'^  "([a-z0-9-]+)', block, re.MULTILINE)}
+
+
+def service(name: str) -> Iterator[tuple[str, str]]:
+    """The files of the new service, by their paths in its folder."""
+    folder = ROOT / "services" / FIRST
+    left_out = domain_packages((folder / "pyproject.toml").read_text())
+    constraints = lock_packages(pruned((folder / "requirements.txt").read_text(), left_out, set()))
+    for path, text in files(folder):
+        parts = Path(path).parts
+        if parts[:2] == ("src", FIRST_PACKAGE) and parts[2] in DOMAIN:
+            continue
+        if (parts[0] == "tests" and parts[1] not in TESTS) or path == "openapi.json":
+            continue
+        if path.startswith("requirements"):
+            yield path, renamed(pruned(text, left_out, constraints), name)
+        else:
+            new = copied(path, text, name)
+            if new:
+                yield renamed(path, name), new
+    for path, text in {
+        "src/PACKAGE/domain.py": DOMAIN_PY,
+        "src/PACKAGE/hello.py": HELLO_PY,
+        "tests/test_hello.py": TEST_PY,
+    }.items():
+        for placeholder, value in (
+            ("PACKAGE", package_of(name)),
+            ("PREFIX", package_of(name).upper()),
+            ("TITLE_", title_of(name)),
+        ):
+            path, text = path.replace(placeholder, value), text.replace(placeholder, value)
+        yield path, text
+
+
+# --- the chart ------------------------------------------------------------------------
+
+
+def chart(name: str) -> Iterator[tuple[str, str]]:
+    """The files of the new chart, by their paths in its folder."""
+    for path, text in files(ROOT / "platform/helm" / FIRST):
+        new = copied(path, text, name)
+        if path == "values.schema.json":
+            schema = json.loads(new)
+            del schema["properties"]["database"]
+            schema["required"].remove("database")
+            new = json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+        elif path == "files/dashboard.json":
+            new = json.dumps(dashboard(json.loads(new), name), indent=2, ensure_ascii=False) + "\n"
+        elif path == "README.md":
+            new = re.sub(r"^\| database\..*\n", "", new, flags=re.MULTILINE)
+        if new:
+            yield renamed(path, name), new
+
+
+def dashboard(whole: dict[str, Any], name: str) -> dict[str, Any]:
+    """Without the panels of figures that only the first service's domain has, the others moved together."""
+    source = "".join(
+        text for path, text in files(ROOT / "services" / FIRST / "src" / FIRST_PACKAGE) if path.startswith(DOMAIN)
+    )
+    figures = re.compile(
+        "|".join(renamed(figure, name) for figure in re.findall(rf'"({FIRST_PACKAGE}_[a-z_]+)"', source))
+    )
+    rows: list[list[dict[str, Any]]] = []
+    for panel in whole["panels"]:
+        if panel["type"] == "row":
+            rows.append([panel])
+        elif not figures.search(json.dumps(panel)):
+            rows[-1].append(panel)
+    whole["panels"] = []
+    y = 0
+    for row, *panels in (row for row in rows if len(row) > 1):
+        row["gridPos"]["y"] = y
+        x, y, height = 0, y + row["gridPos"]["h"], 0
+        for panel in panels:
+            place = panel["gridPos"]
+            if x + place["w"] > 24:
+                x, y = 0, y + height
+            place["x"], place["y"] = x, y
+            x, height = x + place["w"], place["h"]
+        y += height
+        whole["panels"] += [row, *panels]
+    return whole
+
+
+# --- both -----------------------------------------------------------------------------
+
+
+def files(folder: Path) -> list[tuple[str, str]]:
+    """Path and text of each file that git knows or would know."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split("\0")
+    return [(path, (folder / path).read_text()) for path in sorted(set(listed)) if path and (folder / path).is_file()]
+
+
+def copied(path: str, text: str, name: str) -> str:
+    text = without_domain(text)
+    for old, new in REWORDED.get(path, {}).items() if text else ():
+        if old not in text:
+            raise ValueError(f"{path} does not say any longer: {old!r}. Bring REWORDED in {__file__} up to date.")
+        text = text.replace(old, new)
+    return renamed(text, name)
+
+
+def make(name: str) -> None:
+    """Makes both folders, or nothing."""
+    check(name)
+    python = ROOT / f"services/{FIRST}/.venv/bin/python"
+    with tempfile.TemporaryDirectory(dir=ROOT, prefix=".new-service-") as folder:
+        made = {f"services/{name}": service(name), f"platform/helm/{name}": chart(name)}
+        for target, contents in made.items():
+            for path, text in contents:
+                file = Path(folder, target, path)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(text)
+        source = f"{folder}/services/{name}/src"
+        document = subprocess.run(
+            [python, "-m", package_of(name), "openapi"],
+            env={"PYTHONPATH": source, "PYTHONDONTWRITEBYTECODE": "1"},
+            stdout=subprocess.PIPE,
+            check=True,
+        )
+        Path(folder, f"services/{name}/openapi.json").write_bytes(document.stdout)
+        for target in made:
+            shutil.move(f"{folder}/{target}", ROOT / target)
+    # Names of another length, and at another place in the alphabet, change how lines are broken and sorted.
+    for arguments in (["check", "--quiet", "--fix-only"], ["format", "--quiet"]):
+        subprocess.run([ROOT / ".venv/bin/ruff", *arguments, f"services/{name}"], cwd=ROOT, check=True)
+
+
+def main() -> int:
+    if len(sys.argv) != 2:
+        print(__doc__, file=sys.stderr)
+        return 2
+    name = sys.argv[1]
+    try:
+        make(name)
+    except Refused as reason:
+        print(reason, file=sys.stderr)
+        return 1
+    package = package_of(name)
+    print(f"""Made services/{name}/ and platform/helm/{name}/. It says hello; put what it is for in the place of that:
+
+  services/{name}/src/{package}/domain.py   what the service is for, and all that the rest of it knows of that
+  services/{name}/src/{package}/hello.py    the example route, and its tests in tests/test_hello.py
+
+  Serve it        make run SERVICE={name}, then: curl '127.0.0.1:8000/v1/hello?name=you'
+  Test it         make test lint
+  Deploy it       make up: https://{name}.localhost:8443/docs
+  After a change  of its API: make openapi; of its chart's values: make docs; of its packages: make lock
+  Remove it       rm -r services/{name} platform/helm/{name}, and where it was deployed: helm uninstall {name}""")
+    return 0
+
+
+DOMAIN_PY = '''"""What this service is for: to say hello. All that the other modules know of it stands here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI
+from pydantic import Field
+from pydantic.config import JsonDict
+from pydantic_settings import BaseSettings
+
+from PACKAGE import hello
+from PACKAGE.check import Check
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+
+TITLE = "TITLE_ API"
+DESCRIPTION = """
+Says hello.
+
+Errors are problem documents (RFC 9457).
+"""
+TAGS = [{"name": "hello", "description": "An example, to put your own routes in the place of"}]
+
+TOTAL = "hellos_total"
+TOTAL_IS = "How often this process said hello"
+TOTAL_GAUGE = ("PACKAGE_hellos", TOTAL_IS)
+STORAGE_IS = "none: this service keeps nothing"
+DEGRADED_IS = "Something that the service needs does not answer"
+HEALTH_EXAMPLE: JsonDict = {"storage": "none", "checks": {}}
+
+
+class DomainSettings(BaseSettings):
+    """Those that only this service needs."""
+
+    greeting: str = Field(default="Hello", min_length=1, max_length=100, description="word to greet callers with")
+
+
+class CannotOpen(Exception):
+    """What the service needs is not there; the message says what, and what to do."""
+
+
+class Domain:
+    """What one running app says and how often. It keeps nothing, so that any number of pods are alike."""
+
+    storage = "none"
+    """What /health and PACKAGE_build_info call it."""
+
+    def __init__(self, settings: DomainSettings) -> None:
+        self._greeter = hello.Greeter(settings.greeting)
+
+    def add_to(self, app: FastAPI) -> None:
+        """Gives `app` its routes and what they ask for in its state."""
+        app.state.greeter = self._greeter
+        app.include_router(hello.router)
+
+    async def open(self) -> None:
+        """Before the first request: the place to connect to what it needs. Raises CannotOpen."""
+
+    def background(self) -> list[Coroutine[None, None, None]]:
+        """What goes on while it is open, until it is cancelled."""
+        return []
+
+    def end_streams(self) -> None:
+        """Ends answers that would not end by themselves."""
+
+    async def close(self) -> None:
+        """After the last request, or where it could not be opened."""
+
+    async def condition(self) -> tuple[int | None, dict[str, Check]]:
+        """The total for /health, and whether each thing that it needs answers; never raises because of one."""
+        return self._greeter.hellos, {}
+
+
+COMMANDS: dict[str, tuple[str, Callable[[DomainSettings], Coroutine[None, None, None]]]] = {}
+"""Those of the command line beside the ones that every service has: their help, and what they do."""
+
+
+def trace(_provider: TracerProvider) -> None:
+    """Makes spans of what the service asks of others: nothing so far."""
+'''
+
+HELLO_PY = '''"""/v1/hello: an example of a route that checks who calls and what they send."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request
+from pydantic import BaseModel, Field
+
+from PACKAGE.auth import requires
+from PACKAGE.problems import problem_responses
+
+router = APIRouter(prefix="/v1/hello", tags=["hello"])
+
+
+class Hello(BaseModel):
+    """A greeting."""
+
+    message: str = Field(examples=["Hello, world!"])
+
+
+class Greeter:
+    """Greets, and counts how often."""
+
+    def __init__(self, greeting: str) -> None:
+        self._greeting = greeting
+        self.hellos = 0
+
+    def greet(self, name: str) -> Hello:
+        """Whoever it is."""
+        self.hellos += 1
+        return Hello(message=f"{self._greeting}, {name}!")
+
+
+@router.get(
+    "",
+    summary="Say hello",
+    dependencies=[Depends(requires("read"))],
+    responses=problem_responses(401, 403, 422, 429, 503),
+)
+async def say_hello(
+    request: Request, name: Annotated[str, Query(min_length=1, max_length=100, description="Whom to greet")] = "world"
+) -> Hello:
+    """Greets by name."""
+    greeter: Greeter = request.app.state.greeter
+    return greeter.greet(name)
+'''
+
+TEST_PY = '''"""What this service is for, and that it is served as every service of the kit is."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+from running import run, serving
+from starlette.testclient import TestClient
+
+from PACKAGE.app import create_app
+from PACKAGE.auth import new_token
+from PACKAGE.settings import Settings
+
+
+@pytest.fixture
+def api() -> Iterator[TestClient]:
+    with TestClient(create_app(Settings(revision="abc123"))) as client:
+        yield client
+
+
+@pytest.mark.parametrize(("query", "message"), [("", "Hello, world!"), ("?name=Ada", "Hello, Ada!")])
+def test_it_says_hello(api: TestClient, query: str, message: str) -> None:
+    response = api.get(f"/v1/hello{query}")
+    assert response.status_code == 200
+    assert response.json() == {"message": message}
+
+
+@pytest.mark.parametrize("name", ["", "x" * 101])
+def test_a_name_that_is_none_is_a_problem(api: TestClient, name: str) -> None:
+    response = api.get("/v1/hello", params={"name": name})
+    assert response.status_code == 422
+    assert response.headers["content-type"] == "application/problem+json"
+    assert [error["pointer"] for error in response.json()["errors"]] == ["name"]
+
+
+def test_the_greeting_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFIX_GREETING", "Good morning")
+    with TestClient(create_app()) as client:
+        assert client.get("/v1/hello").json() == {"message": "Good morning, world!"}
+
+
+def test_with_tokens_only_who_has_one_with_the_scope_is_greeted(tmp_path: Path) -> None:
+    reader, read_line = new_token("reader", ["read"])
+    writer, write_line = new_token("writer", ["write"])
+    (tmp_path / "tokens").write_text(f"{read_line}\\n{write_line}\\n")
+    with TestClient(create_app(Settings(auth="tokens", auth_token_file=tmp_path / "tokens"))) as client:
+        assert client.get("/v1/hello").status_code == 401
+        for token, status in ((reader, 200), (writer, 403)):
+            response = client.get("/v1/hello", headers={"Authorization": f"Bearer {token}"})
+            assert response.status_code == status
+        assert client.get("/health").status_code == 200
+
+
+def test_health_counts_the_hellos_and_says_that_nothing_is_kept(api: TestClient) -> None:
+    api.get("/v1/hello")
+    response = api.get("/health")
+    assert response.status_code == 200
+    health = response.json()
+    assert (health["status"], health["revision"], health["storage"]) == ("ok", "abc123", "none")
+    assert (health["hellos_total"], health["checks"]) == (1, {})
+    assert "PACKAGE_hellos 1.0" in api.get("/health", headers={"Accept": "text/plain"}).text
+    assert 'route="/v1/hello"' in api.get("/metrics").text
+
+
+def test_a_wrong_setting_is_answered_in_a_line() -> None:
+    done = run("serve", PREFIX_PORT="none")
+    assert done.returncode == 1
+    assert done.stderr.startswith("PREFIX_PORT: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_it_serves_until_it_is_told_to_end() -> None:
+    with serving() as service:
+        assert httpx2.get(f"{service.url}/readyz").text == "ok"
+        assert httpx2.get(f"{service.url}/v1/hello").status_code == 200
+        assert service.stop(signal.SIGTERM) == 0
+'''
+
+if __name__ == "__main__":
+    sys.exit(main())
