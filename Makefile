@@ -59,6 +59,10 @@ openapi: $(SERVICE_ENVIRONMENTS) ## Write every service's OpenAPI document again
 docs: ## Write the chart's README again, after a change of its values (needs Go)
 	@scripts/go-tools.sh && .tools/helm-docs --chart-search-root platform/helm
 
+.PHONY: new-service
+new-service: services/task-api/.venv/run.stamp $(TOOLS_ENVIRONMENT) ## Make a second service out of the first, with tests and chart (NAME=orders)
+	@.venv/bin/python scripts/new_service.py "$${NAME:?is not set: say what it is to be called, NAME=orders}"
+
 .PHONY: lock
 lock: $(TOOLS_ENVIRONMENT) ## Resolve the Python dependencies again, with hashes (UPGRADE=1: to the newest)
 	@scripts/lock.sh $(SERVICES)

@@ -9,13 +9,18 @@
 
 Which cluster and namespace: KUBE_CONFIG (a kubeconfig, base64) or KUBECONFIG (a file), and its current context.
 
+    SERVICE (task-api)              whose release it is
     IMAGE_REPOSITORY, IMAGE_TAG     what to deploy; the tag is the full commit, never `latest`
     IMAGE_DIGEST                    sha256:... of it, which then decides
+    IMAGE_DIGESTS                   a folder with a file for each service instead, named after it, its digest in it:
+                                    deploy and settle then do one service after the other
     DEPLOY_VALUES                   files of values for the chart, separated by spaces
     DEPLOY_TIMEOUT (120s)           how long an upgrade, and a rollback, may take
     SETTLE_AGE (DEPLOY_TIMEOUT and 30 s)  how old a pending revision must be to count as left behind
     SMOKE_TIMEOUT (60s)             how long pods may take until all say the commit: old ones end after Helm's wait
     PRODUCTION_URL                  an address of the service that smoke asks, too, after the pods
+
+In IMAGE_REPOSITORY, DEPLOY_VALUES and PRODUCTION_URL {0} stands for the service's name.
 """
 
 from __future__ import annotations
@@ -110,6 +115,34 @@ def seconds(name: str, default: int) -> int:
     return int(found[1]) * (60 if found[2] == "m" else 1)
 
 
+def of_the_service(name: str) -> str:
+    """The variable, for the service that is deployed."""
+    return os.environ.get(name, "").replace("{0}", release())
+
+
+def release() -> str:
+    return os.environ.get("SERVICE") or "task-api"
+
+
+def each_service() -> Iterator[None]:
+    """Sets SERVICE and IMAGE_DIGEST once for each file of IMAGE_DIGESTS; without it leaves them as they are, once."""
+    folder = os.environ.get("IMAGE_DIGESTS")
+    if not folder:
+        yield
+        return
+    files = sorted(Path(folder).glob("*"))
+    if not files:
+        raise Refused(f"IMAGE_DIGESTS={folder} has no digest in it. Was anything pushed?")
+    if len(files) > 1 and "{0}" not in os.environ.get("IMAGE_REPOSITORY", ""):
+        raise Refused(
+            f"IMAGE_REPOSITORY names one repository for {len(files)} services. Put {{0}} where their names belong: "
+            "docker.io/you/{0}"
+        )
+    for file in files:
+        os.environ["SERVICE"], os.environ["IMAGE_DIGEST"] = file.name, file.read_text().strip()
+        yield
+
+
 @dataclasses.dataclass(frozen=True)
 class Settings:
     release: str
@@ -122,11 +155,11 @@ class Settings:
     def read(cls) -> Settings:
         timeout = seconds("DEPLOY_TIMEOUT", 120)
         return cls(
-            release=os.environ.get("SERVICE") or "task-api",
+            release=release(),
             timeout=timeout,
             settle_age=seconds("SETTLE_AGE", timeout + 30),
             smoke_timeout=seconds("SMOKE_TIMEOUT", 60),
-            production_url=os.environ.get("PRODUCTION_URL", "").rstrip("/"),
+            production_url=of_the_service("PRODUCTION_URL").rstrip("/"),
         )
 
 
@@ -138,7 +171,7 @@ class Image:
 
     @classmethod
     def read(cls) -> Image:
-        repository, tag = os.environ.get("IMAGE_REPOSITORY", ""), os.environ.get("IMAGE_TAG", "")
+        repository, tag = of_the_service("IMAGE_REPOSITORY"), os.environ.get("IMAGE_TAG", "")
         digest = os.environ.get("IMAGE_DIGEST", "")
         if not repository:
             raise Refused(
@@ -377,7 +410,7 @@ def deploy(settings: Settings) -> None:
 
 
 def upgrade(settings: Settings, image: Image) -> None:
-    values = [argument for file in os.environ.get("DEPLOY_VALUES", "").split() for argument in ("--values", file)]
+    values = [argument for file in of_the_service("DEPLOY_VALUES").split() for argument in ("--values", file)]
     done = run(
         *("helm", "upgrade", "--install", settings.release, f"platform/helm/{settings.release}", *values),
         *("--set", f"image.repository={image.repository}", "--set-string", f"image.tag={image.tag}"),
@@ -507,7 +540,8 @@ def main() -> int:
         signal.signal(signum, remember)
     try:
         with kubeconfig():
-            do(sys.argv[1:])
+            for _ in each_service():
+                do(sys.argv[1:])
     except Refused as refusal:
         print(refusal, file=sys.stderr)
         write_summary(f"Refused: {refusal}")

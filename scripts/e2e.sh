@@ -22,8 +22,8 @@ if ! .venv/bin/python -m pytest "$@"; then
     printf '\nThe last events:\n'
     kubectl get events --sort-by=.lastTimestamp | tail -n 20
     printf '\nThe last lines of each pod:\n'
-    kubectl logs --selector app=task-api --prefix --tail 20 --all-containers
-    kubectl logs task-api-postgres-0 --tail 20
+    for service in $(deployable_services); do kubectl logs --selector "app=$service" --prefix --tail 20 --all-containers; done
+    kubectl logs --selector app.kubernetes.io/component=database --prefix --tail 20
   } || true
   printf '\nOne test alone: scripts/e2e.sh -k NAME\n' >&2
   exit 1

@@ -10,8 +10,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # Tools of versions.env before those that happen to be on this machine.
 PATH=$PWD/.venv/bin:$PWD/.tools:$PATH
-chart=platform/helm/task-api
-# The oldest Kubernetes that the chart supports, the first that sleeps in preStop by itself, the newest with schemas.
+charts=(platform/helm/*/)
+charts=("${charts[@]%/}")
+# The oldest Kubernetes that the charts support, the first that sleeps in preStop by itself, the newest with schemas.
 oldest_kubernetes=1.26 sleeping_kubernetes=1.30 newest_kubernetes=1.37
 work=$(mktemp -d)
 output=$work/output
@@ -43,17 +44,22 @@ helm_check() { # as check, with Helm: the one built with Go, or else the machine
 shell_files() { git ls-files --cached --others --exclude-standard -- '*.sh' .ci/run; }
 yaml_files() { git ls-files --cached --others --exclude-standard -- '*.yaml' '*.yml' ':!platform/helm/*/templates'; }
 
-# Each file of values that the chart is rendered with: its defaults, those of other surroundings, those made for checks.
-values_files() { find "$chart" -maxdepth 1 -name 'values*.yaml' && find "$chart" -path "$chart/ci/*-values.yaml"; }
+# Each file of values that a chart is rendered with: its defaults, those of other surroundings, those made for checks.
+values_files() { find "$1" -maxdepth 1 -name 'values*.yaml' && find "$1" -path "$1/ci/*-values.yaml"; }
 
-# With a tag and a Secret that exists, as a deploy does: the placeholder `latest` is what NOTES warn of, and
-# a generated password would be another one each time.
+# Every chart with each of its files of values. With a tag and, where there is a database, a Secret that exists, as a
+# deploy does: the placeholder `latest` is what NOTES warn of, and a generated password would be another one each time.
 render() { # helm, Kubernetes version, folder to write to
-  local values
+  local chart name values settings
   mkdir -p "$3"
-  for values in $(values_files); do
-    "$1" template task-api "$chart" --kube-version "$2.0" --values "$values" --set-string image.tag=0.1.0 \
-      --set database.bundled.existingSecret=task-api-database > "$3/$(basename "$values")" || return 1
+  for chart in "${charts[@]}"; do
+    name=$(basename "$chart")
+    settings=(--set-string image.tag=0.1.0)
+    if grep -q '^database:' "$chart/values.yaml"; then settings+=(--set "database.bundled.existingSecret=$name-database"); fi
+    for values in $(values_files "$chart"); do
+      "$1" template "$name" "$chart" --kube-version "$2.0" --values "$values" "${settings[@]}" \
+        > "$3/$name-$(basename "$values")" || return 1
+    done
   done
 }
 
@@ -89,7 +95,7 @@ same_with_each_helm() {
   for version in "$HELM_OLDEST_VERSION" "$HELM_4_VERSION"; do
     render "helm-$version" "$newest_kubernetes" "$work/helm-$version" || return 1
     diff --recursive --unified --ignore-blank-lines "$work/helm-$HELM_VERSION" "$work/helm-$version" \
-      || { echo "Helm $version renders the chart otherwise than Helm $HELM_VERSION, see above." && return 1; }
+      || { echo "Helm $version renders a chart otherwise than Helm $HELM_VERSION, see above." && return 1; }
   done
 }
 
@@ -112,17 +118,17 @@ security() {
   .tools/checkov/bin/checkov --config-file .checkov.yaml --directory "$work/security"
 }
 
-chart_tests() {
+chart_tests() { # chart
   local tests
-  tests=$(find "$chart/tests" -name '*_test.yaml')
+  tests=$(find "$1/tests" -name '*_test.yaml')
   if [[ -z $tests ]]; then
-    echo "$chart/tests holds no *_test.yaml." && return 1
+    echo "$1/tests holds no *_test.yaml." && return 1
   fi
-  helm-unittest --strict --file 'tests/*_test.yaml' "$chart"
+  helm-unittest --strict --file 'tests/*_test.yaml' "$1"
 }
 
-chart_readme() {
-  helm-docs --chart-search-root platform/helm --log-level warning --dry-run | diff --unified "$chart/README.md" - \
+chart_readme() { # chart
+  helm-docs --chart-search-root "$1" --log-level warning --dry-run | diff --unified "$1/README.md" - \
     || { echo 'The README is not what values.yaml says. Write it again: make docs' && return 1; }
 }
 
@@ -150,23 +156,27 @@ if command -v go > /dev/null; then
 fi
 go_check 'Workflows (actionlint)' actionlint
 
-for values in $(values_files); do
-  helm_check "Chart, ${values#"$chart"/} (helm lint)" \
-    helm lint --strict --quiet --kube-version "$oldest_kubernetes.0" --values "$values" "$chart"
+for chart in "${charts[@]}"; do
+  for values in $(values_files "$chart"); do
+    helm_check "Chart ${values#platform/helm/} (helm lint)" \
+      helm lint --strict --quiet --kube-version "$oldest_kubernetes.0" --values "$values" "$chart"
+  done
 done
 for version in "$oldest_kubernetes" "$sleeping_kubernetes" "$newest_kubernetes"; do
   check "Manifests, Kubernetes $version (kubernetes-validate)" manifests "$version"
 done
 if ! command -v helm > /dev/null; then
-  left_out+=('The rendered chart in the checks of manifests: needs Go or Helm, https://helm.sh/docs/intro/install/')
+  left_out+=('The rendered charts in the checks of manifests: needs Go or Helm, https://helm.sh/docs/intro/install/')
 fi
 go_check 'Manifests, custom resources (kubeconform)' custom_resources
-go_check 'Chart with Helm 3.12, 3 and 4 (diff)' same_with_each_helm
-go_check 'Chart, good practice (kube-score)' practice
-helm_check 'Chart, security (checkov)' security
-go_check 'Chart, tests (helm-unittest)' chart_tests
-go_check 'Chart, README (helm-docs)' chart_readme
-helm_check 'Chart, manifests, alerts, Tiltfile (pytest)' python -m pytest --quiet platform/tests
+go_check 'Charts with Helm 3.12, 3 and 4 (diff)' same_with_each_helm
+go_check 'Charts, good practice (kube-score)' practice
+helm_check 'Charts, security (checkov)' security
+for chart in "${charts[@]}"; do
+  go_check "Chart $(basename "$chart"), tests (helm-unittest)" chart_tests "$chart"
+  go_check "Chart $(basename "$chart"), README (helm-docs)" chart_readme "$chart"
+done
+helm_check 'Charts, manifests, alerts, Tiltfile (pytest)' python -m pytest --quiet platform/tests
 # A test that is skipped says in its reason what it needs.
 while read -r skipped; do left_out+=("$skipped"); done < <(sed -n 's/^SKIPPED \[[0-9]*\] [^ ]* //p' "$output")
 

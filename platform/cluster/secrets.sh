@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes the two secrets that each service's local release needs, where they are not there yet:
-# for task-api these are task-api-tls (a self-signed certificate) and task-api-database (a random password).
+# Makes the secrets that each service's local release needs, where they are not there yet: for task-api these are
+# task-api-tls (a self-signed certificate) and, since its chart has a database, task-api-database (a random password).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 . scripts/cluster.sh
@@ -38,14 +38,20 @@ END
     | kubectl apply --filename -
 }
 
+# The user and the database that the chart has PostgreSQL make.
+of_the_chart() { sed -n "/name: $1\$/{n;s/^ *value: *//p;}" "platform/helm/$service/templates/postgres.yaml"; }
+
 make_password() {
   local random
   random=$(openssl rand -hex 24)
-  printf 'password=%s\nurl=postgresql://tasks:%s@%s-postgres/tasks\n' "$random" "$random" "$service" \
+  printf 'password=%s\nurl=postgresql://%s:%s@%s-postgres/%s\n' "$random" "$(of_the_chart POSTGRES_USER)" "$random" \
+    "$service" "$(of_the_chart POSTGRES_DB)" \
     | kubectl create secret generic "$service-database" --from-env-file=/dev/stdin
 }
 
 for service in $(deployable_services); do
   if ! has_secret "$service-tls" || ! certificate_lasts; then make_certificate; fi
-  has_secret "$service-database" || make_password
+  if [[ -f platform/helm/$service/templates/postgres.yaml ]]; then
+    has_secret "$service-database" || make_password
+  fi
 done

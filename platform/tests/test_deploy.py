@@ -117,6 +117,48 @@ def test_a_deploy_installs_then_upgrades_and_every_pod_says_the_commit(site: Sit
     assert "Deployed docker.io/you/task-api:two. Before it ran one, revision 1." in site.summary
 
 
+def digests(folder: Path, **services: str) -> str:
+    """A folder as the pipeline's build jobs leave it."""
+    (folder / "digests").mkdir()
+    for name, letter in services.items():
+        (folder / "digests" / name).write_text(f"sha256:{letter * 64}\n")
+    return str(folder / "digests")
+
+
+def test_every_service_that_was_pushed_is_deployed_by_its_own_digest(site: Site, tmp_path: Path) -> None:
+    done = site.deploy(
+        "one",
+        IMAGE_DIGESTS=digests(tmp_path, parcels="2", orders="1"),
+        IMAGE_REPOSITORY="docker.io/you/{0}",
+        DEPLOY_VALUES="deploy/{0}.yaml",
+    )
+    assert done.returncode == 0, done.stderr
+    upgrades = [call for call in site.calls.splitlines() if call.startswith("helm upgrade")]
+    for call, name, letter in zip(upgrades, ("orders", "parcels"), "12", strict=True):
+        assert call.startswith(f"helm upgrade --install {name} platform/helm/{name} --values deploy/{name}.yaml ")
+        assert f"image.repository=docker.io/you/{name} " in call
+        assert f"image.digest=sha256:{letter * 64}" in call
+
+
+def test_after_a_deploy_that_failed_no_other_service_is_deployed(site: Site, tmp_path: Path) -> None:
+    folder = digests(tmp_path, parcels="2", orders="1")
+    done = site.deploy("bad", IMAGE_DIGESTS=folder, IMAGE_REPOSITORY="docker.io/you/{0}")
+    assert done.returncode == 1
+    assert "helm upgrade --install orders" in site.calls
+    assert "parcels" not in site.calls
+
+
+def test_one_repository_for_two_services_is_refused_and_so_is_a_folder_without_any(site: Site, tmp_path: Path) -> None:
+    done = site.deploy("one", IMAGE_DIGESTS=digests(tmp_path, orders="1", parcels="2"))
+    assert done.returncode == 2
+    assert "one repository for 2 services. Put {0} where their names belong" in done.stderr
+    (tmp_path / "none").mkdir()
+    done = site.deploy("one", IMAGE_DIGESTS=str(tmp_path / "none"))
+    assert done.returncode == 2
+    assert "Was anything pushed?" in done.stderr
+    assert not site.state["revisions"]
+
+
 @pytest.mark.parametrize(
     ("environment", "said"),
     [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -80,12 +82,12 @@ def test_the_scan_comes_before_the_login_and_the_login_before_the_push() -> None
     job = PIPELINE["build-scan-push"]
     (build,) = uses(job, "docker/build-push-action")
     (scan,) = uses(job, "aquasecurity/trivy-action")
-    (keep,) = uses(job, "actions/upload-artifact")
+    keep, note = uses(job, "actions/upload-artifact")
     (login,) = uses(job, "docker/login-action")
     (push,) = runs(job, "scripts/push.sh")
     (sign,) = runs(job, "cosign sign")
     (tool,) = runs(job, "scripts/go-tools.sh crane")
-    assert build < scan < keep < tool < login < push < sign
+    assert build < scan < keep < tool < login < push < sign < note
     # No secret is at hand before: but for the name, of which the repository is made.
     before = yaml.safe_dump([job["steps"][:login], job["env"]])
     assert set(re.findall(r"secrets\.(\w+)", before)) == {"DOCKERHUB_USERNAME"}
@@ -105,13 +107,13 @@ def test_one_layout_is_built_scanned_kept_pushed_and_tested() -> None:
     assert built["cache-to"].startswith("type=gha,")
     assert job["steps"][uses(job, "aquasecurity/trivy-action")[0]]["with"]["input"] == "image"
     kept = job["steps"][uses(job, "actions/upload-artifact")[0]]["with"]
-    assert (kept["name"], kept["path"]) == ("image", "image")
+    assert (kept["name"], kept["path"]) == ("image-${{ matrix.service }}", "image")
     (push,) = runs(job, "scripts/push.sh")
     assert job["steps"][push]["run"] == 'scripts/push.sh image "$IMAGE_REPOSITORY" "$GITHUB_SHA"'
     e2e = PIPELINE["e2e"]
     fetched = e2e["steps"][uses(e2e, "actions/download-artifact")[0]]
-    assert (fetched["if"], fetched["with"]["name"]) == ("github.event_name == 'push'", "image")
-    (load,) = runs(e2e, "scripts/layout.py load image")
+    assert (fetched["if"], fetched["with"]) == ("github.event_name == 'push'", {"pattern": "image-*", "path": "images"})
+    (load,) = runs(e2e, 'scripts/layout.py load "$layout"')
     assert e2e["steps"][load]["if"] == "github.event_name == 'push'"
     assert load < runs(e2e, "make up")[0] < runs(e2e, "make e2e")[0]
 
@@ -154,7 +156,16 @@ def test_the_deploy_is_of_this_commit_by_tag_and_digest() -> None:
     assert job["environment"]["name"] == "production"
     assert job["concurrency"] == {"group": "production-deploy", "cancel-in-progress": "true"}
     assert job["env"]["IMAGE_TAG"] == "${{ github.sha }}"
-    assert job["env"]["IMAGE_DIGEST"] == "${{ needs.build-scan-push.outputs.digest }}"
+    assert job["env"]["IMAGE_DIGESTS"] == "digests"
+    (fetched,) = uses(job, "actions/download-artifact")
+    assert job["steps"][fetched]["with"] == {"pattern": "digest-*", "path": "digests", "merge-multiple": "true"}
+    built = PIPELINE["build-scan-push"]["steps"]
+    assert [step["with"]["name"] for step in built if "if-no-files-found" in step.get("with", {})] == [
+        "image-${{ matrix.service }}",
+        "digest-${{ matrix.service }}",
+    ]
+    (noted,) = (step for step in built if "digests" in step.get("run", ""))
+    assert noted["env"]["DIGEST"] == "${{ steps.push.outputs.digest }}"
     assert job["env"]["DEPLOY_TIMEOUT"] == "120s"
     (deploy,) = runs(job, "scripts/deploy.sh deploy")
     (settle,) = runs(job, "scripts/deploy.sh settle")
@@ -173,8 +184,35 @@ def test_every_job_names_the_image_alike() -> None:
         for job in workflow["jobs"].values()
         if "IMAGE_REPOSITORY" in job.get("env", {})
     }
-    default = "format('docker.io/{0}/task-api', secrets.DOCKERHUB_USERNAME)"
-    assert names == {f"${{{{ vars.IMAGE_REPOSITORY || {default} }}}}"}
+    assert names == {
+        # In a job for each service, and in one for all of them, where {0} is left for the service's name.
+        "${{ format(vars.IMAGE_REPOSITORY || 'docker.io/{1}/{0}', matrix.service, secrets.DOCKERHUB_USERNAME) }}",
+        "${{ vars.IMAGE_REPOSITORY || format('docker.io/{0}/{{0}}', secrets.DOCKERHUB_USERNAME) }}",
+    }
+
+
+def test_what_is_built_and_scanned_is_every_service_that_has_a_chart(tmp_path: Path) -> None:
+    found = []
+    for name, lister, jobs in (
+        ("ci-cd.yml", "test", ["build-scan-push"]),
+        ("rebuild.yml", "services", ["published", "rebuilt"]),
+    ):
+        workflow = WORKFLOWS[name]["jobs"]
+        (step,) = (step for step in workflow[lister]["steps"] if step.get("id") == "services")
+        output = tmp_path / name
+        subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", step["run"]],
+            cwd=REPOSITORY,
+            env={**os.environ, "GITHUB_OUTPUT": str(output)},
+            check=True,
+        )
+        found.append(json.loads(output.read_text().removeprefix("services=")))
+        for job in jobs:
+            assert workflow[job]["strategy"]["matrix"] == {
+                "service": f"${{{{ fromJSON(needs.{lister}.outputs.services) }}}}"
+            }
+    charts = sorted(file.parent.name for file in (REPOSITORY / "platform/helm").glob("*/Chart.yaml"))
+    assert found == [charts, charts]
 
 
 def test_the_gate_fails_unless_everything_before_it_succeeded() -> None:
