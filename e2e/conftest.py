@@ -221,6 +221,18 @@ class Namespace:
 
         eventually(answers, f"https://{self.host}{path} is answered with 200 through the ingress", seconds=seconds)
 
+    def wait_until_the_ingress_is_gone(self) -> None:
+        """Returns once the ingress controller has forgotten the host."""
+
+        def forgotten() -> bool:
+            try:
+                with self.client() as client:
+                    return client.get("/livez").status_code == 404  # 503 while it knows the host and has no pod
+            except httpx2.ConnectError:  # or it shows a certificate of its own
+                return True
+
+        eventually(forgotten, f"the ingress controller no longer knows {self.host}", seconds=60)
+
     def wait_for_rollout(self) -> None:
         """Returns once every pod is of the newest revision.
 

@@ -167,6 +167,8 @@ def test_delete_removes_all_but_the_data_and_the_secrets(started: Namespace, cop
         "secret/task-api-database",
         "persistentvolumeclaim/data-task-api-postgres-0",
     }
+    # Its configuration loaded anew, the controller closes connections that are kept alive: not under the next test.
+    started.wait_until_the_ingress_is_gone()
 
 
 @pytest.mark.full
