@@ -12,8 +12,6 @@ from pathlib import Path
 import pytest
 from e2e.conftest import CONTEXT, REPOSITORY, eventually
 
-pytestmark = pytest.mark.full  # together they take five minutes
-
 NAMESPACE = "delivery"
 NODE = "task-platform-worker"
 ONE, TWO = "1" * 40, "2" * 40
@@ -163,6 +161,7 @@ def test_a_deploy_that_is_cancelled_leaves_nothing_pending_and_the_next_one_work
     assert deployed.run("smoke", TWO)[0] == 0
 
 
+@pytest.mark.full
 def test_a_deploy_that_is_killed_is_recovered_by_the_next_one(deployed: Pipeline) -> None:
     process = deployed.begin_upgrade_that_hangs()
     os.killpg(process.pid, signal.SIGKILL)
@@ -175,6 +174,7 @@ def test_a_deploy_that_is_killed_is_recovered_by_the_next_one(deployed: Pipeline
     assert deployed.run("smoke", TWO)[0] == 0
 
 
+@pytest.mark.full
 def test_a_rollback_returns_to_the_version_asked_for(deployed: Pipeline) -> None:
     revision = str(deployed.releases()[-1][0])
     deployed.deploy(TWO)
@@ -187,6 +187,7 @@ def test_a_rollback_returns_to_the_version_asked_for(deployed: Pipeline) -> None
     deployed.deploy(TWO)
 
 
+@pytest.mark.full
 def test_a_first_install_that_is_killed_is_removed_and_installed_again(pipeline: Pipeline) -> None:
     subprocess.run(
         ["helm", "uninstall", "task-api", "--wait"], env=pipeline.environment, capture_output=True, check=False

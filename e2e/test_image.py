@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
+import tarfile
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 import httpx2
 import pytest
@@ -81,6 +84,52 @@ def test_docker_sees_that_it_is_healthy(container: DockerContainer) -> None:
         return bool(state["Status"] == "healthy")
 
     eventually(status, "the container's HEALTHCHECK reports healthy", seconds=60)
+
+
+def contents(image: str, folder: Path) -> tuple[dict[str, Any], list[dict[str, object]]]:
+    """The image's configuration, and of each layer what every file is: all of it but the time."""
+    archive = folder / "image.tar"
+    subprocess.run(["docker", "save", "--output", archive, image], check=True)
+    with tarfile.open(archive) as saved:
+
+        def member(name: str) -> IO[bytes]:
+            file = saved.extractfile(name)
+            assert file is not None
+            return file
+
+        manifest = json.load(member("manifest.json"))[0]
+        layers = []
+        for name in manifest["Layers"]:
+            files: dict[str, object] = {}
+            with tarfile.open(fileobj=member(name)) as layer:
+                for entry in layer:
+                    file = layer.extractfile(entry) if entry.isfile() else None
+                    digest = hashlib.sha256(file.read()).hexdigest() if file else ""
+                    files[entry.name] = (entry.type, entry.mode, entry.uid, entry.gid, entry.linkname, digest)
+            layers.append(files)
+        return json.load(member(manifest["Config"])), layers
+
+
+@pytest.mark.full
+def test_built_twice_from_nothing_it_differs_in_times_alone(tmp_path: Path) -> None:
+    """The builder at hand leaves the times of files, and of the build, as they were. In the pipeline BuildKit sets them
+    to the commit's (SOURCE_DATE_EPOCH and rewrite-timestamp), and so the digest is the same, too."""
+    names = ["task-api:built-once", "task-api:built-twice"]
+    build = ["docker", "build", "--quiet", "--no-cache", "--tag"]
+    try:
+        for name in names:
+            done = subprocess.run([*build, name, "."], cwd=REPOSITORY, capture_output=True, text=True, timeout=600)
+            assert done.returncode == 0, done.stderr
+        (one, layers), (two, again) = (contents(name, tmp_path) for name in names)
+    finally:
+        subprocess.run(["docker", "image", "rm", "--force", *names], capture_output=True, check=True)
+    assert len(layers) == len(again)
+    for layer, other in zip(layers, again, strict=True):
+        assert {name for name in layer.keys() | other.keys() if layer.get(name) != other.get(name)} == set()
+    assert one["config"] == two["config"]
+    commands = [[step.get("created_by") for step in image["history"]] for image in (one, two)]
+    assert commands[0] == commands[1]
+    assert {key for key in one if one[key] != two[key]} <= {"created", "history", "rootfs"}
 
 
 def test_the_classic_builder_builds_it_too() -> None:

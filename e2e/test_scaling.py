@@ -84,8 +84,8 @@ def test_the_autoscaler_goes_up_under_load_and_back_without_a_failed_request(
             "the pods that were too many are gone",
             seconds=60,
         )
-    # wrk says these only when there are any. ("read 2" is what a reload of the ingress controller's configuration leaves:
-    # it closes connections that are kept alive. Who adds or removes an Ingress before this test has to wait for it.)
+    # wrk says these only when there are any. ("read 2" is what a reload of the ingress controller leaves: it closes
+    # connections that are kept alive. Who adds or removes an Ingress before this test has to wait for it.)
     assert "Non-2xx" not in said, said
     assert "Socket errors" not in said, said
     assert traffic.wrong == []

@@ -51,6 +51,19 @@ def test_the_pipeline_runs_for_main_and_for_pull_requests_to_it() -> None:
     assert WORKFLOWS["ci-cd.yml"]["on"] == {"push": {"branches": ["main"]}, "pull_request": {"branches": ["main"]}}
 
 
+def test_two_builds_of_a_commit_are_the_same_bytes() -> None:
+    """The times in them are the commit's; e2e/test_image.py shows that nothing else differs."""
+    job = PIPELINE["build-scan-push"]
+    (build,) = (job["steps"][i] for i in uses(job, "docker/build-push-action"))
+    assert build["env"]["SOURCE_DATE_EPOCH"] == "${{ steps.names.outputs.epoch }}"
+    assert "rewrite-timestamp=true" in build["with"]["outputs"]
+    labels = dict(line.split("=", 1) for line in build["with"]["labels"].splitlines())
+    assert labels == {
+        "org.opencontainers.image.source": "${{ github.server_url }}/${{ github.repository }}",
+        "org.opencontainers.image.created": "${{ steps.names.outputs.created }}",
+    }
+
+
 def test_who_waits_for_whom() -> None:
     assert {name: needs(name) for name in PIPELINE} == {
         "test": set(),
