@@ -127,7 +127,11 @@ def saved(dev: Running, version: str) -> Save:
 
 
 @pytest.mark.parametrize(
-    "nano_cpus", [pytest.param(None, id="without a CPU limit"), pytest.param(500_000_000, id="with 500m of a CPU")]
+    "nano_cpus",
+    [
+        pytest.param(None, id="without a CPU limit"),
+        pytest.param(500_000_000, id="with 500m of a CPU", marks=pytest.mark.full),
+    ],
 )
 def test_a_saved_line_is_served(
     dev_image: str,

@@ -23,7 +23,7 @@ def content_tag(repository: Path) -> str:
 
 
 @pytest.fixture
-def copy(tmp_path: Path) -> Iterator[Path]:
+def copy(tmp_path: Path) -> Path:
     """The repository as it is, uncommitted changes included, to be changed by a test; the cluster is the same."""
     files = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
@@ -38,7 +38,15 @@ def copy(tmp_path: Path) -> Iterator[Path]:
             (tmp_path / file).write_bytes((REPOSITORY / file).read_bytes())
             (tmp_path / file).chmod((REPOSITORY / file).stat().st_mode)
     subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
-    yield tmp_path
+    return tmp_path
+
+
+@pytest.fixture
+def changed_copy(copy: Path) -> Iterator[Path]:
+    """With a line more; the repository's own content is deployed again afterwards."""
+    with (copy / "services/task-api/src/task_api/__init__.py").open("a") as module:
+        module.write("\n# A line more.\n")
+    yield copy
     make_up(REPOSITORY)
 
 
@@ -56,13 +64,11 @@ def test_an_unchanged_tree_changes_nothing(cluster: Cluster, copy: Path) -> None
     assert state() == before
 
 
-def test_a_changed_line_rolls_out(cluster: Cluster, copy: Path, api: httpx2.Client) -> None:
+def test_a_changed_line_rolls_out(cluster: Cluster, changed_copy: Path, api: httpx2.Client) -> None:
     task = api.post("/v1/tasks", json={"title": "older than the release"}).json()
-    with (copy / "services/task-api/src/task_api/__init__.py").open("a") as module:
-        module.write("\n# A line more.\n")
-    changed = content_tag(copy)
+    changed = content_tag(changed_copy)
     assert changed != content_tag(REPOSITORY)
-    make_up(copy)
+    make_up(changed_copy)
     eventually(lambda: api.get("/health").json()["revision"] == changed, f"the ingress leads to {changed}")
     images = {pod.spec.containers[0].image for pod in cluster.ready_pods()}
     assert images == {f"task-api:{changed}"}
