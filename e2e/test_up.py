@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx2
 import pytest
 from e2e.conftest import NAMESPACE, REPOSITORY, Cluster, eventually
+from repository_copy import copy_repository
 
 
 def make_up(repository: Path) -> None:
@@ -24,21 +25,8 @@ def content_tag(repository: Path) -> str:
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """The repository as it is, uncommitted changes included, to be changed by a test; the cluster is the same."""
-    files = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.split("\0")
-    for file in filter(None, files):
-        if (REPOSITORY / file).is_file():
-            (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / file).write_bytes((REPOSITORY / file).read_bytes())
-            (tmp_path / file).chmod((REPOSITORY / file).stat().st_mode)
-    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
-    return tmp_path
+    """The repository, to be changed by a test; the cluster is the same."""
+    return copy_repository(tmp_path)
 
 
 @pytest.fixture

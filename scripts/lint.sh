@@ -22,7 +22,7 @@ passed=0 failed=() left_out=()
 check() { # title, command...
   local title=$1 start=$SECONDS
   shift
-  printf '%-50s' "$title"
+  printf '%-60s' "$title"
   if "$@" > "$output" 2>&1; then
     printf 'ok %4d s\n' $((SECONDS - start))
     passed=$((passed + 1))

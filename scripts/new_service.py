@@ -130,21 +130,21 @@ def renamed(text: str, name: str) -> str:
 def without_domain(text: str) -> str:
     """The text without the lines from a marker to its end, the markers' own lines too; empty where all is marked."""
     kept: list[str] = []
-    within = False
+    within = after = False
     for line in text.splitlines(keepends=True):
         if ALL in line:
             return ""
         if START in line:
             within = True
         elif END in line:
-            within = False
-            if kept and not kept[-1].strip():  # the empty line before the block stands for the one after it
-                kept.pop()
+            within, after = False, True
         elif not within:
-            kept.append(line)
+            if not (after and not line.strip() and not "".join(kept[-1:]).strip()):  # of two empty lines one is left
+                kept.append(line)
+            after = False
     if within:
         raise ValueError(f"{START} without {END}")
-    return "".join(kept)
+    return "".join(kept).rstrip("\n") + "\n" if after else "".join(kept)
 
 
 # --- the service ----------------------------------------------------------------------

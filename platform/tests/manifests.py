@@ -14,7 +14,15 @@ import yaml
 PLATFORM = Path(__file__).parent.parent
 REPOSITORY = PLATFORM.parent
 CHART = PLATFORM / "helm/task-api"
-VALUES_FILES = [*sorted((CHART / "ci").glob("*-values.yaml")), *sorted(CHART.glob("values-*.yaml"))]
+CHARTS = sorted(file.parent for file in PLATFORM.glob("helm/*/Chart.yaml"))
+
+
+def values_files(chart: Path) -> list[Path]:
+    """Each file of values that the chart brings: those of other surroundings, and those made for checks."""
+    return [*sorted((chart / "ci").glob("*-values.yaml")), *sorted(chart.glob("values-*.yaml"))]
+
+
+VALUES_FILES = values_files(CHART)
 
 Manifest = dict[str, Any]
 
@@ -22,7 +30,7 @@ Manifest = dict[str, Any]
 def render(
     *arguments: str, kubernetes: str = "1.26.0", helm_tests: bool = False, chart: Path = CHART
 ) -> list[Manifest]:
-    """What `helm install task-api` would apply, by default on the oldest Kubernetes that the chart supports."""
+    """What `helm install` of a chart would apply, by default on the oldest Kubernetes that it supports."""
     files = render_files(*arguments, kubernetes=kubernetes, helm_tests=helm_tests, chart=chart)
     return [manifest for manifests in files.values() for manifest in manifests]
 
@@ -37,7 +45,7 @@ def render_files(
     files: dict[str, list[Manifest]] = {}
     for document in re.split(r"^---\n# Source: ", done.stdout, flags=re.MULTILINE)[1:]:
         source, text = document.split("\n", 1)
-        name = source.removeprefix("task-api/templates/")
+        name = source.partition("/templates/")[2]
         if helm_tests or not name.startswith("tests/"):
             # libyaml's parser: with Python's own these tests take a third longer (41 s, not 31 s).
             files.setdefault(name, []).append(yaml.load(text, yaml.CSafeLoader))
@@ -55,11 +63,16 @@ def helm_template(*arguments: str, kubernetes: str = "1.26.0", chart: Path = CHA
     helm = shutil.which("helm")
     assert helm is not None, "helm is needed for these tests: https://helm.sh/docs/intro/install/"
     return subprocess.run(
-        [helm, "template", "task-api", str(chart), "--kube-version", kubernetes, *arguments],
+        [helm, "template", _name(chart), str(chart), "--kube-version", kubernetes, *arguments],
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def _name(chart: Path) -> str:
+    name: str = yaml.safe_load((chart / "Chart.yaml").read_text())["name"]
+    return name
 
 
 def sets(*pairs: str) -> list[str]:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from manifests import (
     CHART,
-    VALUES_FILES,
+    CHARTS,
     Manifest,
     api_container,
     environment,
@@ -20,6 +20,7 @@ from manifests import (
     refusal,
     render,
     sets,
+    values_files,
 )
 
 CLOSE_SECONDS = 1
@@ -30,9 +31,13 @@ DEPLOY_SECONDS = 120
 
 
 def every_pod() -> list[Any]:
-    """Of the raw manifests and of the chart with each file of values, the pod of `helm test` included."""
+    """Of the raw manifests and of each chart with each of its files of values, the pod of `helm test` included."""
     roads = {"k8s": raw()}
-    roads |= {file.stem: render("--values", str(file), helm_tests=True) for file in VALUES_FILES}
+    roads |= {
+        f"{chart.name}-{file.stem}": render("--values", str(file), helm_tests=True, chart=chart)
+        for chart in CHARTS
+        for file in values_files(chart)
+    }
     return [
         pytest.param(pod, id=f"{road}-{pod['containers'][0]['name']}")
         for road, manifests in roads.items()
@@ -48,9 +53,9 @@ def test_no_pod_is_overlooked() -> None:
     assert {
         "k8s-api",
         "k8s-postgres",
-        "defaults-values-api",
-        "defaults-values-postgres",
-        "defaults-values-test",
+        "task-api-defaults-values-api",
+        "task-api-defaults-values-postgres",
+        "task-api-defaults-values-test",
     } <= names
 
 

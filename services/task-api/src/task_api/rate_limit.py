@@ -1,4 +1,7 @@
-"""How many requests a caller may send in a time, where TASKS_RATE_LIMIT says so. Counted by each process alone."""
+"""How many requests a caller may send in a time, where TASKS_RATE_LIMIT says so.
+
+Each process counts for itself.
+"""
 
 from __future__ import annotations
 

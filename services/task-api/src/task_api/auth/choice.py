@@ -15,8 +15,9 @@ log = logging.getLogger(__name__)
 def from_settings(
     *, auth: Literal["none", "tokens", "oidc"], token_file: Path | None, issuer: str | None, audience: str | None
 ) -> Authenticator:
-    """What TASKS_AUTH names. Reads the token file, but asks no issuer: one that is down does not keep pods down.
+    """What TASKS_AUTH names.
 
+    Reads the token file, but asks no issuer: one that is down does not keep pods down.
     Raises ValueError with one sentence: a variable that is missing, or what is wrong with the token file.
     """
     match auth:
@@ -24,18 +25,22 @@ def from_settings(
             return NoAuth()
         case "tokens":
             if token_file is None:
-                raise ValueError("TASKS_AUTH=tokens needs TASKS_AUTH_TOKEN_FILE, the file with the tokens' hashes.")
+                raise _missing("tokens", "AUTH_TOKEN_FILE", "the file with the tokens' hashes")
             return TokenAuth(token_file)
         case "oidc":
             if not issuer:
-                raise ValueError("TASKS_AUTH=oidc needs TASKS_OIDC_ISSUER, the URL that tokens name in `iss`.")
+                raise _missing("oidc", "OIDC_ISSUER", "the URL that tokens name in `iss`")
             if not issuer.startswith(("https://", "http://")):
                 raise ValueError("TASKS_OIDC_ISSUER must begin with https:// (or http:// for an issuer in a test).")
             if not audience:
-                raise ValueError("TASKS_AUTH=oidc needs TASKS_OIDC_AUDIENCE, this API's name in the tokens' `aud`.")
+                raise _missing("oidc", "OIDC_AUDIENCE", "this API's name in the tokens' `aud`")
             if issuer.startswith("http://"):
                 log.warning("TASKS_OIDC_ISSUER is not https: whoever is on the way to it can forge its keys.")
             # Here, because its HTTP client and cryptography weigh 11 MB that the other two do without.
             from task_api.auth.oidc import OIDCAuth
 
             return OIDCAuth(issuer, audience)
+
+
+def _missing(auth: str, variable: str, what: str) -> ValueError:
+    return ValueError(f"TASKS_AUTH={auth} needs TASKS_{variable}, {what}.")

@@ -1,0 +1,33 @@
+"""The repository in another folder, for tests that change it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+from manifests import REPOSITORY
+
+
+def copy_repository(folder: Path) -> Path:
+    """The repository as it is, uncommitted changes included; nothing that git ignores. Returns the folder."""
+    files = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split("\0")
+    for file in filter(None, files):
+        if (REPOSITORY / file).is_file():
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(REPOSITORY / file, folder / file)  # with its time, by which make knows what is older
+    subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
+    return folder
+
+
+def lend_environments(folder: Path) -> None:
+    """Lets the copy use the Python environments and built tools of the repository, which git ignores."""
+    for path in (".venv", ".tools", "services/task-api/.venv"):
+        if (REPOSITORY / path).exists():
+            (folder / path).symlink_to(REPOSITORY / path)
