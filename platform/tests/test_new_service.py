@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -43,7 +44,11 @@ def state(copy: Path) -> str:
 
 
 def prepared(folder: Path) -> Path:
+    """A copy with the first service alone, however many there are."""
     copy_repository(folder)
+    for other in [*folder.glob("services/*"), *folder.glob("platform/helm/*")]:
+        if other.name != "task-api":
+            shutil.rmtree(other)
     run(folder, "git", "add", "--all")
     lend_environments(folder)
     (folder / ".git/info/exclude").write_text(".venv\n.tools\n")
