@@ -1,7 +1,7 @@
 """Sends real load through the local ingress and shows what the autoscaler makes of it.
 
-    python -m scripts.load NAME --port 8443 --context CONTEXT                       for as long as --seconds says
-    python -m scripts.load NAME --port 8443 --context CONTEXT --picture FILE.svg    and until the replicas are back
+    python -m scripts.load NAME --path /v1/tasks --port 8443 --context CONTEXT    for as long as --seconds says
+    python -m scripts.load NAME ... --picture FILE.svg                             and until the replicas are back
 
 The load goes to 127.0.0.1 and nowhere else, and ends by itself. wrk makes it in slices of a few seconds: each opens its
 connections anew, so that pods which were started meanwhile get their share.
@@ -188,7 +188,7 @@ def parse(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("service")
     parser.add_argument("--port", type=int, required=True, help=f"HTTPS port of {ADDRESS}")
     parser.add_argument("--context", required=True, help="the cluster's, for kubectl")
-    parser.add_argument("--path", default="/v1/tasks?page_size=20")
+    parser.add_argument("--path", required=True)
     parser.add_argument("--seconds", type=int, default=30)
     parser.add_argument("--connections", type=int, default=20)
     parser.add_argument("--slice", type=int, default=5, help="seconds between two lines")

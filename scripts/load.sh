@@ -4,15 +4,19 @@
 #   scripts/load.sh            for SECONDS_OF_LOAD (30)
 #   scripts/load.sh demo-hpa   for 120 s, then until the replicas are back; leaves reports/demo-hpa.svg
 #
-# CONNECTIONS is how many clients there are at once: 20, and 50 for the demonstration.
+# CONNECTIONS is how many clients there are at once: 20, and 50 for the demonstration. LOAD_PATH is what they ask for;
+# services/SERVICE/local.env has the default.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/cluster.sh
 scripts/doctor.sh wrk python
 need_cluster
+export SERVICE=${SERVICE:-task-api}
+. scripts/local.sh
 
 arguments=(--seconds "${SECONDS_OF_LOAD:-30}" --connections "${CONNECTIONS:-20}")
 if [[ ${1:-} == demo-hpa ]]; then
   arguments=(--seconds "${SECONDS_OF_LOAD:-120}" --connections "${CONNECTIONS:-50}" --picture reports/demo-hpa.svg)
 fi
-"$(scripts/find-python.sh)" -m scripts.load "${SERVICE:-task-api}" --port "$(published_port 443)" --context "$CONTEXT" "${arguments[@]}"
+"$(scripts/find-python.sh)" -m scripts.load "$SERVICE" --path "${LOAD_PATH:-/health}" --port "$(published_port 443)" \
+  --context "$CONTEXT" "${arguments[@]}"

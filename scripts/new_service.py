@@ -215,6 +215,7 @@ def service(name: str) -> Iterator[tuple[str, str]]:
         "src/PACKAGE/domain.py": DOMAIN_PY,
         "src/PACKAGE/hello.py": HELLO_PY,
         "tests/test_hello.py": TEST_PY,
+        "local.env": LOCAL_ENV,
     }.items():
         for placeholder, value in (
             ("PACKAGE", package_of(name)),
@@ -480,6 +481,11 @@ async def say_hello(
     greeter: Greeter = request.app.state.greeter
     return greeter.greet(name)
 '''
+
+LOCAL_ENV = """# What the kit's scripts set for this service on a laptop; the environment wins.
+# What `make load` asks for.
+LOAD_PATH=/v1/hello
+"""
 
 TEST_PY = '''"""What this service is for, and that it is served as every service of the kit is."""
 

@@ -129,7 +129,10 @@ class Stage:
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "scripts.load", "task-api", "--port", "8443", "--context", "kind-x", *arguments],
+            [
+                *(sys.executable, "-m", "scripts.load", "task-api", "--path", "/v1/tasks?page_size=20"),
+                *("--port", "8443", "--context", "kind-x", *arguments),
+            ],
             cwd=REPOSITORY,
             env={"PATH": f"{self.folder}:/usr/bin:/bin"},
             capture_output=True,
