@@ -46,7 +46,7 @@ def read_wrk(output: str) -> Slice:
     """Raises CannotLoad where the output has no figures."""
     quantiles = {
         int(name): float(number) * MILLISECONDS[unit]
-        for name, number, unit in re.findall(r"^ +(50|99)% +([\d.]+)(us|ms|s|m)$", output, re.MULTILINE)
+        for name, number, unit in re.findall(r"^ +(50|99)% +([\d.]+)(us|ms|s|m) *$", output, re.MULTILINE)
     }
     rate = re.search(r"^Requests/sec: +([\d.]+)$", output, re.MULTILINE)
     if rate is None or quantiles.keys() != {50, 99}:

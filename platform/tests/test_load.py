@@ -41,6 +41,10 @@ def test_units_are_brought_to_milliseconds() -> None:
     assert (done.p50_ms, done.p99_ms) == (0.87, 1250)
 
 
+def test_the_space_that_wrk_writes_after_whole_seconds_is_no_matter() -> None:
+    assert read_wrk(WRK.replace("135.31ms", "  1.06s ")).p99_ms == 1060
+
+
 def test_requests_that_failed_are_counted_whatever_the_reason() -> None:
     more = "  Socket errors: connect 1, read 2, write 0, timeout 3\n  Non-2xx or 3xx responses: 40\nRequests/sec:"
     assert read_wrk(WRK.replace("Requests/sec:", more)).failed == 46
