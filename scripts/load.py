@@ -116,11 +116,12 @@ def watch(arguments: argparse.Namespace) -> Iterator[Sample]:
         done = load.for_seconds(arguments.slice)
         yield sample(began, cluster.scaling(), done)
     ended = time.monotonic()
-    while arguments.picture and time.monotonic() - ended < arguments.patience:
+    back = 0
+    # Three times back: a picture that ends with the fall does not show where it ended.
+    while arguments.picture and back < 3 and time.monotonic() - ended < arguments.patience:
         now = cluster.scaling()
         yield sample(began, now, None)
-        if now.ready == now.wanted == now.least:
-            return
+        back = back + 1 if now.ready == now.wanted == now.least else 0
         time.sleep(arguments.slice)
 
 

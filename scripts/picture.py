@@ -14,9 +14,8 @@ STYLE = """
   .faint { fill: #52606d; font-size: 12px }
   .grid { stroke: #e4e7eb }
   .load { fill: #f0f4f8 }
-  path { fill: none; stroke-width: 2; stroke-linejoin: round }
+  path { fill: none; stroke-width: 2; stroke-linejoin: round } .key { stroke-width: 3 }
   .first { stroke: #2166ac } .second { stroke: #b2182b } .target { stroke: #52606d; stroke-dasharray: 6 4 }
-  rect.first { fill: #2166ac } rect.second { fill: #b2182b } rect.target { fill: #52606d }
 """
 
 
@@ -111,9 +110,11 @@ def _panel(
     for line in lines:
         points = [None if v is None else (x(t), y(v)) for t, v in zip(times, line.values, strict=True)]
         parts.append(f'<path class="{line.style}" d="{_path(points, steps=line.steps)}"/>')
-        parts.append(f'<rect class="{line.style}" x="{legend}" y="{top - 13}" width="14" height="4"/>')
-        parts.append(f'<text class="faint" x="{legend + 20}" y="{top - 7}">{escape(line.name)}</text>')
-        legend += 50 + 8 * len(line.name)
+        parts.append(
+            f'<line class="key {line.style}" x1="{legend}" x2="{legend + 22}" y1="{top - 11}" y2="{top - 11}"/>'
+        )
+        parts.append(f'<text class="faint" x="{legend + 28}" y="{top - 7}">{escape(line.name)}</text>')
+        legend += 56 + 7 * len(line.name)
     return parts
 
 
