@@ -42,6 +42,7 @@ helm_check() { # as check, with Helm: the one built with Go, or else the machine
 }
 
 shell_files() { git ls-files --cached --others --exclude-standard -- '*.sh' .ci/run; }
+markdown_files() { git ls-files --cached --others --exclude-standard -- '*.md'; }
 yaml_files() { git ls-files --cached --others --exclude-standard -- '*.yaml' '*.yml' ':!platform/helm/*/templates'; }
 
 # Each file of values that a chart is rendered with: its defaults, those of other surroundings, those made for checks.
@@ -145,6 +146,8 @@ done
 check 'Shell (shellcheck)' shellcheck --external-sources $(shell_files)
 # shellcheck disable=SC2046
 check 'YAML (yamllint)' yamllint --strict $(yaml_files)
+# shellcheck disable=SC2046
+check 'Markdown (pymarkdown)' pymarkdown scan $(markdown_files)
 check 'Dockerfile (hadolint)' hadolint Dockerfile
 check 'Workflows (zizmor)' zizmor --quiet --offline --persona pedantic .github/workflows
 
@@ -176,7 +179,7 @@ for chart in "${charts[@]}"; do
   go_check "Chart $(basename "$chart"), tests (helm-unittest)" chart_tests "$chart"
   go_check "Chart $(basename "$chart"), README (helm-docs)" chart_readme "$chart"
 done
-helm_check 'Charts, manifests, alerts, Tiltfile (pytest)' python -m pytest --quiet platform/tests
+helm_check 'Charts, manifests, scripts, pages (pytest)' python -m pytest --quiet platform/tests
 # A test that is skipped says in its reason what it needs.
 while read -r skipped; do left_out+=("$skipped"); done < <(sed -n 's/^SKIPPED \[[0-9]*\] [^ ]* //p' "$output")
 
