@@ -1,0 +1,97 @@
+"""The pages of the repository: their blocks of commands, and who runs each."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[2]
+
+COMMANDS = {"sh", "console"}
+"""Languages of blocks with commands; in `console` they follow a `$`, and the rest is what they print."""
+
+DATA = {"ini", "json", "markdown", "promql", "sql", "text", "yaml"}
+"""Languages of blocks that nobody types into a shell."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page, and what the page's source says of it.
+
+    `<!-- run by FILE -->` holds for every block below it. `<!-- not run: REASON -->` holds for the next one alone.
+    """
+
+    page: str
+    line: int
+    section: str
+    """The heading of the second level that it stands under; in a page's beginning the title."""
+    language: str
+    text: str
+    run_by: str
+    reason: str
+
+    @property
+    def commands(self) -> str:
+        """What a person types."""
+        if self.language != "console":
+            return self.text
+        return "\n".join(line.removeprefix("$ ") for line in self.text.splitlines() if line.startswith("$ "))
+
+    def __str__(self) -> str:
+        return f"{self.page}:{self.line}"
+
+
+@cache
+def pages() -> tuple[str, ...]:
+    """Every page in Markdown, as a path in the repository."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", "*.md"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    return tuple(sorted(page for page in done.stdout.splitlines() if (REPOSITORY / page).is_file()))
+
+
+@cache
+def source(page: str) -> str:
+    return (REPOSITORY / page).read_text()
+
+
+def blocks(page: str) -> Iterator[Block]:
+    section = run_by = reason = ""
+    inside: list[str] | None = None
+    language, began = "", 0
+    for number, line in enumerate(source(page).splitlines(), 1):
+        if inside is not None:
+            if line.strip() != "```":
+                inside.append(line)
+                continue
+            yield Block(page, began, section, language, "\n".join(inside), run_by, reason)
+            inside, reason = None, ""
+        elif line.strip().startswith("```"):
+            inside, language, began = [], line.strip().removeprefix("```"), number
+        elif heading := re.fullmatch(r"##? (.+)", line):
+            section = heading[1]
+        elif runner := re.fullmatch(r"<!-- run by (\S+) -->", line.strip()):
+            run_by = runner[1]
+        elif excuse := re.fullmatch(r"<!-- not run: (.+) -->", line.strip()):
+            reason = excuse[1]
+
+
+def commands_run_by(file: str, page: str, section: str | None = None) -> list[Block]:
+    """The blocks of commands that the page says this file runs."""
+    return [
+        block
+        for block in blocks(page)
+        if block.language in COMMANDS
+        and not block.reason
+        and block.run_by == file
+        and (section is None or block.section == section)
+    ]
+
+
+def prose(page: str) -> str:
+    """The page without its blocks and comments."""
+    text = re.sub(r"^ *```.*?^ *```$", "", source(page), flags=re.MULTILINE | re.DOTALL)
+    return re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)

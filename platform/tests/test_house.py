@@ -1,0 +1,45 @@
+"""The habits of the house: what editors and hooks are told is what the files are and what `make lint` checks."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+import yaml
+from documentation import REPOSITORY
+
+LINT = (REPOSITORY / "scripts/lint.sh").read_text()
+HOOKS = yaml.safe_load((REPOSITORY / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+VERBATIM = {"LICENSE"}  # as its authors publish it
+
+
+def text_files() -> list[str]:
+    """Every file with lines, but for pictures."""
+    done = subprocess.run(["git", "grep", "-Il", "", "--", ":!*.svg"], cwd=REPOSITORY, capture_output=True, text=True)
+    return [file for file in done.stdout.splitlines() if file not in VERBATIM and (REPOSITORY / file).is_file()]
+
+
+def test_files_are_as_the_editorconfig_says() -> None:
+    wrong = []
+    for file in text_files():
+        text = (REPOSITORY / file).read_bytes()
+        if text and not text.endswith(b"\n"):
+            wrong.append(f"{file}: the last line has no end")
+        wrong += [
+            f"{file}:{number}: {what}"
+            for number, line in enumerate(text.split(b"\n"), 1)
+            for what, is_so in {
+                "spaces at the end": line != line.rstrip(),
+                "indented by a tab": line.startswith(b"\t") and file != "Makefile",
+            }.items()
+            if is_so
+        ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("hook", HOOKS, ids=lambda hook: str(hook["id"]))
+def test_a_hook_runs_what_lint_runs(hook: dict[str, str]) -> None:
+    assert hook["language"] == "system"  # nothing is fetched
+    tool, *options = hook["entry"].removeprefix(".venv/bin/").split()
+    assert f"{tool} {' '.join(options)}".strip() in LINT
+    assert f"'{hook['name']}' {tool}" in LINT
