@@ -16,6 +16,8 @@ from typing import Any, ClassVar, NoReturn, TypeVar
 import httpx2
 import kubernetes
 import pytest
+from testcontainers.core.container import DockerContainer
+from testcontainers.core.wait_strategies import HttpWaitStrategy
 
 T = TypeVar("T")
 
@@ -74,6 +76,15 @@ def eventually(look: Callable[[], T | None], what: str, *, seconds: float = 120)
 def image() -> str:
     """The image under test: the one of this content, which `make up` deploys."""
     return os.environ["IMAGE"]
+
+
+@pytest.fixture(scope="session")
+def registry() -> Iterator[str]:
+    """A registry of the run's own, as HOST:PORT."""
+    container = DockerContainer("registry:3").with_exposed_ports(5000)
+    with container.waiting_for(HttpWaitStrategy(5000, "/v2/")):
+        # By this name clients speak plain HTTP to it.
+        yield f"127.0.0.1:{container.get_exposed_port(5000)}"
 
 
 class Cluster:

@@ -7,26 +7,15 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 from e2e.conftest import REPOSITORY
-from testcontainers.core.container import DockerContainer
-from testcontainers.core.wait_strategies import HttpWaitStrategy
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
-
-
-@pytest.fixture(scope="module")
-def registry() -> Iterator[str]:
-    container = DockerContainer("registry:3").with_exposed_ports(5000)
-    with container.waiting_for(HttpWaitStrategy(5000, "/v2/")):
-        # By this name clients speak plain HTTP to it.
-        yield f"127.0.0.1:{container.get_exposed_port(5000)}"
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,318 @@
+"""The commands of docs/ as they stand there, in a shell, in page order; and the list of those that no test runs.
+
+docs/deploy.md is one way from its beginning to its end, so a section needs those before it. Replaced in the commands is
+what a reader replaces (host and account), and a port of this machine that may be taken.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from documentation import COMMANDS, Block, blocks, commands_run_by, pages
+from e2e.conftest import REPOSITORY, SUMMARY, MakeNamespace, Namespace, eventually
+
+THIS = "e2e/test_docs.py"
+ACCOUNT = "your-dockerhub-username"
+DOCKER = ("Build and run the image", "Push it")
+RESTORE = "Back up and restore"
+
+
+def sections(page: str) -> list[str]:
+    """Those of the page with commands for this file, in its order."""
+    return list(dict.fromkeys(block.section for block in commands_run_by(THIS, page)))
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def typed(block: Block, replaced: Mapping[str, str]) -> str:
+    """The block as a script that ends with its first failing command, and ends what it left running."""
+    commands = block.commands
+    port = free_port()
+    always = {
+        "8000:": f"{port}:",
+        "localhost:8000": f"localhost:{port}",
+        # Helm as `go install` builds it takes every cluster that it does not ask for an old one.
+        "helm template ": "helm template --kube-version 1.34.0 ",
+    }
+    for old, new in {**replaced, **always}.items():
+        commands = commands.replace(old, new)
+    # As in a terminal, where a `grep` in a pipe may find nothing.
+    return f"set +o pipefail\ntrap 'kill $(jobs -p) 2> /dev/null || true' EXIT\n{commands}"
+
+
+def run(section: str, page: str, namespace: Namespace, folder: Path, replaced: Mapping[str, str]) -> list[str]:
+    """What each block of the section prints."""
+    printed = []
+    for block in commands_run_by(THIS, page, section):
+
+        def attempt(block: Block = block) -> str | None:
+            done = namespace.attempt(typed(block, replaced), folder=folder)
+            # Figures of a new pod come with the next look of metrics-server, as the page says.
+            if done.returncode != 0 and re.search("metrics not available yet|metrics not available for", done.stderr):
+                return None
+            assert done.returncode == 0, f"{block}\n{block.commands}\n{done.stdout}{done.stderr}"
+            assert not re.search("^error", done.stderr, re.IGNORECASE | re.MULTILINE), f"{block}\n{done.stderr}"
+            return done.stdout
+
+        printed.append(eventually(attempt, f"{block}: there are figures of the pods", seconds=120))
+    assert printed
+    return printed
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The repository as it is, uncommitted changes included, where commands may change it."""
+    folder = tmp_path_factory.mktemp("checkout")
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    for file in filter(None, done.stdout.split("\0")):
+        if (REPOSITORY / file).is_file():
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(REPOSITORY / file, folder / file)
+    git = subprocess.run(["git", "rev-parse", "--absolute-git-dir"], cwd=REPOSITORY, capture_output=True, text=True)
+    (folder / ".git").write_text(f"gitdir: {git.stdout}")  # `git rev-parse HEAD` is that of the repository
+    return folder
+
+
+# --- docs/deploy.md -------------------------------------------------------------------
+
+DEPLOY = "docs/deploy.md"
+
+
+@pytest.fixture(scope="module")
+def built(checkout: Path) -> Iterator[Path]:
+    """The checkout in which the image was built and run as the page says."""
+    there = subprocess.run(["docker", "ps", "--all", "--format", "{{.Names}}"], capture_output=True, text=True)
+    assert "task-api" not in there.stdout.split(), "a container named task-api is in the way: docker rm -f task-api"
+    try:
+        for block in commands_run_by(THIS, DEPLOY, DOCKER[0]):
+            script = typed(block, {})
+            done = subprocess.run(["bash", "-euc", script], cwd=checkout, capture_output=True, text=True, timeout=600)
+            assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"
+            assert '"status":"ok"' in done.stdout
+            assert "Listening on" in done.stdout + done.stderr
+        yield checkout
+    finally:
+        subprocess.run(["docker", "rm", "--force", "task-api"], capture_output=True, check=True)
+
+
+def test_the_image_is_built_run_and_pushed_as_the_page_says(built: Path, registry: str) -> None:
+    (block,) = commands_run_by(THIS, DEPLOY, DOCKER[1])
+    script = block.commands.replace(ACCOUNT, f"{registry}/you")
+    done = subprocess.run(["bash", "-euc", script], cwd=built, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    digests = re.findall(r"digest: (sha256:\w+)", done.stdout)
+    assert len(digests) == 2
+    assert digests[0] == digests[1]
+
+
+@pytest.fixture(scope="module")
+def published(image: str) -> Iterator[None]:
+    """The image in the cluster under the names of the page, as if the nodes had pulled it."""
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    name = f"{ACCOUNT}/task-api:{commit.stdout.strip()}"
+    subprocess.run(["docker", "tag", image, name], check=True)
+    load = ["kind", "load", "docker-image", name, "--name", "task-platform"]
+    subprocess.run(load, capture_output=True, check=True, timeout=300)
+    yield
+    subprocess.run(["docker", "image", "rm", name], capture_output=True, check=True)
+
+
+@pytest.fixture(scope="module")
+def empty(make_namespace: MakeNamespace) -> Namespace:
+    """A namespace without a release, and without the certificate that the page makes."""
+    namespace = make_namespace("e2e-docs-deploy")
+    namespace.run("kubectl delete secret task-api-tls")
+    return namespace
+
+
+@pytest.mark.full  # together they take three minutes
+@pytest.mark.usefixtures("published")
+@pytest.mark.parametrize("section", [section for section in sections(DEPLOY) if section not in DOCKER])
+def test_the_commands_of_the_deployment_guide_work(section: str, empty: Namespace, checkout: Path) -> None:
+    replaced = {"tasks.example.com": empty.host, "NAMESPACE=tasks": f"NAMESPACE={empty.name}"}
+    replaced["kubeconfig-ci-tasks"] = f"kubeconfig-ci-{empty.name}"
+    printed = "".join(run(section, DEPLOY, empty, checkout, replaced))
+    left = empty.run("kubectl get deployments,statefulsets,secrets,pvc -o name")
+    if section == "With plain manifests":
+        assert '"storage":"postgresql"' in printed
+        assert left == ""
+    if section == "With Helm":
+        assert "ok: a task was written, read and deleted" in printed
+        assert len(empty.run("kubectl get pods -l app=task-api -o name").split()) == 3
+    if section == "DNS and TLS":
+        assert "ingress-nginx-controller" in printed
+        # What curl trusts is the certificate that the page made, and it is for the host.
+        (checkout / "trust.pem").write_text((checkout / "tls.crt").read_text())
+        answer = empty.run(
+            f"curl --silent --show-error --retry 10 --retry-delay 1 --retry-all-errors --cacert trust.pem"
+            f" --resolve {empty.host}:$HTTPS_PORT:127.0.0.1 https://{empty.host}:$HTTPS_PORT/health",
+            folder=checkout,
+        )
+        assert json.loads(answer)["status"] == "ok"
+    if section == "Remove it":
+        assert "deployment" not in left
+        assert "persistentvolumeclaim" not in left
+
+
+# --- docs/operate.md ------------------------------------------------------------------
+
+OPERATE = "docs/operate.md"
+
+
+@pytest.fixture(scope="module")
+def running(make_namespace: MakeNamespace) -> Namespace:
+    namespace = make_namespace("e2e-docs-operate")
+    namespace.run(f"helm install task-api ./platform/helm/task-api {namespace.values} --wait --timeout 120s")
+    namespace.wait_for_replicas(3)
+    namespace.run("helm upgrade task-api ./platform/helm/task-api --reuse-values --set podAnnotations.revision=second")
+    namespace.wait_for_rollout()
+    namespace.wait_for_replicas(3)
+    namespace.wait_until_it_serves()
+    return namespace
+
+
+def restarted_pod(namespace: Namespace) -> str:
+    """A pod whose container ended once and was started again, as most runbooks are about one."""
+    pod = namespace.run("kubectl get pods -l app=task-api -o name").split()[0].removeprefix("pod/")
+    namespace.run(f"kubectl exec {pod} -- python -c 'import os; os.kill(1, 15)'")
+    look = f"kubectl get pod {pod} -o jsonpath='{{.status.containerStatuses[0].restartCount}}'"
+    eventually(lambda: int(namespace.run(look)) > 0, f"{pod} is started again", seconds=60)
+    namespace.run(f"kubectl wait --for=condition=Ready pod/{pod} --timeout=60s")
+    return pod
+
+
+@pytest.mark.full  # with the release that they are about they take two minutes
+@pytest.mark.parametrize("section", [section for section in sections(OPERATE) if section != RESTORE])
+def test_the_commands_of_the_operations_guide_work(section: str, running: Namespace, tmp_path: Path) -> None:
+    replaced = {"POD": restarted_pod(running)} if section == "Alerts" else {}
+    run(section, OPERATE, running, tmp_path, replaced)
+    running.wait_for_rollout()
+    running.wait_for_replicas(3)
+
+
+@pytest.mark.full
+def test_a_dump_is_restored_into_a_new_database_and_the_feed_goes_on(running: Namespace, tmp_path: Path) -> None:
+    dump, restore = commands_run_by(THIS, OPERATE, RESTORE)
+    with running.client() as client:
+        task = client.post("/v1/tasks", json={"title": "worth a backup"}).json()
+    # A server that has counted far: a new one begins at a few hundred transactions.
+    running.run(
+        "kubectl exec -i statefulset/task-api-postgres -- psql -U tasks -d tasks <<'END'\n"
+        "DO $$ BEGIN FOR i IN 1..20000 LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$\nEND"
+    )
+    with running.client() as client:
+        client.post("/v1/tasks", json={"title": "the last one before it"})
+        feed = client.get("/v1/changes").json()
+    running.run(dump.commands, folder=tmp_path)
+
+    running.run(
+        "kubectl scale statefulset/task-api-postgres --replicas=0 && kubectl delete pvc data-task-api-postgres-0"
+        " && kubectl scale statefulset/task-api-postgres --replicas=1"
+        " && kubectl rollout status statefulset/task-api-postgres --timeout=120s"
+    )
+    running.run(restore.commands, folder=tmp_path)
+
+    running.wait_for_replicas(3)
+    running.wait_until_it_serves()
+    with running.client() as client:
+        assert client.get(f"/v1/tasks/{task['id']}").json() == task
+        after = client.post("/v1/tasks", json={"title": "after the restore"}).json()
+        assert client.get("/v1/changes").json()["items"][: len(feed["items"])] == feed["items"]
+        told = eventually(
+            lambda: [c for c in client.get("/v1/changes").json()["items"] if c["task"]["id"] == after["id"]],
+            "the feed tells of a new change",
+            seconds=10,
+        )
+    assert [change["type"] for change in told] == ["created"]
+
+
+# --- short ones of other pages ----------------------------------------------------------
+
+
+def test_the_release_of_readme_and_chart_can_be_installed(empty: Namespace, checkout: Path) -> None:
+    """The server takes the chart's README's; the README's are lines of docs/deploy.md, which run there."""
+    from_readme = commands_run_by(THIS, "README.md", "Deploy it")[0].commands
+    from_chart, remove = commands_run_by(THIS, "platform/helm/task-api/README.md")
+    from_guide = commands_run_by(THIS, DEPLOY, "With Helm")[0].commands
+    assert set(from_readme.splitlines()) < set(from_guide.splitlines())
+    install = from_chart.commands.partition("\nhelm test")[0].replace("helm install", "helm install --dry-run=server")
+    empty.run(install, folder=checkout)
+    assert set(re.findall(r"\S+-\S+-\S+", remove.commands)) == {"data-task-api-postgres-0", "task-api-database"}
+
+
+def test_doctor_finds_all_that_this_run_needs() -> None:
+    (block,) = commands_run_by(THIS, "README.md", "See it in a cluster")
+    done = subprocess.run(["bash", "-euc", block.commands], cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout
+    assert re.search(block.text.splitlines()[-1].replace("2 warnings", r"\d+ warnings?"), done.stdout)
+    begins = [line.split()[:2] for line in block.text.splitlines()[1:4]]
+    assert [line.split()[:2] for line in done.stdout.splitlines()[:3]] == begins
+
+
+def test_one_test_in_the_cluster_is_run_alone() -> None:
+    (block,) = commands_run_by(THIS, "docs/develop.md", "Test it")
+    done = subprocess.run(["bash", "-euc", block.commands], cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+    assert re.search(r"^=+ \d+ passed.* deselected", done.stdout, re.MULTILINE), done.stdout + done.stderr
+
+
+def test_the_pages_other_registry_takes_a_push_with_its_digest_unchanged(registry: str) -> None:
+    (block,) = commands_run_by(THIS, "docs/extend.md", "Another registry")
+    command = block.commands.replace("ghcr.io", registry)
+    assert command != block.commands
+    done = subprocess.run(["bash", "-euc", command], cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{registry}/you/task-api" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("section", "number", "kinds"),
+    [
+        ("Another database", 0, {"Deployment", "Ingress"}),
+        ("Another database", 1, {"Deployment", "Cluster"}),
+        ("Another ingress", 0, {"Deployment", "Ingress", "StatefulSet"}),
+        ("Another ingress", 1, {"Deployment", "HTTPRoute", "StatefulSet"}),
+    ],
+)
+def test_the_values_of_docs_extend_render_what_they_say(section: str, number: int, kinds: set[str]) -> None:
+    block = commands_run_by(THIS, "docs/extend.md", section)[number]
+    done = subprocess.run(["bash", "-euc", typed(block, {})], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rendered = set(re.findall(r"^kind: (\w+)", done.stdout, re.MULTILINE))
+    assert kinds == rendered & {"Deployment", "StatefulSet", "Ingress", "HTTPRoute", "Cluster"}
+
+
+def test_the_namespace_and_the_account_of_docs_delivery_are_made(empty: Namespace) -> None:
+    name = "e2e-docs-production"
+    make, account = commands_run_by(THIS, "docs/delivery.md", "Set up a repository")
+    replaced = {"~/.kube/production": "$KUBECONFIG", "namespace tasks": f"namespace {name}", "=tasks": f"={name}"}
+    empty.run(f"kubectl delete namespace {name} --ignore-not-found")
+    try:
+        empty.run(typed(make, replaced))
+        made = empty.run(typed(account, replaced))
+        assert f"Wrote kubeconfig-ci-{name}" in made
+        may = f"KUBECONFIG=kubeconfig-ci-{name} kubectl auth can-i"
+        assert empty.run(f"{may} update deployments") == "yes\n"
+        assert empty.attempt(f"{may} update deployments --namespace default").stdout == "no\n"
+    finally:
+        empty.run(f"kubectl delete namespace {name} --wait=false && rm -f kubeconfig-ci-{name}")
+
+
+# --- what nothing runs ----------------------------------------------------------------
+
+
+def test_what_no_test_runs_is_listed_with_its_reason(record_property: Callable[[str, object], None]) -> None:
+    left = [block for page in pages() for block in blocks(page) if block.language in COMMANDS and block.reason]
+    lines = [f"  {block}: {block.reason}" for block in left]
+    record_property(SUMMARY, "\n".join(["Commands of the documentation that no test runs:", *lines]))

@@ -1,0 +1,175 @@
+"""The pages lead where they say, and each of their commands is run by a test or says why it is not."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import signal
+import subprocess
+import threading
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+import pytest
+from documentation import COMMANDS, DATA, REPOSITORY, Block, blocks, commands_run_by, pages, prose
+
+EVERY_BLOCK = [block for page in pages() for block in blocks(page)]
+TYPED = [block for block in EVERY_BLOCK if block.language in COMMANDS]
+MAKEFILE = (REPOSITORY / "Makefile").read_text()
+FOLDERS = {entry.name for entry in REPOSITORY.iterdir() if entry.is_dir()}
+
+
+# --- links ----------------------------------------------------------------------------
+
+
+def slugs(page: str) -> set[str]:
+    """The anchors that GitHub makes of a page's headings."""
+    found: set[str] = set()
+    for heading in re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE):
+        words = re.sub(r"[^\w\- ]", "", heading.replace("`", "").lower()).replace(" ", "-")
+        times = sum(1 for slug in found if re.fullmatch(rf"{re.escape(words)}(-\d+)?", slug))
+        found.add(f"{words}-{times}" if times else words)
+    return found
+
+
+def wrong_links(page: str) -> list[str]:
+    """What is wrong with each of the page's links. Those to other sites are not followed."""
+    wrong = []
+    targets = re.findall(r"\]\(([^)\s]+)\)", prose(page)) + re.findall(r'(?:src|srcset|href)="([^"]+)"', prose(page))
+    for target in targets:
+        if target.startswith(("https://", "mailto:")):
+            continue
+        path, _, anchor = target.partition("#")
+        # As the file tree has it, whatever the page's own folder is.
+        file = (REPOSITORY / page).parent / path if path else REPOSITORY / page
+        if not file.exists():
+            wrong.append(f"{target}: there is no such file")
+        elif anchor and anchor not in slugs(str(file.resolve().relative_to(REPOSITORY))):
+            wrong.append(f"{target}: no heading there makes this anchor")
+    return wrong
+
+
+@pytest.mark.parametrize("page", pages())
+def test_every_link_leads_to_a_file_and_a_heading(page: str) -> None:
+    assert wrong_links(page) == []
+
+
+@pytest.mark.parametrize("page", pages())
+def test_every_path_in_the_text_is_in_the_repository(page: str) -> None:
+    """`scripts/up.sh` in a sentence is a file; what a command makes has a folder that is in no commit."""
+    paths = {
+        path
+        for path in re.findall(r"`([\w.-]+/[\w./-]*)`", prose(page))
+        if PurePosixPath(path).parts[0] in FOLDERS - {".kube", ".image", ".tools", ".data", "reports"}
+    }
+    assert [path for path in sorted(paths) if not (REPOSITORY / path).exists()] == []
+
+
+@pytest.mark.parametrize("page", pages())
+def test_every_make_target_that_is_named_exists(page: str) -> None:
+    typed = "\n".join(block.text for block in blocks(page) if block.language in COMMANDS)
+    quoted = "\n".join(re.findall(r"`(make [^`]+)`", prose(page)))
+    called = re.findall(r"(?:^|[$;&] *)(?:[A-Z_]+=\S+ )*make ((?:[a-z0-9-]+ ?)+)", f"{typed}\n{quoted}", re.MULTILINE)
+    targets = set(" ".join(called).split())
+    assert {target for target in targets if not re.search(rf"^{target}:", MAKEFILE, re.MULTILINE)} == set()
+
+
+def test_no_page_stands_alone() -> None:
+    """From the README every page of docs/ is reached by links."""
+    reached: set[str] = set()
+    next_pages = {"README.md"}
+    while next_pages - reached:
+        page = (next_pages - reached).pop()
+        reached.add(page)
+        for target in re.findall(r"\]\(([^)#\s]+\.md)[^)]*\)", prose(page)):
+            file = ((REPOSITORY / page).parent / target).resolve()
+            if file.is_file():
+                next_pages.add(str(file.relative_to(REPOSITORY)))
+    assert {page for page in pages() if page.startswith("docs/")} - reached == set()
+
+
+# --- commands -------------------------------------------------------------------------
+
+THIS = "platform/tests/test_docs.py"
+
+
+def serve(block: Block, folder: Path, **settings: str) -> list[str]:
+    """What the block prints on a terminal until the API listens; it is then ended as by Ctrl-C."""
+    environment = {**os.environ, "TASKS_DATABASE_URL": f"sqlite:///{folder}/tasks.db", **settings}
+    ours, terminal = pty.openpty()
+    command = ["bash", "-euc", block.commands]
+    process = subprocess.Popen(
+        command, cwd=REPOSITORY, env=environment, stdout=terminal, stderr=terminal, start_new_session=True
+    )
+    os.close(terminal)
+    watch = threading.Timer(60, os.killpg, (process.pid, signal.SIGKILL))
+    watch.start()
+    printed: list[str] = []
+    try:
+        with os.fdopen(ours, errors="replace") as output:
+            while "Listening on" not in "".join(printed[-1:]) and (line := output.readline()):
+                printed.append(line.rstrip())
+    finally:
+        os.killpg(process.pid, signal.SIGINT)
+        process.wait()
+        watch.cancel()
+    return printed
+
+
+def shape(line: str) -> str:
+    """A line of a log without its colours, and without what is another one each time."""
+    line = re.sub(r"\x1b\[\d*m", "", line)
+    return re.sub(r":\d{4,5}\b", ":PORT", re.sub(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "TIME", line))
+
+
+def test_make_run_prints_what_stands_in_the_readme(tmp_path: Path) -> None:
+    """README.md: the last line, once the packages are there."""
+    (block,) = commands_run_by(THIS, "README.md")
+    assert shape(serve(block, tmp_path, TASKS_PORT="0")[-1]) == shape(block.text.splitlines()[-1])
+
+
+def test_settings_stand_in_front_of_make_run(tmp_path: Path) -> None:
+    """docs/develop.md"""
+    block = commands_run_by(THIS, "docs/develop.md", "See a change")[0]
+    moved = replace(block, text=block.text.replace("TASKS_PORT=8001", "TASKS_PORT=0"))
+    assert moved.text != block.text
+    assert "Tasks are kept in memory" in "\n".join(serve(moved, tmp_path))
+
+
+def test_one_test_is_run_alone() -> None:
+    (block,) = commands_run_by(THIS, "docs/develop.md", "Test it")
+    done = subprocess.run(["bash", "-euc", block.commands], cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+    assert re.search(r"^=+ \d+ passed.* deselected", done.stdout, re.MULTILINE), done.stdout + done.stderr
+
+
+def test_every_block_names_its_language() -> None:
+    assert [str(block) for block in EVERY_BLOCK if block.language not in COMMANDS | DATA] == []
+
+
+def unfounded(block: Block) -> str:
+    """Why nobody can be sure that the block works; empty where it is run, or says why it is not."""
+    if block.reason:
+        return ""
+    if not block.run_by:
+        return "no `<!-- run by FILE -->` above it, and no `<!-- not run: REASON -->`"
+    file = REPOSITORY / block.run_by
+    if not file.is_file():
+        return f"{block.run_by} does not exist"
+    runner = file.read_text()
+    if block.run_by == ".ci/run":
+        missing = [line for line in block.commands.splitlines() if line not in runner]
+        return f"{block.run_by} does not call {missing}" if missing else ""
+    # It reads the page's blocks through this module's reader, or by itself.
+    if PurePosixPath(block.page).name in runner:
+        return ""
+    return f"{block.run_by} does not read {block.page}"
+
+
+@pytest.mark.parametrize("block", TYPED, ids=str)
+def test_a_block_of_commands_is_run_or_says_why_not(block: Block) -> None:
+    assert unfounded(block) == ""
+
+
+def test_a_block_that_nothing_runs_says_a_reason_and_not_a_word() -> None:
+    assert [str(block) for block in TYPED if block.reason and len(block.reason.split()) < 3] == []
