@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from documentation import COMMANDS, Block, blocks, commands_run_by, pages
 from e2e.conftest import REPOSITORY, SUMMARY, MakeNamespace, Namespace, eventually
+from repository_copy import copy_repository
 
 THIS = "e2e/test_docs.py"
 ACCOUNT = "your-dockerhub-username"
@@ -74,12 +75,8 @@ def run(section: str, page: str, namespace: Namespace, folder: Path, replaced: M
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The repository as it is, uncommitted changes included, where commands may change it."""
     folder = tmp_path_factory.mktemp("checkout")
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    for file in filter(None, done.stdout.split("\0")):
-        if (REPOSITORY / file).is_file():
-            (folder / file).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(REPOSITORY / file, folder / file)
+    copy_repository(folder)
+    shutil.rmtree(folder / ".git")
     git = subprocess.run(["git", "rev-parse", "--absolute-git-dir"], cwd=REPOSITORY, capture_output=True, text=True)
     (folder / ".git").write_text(f"gitdir: {git.stdout}")  # `git rev-parse HEAD` is that of the repository
     return folder
