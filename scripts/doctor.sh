@@ -226,8 +226,11 @@ check_kubeconfig() {
     warn "KUBECONFIG of this shell names a file that is not there: $shell_kubeconfig. For the kit's own cluster:" \
       'export KUBECONFIG=$PWD/.kube/config'
   else
-    context=$(KUBECONFIG=$shell_kubeconfig command kubectl config current-context 2> /dev/null) || context=none
-    ok "kubectl in this shell uses the context $context, which the kit never touches (its own: export KUBECONFIG=\$PWD/.kube/config)"
+    if context=$(KUBECONFIG=$shell_kubeconfig command kubectl config current-context 2> /dev/null); then
+      ok "kubectl in this shell uses the context $context, which the kit never touches (its own: export KUBECONFIG=\$PWD/.kube/config)"
+    else
+      ok 'kubectl in this shell has no cluster (the kit has its own: export KUBECONFIG=$PWD/.kube/config)'
+    fi
   fi
 }
 
