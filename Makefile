@@ -44,7 +44,7 @@ doctor: ## Check what this machine has against what the kit needs; says the comm
 ##@ Change
 
 .PHONY: lint
-lint: $(SERVICE_ENVIRONMENTS) $(TOOLS_ENVIRONMENT) $(CHECKOV_ENVIRONMENT) ## Check code, manifests, workflows; says what it left out
+lint: $(SERVICE_ENVIRONMENTS) $(TOOLS_ENVIRONMENT) $(CHECKOV_ENVIRONMENT) ## Check code, manifests, workflows, pages; says what it left out
 	@scripts/lint.sh $(SERVICES)
 
 .PHONY: fmt
