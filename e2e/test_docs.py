@@ -11,6 +11,7 @@ import re
 import shutil
 import socket
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -304,6 +305,24 @@ def test_the_namespace_and_the_account_of_docs_delivery_are_made(empty: Namespac
         assert empty.attempt(f"{may} update deployments --namespace default").stdout == "no\n"
     finally:
         empty.run(f"kubectl delete namespace {name} --wait=false && rm -f kubeconfig-ci-{name}")
+
+
+def test_no_page_claims_to_be_run_here_that_is_not() -> None:
+    others = [page for page in pages() if page not in (DEPLOY, OPERATE)]
+    # The README of a second service's chart is a copy of the first one's.
+    others = [page for page in others if not page.startswith("platform/helm/") or "/task-api/" in page]
+    claimed = [block for page in others for block in commands_run_by(THIS, page)]
+    assert Counter((block.page, block.section) for block in claimed) == {
+        ("README.md", "Deploy it"): 1,
+        ("README.md", "See it in a cluster"): 1,
+        ("docs/delivery.md", "Set up a repository"): 2,
+        ("docs/develop.md", "Test it"): 1,
+        ("docs/extend.md", "Another database"): 2,
+        ("docs/extend.md", "Another ingress"): 2,
+        ("docs/extend.md", "Another registry"): 1,
+        ("platform/helm/task-api/README.md", "task-api"): 1,
+        ("platform/helm/task-api/README.md", "Which database"): 1,
+    }
 
 
 # --- what nothing runs ----------------------------------------------------------------
