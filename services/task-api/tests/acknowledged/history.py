@@ -1,0 +1,101 @@
+"""What clients did and what they were told, as it went over the wire."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+Outcome = Literal["ok", "failed", "unknown"]
+"""ok: acknowledged. failed: told that it was not done. unknown: neither, however often the client asked."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One request. Times are seconds since the history began."""
+
+    client: str
+    kind: str
+    began: float
+    ended: float
+    answer: str
+    """The status, or what broke."""
+    good: bool
+    """Answered as such a request should be. Neither a 5xx nor a broken connection ever is."""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One thing that a client wanted, with all its attempts."""
+
+    client: str
+    kind: Literal["create", "change"]
+    token: str
+    """What it wrote: no other operation writes the same."""
+    outcome: Outcome
+    unclear: bool
+    """An attempt was answered in no way that says whether it was done."""
+    task: str | None = None
+    version: int | None = None
+
+
+class History:
+    """Appended to by many threads; read when they have ended."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+        self.began_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        self.attempts: list[Attempt] = []
+        self.operations: list[Operation] = []
+        self.strikes: list[tuple[float, str]] = []
+
+    def now(self) -> float:
+        return time.monotonic() - self._start
+
+    def strike(self, what: str) -> None:
+        """Notes that something is broken now."""
+        self.strikes.append((self.now(), what))
+
+    @property
+    def failures(self) -> list[Attempt]:
+        """The requests that were not answered as they should be."""
+        return [attempt for attempt in self.attempts if not attempt.good]
+
+    def longest_gap(self) -> float:
+        """The longest time, from the first strike on, without an acknowledged write."""
+        if not self.strikes:
+            return 0.0
+        first = self.strikes[0][0]
+        # Reads do not count: nginx asks another pod for them by itself.
+        done = {("create", "201"), ("change", "200")}
+        times = [first, *sorted(a.ended for a in self.attempts if (a.kind, a.answer) in done and a.ended > first)]
+        return max((after - before for before, after in itertools.pairwise(times)), default=0.0)
+
+    def recovery(self) -> float:
+        """The longest time from a strike to the end of the last request that failed before the next one."""
+        took = 0.0
+        for failure in self.failures:
+            before = [at for at, _ in self.strikes if at <= failure.ended]
+            if before:
+                took = max(took, failure.ended - before[-1])
+        return took
+
+    def write(self, file: Path) -> None:
+        """Keeps it as JSON lines."""
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("w") as lines:
+            for line in self._lines():
+                lines.write(json.dumps(line) + "\n")
+
+    def _lines(self) -> Iterator[dict[str, object]]:
+        yield {"history": self.began_at}
+        for at, what in self.strikes:
+            yield {"strike": what, "at": round(at, 4)}
+        for attempt in self.attempts:
+            yield {"attempt": asdict(attempt)}
+        for operation in self.operations:
+            yield {"operation": asdict(operation)}

@@ -1,0 +1,145 @@
+"""Reads everything back and says what became of what was acknowledged."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx2
+
+from acknowledged.history import History
+
+FEED_SECONDS = 30.0
+"""The feed tells of a change once all older transactions have ended, those of others, too."""
+
+
+@dataclass
+class Verdict:
+    """How many operations ended in which way, and each that contradicts what its client was told."""
+
+    acknowledged: int = 0
+    failed: int = 0
+    unclear: int = 0
+    """Of those two: how many were settled only by asking again."""
+    unknown: int = 0
+    """Never settled."""
+    lost: list[str] = field(default_factory=list)
+    duplicated: list[str] = field(default_factory=list)
+    undead: list[str] = field(default_factory=list)
+    """Done though the client was told that it was not."""
+    wrong_versions: list[str] = field(default_factory=list)
+
+    @property
+    def broken_promises(self) -> list[str]:
+        return [
+            *(f"lost: {what}" for what in self.lost),
+            *(f"duplicated: {what}" for what in self.duplicated),
+            *(f"done, though told otherwise: {what}" for what in self.undead),
+            *(f"versions: {what}" for what in self.wrong_versions),
+        ]
+
+    def __str__(self) -> str:
+        return (
+            f"{self.acknowledged} writes acknowledged, {self.failed} refused, {self.unclear} of them settled by asking"
+            f" again, {self.unknown} never settled; {len(self.lost)} lost, {len(self.duplicated)} duplicated,"
+            f" {len(self.undead)} done though refused, {len(self.wrong_versions)} tasks with wrong versions"
+        )
+
+
+def judge(history: History, http: httpx2.Client, *, project: str, since: str) -> Verdict:
+    """The verdict on a history of clients who have ended.
+
+    project: of all their tasks. since: the place in the change feed before the first of them.
+    """
+    kept = _kept(http, project)
+    versions = _versions(http, project, since, kept)
+    verdict = Verdict()
+    by_title = Counter(task["title"] for task in kept.values())
+    created = Counter(task["title"] for of_task in versions.values() for task in of_task if task["version"] == 1)
+    # Which changes there were, and where: a version has the token of its writer, where the one before had another.
+    changes: dict[str, list[tuple[str, int]]] = defaultdict(list)
+    for task_id, of_task in versions.items():
+        before: dict[str, str] = {}
+        for task in of_task:
+            for client, token in task["metadata"].items():
+                if before.get(client) != token:
+                    changes[token].append((task_id, task["version"]))
+            before = task["metadata"]
+        numbers = [task["version"] for task in of_task]
+        if numbers != list(range(1, len(numbers) + 1)):
+            verdict.wrong_versions.append(f"the feed has versions {numbers} of task {task_id}")
+        elif task_id not in kept:
+            verdict.lost.append(f"task {task_id} is in the feed and in no list")
+        elif kept[task_id] != of_task[-1]:
+            verdict.wrong_versions.append(f"task {task_id} is not as the feed last told of it")
+    for task_id in kept.keys() - versions.keys():
+        verdict.lost.append(f"task {task_id} is in the list and not in the feed")
+
+    for operation in history.operations:
+        what = f"{operation.kind} {operation.token} of {operation.client}"
+        if operation.kind == "create":
+            times = max(by_title[operation.token], created[operation.token])
+            there = operation.task in kept and kept[operation.task]["title"] == operation.token
+        else:
+            times = len(changes[operation.token])
+            there = (operation.task, operation.version) in changes[operation.token]
+        if times > 1:
+            verdict.duplicated.append(f"{what}: {times} times")
+        match operation.outcome:
+            case "ok":
+                verdict.acknowledged += 1
+                verdict.unclear += operation.unclear
+                if not there:
+                    verdict.lost.append(f"{what}: task {operation.task}, version {operation.version}")
+            case "failed":
+                verdict.failed += 1
+                verdict.unclear += operation.unclear
+                if times:
+                    verdict.undead.append(what)
+            case "unknown":
+                verdict.unknown += 1
+    for attempt in history.attempts:
+        if attempt.kind == "read" and attempt.answer == "404":
+            verdict.lost.append(
+                f"a task that was acknowledged was not found by {attempt.client}, {attempt.ended:.3f} s"
+            )
+    return verdict
+
+
+def _kept(http: httpx2.Client, project: str) -> dict[str, Any]:
+    """All tasks of the project, by id."""
+    kept: dict[str, Any] = {}
+    path = f"/v1/tasks?project={project}&page_size=200"
+    cursor = ""
+    while True:
+        page = _get(http, f"{path}&cursor={cursor}" if cursor else path)
+        kept |= {task["id"]: task for task in page["items"]}
+        cursor = page["next_cursor"]
+        if not cursor:
+            return kept
+
+
+def _versions(http: httpx2.Client, project: str, since: str, kept: dict[str, Any]) -> dict[str, list[Any]]:
+    """Each version of each task of the project that the change feed tells of, in the feed's order."""
+    versions: dict[str, list[Any]] = defaultdict(list)
+    deadline = time.monotonic() + FEED_SECONDS
+    while True:
+        page = _get(http, f"/v1/changes?page_size=500&since={since}")
+        since = page["next_since"]
+        for change in page["items"]:
+            if change["task"]["project"] == project:
+                versions[change["task"]["id"]].append(change["task"])
+        if page["items"]:
+            continue
+        told = all(task_id in versions and versions[task_id][-1] == task for task_id, task in kept.items())
+        if told or time.monotonic() > deadline:
+            return versions
+        time.sleep(0.2)
+
+
+def _get(http: httpx2.Client, path: str) -> Any:
+    response = http.get(path)
+    assert response.status_code == 200, f"{path}: {response.status_code} {response.text}"
+    return response.json()

@@ -1,0 +1,87 @@
+"""The service as a process that is killed and started again, on the same port."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import httpx2
+
+from acknowledged.trial import Trial
+
+DEADLINE_SECONDS = 60.0
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nothing listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+class Process:
+    """A command that serves on TASKS_PORT. What it logs is in a file."""
+
+    def __init__(self, command: list[str], environment: Mapping[str, str], log: Path) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._command = command
+        self._environment = {**environment, "TASKS_PORT": str(self.port)}
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            # In a group of its own: `make run` may be a shell that waits for the real thing.
+            self._process = subprocess.Popen(
+                self._command, env=self._environment, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def wait_until_ready(self) -> None:
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while not self._is_ready():
+            assert self._process is not None
+            assert self._process.poll() is None, f"it ended:\n{self._log.read_text()[-2000:]}"
+            assert time.monotonic() < deadline, f"not ready:\n{self._log.read_text()[-2000:]}"
+            time.sleep(0.02)
+
+    def terminate(self) -> None:
+        """Asks it to end, as Kubernetes does."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+
+    def wait(self) -> int:
+        assert self._process is not None
+        return self._process.wait(DEADLINE_SECONDS)
+
+    def kill(self) -> None:
+        """Ends it in the middle of whatever it does."""
+        if self._process is not None and self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait(DEADLINE_SECONDS)
+
+    def _is_ready(self) -> bool:
+        try:
+            return httpx2.get(f"{self.url}/readyz").status_code == 200
+        except httpx2.TransportError:
+            return False
+
+
+def kill_in_a_loop(running: Trial, process: Process, times: int, *, writes: int = 5) -> None:
+    """Kills the process while it writes, starts it again, and lets it write some more, so many times."""
+    for _ in range(times):
+        before = len(running.history.operations)
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while len(running.history.operations) < before + writes:
+            assert time.monotonic() < deadline, f"not within {DEADLINE_SECONDS:.0f} s: {writes} writes after a start"
+            time.sleep(0.01)
+        time.sleep(random.random() * 0.05)  # no wait: any moment must do
+        running.strike("kill -9")
+        process.kill()
+        process.start()

@@ -1,0 +1,90 @@
+"""One fault, the clients that live through it, and the verdict."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import httpx2
+
+from acknowledged.clients import Changer, Client, Connect, Reader, Writer
+from acknowledged.history import History
+from acknowledged.judge import Verdict, judge
+
+READY_SECONDS = 120.0
+
+
+class Trial:
+    """Clients that run; `strike` notes when something is broken. The verdict is there at the end."""
+
+    def __init__(self, connect: Connect, *, writers: int, changers: int, readers: int) -> None:
+        self.history = History()
+        self.verdict = Verdict()
+        self.connect = connect
+        self.project = f"trial-{uuid4().hex[:12]}"
+        with connect() as http:
+            self.since: str = _prepared(http.get("/v1/changes?since=now"))["next_since"]
+            shared = [
+                _prepared(http.post("/v1/tasks", json={"title": f"shared {n}", "project": self.project}))["id"]
+                for n in range(3)
+            ]
+        known = list(shared)
+        common = (connect, self.history, self.project)
+        self.clients: list[Client] = [
+            *(Writer(f"writer-{n}", *common, known) for n in range(writers)),
+            *(Changer(f"changer-{n}", *common, shared) for n in range(changers)),
+            *(Reader(f"reader-{n}", *common, known) for n in range(readers)),
+        ]
+
+    def strike(self, what: str) -> None:
+        """Notes that something is about to be broken."""
+        self.history.strike(what)
+
+    def go_on(self, times: int = 20, *, seconds: float = READY_SECONDS) -> None:
+        """Returns once every client was answered well so many times in a row."""
+        for client in self.clients:
+            client.good_in_a_row = 0
+        deadline = time.monotonic() + seconds
+        while late := [client.name for client in self.clients if client.good_in_a_row < times]:
+            for client in self.clients:
+                assert client.crashed is None, f"{client.name} ended: {client.crashed!r}"
+            last = "\n".join(f"{a.ended:.2f} s {a.client} {a.kind}: {a.answer}" for a in self.history.failures[-10:])
+            assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {times} good answers for {late}\n{last}"
+            time.sleep(0.05)
+
+    def failures(self) -> list[str]:
+        """The requests that were not answered as they should be, for an assertion to show."""
+        return [f"{a.ended:.2f} s {a.client} {a.kind}: {a.answer}" for a in self.history.failures]
+
+
+@contextmanager
+def trial(
+    connect: Connect, history_file: Path, *, writers: int = 4, changers: int = 2, readers: int = 2
+) -> Iterator[Trial]:
+    """Clients that are well when the block begins, must be well again at its end, and are judged after it."""
+    running = Trial(connect, writers=writers, changers=changers, readers=readers)
+    for client in running.clients:
+        client.start()
+    try:
+        running.go_on(5)
+        yield running
+        running.go_on()
+    finally:
+        for client in running.clients:
+            client.end()
+        for client in running.clients:
+            client.join(timeout=READY_SECONDS)
+        running.history.write(history_file)
+    with connect() as http:
+        running.verdict = judge(running.history, http, project=running.project, since=running.since)
+    with history_file.open("a") as lines:
+        lines.write(f'{{"verdict": "{running.verdict}"}}\n')
+
+
+def _prepared(response: httpx2.Response) -> dict[str, str]:
+    assert response.is_success, f"{response.request.url}: {response.status_code} {response.text}"
+    prepared: dict[str, str] = response.json()
+    return prepared

@@ -1,0 +1,80 @@
+"""The service with a bug that loses, repeats or refuses what it must not: the clients and their judge must see it.
+
+python planted.py BUG serve
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+
+from task_api.__main__ import main
+from task_api.server import _Server
+from task_api.store import Answer, Write
+from task_api.store.sqlite import SQLiteStore
+
+LATE_SECONDS = 0.05
+
+real_commit = SQLiteStore.commit
+under_way: set[asyncio.Task[Answer | None]] = set()
+
+
+async def acknowledge_before_commit(
+    self: SQLiteStore, writes: Sequence[Write], answer: Answer | None = None, *, now: datetime
+) -> Answer | None:
+    """Says that it is done, and does it a moment later."""
+
+    async def later() -> Answer | None:
+        await asyncio.sleep(LATE_SECONDS)
+        return await real_commit(self, writes, answer, now=now)
+
+    task = asyncio.create_task(later())
+    under_way.add(task)
+    task.add_done_callback(under_way.discard)
+    return None
+
+
+async def keep_answer_after_commit(
+    self: SQLiteStore, writes: Sequence[Write], answer: Answer | None = None, *, now: datetime
+) -> Answer | None:
+    """Keeps the answer under the Idempotency-Key in a transaction of its own."""
+    if answer is None:
+        return await real_commit(self, writes, now=now)
+    # Looked up first, as code of this kind does: without a fault in between, every retry is answered rightly.
+    if (kept := await self._run(lambda db: _kept(db, answer))) is not None:
+        return kept
+    await real_commit(self, writes, now=now)
+    await asyncio.sleep(LATE_SECONDS)
+    return await real_commit(self, [], answer, now=now)
+
+
+def _kept(db: sqlite3.Connection, answer: Answer) -> Answer | None:
+    columns = "SELECT subject, key, fingerprint, status, body FROM answers WHERE subject = ? AND key = ?"
+    row = db.execute(columns, (answer.subject, answer.key)).fetchone()
+    return None if row is None else Answer(*row)
+
+
+def end_without_drain(self: _Server) -> None:
+    """Ends at the first signal, whoever is being served."""
+    self.hurry()
+
+
+def plant(bug: str) -> None:
+    """Puts the bug into the service."""
+    match bug:
+        case "acknowledge-before-commit":
+            SQLiteStore.commit = acknowledge_before_commit  # type: ignore[method-assign]  # that is what this is for
+        case "answer-outside-the-transaction":
+            SQLiteStore.commit = keep_answer_after_commit  # type: ignore[method-assign]  # the same
+        case "no-drain":
+            _Server.drain = end_without_drain  # type: ignore[method-assign]  # the same
+        case _:
+            raise ValueError(bug)
+
+
+if __name__ == "__main__":
+    plant(sys.argv.pop(1))
+    sys.exit(main())
