@@ -202,7 +202,7 @@ def random_day(random: Random) -> date:
 
 
 def test_it_finds_what_dateutil_finds() -> None:
-    random = Random(5545)  # noqa: S311 - nothing secret: the same rules in each run
+    random = Random(5545)
     found = 0
     for _ in range(600):
         rule, day = random_rule(random), random_day(random)
@@ -223,7 +223,7 @@ def test_it_finds_what_dateutil_finds() -> None:
 
 def test_no_rule_is_searched_for_long() -> None:
     """Rules that come seldom or never are the hard ones; the hardest of these takes 36,000 steps."""
-    random = Random(9999)  # noqa: S311 - nothing secret: the same rules in each run
+    random = Random(9999)
     hard = [
         "FREQ=DAILY;INTERVAL=7;BYDAY=MO;BYMONTHDAY=31",
         "FREQ=DAILY;INTERVAL=189;BYMONTHDAY=31",
