@@ -1,0 +1,33 @@
+"""What is done to a pod's process from its node. A container's PID 1 ignores SIGKILL and SIGSTOP from inside."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+from e2e.conftest import Namespace
+
+
+def signal_pod(namespace: Namespace, pod: str, signal: str) -> None:
+    """Sends a signal to the first process of a pod's container."""
+    status = json.loads(namespace.run(f"kubectl get pod {pod} -o json"))
+    node: str = status["spec"]["nodeName"]
+    container = status["status"]["containerStatuses"][0]["containerID"].removeprefix("containerd://")
+    pid = _on(node, "crictl", "inspect", "--output", "go-template", "--template", "{{.info.pid}}", container).strip()
+    assert pid.isdigit(), f"{pod} has no process on {node}: {pid}"
+    _on(node, "kill", "-s", signal, pid)
+
+
+def restarts(namespace: Namespace, selector: str = "app=task-api") -> dict[str, int]:
+    """How often each pod's container was started again."""
+    pods = json.loads(namespace.run(f"kubectl get pods -l {selector} -o json"))["items"]
+    return {
+        pod["metadata"]["name"]: sum(status["restartCount"] for status in pod["status"].get("containerStatuses", []))
+        for pod in pods
+    }
+
+
+def _on(node: str, *command: str) -> str:
+    done = subprocess.run(["docker", "exec", node, *command], capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0, f"{command} on {node}: {done.stderr}"
+    return done.stdout
