@@ -25,6 +25,7 @@ from task_api.store.protocol import (
     Answer,
     ChangesPurged,
     KeyInUse,
+    StoreBusy,
     StoredChange,
     StoreUnavailable,
     VersionConflict,
@@ -302,6 +303,11 @@ class PostgresStore:
                 pause *= 2
             except REFUSED as error:
                 raise StoreUnavailable(f"PostgreSQL refused: {_reason(error)}") from error
+            except StoreBusy as error:
+                if work is not settle:
+                    raise
+                # StoreBusy would say that nothing was changed. An earlier attempt may have changed it all.
+                raise StoreUnavailable(f"PostgreSQL does not answer in time: {error}") from error
 
     @staticmethod
     async def _attempt(

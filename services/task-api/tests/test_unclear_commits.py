@@ -1,0 +1,55 @@
+"""A commit of which nobody knows whether it was done is never called refused."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from databases import opened
+from making import a_task
+from proxy import Proxy
+
+from task_api.store import StoreBusy, StoreUnavailable, Write
+from task_api.store.postgres import PostgresStore
+
+
+async def hold_the_next_connection(store: PostgresStore, until: asyncio.Event) -> None:
+    """Takes the store's only connection as soon as it is free."""
+    pool = store._pool  # noqa: SLF001  # a request would give it back
+    assert pool is not None
+    while True:
+        try:
+            connection = await pool.acquire(deadline=asyncio.get_running_loop().time() + 30)
+        except StoreBusy:
+            await asyncio.sleep(0)
+        else:
+            break
+    await until.wait()
+    pool.release(connection)
+
+
+async def test_who_cannot_learn_what_became_of_a_commit_is_not_told_that_nothing_was_done(postgres_url: str) -> None:
+    async with (
+        Proxy(postgres_url).running() as proxy,
+        opened(proxy.url, pool_size=1, queue_size=0) as store,
+        opened(postgres_url) as other,
+    ):
+        task, until = a_task(), asyncio.Event()
+        await store.ping()
+
+        def cut_and_let_another_in(data: bytes) -> bool:
+            if b"INSERT 0 1\0" not in data:
+                return False
+            proxy.before_answer = None
+            return True
+
+        proxy.before_answer = cut_and_let_another_in
+        committing = asyncio.create_task(store.commit([Write(task, "created")], now=task.updated_at))
+        await asyncio.sleep(0)  # it has the connection now
+        holding = asyncio.create_task(hold_the_next_connection(store, until))
+        with pytest.raises(StoreUnavailable) as error:
+            await committing
+        until.set()
+        await holding
+        assert type(error.value) is StoreUnavailable, "StoreBusy promises that nothing was changed"
+        assert await other.get(task.id) == task
