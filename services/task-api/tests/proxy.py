@@ -75,7 +75,7 @@ class Proxy:
             await asyncio.gather(
                 self._pump(task, reader, to_server), self._pump(task, from_server, writer, answers=True)
             )
-        except (OSError, asyncio.CancelledError):
+        except (OSError, RuntimeError, asyncio.CancelledError):  # RuntimeError: uvloop's word for one that was cut
             pass
         finally:
             for each in self._connections.pop(task):

@@ -6,12 +6,12 @@ import contextlib
 import sqlite3
 import sys
 import time
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import httpx2
 import pytest
-from acknowledged.processes import Process, kill_in_a_loop
+from acknowledged.processes import Process, kill_in_a_loop, serving_process
 from acknowledged.trial import trial
 from balancer import Balancer
 from running import environment
@@ -24,16 +24,9 @@ SERVE = [sys.executable, "-m", "task_api", "serve"]
 PLANTED = [sys.executable, str(Path(__file__).parent / "planted.py")]
 
 
-@contextlib.contextmanager
-def process(command: list[str], log: Path, **settings: str) -> Iterator[Process]:
+def process(command: list[str], log: Path, **settings: str) -> AbstractContextManager[Process]:
     """A process that serves until the end of the block."""
-    one = Process(command, environment(**settings), log)
-    one.start()
-    try:
-        one.wait_until_ready()
-        yield one
-    finally:
-        one.kill()
+    return serving_process(command, environment(**settings), log)
 
 
 def client(url: str) -> httpx2.Client:

@@ -35,6 +35,8 @@ def effect_of(response: httpx2.Response) -> Effect:
     """Whether the request was done, by its answer. A client must believe docs/problems.md, and nothing else."""
     if response.is_success:
         return "done"
+    if response.status_code == 409:
+        return "unknown"  # an attempt under this key is still being done
     if response.is_client_error:
         return "not done"
     # A 5xx may come from a proxy whose server did it all the same. One kind alone says that nothing was done.
@@ -114,7 +116,6 @@ class Writer(Client):
         task: dict[str, object] = {"title": token, "project": self._project, "percent_done": 101 if invalid else 1}
         unclear, tries, deadline = False, 0, time.monotonic() + PATIENCE_SECONDS
         while True:
-            # 409: the first attempt under this key is still being done.
             good = {422} if invalid else {201, 409} if unclear else {201}
             answer = self.send("create", "POST", "/v1/tasks", good, task, {"Idempotency-Key": token})
             if answer.effect == "done":

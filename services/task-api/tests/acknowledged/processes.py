@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import httpx2
@@ -71,6 +72,18 @@ class Process:
             return httpx2.get(f"{self.url}/readyz").status_code == 200
         except httpx2.TransportError:
             return False
+
+
+@contextlib.contextmanager
+def serving_process(command: list[str], environment: Mapping[str, str], log: Path) -> Iterator[Process]:
+    """A process that serves until the end of the block."""
+    process = Process(command, environment, log)
+    process.start()
+    try:
+        process.wait_until_ready()
+        yield process
+    finally:
+        process.kill()
 
 
 def kill_in_a_loop(running: Trial, process: Process, times: int, *, writes: int = 5) -> None:
