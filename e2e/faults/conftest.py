@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 import pytest
+from acknowledged.clients import Connect
 from acknowledged.trial import Trial, trial
 from e2e.conftest import QUICK_DOWN, REPOSITORY, SUMMARY, MakeNamespace, Namespace
 from e2e.faults.report import Report, Row
@@ -50,9 +51,9 @@ def live(victim: Namespace, report: Report, record_property: Callable[[str, obje
     """`with live("what is broken") as clients:` has clients live through the block, and judges what they were told."""
 
     @contextmanager
-    def living(fault: str, *, graceful: bool = False) -> Iterator[Trial]:
+    def living(fault: str, *, graceful: bool = False, connect: Connect = victim.client) -> Iterator[Trial]:
         file = REPOSITORY / "reports/faults" / f"{re.sub('[^a-z0-9]+', '-', fault.lower()).strip('-')}.jsonl"
-        with trial(victim.client, file) as running:
+        with trial(connect, file) as running:
             yield running
         row = Row(fault, running.history, running.verdict)
         report.rows.append(row)

@@ -1,0 +1,56 @@
+"""Pods come under load and go after it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from e2e.conftest import Namespace, eventually, leave_out
+from e2e.faults.conftest import CHART, REPLICAS, Live
+
+pytestmark = pytest.mark.full
+
+MOST = 6
+LOAD_SECONDS = 40
+CONNECTIONS = 4
+
+
+def replicas(namespace: Namespace) -> int:
+    return int(namespace.run("kubectl get deployment task-api -o jsonpath='{.spec.replicas}'"))
+
+
+def test_pods_that_come_and_go_by_load_fail_no_request(
+    victim: Namespace, live: Live, https_port: int, tmp_path: Path
+) -> None:
+    wrk = victim.attempt("command -v wrk").stdout.strip()
+    if not wrk:
+        leave_out("wrk was not found. Install your system's package wrk (apt-get install wrk, brew install wrk)")
+    eventually(
+        lambda: "unknown" not in victim.run("kubectl get hpa task-api --no-headers"),
+        "the autoscaler has CPU figures: see `kubectl top pods` and the log of metrics-server",
+    )
+    grow = f"helm upgrade task-api {CHART} {victim.values} --set autoscaling.maxReplicas={MOST} --wait"
+    with live(f"autoscaler: {REPLICAS} to {MOST} pods and back", graceful=True) as clients:
+        victim.run(grow)
+        clients.strike("load")
+        load = victim.start(
+            f"{wrk} --threads 1 --connections {CONNECTIONS} --duration {LOAD_SECONDS}s --timeout 10s"
+            f" --header 'Host: {victim.host}' 'https://127.0.0.1:{https_port}/v1/tasks?page_size=1'",
+            tmp_path / "wrk",
+        )
+        try:
+            eventually(lambda: replicas(victim) == MOST, f"there are {MOST} pods: see `kubectl describe hpa`")
+            victim.run(
+                f"kubectl wait deployment/task-api --for=jsonpath='{{.status.readyReplicas}}'={MOST} --timeout=90s"
+            )
+        finally:
+            load.terminate()
+            load.wait(timeout=10)
+        clients.strike("calm")
+        victim.run(f"helm upgrade task-api {CHART} {victim.values} --wait")
+        victim.wait_for_replicas(REPLICAS, seconds=180)
+        eventually(
+            lambda: len(victim.run("kubectl get pods -l app=task-api -o name").split()) == REPLICAS,
+            "the pods that were too many are gone",
+            seconds=60,
+        )
