@@ -18,7 +18,7 @@ import asyncpg
 
 from task_api.store import metrics
 from task_api.store.listing import select
-from task_api.store.migrations import migrations
+from task_api.store.migrations import Migration, migrations
 from task_api.store.pool import Pool
 from task_api.store.protocol import (
     ANSWER_HOURS,
@@ -354,11 +354,7 @@ class PostgresStore:
             for migration in wanted:
                 if migration.number in applied:
                     continue
-                async with connection.transaction():
-                    await connection.execute(migration.sql)
-                    await connection.execute(
-                        "INSERT INTO schema_migrations (number, name) VALUES ($1, $2)", migration.number, migration.name
-                    )
+                await _apply(connection, migration)
                 log.info("Applied migration %04d %s", migration.number, migration.name)
         finally:
             await connection.close(timeout=MIGRATION_CONNECT_SECONDS)  # the lock goes with the session
@@ -368,6 +364,22 @@ class PostgresStore:
         if await connection.fetchval("SELECT to_regclass('schema_migrations')") is None:
             return set()
         return {row["number"] for row in await connection.fetch("SELECT number FROM schema_migrations")}
+
+
+async def _apply(connection: Connection, migration: Migration) -> None:
+    try:
+        async with connection.transaction():
+            await connection.execute(migration.sql)
+            await connection.execute(
+                "INSERT INTO schema_migrations (number, name) VALUES ($1, $2)", migration.number, migration.name
+            )
+    except UNREACHABLE:
+        raise
+    except asyncpg.PostgresError as error:
+        raise StoreUnavailable(
+            f"Migration {migration.number:04d} {migration.name} failed and was undone: {_reason(error)}. "
+            "The release before works as it did: go back to it (helm rollback), and mend the migration."
+        ) from error
 
 
 class _Dialect:
