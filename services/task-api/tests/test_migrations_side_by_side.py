@@ -1,0 +1,87 @@
+"""Releases follow each other on one database: several pods at once, old ones beside new ones, and one that fails."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+
+import httpx2
+import pytest
+from acknowledged.processes import Process, serving_process
+from acknowledged.trial import trial
+from balancer import Balancer
+from databases import connected
+from running import environment
+
+SERVE = [sys.executable, "-m", "task_api", "serve"]
+NEXT = [sys.executable, str(Path(__file__).parent / "next_release.py")]
+
+
+def client(url: str) -> httpx2.Client:
+    return httpx2.Client(base_url=url, timeout=10)
+
+
+@pytest.mark.timeout(120)
+async def test_pods_that_start_at_once_on_an_empty_database_migrate_it_once(postgres_url: str, tmp_path: Path) -> None:
+    pods = [Process(SERVE, environment(TASKS_DATABASE_URL=postgres_url), tmp_path / f"log-{n}") for n in range(4)]
+    try:
+        for pod in pods:
+            pod.start()
+        for pod in pods:
+            pod.wait_until_ready()
+    finally:
+        for pod in pods:
+            pod.kill()
+    logs = [(tmp_path / f"log-{n}").read_text() for n in range(4)]
+    assert sum("Applied migration 0001" in log for log in logs) == 1, logs
+    async with connected(postgres_url) as db:
+        assert await db.fetchval("SELECT count(*) FROM schema_migrations") == 1
+
+
+@pytest.mark.timeout(120)
+async def test_pods_of_two_releases_serve_side_by_side(postgres_url: str, tmp_path: Path) -> None:
+    settings = environment(TASKS_DATABASE_URL=postgres_url, TASKS_DRAIN_SECONDS="1.5")
+    with contextlib.ExitStack() as stack:
+        balancer = stack.enter_context(Balancer().running())
+        old = stack.enter_context(serving_process(SERVE, settings, tmp_path / "old"))
+        balancer.backends = [old.port]
+        with trial(lambda: client(balancer.url), tmp_path / "history.jsonl") as running:
+            running.strike("migration")
+            new = stack.enter_context(serving_process([*NEXT, "good", "serve"], settings, tmp_path / "new"))
+            balancer.backends = [old.port, new.port]
+            # Back to the old release on the new schema, as by a rollback.
+            again = stack.enter_context(serving_process(SERVE, settings, tmp_path / "again"))
+            balancer.backends = [old.port, new.port, again.port]
+            running.go_on()
+            for ending in (old, new):
+                ending.terminate()
+                balancer.backends = [port for port in balancer.backends if port != ending.port]
+                assert ending.wait() == 0
+    assert running.failures() == []
+    assert running.verdict.broken_promises == []
+    async with connected(postgres_url) as db:
+        assert await db.fetchval("SELECT array_agg(number) FROM schema_migrations") == [1, 9999]
+
+
+@pytest.mark.timeout(120)
+async def test_a_migration_that_fails_changes_nothing_and_the_old_pods_go_on(postgres_url: str, tmp_path: Path) -> None:
+    settings = environment(TASKS_DATABASE_URL=postgres_url)
+    with serving_process(SERVE, settings, tmp_path / "old") as old:
+        with trial(lambda: client(old.url), tmp_path / "history.jsonl") as running:
+            running.strike("failing migration")
+            failing = Process([*NEXT, "bad", "serve"], settings, tmp_path / "new")
+            failing.start()
+            try:
+                assert failing.wait() == 1
+            finally:
+                failing.kill()
+        assert running.failures() == []
+        assert running.verdict.broken_promises == []
+    assert "Migration 9999 effort failed and was undone: division by zero" in (tmp_path / "new").read_text()
+    async with connected(postgres_url) as db:
+        assert await db.fetchval("SELECT array_agg(number) FROM schema_migrations") == [1]
+        columns = (
+            "SELECT count(*) FROM information_schema.columns WHERE table_name = 'tasks' AND column_name = 'effort'"
+        )
+        assert await db.fetchval(f"{columns} AND table_schema = current_schema()") == 0
