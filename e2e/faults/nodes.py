@@ -13,9 +13,10 @@ def signal_pod(namespace: Namespace, pod: str, signal: str) -> None:
     status = json.loads(namespace.run(f"kubectl get pod {pod} -o json"))
     node: str = status["spec"]["nodeName"]
     container = status["status"]["containerStatuses"][0]["containerID"].removeprefix("containerd://")
-    pid = _on(node, "crictl", "inspect", "--output", "go-template", "--template", "{{.info.pid}}", container).strip()
-    assert pid.isdigit(), f"{pod} has no process on {node}: {pid}"
-    _on(node, "kill", "-s", signal, pid)
+    tasks = _on(node, "ctr", "--namespace", "k8s.io", "tasks", "list")  # lines of container, PID, status
+    pids = [fields[1] for fields in map(str.split, tasks.splitlines()) if fields[0] == container]
+    assert len(pids) == 1, f"{pod} has no process on {node}:\n{tasks}"
+    _on(node, "kill", "-s", signal, pids[0])
 
 
 def restarts(namespace: Namespace, selector: str = "app=task-api") -> dict[str, int]:

@@ -35,6 +35,7 @@ def settle(namespace: Namespace) -> None:
     )
 
 
+@pytest.mark.full
 def test_a_rolling_update_and_the_way_back_fail_no_request(victim: Namespace, live: Live) -> None:
     before = victim.run("helm history task-api --max 1 -o json | jq .[0].revision").strip()
     with live("rolling update, then `helm rollback`", graceful=True) as clients:
@@ -55,6 +56,7 @@ def test_pods_deleted_with_grace_fail_no_request(victim: Namespace, live: Live) 
         settle(victim)
 
 
+@pytest.mark.full
 def test_pods_deleted_without_grace_lose_nothing(victim: Namespace, live: Live) -> None:
     with live("half of the pods deleted, without grace") as clients:
         half = pods(victim)[: REPLICAS // 2 + 1]
