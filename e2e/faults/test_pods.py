@@ -24,6 +24,10 @@ def wait_until_gone(namespace: Namespace, gone: list[str]) -> None:
     eventually(lambda: not set(gone) & set(pods(namespace)), f"{gone} are gone", seconds=90)
 
 
+def wait_for_restart(namespace: Namespace, pod: str, before: int) -> None:
+    eventually(lambda: restarts(namespace)[pod] > before, f"the process of {pod} is started again", seconds=60)
+
+
 def settle(namespace: Namespace) -> None:
     """Returns once there are three pods, all ready, and the last old one has ended."""
     namespace.wait_for_rollout()
@@ -87,7 +91,7 @@ def test_processes_killed_from_their_node_lose_nothing(victim: Namespace, live: 
         for pod in pods(victim):
             clients.strike(f"SIGKILL of {pod}")
             signal_pod(victim, pod, "KILL")
-            eventually(lambda pod=pod: restarts(victim)[pod] == before[pod] + 1, f"{pod} is started again", seconds=60)  # type: ignore[misc]
+            wait_for_restart(victim, pod, before[pod])
             victim.wait_for_replicas(REPLICAS)
 
 

@@ -16,7 +16,7 @@ from acknowledged.trial import trial
 from balancer import Balancer
 from running import environment
 
-KILLS = 4
+KILLS = 3
 PROPAGATION_SECONDS = 0.3
 """For so long a process that ends still gets new connections, as a pod does until every proxy has heard of it."""
 
