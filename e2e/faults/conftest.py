@@ -39,11 +39,11 @@ def victim(installed: Namespace) -> Namespace:
 
 
 @pytest.fixture(scope="session")
-def report(image: str, installed: Namespace) -> Iterator[Report]:
+def report(image: str) -> Iterator[Report]:
     """The page of this run."""
     collected = Report(image)
     yield collected
-    collected.write(REPOSITORY / "reports/faults.md", installed.run("kubectl version -o json"))
+    collected.write(REPOSITORY / "reports/faults.md")
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from acknowledged.history import History
 from acknowledged.judge import Verdict
+from e2e.conftest import CONTEXT, REPOSITORY
 
 HEAD = """# What each fault cost
 
@@ -67,14 +68,13 @@ class Report:
         self.remarks: list[str] = []
         self._image = image
 
-    def write(self, file: Path, kubectl: str) -> None:
+    def write(self, file: Path) -> None:
         """Writes the page, unless no fault was tried."""
         if not self.rows and not self.remarks:
             return
-        server = json.loads(kubectl)["serverVersion"]["gitVersion"]
-        docker = subprocess.run(
-            ["docker", "version", "--format", "{{.Server.Version}}"], capture_output=True, text=True, check=True
-        ).stdout.strip()
+        kubectl = ["kubectl", "--kubeconfig", str(REPOSITORY / ".kube/config"), "--context", CONTEXT]
+        server = json.loads(_said(*kubectl, "version", "--output", "json"))["serverVersion"]["gitVersion"]
+        docker = _said("docker", "version", "--format", "{{.Server.Version}}").strip()
         when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
         versions = f"{self._image}, Kubernetes {server} in kind, Docker {docker}"
         page = HEAD.format(when=when, versions=versions)
@@ -82,3 +82,7 @@ class Report:
         page += "".join(f"\n{remark}\n" for remark in self.remarks)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(page)
+
+
+def _said(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout

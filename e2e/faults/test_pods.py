@@ -73,8 +73,8 @@ def test_pods_deleted_without_grace_lose_nothing(victim: Namespace, live: Live) 
 @pytest.mark.parametrize("force", [False, True], ids=["with-grace", "without-grace"])
 def test_pods_deleted_again_and_again(victim: Namespace, live: Live, force: bool) -> None:
     how = "without" if force else "with"
-    with live(f"half of the pods deleted, {how} grace, four times", graceful=not force) as clients:
-        for _ in range(4):
+    with live(f"half of the pods deleted, {how} grace, three times", graceful=not force) as clients:
+        for _ in range(3):
             half = pods(victim)[: REPLICAS // 2 + 1]
             clients.strike("delete")
             victim.run(

@@ -70,7 +70,12 @@ def test_a_rollout_fails_no_request_unless_the_drain_is_missing(
     settings = {"TASKS_DATABASE_URL": postgres_url, "TASKS_DRAIN_SECONDS": "1.5"}
     with contextlib.ExitStack() as stack:
         balancer = stack.enter_context(Balancer().running())
-        old = [stack.enter_context(process(command, tmp_path / f"old-{n}", **settings)) for n in range(2)]
+        old = [Process(command, environment(**settings), tmp_path / f"old-{n}") for n in range(2)]
+        for each in old:
+            each.start()
+            stack.callback(each.kill)
+        for each in old:
+            each.wait_until_ready()
         balancer.backends = [each.port for each in old]
         with trial(lambda: client(balancer.url), tmp_path / "history.jsonl") as running:
             for n, ending in enumerate(old):

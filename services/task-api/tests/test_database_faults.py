@@ -51,7 +51,7 @@ def wait_for(look: Callable[[], object], what: str) -> None:
 
 
 def cut(proxy: Proxy, running: Trial, on_loop: Callable[[Callable[[], None]], object]) -> None:
-    for _ in range(10):
+    for _ in range(5):
         running.strike("cut")
         on_loop(proxy.cut)
         running.go_on(3)
@@ -59,7 +59,7 @@ def cut(proxy: Proxy, running: Trial, on_loop: Callable[[Callable[[], None]], ob
 
 def delay(proxy: Proxy, running: Trial, on_loop: Callable[[Callable[[], None]], object]) -> None:
     running.strike("delayed")
-    on_loop(lambda: proxy.delay(0.2))
+    on_loop(lambda: proxy.delay(0.1))
     running.go_on(3)
     on_loop(lambda: proxy.delay(0))
 

@@ -89,12 +89,16 @@ def serving_process(command: list[str], environment: Mapping[str, str], log: Pat
 def kill_in_a_loop(running: Trial, process: Process, times: int, *, writes: int = 5) -> None:
     """Kills the process while it writes, starts it again, and lets it write some more, so many times."""
     for _ in range(times):
-        before = len(running.history.operations)
+        before = _acknowledged(running)
         deadline = time.monotonic() + DEADLINE_SECONDS
-        while len(running.history.operations) < before + writes:
+        while _acknowledged(running) < before + writes:
             assert time.monotonic() < deadline, f"not within {DEADLINE_SECONDS:.0f} s: {writes} writes after a start"
             time.sleep(0.01)
         time.sleep(random.random() * 0.05)  # no wait: any moment must do
         running.strike("kill -9")
         process.kill()
         process.start()
+
+
+def _acknowledged(running: Trial) -> int:
+    return sum(operation.outcome == "ok" for operation in list(running.history.operations))
