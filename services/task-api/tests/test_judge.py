@@ -1,0 +1,113 @@
+"""The judge of what clients were told sees each way in which a promise can be broken."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx2
+import pytest
+from acknowledged import judge as judging
+from acknowledged.history import Attempt, History, Operation, Outcome
+from acknowledged.judge import Verdict, judge
+
+PROJECT = "trial"
+
+
+def task(name: str, version: int = 1, **metadata: str) -> dict[str, Any]:
+    return {"id": f"id-{name}", "title": name, "project": PROJECT, "version": version, "metadata": metadata}
+
+
+def created(name: str, outcome: Outcome = "ok") -> Operation:
+    return Operation("writer", "create", name, outcome, unclear=False, task=f"id-{name}", version=1)
+
+
+def changed(name: str, version: int, token: str, outcome: Outcome = "ok") -> Operation:
+    return Operation("changer", "change", token, outcome, unclear=False, task=f"id-{name}", version=version)
+
+
+def verdict(
+    operations: list[Operation],
+    kept: list[dict[str, Any]],
+    feed: list[dict[str, Any]],
+    attempts: list[Attempt] | None = None,
+) -> Verdict:
+    """On a service that lists and tells these."""
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        if request.url.path == "/v1/tasks":
+            return httpx2.Response(200, json={"items": kept, "next_cursor": None})
+        items = [] if request.url.params["since"] == "end" else [{"task": told} for told in feed]
+        return httpx2.Response(200, json={"items": items, "next_since": "end"})
+
+    history = History()
+    history.operations += operations
+    history.attempts += attempts or []
+    with httpx2.Client(base_url="http://fake", transport=httpx2.MockTransport(answer)) as http:
+        return judge(history, http, project=PROJECT, since="start")
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing comes late from a fake."""
+    monkeypatch.setattr(judging, "FEED_SECONDS", 0)
+
+
+def test_what_is_there_once_and_as_it_was_told_breaks_nothing() -> None:
+    feed = [task("a"), task("b"), task("a", 2, changer="x"), task("a", 3, changer="x", other="y")]
+    operations = [
+        created("a"),
+        created("b"),
+        created("c", "failed"),
+        changed("a", 2, "x"),
+        changed("a", 3, "z", "failed"),
+    ]
+    found = verdict(operations, [feed[3], feed[1]], feed)
+    assert found.broken_promises == []
+    assert (found.acknowledged, found.failed, found.unknown) == (3, 2, 0)
+
+
+def test_an_acknowledged_task_that_is_in_no_list_is_lost() -> None:
+    assert len(verdict([created("a")], [], []).lost) == 1
+
+
+def test_a_task_under_another_id_than_was_told_is_lost() -> None:
+    other = {**task("a"), "id": "id-other"}
+    assert len(verdict([created("a")], [other], [other]).lost) == 1
+
+
+def test_a_task_that_the_feed_does_not_tell_of_is_lost() -> None:
+    assert len(verdict([], [task("a")], []).lost) == 1
+
+
+def test_a_task_that_was_acknowledged_and_once_not_found_is_lost() -> None:
+    attempt = Attempt("reader", "read", began=1, ended=2, answer="404", good=False)
+    assert len(verdict([], [], [], [attempt]).lost) == 1
+
+
+def test_an_acknowledged_change_that_is_in_another_version_is_lost() -> None:
+    feed = [task("a"), task("a", 2), task("a", 3, changer="x")]
+    assert len(verdict([changed("a", 2, "x")], [feed[-1]], feed).lost) == 1
+
+
+def test_two_tasks_of_one_creation_are_a_duplicate() -> None:
+    both = [task("a"), {**task("a"), "id": "id-again"}]
+    assert len(verdict([created("a")], both, both).duplicated) == 1
+
+
+def test_a_creation_that_was_refused_and_is_there_is_seen() -> None:
+    assert len(verdict([created("a", "failed")], [task("a")], [task("a")]).undead) == 1
+
+
+def test_a_change_that_was_refused_and_is_there_is_seen() -> None:
+    feed = [task("a"), task("a", 2, changer="x")]
+    assert len(verdict([changed("a", 2, "x", "failed")], [feed[-1]], feed).undead) == 1
+
+
+@pytest.mark.parametrize("versions", [[1, 3], [1, 2, 2], [2], [2, 1]])
+def test_versions_with_a_gap_or_twice_or_in_disorder_are_seen(versions: list[int]) -> None:
+    feed = [task("a", version) for version in versions]
+    assert len(verdict([], [feed[-1]], feed).wrong_versions) == 1
+
+
+def test_a_list_that_is_not_as_the_feed_says_is_seen() -> None:
+    assert len(verdict([], [task("a", 2, changer="x")], [task("a"), task("a", 2)]).wrong_versions) == 1
