@@ -38,7 +38,7 @@ def test_the_database_of_chart_manifests_and_tests() -> None:
 
 
 def test_the_registry_of_tests() -> None:
-    assert only(r'DockerContainer\("(registry\S+)"\)', text("e2e/test_push.py")) == VERSIONS["REGISTRY_IMAGE"]
+    assert only(r'DockerContainer\("(registry\S+)"\)', text("e2e/conftest.py")) == VERSIONS["REGISTRY_IMAGE"]
 
 
 def test_the_chart_and_the_service_are_of_one_version() -> None:
