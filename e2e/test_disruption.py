@@ -46,6 +46,7 @@ def fewest_ready(watched: str) -> tuple[int, int]:
     return min(counts), len(counts)
 
 
+@pytest.mark.full
 def test_a_drained_node_leaves_the_service_ready_and_fails_no_request(
     release: Namespace, node: str, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:

@@ -132,6 +132,7 @@ def test_built_twice_from_nothing_it_differs_in_times_alone(tmp_path: Path) -> N
     assert {key for key in one if one[key] != two[key]} <= {"created", "history", "rootfs"}
 
 
+@pytest.mark.full
 def test_the_classic_builder_builds_it_too() -> None:
     """Docker 20.10 without BuildKit."""
     done = subprocess.run(

@@ -52,6 +52,7 @@ def test_an_unchanged_tree_changes_nothing(cluster: Cluster, copy: Path) -> None
     assert state() == before
 
 
+@pytest.mark.full  # two minutes with what puts it back; a new image rolls out in test_deploy.py, too
 def test_a_changed_line_rolls_out(cluster: Cluster, changed_copy: Path, api: httpx2.Client) -> None:
     task = api.post("/v1/tasks", json={"title": "older than the release"}).json()
     changed = content_tag(changed_copy)
