@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from documentation import commands_run_by
 from e2e.conftest import CONTEXT, NAMESPACE, REPOSITORY, Cluster, client_of, eventually
 from repository_copy import copy_repository, lend_environments
 
@@ -47,7 +48,8 @@ def deployed(tmp_path: Path) -> Iterator[Path]:
     """A copy of the repository with a second service, deployed by `make up`; with all that it made gone in the end."""
     copy = copy_repository(tmp_path)
     lend_environments(copy)
-    said = run(copy, "make", "new-service", f"NAME={NAME}")
+    (documented,) = commands_run_by("e2e/test_new_service.py", "docs/extend.md")
+    said = run(copy, "bash", "-euc", documented.commands)
     assert f"helm uninstall {NAME}" in said
     tag = run(copy, "scripts/image-tag.sh").strip()
     try:
