@@ -112,20 +112,22 @@ def test_one_layout_is_built_scanned_kept_pushed_and_tested() -> None:
     job = PIPELINE["build-scan-push"]
     built = job["steps"][uses(job, "docker/build-push-action")[0]]["with"]
     outputs = dict(part.split("=") for part in built["outputs"].split(","))
-    assert (outputs["type"], outputs["dest"], outputs["tar"]) == ("oci", "image", "false")
+    assert (outputs["type"], outputs["dest"], outputs["tar"]) == ("oci", "images/${{ matrix.service }}", "false")
     assert "push" not in built
     assert "load" not in built
     assert (built["provenance"], built["sbom"]) == ("mode=max", "true")
     assert built["cache-from"].startswith("type=gha,")
     assert built["cache-to"].startswith("type=gha,")
-    assert job["steps"][uses(job, "aquasecurity/trivy-action")[0]]["with"]["input"] == "image"
+    assert job["steps"][uses(job, "aquasecurity/trivy-action")[0]]["with"]["input"] == outputs["dest"]
     kept = job["steps"][uses(job, "actions/upload-artifact")[0]]["with"]
-    assert (kept["name"], kept["path"]) == ("image-${{ matrix.service }}", "image")
+    assert (kept["name"], kept["path"]) == ("image-${{ matrix.service }}", "images")
     (push,) = runs(job, "scripts/push.sh")
-    assert job["steps"][push]["run"] == 'scripts/push.sh image "$IMAGE_REPOSITORY" "$GITHUB_SHA"'
+    assert job["steps"][push]["run"] == 'scripts/push.sh "images/$SERVICE" "$IMAGE_REPOSITORY" "$GITHUB_SHA"'
+    assert job["steps"][push]["env"] == {"SERVICE": "${{ matrix.service }}"}
     e2e = PIPELINE["e2e"]
     fetched = e2e["steps"][uses(e2e, "actions/download-artifact")[0]]
-    assert (fetched["if"], fetched["with"]) == ("github.event_name == 'push'", {"pattern": "image-*", "path": "images"})
+    assert fetched["if"] == "github.event_name == 'push'"
+    assert fetched["with"] == {"pattern": "image-*", "path": "images", "merge-multiple": "true"}
     (load,) = runs(e2e, 'scripts/layout.py load "$layout"')
     assert e2e["steps"][load]["if"] == "github.event_name == 'push'"
     assert load < runs(e2e, "make up")[0] < runs(e2e, "make e2e")[0]
