@@ -160,7 +160,7 @@ class Namespace:
         self.name = name
         self.host = f"{name}.test"  # two Ingresses of one host would be refused by ingress-nginx's webhook
         self.image = image
-        repository, tag = image.split(":")
+        repository, _, tag = image.rpartition(":")  # the repository may name a registry's port
         self.values = (
             f"--set image.repository={repository} --set image.tag={tag}"
             f" --set ingress.host={self.host} --set ingress.tls.secretName=task-api-tls"

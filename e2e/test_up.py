@@ -53,12 +53,13 @@ def test_an_unchanged_tree_changes_nothing(cluster: Cluster, copy: Path) -> None
 
 
 @pytest.mark.full  # two minutes with what puts it back; a new image rolls out in test_deploy.py, too
-def test_a_changed_line_rolls_out(cluster: Cluster, changed_copy: Path, api: httpx2.Client) -> None:
+def test_a_changed_line_rolls_out(cluster: Cluster, changed_copy: Path, api: httpx2.Client, image: str) -> None:
     task = api.post("/v1/tasks", json={"title": "older than the release"}).json()
     changed = content_tag(changed_copy)
     assert changed != content_tag(REPOSITORY)
     make_up(changed_copy)
     eventually(lambda: api.get("/health").json()["revision"] == changed, f"the ingress leads to {changed}")
     images = {pod.spec.containers[0].image for pod in cluster.ready_pods()}
-    assert images == {f"task-api:{changed}"}
+    repository = image.rpartition(":")[0]
+    assert images == {f"{repository}:{changed}"}
     assert api.get(f"/v1/tasks/{task['id']}").json() == task

@@ -7,6 +7,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 need_cluster
 
 IMAGE=task-api:$(SERVICE=task-api scripts/image-tag.sh)
+if has_registry; then IMAGE=$(registry)/$IMAGE; fi # the name by which the nodes have it
 HTTP_PORT=$(published_port 80)
 HTTPS_PORT=$(published_port 443)
 export IMAGE HTTP_PORT HTTPS_PORT
