@@ -99,7 +99,7 @@ def test_what_it_says_names_files_and_verbs_that_there_are(copy: Path, said: lis
 
 
 OTHERS_WORDS = re.compile(
-    r"task[-_ ]?api|\btasks?\b|TASKS_|postgres|sqlite|asyncpg|database_|\bdatabase:|\[/?domain[]:]", re.IGNORECASE
+    r'task[-_ ]?api|\btasks?\b|TASKS_|postgres|sqlite|asyncpg|database_|\bdatabase"?:|\[/?domain[]:]', re.IGNORECASE
 )
 RIGHT_WORDS = re.compile(
     r"docs/operate\.md#taskapi\w+"  # runbooks hold for every service
