@@ -16,7 +16,8 @@ from documentation import commands_run_by
 from e2e.conftest import CONTEXT, NAMESPACE, REPOSITORY, Cluster, client_of, eventually
 from repository_copy import copy_repository, lend_environments
 
-NAME = "orders"
+NAME = "e2e-orders"
+"""Not one that the repository may have already."""
 
 
 def run(folder: Path, *command: str) -> str:
@@ -59,8 +60,11 @@ def deployed(tmp_path: Path) -> Iterator[Path]:
         run(copy, "helm", "uninstall", NAME, "--kube-context", CONTEXT, "--ignore-not-found", "--wait")
         kubectl("delete", "pod", f"{NAME}-test", "--ignore-not-found")
         kubectl("delete", "secret", f"{NAME}-tls", "--ignore-not-found")
-        for image in (f"{NAME}:{tag}", f"{NAME}:latest"):
-            subprocess.run(["docker", "image", "rm", image], capture_output=True, check=False)
+        remove = [["docker", "image", "rm", f"{NAME}:{tag}", f"{NAME}:latest"]]
+        nodes = run(REPOSITORY, "kind", "get", "nodes", "--name", "task-platform").split()
+        remove += [["docker", "exec", node, "crictl", "rmi", f"{NAME}:{tag}"] for node in nodes]
+        for command in remove:
+            subprocess.run(command, capture_output=True, check=False)  # there is none where `make up` failed
     assert objects() == []
 
 
