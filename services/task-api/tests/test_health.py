@@ -7,12 +7,9 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
-from fastapi import FastAPI
-from httpx2 import Response
-from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
-from prometheus_client.parser import text_string_to_metric_families as parse_text
 from pydantic import SecretStr
 from starlette.testclient import TestClient
+from test_probes import PROMETHEUS_3, read
 
 import task_api
 from task_api import domain
@@ -83,25 +80,6 @@ def test_a_defect_is_answered_without_its_details(monkeypatch: pytest.MonkeyPatc
     assert "secret detail" not in response.text
 
 
-PROMETHEUS_3 = (
-    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
-    "application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,"
-    "text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
-)
-PROMETHEUS_3_PROTOBUF = (
-    "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.7," + PROMETHEUS_3
-)
-PROMETHEUS_2 = (
-    "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
-    "text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
-)
-CHROME = (
-    "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*;q=0.8,"
-    "application/signed-exchange;v=b3;q=0.7"
-)
-OPENMETRICS, TEXT, JSON = "application/openmetrics-text", "text/plain", "application/json"
-
-
 @pytest.fixture
 def client() -> Iterator[TestClient]:
     with TestClient(create_app(Settings())) as client:
@@ -109,64 +87,16 @@ def client() -> Iterator[TestClient]:
         yield client
 
 
-@pytest.mark.parametrize(
-    ("accept", "media_type"),
-    [
-        (PROMETHEUS_3, OPENMETRICS),
-        (PROMETHEUS_3_PROTOBUF, OPENMETRICS),
-        (PROMETHEUS_2, OPENMETRICS),
-        ("text/plain", TEXT),
-        ("text/plain;version=0.0.4", TEXT),
-        ("TEXT/PLAIN; Q=0.9, application/json; q=0.1", TEXT),
-        ("application/openmetrics-text", OPENMETRICS),
-        ("application/openmetrics-text; version=none", TEXT),
-        ("application/*;q=0.1, text/plain;q=0.2", TEXT),
-        ("*/*", JSON),  # kubelet, curl, httpx
-        (None, JSON),
-        ("", JSON),
-        ("application/json, text/plain, */*", JSON),  # axios
-        (CHROME, JSON),
-        ("application/json", JSON),
-        ("application/health+json", JSON),
-        ("text/*", JSON),
-        ("text/plain;q=0", JSON),
-        ("text/plain;q=0.5, application/json;q=0.5", JSON),
-        ("text/plain;q=much", JSON),
-        ("text/plain;q=nan", JSON),
-        ("text/plain;q=", JSON),
-        (",;,=;q", JSON),
-        ("text/plain" + ",x/y;q=0.1" * 1000, TEXT),
-    ],
-)
-def test_prometheus_gets_metrics_and_everybody_else_json(
-    client: TestClient, accept: str | None, media_type: str
-) -> None:
-    if accept is None:
-        del client.headers["accept"]
-    answer = client.get("/health", headers={} if accept is None else {"Accept": accept})
-    assert answer.status_code == 200
-    assert answer.headers["content-type"].split(";")[0] == media_type  # what Prometheus looks at, and nothing else
-    assert answer.headers["vary"] == "Accept"
-    assert answer.headers["cache-control"] == "no-store"
-    if media_type == JSON:
-        assert answer.json()["tasks_total"] == 1
-    else:
-        samples = read(answer)
-        assert samples.keys() == {
-            "task_api_health_status",
-            "task_api_uptime_seconds",
-            "task_api_tasks",
-            "task_api_memory_bytes",
-        }
-        assert (samples["task_api_health_status"], samples["task_api_tasks"]) == (1, 1)
-
-
-def read(answer: Response) -> dict[str, float]:
-    """The samples of an exposition."""
-    openmetrics = answer.headers["content-type"].startswith(OPENMETRICS)
-    assert answer.text.endswith("# EOF\n") == openmetrics
-    parse = parse_openmetrics if openmetrics else parse_text
-    return {sample.name: sample.value for family in parse(answer.text) for sample in family.samples}
+def test_the_count_is_there_for_people_and_for_prometheus(client: TestClient) -> None:
+    assert client.get("/health").json()["tasks_total"] == 1
+    samples = read(client.get("/health", headers={"Accept": PROMETHEUS_3}))
+    assert samples.keys() == {
+        "task_api_health_status",
+        "task_api_uptime_seconds",
+        "task_api_tasks",
+        "task_api_memory_bytes",
+    }
+    assert samples["task_api_tasks"] == 1
 
 
 @pytest.mark.parametrize("accept", [PROMETHEUS_3, "text/plain"])
@@ -206,15 +136,3 @@ def test_the_tasks_are_counted_once_in_five_seconds(client: TestClient, monkeypa
     now += 0.2
     assert client.get("/health").json()["tasks_total"] == 2
     assert counted == 2
-
-
-def test_readiness_lists_its_checks(client: TestClient) -> None:
-    assert client.get("/readyz?verbose").text == "[+]started ok\n[+]not-draining ok\nreadyz check passed\n"
-    app = client.app
-    assert isinstance(app, FastAPI)
-    app.state.vitals.draining = True
-    answer = client.get("/readyz?verbose")
-    assert answer.status_code == 503
-    assert answer.text == "[+]started ok\n[-]not-draining failed\nreadyz check failed\n"
-    assert client.get("/readyz").text == "not ready: not-draining"
-    assert client.get("/livez").status_code == 200
