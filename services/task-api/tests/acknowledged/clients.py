@@ -103,6 +103,11 @@ class Client(threading.Thread):
         seconds = float(said) if said.isdigit() else min(1.0, 0.05 * 2**again)
         time.sleep(seconds * (0.5 + random.random() / 2))
 
+    def wait_after_refusal(self, answer: Answer) -> None:
+        """Before the next thing, where nobody was there to take this one."""
+        if answer.response is None or answer.response.is_server_error:
+            self.wait_before(2, answer)
+
 
 class Writer(Client):
     """Creates tasks, each under a key of its own. Some cannot be, and must never be seen."""
@@ -127,6 +132,7 @@ class Writer(Client):
             # Who was told that nothing was done, and has no earlier attempt to fear, may give up.
             if answer.effect == "not done" and (not unclear or invalid):
                 self._note(token, "failed", unclear=unclear)
+                self.wait_after_refusal(answer)
                 return
             unclear = unclear or answer.effect == "unknown"
             if time.monotonic() > deadline:
@@ -158,7 +164,7 @@ class Changer(Client):
         task, token = random.choice(self._tasks), uuid4().hex
         found = self.send("read", "GET", f"/v1/tasks/{task}", {200})
         if found.effect != "done" or found.response is None:
-            self.wait_before(0, found)
+            self.wait_before(2, found)
             return
         version = int(found.response.json()["version"])
         unclear, tries, deadline = False, 0, time.monotonic() + PATIENCE_SECONDS
@@ -176,6 +182,7 @@ class Changer(Client):
                 return
             if answer.effect == "not done" and not unclear:
                 self._note(token, "failed", unclear, task, version + 1)
+                self.wait_after_refusal(answer)
                 return
             if answer.response is not None and answer.response.status_code == 412:
                 # That version is gone for good, by an earlier attempt or by somebody else: the task knows by whom.
@@ -210,4 +217,4 @@ class Reader(Client):
         else:
             answer = self.send("list", "GET", f"/v1/tasks?project={self._project}&page_size=20", {200})
         if answer.effect != "done":
-            self.wait_before(0, answer)
+            self.wait_before(2, answer)
