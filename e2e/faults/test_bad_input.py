@@ -192,7 +192,8 @@ def schemathesis(host: str, https_port: int, token: str, folder: Path) -> int:
             service / ".venv/bin/schemathesis",
             *("--no-color", "run", f"https://127.0.0.1:{https_port}/openapi.json"),
             *("--header", f"Host: {host}", "--tls-verify", "false"),
-            *("--max-examples", "80", "--seed", "2", "--continue-on-failure"),
+            *("--max-examples", "40", "--seed", "2", "--continue-on-failure"),
+            *("--exclude-checks", "unsupported_method"),  # nginx answers TRACE itself, without saying what it allows
             *("--report", "json", "--report-json-path", folder / "report.json"),
         ],
         cwd=service,  # schemathesis.toml is here
