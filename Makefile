@@ -9,6 +9,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 
 SERVICE ?= task-api
+PARTS ?=
 SERVICES := $(patsubst services/%/pyproject.toml,%,$(wildcard services/*/pyproject.toml))
 export SERVICE
 
@@ -16,6 +17,7 @@ export SERVICE
 SERVICE_ENVIRONMENTS := $(SERVICES:%=services/%/.venv/dev.stamp)
 TOOLS_ENVIRONMENT := .venv/tools.stamp
 CHECKOV_ENVIRONMENT := .tools/checkov/tools.stamp
+BENCH_ENVIRONMENT := .tools/bench/bench.stamp
 
 ##@ Start here
 
@@ -162,6 +164,12 @@ unhold: ## Let a held commit be deployed again (COMMIT=...)
 kubeconfig-ci: ## Make the kubeconfig that the pipeline deploys with (NAMESPACE=...)
 	@scripts/kubeconfig-ci.sh "$${NAMESPACE:?is not set: name the namespace to deploy to, NAMESPACE=...}"
 
+##@ Measure (bench/README.md)
+
+.PHONY: bench
+bench: services/task-api/.venv/run.stamp $(BENCH_ENVIRONMENT) ## Measure how close to the limit it is; writes bench/RESULTS.md (needs Docker, wrk; PARTS=ladder)
+	@scripts/bench.sh $(PARTS)
+
 ##@ Clean up
 
 .PHONY: clean
@@ -185,4 +193,8 @@ $(TOOLS_ENVIRONMENT): requirements-tools.txt
 
 $(CHECKOV_ENVIRONMENT): requirements-checkov.txt
 	@scripts/install.sh .tools/checkov $<
+	@touch $@
+
+$(BENCH_ENVIRONMENT): bench/requirements.txt
+	@scripts/install.sh .tools/bench $<
 	@touch $@

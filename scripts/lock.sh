@@ -17,3 +17,5 @@ for service in "$@"; do
   compile "services/$service/pyproject.toml" --group "services/$service/pyproject.toml:dev" \
     --constraint "services/$service/requirements.txt" --output-file "services/$service/requirements-dev.txt"
 done
+# After the services: what both have is of the service's version.
+compile bench/requirements.in --constraint services/task-api/requirements.txt --output-file bench/requirements.txt

@@ -1,0 +1,225 @@
+"""The ladder: the same work by everything between PostgreSQL alone and the service, all in one run, in turns."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from bench import database
+from bench.database import ID_FORMAT, Database
+from bench.machine import (
+    ADDRESS,
+    OTHER_CORE,
+    ROOT,
+    SERVER_CORE,
+    CannotMeasure,
+    Server,
+    cpu_seconds,
+    free_port,
+    run,
+    serving,
+)
+
+RUNS = 5
+SECONDS = 2
+WARM_UP_SECONDS = 1
+CONNECTIONS = 16
+POOL = 5
+"""The service's own default. Every rung has as many connections to PostgreSQL."""
+ROWS = 10_000
+KINDS = ("get", "post", "list")
+
+RUNGS = {
+    "pgbench": "1 pgbench, prepared",
+    "loop": "2 asyncpg, no HTTP",
+    "constant": "3 raw ASGI, constant bytes",
+    "raw": "4 raw ASGI + asyncpg",
+    "service": "5 the service",
+    "bare": "5 without its edge",
+    "usual": "6 the usual way",
+    "go": "7 Go, net/http + pgx",
+}
+SERVICE_PYTHON = ROOT / "services/task-api/.venv/bin/python"
+BENCH_PYTHON = ROOT / ".tools/bench/bin/python"
+GO_SERVER = ROOT / ".tools/bench-go/server"
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What one rung did in one run."""
+
+    per_second: float
+    p50_ms: float | None
+    p99_ms: float | None
+    cpu_us: float | None
+    """CPU of the server per request, in millionths of a second."""
+
+
+Results = dict[str, dict[str, list[Figures]]]
+"""By kind of request and rung, a list of runs."""
+
+
+def measure(say: Callable[[str], None]) -> dict[str, object]:
+    """Runs it all. Each run goes through all rungs before the next begins, so that what changes on this machine meets
+    them all alike; ratios are of one run."""
+    results: Results = {kind: {rung: [] for rung in RUNGS} for kind in KINDS}
+    with _ladder() as rungs:
+        for number in range(RUNS):
+            for kind in KINDS:
+                for name, rung in rungs.items():
+                    figures = rung(kind)
+                    results[kind][name].append(figures)
+                    cpu = "" if figures.cpu_us is None else f"{figures.cpu_us:7.0f} us of CPU each"
+                    say(f"run {number + 1} of {RUNS}  {kind:4}  {RUNGS[name]:28} {figures.per_second:8.0f}/s {cpu}")
+    return {k: {r: [asdict(f) for f in runs] for r, runs in by.items() if runs} for k, by in results.items()}
+
+
+@contextlib.contextmanager
+def _ladder() -> Iterator[Mapping[str, Callable[[str], Figures]]]:
+    """Every rung as a function that measures it. All servers run all the time: idle they cost nothing."""
+    with contextlib.ExitStack() as stack:
+        db = stack.enter_context(database.running())
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        servers: dict[str, Server] = {}
+
+        def serve(name: str, *command: str | Path, **environment: str) -> None:
+            port = free_port()
+            argv = [str(part).replace("PORT", str(port)) for part in command]
+            servers[name] = stack.enter_context(serving(*argv, port=port, log=folder / f"{name}.log", **environment))
+
+        own = {
+            "TASKS_DATABASE_URL": db.url,
+            "TASKS_DATABASE_POOL_SIZE": str(POOL),
+            "PYTHONPATH": "services/task-api/src",
+        }
+        serve("service", SERVICE_PYTHON, "-m", "task_api", "serve", "--port", "PORT", **own)
+        db.fill(1, ROWS)
+        given = _given(servers["service"], **own)
+        db.forget_new()
+        uvicorn = (BENCH_PYTHON, "-m", "uvicorn", "--port", "PORT", "--app-dir", "bench/rungs")
+        quiet = ("--no-access-log", "--no-server-header")
+        theirs = {"BENCH_GIVEN": given, "BENCH_POOL": str(POOL), "BENCH_DATABASE_URL": db.url}
+        serve("constant", *uvicorn, *quiet, "raw:constant", BENCH_GIVEN=given)
+        serve("raw", *uvicorn, *quiet, "raw:asking", **theirs)
+        serve("bare", SERVICE_PYTHON, *uvicorn[1:], *quiet, "bare:app", **own)
+        serve("usual", *uvicorn, "usual:app", **theirs)
+        if GO_SERVER.exists():
+            serve("go", GO_SERVER, "PORT", **theirs)
+        _check(servers, db)
+
+        def by_wrk(server: Server) -> Callable[[str], Figures]:
+            return lambda kind: _wrk(server, kind, db)
+
+        rungs: dict[str, Callable[[str], Figures]] = {name: by_wrk(server) for name, server in servers.items()}
+        rungs["pgbench"] = lambda kind: _pgbench(kind, given, db)
+        rungs["loop"] = lambda kind: _loop(kind, theirs, db)
+        for rung in servers:
+            for kind in KINDS:
+                _wrk(servers[rung], kind, db, seconds=WARM_UP_SECONDS)
+        yield {name: rungs[name] for name in RUNGS if name in rungs}
+
+
+def _given(service: Server, **environment: str) -> str:
+    """What the rungs are told: the service's statements, and what it answers."""
+    given = json.loads(run(SERVICE_PYTHON, "bench/rungs/given.py", **environment))
+    page = service.get("/v1/tasks").decode()
+    bodies = {"get": service.get(f"/v1/tasks/{ID_FORMAT % 1}").decode(), "list": page}
+    bodies["post"] = service.get("/v1/tasks", "POST", NEW).decode()
+    rows = {"rows": ROWS, "id": ID_FORMAT, "cursor": json.loads(page)["next_cursor"], "bodies": bodies}
+    return json.dumps({**given, **rows})
+
+
+NEW = '{"title":"Water the plants","priority":"high","due_on":"2026-12-01","labels":["home"]}'
+
+
+def _check(servers: Mapping[str, Server], db: Database) -> None:
+    """Every rung answers what the service answers, or the comparison is worth nothing. Rung 4 to the byte."""
+    service = servers["service"]
+    for path in (f"/v1/tasks/{ID_FORMAT % 7}", f"/v1/tasks/{ID_FORMAT % ROWS}", "/v1/tasks"):
+        expected = service.get(path)
+        for name in servers.keys() - {"constant"}:
+            answer = servers[name].get(path)
+            if answer != expected if name in ("raw", "bare") else _comparable(answer) != _comparable(expected):
+                raise CannotMeasure(f"{RUNGS[name]} answers {path} by\n{answer[:600]!r}\nnot by\n{expected[:600]!r}")
+    keys = json.loads(service.get("/v1/tasks", "POST", NEW)).keys()
+    for name, server in servers.items():
+        if json.loads(server.get("/v1/tasks", "POST", NEW)).keys() != keys:
+            raise CannotMeasure(f"{RUNGS[name]} answers a POST by other members than the service")
+    db.forget_new()
+
+
+def _comparable(body: bytes) -> object:
+    """Without the cursor, which each makes in its own way."""
+    found = json.loads(body)
+    found.pop("next_cursor", None)
+    return found
+
+
+def _wrk(server: Server, kind: str, db: Database, *, seconds: int = SECONDS) -> Figures:
+    before = cpu_seconds(server.pid)
+    output = run(
+        "wrk", "--threads", "1", "--connections", str(CONNECTIONS), "--duration", str(seconds), "--script",
+        ROOT / "bench/load.lua", f"http://{ADDRESS}:{server.port}", "--", kind, str(ROWS), ID_FORMAT, core=OTHER_CORE,
+    )  # fmt: skip
+    cpu = cpu_seconds(server.pid) - before
+    if kind == "post":
+        db.forget_new()
+    said = json.loads(output.splitlines()[-1])
+    if said["failed"]:
+        raise CannotMeasure(f"{said['failed']} requests of {kind} failed:\n{output}")
+    requests = said["requests"]
+    return Figures(requests / said["seconds"], said["p50_ms"], said["p99_ms"], cpu / requests * 1e6)
+
+
+def _loop(kind: str, environment: Mapping[str, str], db: Database) -> Figures:
+    said = json.loads(run(BENCH_PYTHON, "bench/rungs/loop.py", kind, str(SECONDS), core=SERVER_CORE, **environment))
+    if kind == "post":
+        db.forget_new()
+    return Figures(said["requests"] / said["seconds"], None, None, said["cpu_seconds"] / said["requests"] * 1e6)
+
+
+def _pgbench(kind: str, given: str, db: Database) -> Figures:
+    """In a container of its own on the server's core: PostgreSQL's own has the other one."""
+    script = PGBENCH[kind](json.loads(given)[kind])
+    run("docker", "exec", "--interactive", db.container, "sh", "-c", f"cat > /tmp/{kind}.sql <<'END'\n{script}\nEND")
+    db.execute("CREATE SEQUENCE IF NOT EXISTS bench_numbers CACHE 1000")
+    output = run(
+        "docker", "run", "--rm", "--network", "host", "--cpuset-cpus", SERVER_CORE, "--volumes-from", db.container,
+        "--env", "PGPASSWORD=bench", database.image(), "sh", "-c",
+        f"cat > /tmp/{kind}.sql <<'END'\n{script}\nEND\npgbench --host {ADDRESS} --port {db.port} --username postgres "
+        f"--no-vacuum --protocol prepared --client {POOL} --jobs 1 --time {SECONDS} --file /tmp/{kind}.sql postgres",
+    )  # fmt: skip
+    if kind == "post":
+        db.forget_new()
+    found = re.search(r"^tps = ([\d.]+)", output, re.MULTILINE)
+    if found is None:
+        raise CannotMeasure(f"pgbench gave no figure:\n{output}")
+    return Figures(float(found[1]), None, None, None)
+
+
+def _get_script(statement: str) -> str:
+    uuid = "('01990000-0000-7000-8000-' || lpad(to_hex(:n::int), 12, '0'))::uuid"
+    return f"\\set n random(1, {ROWS})\n{statement.replace('$1', uuid)};"
+
+
+def _post_script(statement: str) -> str:
+    uuid = "('019fffff-0000-7000-8000-' || lpad(to_hex(nextval('bench_numbers')), 12, '0'))::uuid"
+    values = [
+        uuid, "'Water the plants'", "NULL", "'todo'", "3", "NULL", "'2026-12-01'", "NULL", "ARRAY['home']", "NULL",
+        "NULL", "NULL", "0", "NULL", "0", "'{}'", "now()", "now()", "NULL", "NULL", "1", "'2026-12-01'",
+        "ARRAY['water', 'the', 'plants']", "'created'", "repeat('x', 480)",
+    ]  # fmt: skip
+    statement = re.sub(r"\$(\d+)", lambda found: values[int(found[1]) - 1], statement)
+    return " ".join(statement.split()) + ";"
+
+
+PGBENCH: Mapping[str, Callable[[str], str]] = {
+    "get": _get_script,
+    "list": lambda statement: statement.replace("$1", "51") + ";",
+    "post": _post_script,
+}

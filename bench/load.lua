@@ -1,0 +1,24 @@
+-- Requests for wrk, and its figures as one line of JSON: wrk ... -s load.lua URL -- get|post|list ROWS ID_FORMAT
+local kind, rows, id
+local fixed
+
+function init(args)
+  kind, rows, id = args[1], tonumber(args[2]), args[3]
+  math.randomseed(os.time())
+  if kind == "list" then fixed = wrk.format("GET", "/v1/tasks") end
+  if kind == "post" then
+    fixed = wrk.format("POST", "/v1/tasks", {["Content-Type"] = "application/json"},
+      '{"title":"Water the plants","priority":"high","due_on":"2026-12-01","labels":["home"]}')
+  end
+end
+
+function request()
+  return fixed or wrk.format("GET", "/v1/tasks/" .. string.format(id, math.random(rows)))
+end
+
+function done(summary, latency, requests)
+  local e = summary.errors
+  io.write(string.format('{"requests":%d,"seconds":%f,"p50_ms":%f,"p99_ms":%f,"failed":%d}\n', summary.requests,
+    summary.duration / 1e6, latency:percentile(50) / 1000, latency:percentile(99) / 1000,
+    e.connect + e.read + e.write + e.status + e.timeout))
+end

@@ -1,0 +1,22 @@
+"""Prints what the rungs are given, taken from the service itself: its statements, its list, its columns.
+
+services/task-api/.venv/bin/python bench/rungs/given.py
+"""
+
+import json
+
+from task_api.store.listing import select
+from task_api.store.postgres import CREATE_TASK, FIELDS, PRIORITIES, _Dialect
+from task_api.tasks.query import Query
+
+statement, _values = select(Query(), 51, _Dialect())
+print(
+    json.dumps(
+        {
+            "get": f"SELECT {FIELDS} FROM tasks WHERE id = $1",
+            "list": statement,
+            "post": CREATE_TASK,
+            "priorities": PRIORITIES,
+        }
+    )
+)
