@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 import asyncpg
+from pydantic_core import from_json
 
 from task_api.store import metrics
 from task_api.store.listing import select
@@ -32,7 +33,7 @@ from task_api.store.protocol import (
     Write,
     WrongPosition,
 )
-from task_api.tasks.models import Priority, Task
+from task_api.tasks.models import Priority, Status, Task, kept
 from task_api.tasks.query import Query, words_of
 
 if TYPE_CHECKING:
@@ -489,14 +490,16 @@ def _row(task: Task) -> tuple[object, ...]:
     )
 
 
+STATUSES = {status.value: status for status in Status}
 PRIORITIES = list(Priority)
 
 
 def _task(row: asyncpg.Record) -> Task:
     fields = dict(row)
+    fields["status"] = STATUSES[fields["status"]]
     fields["priority"] = PRIORITIES[fields["priority"]]
-    fields["metadata"] = json.loads(fields["metadata"])
-    return Task(**fields)
+    fields["metadata"] = from_json(fields["metadata"])
+    return kept(fields)
 
 
 def _reason(error: BaseException) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from typing import Annotated, Any
+from urllib.parse import parse_qsl, urlencode
 from uuid import UUID
 
 from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response, status
@@ -41,6 +43,7 @@ from task_api.tasks.models import (
     TaskPage,
     TaskPatch,
     Time,
+    to_json,
 )
 from task_api.tasks.query import (
     Filters,
@@ -191,6 +194,7 @@ ListingDependency = Annotated[Listing, Depends(_listing)]
 @router.get(
     "",
     summary="List tasks",
+    response_model=TaskPage,
     responses={
         200: {
             "headers": {
@@ -205,7 +209,6 @@ ListingDependency = Annotated[Listing, Depends(_listing)]
 )
 async def list_tasks(
     request: Request,
-    response: Response,
     _caller: Reader,
     store: StoreDependency,
     listing: ListingDependency,
@@ -216,7 +219,7 @@ async def list_tasks(
         str | None,
         Query(max_length=4000, description="`next_cursor` of the page before; only for the same filters and order"),
     ] = None,
-) -> TaskPage:
+) -> Response:
     """A page at a time, the newest first unless `sort` says otherwise."""
     size = min(page_size, MAX_PAGE_SIZE)
     query = TaskQuery(listing.filters, listing.order)
@@ -227,11 +230,12 @@ async def list_tasks(
             raise Problem(400, str(error), type="invalid-cursor") from None
     tasks = await store.page(query, size=size + 1)  # one more than asked for tells whether there is a next page
     if len(tasks) <= size:
-        return TaskPage(items=tasks, next_cursor=None)
+        return _page(tasks, None)
     following = write_cursor(query, tasks[size - 1])
-    url = request.url.include_query_params(cursor=following)
-    response.headers["Link"] = f'<{url.path}?{url.query}>; rel="next"'
-    return TaskPage(items=tasks[:size], next_cursor=following)
+    # The parameters as they were sent, but for the cursor.
+    said = [pair for pair in parse_qsl(request.url.query, keep_blank_values=True) if pair[0] != "cursor"]
+    url = f"{request.url.path}?{urlencode([*said, ('cursor', following)])}"
+    return _page(tasks[:size], following, {"Link": f'<{url}>; rel="next"'})
 
 
 @router.get(
@@ -363,4 +367,10 @@ async def batch_tasks(
 
 
 def _task(task: Task) -> Response:
-    return Response(task.model_dump_json(), 200, {"ETag": etag(task)}, "application/json")
+    return Response(to_json(task), 200, {"ETag": etag(task)}, "application/json")
+
+
+def _page(tasks: list[Task], next_cursor: str | None, headers: Mapping[str, str] | None = None) -> Response:
+    # Built here: FastAPI would validate all tasks once more before it turns them into JSON.
+    page = TaskPage.model_construct(items=tasks, next_cursor=next_cursor)
+    return Response(to_json(page), 200, headers, "application/json")
