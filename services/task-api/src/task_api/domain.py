@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings
 from task_api import store
 from task_api.check import Check
 from task_api.store import StoreBusy, StoreUnavailable
-from task_api.tasks import changes, feed, http, routes, upkeep
+from task_api.tasks import changes, direct, feed, http, routes, upkeep
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -114,6 +114,7 @@ class Domain:
         http.install_storage_problems(app)
         app.include_router(routes.router)
         app.include_router(changes.router)
+        direct.add_to(app)
 
     async def open(self) -> None:
         """Before the first request; brings the schema up to date. Raises CannotOpen."""

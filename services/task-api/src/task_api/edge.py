@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import re
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -102,7 +102,8 @@ class Edge:
     async def _with_body(self, scope: Scope, receive: Receive, send: Send, length: int | None) -> None:
         limits = self._limits
         try:
-            whole = await body.read_body(receive, length, max_bytes=limits.max_bytes, seconds=limits.seconds)
+            here = "body_is_here" in scope
+            whole = await body.read_body(receive, length, here=here, max_bytes=limits.max_bytes, seconds=limits.seconds)
         except body.ClientGone:
             return
         except body.BodyTooSlow:
@@ -172,7 +173,7 @@ class _Headers:
             elif name == b"transfer-encoding":
                 self.has_body = True
         if not REQUEST_ID.fullmatch(request_id):  # anything else could forge lines of the log
-            request_id = uuid4().hex
+            request_id = os.urandom(16).hex()  # 0.2 µs, uuid4() 2
         self.context = {"request_id": request_id}
         if trace_id is not None:
             self.context["trace_id"] = trace_id

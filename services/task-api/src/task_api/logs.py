@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from contextvars import ContextVar, Token
+from datetime import UTC, datetime
 from typing import Any, TextIO
 
 import structlog
@@ -17,7 +18,7 @@ MAX_PATH = 500
 
 NO_REQUEST: Mapping[str, str] = {}
 _request: ContextVar[Mapping[str, str]] = ContextVar("request", default=NO_REQUEST)
-_access: Any = None
+_access: Callable[[dict[str, object]], None] | None = None
 
 
 def configure(stream: TextIO = sys.stderr) -> None:
@@ -49,12 +50,29 @@ def configure(stream: TextIO = sys.stderr) -> None:
     logging.captureWarnings(True)
     # uvicorn's notes on every start and end say nothing that ours do not.
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-    # Not through the standard library: that takes 39 µs a line, this 7, and there is one for every request.
-    _access = structlog.wrap_logger(
+    _access = _access_for_people(stream, [stamp, _shorten, *render]) if people else _access_as_json(stream)
+
+
+def _access_for_people(stream: TextIO, processors: list[Processor]) -> Callable[[dict[str, object]], None]:
+    logger = structlog.wrap_logger(
         structlog.WriteLogger(stream),
-        processors=[structlog.processors.add_log_level, stamp, *([_shorten] if people else []), *render],
+        processors=[structlog.processors.add_log_level, *processors],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
     ).bind()
+    return lambda fields: logger.info("request", **fields)
+
+
+def _access_as_json(stream: TextIO) -> Callable[[dict[str, object]], None]:
+    """Writes what `render` would. There is a line for every request: the standard library takes 39 µs for it,
+    structlog 16, this 5."""
+    write, flush = stream.write, stream.flush
+
+    def write_line(fields: dict[str, object]) -> None:
+        line = to_json({"timestamp": datetime.now(UTC), "level": "info", "message": "request", **fields})
+        write(line.decode() + "\n")
+        flush()
+
+    return write_line
 
 
 def shown_path(scope: MutableMapping[str, Any]) -> str:
@@ -76,7 +94,7 @@ def leave_request(token: Token[Mapping[str, str]]) -> None:
 def access(**fields: object) -> None:
     """One request's line in the access log. Nothing before `configure`, as in tests that call the app itself."""
     if _access is not None:
-        _access.info("request", **_request.get(), **fields)
+        _access({**_request.get(), **fields})
 
 
 def _add_request(_logger: object, _method: str, event: EventDict) -> EventDict:

@@ -33,7 +33,7 @@ from task_api.store.protocol import (
     Write,
     WrongPosition,
 )
-from task_api.tasks.models import Priority, Status, Task, kept
+from task_api.tasks.models import Priority, Status, Task, trusted
 from task_api.tasks.query import Query, words_of
 
 if TYPE_CHECKING:
@@ -499,7 +499,7 @@ def _task(row: asyncpg.Record) -> Task:
     fields["status"] = STATUSES[fields["status"]]
     fields["priority"] = PRIORITIES[fields["priority"]]
     fields["metadata"] = from_json(fields["metadata"])
-    return kept(fields)
+    return trusted(fields)
 
 
 def _reason(error: BaseException) -> str:

@@ -40,7 +40,10 @@ class Priority(StrEnum):
     @property
     def rank(self) -> int:
         """0 for `none` to 4 for `urgent`: the order that lists are sorted in."""
-        return list(Priority).index(self)
+        return _RANKS[self]
+
+
+_RANKS = {priority: rank for rank, priority in enumerate(Priority)}
 
 
 # PostgreSQL's text type cannot hold U+0000, and no text needs the other control characters.
@@ -204,10 +207,11 @@ class Task(BaseModel):
 _FIELDS = set(Task.model_fields)
 
 
-def kept(fields: dict[str, Any]) -> Task:
-    """The task of a row that was written as a task before: all fields, in the types that a Task has.
+def trusted(fields: dict[str, Any]) -> Task:
+    """The task of fields that need no validation, since they were validated before: all of them, in their order, in
+    the types that a Task has.
 
-    To validate them again takes 2.5 µs for each task of a list, model_construct takes 4.6; this takes 0.4.
+    Task(**fields) takes 2.5 µs for each task of a list, model_construct 4.6, this 0.4.
     """
     task = Task.__new__(Task)
     object.__setattr__(task, "__dict__", fields)

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from task_api.tasks.models import MAX_METADATA, MAX_YEAR, ChangeType, NewTask, Status, Task, TaskPatch
+from task_api.tasks.models import MAX_METADATA, MAX_YEAR, ChangeType, NewTask, Status, Task, TaskPatch, trusted
 from task_api.tasks.recurrence import Occurrence, next_occurrence
 
 UNDELETE_DAYS = 30
@@ -20,17 +20,33 @@ class RuleBroken(Exception):
 def create(new: NewTask, *, task_id: UUID, now: datetime) -> Task:
     """A task's first version."""
     done = new.status is Status.DONE
-    said = {name: getattr(new, name) for name in NewTask.model_fields}
-    if said["percent_done"] is None:
-        said["percent_done"] = 100 if done else 0
-    return Task(
-        id=task_id,
-        **said,
-        created_at=now,
-        updated_at=now,
-        completed_at=now if done else None,
-        deleted_at=None,
-        version=1,
+    percent_done = new.percent_done
+    if percent_done is None:
+        percent_done = 100 if done else 0
+    return trusted(
+        {
+            "id": task_id,
+            "title": new.title,
+            "description": new.description,
+            "status": new.status,
+            "priority": new.priority,
+            "due_at": new.due_at,
+            "due_on": new.due_on,
+            "start_at": new.start_at,
+            "labels": new.labels,
+            "project": new.project,
+            "parent": new.parent,
+            "assignee": new.assignee,
+            "percent_done": percent_done,
+            "recurrence": new.recurrence,
+            "position": new.position,
+            "metadata": new.metadata,
+            "created_at": now,
+            "updated_at": now,
+            "completed_at": now if done else None,
+            "deleted_at": None,
+            "version": 1,
+        }
     )
 
 
