@@ -100,8 +100,8 @@ def _ladder(figures: Figures) -> Iterator[str]:
     yield from ("", "## The ladder", "")
     yield _when(ladder)
     yield f"{CONNECTIONS} connections, {POOL} to PostgreSQL, {ROWS} tasks. {RUNS} runs of {SECONDS} s for each"
-    yield "rung, in turns: medians, and ratios as smallest, **median** and biggest of the runs. CPU is the server's, per"
-    yield "request. A ratio above 1 means that the rung is the faster one."
+    yield "rung, in turns: medians, and ratios as smallest, **median** and biggest of the runs. CPU is the server's,"
+    yield "per request. A ratio above 1 means that the rung is the faster one."
     for kind, title in REQUESTS.items():
         yield from (
             "",

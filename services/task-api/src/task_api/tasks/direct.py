@@ -32,10 +32,10 @@ _reader, _writer = requires("read"), requires("write")
 
 def add_to(app: FastAPI) -> None:
     """Puts them in front of all other routes."""
-    app.router.routes.insert(0, _Direct())
+    app.router.routes.insert(0, Direct())
 
 
-class _Direct(BaseRoute):
+class Direct(BaseRoute):
     def __init__(self) -> None:
         # What metrics and log call the route.
         self._routes = {route.name: route for route in routes.router.routes if isinstance(route, APIRoute)}
