@@ -6,10 +6,10 @@ services/task-api/.venv/bin/python bench/rungs/given.py
 import json
 
 from task_api.store.listing import select
-from task_api.store.postgres import CREATE_TASK, FIELDS, PRIORITIES, _Dialect
+from task_api.store.postgres import CREATE_TASK, FIELDS, PRIORITIES, Dialect
 from task_api.tasks.query import Query
 
-statement, _values = select(Query(), 51, _Dialect())
+statement, _values = select(Query(), 51, Dialect())
 print(
     json.dumps(
         {

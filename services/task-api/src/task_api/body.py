@@ -27,16 +27,13 @@ class ClientGone(Exception):
     """The client went away in the middle of it."""
 
 
-async def read_body(receive: Receive, announced: int | None, *, here: bool, max_bytes: int, seconds: float) -> bytes:
+async def read_body(receive: Receive, announced: int | None, *, max_bytes: int, seconds: float) -> bytes:
     """The whole body. Raises BodyTooLarge, BodyTooSlow and ClientGone.
 
-    announced: the Content-Length, where there is one. A body without it is counted while it comes. here: whether all
-    of it was received already.
+    announced: the Content-Length, where there is one. A body without it is counted while it comes.
     """
     if announced is not None and announced > max_bytes:
         raise BodyTooLarge(unread=True)
-    if here and announced is not None:  # nothing to wait for: 6 µs less without the deadline
-        return (await _next(receive))[0]
     body = bytearray()  # with bytes, each of a thousand small pieces would copy all that came before it
     try:
         async with asyncio.timeout(seconds):

@@ -78,7 +78,7 @@ class Edge:
         self._in_flight += 1
         token = logs.enter_request(headers.context)
         try:
-            if headers.has_body:
+            if headers.has_body and not self._is_harmless(scope, headers.length):
                 await self._with_body(scope, receive, send_with_id, headers.length)
             else:
                 await self._app(scope, receive, send_with_id)
@@ -99,11 +99,15 @@ class Edge:
             self._note(scope, status, time.perf_counter() - start)
             logs.leave_request(token)
 
+    def _is_harmless(self, scope: Scope, length: int | None) -> bool:
+        """Whether the body came as a whole, with the head: most do. Then there is nothing to wait for or to count,
+        which takes 15 µs."""
+        return length is not None and length <= self._limits.max_bytes and "body_is_here" in scope
+
     async def _with_body(self, scope: Scope, receive: Receive, send: Send, length: int | None) -> None:
         limits = self._limits
         try:
-            here = "body_is_here" in scope
-            whole = await body.read_body(receive, length, here=here, max_bytes=limits.max_bytes, seconds=limits.seconds)
+            whole = await body.read_body(receive, length, max_bytes=limits.max_bytes, seconds=limits.seconds)
         except body.ClientGone:
             return
         except body.BodyTooSlow:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import logging
 import math
 import os
@@ -49,6 +50,10 @@ async def serve(app: FastAPI, settings: Settings) -> None:
             # uvicorn would turn an error of the lifespan into a logged traceback and exit code 3: it is run
             # here, so that the caller gets the error itself.
             async with app.router.lifespan_context(app):
+                # What is there now stays for good. The garbage collector need not look through it again and again:
+                # 5 % of the CPU of a request, and pauses of 50 ms.
+                gc.collect()
+                gc.freeze()
                 _on_signal(server.drain)
                 _announce(listener)
                 await serving

@@ -18,6 +18,7 @@ import asyncpg
 from pydantic_core import from_json
 
 from task_api.store import metrics
+from task_api.store.deadlines import Deadlines
 from task_api.store.listing import select
 from task_api.store.migrations import Migration, migrations
 from task_api.store.pool import Pool
@@ -128,6 +129,7 @@ class PostgresStore:
         self._limits = limits
         self._wait_seconds = wait_seconds
         self._pool: Pool | None = None
+        self._deadlines = Deadlines()
 
     async def open(self) -> None:
         parts = urlsplit(self._url)
@@ -198,7 +200,7 @@ class PostgresStore:
         return {task.id: task for task in map(_task, rows)}
 
     async def page(self, query: Query, *, size: int) -> list[Task]:
-        statement, values = select(query, size, _Dialect())
+        statement, values = select(query, size, Dialect())
         return [_task(row) for row in await self._run(lambda db: db.fetch(statement, *values))]
 
     async def changes(self, after: str | None, *, size: int) -> list[StoredChange]:
@@ -310,13 +312,11 @@ class PostgresStore:
                 # StoreBusy would say that nothing was changed. An earlier attempt may have changed it all.
                 raise StoreUnavailable(f"PostgreSQL does not answer in time: {error}") from error
 
-    @staticmethod
     async def _attempt(
-        pool: Pool, connection: Connection, work: Callable[[Connection], Coroutine[Any, Any, T]], until: float
+        self, pool: Pool, connection: Connection, work: Callable[[Connection], Coroutine[Any, Any, T]], until: float
     ) -> T:
         try:
-            async with asyncio.timeout_at(until):
-                done = await work(connection)
+            done = await self._deadlines.keep(until, work(connection))
         except (asyncio.CancelledError, *UNREACHABLE, *BROKEN_CONNECTION):
             pool.discard(connection)  # it is broken, or still waits for an answer that nobody wants any more
             raise
@@ -383,7 +383,7 @@ async def _apply(connection: Connection, migration: Migration) -> None:
         ) from error
 
 
-class _Dialect:
+class Dialect:
     columns = FIELDS
 
     def value(self, value: object, values: list[Any]) -> str:
@@ -406,15 +406,17 @@ class _Dialect:
     def title(self) -> str:
         return 'title COLLATE "C"'
 
+    def never(self, values: list[Any]) -> str:  # noqa: ARG002  # the protocol's name for it
+        return "'infinity'::timestamptz"  # as asyncpg sends NEVER; not a parameter, since the indexes have it so
+
 
 # PostgreSQL infers the type of most placeholders from what they are compared with; within coalesce it cannot.
 _TYPES: dict[type, str] = {datetime: "::timestamptz", UUID: "::uuid", float: "::float8"}
 
 
 async def _write(db: Connection, write: Write) -> None:
-    task = write.task
-    statement = CREATE_TASK if task.version == 1 else REPLACE_TASK
-    entered: str = await db.execute(statement, *_row(task), write.type, task.model_dump_json())
+    statement = CREATE_TASK if write.task.version == 1 else REPLACE_TASK
+    entered: str = await db.execute(statement, *_row(write.task), write.type, write.json)
     if entered != "INSERT 0 1":
         raise VersionConflict
 
@@ -479,7 +481,7 @@ def _row(task: Task) -> tuple[object, ...]:
         task.percent_done,
         task.recurrence,
         task.position,
-        json.dumps(task.metadata),
+        json.dumps(task.metadata) if task.metadata else "{}",
         task.created_at,
         task.updated_at,
         task.completed_at,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Protocol
 from uuid import UUID
 
@@ -45,6 +46,11 @@ class Write:
 
     task: Task
     type: ChangeType
+
+    @cached_property
+    def json(self) -> str:
+        """The task as the change feed keeps it, and as the client who wrote it is answered."""
+        return self.task.model_dump_json()
 
 
 @dataclass(frozen=True)

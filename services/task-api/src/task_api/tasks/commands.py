@@ -65,8 +65,8 @@ def anything(_task: Task) -> None:
 async def create(store: Store, new: NewTask, key: RequestKey | None) -> Answered:
     """A new task. Raises KeyReused and store.KeyInUse."""
     now = datetime.now(UTC)
-    task = rules.create(new, task_id=uuid7(), now=now)
-    return await _commit(store, [Write(task, "created")], 201, task.model_dump_json(), key, now)
+    write = Write(rules.create(new, task_id=uuid7(), now=now), "created")
+    return await _commit(store, [write], 201, write.json, key, now)
 
 
 async def get(store: Store, task_id: UUID) -> Task:
