@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any, Protocol
 
-from task_api.tasks.query import NEVER, Query, SortKey
+from task_api.tasks.query import Query, SortKey
 
 
 class Dialect(Protocol):
@@ -28,6 +27,9 @@ class Dialect(Protocol):
 
     def title(self) -> str:
         """The title, compared by code points."""
+
+    def never(self, values: list[Any]) -> str:
+        """The time NEVER."""
 
 
 def select(query: Query, size: int, dialect: Dialect) -> tuple[str, list[Any]]:
@@ -73,15 +75,11 @@ def _expression(key: SortKey, dialect: Dialect, values: list[Any]) -> str:
         case "created_at":
             return "id"
         case "due" | "start_at" | "completed_at":
-            return f"coalesce({key}, {_literal(NEVER, dialect, values)})"
+            return f"coalesce({key}, {dialect.never(values)})"
         case "title":
             return dialect.title()
         case _:
             return key
-
-
-def _literal(time: datetime, dialect: Dialect, values: list[Any]) -> str:
-    return dialect.value(time, values)
 
 
 def _after(steps: list[tuple[str, bool]], places: list[str]) -> str:

@@ -28,7 +28,7 @@ from task_api.store.protocol import (
     WrongPosition,
 )
 from task_api.tasks.models import Priority, Status, Task
-from task_api.tasks.query import Query, words_of
+from task_api.tasks.query import NEVER, Query, words_of
 
 T = TypeVar("T")
 
@@ -204,6 +204,9 @@ class _Dialect:
 
     def title(self) -> str:
         return "title"  # SQLite compares bytes
+
+    def never(self, values: list[Any]) -> str:
+        return self.value(NEVER, values)
 
 
 def _in_transaction(
