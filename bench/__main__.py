@@ -10,13 +10,18 @@ import json
 import sys
 from datetime import UTC, datetime
 
-from bench import ladder, report
+from bench import image, kind, ladder, latency, million, process, report
 from bench.machine import ROOT, CannotMeasure, describe
 
 PARTS = {
     "ladder": ladder.measure,
+    "latency": latency.measure,
+    "process": process.measure,
+    "million": million.measure,
+    "image": image.measure,
+    "kind": kind.measure,
 }
-BY_ITSELF = ("ladder",)
+NEEDS_CLUSTER = {"kind"}
 FIGURES = ROOT / "bench/results.json"
 
 
@@ -28,7 +33,7 @@ def main(names: list[str]) -> int:
         return 2
     last = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}
     figures = dict(last)
-    for name in names or BY_ITSELF:
+    for name in names or [name for name in PARTS if name not in NEEDS_CLUSTER]:
         print(f"\n{name}", flush=True)
         try:
             measured = PARTS[name](lambda line: print(f"  {line}", flush=True))

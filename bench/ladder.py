@@ -112,15 +112,15 @@ def _ladder() -> Iterator[Mapping[str, Callable[[str], Figures]]]:
             serve("go", GO_SERVER, "PORT", **theirs)
         _check(servers, db)
 
-        def by_wrk(server: Server) -> Callable[[str], Figures]:
-            return lambda kind: _wrk(server, kind, db)
+        def bywrk(server: Server) -> Callable[[str], Figures]:
+            return lambda kind: wrk(server, kind, db)
 
-        rungs: dict[str, Callable[[str], Figures]] = {name: by_wrk(server) for name, server in servers.items()}
+        rungs: dict[str, Callable[[str], Figures]] = {name: bywrk(server) for name, server in servers.items()}
         rungs["pgbench"] = lambda kind: _pgbench(kind, given, db)
         rungs["loop"] = lambda kind: _loop(kind, theirs, db)
         for rung in servers:
             for kind in KINDS:
-                _wrk(servers[rung], kind, db, seconds=WARM_UP_SECONDS)
+                wrk(servers[rung], kind, db, seconds=WARM_UP_SECONDS)
         yield {name: rungs[name] for name in RUNGS if name in rungs}
 
 
@@ -160,7 +160,7 @@ def _comparable(body: bytes) -> object:
     return found
 
 
-def _wrk(server: Server, kind: str, db: Database, *, seconds: int = SECONDS) -> Figures:
+def wrk(server: Server, kind: str, db: Database, *, seconds: int = SECONDS) -> Figures:
     before = cpu_seconds(server.pid)
     output = run(
         "wrk", "--threads", "1", "--connections", str(CONNECTIONS), "--duration", str(seconds), "--script",

@@ -1,10 +1,12 @@
 -- Requests for wrk, and its figures as one line of JSON: wrk ... -s load.lua URL -- get|post|list ROWS ID_FORMAT
+-- or always the same path: -- path PATH
 local kind, rows, id
 local fixed
 
 function init(args)
   kind, rows, id = args[1], tonumber(args[2]), args[3]
   math.randomseed(os.time())
+  if kind == "path" then fixed = wrk.format("GET", args[2]) end
   if kind == "list" then fixed = wrk.format("GET", "/v1/tasks") end
   if kind == "post" then
     fixed = wrk.format("POST", "/v1/tasks", {["Content-Type"] = "application/json"},

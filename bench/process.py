@@ -1,0 +1,57 @@
+"""One process by itself: what its start costs, and what memory it keeps."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from bench import database
+from bench.ladder import ROWS, SERVICE_PYTHON, wrk
+from bench.machine import CannotMeasure, Server, cpu_seconds, free_port, resident_mib, serving
+
+STARTS = 5
+MINUTES = 3
+"""Ten in the goal: `make bench` as a whole has to end. Growth would show in the figures of each minute."""
+
+# What the image sets, or else glibc keeps what bursts of big bodies needed.
+MALLOC = {"MALLOC_ARENA_MAX": "2", "MALLOC_TRIM_THRESHOLD_": "131072"}
+
+
+def measure(say: Callable[[str], None]) -> dict[str, object]:
+    """On PostgreSQL, as in production."""
+    with database.running() as db, tempfile.TemporaryDirectory() as folder:
+        environment = {"TASKS_DATABASE_URL": db.url, "PYTHONPATH": "services/task-api/src", **MALLOC}
+        starts, idle, minutes = [], 0.0, []
+        for number in range(STARTS + 1):
+            port = free_port()
+            command = (SERVICE_PYTHON, "-m", "task_api", "serve", "--port", str(port))
+            with serving(*command, port=port, log=Path(folder) / "log", **environment) as server:
+                _ready(server)
+                if number:  # the first one compiles and migrates
+                    starts.append(cpu_seconds(server.pid))
+                    say(f"ready after {starts[-1]:.2f} s of CPU")
+                if number == STARTS:
+                    db.fill(1, ROWS)
+                    time.sleep(5)
+                    idle = resident_mib(server.pid)
+                    say(f"{idle:.0f} MiB idle")
+                    for _ in range(MINUTES):
+                        for kind in ("get", "list", "post"):
+                            wrk(server, kind, db, seconds=20)
+                        minutes.append(resident_mib(server.pid))
+                        say(f"{minutes[-1]:.0f} MiB after {len(minutes)} min of load")
+    return {"start_cpu_seconds": starts, "idle_mib": idle, "loaded_mib": minutes}
+
+
+def _ready(server: Server) -> None:
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            server.get("/readyz")
+            return
+        except CannotMeasure:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
