@@ -10,6 +10,7 @@ SHELL := bash
 
 SERVICE ?= task-api
 PARTS ?=
+LOOPS ?=
 SERVICES := $(patsubst services/%/pyproject.toml,%,$(wildcard services/*/pyproject.toml))
 export SERVICE
 
@@ -169,6 +170,10 @@ kubeconfig-ci: ## Make the kubeconfig that the pipeline deploys with (NAMESPACE=
 .PHONY: bench
 bench: services/task-api/.venv/run.stamp $(BENCH_ENVIRONMENT) ## Measure how close to the limit it is; writes bench/RESULTS.md (needs Docker, wrk; PARTS=ladder)
 	@scripts/bench.sh $(PARTS)
+
+.PHONY: bench-loop
+bench-loop: ## Measure what a developer waits for: make test, up, up again, e2e (LOOPS=test)
+	@scripts/bench-loop.sh $(LOOPS)
 
 ##@ Clean up
 
