@@ -98,6 +98,7 @@ def _ladder() -> Iterator[Mapping[str, Callable[[str], Figures]]]:
             "PYTHONPATH": "services/task-api/src",
         }
         serve("service", SERVICE_PYTHON, "-m", "task_api", "serve", "--port", "PORT", **own)
+        servers["service"].wait_until_ready()
         db.fill(1, ROWS)
         given = _given(servers["service"], **own)
         db.forget_new()

@@ -29,7 +29,7 @@ def measure(say: Callable[[str], None]) -> dict[str, object]:
         environment = {"TASKS_DATABASE_URL": db.url, "PYTHONPATH": "services/task-api/src"}
         command = (SERVICE_PYTHON, "-m", "task_api", "serve", "--port", str(port))
         with serving(*command, port=port, log=Path(folder) / "log", **environment) as server:
-            server.get("/readyz")
+            server.wait_until_ready()
             db.fill(1, ROWS)
             targets = Path(folder) / "targets"
             ids = [ID_FORMAT % (1 + n * 7919 % ROWS) for n in range(2000)]

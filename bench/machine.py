@@ -71,6 +71,18 @@ class Server:
                 raise CannotMeasure(f"{method} {path} was answered {response.status}: {response.read()[:500]!r}")
             return response.read()
 
+    def wait_until_ready(self) -> None:
+        """It listens before its storage is open, and says so."""
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                self.get("/readyz")
+                return
+            except CannotMeasure:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+
 
 @contextlib.contextmanager
 def serving(

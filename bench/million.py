@@ -40,7 +40,7 @@ def measure(say: Callable[[str], None]) -> dict[str, object]:
         environment = {"TASKS_DATABASE_URL": db.url, "PYTHONPATH": "services/task-api/src"}
         command = (SERVICE_PYTHON, "-m", "task_api", "serve", "--port", str(port))
         with serving(*command, port=port, log=Path(folder) / "log", **environment) as server:
-            server.get("/health")
+            server.wait_until_ready()
             db.fill(1, FEW)
             few = _health(port)
             for first in range(FEW + 1, MANY, STEP):

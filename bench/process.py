@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench import database
 from bench.ladder import ROWS, SERVICE_PYTHON, wrk
-from bench.machine import CannotMeasure, Server, cpu_seconds, free_port, resident_mib, serving
+from bench.machine import cpu_seconds, free_port, resident_mib, serving
 
 STARTS = 5
 MINUTES = 3
@@ -28,7 +28,7 @@ def measure(say: Callable[[str], None]) -> dict[str, object]:
             port = free_port()
             command = (SERVICE_PYTHON, "-m", "task_api", "serve", "--port", str(port))
             with serving(*command, port=port, log=Path(folder) / "log", **environment) as server:
-                _ready(server)
+                server.wait_until_ready()
                 if number:  # the first one compiles and migrates
                     starts.append(cpu_seconds(server.pid))
                     say(f"ready after {starts[-1]:.2f} s of CPU")
@@ -43,15 +43,3 @@ def measure(say: Callable[[str], None]) -> dict[str, object]:
                         minutes.append(resident_mib(server.pid))
                         say(f"{minutes[-1]:.0f} MiB after {len(minutes)} min of load")
     return {"start_cpu_seconds": starts, "idle_mib": idle, "loaded_mib": minutes}
-
-
-def _ready(server: Server) -> None:
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            server.get("/readyz")
-            return
-        except CannotMeasure:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
