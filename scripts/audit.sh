@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-locks=(requirements-tools.txt requirements-checkov.txt)
+locks=(requirements-tools.txt requirements-checkov.txt bench/requirements.txt)
 for service in "$@"; do locks+=("services/$service/requirements.txt" "services/$service/requirements-dev.txt"); done
 
 log=$(mktemp)
