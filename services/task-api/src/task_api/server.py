@@ -50,8 +50,8 @@ async def serve(app: FastAPI, settings: Settings) -> None:
             # uvicorn would turn an error of the lifespan into a logged traceback and exit code 3: it is run
             # here, so that the caller gets the error itself.
             async with app.router.lifespan_context(app):
-                # What is there now stays for good. The garbage collector need not look through it again and again:
-                # 5 % of the CPU of a request, and pauses of 50 ms.
+                # What is there now stays for good. To look through it again and again takes the garbage collector 8 %
+                # of the CPU of a request, and 40 ms each time, in which nobody is answered.
                 gc.collect()
                 gc.freeze()
                 _on_signal(server.drain)

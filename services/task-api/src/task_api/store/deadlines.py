@@ -34,12 +34,14 @@ class Deadlines:
             return await work
         except asyncio.CancelledError:
             # Others may have cancelled the task too: then it ends by that.
-            if task in self._overdue and task.uncancel() <= before:
+            if task in self._overdue and task.cancelling() - 1 <= before:
                 raise TimeoutError from None
             raise
         finally:
             del self._until[task]
-            self._overdue.discard(task)
+            if task in self._overdue:
+                self._overdue.remove(task)
+                task.uncancel()
 
     def _look(self) -> None:
         loop = asyncio.get_running_loop()
