@@ -50,7 +50,7 @@ def deployed(tmp_path: Path) -> Iterator[Path]:
     copy = copy_repository(tmp_path)
     lend_environments(copy)
     (documented,) = commands_run_by("e2e/test_new_service.py", "docs/extend.md")
-    said = run(copy, "bash", "-euc", documented.commands)
+    said = run(copy, "bash", "-euc", documented.commands.replace("NAME=orders", f"NAME={NAME}"))
     assert f"helm uninstall {NAME}" in said
     tag = run(copy, "scripts/image-tag.sh").strip()
     try:
