@@ -46,6 +46,7 @@ REWORDED = {
         "[fastapi, tasks, api]": "[fastapi, api]",
     },
     "README.md": {
+        "<!-- run by e2e/test_docs.py -->": "<!-- not run: e2e/test_docs.py runs those of the first chart -->",
         "API with its database, autoscaling": "API with autoscaling",
         " on any cluster with a default StorageClass, once": " on any cluster, once",
         "| the storage is closed, within a second": "| it ends, within a second",
@@ -56,6 +57,7 @@ REWORDED = {
         " Closing the storage takes one more.": "",
     },
     "README.md.gotmpl": {
+        "<!-- run by e2e/test_docs.py -->": "<!-- not run: e2e/test_docs.py runs those of the first chart -->",
         " on any cluster with a default StorageClass, once": " on any cluster, once",
         "| the storage is closed, within a second": "| it ends, within a second",
     },
