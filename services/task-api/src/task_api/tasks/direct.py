@@ -1,10 +1,10 @@
 """The three requests that come most often, past FastAPI's routing and dependencies: a task, a new task, a list.
 
-They are answered by the functions of routes.py, called here with what FastAPI would have found out for them. So, through
-the application on the memory store, a GET takes an eighth of the CPU, a POST a fifth, a list of one task a twentieth.
-What is not plain is left to FastAPI: a conditional request, an Idempotency-Key, a body that does not validate, a query
-string that was not understood before, and everything while traces are sent. There is one place that says what is wrong
-with a request, and that is the routes; the OpenAPI document is made there too.
+They are answered by the functions of routes.py, called here with what FastAPI would have found out for them. So,
+through the application on the memory store, a GET takes an eighth of the CPU, a POST a fifth, a list of one task a
+twentieth. What is not plain is left to FastAPI: a conditional request, an Idempotency-Key, a body that does not
+validate, a query string that was not understood before, and everything while traces are sent. There is one place that
+says what is wrong with a request, and that is the routes; the OpenAPI document is made there too.
 """
 
 from __future__ import annotations
