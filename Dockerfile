@@ -105,5 +105,6 @@ ARG SERVICE=task-api
 ARG REVISION=dev
 LABEL org.opencontainers.image.title=${SERVICE} \
       org.opencontainers.image.revision=${REVISION} \
-      org.opencontainers.image.base.name=${PYTHON_IMAGE}
+      org.opencontainers.image.base.name=${PYTHON_IMAGE} \
+      org.opencontainers.image.licenses=Apache-2.0
 ENV SERVICE_REVISION=${REVISION}

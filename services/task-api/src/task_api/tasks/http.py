@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import re
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, Header, Request
@@ -95,35 +96,23 @@ def replayed_header(answered: Answered) -> dict[str, str]:
     return {"Idempotency-Replayed": "true"} if answered.replayed else {}
 
 
-class _AsProblems:
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        match error:
-            case None:
-                return
-            case NoSuchTask():
-                raise Problem(404, str(error), type="task-not-found") from None
-            case OtherVersion():
-                raise Problem(412, str(error), type="version-mismatch") from None
-            case RuleBroken():
-                raise Problem(422, str(error), type="rule-broken") from None
-            case KeyReused():
-                detail = "This Idempotency-Key was used for another request before. Use a new key for a new request."
-                raise Problem(422, detail, type="idempotency-key-reused") from None
-            case KeyInUse():
-                detail = (
-                    "A request with this Idempotency-Key is still under way. Try again in a moment, under the same key."
-                )
-                raise Problem(409, detail, type="idempotency-key-in-use", headers={"Retry-After": "1"}) from None
-
-
-_as_problems = _AsProblems()
-
-
-def as_problems() -> AbstractContextManager[None]:
+@contextlib.contextmanager
+def as_problems() -> Iterator[None]:
     """Answers what can go wrong with tasks by the problem that it is."""
-    return _as_problems
+    try:
+        yield
+    except NoSuchTask as error:
+        raise Problem(404, str(error), type="task-not-found") from None
+    except OtherVersion as error:
+        raise Problem(412, str(error), type="version-mismatch") from None
+    except RuleBroken as error:
+        raise Problem(422, str(error), type="rule-broken") from None
+    except KeyReused:
+        detail = "This Idempotency-Key was used for another request before. Use a new key for a new request."
+        raise Problem(422, detail, type="idempotency-key-reused") from None
+    except KeyInUse:
+        detail = "A request with this Idempotency-Key is still under way. Try again in a moment, under the same key."
+        raise Problem(409, detail, type="idempotency-key-in-use", headers={"Retry-After": "1"}) from None
 
 
 def install_storage_problems(app: FastAPI) -> None:
