@@ -16,7 +16,8 @@ from making import a_task
 from pydantic import StringConstraints, TypeAdapter, ValidationError
 
 from task_api.tasks.models import Status, Task
-from task_api.tasks.recurrence import RULE_PATTERN, Occurrence, Rule, next_occurrence, parse
+from task_api.tasks.recurrence import Occurrence, next_occurrence
+from task_api.tasks.rrule import RULE_PATTERN, Rule, parse
 
 TraceFunction = Callable[[FrameType, str, Any], Any]
 MAX_STEPS = 100_000

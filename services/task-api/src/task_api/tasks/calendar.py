@@ -10,7 +10,7 @@ from icalendar import Calendar, Todo
 from icalendar.prop import vDate, vDatetime, vRecur, vUnknown
 
 from task_api.tasks.models import Priority, Status, Task
-from task_api.tasks.recurrence import Rule, parse
+from task_api.tasks.rrule import Rule, parse
 
 PRODUCT = "-//task-api//Task Management API//EN"
 

@@ -20,7 +20,7 @@ from pydantic import (
 )
 from pydantic.config import JsonDict
 
-from task_api.tasks.recurrence import RULE_PATTERN
+from task_api.tasks.rrule import RULE_PATTERN
 
 
 class Status(StrEnum):

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from task_api.tasks.models import MAX_METADATA, MAX_YEAR, ChangeType, NewTask, Status, Task, TaskPatch, trusted
+from task_api.tasks.models import MAX_METADATA, MAX_YEAR, NewTask, Status, Task, TaskPatch, trusted
 from task_api.tasks.recurrence import Occurrence, next_occurrence
 
 UNDELETE_DAYS = 30
@@ -119,17 +119,6 @@ def undelete(task: Task, *, now: datetime) -> Task:
 def is_purgeable_before(now: datetime) -> datetime:
     """What was deleted before this moment is purged."""
     return now - timedelta(days=UNDELETE_DAYS)
-
-
-def change_type(before: Task | None, after: Task) -> ChangeType:
-    """What the change feed calls the step from one version to the next."""
-    if before is None:
-        return "created"
-    if before.deleted_at is None and after.deleted_at is not None:
-        return "deleted"
-    if before.deleted_at is not None and after.deleted_at is None:
-        return "undeleted"
-    return "updated"
 
 
 def _next_version(task: Task, changed: dict[str, Any], now: datetime) -> Task:
