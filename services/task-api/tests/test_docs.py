@@ -22,6 +22,7 @@ def test_the_page_and_all_its_files_come_from_the_service_itself() -> None:
         for address in addresses:
             assert address.startswith("/"), f"{address} is not of this service"
             assert client.get(address).status_code == 200, address
+        assert 'route="/docs/assets/{path}",status="200"' in client.get("/metrics").text
 
 
 @pytest.mark.parametrize("path", ["/tasks", ""])

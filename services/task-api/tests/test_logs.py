@@ -231,12 +231,12 @@ def test_what_the_server_says_itself_is_json_too(service: Service) -> None:
 
 
 @contextlib.contextmanager
-def on_a_terminal(**settings: str) -> Iterator[tuple[str, subprocess.Popen[bytes], int]]:
+def on_a_terminal(*, no_color: str = "", **settings: str) -> Iterator[tuple[str, subprocess.Popen[bytes], int]]:
     """The service with a terminal as its standard error: its URL, process, and the terminal's other end."""
     other, terminal = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "task_api", "serve", "--port", "0"],
-        env=environment(**settings) | {"TERM": "xterm", "NO_COLOR": "", "FORCE_COLOR": ""},
+        env=environment(**settings) | {"TERM": "xterm", "NO_COLOR": no_color, "FORCE_COLOR": ""},
         stderr=terminal,
     )
     os.close(terminal)
@@ -279,3 +279,13 @@ def test_people_on_a_terminal_read_lines_in_colour(tmp_path: Path) -> None:
     assert ["of-the-list" in line for line in requests] == [True, False]
     assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \[info\] GET /v1/tasks 200 in \d+\.\d ms ", requests[0])
     assert not any(line.startswith("{") for line in plain)
+
+
+def test_people_who_want_no_colour_get_none() -> None:
+    with on_a_terminal(no_color="1") as (url, process, terminal):
+        httpx2.get(f"{url}/v1/tasks")
+        process.terminate()
+        said = _read_until(terminal, None).decode()
+        assert process.wait(DEADLINE_SECONDS) == 0
+    assert "GET /v1/tasks 200" in said
+    assert "\x1b" not in said

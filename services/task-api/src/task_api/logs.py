@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Mapping, MutableMapping
 from contextvars import ContextVar, Token
@@ -28,7 +29,8 @@ def configure(stream: TextIO = sys.stderr) -> None:
     stamp = structlog.processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S" if people else "iso", utc=not people)
     render: list[Processor]
     if people:
-        render = [structlog.dev.ConsoleRenderer(pad_event_to=0, pad_level=False)]
+        colors = not os.environ.get("NO_COLOR")  # https://no-color.org
+        render = [structlog.dev.ConsoleRenderer(pad_event_to=0, pad_level=False, colors=colors)]
     else:
         render = [
             structlog.processors.format_exc_info,
