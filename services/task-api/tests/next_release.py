@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 
 from task_api.__main__ import main
-from task_api.store import postgres
+from task_api.store import postgres_schema
 from task_api.store.migrations import Migration, migrations
 
 SQL = {
@@ -19,5 +19,5 @@ SQL = {
 
 if __name__ == "__main__":
     added = Migration(9999, "effort", SQL[sys.argv.pop(1)])
-    vars(postgres)["migrations"] = lambda kind: [*migrations(kind), added]
+    vars(postgres_schema)["migrations"] = lambda kind: [*migrations(kind), added]
     sys.exit(main())

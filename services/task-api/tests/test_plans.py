@@ -9,7 +9,7 @@ import asyncpg
 from databases import connected, opened
 
 from task_api.store.listing import select
-from task_api.store.postgres import Dialect
+from task_api.store.postgres_rows import Dialect
 from task_api.tasks.models import Status
 from task_api.tasks.query import Filters, Query, read_order, sort_value
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import random
 import time
@@ -15,13 +14,14 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 import asyncpg
-from pydantic_core import from_json
 
 from task_api.store import metrics
 from task_api.store.deadlines import Deadlines
 from task_api.store.listing import select
-from task_api.store.migrations import Migration, migrations
 from task_api.store.pool import Pool
+from task_api.store.postgres_errors import BROKEN_CONNECTION, REFUSED, ROLLED_BACK, UNREACHABLE, reason, sqlstate
+from task_api.store.postgres_rows import FIELDS, ROW, Dialect, row_of, task_of
+from task_api.store.postgres_schema import migrate
 from task_api.store.protocol import (
     ANSWER_HOURS,
     Answer,
@@ -34,8 +34,8 @@ from task_api.store.protocol import (
     Write,
     WrongPosition,
 )
-from task_api.tasks.models import Priority, Status, Task, trusted
-from task_api.tasks.query import Query, words_of
+from task_api.tasks.models import Task
+from task_api.tasks.query import Query
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -44,11 +44,6 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-FIELDS = (
-    "id, title, description, status, priority, due_at, due_on, start_at, labels, project, parent, assignee,"
-    " percent_done, recurrence, position, metadata, created_at, updated_at, completed_at, deleted_at, version"
-)
-ROW = ", ".join(f"${n}" for n in range(1, 23)) + ", array_to_tsvector($23)"
 INSERT = f"INSERT INTO tasks ({FIELDS}, due, words) VALUES ({ROW}) ON CONFLICT (id) DO NOTHING RETURNING updated_at"
 UPDATE = f"UPDATE tasks SET ({FIELDS}, due, words) = ({ROW}) WHERE id = $1 AND version = $21 - 1 RETURNING updated_at"
 CHANGE = "INSERT INTO changes (at, type, task) SELECT updated_at, $24, $25 FROM written"
@@ -65,36 +60,11 @@ KEEP_ANSWER = f"""
 
 CLOSE_SECONDS = 1.0
 
-MIGRATION_LOCK = 0x7461736B  # "task" in ASCII: any number that nothing else in this database locks
-MIGRATION_CONNECT_SECONDS = 5.0
-MIGRATION_WAIT_SECONDS = 60.0
 PURGE_SECONDS = 60.0
 
 EXACT_COUNT = 10_000
 """Up to so many tasks are counted one by one, above it PostgreSQL's own estimate is taken: counting a million takes
 a tenth of a second of its CPU."""
-
-UNREACHABLE = (
-    OSError,
-    TimeoutError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.TooManyConnectionsError,
-    asyncpg.ReadOnlySQLTransactionError,  # a former primary, after a failover
-)
-"""A server that is starting, stopping, gone or not the right one, or a name that DNS does not know yet."""
-
-BROKEN_CONNECTION = (asyncpg.InterfaceError, asyncpg.InternalClientError)
-"""What asyncpg says of a connection that the server has just closed: which of the two depends on how much of the
-server's farewell it has read."""
-
-ROLLED_BACK = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
-"""Nothing was changed, and the same may well succeed now."""
-
-REFUSED = (asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError, asyncpg.InsufficientResourcesError)
-"""It took too long, waited too long for a lock, or the disk is full: the same would most likely fail again."""
 
 FIRST_PAUSE_SECONDS = 0.02
 
@@ -137,20 +107,20 @@ class PostgresStore:
         deadline = time.monotonic() + self._wait_seconds
         while True:
             try:
-                await self._migrate()
+                await migrate(self._url)
                 self._pool = Pool(self._connect, size=self._limits.pool_size, queue_size=self._limits.queue_size)
                 return
             except UNREACHABLE as error:
                 if time.monotonic() >= deadline:
                     raise StoreUnavailable(
-                        f"PostgreSQL at {where} cannot be reached: {_reason(error)}. "
+                        f"PostgreSQL at {where} cannot be reached: {reason(error)}. "
                         "Is it running, and does TASKS_DATABASE_URL name the right host and port?"
                     ) from error
-                log.warning("PostgreSQL at %s does not answer yet (%s); trying again", where, _reason(error))
+                log.warning("PostgreSQL at %s does not answer yet (%s); trying again", where, reason(error))
                 await asyncio.sleep(1)
             except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
                 raise StoreUnavailable(
-                    f"PostgreSQL at {where} refused: {_reason(error)}. "
+                    f"PostgreSQL at {where} refused: {reason(error)}. "
                     "Check user, password and database name in TASKS_DATABASE_URL."
                 ) from error
 
@@ -160,7 +130,7 @@ class PostgresStore:
             try:
                 await asyncio.wait_for(pool.close(), CLOSE_SECONDS)
             except (*UNREACHABLE, *BROKEN_CONNECTION) as error:
-                log.info("PostgreSQL did not take leave: %s", _reason(error))
+                log.info("PostgreSQL did not take leave: %s", reason(error))
 
     async def ping(self) -> None:
         await self._run(lambda db: db.fetchval("SELECT 1"))
@@ -192,16 +162,16 @@ class PostgresStore:
 
     async def get(self, task_id: UUID) -> Task | None:
         row = await self._run(lambda db: db.fetchrow(f"SELECT {FIELDS} FROM tasks WHERE id = $1", task_id))
-        return None if row is None else _task(row)
+        return None if row is None else task_of(row)
 
     async def get_many(self, task_ids: Sequence[UUID]) -> dict[UUID, Task]:
         statement = f"SELECT {FIELDS} FROM tasks WHERE id = ANY ($1::uuid[])"
         rows = await self._run(lambda db: db.fetch(statement, list(task_ids)))
-        return {task.id: task for task in map(_task, rows)}
+        return {task.id: task for task in map(task_of, rows)}
 
     async def page(self, query: Query, *, size: int) -> list[Task]:
         statement, values = select(query, size, Dialect())
-        return [_task(row) for row in await self._run(lambda db: db.fetch(statement, *values))]
+        return [task_of(row) for row in await self._run(lambda db: db.fetch(statement, *values))]
 
     async def changes(self, after: str | None, *, size: int) -> list[StoredChange]:
         xid, number = ("0", 0) if after is None else _position(after)
@@ -300,12 +270,12 @@ class PostgresStore:
                     work = settle or work
                 wait = pause * (0.5 + random.random())  # noqa: S311  # so that not all come back at once
                 if now() + wait > deadline:
-                    raise StoreUnavailable(f"PostgreSQL does not answer: {_reason(error)}") from error
-                metrics.db_retries_total.labels(_sqlstate(error)).inc()
+                    raise StoreUnavailable(f"PostgreSQL does not answer: {reason(error)}") from error
+                metrics.db_retries_total.labels(sqlstate(error)).inc()
                 await asyncio.sleep(wait)
                 pause *= 2
             except REFUSED as error:
-                raise StoreUnavailable(f"PostgreSQL refused: {_reason(error)}") from error
+                raise StoreUnavailable(f"PostgreSQL refused: {reason(error)}") from error
             except StoreBusy as error:
                 if work is not settle:
                     raise
@@ -338,85 +308,10 @@ class PostgresStore:
             },
         )
 
-    async def _migrate(self) -> None:
-        """Applies what is missing, on a connection of its own: pods that start together take turns by its lock."""
-        connection = await asyncpg.connect(self._url, timeout=MIGRATION_CONNECT_SECONDS)
-        try:
-            wanted = migrations("postgres")
-            if {m.number for m in wanted} <= await self._applied(connection):
-                return
-            await connection.execute(f"SET lock_timeout = '{MIGRATION_WAIT_SECONDS:.0f}s'")
-            await connection.execute(f"SELECT pg_advisory_lock({MIGRATION_LOCK})")
-            await connection.execute(
-                "CREATE TABLE IF NOT EXISTS schema_migrations"
-                " (number integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
-            )
-            applied = await self._applied(connection)
-            for migration in wanted:
-                if migration.number in applied:
-                    continue
-                await _apply(connection, migration)
-                log.info("Applied migration %04d %s", migration.number, migration.name)
-        finally:
-            await connection.close(timeout=MIGRATION_CONNECT_SECONDS)  # the lock goes with the session
-
-    @staticmethod
-    async def _applied(connection: asyncpg.Connection[asyncpg.Record]) -> set[int]:
-        if await connection.fetchval("SELECT to_regclass('schema_migrations')") is None:
-            return set()
-        return {row["number"] for row in await connection.fetch("SELECT number FROM schema_migrations")}
-
-
-async def _apply(connection: Connection, migration: Migration) -> None:
-    try:
-        async with connection.transaction():
-            await connection.execute(migration.sql)
-            await connection.execute(
-                "INSERT INTO schema_migrations (number, name) VALUES ($1, $2)", migration.number, migration.name
-            )
-    except UNREACHABLE:
-        raise
-    except asyncpg.PostgresError as error:
-        raise StoreUnavailable(
-            f"Migration {migration.number:04d} {migration.name} failed and was undone: {_reason(error)}. "
-            "The release before works as it did: go back to it (helm rollback), and mend the migration."
-        ) from error
-
-
-class Dialect:
-    columns = FIELDS
-
-    def value(self, value: object, values: list[Any]) -> str:
-        values.append(value)
-        return f"${len(values)}" + (_TYPES.get(type(value), ""))
-
-    def one_of(self, column: str, chosen: Sequence[Any], values: list[Any]) -> str:
-        values.append(list(chosen))
-        return f"{column} = ANY (${len(values)})"
-
-    def has_label(self, label: str, values: list[Any]) -> str:
-        values.append([label])
-        return f"labels @> ${len(values)}::text[]"
-
-    def has_words(self, words: Sequence[str], values: list[Any]) -> str:
-        # As they are, in quotes: to_tsquery would cut and fold them once more.
-        values.append(" & ".join(f"'{word}'" for word in words))
-        return f"words @@ ${len(values)}::text::tsquery"
-
-    def title(self) -> str:
-        return 'title COLLATE "C"'
-
-    def never(self, values: list[Any]) -> str:  # noqa: ARG002  # the protocol's name for it
-        return "'infinity'::timestamptz"  # as asyncpg sends NEVER; not a parameter, since the indexes have it so
-
-
-# PostgreSQL infers the type of most placeholders from what they are compared with; within coalesce it cannot.
-_TYPES: dict[type, str] = {datetime: "::timestamptz", UUID: "::uuid", float: "::float8"}
-
 
 async def _write(db: Connection, write: Write) -> None:
     statement = CREATE_TASK if write.task.version == 1 else REPLACE_TASK
-    entered: str = await db.execute(statement, *_row(write.task), write.type, write.json)
+    entered: str = await db.execute(statement, *row_of(write.task), write.type, write.json)
     if entered != "INSERT 0 1":
         raise VersionConflict
 
@@ -451,58 +346,8 @@ async def _is_committed(db: Connection, writes: Sequence[Write], answer: Answer 
     return bool(await db.fetchval(entered, first.updated_at, first.model_dump_json()))
 
 
-def _sqlstate(error: BaseException) -> str:
-    if isinstance(error, TimeoutError):
-        return "timeout"
-    return getattr(error, "sqlstate", None) or "connection"
-
-
 def _position(text: str) -> tuple[str, int]:
     xid, _, number = text.partition(".")
     if not (text.isascii() and xid.isdigit() and number.isdigit() and len(xid) < 19 and len(number) < 19):
         raise WrongPosition
     return xid, int(number)
-
-
-def _row(task: Task) -> tuple[object, ...]:
-    return (
-        task.id,
-        task.title,
-        task.description,
-        task.status,
-        task.priority.rank,
-        task.due_at,
-        task.due_on,
-        task.start_at,
-        task.labels,
-        task.project,
-        task.parent,
-        task.assignee,
-        task.percent_done,
-        task.recurrence,
-        task.position,
-        json.dumps(task.metadata) if task.metadata else "{}",
-        task.created_at,
-        task.updated_at,
-        task.completed_at,
-        task.deleted_at,
-        task.version,
-        task.due,
-        list(words_of(task)),
-    )
-
-
-STATUSES = {status.value: status for status in Status}
-PRIORITIES = list(Priority)
-
-
-def _task(row: asyncpg.Record) -> Task:
-    fields = dict(row)
-    fields["status"] = STATUSES[fields["status"]]
-    fields["priority"] = PRIORITIES[fields["priority"]]
-    fields["metadata"] = from_json(fields["metadata"])
-    return trusted(fields)
-
-
-def _reason(error: BaseException) -> str:
-    return str(error) or type(error).__name__

@@ -1,0 +1,94 @@
+"""A task as a row of PostgreSQL, and a list's conditions in its SQL."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+from pydantic_core import from_json
+
+from task_api.tasks.models import Priority, Status, Task, trusted
+from task_api.tasks.query import words_of
+
+FIELDS = (
+    "id, title, description, status, priority, due_at, due_on, start_at, labels, project, parent, assignee,"
+    " percent_done, recurrence, position, metadata, created_at, updated_at, completed_at, deleted_at, version"
+)
+ROW = ", ".join(f"${n}" for n in range(1, 23)) + ", array_to_tsvector($23)"
+
+
+def row_of(task: Task) -> tuple[object, ...]:
+    """The values of ROW, in its order."""
+    return (
+        task.id,
+        task.title,
+        task.description,
+        task.status,
+        task.priority.rank,
+        task.due_at,
+        task.due_on,
+        task.start_at,
+        task.labels,
+        task.project,
+        task.parent,
+        task.assignee,
+        task.percent_done,
+        task.recurrence,
+        task.position,
+        json.dumps(task.metadata) if task.metadata else "{}",
+        task.created_at,
+        task.updated_at,
+        task.completed_at,
+        task.deleted_at,
+        task.version,
+        task.due,
+        list(words_of(task)),
+    )
+
+
+STATUSES = {status.value: status for status in Status}
+PRIORITIES = list(Priority)
+
+
+def task_of(row: asyncpg.Record) -> Task:
+    """The task of a row with FIELDS."""
+    fields = dict(row)
+    fields["status"] = STATUSES[fields["status"]]
+    fields["priority"] = PRIORITIES[fields["priority"]]
+    fields["metadata"] = from_json(fields["metadata"])
+    return trusted(fields)
+
+
+class Dialect:
+    columns = FIELDS
+
+    def value(self, value: object, values: list[Any]) -> str:
+        values.append(value)
+        return f"${len(values)}" + (_TYPES.get(type(value), ""))
+
+    def one_of(self, column: str, chosen: Sequence[Any], values: list[Any]) -> str:
+        values.append(list(chosen))
+        return f"{column} = ANY (${len(values)})"
+
+    def has_label(self, label: str, values: list[Any]) -> str:
+        values.append([label])
+        return f"labels @> ${len(values)}::text[]"
+
+    def has_words(self, words: Sequence[str], values: list[Any]) -> str:
+        # As they are, in quotes: to_tsquery would cut and fold them once more.
+        values.append(" & ".join(f"'{word}'" for word in words))
+        return f"words @@ ${len(values)}::text::tsquery"
+
+    def title(self) -> str:
+        return 'title COLLATE "C"'
+
+    def never(self, values: list[Any]) -> str:  # noqa: ARG002  # the protocol's name for it
+        return "'infinity'::timestamptz"  # as asyncpg sends NEVER; not a parameter, since the indexes have it so
+
+
+# PostgreSQL infers the type of most placeholders from what they are compared with; within coalesce it cannot.
+_TYPES: dict[type, str] = {datetime: "::timestamptz", UUID: "::uuid", float: "::float8"}

@@ -1,0 +1,69 @@
+"""The schema in PostgreSQL, brought up to date when the service starts."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from task_api.store.migrations import Migration, migrations
+from task_api.store.postgres_errors import UNREACHABLE, reason
+from task_api.store.protocol import StoreUnavailable
+
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record]
+
+log = logging.getLogger(__name__)
+
+MIGRATION_LOCK = 0x7461736B  # "task" in ASCII: any number that nothing else in this database locks
+MIGRATION_CONNECT_SECONDS = 5.0
+MIGRATION_WAIT_SECONDS = 60.0
+
+
+async def migrate(url: str) -> None:
+    """Applies what is missing, on a connection of its own: pods that start together take turns by its lock.
+
+    Raises StoreUnavailable where a migration fails, and what asyncpg raises where the server cannot be reached.
+    """
+    connection = await asyncpg.connect(url, timeout=MIGRATION_CONNECT_SECONDS)
+    try:
+        wanted = migrations("postgres")
+        if {m.number for m in wanted} <= await _applied(connection):
+            return
+        await connection.execute(f"SET lock_timeout = '{MIGRATION_WAIT_SECONDS:.0f}s'")
+        await connection.execute(f"SELECT pg_advisory_lock({MIGRATION_LOCK})")
+        await connection.execute(
+            "CREATE TABLE IF NOT EXISTS schema_migrations"
+            " (number integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
+        )
+        applied = await _applied(connection)
+        for migration in wanted:
+            if migration.number in applied:
+                continue
+            await _apply(connection, migration)
+            log.info("Applied migration %04d %s", migration.number, migration.name)
+    finally:
+        await connection.close(timeout=MIGRATION_CONNECT_SECONDS)  # the lock goes with the session
+
+
+async def _applied(connection: Connection) -> set[int]:
+    if await connection.fetchval("SELECT to_regclass('schema_migrations')") is None:
+        return set()
+    return {row["number"] for row in await connection.fetch("SELECT number FROM schema_migrations")}
+
+
+async def _apply(connection: Connection, migration: Migration) -> None:
+    try:
+        async with connection.transaction():
+            await connection.execute(migration.sql)
+            await connection.execute(
+                "INSERT INTO schema_migrations (number, name) VALUES ($1, $2)", migration.number, migration.name
+            )
+    except UNREACHABLE:
+        raise
+    except asyncpg.PostgresError as error:
+        raise StoreUnavailable(
+            f"Migration {migration.number:04d} {migration.name} failed and was undone: {reason(error)}. "
+            "The release before works as it did: go back to it (helm rollback), and mend the migration."
+        ) from error
