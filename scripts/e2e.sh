@@ -6,6 +6,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/cluster.sh
 need_cluster
 
+# Tests type commands as a person does: `make` in them is not a part of the one that calls this.
+unset MAKEFLAGS MAKELEVEL MFLAGS
+
 IMAGE=task-api:$(SERVICE=task-api scripts/image-tag.sh)
 if has_registry; then IMAGE=$(registry)/$IMAGE; fi # the name by which the nodes have it
 HTTP_PORT=$(published_port 80)
