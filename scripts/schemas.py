@@ -20,11 +20,11 @@ import yaml
 Schema = dict[str, Any]
 
 
-class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc] # the C one is ten times as fast
+class Loader(yaml.CSafeLoader):  # ten times as fast as the one in Python
     """Reads `=` as a string, which YAML 1.1 has a tag of its own for: it is an operator of Alertmanager's matchers."""
 
 
-Loader.add_constructor("tag:yaml.org,2002:value", lambda loader, node: loader.construct_scalar(node))
+Loader.add_constructor("tag:yaml.org,2002:value", lambda _loader, node: str(node.value))
 
 
 def strict(schema: Schema) -> Schema:

@@ -91,10 +91,11 @@ def serving(api: Api) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(data)
 
-        do_GET = do_POST = do_DELETE = do  # noqa: N815  # http.server looks for do_ and the request's method
-
         def log_message(self, *_: Any) -> None:
             """Nothing: what was asked is in the test's own output."""
+
+    for method in ("GET", "POST", "DELETE"):  # http.server looks for do_ and the request's method
+        setattr(Handler, f"do_{method}", Handler.do)
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever)

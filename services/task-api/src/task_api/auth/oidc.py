@@ -171,9 +171,9 @@ async def _get(client: httpx2.AsyncClient, url: str) -> dict[str, Any]:
     response = await client.get(url)
     response.raise_for_status()
     document = response.json()
-    if not isinstance(document, dict):
-        raise ValueError(f"{url} is not a JSON object")  # noqa: TRY004  # wrong input, not a wrong call
-    return document
+    if isinstance(document, dict):
+        return document
+    raise ValueError(f"{url} is not a JSON object")
 
 
 def _parse(token: str) -> tuple[CompactSignature, str, str | None]:

@@ -80,11 +80,12 @@ class TokenAuth:
             if version != self._version:
                 self._tokens = _read(self._path)
                 self._version = version
-            self._complaint = ""
+            complaint = ""
         except ValueError as error:
-            if self._complaint != str(error):  # it is tried again every second, but said once
-                log.error("The tokens known before stay valid. %s", error)  # noqa: TRY400  # no traceback: it says all
-                self._complaint = str(error)
+            complaint = str(error)
+        if complaint and complaint != self._complaint:  # it is tried again every second, but said once
+            log.error("The tokens known before stay valid. %s", complaint)
+        self._complaint = complaint
 
 
 def _hash(token: str) -> bytes:
