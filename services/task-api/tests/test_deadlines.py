@@ -26,10 +26,10 @@ async def test_work_that_is_done_in_time_is_answered() -> None:
 
 
 async def test_work_that_is_not_done_in_time_is_cancelled() -> None:
-    start = now()
+    deadline = now() + 0.1
     with pytest.raises(TimeoutError):
-        await Deadlines().keep(start + 0.1, forever())
-    assert now() - start >= 0.1
+        await Deadlines().keep(deadline, forever())
+    assert now() >= deadline
     task = asyncio.current_task()
     assert task is not None
     assert task.cancelling() == 0  # whoever waits in this task next is not cancelled for it
