@@ -33,12 +33,13 @@ from task_api.auth import (
     Scope,
     TokenAuth,
     Unauthenticated,
-    from_settings,
     new_token,
     requires,
 )
+from task_api.auth.choice import from_settings
 from task_api.auth.oidc import OIDCAuth
 from task_api.problems import Problem
+from task_api.settings import InvalidSettings, Settings
 
 AUDIENCE = "tasks"
 NOW = 1_800_000_000
@@ -624,25 +625,23 @@ async def test_keys_that_are_not_understood_are_passed_over(issuer: Issuer, oidc
 def test_a_missing_setting_is_named(
     auth: Literal["tokens", "oidc"], issuer_url: str | None, audience: str | None, missing: str
 ) -> None:
-    with pytest.raises(ValueError, match=missing):
-        from_settings(auth=auth, token_file=None, issuer=issuer_url, audience=audience)
+    with pytest.raises(InvalidSettings, match=missing):
+        from_settings(Settings(auth=auth, oidc_issuer=issuer_url, oidc_audience=audience))
 
 
 def test_a_token_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=f"{tmp_path}/none cannot be read: No such file"):
-        from_settings(auth="tokens", token_file=tmp_path / "none", issuer=None, audience=None)
+    with pytest.raises(InvalidSettings, match=f"{tmp_path}/none cannot be read: No such file"):
+        from_settings(Settings(auth="tokens", auth_token_file=tmp_path / "none"))
 
 
 def test_each_way_of_authentication_can_be_chosen(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "tokens").touch()
     issuer_url = "https://login.example"
-    assert isinstance(from_settings(auth="none", token_file=None, issuer=None, audience=None), NoAuth)
-    assert isinstance(
-        from_settings(auth="tokens", token_file=tmp_path / "tokens", issuer=None, audience=None), TokenAuth
-    )
-    assert isinstance(from_settings(auth="oidc", token_file=None, issuer=issuer_url, audience="tasks"), OIDCAuth)
+    assert isinstance(from_settings(Settings(auth="none")), NoAuth)
+    assert isinstance(from_settings(Settings(auth="tokens", auth_token_file=tmp_path / "tokens")), TokenAuth)
+    assert isinstance(from_settings(Settings(auth="oidc", oidc_issuer=issuer_url, oidc_audience="tasks")), OIDCAuth)
     assert not caplog.records
-    from_settings(auth="oidc", token_file=None, issuer="http://login.example", audience="tasks")
+    from_settings(Settings(auth="oidc", oidc_issuer="http://login.example", oidc_audience="tasks"))
     assert "not https" in caplog.text
 
 

@@ -46,8 +46,7 @@ async def ask(app: FastAPI, method: str, path: str, body: bytes = b"") -> tuple[
         "headers": headers,
         "client": ("127.0.0.1", 1),
         "server": ("127.0.0.1", 8000),
-        "state": {},
-        "body_is_here": True,
+        "state": {"body_is_here": True},
     }
     sent: list[Message] = []
     calls = 0

@@ -11,9 +11,10 @@ from fastapi import FastAPI
 
 import task_api
 from task_api import docs, domain, edge, health, problems, tracing
+from task_api.auth.choice import from_settings
 from task_api.domain import Domain
 from task_api.rate_limit import RateLimit
-from task_api.settings import Settings, authenticator, read_settings
+from task_api.settings import Settings, read_settings
 
 HEALTH_TAG = {"name": "health", "description": "How the service is; open to everybody, but for the metrics"}
 
@@ -27,7 +28,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     served = Domain(settings)
     vitals = health.Vitals(domain=served, revision=settings.revision)
     telemetry = tracing.config(settings.revision)
-    app = FastAPI(
+    app = _Application(
         title=domain.TITLE,
         version=task_api.__version__,
         description=domain.DESCRIPTION,
@@ -42,7 +43,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.domain = served
     app.state.vitals = vitals
     app.state.telemetry = telemetry
-    app.state.authenticator = authenticator(settings)
+    app.state.authenticator = from_settings(settings)
     app.state.rate_limit = None if settings.rate_limit is None else RateLimit(settings.rate_limit)
     limits = edge.BodyLimits(settings.body_max_bytes, settings.body_seconds)
     app.add_middleware(edge.Edge, vitals=vitals, body_limits=limits)
@@ -50,7 +51,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     served.add_to(app)
     app.include_router(health.router)
     docs.add_pages(app)
-    _describe(app)
     return app
 
 
@@ -73,12 +73,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await tracing.end(app.state.telemetry)
 
 
-def _describe(app: FastAPI) -> None:
-    """Makes the OpenAPI document say of errors what the service really answers."""
-    document = app.openapi
+class _Application(FastAPI):
+    """Its OpenAPI document says of errors what the service really answers."""
 
-    def with_problems() -> dict[str, Any]:
-        described = document()
+    def openapi(self) -> dict[str, Any]:
+        """As FastAPI documents it, with our problems in the place of its own errors."""
+        described = super().openapi()
         schemas = described["components"]["schemas"]
         schemas.update(problems.problem_schemas())
         # FastAPI documents a 422 of its own form wherever there is a parameter. Ours say themselves when there is one.
@@ -89,5 +89,3 @@ def _describe(app: FastAPI) -> None:
         for name in ("HTTPValidationError", "ValidationError"):
             schemas.pop(name, None)
         return described
-
-    app.openapi = with_problems  # type: ignore[method-assign]  # the way FastAPI documents

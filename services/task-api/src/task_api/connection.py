@@ -93,7 +93,7 @@ class _Connection(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         if not self._refused:
             super().on_message_complete()
-            self.scope["body_is_here"] = True  # type: ignore[typeddict-unknown-key]  # told to Edge, and to nobody else
+            self.scope["state"]["body_is_here"] = True  # for Edge
 
     def _unsupported_upgrade_warning(self) -> None:
         """Nothing: Java's HTTP client offers HTTP/2 with its first request, and is answered in HTTP/1.1."""

@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings
 from task_api import store
 from task_api.check import Check
 from task_api.store import StoreBusy, StoreUnavailable
-from task_api.tasks import changes, direct, feed, http, routes, upkeep
+from task_api.tasks import changes, direct, feed, problems, routes, upkeep
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -111,7 +111,7 @@ class Domain:
         """Gives `app` its routes, what they ask for in its state, and the problems that may come from any of them."""
         app.state.store = self._store
         app.state.feed = self._feed
-        http.install_storage_problems(app)
+        problems.install_storage_problems(app)
         app.include_router(routes.router)
         app.include_router(changes.router)
         direct.add_to(app)

@@ -102,7 +102,7 @@ class Edge:
     def _is_harmless(self, scope: Scope, length: int | None) -> bool:
         """Whether all of the body is here already, as it mostly is: then there is nothing to wait for or to count. To
         do so all the same takes a tenth of a POST's CPU within the process."""
-        return length is not None and length <= self._limits.max_bytes and "body_is_here" in scope
+        return length is not None and length <= self._limits.max_bytes and "body_is_here" in scope["state"]
 
     async def _with_body(self, scope: Scope, receive: Receive, send: Send, length: int | None) -> None:
         limits = self._limits

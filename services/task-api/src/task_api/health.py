@@ -6,14 +6,12 @@ import asyncio
 import resource
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response, status
 from fastapi.responses import PlainTextResponse
 from prometheus_client import REGISTRY, CollectorRegistry, Gauge
-from prometheus_client.exposition import choose_encoder
 from pydantic import BaseModel, ConfigDict, Field
 
 import task_api
@@ -21,6 +19,7 @@ from task_api import domain, metrics
 from task_api.auth import requires
 from task_api.check import Check
 from task_api.domain import Domain
+from task_api.exposition import exposition, is_preferred
 from task_api.problems import problem_responses
 
 TICK_SECONDS = 0.5
@@ -120,8 +119,8 @@ async def health(request: Request, accept: Annotated[str, Header(include_in_sche
     gauges, always with 200."""
     vitals: Vitals = request.app.state.vitals
     answer = await vitals.health()
-    if _wants_metrics(accept):
-        return _exposition(accept, _gauges(answer))
+    if is_preferred(accept):
+        return exposition(accept, _gauges(answer), NOT_TO_BE_KEPT)
     code = status.HTTP_200_OK if answer.status == "ok" else status.HTTP_503_SERVICE_UNAVAILABLE
     return Response(answer.model_dump_json(by_alias=True), code, NOT_TO_BE_KEPT, "application/json")
 
@@ -138,7 +137,7 @@ async def health(request: Request, accept: Annotated[str, Header(include_in_sche
 )
 async def get_metrics(accept: Annotated[str, Header(include_in_schema=False)] = "") -> Response:
     """Prometheus' text format, or OpenMetrics for who asks for it."""
-    return _exposition(accept, REGISTRY)
+    return exposition(accept, REGISTRY, NOT_TO_BE_KEPT)
 
 
 @router.get(
@@ -183,31 +182,6 @@ async def readyz(
     return PlainTextResponse(text, 503 if failed else 200)
 
 
-def _wants_metrics(accept: str) -> bool:
-    """Whether one of Prometheus' two formats is named, and liked better than JSON.
-
-    Kubelets, browsers, curl and HTTP clients send `*/*` or name JSON; Prometheus 2 and 3 name their formats.
-    """
-    liked = _qualities(accept)
-    named = max(liked.get("application/openmetrics-text", 0.0), liked.get("text/plain", 0.0))
-    json = next((liked[kind] for kind in ("application/json", "application/*", "*/*") if kind in liked), 0.0)
-    return named > json
-
-
-def _qualities(accept: str) -> Mapping[str, float]:
-    """The media types of an Accept header with their weights; the highest where one occurs twice (RFC 9110, 12.5.1)."""
-    liked: dict[str, float] = {}
-    for part in accept.lower().split(","):
-        kind, *parameters = (piece.strip() for piece in part.split(";"))
-        weight = next((p[2:] for p in parameters if p.startswith("q=")), "1")
-        try:
-            quality = min(max(float(weight), 0.0), 1.0)
-        except ValueError:
-            quality = 0.0
-        liked[kind] = max(quality, liked.get(kind, 0.0))
-    return liked
-
-
 def _gauges(health: Health) -> CollectorRegistry:
     registry = CollectorRegistry()
     for name, text, value in (
@@ -219,14 +193,6 @@ def _gauges(health: Health) -> CollectorRegistry:
         if value is not None:
             Gauge(name, text, registry=registry).set(value)
     return registry
-
-
-def _exposition(accept: str, registry: CollectorRegistry) -> Response:
-    try:
-        encode, content_type = choose_encoder(accept)
-    except (TypeError, ValueError):  # a version that is no number
-        encode, content_type = choose_encoder("")
-    return Response(encode(registry), 200, {**NOT_TO_BE_KEPT, "Content-Type": content_type})
 
 
 def _memory_bytes() -> int:

@@ -10,8 +10,6 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import SettingsConfigDict
 
-from task_api import auth
-from task_api.auth import Authenticator
 from task_api.domain import DomainSettings
 
 
@@ -104,16 +102,3 @@ def read_settings(**given: object) -> Settings:
             said = problem["msg"].removeprefix("Value error, ")
             lines.append(f"TASKS_{name.upper()}: {said}. It is the {Settings.model_fields[name].description}.")
         raise InvalidSettings("\n".join(lines)) from None
-
-
-def authenticator(settings: Settings) -> Authenticator:
-    """Who tells who calls. Raises InvalidSettings where what it needs is not set, or its file cannot be used."""
-    try:
-        return auth.from_settings(
-            auth=settings.auth,
-            token_file=settings.auth_token_file,
-            issuer=settings.oidc_issuer,
-            audience=settings.oidc_audience,
-        )
-    except ValueError as error:
-        raise InvalidSettings(str(error)) from error

@@ -1,6 +1,5 @@
 """Who calls, and what they may do: nobody is asked, tokens in a file, or the JWTs of an OpenID Connect issuer."""
 
-from task_api.auth.choice import from_settings
 from task_api.auth.dependency import requires
 from task_api.auth.protocol import (
     ANYBODY,
@@ -24,7 +23,6 @@ __all__ = [
     "Scope",
     "TokenAuth",
     "Unauthenticated",
-    "from_settings",
     "new_token",
     "requires",
 ]

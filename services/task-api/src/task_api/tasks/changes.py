@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic.config import JsonDict
 
-from task_api.auth import Caller, requires
 from task_api.problems import Problem, problem_responses
 from task_api.store import ChangesPurged, StoredChange, WrongPosition
+from task_api.tasks.dependencies import Reader, StoreDependency
 from task_api.tasks.feed import Feed
-from task_api.tasks.http import StoreDependency
 from task_api.tasks.models import Change, ChangePage
 
 DEFAULT_PAGE_SIZE = 100
@@ -40,7 +39,7 @@ router = APIRouter(prefix="/v1/changes", tags=["changes"])
 async def list_changes(
     request: Request,
     response: Response,
-    _caller: Annotated[Caller, Depends(requires("read"))],
+    _caller: Reader,
     store: StoreDependency,
     since: Annotated[
         str | None,
@@ -79,19 +78,25 @@ async def list_changes(
     if "text/event-stream" in request.headers.get("accept", ""):
         feed: Feed = request.app.state.feed
         headers = {"Vary": "Accept", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        return StreamingResponse(_events(feed, after), media_type="text/event-stream", headers=headers)
+        return StreamingResponse(_events(changes, feed, after), media_type="text/event-stream", headers=headers)
     last = changes[-1].position if changes else after if after is not None else await store.last_position()
     return ChangePage(items=[_change(change) for change in changes], next_since=_token(last))
 
 
-async def _events(feed: Feed, after: str | None) -> AsyncIterator[str]:
+async def _events(first: Sequence[StoredChange], feed: Feed, after: str | None) -> AsyncIterator[str]:
     yield f"retry: {RETRY_MILLISECONDS}\n\n"
-    async for changes in feed.follow(after):
+    for stored in first:
+        yield _event(stored)
+    async for changes in feed.follow(first[-1].position if first else after):
         if not changes:
             yield ": still there\n\n"
         for stored in changes:
-            change = _change(stored)
-            yield f"id: {change.id}\nevent: {change.type}\ndata: {change.model_dump_json()}\n\n"
+            yield _event(stored)
+
+
+def _event(stored: StoredChange) -> str:
+    change = _change(stored)
+    return f"id: {change.id}\nevent: {change.type}\ndata: {change.model_dump_json()}\n\n"
 
 
 def _change(stored: StoredChange) -> Change:

@@ -13,22 +13,11 @@ from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response, st
 from pydantic import StringConstraints
 from pydantic_core import from_json
 
-from task_api.auth import Caller, requires
 from task_api.problems import Problem, problem_responses
 from task_api.tasks import commands
 from task_api.tasks.calendar import to_ics
-from task_api.tasks.http import (
-    IdempotencyKey,
-    IfMatch,
-    IfNoneMatch,
-    StoreDependency,
-    as_problems,
-    etag,
-    etags,
-    expectation,
-    replayed_header,
-    request_key,
-)
+from task_api.tasks.dependencies import Reader, StoreDependency, Writer
+from task_api.tasks.idempotency import IdempotencyKey, replayed_header, request_key
 from task_api.tasks.models import (
     EXAMPLE_ID,
     NO_CONTROL_CHARACTERS,
@@ -45,6 +34,8 @@ from task_api.tasks.models import (
     Time,
     to_json,
 )
+from task_api.tasks.preconditions import IfMatch, IfNoneMatch, etag, expectation, is_known
+from task_api.tasks.problems import as_problems
 from task_api.tasks.query import (
     Filters,
     Order,
@@ -66,8 +57,6 @@ SORT_PATTERN = (
 
 router = APIRouter(prefix="/v1/tasks", tags=["tasks"])
 
-Reader = Annotated[Caller, Depends(requires("read"))]
-Writer = Annotated[Caller, Depends(requires("write"))]
 TaskId = Annotated[UUID, Path(description="The task's id", examples=[EXAMPLE_ID])]
 ExactName = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=NO_CONTROL_CHARACTERS)]
 
@@ -121,7 +110,7 @@ async def create_task(
     """With an `Idempotency-Key` it is safe to send again, whatever became of the first time."""
     with as_problems():
         answered = await commands.create(store, new, request_key(request, idempotency_key, caller.subject, new))
-    task = from_json(answered.body)
+    task = from_json(answered.body)  # under a key it may be the task of an earlier request
     headers = {
         "Location": f"{request.scope['root_path']}{router.prefix}/{task['id']}",
         "ETag": f'"v{task["version"]}"',
@@ -277,11 +266,8 @@ async def get_task(
     """With `If-None-Match` a task that is known already is not sent again."""
     with as_problems():
         task = await commands.get(store, task_id)
-    if if_none_match is not None:
-        # A weak comparison, as RFC 9110 has it for If-None-Match.
-        known = {tag.removeprefix("W/") for tag in etags(if_none_match)}
-        if known & {"*", etag(task)}:
-            return Response(status_code=304, headers={"ETag": etag(task)})
+    if is_known(task, if_none_match):
+        return Response(status_code=304, headers={"ETag": etag(task)})
     return _task(task)
 
 

@@ -1,0 +1,52 @@
+"""What can go wrong with tasks and with their storage, as problem documents."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+
+from task_api import logs
+from task_api.problems import Problem, answer
+from task_api.store import KeyInUse, StoreBusy, StoreUnavailable
+from task_api.tasks.commands import KeyReused, NoSuchTask, OtherVersion
+from task_api.tasks.rules import RuleBroken
+
+log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def as_problems() -> Iterator[None]:
+    """Answers what can go wrong with tasks by the problem that it is."""
+    try:
+        yield
+    except NoSuchTask as error:
+        raise Problem(404, str(error), type="task-not-found") from None
+    except OtherVersion as error:
+        raise Problem(412, str(error), type="version-mismatch") from None
+    except RuleBroken as error:
+        raise Problem(422, str(error), type="rule-broken") from None
+    except KeyReused:
+        detail = "This Idempotency-Key was used for another request before. Use a new key for a new request."
+        raise Problem(422, detail, type="idempotency-key-reused") from None
+    except KeyInUse:
+        detail = "A request with this Idempotency-Key is still under way. Try again in a moment, under the same key."
+        raise Problem(409, detail, type="idempotency-key-in-use", headers={"Retry-After": "1"}) from None
+
+
+def install_storage_problems(app: FastAPI) -> None:
+    """Answers what can go wrong with the storage, in whatever route, by the problem that it is."""
+
+    @app.exception_handler(StoreUnavailable)
+    async def no_storage(request: Request, error: StoreUnavailable) -> JSONResponse:
+        log.error("%s %s failed: %s", request.method, logs.shown_path(request.scope), error)
+        detail = "The storage does not answer. Try again in a moment."
+        return answer(request, Problem(503, detail, type="storage-unavailable", headers={"Retry-After": "1"}))
+
+    @app.exception_handler(StoreBusy)
+    async def busy(request: Request, _error: StoreBusy) -> JSONResponse:
+        detail = "More requests wait for the storage than it can serve in time. Try again in a moment."
+        return answer(request, Problem(503, detail, type="overloaded", headers={"Retry-After": "1"}))
