@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Deploys, settles, asks and rolls back a release: scripts/deploy.py has the words and the variables.
+# Deploys, settles, asks and rolls back a release: scripts/deploy/__main__.py has the words and the variables.
 # One process takes the place of the other, so that a signal to this one is a signal to that one.
 #
 #   scripts/deploy.sh deploy|settle|smoke|rollback|history|unhold
@@ -11,4 +11,4 @@ if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/nul
   echo "Python 3.11 or newer is needed, and $python is not. Name one: PYTHON=/path/to/python3.11 $0 $*" >&2
   exit 2
 fi
-exec "$python" scripts/deploy.py "$@"
+exec "$python" -m scripts.deploy "$@"

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""helm and kubectl by these names, with a release kept in the file of FAKE_CLUSTER: all that scripts/deploy.py sees.
+"""helm and kubectl by these names, with a release kept in the file of FAKE_CLUSTER: all that scripts/deploy/ sees.
 
 How an upgrade goes is in the tag: bad-... fails, slow-... waits for a signal, liar-... deploys pods that say otherwise.
 The real ones are in e2e/test_deploy.py.

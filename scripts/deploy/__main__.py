@@ -1,0 +1,95 @@
+"""Deploys an image with Helm, so that an end at any point leaves a release that the next run can take up.
+
+    scripts/deploy.sh deploy              settles, upgrades, asks the pods for the commit; goes back if that fails
+    scripts/deploy.sh settle              recovers a release that an ended deploy left pending
+    scripts/deploy.sh smoke [COMMIT]      asks every pod for its commit (without one: the deployed one)
+    scripts/deploy.sh rollback [REVISION] goes back (without one: to the last good other image) and holds what it left
+    scripts/deploy.sh history             revisions, with their images and what is held
+    scripts/deploy.sh unhold COMMIT       lets a held commit be deployed again
+
+Which cluster and namespace: KUBE_CONFIG (a kubeconfig, base64) or KUBECONFIG (a file), and its current context.
+
+    SERVICE (task-api)              whose release it is
+    IMAGE_REPOSITORY, IMAGE_TAG     what to deploy; the tag is the full commit, never `latest`
+    IMAGE_DIGEST                    sha256:... of it, which then decides
+    IMAGE_DIGESTS                   a folder with a file for each service instead, named after it, its digest in it:
+                                    deploy and settle then do one service after the other
+    DEPLOY_VALUES                   files of values for the chart, separated by spaces
+    DEPLOY_TIMEOUT (120s)           how long an upgrade, and a rollback, may take
+    SETTLE_AGE (DEPLOY_TIMEOUT and 30 s)  how old a pending revision must be to count as left behind
+    SMOKE_TIMEOUT (60s)             how long pods may take until all say the commit: old ones end after Helm's wait
+    PRODUCTION_URL                  an address of the service that smoke asks, too, after the pods
+
+In IMAGE_REPOSITORY, DEPLOY_VALUES and PRODUCTION_URL {0} stands for the service's name.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+
+from scripts.deploy.holds import change_held, held
+from scripts.deploy.processes import Cancelled, Failed, Refused, remember_signals, signals_received
+from scripts.deploy.release import history, last_good, settle, with_tag
+from scripts.deploy.settings import Settings, each_service, kubeconfig
+from scripts.deploy.smoke import smoke
+from scripts.deploy.summary import write_summary
+from scripts.deploy.verbs import deploy, rollback, show_history
+
+
+def do(arguments: list[str]) -> None:
+    settings = Settings.read()
+    for tool in ("helm", "kubectl"):
+        if shutil.which(tool) is None:
+            raise Refused(f"{tool} is needed and was not found. docs/delivery.md says how to get it.")
+    match arguments:
+        case ["deploy"]:
+            deploy(settings)
+        case ["settle"]:
+            settle(settings)
+        case ["smoke"]:
+            good = last_good(history(settings))
+            if good is None:
+                raise Refused(f"There is no deployed release {settings.release} here.")
+            smoke(settings, with_tag(settings, good).tag)
+        case ["smoke", commit]:
+            smoke(settings, commit)
+        case ["rollback"]:
+            rollback(settings, None)
+        case ["rollback", number] if number.isdigit():
+            rollback(settings, int(number))
+        case ["history"]:
+            show_history(settings)
+        case ["unhold", commit]:
+            if commit not in held(settings):
+                raise Refused(f"{commit} is not held. See: make history")
+            change_held(settings, **{commit: None})
+            print(f"{commit} may be deployed again")
+        case _:
+            raise Refused(f"{' '.join(arguments)!r} is not what this script does:\n{__doc__}")
+
+
+def main() -> int:
+    remember_signals()
+    try:
+        with kubeconfig():
+            for _ in each_service():
+                do(sys.argv[1:])
+    except Refused as refusal:
+        print(refusal, file=sys.stderr)
+        write_summary(f"Refused: {refusal}")
+        return 2
+    except Failed as failure:
+        print(failure, file=sys.stderr)
+        write_summary(f"Failed: {failure}")
+        return 1
+    except Cancelled:
+        text = "Cancelled. The next deploy takes up what is there; to go back now: make rollback"
+        print(text, file=sys.stderr)
+        write_summary(text)
+        return 128 + signals_received[0]
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,37 @@
+"""What the cluster says of the release's pods."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from scripts.deploy.processes import must, run
+from scripts.deploy.settings import Settings
+
+
+def pods(settings: Settings) -> list[Any]:
+    """The API's pods that stay."""
+    selector = f"app.kubernetes.io/instance={settings.release},app.kubernetes.io/component=api"
+    found = json.loads(must("kubectl", "get", "pods", "--selector", selector, "--output", "json"))["items"]
+    return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+
+
+def diagnose(settings: Settings) -> None:
+    """What the cluster knows of the failure. A rollback removes it, so it is asked before."""
+    selector = f"app.kubernetes.io/instance={settings.release}"
+    logs = ("kubectl", "logs", "--selector", selector, "--all-containers", "--prefix", "--tail=40")
+    questions = {
+        "Pods": ("kubectl", "get", "pods", "--selector", selector, "--output", "wide"),
+        "Description of the pods": ("kubectl", "describe", "pods", "--selector", selector),
+        "Events": ("kubectl", "get", "events", "--sort-by=.lastTimestamp"),
+        "Logs": logs,
+        "Logs before the last restart": (*logs, "--previous"),
+    }
+    on_github = os.environ.get("GITHUB_ACTIONS") == "true"
+    for title, command in questions.items():
+        print(f"::group::{title}" if on_github else f"\n--- {title}", flush=True)
+        # One that has no answer (logs of a container that never ran) says so itself and hides none of the others.
+        run(*command, show=True)
+        if on_github:
+            print("::endgroup::", flush=True)

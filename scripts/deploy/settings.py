@@ -1,0 +1,116 @@
+"""What the environment says: whose release, which image, which cluster, how long."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import dataclasses
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from scripts.deploy.processes import Refused
+
+
+def _seconds(name: str, default: int) -> int:
+    text = os.environ.get(name) or f"{default}s"
+    found = re.fullmatch(r"(\d+)(s|m)", text)
+    if found is None:
+        raise Refused(f"{name}={text} is not a time. Give seconds or minutes: 120s, 2m")
+    return int(found[1]) * (60 if found[2] == "m" else 1)
+
+
+def of_the_service(name: str) -> str:
+    """The variable, for the service that is deployed."""
+    return os.environ.get(name, "").replace("{0}", _release())
+
+
+def _release() -> str:
+    return os.environ.get("SERVICE") or "task-api"
+
+
+def each_service() -> Iterator[None]:
+    """Sets SERVICE and IMAGE_DIGEST once for each file of IMAGE_DIGESTS; without it leaves them as they are, once."""
+    folder = os.environ.get("IMAGE_DIGESTS")
+    if not folder:
+        yield
+        return
+    files = sorted(Path(folder).glob("*"))
+    if not files:
+        raise Refused(f"IMAGE_DIGESTS={folder} has no digest in it. Was anything pushed?")
+    if len(files) > 1 and "{0}" not in os.environ.get("IMAGE_REPOSITORY", ""):
+        raise Refused(
+            f"IMAGE_REPOSITORY names one repository for {len(files)} services. Put {{0}} where their names belong: "
+            "docker.io/you/{0}"
+        )
+    for file in files:
+        os.environ["SERVICE"], os.environ["IMAGE_DIGEST"] = file.name, file.read_text().strip()
+        yield
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    release: str
+    timeout: int
+    settle_age: int
+    smoke_timeout: int
+    production_url: str
+
+    @classmethod
+    def read(cls) -> Settings:
+        timeout = _seconds("DEPLOY_TIMEOUT", 120)
+        return cls(
+            release=_release(),
+            timeout=timeout,
+            settle_age=_seconds("SETTLE_AGE", timeout + 30),
+            smoke_timeout=_seconds("SMOKE_TIMEOUT", 60),
+            production_url=of_the_service("PRODUCTION_URL").rstrip("/"),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Image:
+    repository: str
+    tag: str
+    digest: str
+
+    @classmethod
+    def read(cls) -> Image:
+        repository, tag = of_the_service("IMAGE_REPOSITORY"), os.environ.get("IMAGE_TAG", "")
+        digest = os.environ.get("IMAGE_DIGEST", "")
+        if not repository:
+            raise Refused(
+                "IMAGE_REPOSITORY is not set. Say where the image is: IMAGE_REPOSITORY=docker.io/you/task-api"
+            )
+        if not tag:
+            raise Refused("IMAGE_TAG is not set. Name the commit to deploy: IMAGE_TAG=$(git rev-parse HEAD)")
+        if tag == "latest":
+            raise Refused("IMAGE_TAG=latest is refused: the same tag again changes no pod. Name the commit.")
+        if digest and not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
+            raise Refused(f"IMAGE_DIGEST={digest} is not a digest. It is sha256: and 64 hexadecimal digits.")
+        return cls(repository, tag, digest)
+
+
+@contextmanager
+def kubeconfig() -> Iterator[None]:
+    """KUBECONFIG for Helm and kubectl. Never the cluster that this machine happens to use."""
+    encoded = os.environ.pop("KUBE_CONFIG", "")
+    if not encoded:
+        if not os.environ.get("KUBECONFIG"):
+            raise Refused("Which cluster? Set KUBECONFIG to a kubeconfig's path, or KUBE_CONFIG to its base64.")
+        yield
+        return
+    try:
+        text = base64.b64decode("".join(encoded.split()), validate=True)
+    except binascii.Error as error:
+        raise Refused(
+            "KUBE_CONFIG is not base64. Make it: base64 -w 0 kubeconfig (macOS: base64 -i kubeconfig)"
+        ) from error
+    with tempfile.TemporaryDirectory() as folder:  # for this user alone
+        file = Path(folder, "kubeconfig")
+        file.write_bytes(text)
+        os.environ["KUBECONFIG"] = str(file)
+        yield
