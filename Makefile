@@ -97,7 +97,7 @@ e2e: $(TOOLS_ENVIRONMENT) ## Test the image, the chart and the deployed service;
 	@scripts/e2e.sh -m 'not full'
 
 .PHONY: e2e-full
-e2e-full: $(TOOLS_ENVIRONMENT) ## The same with what takes minutes more: ten replicas, the manifests a second time
+e2e-full: $(TOOLS_ENVIRONMENT) $(SERVICE_ENVIRONMENTS) ## The same with what takes minutes more: ten replicas, the manifests a second time
 	@scripts/e2e.sh
 
 .PHONY: load

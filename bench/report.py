@@ -167,7 +167,7 @@ def _ladder(figures: Figures) -> Iterator[str]:
 def _latency(figures: Figures) -> Iterator[str]:
     if "latency" in figures:
         yield from ("", "## Latency at a fixed rate", "", _when(figures["latency"]))
-        yield "GET of a task at 70 % of the highest rate that wrk found just before; vegeta sends and does not wait."
+        yield "GET of a task at 70 % of the highest rate found just before; vegeta sends and does not wait."
         yield from ("", "| the most, requests/s | sent, requests/s | p50 ms | p99 ms |", "|---:|---:|---:|---:|")
         for run in figures["latency"]["figures"]["runs"]:
             yield f"| {run['most']:,.0f} | {run['rate']:,.0f} | {run['p50_ms']:.2f} | {run['p99_ms']:.2f} |"

@@ -67,11 +67,12 @@ def _access_for_people(stream: TextIO, processors: list[Processor]) -> Callable[
 def _access_as_json(stream: TextIO) -> Callable[[dict[str, object]], None]:
     """Writes what `render` would. There is a line for every request: the standard library takes 39 µs for it,
     structlog 16, this 5."""
-    write, flush = stream.write, stream.flush
+    stream.flush()  # what comes after it goes past its own buffer
+    write, flush = stream.buffer.write, stream.buffer.flush
 
     def write_line(fields: dict[str, object]) -> None:
         line = to_json({"timestamp": datetime.now(UTC), "level": "info", "message": "request", **fields})
-        write(line.decode() + "\n")
+        write(line + b"\n")
         flush()
 
     return write_line

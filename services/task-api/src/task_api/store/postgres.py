@@ -64,7 +64,7 @@ PURGE_SECONDS = 60.0
 
 EXACT_COUNT = 10_000
 """Up to so many tasks are counted one by one, above it PostgreSQL's own estimate is taken: counting a million takes
-a tenth of a second of its CPU."""
+a tenth of a second of its CPU. Where the estimate is far above it, nothing is counted: that takes 6 ms."""
 
 FIRST_PAUSE_SECONDS = 0.02
 
@@ -228,9 +228,11 @@ class PostgresStore:
 
     async def count(self) -> int:
         statement = f"""
-            SELECT CASE WHEN counted <= {EXACT_COUNT} THEN counted ELSE greatest(counted, estimated) END FROM
-                (SELECT count(*) AS counted FROM
-                    (SELECT FROM tasks WHERE deleted_at IS NULL LIMIT {EXACT_COUNT + 1}) AS first_ones) AS exact,
+            SELECT CASE WHEN estimated > 2 * {EXACT_COUNT} THEN estimated ELSE
+                (SELECT CASE WHEN counted <= {EXACT_COUNT} THEN counted ELSE greatest(counted, estimated) END FROM
+                    (SELECT count(*) AS counted FROM
+                        (SELECT FROM tasks WHERE deleted_at IS NULL LIMIT {EXACT_COUNT + 1}) AS first_ones) AS exact)
+            END FROM
                 (SELECT reltuples::bigint AS estimated FROM pg_class WHERE oid = 'tasks'::regclass) AS statistics
         """
         return int(await self._run(lambda db: db.fetchval(statement)))
