@@ -195,7 +195,12 @@ def restarted_pod(namespace: Namespace) -> str:
 @pytest.mark.full  # with the release that they are about they take two minutes
 @pytest.mark.parametrize("section", [section for section in sections(OPERATE) if section != RESTORE])
 def test_the_commands_of_the_operations_guide_work(section: str, running: Namespace, tmp_path: Path) -> None:
-    replaced = {"POD": restarted_pod(running)} if section == "Alerts" else {}
+    replaced: dict[str, str] = {}
+    if section == "Alerts":
+        replaced["POD"] = restarted_pod(running)
+        # The URL for a database of one's own, tried on the bundled one where psql is, beside the server.
+        inside = 'psql "${url/@task-api-postgres/@localhost}"'
+        replaced['psql "$url"'] = f"kubectl exec statefulset/task-api-postgres -- {inside}"
     run(section, OPERATE, running, tmp_path, replaced)
     running.wait_for_rollout()
     running.wait_for_replicas(3)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import pytest
-from documentation import COMMANDS, DATA, REPOSITORY, Block, blocks, commands_run_by, pages, prose
+from documentation import COMMANDS, DATA, REPOSITORY, Block, blocks, commands_run_by, pages, prose, source
 
 EVERY_BLOCK = [block for page in pages() for block in blocks(page)]
 TYPED = [block for block in EVERY_BLOCK if block.language in COMMANDS]
@@ -73,6 +73,12 @@ def test_every_make_target_that_is_named_exists(page: str) -> None:
     called = re.findall(r"(?:^|[$;&] *)(?:[A-Z_]+=\S+ )*make ((?:[a-z0-9-]+ ?)+)", f"{typed}\n{quoted}", re.MULTILINE)
     targets = set(" ".join(called).split())
     assert {target for target in targets if not re.search(rf"^{target}:", MAKEFILE, re.MULTILINE)} == set()
+
+
+@pytest.mark.parametrize("page", pages())
+def test_a_rollback_by_helm_names_its_revision(page: str) -> None:
+    """Without one it goes to the revision before, which after a deploy that went back by itself is the bad one."""
+    assert re.findall(r"helm rollback task-api(?! (?:\d+|NUMBER)\b).*", source(page)) == []
 
 
 def test_no_page_stands_alone() -> None:

@@ -65,5 +65,5 @@ async def _apply(connection: Connection, migration: Migration) -> None:
     except asyncpg.PostgresError as error:
         raise StoreUnavailable(
             f"Migration {migration.number:04d} {migration.name} failed and was undone: {reason(error)}. "
-            "The release before works as it did: go back to it (helm rollback), and mend the migration."
+            "The release before works as it did: go back to it (make rollback), and mend the migration."
         ) from error
