@@ -28,18 +28,18 @@ Manifest = dict[str, Any]
 
 
 def render(
-    *arguments: str, kubernetes: str = "1.26.0", helm_tests: bool = False, chart: Path = CHART
+    *arguments: str, kubernetes: str = "1.26.0", helm_tests: bool = False, chart: Path = CHART, release: str = ""
 ) -> list[Manifest]:
     """What `helm install` of a chart would apply, by default on the oldest Kubernetes that it supports."""
-    files = render_files(*arguments, kubernetes=kubernetes, helm_tests=helm_tests, chart=chart)
+    files = render_files(*arguments, kubernetes=kubernetes, helm_tests=helm_tests, chart=chart, release=release)
     return [manifest for manifests in files.values() for manifest in manifests]
 
 
 def render_files(
-    *arguments: str, kubernetes: str = "1.26.0", helm_tests: bool = False, chart: Path = CHART
+    *arguments: str, kubernetes: str = "1.26.0", helm_tests: bool = False, chart: Path = CHART, release: str = ""
 ) -> dict[str, list[Manifest]]:
     """The same by the template's name; what `helm test` runs is left out unless it is asked for."""
-    done = helm_template(*arguments, kubernetes=kubernetes, chart=chart)
+    done = helm_template(*arguments, kubernetes=kubernetes, chart=chart, release=release)
     if done.returncode != 0:
         pytest.fail(done.stderr)
     files: dict[str, list[Manifest]] = {}
@@ -59,11 +59,14 @@ def refusal(*arguments: str, kubernetes: str = "1.26.0") -> str:
     return done.stderr
 
 
-def helm_template(*arguments: str, kubernetes: str = "1.26.0", chart: Path = CHART) -> subprocess.CompletedProcess[str]:
+def helm_template(
+    *arguments: str, kubernetes: str = "1.26.0", chart: Path = CHART, release: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """The command itself; without a release's name it is the chart's."""
     helm = shutil.which("helm")
     assert helm is not None, "helm is needed for these tests: https://helm.sh/docs/intro/install/"
     return subprocess.run(
-        [helm, "template", _name(chart), str(chart), "--kube-version", kubernetes, *arguments],
+        [helm, "template", release or _name(chart), str(chart), "--kube-version", kubernetes, *arguments],
         capture_output=True,
         text=True,
         check=False,

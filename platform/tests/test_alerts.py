@@ -19,8 +19,9 @@ ALERTS = CHART / "files/alerts.yaml"
 RULES: list[dict[str, Any]] = [r for group in yaml.safe_load(ALERTS.read_text())["groups"] for r in group["rules"]]
 RUNBOOKS = (REPOSITORY / "docs/operate.md").read_text()
 
-JOB = 'namespace="tasks", job="task-api"'
+JOB = 'namespace="default", job="task-api"'
 POD = JOB + ', pod="task-api-1"'
+ELSEWHERE = 'namespace="another", job="task-api", pod="task-api-1"'
 
 Series = dict[str, str]
 """Names with their values at one minute each, in promtool's notation: 0+60x9 is 0, 60, 120... ten values."""
@@ -54,12 +55,12 @@ def loop_lags(within: str, all_of_them: str) -> Series:
     return {name + '"0.1"}': within, name + '"1"}': all_of_them, name + '"+Inf"}': all_of_them}
 
 
-def scrapes(health: str, metrics: str) -> Series:
-    return {f'up{{{POD}, metrics_path="/health"}}': health, f'up{{{POD}, metrics_path="/metrics"}}': metrics}
+def scrapes(health: str, metrics: str, pod: str = POD) -> Series:
+    return {f'up{{{pod}, metrics_path="/health"}}': health, f'up{{{pod}, metrics_path="/metrics"}}': metrics}
 
 
 def autoscaler(desired: str) -> Series:
-    of = '{namespace="tasks", horizontalpodautoscaler="task-api"}'
+    of = '{namespace="default", horizontalpodautoscaler="task-api"}'
     return {
         f"kube_horizontalpodautoscaler_status_desired_replicas{of}": desired,
         f"kube_horizontalpodautoscaler_spec_max_replicas{of}": "10x60",
@@ -70,6 +71,13 @@ def autoscaler(desired: str) -> Series:
 CASES = [
     Case("TaskApiDown", "critical", 10, firing=scrapes("0x60", "0x60"), quiet=scrapes("0x60", "1x60")),
     Case("TaskApiDown", "critical", 10, firing={}, quiet=scrapes("1x60", "1x60")),
+    Case(  # a release of the same name in another namespace says nothing of this one
+        "TaskApiDown",
+        "critical",
+        10,
+        firing=scrapes("1x60", "1x60", pod=ELSEWHERE),
+        quiet=scrapes("1x60", "1x60") | scrapes("0x60", "0x60", pod=ELSEWHERE),
+    ),
     Case("TaskApiScrapeFailing", "warning", 15, firing=scrapes("0x60", "1x60"), quiet=scrapes("0x4 1x60", "1x60")),
     Case(
         "TaskApiDegraded",
@@ -210,8 +218,8 @@ def test_each_rule_asks_one_release_for_what_there_is(rule: dict[str, Any]) -> N
     selectors = re.findall(r"\{[^}]*\}", rule["expr"])
     assert selectors
     for selector in selectors:
-        # What the chart's template puts the release's name in place of.
-        assert re.search(r'\b(job|horizontalpodautoscaler)="task-api"', selector)
+        # What the chart's template puts the release's namespace and name in place of.
+        assert re.match(r'\{namespace="default", (job|horizontalpodautoscaler)="task-api"', selector)
 
 
 @pytest.mark.parametrize("rule", alert_rules(), ids=lambda rule: str(rule["alert"]))

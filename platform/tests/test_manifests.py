@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
-from manifests import CHART, PLATFORM, Manifest, raw, raw_files, render, render_files, sets
+from manifests import CHART, PLATFORM, VALUES_FILES, Manifest, raw, raw_files, render, render_files, sets
 
 HELM_ONLY_LABELS = {"helm.sh/chart", "app.kubernetes.io/managed-by", "app.kubernetes.io/version"}
 IDENTITY = {("kind",), ("metadata",), ("metadata", "name"), ("metadata", "labels")}
@@ -153,3 +156,39 @@ def test_one_line_of_the_deployment_is_for_the_user_to_edit() -> None:
     text = (PLATFORM / "k8s/deployment.yaml").read_text()
     assert text.count("your-dockerhub-username") == 1
     assert "          image: your-dockerhub-username/task-api:latest\n" in text
+
+
+LONGEST_NAMES = {"StatefulSet": 52, "Cluster": 50}
+"""Of a StatefulSet the pods carry the name and a revision of 11 characters more in a label, which may have 63
+(https://github.com/kubernetes/kubernetes/issues/64023); CloudNativePG refuses more than 50 for its own."""
+
+
+def labels(value: Any) -> Iterator[tuple[str, str]]:
+    """Every label that an object has, gives to pods or asks for."""
+    if isinstance(value, dict):
+        for key, below in value.items():
+            if key in {"labels", "matchLabels"}:
+                yield from below.items()
+            elif key == "selector" and all(isinstance(text, str) for text in below.values()):
+                yield from below.items()  # a Service's
+            else:
+                yield from labels(below)
+    elif isinstance(value, list):
+        for below in value:
+            yield from labels(below)
+
+
+@pytest.mark.parametrize("values", VALUES_FILES, ids=lambda file: file.stem)
+@pytest.mark.parametrize("release", ["r" * 53, f"{'r' * 44}-task-api", f"task-api-{'r' * 44}"])
+def test_with_the_longest_name_of_a_release_every_name_and_label_fits(release: str, values: Path) -> None:
+    assert len(release) == 53  # Helm takes no more
+    seen = 0
+    for manifest in render("--values", str(values), release=release, helm_tests=True):
+        name = manifest["metadata"]["name"]
+        assert len(name) <= LONGEST_NAMES.get(manifest["kind"], 63), f"{manifest['kind']} {name}"
+        assert re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", name)
+        for key, value in labels(manifest):
+            assert len(key.rpartition("/")[2]) <= 63, key
+            assert re.fullmatch(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?", value), f"{key}: {value}"
+            seen += 1
+    assert seen > 50

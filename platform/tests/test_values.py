@@ -276,7 +276,7 @@ def test_alerts_and_dashboard_arrive_as_their_files_say(tmp_path: Path) -> None:
   - name: g
     rules:
       - alert: A
-        expr: up{job="task-api"} == 0
+        expr: up{namespace="default", job="task-api"} == 0
         annotations:
           summary: "{{ $labels.pod }} is {{ $value }}"
           runbook_url: docs/operate.md#a
@@ -291,6 +291,10 @@ def test_alerts_and_dashboard_arrive_as_their_files_say(tmp_path: Path) -> None:
     elsewhere = render(*switched_on, *sets("prometheusRule.repositoryUrl=https://example.com/kit/"), chart=chart)
     (rule,) = one("PrometheusRule", elsewhere)["spec"]["groups"][0]["rules"]
     assert rule["annotations"]["runbook_url"] == "https://example.com/kit/docs/operate.md#a"
+    (rule,) = one("PrometheusRule", render(*switched_on, "--namespace", "tasks", chart=chart, release="task-api-two"))[
+        "spec"
+    ]["groups"][0]["rules"]
+    assert rule["expr"] == 'up{namespace="tasks", job="task-api-two"} == 0'
     dashboard = one("ConfigMap", rendered)
     assert json.loads(dashboard["data"]["task-api.json"]) == panels
     assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"

@@ -2,12 +2,16 @@
 {{- .Chart.Name | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
-{{/* The release's name where it says already what it is; `helm install task-api` gives objects named task-api. */}}
+{{/*
+The release's name where it says already what it is; `helm install task-api` gives objects named task-api. At most 41
+characters, since more is put behind it and ends up in labels, which may have 63: 11 characters by the chart at most, and
+a revision of 11 more by Kubernetes, for the pods of a StatefulSet (https://github.com/kubernetes/kubernetes/issues/64023).
+*/}}
 {{- define "task-api.fullname" -}}
 {{- if contains .Chart.Name .Release.Name }}
-{{- .Release.Name | trunc 50 | trimSuffix "-" }}
+{{- .Release.Name | trunc 41 | trimSuffix "-" }}
 {{- else }}
-{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 50 | trimSuffix "-" }}
+{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 41 | trimSuffix "-" }}
 {{- end }}
 {{- end }}
 
