@@ -79,8 +79,9 @@ def test_a_task_that_the_feed_does_not_tell_of_is_lost() -> None:
     assert len(verdict([], [task("a")], []).lost) == 1
 
 
-def test_a_task_that_was_acknowledged_and_once_not_found_is_lost() -> None:
-    attempt = Attempt("reader", "read", began=1, ended=2, answer="404", good=False)
+@pytest.mark.parametrize("kind", ["read", "change"])
+def test_a_task_that_was_acknowledged_and_once_not_found_is_lost(kind: str) -> None:
+    attempt = Attempt("client", kind, began=1, ended=2, answer="404", good=False)
     assert len(verdict([], [], [], [attempt]).lost) == 1
 
 
@@ -92,6 +93,16 @@ def test_an_acknowledged_change_that_is_in_another_version_is_lost() -> None:
 def test_two_tasks_of_one_creation_are_a_duplicate() -> None:
     both = [task("a"), {**task("a"), "id": "id-again"}]
     assert len(verdict([created("a")], both, both).duplicated) == 1
+
+
+def test_a_change_that_was_done_twice_is_a_duplicate() -> None:
+    feed = [task("a"), task("a", 2, changer="x"), task("a", 3, changer="x")]
+    assert len(verdict([changed("a", 2, "x")], [feed[-1]], feed).duplicated) == 1
+
+
+def test_a_version_of_two_changes_at_once_is_seen() -> None:
+    feed = [task("a"), task("a", 2, changer="x", other="y")]
+    assert len(verdict([], [feed[-1]], feed).duplicated) == 1
 
 
 def test_a_creation_that_was_refused_and_is_there_is_seen() -> None:
@@ -111,3 +122,25 @@ def test_versions_with_a_gap_or_twice_or_in_disorder_are_seen(versions: list[int
 
 def test_a_list_that_is_not_as_the_feed_says_is_seen() -> None:
     assert len(verdict([], [task("a", 2, changer="x")], [task("a"), task("a", 2)]).wrong_versions) == 1
+
+
+def test_all_pages_of_the_list_and_of_the_feed_are_read() -> None:
+    tasks = [task(name) for name in "abc"]
+    asked: list[tuple[str, str]] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        path, params = request.url.path, request.url.params
+        at = int(params.get("cursor" if path == "/v1/tasks" else "since", "0"))
+        asked.append((path, str(at)))
+        page = tasks[at : at + 1]
+        if path == "/v1/tasks":
+            return httpx2.Response(200, json={"items": page, "next_cursor": str(at + 1) if at < 2 else None})
+        items = [{"task": told} for told in page]
+        return httpx2.Response(200, json={"items": items, "next_since": str(min(at + 1, 3))})
+
+    history = History()
+    history.operations += [created(name) for name in "abc"]
+    with httpx2.Client(base_url="http://fake", transport=httpx2.MockTransport(answer)) as http:
+        found = judge(history, http, project=PROJECT, since="0")
+    assert found.broken_promises == []
+    assert asked == [("/v1/tasks", str(n)) for n in range(3)] + [("/v1/changes", str(n)) for n in range(4)]

@@ -126,6 +126,9 @@ class Writer(Client):
             if answer.effect == "done":
                 assert answer.response is not None
                 created = answer.response.json()
+                if invalid:  # told 201, but it should have been told 422: what is not to be there is there
+                    self._note(token, "failed", unclear=unclear)
+                    return
                 self._known.append(created["id"])
                 self._note(token, "ok", unclear=unclear, task=created["id"], version=created["version"])
                 return
@@ -178,7 +181,8 @@ class Changer(Client):
                 {"If-Match": f'"v{version}"'},
             )
             if answer.effect == "done":
-                self._note(token, "ok", unclear, task, version + 1)
+                assert answer.response is not None
+                self._note(token, "ok", unclear, task, int(answer.response.json()["version"]))
                 return
             if answer.effect == "not done" and not unclear:
                 self._note(token, "failed", unclear, task, version + 1)

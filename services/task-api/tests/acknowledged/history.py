@@ -76,13 +76,25 @@ class History:
         return max((after - before for before, after in itertools.pairwise(times)), default=0.0)
 
     def recovery(self) -> float:
-        """The longest time from a strike to the end of the last request that failed before the next one."""
-        took = 0.0
-        for failure in self.failures:
-            before = [at for at, _ in self.strikes if at <= failure.ended]
-            if before:
-                took = max(took, failure.ended - before[-1])
-        return took
+        """The longest time from a strike to the end of a request that failed by it."""
+        struck = [self._struck_by(failure) for failure in self.failures]
+        return max(
+            (failure.ended - at for failure, at in zip(self.failures, struck, strict=True) if at is not None),
+            default=0.0,
+        )
+
+    def _struck_by(self, failure: Attempt) -> float | None:
+        """The last strike before the request began; or the first while it was under way, if all was well before it."""
+        before = [at for at, _ in self.strikes if at <= failure.began]
+        meanwhile = [at for at, _ in self.strikes if failure.began < at <= failure.ended]
+        if not before:
+            return meanwhile[0] if meanwhile else None
+        if meanwhile and self._was_served(failure.client, before[-1], failure.began):
+            return meanwhile[0]
+        return before[-1]
+
+    def _was_served(self, client: str, since: float, until: float) -> bool:
+        return any(a.good and a.client == client and since <= a.began and a.ended <= until for a in self.attempts)
 
     def write(self, file: Path) -> None:
         """Keeps it as JSON lines."""

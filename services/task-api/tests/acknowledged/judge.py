@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
@@ -61,12 +62,13 @@ def judge(history: History, http: httpx2.Client, *, project: str, since: str) ->
     # Which changes there were, and where: a version has the token of its writer, where the one before had another.
     changes: dict[str, list[tuple[str, int]]] = defaultdict(list)
     for task_id, of_task in versions.items():
-        before: dict[str, str] = {}
-        for task in of_task:
-            for client, token in task["metadata"].items():
-                if before.get(client) != token:
-                    changes[token].append((task_id, task["version"]))
-            before = task["metadata"]
+        for before, task in itertools.pairwise(of_task):
+            new = task["metadata"].items() - before["metadata"].items()
+            for _, token in new:
+                changes[token].append((task_id, task["version"]))
+            # Each change brings a token that no other has: a version that brings none is a change done again.
+            if len(new) != 1 and task["version"] != before["version"]:
+                verdict.duplicated.append(f"version {task['version']} of task {task_id} brings {len(new)} new tokens")
         numbers = [task["version"] for task in of_task]
         if numbers != list(range(1, len(numbers) + 1)):
             verdict.wrong_versions.append(f"the feed has versions {numbers} of task {task_id}")
@@ -101,7 +103,7 @@ def judge(history: History, http: httpx2.Client, *, project: str, since: str) ->
             case "unknown":
                 verdict.unknown += 1
     for attempt in history.attempts:
-        if attempt.kind == "read" and attempt.answer == "404":
+        if attempt.kind in {"read", "change"} and attempt.answer == "404":
             verdict.lost.append(
                 f"a task that was acknowledged was not found by {attempt.client}, {attempt.ended:.3f} s"
             )

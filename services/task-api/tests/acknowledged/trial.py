@@ -78,6 +78,9 @@ def trial(
         for client in running.clients:
             client.join(timeout=READY_SECONDS)
         running.history.write(history_file)
+    for client in running.clients:
+        assert not client.is_alive(), f"{client.name} did not end: what it still does would be judged half"
+        assert client.crashed is None, f"{client.name} ended: {client.crashed!r}"
     with connect() as http:
         running.verdict = judge(running.history, http, project=running.project, since=running.since)
     with history_file.open("a") as lines:

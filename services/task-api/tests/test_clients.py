@@ -1,0 +1,129 @@
+"""The clients of a trial note what they were told, and believe of an answer what docs/problems.md says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import httpx2
+import pytest
+from acknowledged import clients
+from acknowledged.clients import Changer, Effect, Writer, effect_of
+from acknowledged.history import History, Operation
+
+PROBLEM = "application/problem+json"
+
+
+def problem(status: int, name: str) -> httpx2.Response:
+    content = json.dumps({"type": f"https://example.com/{name}"})
+    return httpx2.Response(status, headers={"content-type": PROBLEM}, content=content)
+
+
+@pytest.mark.parametrize(
+    ("response", "effect"),
+    [
+        (httpx2.Response(200), "done"),
+        (httpx2.Response(201), "done"),
+        (httpx2.Response(408), "not done"),
+        (httpx2.Response(412), "not done"),
+        (httpx2.Response(422), "not done"),
+        (httpx2.Response(429), "not done"),
+        (httpx2.Response(409), "unknown"),
+        (httpx2.Response(500), "unknown"),
+        (httpx2.Response(502, text="<html>"), "unknown"),
+        (problem(503, "unavailable"), "unknown"),
+        (problem(503, "overloaded"), "not done"),
+        (httpx2.Response(503, json={"type": "https://example.com/overloaded"}), "unknown"),  # some proxy's
+    ],
+)
+def test_an_answer_says_whether_it_was_done(response: httpx2.Response, effect: Effect) -> None:
+    assert effect_of(response) == effect
+
+
+def operations(
+    client: type[Writer] | type[Changer], answer: Callable[[httpx2.Request], httpx2.Response]
+) -> tuple[list[Operation], History]:
+    """What one round of a client notes of a service that answers so."""
+    history = History()
+    with httpx2.Client(base_url="http://fake", transport=httpx2.MockTransport(answer)) as http:
+        one = client("client", lambda: http, history, "trial", ["id"])
+        one._http = http  # noqa: SLF001  # what its thread would do first
+        one.act()
+    return history.operations, history
+
+
+@pytest.fixture(autouse=True)
+def no_chance(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clients, "ONE_IN_TEN", 0)
+
+
+def in_turn(*responses: httpx2.Response | Exception) -> Callable[[httpx2.Request], httpx2.Response]:
+    left = list(responses)
+
+    def answer(_request: httpx2.Request) -> httpx2.Response:
+        match left.pop(0):
+            case httpx2.Response() as response:
+                return response
+            case error:
+                raise error
+
+    return answer
+
+
+CREATED: dict[str, Any] = {"id": "id", "version": 1}
+
+
+def test_a_connection_that_breaks_says_nothing_so_the_writer_asks_again() -> None:
+    answer = in_turn(httpx2.ReadError("broken"), httpx2.Response(201, json=CREATED))
+    (operation,), history = operations(Writer, answer)
+    assert (operation.outcome, operation.unclear) == ("ok", True)
+    assert [attempt.good for attempt in history.attempts] == [False, True]
+
+
+def test_a_connection_that_is_refused_says_that_nothing_was_done() -> None:
+    (operation,), _ = operations(Writer, in_turn(httpx2.ConnectError("refused")))
+    assert (operation.outcome, operation.unclear) == ("failed", False)
+
+
+def test_who_once_heard_nothing_does_not_believe_a_refusal_of_the_next_attempt() -> None:
+    answer = in_turn(httpx2.Response(502), problem(503, "overloaded"), httpx2.Response(201, json=CREATED))
+    (operation,), _ = operations(Writer, answer)
+    assert (operation.outcome, operation.unclear) == ("ok", True)
+
+
+def test_what_had_to_be_refused_and_was_not_is_noted_as_not_to_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clients, "ONE_IN_TEN", 1)
+    (operation,), history = operations(Writer, in_turn(httpx2.Response(201, json=CREATED)))
+    assert operation.outcome == "failed"
+    assert [attempt.good for attempt in history.attempts] == [False]
+
+
+def test_a_changer_notes_the_version_that_it_was_told() -> None:
+    answer = in_turn(httpx2.Response(200, json={"version": 4}), httpx2.Response(200, json={"version": 6}))
+    (operation,), _ = operations(Changer, answer)
+    assert (operation.outcome, operation.version) == ("ok", 6)
+
+
+def test_a_changer_who_comes_too_late_did_nothing() -> None:
+    answer = in_turn(httpx2.Response(200, json={"version": 4}), httpx2.Response(412))
+    (operation,), history = operations(Changer, answer)
+    assert (operation.outcome, operation.unclear) == ("failed", False)
+    assert history.failures == []
+
+
+@pytest.mark.parametrize(("mine", "outcome"), [(True, "ok"), (False, "failed")])
+def test_a_changer_whose_first_answer_broke_asks_the_task_whose_change_it_was(mine: bool, outcome: str) -> None:
+    sent: list[str] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        if request.method == "GET":
+            written = sent[0] if mine and sent else "another's"
+            return httpx2.Response(200, json={"version": 5 if sent else 4, "metadata": {"client": written}})
+        sent.append(json.loads(request.content)["metadata"]["client"])
+        if len(sent) == 1:
+            raise httpx2.ReadError("broken")
+        return httpx2.Response(412)
+
+    (operation,), _ = operations(Changer, answer)
+    assert (operation.outcome, operation.unclear, operation.version) == (outcome, True, 5)
