@@ -47,6 +47,8 @@ build() { # module@version, package, build tags, binary
 tool actionlint github.com/rhysd/actionlint "$ACTIONLINT_VERSION" ./cmd/actionlint
 tool kubeconform github.com/yannh/kubeconform "$KUBECONFORM_VERSION" ./cmd/kubeconform
 tool kube-score github.com/zegl/kube-score "$KUBE_SCORE_VERSION" ./cmd/kube-score
+# Its go.mod calls it golang.stackrox.io/kube-linter, an address that has to be up for whoever asks by that name.
+tool kube-linter github.com/stackrox/kube-linter "$KUBE_LINTER_VERSION" ./cmd/kube-linter
 tool helm-docs github.com/norwoodj/helm-docs "$HELM_DOCS_VERSION" ./cmd/helm-docs
 tool helm-unittest github.com/helm-unittest/helm-unittest "$HELM_UNITTEST_VERSION" ./cmd/helm-unittest
 # Without the clients of a dozen clouds, which it would look for targets with.

@@ -12,6 +12,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 PATH=$PWD/.venv/bin:$PWD/.tools:$PATH
 charts=(platform/helm/*/)
 charts=("${charts[@]%/}")
+# What is applied as it stands, beside the charts: by a user, by `make kubeconfig-ci`, by `make up MONITORING=1`.
+plain_manifests=(platform/k8s/*.yaml platform/k8s/monitoring/*.yaml platform/deployer/*.yaml platform/cluster/*.yaml)
 # The oldest Kubernetes that the charts support, the first that sleeps in preStop by itself, the newest with schemas.
 oldest_kubernetes=1.26 sleeping_kubernetes=1.30 newest_kubernetes=1.37
 work=$(mktemp -d)
@@ -34,11 +36,11 @@ check() { # title, command...
 }
 
 go_check() { # as check, with a tool that scripts/go-tools.sh builds
-  if $have_go; then check "$@"; else left_out+=("$1: needs Go, https://go.dev/dl/"); fi
+  if $have_go; then check "$@"; else left_out+=("$1: $no_go"); fi
 }
 
 helm_check() { # as check, with Helm: the one built with Go, or else the machine's
-  if command -v helm > /dev/null; then check "$@"; else left_out+=("$1: needs Go or Helm, https://helm.sh/docs/intro/install/"); fi
+  if command -v helm > /dev/null; then check "$@"; else left_out+=("$1: $no_helm"); fi
 }
 
 shell_files() { git ls-files --cached --others --exclude-standard -- '*.sh' .ci/run; }
@@ -49,16 +51,18 @@ yaml_files() { git ls-files --cached --others --exclude-standard -- '*.yaml' '*.
 # Each file of values that a chart is rendered with: its defaults, those of other surroundings, those made for checks.
 values_files() { find "$1" -maxdepth 1 -name 'values*.yaml' && find "$1" -path "$1/ci/*-values.yaml"; }
 
-# Every chart with each of its files of values. With a tag and, where there is a database, a Secret that exists, as a
-# deploy does: the placeholder `latest` is what NOTES warn of, and a generated password would be another one each time.
+# Every chart with each of its files of values. With a tag, as a deploy does: the placeholder `latest` is what NOTES warn
+# of. And where there is a database with a Secret that exists, but for ci/defaults-values.yaml, which makes its own.
 render() { # helm, Kubernetes version, folder to write to
   local chart name values settings
   mkdir -p "$3"
   for chart in "${charts[@]}"; do
     name=$(basename "$chart")
-    settings=(--set-string image.tag=0.1.0)
-    if grep -q '^database:' "$chart/values.yaml"; then settings+=(--set "database.bundled.existingSecret=$name-database"); fi
     for values in $(values_files "$chart"); do
+      settings=(--set-string image.tag=0.1.0)
+      if [[ $values != */ci/defaults-values.yaml ]] && grep -q '^database:' "$chart/values.yaml"; then
+        settings+=(--set "database.bundled.existingSecret=$name-database")
+      fi
       "$1" template "$name" "$chart" --kube-version "$2.0" --values "$values" "${settings[@]}" \
         > "$3/$name-$(basename "$values")" || return 1
     done
@@ -71,32 +75,33 @@ manifests() { # Kubernetes version
     render helm "$1" "$work/$1" || return 1
     rendered=("$work/$1"/*.yaml)
   fi
-  kubernetes-validate --strict --kubernetes-version "$1" platform/k8s/*.yaml ${rendered[@]+"${rendered[@]}"}
+  kubernetes-validate --strict --kubernetes-version "$1" "${plain_manifests[@]}" ${rendered[@]+"${rendered[@]}"}
 }
 
-# kubernetes-validate lets custom resources pass; here a kind without a schema is an error. But for CloudNativePG's
-# Cluster, an option whose definition is fetched for nothing else: platform/tests asserts what matters in it.
+# kubernetes-validate lets custom resources pass; here a kind without a schema is an error.
 custom_resources() {
-  local from="$newest_kubernetes $PROMETHEUS_OPERATOR_MANIFEST $GATEWAY_API_MANIFEST"
+  local from="$newest_kubernetes $PROMETHEUS_OPERATOR_MANIFEST $GATEWAY_API_MANIFEST $CLOUDNATIVE_PG_VERSION"
+  local cloudnative_pg=github.com/cloudnative-pg/cloudnative-pg@$CLOUDNATIVE_PG_VERSION
   if [[ $(cat .tools/schemas/from 2> /dev/null) != "$from" ]]; then
     rm -rf .tools/schemas
-    python scripts/schemas.py .tools/schemas "$newest_kubernetes" "$PROMETHEUS_OPERATOR_MANIFEST" "$GATEWAY_API_MANIFEST" || return 1
+    go mod download "$cloudnative_pg" || return 1
+    python scripts/schemas.py .tools/schemas "$newest_kubernetes" "$PROMETHEUS_OPERATOR_MANIFEST" "$GATEWAY_API_MANIFEST" \
+      "$(go list -m -f '{{.Dir}}' "$cloudnative_pg")/config/crd/bases/postgresql.cnpg.io_clusters.yaml" || return 1
     echo "$from" > .tools/schemas/from
   fi
   render helm "$newest_kubernetes" "$work/custom" \
     && kubeconform -strict -summary -kubernetes-version "$newest_kubernetes.0" \
-      -skip postgresql.cnpg.io/v1/Cluster \
       -schema-location '.tools/schemas/built-in/{{.ResourceKind}}{{.KindSuffix}}.json' \
-      -schema-location '.tools/schemas/{{.Group}}/{{.ResourceKind}}_{{.ResourceAPIVersion}}.json' platform/k8s "$work/custom"
+      -schema-location '.tools/schemas/{{.Group}}/{{.ResourceKind}}_{{.ResourceAPIVersion}}.json' "${plain_manifests[@]}" "$work/custom"
 }
 
-# The Helm that a team has must not matter. Versions differ in empty lines alone.
+# The Helm that a team has must not matter. Versions differ in empty lines alone, and a generated password each time.
 same_with_each_helm() {
   local version
   render "helm-$HELM_VERSION" "$newest_kubernetes" "$work/helm-$HELM_VERSION" || return 1
   for version in "$HELM_OLDEST_VERSION" "$HELM_4_VERSION"; do
     render "helm-$version" "$newest_kubernetes" "$work/helm-$version" || return 1
-    diff --recursive --unified --ignore-blank-lines "$work/helm-$HELM_VERSION" "$work/helm-$version" \
+    diff --recursive --unified --ignore-blank-lines -I '^  password: ' -I '^  url: ' "$work/helm-$HELM_VERSION" "$work/helm-$version" \
       || { echo "Helm $version renders a chart otherwise than Helm $HELM_VERSION, see above." && return 1; }
   done
 }
@@ -113,6 +118,14 @@ practice() {
     grep -E '^\[(WARNING|CRITICAL)\]' "$work/scores" || true
   done
   return $failures
+}
+
+# With its default checks. But for latest-tag in platform/k8s: there `latest` is a placeholder, in the one line that a
+# user edits.
+linter() {
+  render helm "$newest_kubernetes" "$work/linter" || return 1
+  kube-linter lint --fail-if-no-objects-found --fail-on-invalid-resource "$work/linter" platform/deployer platform/cluster \
+    && kube-linter lint --fail-if-no-objects-found --fail-on-invalid-resource --exclude latest-tag platform/k8s
 }
 
 security() {
@@ -154,9 +167,14 @@ check 'Workflows (zizmor)' zizmor --quiet --offline --persona pedantic .github/w
 
 # --- with tools that Go builds --------------------------------------------------------
 
-have_go=false
+have_go=false no_go='needs Go, https://go.dev/dl/' no_helm='needs Go or Helm, https://helm.sh/docs/intro/install/'
 if command -v go > /dev/null; then
-  if scripts/go-tools.sh; then have_go=true; else failed+=('Go tools'); fi
+  if scripts/go-tools.sh; then
+    have_go=true
+  else
+    failed+=('Go tools')
+    no_go='needs the Go tools, which were not built' no_helm=$no_go
+  fi
 fi
 go_check 'Workflows (actionlint)' actionlint
 
@@ -170,11 +188,12 @@ for version in "$oldest_kubernetes" "$sleeping_kubernetes" "$newest_kubernetes";
   check "Manifests, Kubernetes $version (kubernetes-validate)" manifests "$version"
 done
 if ! command -v helm > /dev/null; then
-  left_out+=('The rendered charts in the checks of manifests: needs Go or Helm, https://helm.sh/docs/intro/install/')
+  left_out+=("The rendered charts in the checks of manifests: $no_helm")
 fi
 go_check 'Manifests, custom resources (kubeconform)' custom_resources
 go_check 'Charts with Helm 3.12, 3 and 4 (diff)' same_with_each_helm
 go_check 'Charts, good practice (kube-score)' practice
+go_check 'Charts and manifests, good practice (kube-linter)' linter
 helm_check 'Charts, security (checkov)' security
 for chart in "${charts[@]}"; do
   go_check "Chart $(basename "$chart"), tests (helm-unittest)" chart_tests "$chart"

@@ -178,7 +178,7 @@ def test_no_value_is_a_password() -> None:
 
 
 def test_cloudnativepg_replicates_each_write() -> None:
-    """Checked by hand against the fields of the operator's Cluster (v1): no client of ours brings its schema."""
+    """What it means, beside the operator's schema, to which scripts/lint.sh holds it."""
     files = render_files(*sets("database.cloudNativePG.enabled=true", "database.cloudNativePG.storageClassName=fast"))
     (cluster,) = files["cloudnativepg.yaml"]
     assert (cluster["apiVersion"], cluster["kind"]) == ("postgresql.cnpg.io/v1", "Cluster")
