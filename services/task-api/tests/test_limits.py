@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
@@ -14,15 +16,18 @@ from typing import Any
 import asyncpg
 import httpx2
 import pytest
+import uvicorn
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 from running import DEADLINE_SECONDS, Service, run, serving
 from starlette.datastructures import State
 from starlette.requests import Request
+from uvicorn.server import ServerState
 
+from task_api.app import create_app
 from task_api.auth import new_token
 from task_api.body import DROP_BYTES
-from task_api.connection import MAX_HEAD_BYTES
+from task_api.connection import MAX_HEAD_BYTES, bounded
 from task_api.problems import Problem
 from task_api.rate_limit import MAX_CALLERS, RateLimit
 from task_api.settings import Settings
@@ -30,6 +35,13 @@ from task_api.store import Limits
 
 MIB = 1024 * 1024
 SMALL = 100_000
+PIECE = 128 * 1024
+IMPATIENT = {
+    **{f"TASKS_{name}_SECONDS": "0.5" for name in ("HEAD", "BODY", "WRITE")},
+    "TASKS_BODY_MAX_BYTES": str(SMALL),
+    # glibc would keep what is freed for a while; without it, memory that grows is memory that somebody holds.
+    **{f"MALLOC_{name}_THRESHOLD_": "65536" for name in ("MMAP", "TRIM")},
+}
 POST = b"POST /v1/tasks HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 
 
@@ -71,6 +83,11 @@ class Client:
         async with asyncio.timeout(DEADLINE_SECONDS):
             return await self._reader.readuntil(end)
 
+    async def read(self, number: int) -> None:
+        """So many bytes."""
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            await self._reader.readexactly(number)
+
     async def is_closed(self) -> bool:
         """Whether the service ends the connection and says nothing more."""
         async with asyncio.timeout(DEADLINE_SECONDS):
@@ -86,7 +103,17 @@ class Client:
 @contextlib.asynccontextmanager
 async def connected(service: Service) -> AsyncIterator[Client]:
     host, port = service.url.removeprefix("http://").rsplit(":", 1)
-    client = Client(*await asyncio.open_connection(host, int(port)))
+    async with _connection(host, int(port)) as client:
+        yield client
+
+
+@contextlib.asynccontextmanager
+async def _connection(host: str, port: int) -> AsyncIterator[Client]:
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # what is not read is to stay with the service
+    connection.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(connection, (host, port))
+    client = Client(*await asyncio.open_connection(sock=connection))
     try:
         yield client
     finally:
@@ -103,10 +130,16 @@ def service() -> Iterator[Service]:
 @pytest.fixture(scope="module")
 def impatient() -> Iterator[Service]:
     """The service with little time for its clients, and little room."""
-    # glibc would keep what is freed for a while; without it, memory that grows is memory that somebody holds.
-    freeing = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
-    limits = {"TASKS_HEAD_SECONDS": "0.5", "TASKS_BODY_SECONDS": "0.5", "TASKS_BODY_MAX_BYTES": str(SMALL)}
-    with serving(**limits, **freeing) as running:
+    with serving(**IMPATIENT) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def full() -> Iterator[Service]:
+    """As impatient, with tasks of 4 MB: so much that the system's buffers do not hold a list of all."""
+    with serving(**IMPATIENT) as running, httpx2.Client(base_url=running.url) as client:
+        for _ in range(100):
+            client.post("/v1/tasks", json={"title": "x", "description": "\N{GRINNING FACE}" * 10_000})
         yield running
 
 
@@ -263,6 +296,47 @@ async def test_a_body_does_not_count_for_the_head_that_follows_it(service: Servi
         assert (await client.answer()).status == 200
 
 
+IDLE_SECONDS = 1
+
+
+@pytest.mark.parametrize("request_", [b"", b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"], ids=["first", "between"])
+async def test_an_empty_line_does_not_keep_a_connection_for_ever(request_: bytes) -> None:
+    async with _idling() as client:
+        if request_:
+            await client.send(request_)
+            assert (await client.answer()).status == 200
+        await client.send(b"\r\n")
+        assert await client.is_closed()
+
+
+async def test_an_empty_line_before_a_request_takes_no_time_from_its_answer() -> None:
+    async with _idling() as client:
+        await client.send(b"\r\nGET /v1/changes HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n\r\n")
+        await client.until(b"retry: 2000\n\n\r\n")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(3 * IDLE_SECONDS):
+                await client.is_closed()
+
+
+@contextlib.asynccontextmanager
+async def _idling() -> AsyncIterator[Client]:
+    """A connection to the application, where idle ones are ended soon."""
+    config = uvicorn.Config(
+        create_app(Settings()), http=bounded(10, 10), timeout_keep_alive=IDLE_SECONDS, log_config=None
+    )
+    config.load()
+    state = ServerState()
+    server = await asyncio.get_running_loop().create_server(
+        lambda: config.http_protocol_class(config=config, server_state=state, app_state={}),  # type: ignore[call-arg]  # as uvicorn calls it
+        "127.0.0.1",
+    )
+    async with server, _connection(*server.sockets[0].getsockname()) as client:
+        yield client
+        client.close()
+        while state.connections:
+            await asyncio.sleep(0.01)
+
+
 async def test_pipelined_requests_are_answered_in_turn(service: Service) -> None:
     async with connected(service) as client:
         missing = b"GET /v1/tasks/missing HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -318,6 +392,16 @@ async def _go(client: Client, request: bytes) -> None:
     await client.send(request)  # and the connection is closed
 
 
+async def _do_not_read(client: Client, headers: bytes) -> None:
+    """Asks for all tasks, and finds out by sending that the connection is cut: to read would show it, too."""
+    await client.send(headers + b"\r\n")
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        with contextlib.suppress(ConnectionError):
+            while True:
+                await asyncio.sleep(0.1)
+                await client.send(b"\r\n")
+
+
 BAD: dict[str, Callable[[Client], Awaitable[None]]] = {
     "too large": lambda client: _answered(client, of_length(b"x" * (SMALL + 1)), 413),
     "too large in chunks": lambda client: _answered(client, in_chunks(b"x" * (SMALL + 1)), 413),
@@ -330,6 +414,11 @@ BAD: dict[str, Callable[[Client], Awaitable[None]]] = {
     "gone in mid-body": lambda client: _go(client, POST + b"Content-Length: 90000\r\n\r\n" + b"x" * 80_000),
     "gone before the answer": lambda client: _go(client, of_length(b'{"title": 5}')),
 }
+UNREAD = {
+    "list": b"GET /v1/tasks?page_size=500 HTTP/1.1\r\nHost: x\r\n",
+    "list, and then closed": b"GET /v1/tasks?page_size=500 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n",
+    "stream": b"GET /v1/changes HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n",
+}
 ROUNDS = 6
 FEW = 3
 """Files that the process may have open beyond those it had: a leak of connections leaves hundreds."""
@@ -341,14 +430,38 @@ kept, it grows by up to 1 MiB while the allocators find their size."""
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("kind", BAD)
 async def test_a_hundred_bad_requests_at_once_leave_nothing_behind(impatient: Service, kind: str) -> None:
+    await _leave_nothing_behind(impatient, BAD[kind])
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("kind", UNREAD)
+async def test_a_hundred_clients_at_once_that_do_not_read_leave_nothing_behind(full: Service, kind: str) -> None:
+    before = _sum(httpx2.get(f"{full.url}/metrics").text, "task_api_slow_clients_total", part="write")
+    await _leave_nothing_behind(full, lambda client: _do_not_read(client, UNREAD[kind]))
+    after = _sum(httpx2.get(f"{full.url}/metrics").text, "task_api_slow_clients_total", part="write")
+    assert after - before >= (1 + ROUNDS) * 100
+
+
+async def test_a_client_that_reads_slowly_but_reads_gets_all_of_it(full: Service) -> None:
+    async with connected(full) as client:
+        await client.send(UNREAD["list, and then closed"] + b"\r\n")
+        head = await client.until(b"\r\n\r\n")
+        (length,) = re.findall(rb"content-length: (\d+)", head)
+        for _ in range(int(length) // PIECE):
+            await client.read(PIECE)
+            await asyncio.sleep(0.05)  # all together longer than the service waits for a client that reads nothing
+        await client.read(int(length) % PIECE)
+
+
+async def _leave_nothing_behind(service: Service, bad: Callable[[Client], Awaitable[None]]) -> None:
     async def one() -> None:
-        async with connected(impatient) as client:
-            await BAD[kind](client)
+        async with connected(service) as client:
+            await bad(client)
 
     async def rounds(number: int) -> int:
         for _ in range(number):
             await asyncio.gather(*(one() for _ in range(100)))
-        async with httpx2.AsyncClient(base_url=impatient.url, timeout=DEADLINE_SECONDS) as client:
+        async with httpx2.AsyncClient(base_url=service.url, timeout=DEADLINE_SECONDS) as client:
 
             async def is_alone() -> bool:  # nothing is in flight but this request itself
                 return _sum((await client.get("/metrics")).text, "http_requests_in_flight") == 1
@@ -358,7 +471,7 @@ async def test_a_hundred_bad_requests_at_once_leave_nothing_behind(impatient: Se
             return memory
 
     before = await rounds(1)  # until then caches fill, and what is opened once is open
-    files = _files(impatient)
+    files = _files(service)
     growth = []
     for _ in range(3):  # what leaks grows each time; what the allocator keeps for later does not
         after = await rounds(ROUNDS)
@@ -369,10 +482,10 @@ async def test_a_hundred_bad_requests_at_once_leave_nothing_behind(impatient: Se
     assert growth[-1] < GROWTH_MIB, f"MiB more after each {ROUNDS * 100} requests: {growth}"
 
     async def all_are_closed() -> bool:
-        return _files(impatient) <= files + FEW
+        return _files(service) <= files + FEW
 
     await until(all_are_closed)
-    metrics = httpx2.get(f"{impatient.url}/metrics").text
+    metrics = httpx2.get(f"{service.url}/metrics").text
     assert _sum(metrics, "http_requests_total", status="5") == 0
 
 
@@ -549,6 +662,7 @@ DEFAULTS: dict[str, object] = {
     "head_seconds": 10,
     "body_seconds": 20,
     "body_max_bytes": MIB,
+    "write_seconds": 20,
     "rate_limit": None,
     "trusted_proxies": "",
     "root_path": "",
@@ -587,6 +701,7 @@ WRONG = {
     "TASKS_HEAD_SECONDS": ("0", "greater than 0"),
     "TASKS_BODY_SECONDS": ("inf", "less than or equal to 300"),
     "TASKS_BODY_MAX_BYTES": ("1MB", "valid integer"),
+    "TASKS_WRITE_SECONDS": ("0", "greater than 0"),
     "TASKS_RATE_LIMIT": ("100 per minute", "a number of requests, / and second, minute, hour or day"),
     "TASKS_TRUSTED_PROXIES": ("10.0.0.0/99", "addresses or networks"),
     "TASKS_DRAIN_SECONDS": ("-5", "greater than or equal to 0"),

@@ -1,8 +1,9 @@
-"""A client's connection: uvicorn's, with bounds for the head of a request.
+"""A client's connection: uvicorn's, with bounds for the head of a request and for a client that does not read.
 
 uvicorn waits for ever for the first byte of a connection and for the end of a request's headers, and its parser takes
-headers of any size (https://github.com/encode/uvicorn/issues/157). No middleware can help: it runs once the headers
-are there.
+headers of any size (https://github.com/encode/uvicorn/issues/157). It also keeps an answer for ever that its client
+does not read: even what closes an idle connection waits until all is written. No middleware can help: it runs once the
+headers are there, and is done once the answer is handed over.
 """
 
 from __future__ import annotations
@@ -21,19 +22,25 @@ TOO_LARGE = f"Request line and headers have more than {MAX_HEAD_BYTES} bytes, wh
 LINGER_SECONDS = 2.0
 
 
-def bounded(head_seconds: float) -> type[asyncio.Protocol]:
-    """The protocol class for uvicorn. head_seconds: from a request's first byte to the end of its headers."""
+def bounded(head_seconds: float, write_seconds: float) -> type[asyncio.Protocol]:
+    """The protocol class for uvicorn.
+
+    head_seconds: from a request's first byte to the end of its headers. write_seconds: how long a client may read
+    nothing of what waits for it.
+    """
 
     class Bounded(_Connection):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
             self.head_seconds = head_seconds
+            self.write_seconds = write_seconds
 
     return Bounded
 
 
 class _Connection(HttpToolsProtocol):
     head_seconds: float
+    write_seconds: float
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -43,14 +50,16 @@ class _Connection(HttpToolsProtocol):
         self._first_bytes = 0  # of the piece in which the head began
         self._more_bytes = 0  # of what came since that piece: the parser keeps a header that never ends
         self._refused = False
+        self._unread = 0  # bytes that waited for the client when it was last looked at
+        self._read_deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         super().connection_made(transport)
-        # One that never sends anything is as idle as one between two requests.
-        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+        self._be_idle()  # one that never sends anything is as idle as one between two requests
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_head()
+        self._stop_watching()
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
 
@@ -67,6 +76,12 @@ class _Connection(HttpToolsProtocol):
                 self._head_deadline = self.loop.call_later(self.head_seconds, self._too_slow)
             if self._more_bytes > MAX_HEAD_BYTES:
                 self._refuse(431, TOO_LARGE)
+        elif self.timeout_keep_alive_task is None and (self.cycle is None or self.cycle.response_complete):
+            # The parser takes an empty line before a request for nothing, and uvicorn has ended the time for idling.
+            self._be_idle()
+
+    def _be_idle(self) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -97,6 +112,48 @@ class _Connection(HttpToolsProtocol):
 
     def _unsupported_upgrade_warning(self) -> None:
         """Nothing: Java's HTTP client offers HTTP/2 with its first request, and is answered in HTTP/1.1."""
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch_reading()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if not self.transport.is_closing():
+            self._stop_watching()
+
+    # What closes a connection waits until the client has read the rest, however little it is.
+
+    def timeout_keep_alive_handler(self) -> None:
+        super().timeout_keep_alive_handler()
+        self._watch_reading()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self._watch_reading()
+
+    def send_400_response(self, msg: str) -> None:
+        super().send_400_response(msg)
+        self._watch_reading()
+
+    def _watch_reading(self) -> None:
+        if self._read_deadline is None:
+            self._unread = self.transport.get_write_buffer_size()
+            self._read_deadline = self.loop.call_later(self.write_seconds, self._look_whether_it_reads)
+
+    def _look_whether_it_reads(self) -> None:
+        self._read_deadline = None
+        if self.transport.get_write_buffer_size() < self._unread:
+            self._watch_reading()
+        else:
+            metrics.slow_clients_total.labels("write").inc()
+            self.transport.abort()
+
+    def _stop_watching(self) -> None:
+        if self._read_deadline is not None:
+            self._read_deadline.cancel()
+            self._read_deadline = None
 
     def _too_slow(self) -> None:
         metrics.slow_clients_total.labels("head").inc()

@@ -23,8 +23,8 @@ request_seconds = Histogram(
 )
 requests_in_flight = Gauge("http_requests_in_flight", "Requests being answered, streams among them")
 slow_clients_total = Counter(
-    "task_api_slow_clients", "Clients that did not send their request in time", ["part"]
-)  # part: head or body
+    "task_api_slow_clients", "Clients that did not send their request, or read its answer, in time", ["part"]
+)  # part: head, body or write
 
 loop_lag_seconds = Histogram(
     "task_api_event_loop_lag_seconds", "How late the event loop did what was due", buckets=LAG_SECONDS

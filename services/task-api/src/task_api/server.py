@@ -73,7 +73,7 @@ class _Server(uvicorn.Server):
                 lifespan="off",
                 root_path=settings.root_path,
                 loop="uvloop",
-                http=bounded(settings.head_seconds),
+                http=bounded(settings.head_seconds, settings.write_seconds),
                 ws="none",
                 log_config=None,
                 access_log=False,

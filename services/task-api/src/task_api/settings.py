@@ -49,6 +49,9 @@ class Settings(DomainSettings):
     body_max_bytes: int = Field(
         default=1024 * 1024, ge=1024, le=2**30, description="number of bytes that a request's body may have"
     )
+    write_seconds: Seconds = Field(
+        default=20, description="seconds for which a client may read nothing of the answer that waits for it"
+    )
     rate_limit: Annotated[str | None, AfterValidator(_rate)] = Field(
         default=None,
         description="requests that a caller may send to this process in a time, as 100/minute; unset, any number",
