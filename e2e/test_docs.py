@@ -6,6 +6,8 @@ what a reader replaces (host and account), and a port of this machine that may b
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
 import shutil
@@ -136,6 +138,11 @@ def empty(make_namespace: MakeNamespace) -> Namespace:
     return namespace
 
 
+def secret(namespace: Namespace, name: str) -> dict[str, str]:
+    found = json.loads(namespace.run(f"kubectl get secret {name} -o json"))["data"]
+    return {key: base64.b64decode(value).decode() for key, value in found.items()}
+
+
 @pytest.mark.full  # together they take three minutes
 @pytest.mark.usefixtures("published")
 @pytest.mark.parametrize("section", [section for section in sections(DEPLOY) if section not in DOCKER])
@@ -150,6 +157,14 @@ def test_the_commands_of_the_deployment_guide_work(section: str, empty: Namespac
     if section == "With Helm":
         assert "ok: a task was written, read and deleted" in printed
         assert len(empty.run("kubectl get pods -l app=task-api -o name").split()) == 3
+    if section == "Secrets for production":
+        (lines,) = secret(empty, "task-api-tokens").values()
+        scopes = {name: scopes for _, scopes, name in map(str.split, lines.splitlines())}
+        assert scopes == {"ann": "read,write", "prometheus": "read", "helm-test": "read,write"}
+        for name in ("task-api-metrics-token", "task-api-test-token"):
+            token = secret(empty, name)["token"]
+            assert hashlib.sha256(token.encode()).hexdigest() in lines
+            assert token not in printed
     if section == "DNS and TLS":
         assert "ingress-nginx-controller" in printed
         # What curl trusts is the certificate that the page made, and it is for the host.

@@ -74,7 +74,7 @@ class Settings(DomainSettings):
         description="way to tell who calls: none, tokens (of the service's own) or oidc (JWTs of an issuer)",
     )
     auth_token_file: Path | None = Field(
-        default=None, description="file with the hashes of the tokens; `task-api token new`"
+        default=None, description="file with the hashes of the tokens: the lines that `token new` prints"
     )
     oidc_issuer: str | None = Field(default=None, description="URL of the OpenID Connect issuer")
     oidc_audience: str | None = Field(default=None, description="audience that JWTs must be made for")

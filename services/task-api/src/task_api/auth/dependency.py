@@ -37,7 +37,7 @@ class _Requires(SecurityBase):
     def __init__(self, scope: Scope) -> None:
         self.scheme_name = "bearer"
         self.model = HTTPBearer(
-            description="An API token (`task-api token new`) or a JWT of the OpenID Connect issuer, "
+            description="A token of the service's own or a JWT of the OpenID Connect issuer, "
             "with the scope `read` or `write`"
         )
         self._scope = scope

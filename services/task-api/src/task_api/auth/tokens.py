@@ -115,7 +115,7 @@ def _read(path: Path) -> list[tuple[bytes, Caller]]:
         if parts is None:  # the line itself is not shown: somebody may have written the token instead of its hash
             raise ValueError(
                 f"Line {number} of the token file {path} is not a SHA-256 in hex, the scopes (read, write or "
-                "read,write) and a name; `task-api token new` prints such lines."
+                "read,write) and a name; in the image `app token new` prints such lines."
             )
         digest, scopes, name = parts.groups()
         granted = scopes.split(",")
