@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """helm and kubectl by these names, with a release kept in the file of FAKE_CLUSTER: all that scripts/deploy/ sees.
 
-How an upgrade goes is in the tag: bad-... fails, slow-... waits for a signal, liar-... deploys pods that say otherwise.
+How an upgrade goes is in the tag: bad-... fails, slow-... waits for a signal, liar-... deploys pods that say otherwise,
+list-..., cut-... and noise-... ones that answer something else than a service. With `rollback` in the file a rollback
+fails, or is slow: it hears no signal, as Helm's does not.
 The real ones are in e2e/test_deploy.py.
 """
 
@@ -16,6 +18,8 @@ from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
+
+ENDED = ("Failed", "Succeeded")
 
 
 class Cluster:
@@ -71,7 +75,14 @@ def helm(cluster: Cluster, arguments: list[str]) -> int:
             return helm_upgrade(cluster, arguments)
         case ["rollback", _, number, *_]:
             (found,) = (r for r in cluster.revisions if r["revision"] == int(number))
-            cluster.succeed(cluster.begin("pending-rollback", found["tag"], f"Rollback to {number}"))
+            revision = cluster.begin("pending-rollback", found["tag"], f"Rollback to {number}")
+            while cluster.state.get("rollback") == "slow":
+                time.sleep(0.05)
+            if cluster.state.get("rollback") == "fails":
+                cluster.fail(revision)
+                print("Error: context deadline exceeded", file=sys.stderr)
+                return 1
+            cluster.succeed(revision)
         case ["uninstall", *_]:
             cluster.state |= {"revisions": [], "serves": None}
             cluster.write()
@@ -104,19 +115,30 @@ def kubectl(cluster: Cluster, arguments: list[str]) -> int:
     match arguments:
         case ["get", "pods", _, _, "--output", "json"]:
             names = ["task-api-1", "task-api-2"] if cluster.state["serves"] else []
-            leaving = {"metadata": {"name": "task-api-0", "deletionTimestamp": "2026-01-01T00:00:00Z"}}
-            print(json.dumps({"items": [leaving, *({"metadata": {"name": name}} for name in names)]}))
+            pods: list[dict[str, Any]] = [{"metadata": {"name": n}, "status": {"phase": "Running"}} for n in names]
+            leaving = {"name": "task-api-0", "deletionTimestamp": "2026-01-01T00:00:00Z"}
+            pods += [{"metadata": leaving, "status": {"phase": "Running"}}]
+            # Evicted, and ended: they are listed until somebody removes them.
+            pods += [{"metadata": {"name": f"gone-{phase}"}, "status": {"phase": phase}} for phase in ENDED]
+            print(json.dumps({"items": pods}))
+        case ["port-forward", pod, *_] if pod.startswith("pod/gone"):
+            print("error: unable to forward port because pod is not running", file=sys.stderr)
+            return 1
+        case ["port-forward", *_] if cluster.state.get("forward") == "hangs":
+            time.sleep(600)
         case ["port-forward", *_]:
             serve(cluster)
-        case ["get", "configmap", _, "--ignore-not-found", "--output", form]:
-            if cluster.state["held"] is not None:
-                print("configmap/held" if form == "name" else json.dumps({"data": cluster.state["held"]}))
-        case ["create", "configmap", _]:
-            cluster.state["held"] = {}
+        case ["get", "configmap", name, "--ignore-not-found", "--output", form]:
+            data = cluster.state.get(name.rpartition("-")[2])
+            if data is not None:
+                print(f"configmap/{name}" if form == "name" else json.dumps({"data": data}))
+        case ["create", "configmap", name]:
+            cluster.state[name.rpartition("-")[2]] = {}
             cluster.write()
-        case ["patch", "configmap", _, "--type=merge", "--patch", patch]:
-            merged = cluster.state["held"] | json.loads(patch)["data"]
-            cluster.state["held"] = {key: value for key, value in merged.items() if value is not None}
+        case ["patch", "configmap", name, "--type=merge", "--patch", patch]:
+            kind = name.rpartition("-")[2]
+            merged = cluster.state[kind] | json.loads(patch)["data"]
+            cluster.state[kind] = {key: value for key, value in merged.items() if value is not None}
             cluster.write()
         case ["get" | "describe" | "logs", *_]:
             print(f"(what the cluster says of {arguments[1]})")
@@ -129,8 +151,13 @@ def kubectl(cluster: Cluster, arguments: list[str]) -> int:
 def serve(cluster: Cluster) -> None:
     class Health(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            body = json.dumps({"revision": cluster.state["serves"]}).encode()
+            serves = cluster.state["serves"]
+            if serves.startswith("noise"):
+                self.wfile.write(b"noise\r\n\r\n")
+                return
+            body = b"[]" if serves.startswith("list") else json.dumps({"revision": serves}).encode()
             self.send_response(200)
+            self.send_header("Content-Length", str(len(body) + 9 * serves.startswith("cut")))
             self.end_headers()
             self.wfile.write(body)
 

@@ -9,9 +9,11 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +113,7 @@ def test_a_deploy_installs_then_upgrades_and_every_pod_says_the_commit(site: Sit
     assert first.returncode == 0, first.stderr
     assert "2 pods answer, and each says that it is one" in first.stdout
     assert f"--set-string image.tag=one --set-string image.digest={digest}" in site.calls
-    assert "--wait --timeout 120s" in site.calls
+    assert "--history-max 10 --wait --timeout 120s" in site.calls
     assert site.deploy("two").returncode == 0
     assert site.statuses == [("one", "superseded"), ("two", "deployed")]
     assert "Deployed docker.io/you/task-api:two. Before it ran one, revision 1." in site.summary
@@ -208,6 +210,7 @@ def test_a_first_deploy_that_fails_leaves_nothing(site: Site) -> None:
     done = site.deploy("bad-1")
     assert done.returncode == 1
     assert "nothing to go back to" in done.stderr
+    assert "helm uninstall task-api --wait --timeout 120s" in site.calls
     assert site.statuses == []
     assert site.deploy("one").returncode == 0
 
@@ -219,6 +222,56 @@ def test_pods_that_say_another_commit_fail_the_deploy(site: Site) -> None:
     assert "The service is not liar-2 after 2 s" in done.stderr
     assert "says that it is something-else" in done.stderr
     assert site.statuses == [("one", "superseded"), ("liar-2", "superseded"), ("one", "deployed")]
+
+
+@pytest.mark.parametrize(
+    ("tag", "said"), [("list-2", "TypeError"), ("cut-2", "IncompleteRead"), ("noise-2", "BadStatusLine")]
+)
+def test_pods_that_answer_something_else_fail_the_deploy_like_any_other(site: Site, tag: str, said: str) -> None:
+    site.deploy("one")
+    done = site.deploy(tag, SMOKE_TIMEOUT="1s")
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    assert f"/health: {said}" in done.stderr
+    assert site.statuses[-1] == ("one", "deployed")
+
+
+def test_the_public_address_has_to_say_the_commit_too(site: Site, public: str) -> None:
+    site.deploy("one")
+    done = site.deploy("two", PRODUCTION_URL=public, SMOKE_TIMEOUT="1s")
+    assert f"{public}/health says that it is one" in done.stderr
+    assert site.statuses == [("one", "superseded"), ("two", "superseded"), ("one", "deployed")]
+    assert site.run("smoke", PRODUCTION_URL=f"{public}/").returncode == 0
+
+
+@pytest.fixture
+def public() -> Iterator[str]:
+    """A server that says it is `one`, whatever is deployed."""
+
+    class Health(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"revision": "one"}')
+
+        def log_message(self, *_: Any) -> None:
+            """Nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Health) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_rollback_that_fails_fails_the_deploy_with_what_to_do(site: Site) -> None:
+    site.deploy("one")
+    site.write(**site.state, rollback="fails")
+    done = site.deploy("bad-2")
+    assert done.returncode == 1
+    assert "The rollback to revision 1 failed, too. See above; then: make history, make rollback" in done.stderr
+    assert "serves" not in done.stderr
+    assert "helm rollback task-api 1 --wait --timeout 120s --history-max 10" in site.calls
 
 
 def test_diagnostics_fold_on_github(site: Site) -> None:
@@ -281,6 +334,73 @@ def test_a_first_install_that_was_killed_is_removed(site: Site) -> None:
     assert site.statuses == []
 
 
+def test_a_cancel_is_heard_while_a_pod_does_not_answer(site: Site) -> None:
+    site.deploy("one")
+    site.write(**site.state, forward="hangs")
+    with site.start("smoke") as process:
+        until(lambda: site.calls.endswith("--address 127.0.0.1\n"), "a pod is asked")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=5) == 130
+        process.communicate()
+
+
+@pytest.mark.parametrize("words", [(), ("1",)])
+def test_a_killed_rollback_is_gone_on_with_and_not_undone(site: Site, words: tuple[str, ...]) -> None:
+    site.deploy("one")
+    site.deploy("two")
+    site.write(**site.state, rollback="slow")
+    process = site.start("rollback", *words)
+    until(lambda: ("one", "pending-rollback") in site.statuses, "the rollback is pending")
+    process.send_signal(signal.SIGTERM)  # Helm's rollback hears none: it ends there and then
+    process.communicate(timeout=10)
+    assert process.returncode == 143
+    assert site.statuses[-1] == ("one", "pending-rollback")
+    site.write(**site.state | {"rollback": ""})
+    done = site.run("rollback", *words) if words else site.run("settle")
+    assert done.returncode == 0, done.stderr
+    assert site.state["serves"] == "one"
+    assert list(site.state["held"]) == ["two"]
+    # Straight there: no way back to something else before.
+    assert re.findall("helm rollback task-api .", site.calls) == ["helm rollback task-api 1"] * 2
+
+
+def test_a_way_back_that_was_killed_does_not_end_at_what_it_left(site: Site) -> None:
+    site.deploy("one")
+    site.write(**site.state, rollback="slow")
+    process = site.start("deploy", IMAGE_TAG="liar-2", SMOKE_TIMEOUT="1s")
+    until(lambda: ("one", "pending-rollback") in site.statuses, "the rollback is pending")
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=10)
+    site.write(**site.state | {"rollback": ""})
+    done = site.run("settle")
+    assert "Revision 3 was left pending-rollback: back to revision 1." in done.stdout
+    assert site.calls.rindex("kubectl describe pods") < site.calls.rindex("helm rollback")
+    assert site.state["serves"] == "one"
+
+
+def test_what_is_held_is_better_than_nothing(site: Site) -> None:
+    """A release that runs is not removed for being held."""
+    revisions = [revision(1, "one", "deployed", age=99), revision(2, "two", "pending-upgrade", age=60)]
+    site.write(revisions=revisions, held={"one": "rolled back"}, serves="one")
+    assert "back to revision 1" in site.run("settle").stdout
+    assert site.statuses[-1] == ("one", "deployed")
+
+
+@pytest.mark.parametrize(("age", "settled"), [(140, False), (160, True)])
+def test_by_default_a_pending_revision_is_left_alone_for_longer_than_a_deploy_takes(
+    site: Site, age: float, settled: bool
+) -> None:
+    del site.environment["SETTLE_AGE"]
+    pending = revision(2, "two", "pending-upgrade", age=age)
+    site.write(revisions=[revision(1, "one", "deployed", age=200), pending], held=None, serves="one")
+    with site.start("settle") as process:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        process.terminate()
+        process.communicate(timeout=30)
+    assert ("At 150 s it counts as left behind" in first) is not settled
+
+
 def test_settling_waits_with_a_line_every_ten_seconds_and_can_be_cancelled(site: Site) -> None:
     pending = revision(2, "two", "pending-rollback", age=0)
     site.write(revisions=[revision(1, "one", "deployed", age=60), pending], held=None, serves="one")
@@ -308,10 +428,20 @@ def test_an_older_commit_does_not_overtake_a_newer_one(site: Site, history_of_tw
     assert site.deploy(newer).returncode == 0
     done = site.deploy(older)
     assert done.returncode == 0
-    assert f"Nothing deployed: {newer} runs already" in done.stdout
+    assert f"Nothing deployed: {newer} is newer than {older} and was here before (deployed)" in done.stdout
     assert site.statuses == [(newer, "deployed")]
     assert site.deploy(newer).returncode == 0  # the same again is no step back
     assert len(site.statuses) == 2
+
+
+def test_not_even_where_the_newer_one_did_not_stay(site: Site, history_of_two: Path) -> None:
+    older, newer = (git(history_of_two, "rev-parse", reference) for reference in ("HEAD~1", "HEAD"))
+    site.environment["GIT_DIR"] = str(history_of_two / ".git")
+    cancelled = revision(2, newer, "failed", age=9)
+    site.write(revisions=[revision(1, "one", "deployed", age=60), cancelled], held=None, serves="one")
+    done = site.deploy(older)
+    assert (done.returncode, len(site.statuses)) == (0, 2)
+    assert f"{newer} is newer than {older} and was here before (failed)" in done.stdout
 
 
 def git(repository: Path, *arguments: str) -> str:
@@ -350,6 +480,49 @@ def test_a_rollback_returns_to_the_last_other_image_and_holds_what_it_left(site:
 
     assert site.run("unhold", "two").returncode == 0
     assert site.deploy("two").returncode == 0
+
+
+def test_a_second_rollback_goes_further_back_and_never_to_what_is_held(site: Site) -> None:
+    for tag in ("one", "two", "three"):
+        site.deploy(tag)
+    assert [site.run("rollback").returncode for _ in range(3)] == [0, 0, 2]
+    assert site.statuses[-1] == ("one", "deployed")
+    assert list(site.state["held"]) == ["three", "two"]
+    assert "was confirmed and is not held. See: make history" in site.run("rollback").stderr
+
+
+def test_what_no_pod_confirmed_is_not_gone_back_to(site: Site) -> None:
+    site.deploy("one")
+    site.deploy("liar-2", SMOKE_TIMEOUT="1s")
+    assert "liar-2 (unconfirmed)" in site.run("history").stdout
+    done = site.run("rollback")
+    assert done.returncode == 2
+    assert "no other revision that ever ran, was confirmed" in done.stderr
+    site.deploy("three")
+    assert site.run("rollback").returncode == 0
+    assert site.state["serves"] == "one"
+    # One that went well is confirmed, and of one that is no longer kept nothing is known.
+    assert site.state["unconfirmed"] == {"2": "liar-2"}
+    site.write(**site.state | {"revisions": site.state["revisions"][2:]})
+    site.deploy("four")
+    assert site.state["unconfirmed"] == {}
+
+
+def test_a_release_whose_values_name_no_commit_can_be_left_and_returned_to(site: Site) -> None:
+    revisions = [revision(1, "one", "superseded", age=9), revision(2, "", "deployed", age=5)]
+    site.write(revisions=revisions, held=None, serves="0.1.0")
+    done = site.run("rollback")
+    assert done.returncode == 0, done.stderr
+    assert site.state["held"] is None
+    assert site.run("rollback", "2").returncode == 0
+    assert site.statuses[-1] == ("", "deployed")
+
+
+def test_a_rollback_shows_what_the_cluster_knows_before_it_is_gone(site: Site) -> None:
+    site.deploy("one")
+    site.deploy("two")
+    site.run("rollback")
+    assert site.calls.index("kubectl describe pods") < site.calls.index("helm rollback task-api 1")
 
 
 def test_a_rollback_returns_to_the_revision_asked_for_and_lifts_its_hold(site: Site) -> None:

@@ -51,7 +51,7 @@ def test_what_it_may_do_beside_is_what_the_script_does() -> None:
         ("", "pods"): {"get", "list", "watch"},
         ("", "events"): {"list"},
         ("", "pods/log"): {"get"},
-        ("", "pods/portforward"): {"create"},
+        ("", "pods/portforward"): {"create", "get"},
     }
 
 

@@ -248,7 +248,10 @@ def test_a_rollback_shares_the_group_and_the_environment_of_deploys() -> None:
     job = workflow["jobs"]["rollback"]
     assert job["environment"] == PIPELINE["deploy"]["environment"]
     assert job["if"] == "github.ref == 'refs/heads/main'"
-    assert runs(job, "exec scripts/deploy.sh rollback")
+    (rollback,) = runs(job, "exec scripts/deploy.sh rollback")
+    (settle,) = runs(job, "exec scripts/deploy.sh settle")
+    assert rollback < settle
+    assert job["steps"][settle] == PIPELINE["deploy"]["steps"][-1]
 
 
 def test_the_image_is_rebuilt_from_nothing_and_scanned_on_a_schedule() -> None:

@@ -3,7 +3,7 @@
     scripts/deploy.sh deploy              settles, upgrades, asks the pods for the commit; goes back if that fails
     scripts/deploy.sh settle              recovers a release that an ended deploy left pending
     scripts/deploy.sh smoke [COMMIT]      asks every pod for its commit (without one: the deployed one)
-    scripts/deploy.sh rollback [REVISION] goes back (without one: to the last good other image) and holds what it left
+    scripts/deploy.sh rollback [REVISION] goes back (without one: to the last good other image), holds what it left
     scripts/deploy.sh history             revisions, with their images and what is held
     scripts/deploy.sh unhold COMMIT       lets a held commit be deployed again
 
@@ -28,17 +28,16 @@ from __future__ import annotations
 import shutil
 import sys
 
-from scripts.deploy.holds import change_held, held
 from scripts.deploy.processes import Cancelled, Failed, Refused, remember_signals, signals_received
-from scripts.deploy.release import history, last_good, settle, with_tag
+from scripts.deploy.records import change, kept
+from scripts.deploy.release import RAN, history, settle, told
 from scripts.deploy.settings import Settings, each_service, kubeconfig
 from scripts.deploy.smoke import smoke
 from scripts.deploy.summary import write_summary
 from scripts.deploy.verbs import deploy, rollback, show_history
 
 
-def do(arguments: list[str]) -> None:
-    settings = Settings.read()
+def do(settings: Settings, arguments: list[str]) -> None:
     for tool in ("helm", "kubectl"):
         if shutil.which(tool) is None:
             raise Refused(f"{tool} is needed and was not found. docs/delivery.md says how to get it.")
@@ -48,10 +47,10 @@ def do(arguments: list[str]) -> None:
         case ["settle"]:
             settle(settings)
         case ["smoke"]:
-            good = last_good(history(settings))
-            if good is None:
+            ran = [revision for revision in history(settings) if revision.status in RAN]
+            if not ran:
                 raise Refused(f"There is no deployed release {settings.release} here.")
-            smoke(settings, with_tag(settings, good).tag)
+            smoke(settings, told(settings, ran[-1:])[0].tag)
         case ["smoke", commit]:
             smoke(settings, commit)
         case ["rollback"]:
@@ -61,9 +60,9 @@ def do(arguments: list[str]) -> None:
         case ["history"]:
             show_history(settings)
         case ["unhold", commit]:
-            if commit not in held(settings):
+            if commit not in kept(settings, "held"):
                 raise Refused(f"{commit} is not held. See: make history")
-            change_held(settings, **{commit: None})
+            change(settings, "held", {commit: None})
             print(f"{commit} may be deployed again")
         case _:
             raise Refused(f"{' '.join(arguments)!r} is not what this script does:\n{__doc__}")
@@ -73,8 +72,8 @@ def main() -> int:
     remember_signals()
     try:
         with kubeconfig():
-            for _ in each_service():
-                do(sys.argv[1:])
+            for settings in each_service():
+                do(settings, sys.argv[1:])
     except Refused as refusal:
         print(refusal, file=sys.stderr)
         write_summary(f"Refused: {refusal}")

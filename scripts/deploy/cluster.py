@@ -11,10 +11,14 @@ from scripts.deploy.settings import Settings
 
 
 def pods(settings: Settings) -> list[Any]:
-    """The API's pods that stay."""
+    """The API's pods that stay. An evicted one, or one that ended, is listed until somebody removes it."""
     selector = f"app.kubernetes.io/instance={settings.release},app.kubernetes.io/component=api"
     found = json.loads(must("kubectl", "get", "pods", "--selector", selector, "--output", "json"))["items"]
-    return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+    return [
+        pod
+        for pod in found
+        if "deletionTimestamp" not in pod["metadata"] and pod["status"]["phase"] not in ("Failed", "Succeeded")
+    ]
 
 
 def diagnose(settings: Settings) -> None:

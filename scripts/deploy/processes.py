@@ -33,8 +33,11 @@ def _remember(signum: int, _frame: FrameType | None) -> None:
 
 
 def run(*command: str, show: bool = False) -> subprocess.CompletedProcess[str]:
-    """The command's outcome. Signals are passed on to it, and it is given the time to end by itself: Helm then
-    marks the revision as failed, where killed it would leave it pending."""
+    """The command's outcome. Signals are passed on to it, and it is given the time to end by itself: `helm upgrade`
+    then marks the revision as failed, where killed it would leave it pending. `helm rollback` does not: what a signal
+    leaves of it is pending, and `settle` takes that up. After a signal nothing is begun any more."""
+    if signals_received:
+        raise Cancelled
     pipe = None if show else subprocess.PIPE
     passed_on = 0
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:

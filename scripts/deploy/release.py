@@ -5,23 +5,30 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from scripts.deploy.cluster import diagnose
 from scripts.deploy.processes import Failed, must, run, wait
+from scripts.deploy.records import change, kept
 from scripts.deploy.settings import Settings
 
 IN_PROGRESS = ("pending-install", "pending-upgrade", "pending-rollback", "uninstalling")
-GOOD = ("deployed", "superseded")
+RAN = ("deployed", "superseded")
 
 
 @dataclasses.dataclass(frozen=True)
 class Revision:
+    """As Helm lists it; `told` adds the rest."""
+
     number: int
     status: str
     updated: datetime
     description: str
     tag: str = ""
+    held: bool = False
+    confirmed: bool = True
 
 
 def history(settings: Settings) -> list[Revision]:
@@ -44,45 +51,77 @@ def history(settings: Settings) -> list[Revision]:
     ]
 
 
-def with_tag(settings: Settings, revision: Revision) -> Revision:
-    values = json.loads(
-        must("helm", "get", "values", settings.release, "--revision", str(revision.number), "--output", "json")
-    )
-    return dataclasses.replace(revision, tag=str(((values or {}).get("image") or {}).get("tag", "")))
+def told(settings: Settings, revisions: list[Revision]) -> list[Revision]:
+    """With the tag of each, whether that is held, and whether its pods said that they are it."""
+    held, unconfirmed = kept(settings, "held"), kept(settings, "unconfirmed")
+
+    def tell(revision: Revision) -> Revision:
+        number = str(revision.number)
+        values = json.loads(must("helm", "get", "values", settings.release, "--revision", number, "--output", "json"))
+        tag = str(((values or {}).get("image") or {}).get("tag", ""))
+        # Numbers begin again after an uninstall: the tag says whether the same revision is meant.
+        confirmed = unconfirmed.get(number) != tag
+        return dataclasses.replace(revision, tag=tag, held=tag in held, confirmed=confirmed)
+
+    return [tell(revision) for revision in revisions]
 
 
 def last_good(revisions: list[Revision]) -> Revision | None:
-    """What runs, or ran before something went wrong: the deployed revision, or else the newest superseded one."""
-    good = [r for r in revisions if r.status == "deployed"] or [r for r in revisions if r.status == "superseded"]
-    return good[-1] if good else None
+    """Where to go when something went wrong. One that is held or was never confirmed only where there is no better one:
+    it ran, and nothing is worse."""
+    ran = [revision for revision in revisions if revision.status in RAN]
+    return max(ran, key=lambda r: (not r.held, r.confirmed, r.status == "deployed", r.number), default=None)
 
 
-def settle(settings: Settings) -> None:
-    told = float("-inf")
+@contextmanager
+def on_trial(settings: Settings, tag: str) -> Iterator[None]:
+    """The revision that is made meanwhile counts as unconfirmed, until this ends well."""
+    numbers = [revision.number for revision in history(settings)]
+    number = max(numbers, default=0) + 1
+    gone = [known for known in kept(settings, "unconfirmed") if int(known) not in numbers]
+    change(settings, "unconfirmed", {**dict.fromkeys(gone), str(number): tag})
+    yield
+    change(settings, "unconfirmed", {str(number): None})
+
+
+def left_behind(settings: Settings) -> Revision | None:
+    """The revision that an ended deploy left pending. Waits while it could still be at work."""
+    said = float("-inf")
     while True:
         revisions = history(settings)
         if not revisions or revisions[-1].status not in IN_PROGRESS:
-            return
+            return None
         pending = revisions[-1]
         age = (datetime.now(UTC) - pending.updated).total_seconds()
         if age >= settings.settle_age:
-            break
+            return pending
         # A deploy at work and one that was killed look the same: wait until it has changed, or cannot be alive.
-        if time.monotonic() - told >= 10:
-            told = time.monotonic()
+        if time.monotonic() - said >= 10:
+            said = time.monotonic()
             print(
                 f"Revision {pending.number} has been {pending.status} for {age:.0f} s: somebody may be at work. "
                 f"At {settings.settle_age} s it counts as left behind.",
                 flush=True,
             )
         wait(1)
-    good = last_good(revisions)
+
+
+def settle(settings: Settings) -> None:
+    pending = left_behind(settings)
+    if pending is None:
+        return
+    good = last_good(told(settings, history(settings)))
+    diagnose(settings)
     if good is None or pending.status in ("pending-install", "uninstalling"):
         print(f"Revision {pending.number} was left {pending.status}, with nothing to go back to: removed.", flush=True)
-        must("helm", "uninstall", settings.release, "--wait", "--timeout", f"{settings.timeout}s")
+        uninstall(settings)
     else:
         print(f"Revision {pending.number} was left {pending.status}: back to revision {good.number}.", flush=True)
         roll_back_to(settings, good.number)
+
+
+def uninstall(settings: Settings) -> None:
+    must("helm", "uninstall", settings.release, "--wait", "--timeout", f"{settings.timeout}s")
 
 
 def roll_back_to(settings: Settings, revision: int) -> None:

@@ -23,21 +23,55 @@ def _seconds(name: str, default: int) -> int:
     return int(found[1]) * (60 if found[2] == "m" else 1)
 
 
-def of_the_service(name: str) -> str:
-    """The variable, for the service that is deployed."""
-    return os.environ.get(name, "").replace("{0}", _release())
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    release: str  # which is the service's name
+    repository: str
+    tag: str
+    digest: str
+    values: list[str]
+    timeout: int
+    settle_age: int
+    smoke_timeout: int
+    production_url: str
+
+    @classmethod
+    def of(cls, service: str, digest: str) -> Settings:
+        def its(name: str) -> str:
+            return os.environ.get(name, "").replace("{0}", service)
+
+        timeout = _seconds("DEPLOY_TIMEOUT", 120)
+        return cls(
+            release=service,
+            repository=its("IMAGE_REPOSITORY"),
+            tag=os.environ.get("IMAGE_TAG", ""),
+            digest=digest,
+            values=its("DEPLOY_VALUES").split(),
+            timeout=timeout,
+            settle_age=_seconds("SETTLE_AGE", timeout + 30),
+            smoke_timeout=_seconds("SMOKE_TIMEOUT", 60),
+            production_url=its("PRODUCTION_URL").rstrip("/"),
+        )
+
+    def check_image(self) -> None:
+        """Refuses what cannot be deployed."""
+        if not self.repository:
+            raise Refused(
+                "IMAGE_REPOSITORY is not set. Say where the image is: IMAGE_REPOSITORY=docker.io/you/task-api"
+            )
+        if not self.tag:
+            raise Refused("IMAGE_TAG is not set. Name the commit to deploy: IMAGE_TAG=$(git rev-parse HEAD)")
+        if self.tag == "latest":
+            raise Refused("IMAGE_TAG=latest is refused: the same tag again changes no pod. Name the commit.")
+        if self.digest and not re.fullmatch(r"sha256:[0-9a-f]{64}", self.digest):
+            raise Refused(f"IMAGE_DIGEST={self.digest} is not a digest. It is sha256: and 64 hexadecimal digits.")
 
 
-def _release() -> str:
-    return os.environ.get("SERVICE") or "task-api"
-
-
-def each_service() -> Iterator[None]:
-    """Sets SERVICE and IMAGE_DIGEST once for each file of IMAGE_DIGESTS; without it leaves them as they are, once."""
+def each_service() -> list[Settings]:
+    """One for each file of IMAGE_DIGESTS; without it that of SERVICE alone."""
     folder = os.environ.get("IMAGE_DIGESTS")
     if not folder:
-        yield
-        return
+        return [Settings.of(os.environ.get("SERVICE") or "task-api", os.environ.get("IMAGE_DIGEST", ""))]
     files = sorted(Path(folder).glob("*"))
     if not files:
         raise Refused(f"IMAGE_DIGESTS={folder} has no digest in it. Was anything pushed?")
@@ -46,52 +80,7 @@ def each_service() -> Iterator[None]:
             f"IMAGE_REPOSITORY names one repository for {len(files)} services. Put {{0}} where their names belong: "
             "docker.io/you/{0}"
         )
-    for file in files:
-        os.environ["SERVICE"], os.environ["IMAGE_DIGEST"] = file.name, file.read_text().strip()
-        yield
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    release: str
-    timeout: int
-    settle_age: int
-    smoke_timeout: int
-    production_url: str
-
-    @classmethod
-    def read(cls) -> Settings:
-        timeout = _seconds("DEPLOY_TIMEOUT", 120)
-        return cls(
-            release=_release(),
-            timeout=timeout,
-            settle_age=_seconds("SETTLE_AGE", timeout + 30),
-            smoke_timeout=_seconds("SMOKE_TIMEOUT", 60),
-            production_url=of_the_service("PRODUCTION_URL").rstrip("/"),
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class Image:
-    repository: str
-    tag: str
-    digest: str
-
-    @classmethod
-    def read(cls) -> Image:
-        repository, tag = of_the_service("IMAGE_REPOSITORY"), os.environ.get("IMAGE_TAG", "")
-        digest = os.environ.get("IMAGE_DIGEST", "")
-        if not repository:
-            raise Refused(
-                "IMAGE_REPOSITORY is not set. Say where the image is: IMAGE_REPOSITORY=docker.io/you/task-api"
-            )
-        if not tag:
-            raise Refused("IMAGE_TAG is not set. Name the commit to deploy: IMAGE_TAG=$(git rev-parse HEAD)")
-        if tag == "latest":
-            raise Refused("IMAGE_TAG=latest is refused: the same tag again changes no pod. Name the commit.")
-        if digest and not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
-            raise Refused(f"IMAGE_DIGEST={digest} is not a digest. It is sha256: and 64 hexadecimal digits.")
-        return cls(repository, tag, digest)
+    return [Settings.of(file.name, file.read_text().strip()) for file in files]
 
 
 @contextmanager

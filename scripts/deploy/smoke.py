@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import os
 import re
+import selectors
 import subprocess
+import threading
 import time
 import urllib.request
 
@@ -12,8 +16,11 @@ from scripts.deploy.cluster import pods
 from scripts.deploy.processes import Failed, wait
 from scripts.deploy.settings import Settings
 
+ANSWER_TIMEOUT = 10
+
 
 def smoke(settings: Settings, commit: str) -> None:
+    """An empty commit is that of a release whose values name none: then any answer will do."""
     deadline = time.monotonic() + settings.smoke_timeout
     while True:
         found = pods(settings)
@@ -22,7 +29,7 @@ def smoke(settings: Settings, commit: str) -> None:
             problem = ask(settings.production_url, commit)
             problems += [problem] if problem else []
         if found and not problems:
-            print(f"{len(found)} pods answer, and each says that it is {commit}", flush=True)
+            print(f"{len(found)} pods answer, and each says that it is {commit or 'something'}", flush=True)
             return
         if time.monotonic() > deadline:
             first = f"The service is not {commit} after {settings.smoke_timeout} s:"
@@ -34,25 +41,55 @@ def ask_pod(pod: str, commit: str) -> str:
     """Nothing if the pod answers with the commit, or else what is wrong. By a port-forward, which no NetworkPolicy
     stops."""
     command = ["kubectl", "port-forward", f"pod/{pod}", ":8000", "--address", "127.0.0.1"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as forward:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as forward:
         try:
-            assert forward.stdout is not None
-            line = forward.stdout.readline()
+            line = first_line(forward)
             port = re.search(r"127\.0\.0\.1:(\d+)", line)
             if port is None:
                 forward.terminate()
-                return f"{pod}: {forward.communicate()[1].strip() or line.strip()}"
+                said = forward.communicate()[1].decode(errors="replace").strip() or line.strip()
+                return f"{pod}: {said or f'no port-forward within {ANSWER_TIMEOUT} s'}"
             problem = ask(f"http://127.0.0.1:{port[1]}", commit)
             return f"{pod}: {problem}" if problem else ""
         finally:
             forward.terminate()
 
 
+def first_line(process: subprocess.Popen[bytes]) -> str:
+    """What it prints first; as much of that as there is when it ends, or takes too long."""
+    assert process.stdout is not None
+    read = b""
+    deadline = time.monotonic() + ANSWER_TIMEOUT
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        while b"\n" not in read and time.monotonic() < deadline:
+            if selector.select(timeout=0):
+                piece = os.read(process.stdout.fileno(), 4096)
+                if not piece:
+                    break
+                read += piece
+            else:
+                wait(0.05)
+    return read.decode(errors="replace")
+
+
 def ask(url: str, commit: str) -> str:
+    """Nothing if the commit is what answers there, or else what is wrong. In a thread: a signal is heard meanwhile, and
+    an answer that comes a byte at a time ends, too."""
+    problems: list[str] = []
+    asking = threading.Thread(target=lambda: problems.append(_ask(url, commit)), daemon=True)
+    asking.start()
+    deadline = time.monotonic() + ANSWER_TIMEOUT
+    while asking.is_alive() and time.monotonic() < deadline:
+        wait(0.01)
+    return problems[0] if problems else f"{url}/health: no answer within {ANSWER_TIMEOUT} s"
+
+
+def _ask(url: str, commit: str) -> str:
     try:
         # Of a port-forward, or PRODUCTION_URL.
-        with urllib.request.urlopen(f"{url}/health", timeout=10) as answer:  # noqa: S310  # chosen by who deploys
+        with urllib.request.urlopen(f"{url}/health", timeout=ANSWER_TIMEOUT) as answer:  # noqa: S310  # chosen by who deploys
             revision = json.loads(answer.read())["revision"]
-    except (OSError, ValueError, KeyError) as error:
-        return f"{url}/health: {error}"
-    return "" if revision == commit else f"{url}/health says that it is {revision}"
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as error:
+        return f"{url}/health: {type(error).__name__}: {error}"
+    return "" if revision == commit or not commit else f"{url}/health says that it is {revision}"
