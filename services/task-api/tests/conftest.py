@@ -10,21 +10,20 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Literal
 from uuid import uuid4
 
 import asyncpg
-import docker
 import pytest
-from docker.errors import DockerException
+from acknowledged.row import Row
+from databases import POSTGRES_IMAGE, docker_answers, leave_out
 from testcontainers.community.postgres import PostgresContainer
 
 from task_api import store
 from task_api.store import Store
 
-POSTGRES_IMAGE = "postgres:17"
 POSTGRES_OPTIONS = "-c fsync=off -c autovacuum=off"
 """No test here pulls the plug, so nothing has to reach the disk. And the change feed waits for every transaction that
 is older than a change, autovacuum's too: a test would see the change a moment late, now and then."""
@@ -64,16 +63,28 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
 def postgres_server() -> Iterator[str]:
     """The URL of a PostgreSQL for this run: a container, else one made by a local `initdb`."""
     with contextlib.ExitStack() as stack:
-        if _docker_answers():
+        if docker_answers():
             container = PostgresContainer(POSTGRES_IMAGE, driver=None).with_command(f"postgres {POSTGRES_OPTIONS}")
             server = stack.enter_context(container)
             yield server.get_connection_url()
         elif initdb := _find_initdb():
             yield stack.enter_context(_local_postgres(initdb.parent))
         else:
-            _leave_out(
+            leave_out(
                 "PostgreSQL: neither Docker nor a local initdb was found, so the tests of that storage are left out"
             )
+
+
+@pytest.fixture
+def keep(record_property: Callable[[str, object], None]) -> Callable[[Row], None]:
+    """Prints a row at the end of the run, and leaves it in the folder FAULT_ROWS for who collects rows."""
+
+    def keeping(row: Row) -> None:
+        record_property(SUMMARY, str(row))
+        if folder := os.environ.get("FAULT_ROWS"):
+            row.write(Path(folder) / f"{uuid4().hex}.json")
+
+    return keeping
 
 
 @pytest.fixture
@@ -119,14 +130,6 @@ async def tasks_store(storage_url: str) -> AsyncIterator[Store]:
     await opened.close()
 
 
-def _docker_answers() -> bool:
-    try:
-        with contextlib.closing(docker.from_env()) as client:
-            return bool(client.ping())
-    except DockerException:
-        return False
-
-
 def _find_initdb() -> Path | None:
     on_path = shutil.which("initdb")
     packaged = sorted(glob.glob("/usr/lib/postgresql/*/bin/initdb"))  # Debian keeps it off the PATH
@@ -160,9 +163,3 @@ def _local_postgres(bin_dir: Path) -> Iterator[str]:
             run("pg_ctl", "stop", "--mode=immediate", f"--pgdata={data}")
     finally:
         shutil.rmtree(folder)
-
-
-def _leave_out(what: str) -> None:
-    if os.environ.get("REQUIRE_ALL") == "1":
-        pytest.fail(f"REQUIRE_ALL=1, but {what}")
-    pytest.skip(what)  # only on a machine of somebody's own, and the run's summary says it

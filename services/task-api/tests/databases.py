@@ -1,15 +1,21 @@
-"""PostgreSQL for a test: a store on it, and a connection past the store."""
+"""PostgreSQL for a test: where it comes from, a store on it, and a connection past the store."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, NoReturn
 
 import asyncpg
+import docker
+import pytest
+from docker.errors import DockerException
 
 from task_api.store import Limits
 from task_api.store.postgres import PostgresStore
+
+POSTGRES_IMAGE = "postgres:17"
 
 # Not by pg_stat_activity, which a transaction sees as it was when it first looked.
 BLOCKED = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))"
@@ -35,3 +41,19 @@ async def connected(url: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record
         yield connection
     finally:
         await connection.close()
+
+
+def docker_answers() -> bool:
+    """Whether there is a Docker to run containers with."""
+    try:
+        with contextlib.closing(docker.from_env()) as client:
+            return bool(client.ping())
+    except DockerException:
+        return False
+
+
+def leave_out(what: str) -> NoReturn:
+    """Skips a test for want of what is named; with REQUIRE_ALL=1, as in continuous integration, it fails instead."""
+    if os.environ.get("REQUIRE_ALL") == "1":
+        pytest.fail(f"REQUIRE_ALL=1, but {what}")
+    pytest.skip(what)  # only on a machine of somebody's own, and the run's summary says it

@@ -7,7 +7,8 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
@@ -16,6 +17,15 @@ import pytest
 
 SERVICE = Path(__file__).parent.parent
 DEADLINE_SECONDS = 30
+SERVE = [sys.executable, "-m", "task_api", "serve"]
+
+
+def eventually(look: Callable[[], object], what: str, *, seconds: float = DEADLINE_SECONDS) -> None:
+    """Returns once `look` finds something; fails with `what` when that takes too long."""
+    deadline = time.monotonic() + seconds
+    while not look():
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+        time.sleep(0.01)
 
 
 def environment(**settings: str) -> dict[str, str]:
@@ -53,7 +63,7 @@ class Service:
 def serving(**settings: str) -> Iterator[Service]:
     """Serves on a free port until the end of the block."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "task_api", "serve", "--port", "0"],
+        [*SERVE, "--port", "0"],
         env=environment(**settings),
         stderr=subprocess.PIPE,
         text=True,

@@ -19,14 +19,7 @@ import httpx2
 import pytest
 from conftest import SUMMARY
 from databases import BLOCKED, connected
-from running import DEADLINE_SECONDS, Service, environment, serving
-
-
-def eventually(look: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not look():
-        assert time.monotonic() < deadline, f"not in time: {what}"
-        time.sleep(0.01)
+from running import DEADLINE_SECONDS, Service, environment, eventually, serving
 
 
 def readiness(service: Service) -> httpx2.Response:

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-import httpx2
 import pytest
-from acknowledged.processes import Process, serving_process
-from acknowledged.trial import trial
+from acknowledged.processes import Process, client_of, serving_process
+from acknowledged.row import Row
+from acknowledged.trial import judged
 from balancer import Balancer
 from databases import connected
-from running import environment
+from running import SERVE, environment
 
 from task_api.store.migrations import migrations
 
 KNOWN = [migration.number for migration in migrations("postgres")]
-SERVE = [sys.executable, "-m", "task_api", "serve"]
 NEXT = [sys.executable, str(Path(__file__).parent / "next_release.py")]
-
-
-def client(url: str) -> httpx2.Client:
-    return httpx2.Client(base_url=url, timeout=10)
 
 
 @pytest.mark.timeout(120)
@@ -43,13 +41,17 @@ async def test_pods_that_start_at_once_on_an_empty_database_migrate_it_once(post
 
 
 @pytest.mark.timeout(120)
-async def test_pods_of_two_releases_serve_side_by_side(postgres_url: str, tmp_path: Path) -> None:
+async def test_pods_of_two_releases_serve_side_by_side(
+    postgres_url: str, tmp_path: Path, keep: Callable[[Row], None]
+) -> None:
     settings = environment(TASKS_DATABASE_URL=postgres_url, TASKS_DRAIN_SECONDS="1.5")
     with contextlib.ExitStack() as stack:
         balancer = stack.enter_context(Balancer().running())
         old = stack.enter_context(serving_process(SERVE, settings, tmp_path / "old"))
         balancer.backends = [old.port]
-        with trial(lambda: client(balancer.url), tmp_path / "history.jsonl") as running:
+        connect = functools.partial(client_of, balancer.url)
+        fault = "processes: a release with a migration beside the old one, and back"
+        with judged(fault, connect, tmp_path / "history.jsonl", keep, graceful=True) as running:
             running.strike("migration")
             new = stack.enter_context(serving_process([*NEXT, "good", "serve"], settings, tmp_path / "new"))
             balancer.backends = [old.port, new.port]
@@ -58,20 +60,21 @@ async def test_pods_of_two_releases_serve_side_by_side(postgres_url: str, tmp_pa
             balancer.backends = [old.port, new.port, again.port]
             running.go_on()
             for ending in (old, new):
-                ending.terminate()
+                ending.send(signal.SIGTERM)
                 balancer.backends = [port for port in balancer.backends if port != ending.port]
                 assert ending.wait() == 0
-    assert running.failures() == []
-    assert running.verdict.broken_promises == []
     async with connected(postgres_url) as db:
         assert await db.fetchval("SELECT array_agg(number ORDER BY number) FROM schema_migrations") == [*KNOWN, 9999]
 
 
 @pytest.mark.timeout(120)
-async def test_a_migration_that_fails_changes_nothing_and_the_old_pods_go_on(postgres_url: str, tmp_path: Path) -> None:
+async def test_a_migration_that_fails_changes_nothing_and_the_old_pods_go_on(
+    postgres_url: str, tmp_path: Path, keep: Callable[[Row], None]
+) -> None:
     settings = environment(TASKS_DATABASE_URL=postgres_url)
     with serving_process(SERVE, settings, tmp_path / "old") as old:
-        with trial(lambda: client(old.url), tmp_path / "history.jsonl") as running:
+        fault = "processes: a release whose migration fails"
+        with judged(fault, old.client, tmp_path / "history.jsonl", keep, graceful=True) as running:
             running.strike("failing migration")
             failing = Process([*NEXT, "bad", "serve"], settings, tmp_path / "new")
             failing.start()
@@ -79,8 +82,6 @@ async def test_a_migration_that_fails_changes_nothing_and_the_old_pods_go_on(pos
                 assert failing.wait() == 1
             finally:
                 failing.kill()
-        assert running.failures() == []
-        assert running.verdict.broken_promises == []
     assert "Migration 9999 effort failed and was undone: division by zero" in (tmp_path / "new").read_text()
     async with connected(postgres_url) as db:
         assert await db.fetchval("SELECT array_agg(number ORDER BY number) FROM schema_migrations") == KNOWN

@@ -15,6 +15,7 @@ import httpx2
 from acknowledged.history import Attempt, History, Operation
 
 Connect = Callable[[], httpx2.Client]
+"""Makes a connection of a client's own."""
 Effect = Literal["done", "not done", "unknown"]
 
 PAUSE_SECONDS = 0.03

@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -26,6 +29,11 @@ def free_port() -> int:
         return port
 
 
+def client_of(url: str) -> httpx2.Client:
+    """A client with the patience of those of a trial."""
+    return httpx2.Client(base_url=url, timeout=10)
+
+
 class Process:
     """A command that serves on TASKS_PORT. What it logs is in a file."""
 
@@ -36,6 +44,9 @@ class Process:
         self._environment = {**environment, "TASKS_PORT": str(self.port)}
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
+
+    def client(self) -> httpx2.Client:
+        return client_of(self.url)
 
     def start(self) -> None:
         with self._log.open("ab") as log:
@@ -52,10 +63,10 @@ class Process:
             assert time.monotonic() < deadline, f"not ready:\n{self._log.read_text()[-2000:]}"
             time.sleep(0.02)
 
-    def terminate(self) -> None:
-        """Asks it to end, as Kubernetes does."""
+    def send(self, sent: signal.Signals) -> None:
+        """Sends a signal; SIGTERM is how Kubernetes asks it to end."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGTERM)
+        self._process.send_signal(sent)
 
     def wait(self) -> int:
         assert self._process is not None
@@ -86,8 +97,19 @@ def serving_process(command: list[str], environment: Mapping[str, str], log: Pat
         process.kill()
 
 
-def kill_in_a_loop(running: Trial, process: Process, times: int, *, writes: int = 5) -> None:
-    """Kills the process while it writes, starts it again, and lets it write some more, so many times."""
+def assert_whole(database: Path) -> None:
+    """Fails where an SQLite file that nobody has open is corrupt."""
+    # On a copy: who opens the file itself does its recovery, which is the service's to do.
+    with tempfile.TemporaryDirectory() as folder:
+        for file in (database, database.with_name(f"{database.name}-wal")):
+            if file.exists():
+                shutil.copy(file, folder)
+        with contextlib.closing(sqlite3.connect(Path(folder) / database.name)) as db:
+            assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+def kill_in_a_loop(running: Trial, process: Process, times: int, database: Path, *, writes: int = 5) -> None:
+    """Kills the process while it writes, looks whether its SQLite file is whole, starts it again, so many times."""
     for _ in range(times):
         before = _acknowledged(running)
         deadline = time.monotonic() + DEADLINE_SECONDS
@@ -97,6 +119,7 @@ def kill_in_a_loop(running: Trial, process: Process, times: int, *, writes: int 
         time.sleep(random.random() * 0.05)  # no wait: any moment must do
         running.strike("kill -9")
         process.kill()
+        assert_whole(database)
         process.start()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
@@ -13,6 +13,7 @@ import httpx2
 from acknowledged.clients import Changer, Client, Connect, Reader, Writer
 from acknowledged.history import History
 from acknowledged.judge import Verdict, judge
+from acknowledged.row import Row
 
 READY_SECONDS = 120.0
 
@@ -85,6 +86,31 @@ def trial(
         running.verdict = judge(running.history, http, project=running.project, since=running.since)
     with history_file.open("a") as lines:
         lines.write(f'{{"verdict": "{running.verdict}"}}\n')
+
+
+@contextmanager
+def judged(
+    fault: str, connect: Connect, history_file: Path, keep: Callable[[Row], None], *, graceful: bool = False
+) -> Iterator[Trial]:
+    """A trial that fails where a promise was broken, and whose row is kept however it ends.
+
+    graceful: no request may fail.
+    """
+    running, ended = None, False
+    try:
+        with trial(connect, history_file) as running:
+            yield running
+        ended = True
+    finally:
+        history, verdict = (running.history, running.verdict) if running else (History(), Verdict())
+        whole = not (verdict.broken_promises or verdict.unknown or (graceful and history.failures))
+        keep(Row.of(fault, "did not end" if not ended else "kept" if whole else "broken", history, verdict))
+    seen = f"{verdict}; the history is in {history_file}"
+    assert verdict.broken_promises == [], seen
+    assert verdict.unknown == 0, seen
+    assert verdict.acknowledged > 0, seen
+    if graceful:
+        assert running.failures() == [], f"no client may notice this; the history is in {history_file}"
 
 
 def _prepared(response: httpx2.Response) -> dict[str, str]:

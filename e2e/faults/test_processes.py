@@ -1,0 +1,31 @@
+"""What is broken without a cluster, by the service's own tests: the network before PostgreSQL, its disk, releases."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from acknowledged.row import Row
+from e2e.conftest import REPOSITORY
+from e2e.faults.report import Report
+
+TESTS = ("acknowledged_writes", "database_faults", "migrations_side_by_side", "several_processes")
+
+
+@pytest.mark.full
+def test_faults_of_processes_are_on_the_page_too(report: Report, tmp_path: Path) -> None:
+    service = REPOSITORY / "services/task-api"
+    done = subprocess.run(
+        [service / ".venv/bin/python", "-m", "pytest", "--quiet", *(f"tests/test_{name}.py" for name in TESTS)],
+        cwd=service,
+        env={**os.environ, "FAULT_ROWS": str(tmp_path), "REQUIRE_ALL": "1"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    rows = [Row.read(file) for file in sorted(tmp_path.glob("*.json"), key=lambda file: file.stat().st_mtime_ns)]
+    report.rows += rows
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(rows) >= len(TESTS)

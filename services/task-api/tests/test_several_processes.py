@@ -1,0 +1,81 @@
+"""Several processes on one PostgreSQL behind a balancer, as pods behind a Service: one ends or stands still."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+from acknowledged.processes import Process, client_of
+from acknowledged.row import Row
+from acknowledged.trial import judged
+from balancer import Balancer
+from running import SERVE, environment, eventually
+
+PROCESSES = 3
+IMPATIENCE_SECONDS = 1.5
+"""For so long a client waits for the process that stands still."""
+
+
+@pytest.fixture
+def processes(postgres_url: str, tmp_path: Path) -> Iterator[list[Process]]:
+    settings = environment(TASKS_DATABASE_URL=postgres_url)
+    with contextlib.ExitStack() as stack:
+        made = [Process(SERVE, settings, tmp_path / f"log-{n}") for n in range(PROCESSES)]
+        for each in made:
+            each.start()
+            stack.callback(each.kill)
+        for each in made:
+            each.wait_until_ready()
+        yield made
+
+
+@pytest.fixture
+def balancer(processes: list[Process]) -> Iterator[Balancer]:
+    with Balancer().running() as balancer:
+        balancer.backends = [each.port for each in processes]
+        yield balancer
+
+
+@pytest.mark.timeout(120)
+def test_one_of_several_that_is_killed_loses_nothing(
+    processes: list[Process], balancer: Balancer, tmp_path: Path, keep: Callable[[Row], None]
+) -> None:
+    connect = functools.partial(client_of, balancer.url)
+    fault = f"processes: SIGKILL of one of {PROCESSES}"
+    with judged(fault, connect, tmp_path / "history.jsonl", keep) as running:
+        running.strike("SIGKILL")
+        processes[0].kill()
+        eventually(lambda: running.history.failures, "a client notices")
+        balancer.backends = [each.port for each in processes[1:]]
+        running.go_on(5)
+        processes[0].start()
+        processes[0].wait_until_ready()
+        balancer.backends = [each.port for each in processes]
+
+
+@pytest.mark.timeout(120)
+def test_one_of_several_that_stands_still_does_nothing_twice_when_it_goes_on(
+    processes: list[Process], balancer: Balancer, tmp_path: Path, keep: Callable[[Row], None]
+) -> None:
+    """What it was asked before is done when it goes on, after the client has asked another one for it."""
+
+    def connect() -> httpx2.Client:
+        return httpx2.Client(base_url=balancer.url, timeout=IMPATIENCE_SECONDS)
+
+    fault = f"processes: SIGSTOP of one of {PROCESSES}"
+    with judged(fault, connect, tmp_path / "history.jsonl", keep) as running:
+        running.strike("SIGSTOP")
+        processes[0].send(signal.SIGSTOP)
+        try:
+            eventually(lambda: running.history.failures, "a client gives up waiting")
+            balancer.backends = [each.port for each in processes[1:]]
+            running.go_on(5)
+        finally:
+            processes[0].send(signal.SIGCONT)
+        processes[0].wait_until_ready()
+        balancer.backends = [each.port for each in processes]
