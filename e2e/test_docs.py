@@ -1,4 +1,4 @@
-"""The commands of docs/ as they stand there, in a shell, in page order; and the list of those that no test runs.
+"""The commands of docs/ as they stand there, in a shell, in page order; and the lists of what nothing checks.
 
 docs/deploy.md is one way from its beginning to its end, so a section needs those before it. Replaced in the commands is
 what a reader replaces (host and account), and a port of this machine that may be taken.
@@ -13,12 +13,11 @@ import re
 import shutil
 import socket
 import subprocess
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from documentation import COMMANDS, Block, blocks, commands_run_by, pages
+from documentation import COMMANDS, Block, blocks, commands_run_by, links, pages
 from e2e.conftest import REPOSITORY, SUMMARY, MakeNamespace, Namespace, eventually
 from repository_copy import copy_repository
 
@@ -330,28 +329,21 @@ def test_the_namespace_and_the_account_of_docs_delivery_are_made(empty: Namespac
         empty.run(f"kubectl delete namespace {name} --wait=false && rm -f kubeconfig-ci-{name}")
 
 
-def test_no_page_claims_to_be_run_here_that_is_not() -> None:
-    others = [page for page in pages() if page not in (DEPLOY, OPERATE)]
-    # The README of a second service's chart is a copy of the first one's.
-    others = [page for page in others if not page.startswith("platform/helm/") or "/task-api/" in page]
-    claimed = [block for page in others for block in commands_run_by(THIS, page)]
-    assert Counter((block.page, block.section) for block in claimed) == {
-        ("README.md", "Deploy it"): 1,
-        ("README.md", "See it in a cluster"): 1,
-        ("docs/delivery.md", "Set up a repository"): 2,
-        ("docs/develop.md", "Test it"): 1,
-        ("docs/extend.md", "Another database"): 2,
-        ("docs/extend.md", "Another ingress"): 2,
-        ("docs/extend.md", "Another registry"): 1,
-        ("platform/helm/task-api/README.md", "task-api"): 1,
-        ("platform/helm/task-api/README.md", "Which database"): 1,
-    }
-
-
 # --- what nothing runs ----------------------------------------------------------------
 
 
-def test_what_no_test_runs_is_listed_with_its_reason(record_property: Callable[[str, object], None]) -> None:
+def test_what_no_test_checks_is_listed(record_property: Callable[[str, object], None]) -> None:
     left = [block for page in pages() for block in blocks(page) if block.language in COMMANDS and block.reason]
     lines = [f"  {block}: {block.reason}" for block in left]
-    record_property(SUMMARY, "\n".join(["Commands of the documentation that no test runs:", *lines]))
+    sites = {f"  {link}" for page in pages() for link in links(page) if link.startswith("https://")}
+    record_property(
+        SUMMARY,
+        "\n".join(
+            [
+                "Commands of the documentation that no test runs:",
+                *lines,
+                "Links of the documentation that no test follows, since they lead to other sites:",
+                *sorted(sites),
+            ]
+        ),
+    )

@@ -91,6 +91,12 @@ def commands_run_by(file: str, page: str, section: str | None = None) -> list[Bl
     ]
 
 
+def links(page: str) -> list[str]:
+    """Where the page's links lead, as they stand there."""
+    text = prose(page)
+    return re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'(?:src|srcset|href)="([^"]+)"', text)
+
+
 def prose(page: str) -> str:
     """The page without its blocks and comments."""
     text = re.sub(r"^ *```.*?^ *```$", "", source(page), flags=re.MULTILINE | re.DOTALL)

@@ -8,15 +8,17 @@ import re
 import signal
 import subprocess
 import threading
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import pytest
-from documentation import COMMANDS, DATA, REPOSITORY, Block, blocks, commands_run_by, pages, prose, source
+from documentation import COMMANDS, DATA, REPOSITORY, Block, blocks, commands_run_by, links, pages, prose, source
 
 EVERY_BLOCK = [block for page in pages() for block in blocks(page)]
 TYPED = [block for block in EVERY_BLOCK if block.language in COMMANDS]
 MAKEFILE = (REPOSITORY / "Makefile").read_text()
+SERVICE_TESTS = REPOSITORY / "services/task-api/tests"
 FOLDERS = {entry.name for entry in REPOSITORY.iterdir() if entry.is_dir()}
 
 
@@ -34,10 +36,9 @@ def slugs(page: str) -> set[str]:
 
 
 def wrong_links(page: str) -> list[str]:
-    """What is wrong with each of the page's links. Those to other sites are not followed."""
+    """What is wrong with each of the page's links. To other sites none is followed: e2e/test_docs.py lists them."""
     wrong = []
-    targets = re.findall(r"\]\(([^)\s]+)\)", prose(page)) + re.findall(r'(?:src|srcset|href)="([^"]+)"', prose(page))
-    for target in targets:
+    for target in links(page):
         if target.startswith(("https://", "mailto:")):
             continue
         path, _, anchor = target.partition("#")
@@ -149,6 +150,41 @@ def test_one_test_is_run_alone() -> None:
     assert re.search(r"^=+ \d+ passed.* deselected", done.stdout, re.MULTILINE), done.stdout + done.stderr
 
 
+def outputs(section: str) -> dict[str, list[str]]:
+    """What the README shows that a command prints, by the command."""
+    shown = [block.text.splitlines() for block in blocks("README.md") if block.section == section]
+    return {lines[0].removeprefix("$ "): lines[1:] for lines in shown if lines[0].startswith("$ ")}
+
+
+def test_the_readme_shows_the_steps_of_make_up() -> None:
+    """Those that are done without a variable set, in their order, and the columns that they are printed in."""
+    script = (REPOSITORY / "scripts/up.sh").read_text()
+    titles = [
+        single or double for single, double in re.findall(r"^  step (?:'(.+?)'|\"(.+?)\") \w+$", script, re.MULTILINE)
+    ]
+    columns = re.findall(r"printf '(%-\d+s)' \"\$title\"|printf '(ok %\d+d s)\\n'", script)
+    assert len(columns) == 2
+    *steps, empty, last = outputs("See it in a cluster")["make up"]
+    for title, line in zip(titles, steps, strict=True):
+        shown, seconds = re.split(r" +ok +(?=\d+ s$)", line)
+        assert re.fullmatch(re.sub(r"\\\$(\w+|\\\(.*\\\))", r"\\S+", re.escape(title)), shown), (
+            f"{title} is shown as {shown}"
+        )
+        assert line == columns[0][0] % shown + columns[1][1] % int(seconds.removesuffix(" s"))
+    assert empty == ""
+    assert re.fullmatch(r"task-api runs in \d+ s: https://task-api\.localhost:8443/docs", last)
+    assert "$SERVICE runs in $SECONDS s: https://$SERVICE.localhost:" in script
+
+
+def test_the_readme_shows_what_make_test_prints() -> None:
+    first, _, generated, _, last = outputs("Test it")["make test"]
+    assert f'echo "{first.replace("task-api", "$service")}"' in (REPOSITORY / "scripts/test.sh").read_text()
+    count, _, what = generated.partition(" ")
+    assert count.isdigit()
+    assert what.replace("on sqlite", "on {kind}") in (SERVICE_TESTS / "test_generated_requests.py").read_text()
+    assert re.fullmatch(r"\d+ passed in \d+\.\d\ds \(\d:\d\d:\d\d\)", last)
+
+
 def test_every_block_names_its_language() -> None:
     assert [str(block) for block in EVERY_BLOCK if block.language not in COMMANDS | DATA] == []
 
@@ -167,7 +203,7 @@ def unfounded(block: Block) -> str:
         missing = [line for line in block.commands.splitlines() if line not in runner]
         return f"{block.run_by} does not call {missing}" if missing else ""
     # It reads the page's blocks through this module's reader, or by itself.
-    if PurePosixPath(block.page).name in runner:
+    if f'"{block.page}"' in runner:
         return ""
     return f"{block.run_by} does not read {block.page}"
 
@@ -175,6 +211,45 @@ def unfounded(block: Block) -> str:
 @pytest.mark.parametrize("block", TYPED, ids=str)
 def test_a_block_of_commands_is_run_or_says_why_not(block: Block) -> None:
     assert unfounded(block) == ""
+
+
+def test_no_block_hides_behind_one_that_is_run() -> None:
+    """How many blocks each file runs, section by section: one more here is one more call there. e2e/test_docs.py runs
+    every block of the two guides, whatever their number."""
+    guides = ("docs/deploy.md", "docs/operate.md")
+    found = Counter(
+        (block.run_by, block.page, block.section)
+        for block in TYPED
+        if block.run_by
+        and not block.reason
+        and block.run_by != ".ci/run"
+        and block.page not in guides
+        # The README of a second service's chart is a copy of the first one's.
+        and (not block.page.startswith("platform/helm/") or "/task-api/" in block.page)
+    )
+    assert found == {
+        ("e2e/test_docs.py", "README.md", "Deploy it"): 1,
+        ("e2e/test_docs.py", "README.md", "See it in a cluster"): 1,
+        ("e2e/test_docs.py", "docs/delivery.md", "Set up a repository"): 2,
+        ("e2e/test_docs.py", "docs/develop.md", "Test it"): 1,
+        ("e2e/test_docs.py", "docs/extend.md", "Another database"): 2,
+        ("e2e/test_docs.py", "docs/extend.md", "Another ingress"): 2,
+        ("e2e/test_docs.py", "docs/extend.md", "Another registry"): 1,
+        ("e2e/test_docs.py", "platform/helm/task-api/README.md", "Which database"): 1,
+        ("e2e/test_docs.py", "platform/helm/task-api/README.md", "task-api"): 1,
+        ("e2e/test_new_service.py", "docs/extend.md", "A second service"): 1,
+        ("e2e/test_raw_manifests.py", "platform/helm/task-api/README.md", "From the manifests to the chart"): 1,
+        (THIS, "README.md", "Run it"): 1,
+        (THIS, "docs/develop.md", "See a change"): 1,
+        (THIS, "docs/develop.md", "Test it"): 1,
+        ("services/task-api/tests/test_readme.py", "docs/auth.md", "tokens"): 1,
+        # This one runs every block in `console` of the page.
+        ("services/task-api/tests/test_readme.py", "docs/tour.md", "Create"): 1,
+        ("services/task-api/tests/test_readme.py", "docs/tour.md", "Find"): 1,
+        ("services/task-api/tests/test_readme.py", "docs/tour.md", "Change"): 1,
+        ("services/task-api/tests/test_readme.py", "docs/tour.md", "Send it again"): 1,
+        ("services/task-api/tests/test_readme.py", "docs/tour.md", "Follow"): 1,
+    }
 
 
 def test_a_block_that_nothing_runs_says_a_reason_and_not_a_word() -> None:

@@ -9,11 +9,11 @@ from pathlib import Path
 import httpx2
 from running import SERVICE, serving
 
-DOCS = SERVICE.parents[1] / "docs"
+REPOSITORY = SERVICE.parents[1]
 
 
 def test_the_tour_prints_what_stands_in_its_page(tmp_path: Path) -> None:
-    blocks = re.findall(r"```console\n(.*?)```", (DOCS / "tour.md").read_text(), re.DOTALL)
+    blocks = re.findall(r"```console\n(.*?)```", (REPOSITORY / "docs/tour.md").read_text(), re.DOTALL)
     lines = "".join(blocks).splitlines()
     assert sum(line.startswith("$ ") for line in lines) > 15
     with serving(TASKS_DATABASE_URL=f"sqlite:///{tmp_path}/tasks.db") as service:
@@ -27,7 +27,7 @@ def test_the_tour_prints_what_stands_in_its_page(tmp_path: Path) -> None:
 
 
 def test_the_commands_on_tokens_make_one_that_opens_the_api(tmp_path: Path) -> None:
-    page = (DOCS / "auth.md").read_text()
+    page = (REPOSITORY / "docs/auth.md").read_text()
     (block,) = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
     enter, make, serve = block.splitlines()
     assert enter == "cd services/task-api"
