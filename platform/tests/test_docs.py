@@ -96,6 +96,12 @@ def test_no_page_stands_alone() -> None:
     assert {page for page in pages() if page.startswith("docs/")} - reached == set()
 
 
+def test_every_decision_says_what_would_change_it() -> None:
+    records = re.findall(r"^\*\*.+?(?=^\*\*|^## |\Z)", prose("docs/decisions.md"), re.MULTILINE | re.DOTALL)
+    assert len(records) > 20
+    assert [record.splitlines()[0] for record in records if not re.search(r"\*Would\s+change\s+it:\*", record)] == []
+
+
 # --- commands -------------------------------------------------------------------------
 
 THIS = "platform/tests/test_docs.py"

@@ -1,4 +1,7 @@
-"""The application: what it is made of."""
+"""The application: what it is made of.
+
+A request comes in by connection.py and goes through edge.py and FastAPI to a route; docs/develop.md has the whole way.
+"""
 
 from __future__ import annotations
 
