@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import time
+from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -14,9 +16,11 @@ from databases import BLOCKED, connected, opened
 from making import a_task
 from prometheus_client import REGISTRY
 from proxy import Proxy
+from running import environment
 
-from task_api.store import Answer, Limits, StoreBusy, StoreUnavailable, Write
+from task_api.store import Answer, Limits, StoreBusy, StoreUnavailable, Write, postgres_schema
 from task_api.store.postgres import PostgresStore
+from task_api.store.postgres_schema import MIGRATION_CONNECT_SECONDS
 from task_api.tasks import rules
 from task_api.tasks.models import Task, TaskPatch
 
@@ -79,12 +83,100 @@ async def test_a_half_open_connection_holds_nobody_for_longer_than_the_limit(ope
             "commit": lambda: create(store),
             "page": store.ping,
         }
-        async with asyncio.timeout(DEADLINE_SECONDS):  # for ever, without the limit
-            results = await asyncio.gather(*(work[operation]() for _ in range(20)), return_exceptions=True)
+        start = time.monotonic()
+        results = await asyncio.gather(*(work[operation]() for _ in range(20)), return_exceptions=True)
+        assert time.monotonic() - start < 10  # for ever, without the limit of half a second; machines may be busy
         assert {type(result) for result in results} <= {StoreUnavailable, StoreBusy}
         # Frozen connections are given up, so that nothing has to thaw for the next request.
         proxy.thaw()
         assert await store.get(task.id) == task
+
+
+@contextlib.asynccontextmanager
+async def frozen_while_it_migrates(url: str, when: bytes, **settings: str) -> AsyncIterator[tuple[Process, Proxy]]:
+    """The service as a process that starts; its connections freeze for good with the answer that has these bytes."""
+    froze = asyncio.Event()
+
+    def freeze(answer: bytes) -> bool:
+        if when in answer and not froze.is_set():
+            proxy.freeze_open()
+            froze.set()
+        return False
+
+    async with Proxy(url).running() as proxy:
+        proxy.before_answer = freeze
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "task_api", "serve", "--port", "0"),
+            env=environment(TASKS_DATABASE_URL=proxy.url, **settings),
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                await froze.wait()
+                yield process, proxy
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+
+MOMENTS = {"look-up": b"to_regclass", "lock": b"SET\0", "migration": b"BEGIN\0"}
+"""What an answer has in it before the service waits for the next one."""
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+async def test_a_signal_ends_a_start_whose_migration_froze(moment: str, postgres_url: str) -> None:
+    async with frozen_while_it_migrates(postgres_url, MOMENTS[moment]) as (process, _):
+        process.terminate()
+        start = time.monotonic()
+        assert await process.wait() == 0
+        # Not only after a goodbye that nobody takes, and a second try.
+        assert time.monotonic() - start < MIGRATION_CONNECT_SECONDS
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+async def test_a_migration_that_froze_is_given_up(
+    moment: str, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for bound in ("CONNECT", "WAIT"):
+        monkeypatch.setattr(postgres_schema, f"MIGRATION_{bound}_SECONDS", 1.0)
+    monkeypatch.setattr(postgres_schema, "MIGRATION_SECONDS", 1.0)
+
+    def freeze(answer: bytes) -> bool:
+        if MOMENTS[moment] in answer:
+            proxy.freeze_open()
+        return False
+
+    async with Proxy(postgres_url).running() as proxy, asyncio.timeout(DEADLINE_SECONDS):
+        proxy.before_answer = freeze
+        store = PostgresStore(proxy.url, limits=Limits(), wait_seconds=0)
+        with pytest.raises(StoreUnavailable, match="cannot be reached"):  # which is tried again as long as is set
+            await store.open()
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        asyncpg.InvalidPasswordError('password authentication failed for user "me"'),
+        asyncpg.InvalidAuthorizationSpecificationError('role "me" is not permitted to log in'),
+        asyncpg.InvalidCatalogNameError('database "tasks" does not exist'),
+        asyncpg.InsufficientPrivilegeError('permission denied for database "tasks"'),
+    ],
+    ids=lambda refusal: type(refusal).__name__,
+)
+async def test_a_server_that_lets_nobody_in_is_a_storage_that_is_not_there(
+    refusal: asyncpg.PostgresError, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: object, **__: object) -> None:
+        raise refusal
+
+    async with opened(postgres_url) as store:
+        monkeypatch.setattr(asyncpg, "connect", refuse)
+        with pytest.raises(StoreUnavailable, match=str(refusal)):
+            await store.ping()
+        monkeypatch.undo()
+        await store.ping()
 
 
 async def test_connections_that_froze_while_idle_cost_one_attempt_together(postgres_url: str) -> None:

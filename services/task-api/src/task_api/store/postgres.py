@@ -299,16 +299,21 @@ class PostgresStore:
         return done
 
     async def _connect(self) -> Connection:
-        return await asyncpg.connect(
-            self._url,
-            timeout=self._limits.attempt_seconds,
-            server_settings={
-                "application_name": "task-api",
-                "statement_timeout": f"{self._limits.statement_seconds * 1000:.0f}",
-                "lock_timeout": f"{self._limits.lock_seconds * 1000:.0f}",
-                "idle_in_transaction_session_timeout": f"{self._limits.seconds * 1000:.0f}",
-            },
-        )
+        try:
+            return await asyncpg.connect(
+                self._url,
+                timeout=self._limits.attempt_seconds,
+                server_settings={
+                    "application_name": "task-api",
+                    "statement_timeout": f"{self._limits.statement_seconds * 1000:.0f}",
+                    "lock_timeout": f"{self._limits.lock_seconds * 1000:.0f}",
+                    "idle_in_transaction_session_timeout": f"{self._limits.seconds * 1000:.0f}",
+                },
+            )
+        except UNREACHABLE:
+            raise
+        except asyncpg.PostgresError as error:  # no such user or database, a wrong password, no right to connect
+            raise StoreUnavailable(f"PostgreSQL refused: {reason(error)}") from error
 
 
 async def _write(db: Connection, write: Write) -> None:

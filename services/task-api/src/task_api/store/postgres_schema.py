@@ -18,7 +18,10 @@ log = logging.getLogger(__name__)
 
 MIGRATION_LOCK = 0x7461736B  # "task" in ASCII: any number that nothing else in this database locks
 MIGRATION_CONNECT_SECONDS = 5.0
+"""For what takes no time: to connect, to look up, to say goodbye."""
 MIGRATION_WAIT_SECONDS = 60.0
+MIGRATION_SECONDS = 600.0
+"""For a migration itself. A server that lost its power never says that it will not answer."""
 
 
 async def migrate(url: str) -> None:
@@ -26,25 +29,35 @@ async def migrate(url: str) -> None:
 
     Raises StoreUnavailable where a migration fails, and what asyncpg raises where the server cannot be reached.
     """
-    connection = await asyncpg.connect(url, timeout=MIGRATION_CONNECT_SECONDS)
+    connection = await asyncpg.connect(
+        url, timeout=MIGRATION_CONNECT_SECONDS, command_timeout=MIGRATION_CONNECT_SECONDS
+    )
     try:
-        wanted = migrations("postgres")
-        if {m.number for m in wanted} <= await _applied(connection):
-            return
-        await connection.execute(f"SET lock_timeout = '{MIGRATION_WAIT_SECONDS:.0f}s'")
-        await connection.execute(f"SELECT pg_advisory_lock({MIGRATION_LOCK})")
-        await connection.execute(
-            "CREATE TABLE IF NOT EXISTS schema_migrations"
-            " (number integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
-        )
-        applied = await _applied(connection)
-        for migration in wanted:
-            if migration.number in applied:
-                continue
-            await _apply(connection, migration)
-            log.info("Applied migration %04d %s", migration.number, migration.name)
-    finally:
-        await connection.close(timeout=MIGRATION_CONNECT_SECONDS)  # the lock goes with the session
+        await _bring_up_to_date(connection)
+    except BaseException:
+        connection.terminate()  # a goodbye waits for the server, and who was told to end does not wait
+        raise
+    await connection.close(timeout=MIGRATION_CONNECT_SECONDS)  # the lock goes with the session
+
+
+async def _bring_up_to_date(connection: Connection) -> None:
+    wanted = migrations("postgres")
+    if {m.number for m in wanted} <= await _applied(connection):
+        return
+    await connection.execute(f"SET lock_timeout = '{MIGRATION_WAIT_SECONDS:.0f}s'")
+    # Ours is a little longer than the server's, which says what it waited for.
+    wait = MIGRATION_WAIT_SECONDS + MIGRATION_CONNECT_SECONDS
+    await connection.execute(f"SELECT pg_advisory_lock({MIGRATION_LOCK})", timeout=wait)
+    await connection.execute(
+        "CREATE TABLE IF NOT EXISTS schema_migrations"
+        " (number integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
+    )
+    applied = await _applied(connection)
+    for migration in wanted:
+        if migration.number in applied:
+            continue
+        await _apply(connection, migration)
+        log.info("Applied migration %04d %s", migration.number, migration.name)
 
 
 async def _applied(connection: Connection) -> set[int]:
@@ -55,11 +68,14 @@ async def _applied(connection: Connection) -> set[int]:
 
 async def _apply(connection: Connection, migration: Migration) -> None:
     try:
-        async with connection.transaction():
-            await connection.execute(migration.sql)
-            await connection.execute(
-                "INSERT INTO schema_migrations (number, name) VALUES ($1, $2)", migration.number, migration.name
-            )
+        # Not `async with`, which would undo it on a connection that may be dead: its end undoes it as well.
+        transaction = connection.transaction()
+        await transaction.start()
+        await connection.execute(migration.sql, timeout=MIGRATION_SECONDS)
+        await connection.execute(
+            "INSERT INTO schema_migrations (number, name) VALUES ($1, $2)", migration.number, migration.name
+        )
+        await transaction.commit()
     except UNREACHABLE:
         raise
     except asyncpg.PostgresError as error:
