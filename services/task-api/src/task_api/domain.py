@@ -111,7 +111,7 @@ class Domain:
         """Gives `app` its routes, what they ask for in its state, and the problems that may come from any of them."""
         app.state.store = self._store
         app.state.feed = self._feed
-        problems.install_storage_problems(app)
+        problems.install_task_problems(app)
         app.include_router(routes.router)
         app.include_router(changes.router)
         direct.add_to(app)

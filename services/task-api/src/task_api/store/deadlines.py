@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -22,7 +22,7 @@ class Deadlines:
         self._overdue: set[asyncio.Task[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
 
-    async def keep(self, until: float, work: Coroutine[Any, Any, T]) -> T:
+    async def keep(self, until: float, work: Awaitable[T]) -> T:
         """What `work` returns. Raises TimeoutError where it is not done by then, by the event loop's clock."""
         task = asyncio.current_task()
         assert task is not None

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from task_api.store import metrics
+from task_api.store.deadlines import Deadlines
 from task_api.store.protocol import StoreBusy
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ class Pool:
         self._idle: list[tuple[Connection, float]] = []  # with the time of its last use; the newest at the end
         self._open = 0  # in use, idle, or being opened
         self._waiting: deque[asyncio.Future[Connection | None]] = deque()
+        # A timeout of asyncio's for each who waits took 14 of the 130 µs of CPU of a GET, with 16 requests at once.
+        self._deadlines = Deadlines()
         metrics.pool_max.set(size)
         metrics.pool_open.set_function(lambda: self._open)
         metrics.pool_idle.set_function(lambda: len(self._idle))
@@ -113,13 +116,12 @@ class Pool:
         given: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
         self._waiting.append(given)
         try:
-            async with asyncio.timeout_at(deadline):
-                try:
-                    return await given
-                except asyncio.CancelledError:
-                    self._forget(given)
-                    raise
+            return await self._deadlines.keep(deadline, given)
+        except asyncio.CancelledError:
+            self._forget(given)
+            raise
         except TimeoutError:
+            self._forget(given)
             metrics.db_rejected_total.inc()
             raise StoreBusy(f"none of {self._size} connections came free in time") from None
 

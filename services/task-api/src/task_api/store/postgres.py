@@ -256,19 +256,30 @@ class PostgresStore:
         settle: takes the place of `work` once a connection was lost and nobody knows whether `work` was done.
         seconds: how long an attempt may take, where that is not the usual.
         """
-        if self._pool is None:
+        pool = self._pool
+        if pool is None:
             raise StoreUnavailable("PostgreSQL: the storage is not open")
         now = asyncio.get_running_loop().time
         deadline = now() + (seconds or self._limits.seconds)
         pause = FIRST_PAUSE_SECONDS
         while True:
             try:
-                connection = await self._pool.acquire(deadline=deadline)
+                connection = await pool.acquire(deadline=deadline)
                 until = min(deadline, now() + (seconds or self._limits.attempt_seconds))
-                return await self._attempt(self._pool, connection, work, until)
+                try:
+                    done = await self._deadlines.keep(until, work(connection))
+                except (asyncio.CancelledError, *UNREACHABLE, *BROKEN_CONNECTION):
+                    # It is broken, or still waits for an answer that nobody wants any more.
+                    pool.discard(connection)
+                    raise
+                except BaseException:
+                    pool.release(connection)
+                    raise
+                pool.release(connection)
+                return done
             except (*ROLLED_BACK, *UNREACHABLE, *BROKEN_CONNECTION) as error:
                 if not isinstance(error, ROLLED_BACK):
-                    self._pool.discard_idle()
+                    pool.discard_idle()
                     work = settle or work
                 wait = pause * (0.5 + random.random())  # noqa: S311  # so that not all come back at once
                 if now() + wait > deadline:
@@ -283,20 +294,6 @@ class PostgresStore:
                     raise
                 # StoreBusy would say that nothing was changed. An earlier attempt may have changed it all.
                 raise StoreUnavailable(f"PostgreSQL does not answer in time: {error}") from error
-
-    async def _attempt(
-        self, pool: Pool, connection: Connection, work: Callable[[Connection], Coroutine[Any, Any, T]], until: float
-    ) -> T:
-        try:
-            done = await self._deadlines.keep(until, work(connection))
-        except (asyncio.CancelledError, *UNREACHABLE, *BROKEN_CONNECTION):
-            pool.discard(connection)  # it is broken, or still waits for an answer that nobody wants any more
-            raise
-        except BaseException:
-            pool.release(connection)
-            raise
-        pool.release(connection)
-        return done
 
     async def _connect(self) -> Connection:
         try:

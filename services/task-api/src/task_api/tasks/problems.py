@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections.abc import Iterator
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
@@ -18,27 +16,30 @@ from task_api.tasks.rules import RuleBroken
 log = logging.getLogger(__name__)
 
 
-@contextlib.contextmanager
-def as_problems() -> Iterator[None]:
-    """Answers what can go wrong with tasks by the problem that it is."""
-    try:
-        yield
-    except NoSuchTask as error:
-        raise Problem(404, str(error), type="task-not-found") from None
-    except OtherVersion as error:
-        raise Problem(412, str(error), type="version-mismatch") from None
-    except RuleBroken as error:
-        raise Problem(422, str(error), type="rule-broken") from None
-    except KeyReused:
+def install_task_problems(app: FastAPI) -> None:
+    """Answers what can go wrong with tasks and their storage, in whatever route, by the problem that it is."""
+
+    @app.exception_handler(NoSuchTask)
+    async def missing(request: Request, error: NoSuchTask) -> JSONResponse:
+        return answer(request, Problem(404, str(error), type="task-not-found"))
+
+    @app.exception_handler(OtherVersion)
+    async def changed(request: Request, error: OtherVersion) -> JSONResponse:
+        return answer(request, Problem(412, str(error), type="version-mismatch"))
+
+    @app.exception_handler(RuleBroken)
+    async def forbidden(request: Request, error: RuleBroken) -> JSONResponse:
+        return answer(request, Problem(422, str(error), type="rule-broken"))
+
+    @app.exception_handler(KeyReused)
+    async def reused(request: Request, _error: KeyReused) -> JSONResponse:
         detail = "This Idempotency-Key was used for another request before. Use a new key for a new request."
-        raise Problem(422, detail, type="idempotency-key-reused") from None
-    except KeyInUse:
+        return answer(request, Problem(422, detail, type="idempotency-key-reused"))
+
+    @app.exception_handler(KeyInUse)
+    async def in_use(request: Request, _error: KeyInUse) -> JSONResponse:
         detail = "A request with this Idempotency-Key is still under way. Try again in a moment, under the same key."
-        raise Problem(409, detail, type="idempotency-key-in-use", headers={"Retry-After": "1"}) from None
-
-
-def install_storage_problems(app: FastAPI) -> None:
-    """Answers what can go wrong with the storage, in whatever route, by the problem that it is."""
+        return answer(request, Problem(409, detail, type="idempotency-key-in-use", headers={"Retry-After": "1"}))
 
     @app.exception_handler(StoreUnavailable)
     async def no_storage(request: Request, error: StoreUnavailable) -> JSONResponse:

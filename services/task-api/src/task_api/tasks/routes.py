@@ -35,7 +35,6 @@ from task_api.tasks.models import (
     to_json,
 )
 from task_api.tasks.preconditions import IfMatch, IfNoneMatch, etag, expectation, is_known
-from task_api.tasks.problems import as_problems
 from task_api.tasks.query import (
     Filters,
     Order,
@@ -108,8 +107,7 @@ async def create_task(
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """With an `Idempotency-Key` it is safe to send again, whatever became of the first time."""
-    with as_problems():
-        answered = await commands.create(store, new, request_key(request, idempotency_key, caller.subject, new))
+    answered = await commands.create(store, new, request_key(request, idempotency_key, caller.subject, new))
     task = from_json(answered.body)  # under a key it may be the task of an earlier request
     headers = {
         "Location": f"{request.scope['root_path']}{router.prefix}/{task['id']}",
@@ -264,8 +262,7 @@ async def get_task(
     _caller: Reader, task_id: TaskId, store: StoreDependency, if_none_match: IfNoneMatch = None
 ) -> Response:
     """With `If-None-Match` a task that is known already is not sent again."""
-    with as_problems():
-        task = await commands.get(store, task_id)
+    task = await commands.get(store, task_id)
     if is_known(task, if_none_match):
         return Response(status_code=304, headers={"ETag": etag(task)})
     return _task(task)
@@ -298,8 +295,7 @@ async def update_task(
     if_match: IfMatch = None,
 ) -> Response:
     """What the patch leaves out stays as it is, and `null` clears. With `If-Match` only if nobody else changed it."""
-    with as_problems():
-        return _task(await commands.change(store, task_id, patch, expectation(if_match)))
+    return _task(await commands.change(store, task_id, patch, expectation(if_match)))
 
 
 @router.delete(
@@ -310,8 +306,7 @@ async def update_task(
 )
 async def delete_task(_caller: Writer, task_id: TaskId, store: StoreDependency, if_match: IfMatch = None) -> None:
     """For 30 days it can be undeleted."""
-    with as_problems():
-        await commands.delete(store, task_id, expectation(if_match))
+    await commands.delete(store, task_id, expectation(if_match))
 
 
 @router.post(
@@ -322,8 +317,7 @@ async def delete_task(_caller: Writer, task_id: TaskId, store: StoreDependency, 
 )
 async def undelete_task(_caller: Writer, task_id: TaskId, store: StoreDependency) -> Response:
     """One that is not deleted stays as it is."""
-    with as_problems():
-        return _task(await commands.undelete(store, task_id))
+    return _task(await commands.undelete(store, task_id))
 
 
 @router.post(
@@ -350,8 +344,7 @@ async def batch_tasks(
 
     Each item has a status of its own. With `atomic` one that cannot be done undoes the others (424).
     """
-    with as_problems():
-        answered = await commands.batch(store, asked, request_key(request, idempotency_key, caller.subject, asked))
+    answered = await commands.batch(store, asked, request_key(request, idempotency_key, caller.subject, asked))
     return Response(answered.body, answered.status, replayed_header(answered), "application/json")
 
 
