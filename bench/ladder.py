@@ -108,7 +108,7 @@ def _ladder() -> Iterator[Mapping[str, Callable[[str], Figures]]]:
         theirs = {"BENCH_GIVEN": given, "BENCH_POOL": str(POOL), "BENCH_DATABASE_URL": db.url}
         serve("constant", *uvicorn, *quiet, "raw:constant", BENCH_GIVEN=given)
         serve("raw", *uvicorn, *quiet, "raw:asking", **theirs)
-        serve("bare", SERVICE_PYTHON, *uvicorn[1:], *quiet, "bare:app", **own)
+        serve("bare", SERVICE_PYTHON, "bench/rungs/bare.py", "serve", "--port", "PORT", **own)
         serve("usual", *uvicorn, "usual:app", **theirs)
         if GO_SERVER.exists():
             serve("go", GO_SERVER, "PORT", **theirs)

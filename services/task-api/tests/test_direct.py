@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from httpx2 import Response
@@ -14,7 +16,11 @@ from starlette.testclient import TestClient
 from task_api.app import create_app
 from task_api.auth import new_token
 from task_api.settings import Settings
+from task_api.store import Answer, StoreBusy, StoreUnavailable, Write
+from task_api.store.memory import MemoryStore
 from task_api.tasks import direct, routes
+from task_api.tasks.models import Task
+from task_api.tasks.query import Filters, Query, read_order
 
 BODIES = [
     b'{"title": "Water the plants"}',
@@ -73,12 +79,28 @@ QUERIES = [
 
 def clients(**settings: object) -> Iterator[TestClient]:
     """One that goes the direct way where it can, and one that does not."""
-    for on in (True, False):
+    for left_to_fastapi in (direct.LEFT_TO_FASTAPI, {b"host"}):  # each request has a host
         app = create_app(Settings(**settings))  # type: ignore[arg-type]  # pydantic checks what mypy cannot see here
-        if not on:
-            app.router.routes[:] = [route for route in app.router.routes if not isinstance(route, direct.Direct)]
-        with TestClient(app) as client:
+        with pytest.MonkeyPatch.context() as patch, TestClient(app) as client:
+            patch.setattr(direct, "LEFT_TO_FASTAPI", left_to_fastapi)
             yield client
+
+
+class _Failing(MemoryStore):
+    """Fails by the same error whatever it is asked for."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self._error = error
+
+    async def get(self, _task_id: UUID) -> Task | None:
+        raise self._error
+
+    async def page(self, _query: Query, *, size: int) -> list[Task]:
+        raise self._error
+
+    async def commit(self, _writes: Sequence[Write], _answer: Answer | None = None, *, now: datetime) -> Answer | None:
+        raise self._error
 
 
 def said(response: Response) -> tuple[object, ...]:
@@ -166,6 +188,48 @@ def test_who_may_not_is_refused_the_same_either_way(tmp_path: Path) -> None:
         answers.append([said(response) for response in found])
     assert answers[0] == answers[1]
     assert [status for status, *_ in answers[0]] == [401, 200, 401, 403, 403]
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(StoreUnavailable("gone"), 503), (StoreBusy("all in use"), 503), (ZeroDivisionError(), 500)]
+)
+def test_what_goes_wrong_is_answered_and_counted_the_same_either_way(error: Exception, status: int) -> None:
+    answers = []
+    for client in clients():
+        client.get("/v1/tasks")  # so that it is understood
+        client.app.state.store = _Failing(error)  # type: ignore[attr-defined]  # TestClient knows it as an ASGI app
+        counted = _counted(client)
+        found = [
+            client.get("/v1/tasks/01a209b3-fcfd-7015-92d5-ecad43015460"),
+            client.get("/v1/tasks"),
+            client.post("/v1/tasks", json={"title": "Water the plants"}),
+        ]
+        more = {line: count - counted.get(line, 0) for line, count in _counted(client).items()}
+        answers.append(([said(response) for response in found], {line for line, count in more.items() if count}))
+    assert answers[0] == answers[1]
+    assert [found for found, *_ in answers[0][0]] == [status] * 3
+    assert answers[0][1] == {
+        f'http_requests_total{{method="{method}",route="{route}",status="{status}"}}'
+        for method, route in (("GET", "/v1/tasks/{task_id}"), ("GET", "/v1/tasks"), ("POST", "/v1/tasks"))
+    }
+
+
+def _counted(client: TestClient) -> dict[str, float]:
+    lines = [line for line in client.get("/metrics").text.splitlines() if line.startswith("http_requests_total{")]
+    counted = {name: float(count) for name, _, count in (line.rpartition(" ") for line in lines)}
+    return {name: count for name, count in counted.items() if "/v1/tasks" in name}
+
+
+def test_plain_requests_do_not_come_to_fastapi() -> None:
+    app = create_app(Settings())
+    app.router.routes.clear()
+    with TestClient(app) as client:
+        created = client.post("/v1/tasks", json={"title": "Water the plants"})
+        assert created.status_code == 201
+        assert client.get(created.headers["location"]).status_code == 200
+        routes.understood[b""] = routes.Listing(Filters(), read_order("-created_at")), 50
+        assert client.get("/v1/tasks").status_code == 200
+        assert client.get("/livez").status_code == 404
 
 
 def test_a_rate_limit_counts_a_request_once_either_way() -> None:

@@ -11,6 +11,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.middleware.errors import ServerErrorMiddleware
+from starlette.types import ASGIApp
 
 import task_api
 from task_api import docs, domain, edge, health, problems, tracing
@@ -48,8 +50,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.telemetry = telemetry
     app.state.authenticator = from_settings(settings)
     app.state.rate_limit = None if settings.rate_limit is None else RateLimit(settings.rate_limit)
-    limits = edge.BodyLimits(settings.body_max_bytes, settings.body_seconds)
-    app.add_middleware(edge.Edge, vitals=vitals, body_limits=limits)
+    app.state.body_limits = edge.BodyLimits(settings.body_max_bytes, settings.body_seconds)
     problems.install_problems(app)
     served.add_to(app)
     app.include_router(health.router)
@@ -77,7 +78,18 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 class _Application(FastAPI):
-    """Its OpenAPI document says of errors what the service really answers."""
+    """Its OpenAPI document says of errors what the service really answers, and Edge comes before all other layers."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Edge and the domain's shortcut, then what FastAPI makes of the application.
+
+        Of that, ServerErrorMiddleware is left out: Edge answers what nobody expected.
+        """
+        stack = super().build_middleware_stack()
+        assert isinstance(stack, ServerErrorMiddleware)
+        state = self.state
+        rest: ASGIApp = state.domain.shortcut(self, stack.app)
+        return edge.Edge(rest, vitals=state.vitals, body_limits=state.body_limits)
 
     def openapi(self) -> dict[str, Any]:
         """As FastAPI documents it, with our problems in the place of its own errors."""
