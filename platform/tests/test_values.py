@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import shutil
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pytest
 import yaml
@@ -160,6 +162,35 @@ def test_a_generated_password_is_the_same_for_database_and_url_and_stays() -> No
     assert one("Secret", render())["stringData"]["password"] != password
 
 
+def with_a_kept_secret(folder: Path, kept: dict[str, str]) -> dict[str, str]:
+    """What the chart makes of a Secret that is there. `helm template` asks no cluster: a value is asked instead."""
+    chart = folder / "chart"
+    shutil.copytree(CHART, chart)
+    template = chart / "templates/database-secret.yaml"
+    asked = 'lookup "v1" "Secret" .Release.Namespace $name'
+    assert asked in template.read_text()
+    template.write_text(template.read_text().replace(asked, ".Values.global.kept"))
+    data = {key: base64.b64encode(value.encode()).decode() for key, value in kept.items()}
+    secret = one("Secret", render("--set-json", f"global={json.dumps({'kept': {'data': data}})}", chart=chart))
+    written: dict[str, str] = secret["stringData"]
+    return written
+
+
+@pytest.mark.parametrize("password", ["0123456789", "true", "a: b # c", "p@ss/wörd?%+", '"quoted" \\ it'])
+def test_a_kept_password_stays_whatever_it_is_and_arrives_in_the_url(password: str, tmp_path: Path) -> None:
+    written = with_a_kept_secret(tmp_path, {"password": password})
+    assert written["password"] == password
+    url = urlsplit(written["url"])
+    assert (url.scheme, url.hostname, url.path) == ("postgresql", "task-api-postgres", "/tasks")
+    assert (unquote(url.username or ""), unquote(url.password or "")) == ("tasks", password)
+
+
+def test_a_kept_url_stays(tmp_path: Path) -> None:
+    """People may have added to it, as `?sslmode=require`."""
+    url = "postgresql://tasks:a@task-api-postgres/tasks?application_name=mine"
+    assert with_a_kept_secret(tmp_path, {"password": "a", "url": url}) == {"password": "a", "url": url}
+
+
 def test_the_volume_stays_after_an_uninstall() -> None:
     """Kubernetes keeps the claims of a StatefulSet, unless it is told otherwise."""
     spec = one("StatefulSet", render())["spec"]
@@ -243,6 +274,105 @@ def test_production_asks_for_tokens_and_prometheus_has_one() -> None:
     assert volume["secret"]["items"] == [{"key": "token", "path": "token"}]
 
 
+# --- what is set beside the chart's own -------------------------------------------------
+
+
+def test_labels_and_annotations_of_ones_own_win_over_the_charts() -> None:
+    """A key that stood there twice would be refused by the server, and by the reader of these tests."""
+    values = {
+        "ingress.annotations": {"nginx.ingress.kubernetes.io/ssl-redirect": "false", "mine": "a"},
+        "serviceMonitor": {"enabled": True, "labels": {"app": "kube-prometheus-stack", "team": "ours"}},
+        "prometheusRule": {"enabled": True, "labels": {"app": "kube-prometheus-stack", "team": "ours"}},
+        "dashboard": {"enabled": True, "labels": {"app": "grafana", "team": "ours"}},
+        "commonLabels": {"team": "tasks"},
+    }
+    rendered = render(*(part for key, value in values.items() for part in ("--set-json", f"{key}={json.dumps(value)}")))
+    annotations = one("Ingress", rendered)["metadata"]["annotations"]
+    assert annotations["nginx.ingress.kubernetes.io/ssl-redirect"] == "false"
+    assert (annotations["mine"], annotations["nginx.ingress.kubernetes.io/backend-protocol"]) == ("a", "HTTP")
+    for kind, app in (
+        ("ServiceMonitor", "kube-prometheus-stack"),
+        ("PrometheusRule", "kube-prometheus-stack"),
+        ("ConfigMap", "grafana"),
+    ):
+        labels = one(kind, rendered)["metadata"]["labels"]
+        assert (labels["app"], labels["team"], labels["app.kubernetes.io/name"]) == (app, "ours", "task-api")
+
+
+@pytest.mark.parametrize("value", ["commonLabels", "podLabels"])
+def test_a_label_that_the_chart_does_not_write_is_ones_own(value: str) -> None:
+    rendered = render("--set-json", f'{value}={{"app.kubernetes.io/part-of": "tasks", "helm.sh/mine": "a"}}')
+    deployment = one("Deployment", rendered)
+    labelled = deployment if value == "commonLabels" else deployment["spec"]["template"]
+    assert labelled["metadata"]["labels"]["app.kubernetes.io/part-of"] == "tasks"
+
+
+def test_each_label_that_the_chart_writes_is_refused_to_others() -> None:
+    rendered = render(helm_tests=True)
+    pods = one("Deployment", rendered)["spec"]["template"]["metadata"]["labels"]
+    everywhere = {label for manifest in rendered for label in manifest["metadata"]["labels"]}
+    for value, own in (("commonLabels", everywhere), ("podLabels", pods.keys())):
+        said = refusal("--set-json", f"{value}={json.dumps(dict.fromkeys(own, 'mine'))}")
+        refused = set(re.findall(rf"- {value} has (\S+)\. The chart writes that label itself", said))
+        assert refused == set(own)
+        assert len(refused) >= 4
+
+
+def test_each_variable_that_the_chart_writes_is_refused_in_the_environment_of_ones_own() -> None:
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    written = {
+        name
+        for file in VALUES_FILES
+        for name in environment(api_container(render("--values", str(file))))
+        if name.startswith("TASKS_")
+    }
+    assert {"TASKS_DATABASE_URL", "TASKS_ROOT_PATH", "TASKS_OIDC_ISSUER", "TASKS_AUTH_TOKEN_FILE"} <= written
+    said = refusal("--set-json", f"extraEnv={json.dumps([{'name': name, 'value': 'a'} for name in sorted(written)])}")
+    instead = dict(re.findall(r"- extraEnv has (\w+), which the chart writes itself\. Set (\S+) instead\.", said))
+    assert instead.keys() == written
+    for value in instead.values():
+        node = values
+        for key in value.split("."):
+            node = node[key]  # it exists
+    assert instead["TASKS_DATABASE_POOL_SIZE"] == "database.poolSize"
+    assert "extraEnv has A twice" in refusal("--set-json", 'extraEnv=[{"name": "A"}, {"name": "A"}]')
+
+
+def test_below_an_ingress_of_ones_own_the_prefix_is_set_by_hand() -> None:
+    prefix = 'extraEnv=[{"name": "TASKS_ROOT_PATH", "value": "/mine"}]'
+    container = api_container(render(*sets("ingress.enabled=false"), "--set-json", prefix))
+    assert environment(container)["TASKS_ROOT_PATH"] == "/mine"
+
+
+def test_names_that_look_like_numbers_stay_names() -> None:
+    named = (
+        "ingress.className",
+        "ingress.tls.secretName",
+        "ingress.tls.clusterIssuer",
+        "priorityClassName",
+        "auth.tokens.existingSecret",
+        "serviceMonitor.credential.secretName",
+        "serviceMonitor.credential.key",
+        "helmTest.credential.secretName",
+        "helmTest.credential.key",
+        "networkPolicy.ingressNamespaces[0]",
+        "networkPolicy.monitoringNamespaces[0]",
+    )
+    databases = (
+        ("database.existingSecret",),
+        ("database.bundled.existingSecret", "database.bundled.storageClassName"),
+        ("database.cloudNativePG.storageClassName", "database.cloudNativePG.operatorNamespace"),
+    )
+    for database in databases:
+        names = [part for name in (*named, *database) for part in ("--set-string", f"{name}=123")]
+        switched_on = ["auth.mode=tokens", "serviceMonitor.enabled=true"]
+        if "cloudNativePG" in database[0]:
+            switched_on.append("database.cloudNativePG.enabled=true")
+        rendered = json.dumps(render(*sets(*switched_on), *names, release="123", helm_tests=True))
+        assert rendered.count('"123"') > len(named)
+        assert not re.search(r"[ \[]123\b", rendered)
+
+
 # --- monitoring -----------------------------------------------------------------------
 
 
@@ -316,8 +446,9 @@ def test_alerts_and_dashboard_arrive_as_their_files_say(tmp_path: Path) -> None:
         (("ingress.path=tasks",), 'ingress.path is "tasks". Give / or a prefix such as /tasks'),
         (("ingress.path=/tasks/",), "a slash before it and none after it"),
         (("ingress.path=/tasks(.*)",), "of letters, digits, - and _"),
-        (("podLabels.app=mine",), "commonLabels or podLabels has app."),
-        (("commonLabels.app\\.kubernetes\\.io/name=mine",), "has app.kubernetes.io/name."),
+        (("podLabels.app=mine",), "podLabels has app. The chart writes that label itself"),
+        (("commonLabels.app\\.kubernetes\\.io/name=mine",), "commonLabels has app.kubernetes.io/name."),
+        (("extraEnv[0].name=TASKS_DRAIN_SECONDS",), "Set shutdown.drainSeconds instead."),
         (("database.inMemory=true",), "Each pod would have tasks of its own"),
         (("database.inMemory=true", "autoscaling.enabled=false"), "Set autoscaling.enabled=false and replicaCount=1"),
         (
@@ -375,18 +506,46 @@ def test_a_value_that_cannot_be_is_refused_by_its_name(value: str, names: str) -
     assert names in message
 
 
+def test_a_value_that_is_null_is_refused_by_its_name_or_stands_for_nothing() -> None:
+    """`nodeSelector:` in a file, with nothing behind it, is null. It must not end in an error of Go's templates."""
+    schema = json.loads((CHART / "values.schema.json").read_text())
+
+    def optional(node: dict[str, Any], path: tuple[str, ...] = ()) -> list[str]:
+        node = resolve(schema, node)
+        required = node.get("required", ())
+        return [
+            found
+            for key, below in node.get("properties", {}).items()
+            for found in (optional(below, (*path, key)) if key in required else [".".join((*path, key))])
+        ]
+
+    # The autoscaler needs requests, and a sentence says so; global values are no default that null could take away.
+    nulls = set(optional(schema)) - {"resources.requests", "global"}
+    assert {"image.digest", "ingress.extraHosts", "commonLabels", "prometheusRule.repositoryUrl"} <= nulls
+    switched_on = sets("serviceMonitor.enabled=true", "prometheusRule.enabled=true", "dashboard.enabled=true")
+    rendered = render(*switched_on, *sets(*(f"{name}=null" for name in nulls)), helm_tests=True)
+    assert api_container(rendered)["image"] == "your-dockerhub-username/task-api:latest"
+    assert "<nil>" not in json.dumps(rendered)
+    for name in ("replicaCount", "auth.tokens", "database.bundled.resources", "networkPolicy.ingressNamespaces"):
+        said = refusal(*sets(f"{name}=null"))
+        assert "values don't meet the specifications of the schema" in said
+        assert name.rpartition(".")[2] in said
+
+
 def test_a_chart_around_this_one_may_hand_down_global_values() -> None:
     assert render(*sets("global.registry=example.com")) != []
+
+
+def resolve(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
+    """What a part of the schema is, where it only says where that stands."""
+    return resolve(schema, schema["definitions"][node["$ref"].rpartition("/")[2]]) if "$ref" in node else node
 
 
 def test_the_schema_knows_every_value_and_no_other() -> None:
     schema = json.loads((CHART / "values.schema.json").read_text())
 
-    def resolve(node: dict[str, Any]) -> dict[str, Any]:
-        return resolve(schema["definitions"][node["$ref"].rpartition("/")[2]]) if "$ref" in node else node
-
     def compare(value: Any, node: dict[str, Any], path: str) -> list[str]:
-        node = resolve(node)
+        node = resolve(schema, node)
         known = node.get("properties")
         if not isinstance(value, dict) or known is None:
             return []

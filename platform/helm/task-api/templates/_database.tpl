@@ -7,7 +7,7 @@
 {{/* No `app: task-api`: `kubectl get pods -l app=task-api` lists the API's pods alone. */}}
 {{- define "task-api.postgres.selectorLabels" -}}
 app.kubernetes.io/name: postgres
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/component: database
 {{- end }}
 

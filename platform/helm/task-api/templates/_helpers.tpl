@@ -34,7 +34,7 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- define "task-api.selectorLabels" -}}
 app: {{ include "task-api.name" . }}
 app.kubernetes.io/name: {{ include "task-api.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/component: api
 {{- end }}
 
@@ -45,7 +45,7 @@ app.kubernetes.io/component: api
 
 {{- define "task-api.test.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "task-api.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/component: test
 {{- end }}
 

@@ -16,11 +16,11 @@ not go together. All of it is said at once, so that nobody repairs one value aft
 {{- if not (regexMatch "^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$" $tag) }}
 {{- $wrong = append $wrong (printf "image.tag is %q. A tag has letters, digits, dots, - and _, and 128 of them at most." $tag) }}
 {{- end }}
-{{- if not (regexMatch "^(sha256:[0-9a-f]{64})?$" $values.image.digest) }}
+{{- if not (regexMatch "^(sha256:[0-9a-f]{64})?$" (default "" $values.image.digest)) }}
 {{- $wrong = append $wrong (printf "image.digest is %q. Give sha256: and 64 hexadecimal digits, as `docker push` prints them, or nothing." $values.image.digest) }}
 {{- end }}
 
-{{- range prepend $values.ingress.extraHosts $values.ingress.host }}
+{{- range prepend (default list $values.ingress.extraHosts) $values.ingress.host }}
 {{- if not (regexMatch "^(\\*\\.)?[a-z0-9]([a-z0-9-]*[a-z0-9])?(\\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$" .) }}
 {{- $wrong = append $wrong (printf "ingress.host or ingress.extraHosts has %q. Give a host name alone, in lower case: without https://, port and path." .) }}
 {{- end }}
@@ -91,10 +91,32 @@ not go together. All of it is said at once, so that nobody repairs one value aft
 {{- $wrong = append $wrong (printf "serviceMonitor.enabled is true and auth.mode is %s, but serviceMonitor.credential.secretName is not set. Prometheus would be answered 401 at /metrics: name the Secret with a token that has the scope read." $values.auth.mode) }}
 {{- end }}
 
-{{- range $key := keys $values.commonLabels $values.podLabels | uniq | sortAlpha }}
-{{- if or (eq $key "app") (hasPrefix "app.kubernetes.io/" $key) (hasPrefix "helm.sh/" $key) }}
-{{- $wrong = append $wrong (printf "commonLabels or podLabels has %s. That label is the chart's own, and selectors ask for it: choose another name." $key) }}
+{{- $ofPods := include "task-api.selectorLabels" . | fromYaml | keys }}
+{{- $ofAll := concat $ofPods (list "app.kubernetes.io/managed-by" "app.kubernetes.io/version" "helm.sh/chart" (printf "%s-client" (include "task-api.fullname" .))) }}
+{{- range $value, $own := dict "commonLabels" $ofAll "podLabels" $ofPods }}
+{{- range $key := index $values $value | default dict | keys | sortAlpha }}
+{{- if has $key $own }}
+{{- $wrong = append $wrong (printf "%s has %s. The chart writes that label itself: choose another name." $value $key) }}
 {{- end }}
+{{- end }}
+{{- end }}
+
+{{- /* Of two variables of one name Kubernetes takes the last, and what is checked above would not be what is so. */}}
+{{- $valueOf := dict "TASKS_DRAIN_SECONDS" "shutdown.drainSeconds" "TASKS_GRACEFUL_SECONDS" "shutdown.gracefulSeconds" "TASKS_AUTH" "auth.mode" "TASKS_AUTH_TOKEN_FILE" "auth.tokens.existingSecret" "TASKS_OIDC_ISSUER" "auth.oidc.issuer" "TASKS_OIDC_AUDIENCE" "auth.oidc.audience" }}
+{{- /* [domain] */}}
+{{- $valueOf = mergeOverwrite $valueOf (dict "TASKS_DATABASE_URL" "database.existingSecret" "TASKS_DATABASE_POOL_SIZE" "database.poolSize") }}
+{{- /* [/domain] */}}
+{{- if or $values.ingress.enabled $values.httpRoute.enabled }}
+{{- $_ := set $valueOf "TASKS_ROOT_PATH" "ingress.path" }}
+{{- end }}
+{{- $seen := list }}
+{{- range $values.extraEnv }}
+{{- if hasKey $valueOf .name }}
+{{- $wrong = append $wrong (printf "extraEnv has %s, which the chart writes itself. Set %s instead." .name (index $valueOf .name)) }}
+{{- else if has .name $seen }}
+{{- $wrong = append $wrong (printf "extraEnv has %s twice. Take one of them out." .name) }}
+{{- end }}
+{{- $seen = append $seen .name }}
 {{- end }}
 
 {{- if $wrong }}
