@@ -85,7 +85,7 @@ def test_a_second_service_is_served_beside_the_first(
     eventually(lambda: kubectl("get", "deployment", NAME, "--output", ready) == "3", "three ready pods")
     assert f"{NAME}-database" not in kubectl("get", "secrets", "--output", "name")
     said = run(deployed, "helm", "test", NAME, "--kube-context", CONTEXT, "--logs")
-    assert "ok: it answers, and shows its metrics to whom it should alone" in said
+    assert "ok: it answers, and shows its metrics only to those who may see them" in said
     # The first one goes on as it was.
     assert sorted(pod.metadata.uid for pod in cluster.ready_pods()) == pods
     assert api.get("/health").json()["status"] == "ok"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import tomllib
 from pathlib import Path
 
 import yaml
@@ -33,7 +35,7 @@ def test_the_database_of_chart_manifests_and_tests() -> None:
     assert values["database"]["bundled"]["image"] == VERSIONS["POSTGRES_IMAGE"]
     (stateful_set,) = (m for m in raw() if m["kind"] == "StatefulSet")
     assert stateful_set["spec"]["template"]["spec"]["containers"][0]["image"] == VERSIONS["POSTGRES_IMAGE"]
-    tests = text("services/task-api/tests/conftest.py")
+    tests = text("services/task-api/tests/databases.py")
     assert only(r'POSTGRES_IMAGE = "(\S+)"', tests) == VERSIONS["POSTGRES_IMAGE"]
 
 
@@ -41,10 +43,19 @@ def test_the_registry_of_tests() -> None:
     assert only(r'DockerContainer\("(registry\S+)"\)', text("e2e/conftest.py")) == VERSIONS["REGISTRY_IMAGE"]
 
 
-def test_the_chart_and_the_service_are_of_one_version() -> None:
-    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
-    service = only(r'__version__ = "(\S+)"', text("services/task-api/src/task_api/__init__.py"))
-    assert chart["appVersion"] == service
+def test_the_api_has_one_version_in_the_places_that_contributing_names() -> None:
+    service = "services/task-api"
+    versions = {
+        f"`{service}/pyproject.toml`": tomllib.loads(text(f"{service}/pyproject.toml"))["project"]["version"],
+        f"`{service}/src/task_api/__init__.py`": only(
+            r'__version__ = "(\S+)"', text(f"{service}/src/task_api/__init__.py")
+        ),
+        "`appVersion`": yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"],
+        "`openapi.json`": json.loads(text(f"{service}/openapi.json"))["info"]["version"],
+    }
+    assert len(set(versions.values())) == 1, versions
+    (named,) = re.findall(r"^- the API, (.+?);$", text("CONTRIBUTING.md"), re.MULTILINE | re.DOTALL)
+    assert [place for place in versions if place not in named] == []
 
 
 def test_nothing_says_latest_of_an_image_from_outside() -> None:

@@ -54,14 +54,16 @@ class Settings(DomainSettings):
     )
     rate_limit: Annotated[str | None, AfterValidator(_rate)] = Field(
         default=None,
-        description="requests that a caller may send to this process in a time, as 100/minute; unset, any number",
+        description="requests that a caller may send to this process in a time, such as 100/minute; unset, any number",
     )
     trusted_proxies: Annotated[str, AfterValidator(_networks)] = Field(
         default="",
         description="addresses or networks, with commas between, whose X-Forwarded-For names the real client",
     )
     root_path: str = Field(
-        default="", pattern=r"^(/[A-Za-z0-9._~-]+)*$", description="path below which a proxy serves the API, as /tasks"
+        default="",
+        pattern=r"^(/[A-Za-z0-9._~-]+)*$",
+        description="path below which a proxy serves the API, such as /tasks",
     )
     drain_seconds: float = Field(
         default=0, ge=0, le=300, description="seconds to go on serving after SIGTERM, telling clients to go elsewhere"
