@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import resource
+import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 
@@ -14,6 +16,7 @@ from test_probes import PROMETHEUS_3, read
 import task_api
 from task_api import domain
 from task_api.app import create_app
+from task_api.health import Vitals
 from task_api.settings import Settings
 from task_api.store import StoreUnavailable
 from task_api.store.memory import MemoryStore
@@ -23,6 +26,7 @@ def test_health_says_what_runs_and_how_it_is(storage_url: str) -> None:
     settings = Settings(database_url=SecretStr(storage_url), revision="abc123")
     with TestClient(create_app(settings)) as client:
         client.post("/v1/tasks", json={"title": "one"})
+    with TestClient(create_app(settings)) as client:
         response = client.get("/health")
         assert response.status_code == 200
         assert response.headers["cache-control"] == "no-store"
@@ -30,7 +34,7 @@ def test_health_says_what_runs_and_how_it_is(storage_url: str) -> None:
     assert health["status"] == "ok"
     assert health["version"] == task_api.__version__
     assert health["revision"] == "abc123"
-    assert health["tasks_total"] == 1
+    assert health["tasks_total"] == (0 if storage_url == "memory://" else 1)
     assert health["uptime_seconds"] > 0
     assert health["storage"] == storage_url.split(":")[0]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -81,9 +85,12 @@ def test_a_defect_is_answered_without_its_details(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.fixture
-def client() -> Iterator[TestClient]:
+def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
+    monkeypatch.setattr(domain, "PING_SECONDS", 0.0)
+    monkeypatch.setattr(domain, "COUNT_SECONDS", 0.01)
     with TestClient(create_app(Settings())) as client:
         client.post("/v1/tasks", json={"title": "one"})
+        _until_counted(client, 1)
         yield client
 
 
@@ -115,10 +122,9 @@ def test_a_scraper_is_told_of_a_lost_storage_by_a_figure_not_a_status(
     assert client.get("/health").status_code == 503
 
 
-def test_the_tasks_are_counted_once_in_five_seconds(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_count_is_kept_up_by_itself_and_not_by_who_asks(monkeypatch: pytest.MonkeyPatch) -> None:
     counted = 0
     count = MemoryStore.count
-    now = 1000.0
 
     async def counting(store: MemoryStore) -> int:
         nonlocal counted
@@ -126,13 +132,71 @@ def test_the_tasks_are_counted_once_in_five_seconds(client: TestClient, monkeypa
         return await count(store)
 
     monkeypatch.setattr(MemoryStore, "count", counting)
+    with TestClient(create_app(Settings())) as client:
+        for _ in range(10):
+            assert client.get("/health").json()["tasks_total"] == 0
+        assert counted == 1
+    monkeypatch.setattr(domain, "COUNT_SECONDS", 0.01)
+    with TestClient(create_app(Settings())) as client:
+        client.post("/v1/tasks", json={"title": "one"})
+        _until_counted(client, 1)
+
+
+def _until_counted(client: TestClient, number: int) -> None:
+    deadline = time.monotonic() + 30
+    while client.get("/health").json()["tasks_total"] != number:
+        assert time.monotonic() < deadline
+
+
+async def test_however_many_ask_at_once_the_storage_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = 0
+
+    async def slowly(_: MemoryStore) -> None:
+        nonlocal asked
+        asked += 1
+        await asyncio.sleep(0.05)
+
+    monkeypatch.setattr(MemoryStore, "ping", slowly)
+    now = 1000.0
     monkeypatch.setattr(domain, "time", SimpleNamespace(monotonic=lambda: now))
-    for _ in range(10):
-        assert client.get("/health").json()["tasks_total"] == 1
-    assert counted == 1
-    client.post("/v1/tasks", json={"title": "two"})
-    now += 4.9
-    assert client.get("/health").json()["tasks_total"] == 1
+    served = domain.Domain(Settings())
+    impatient = asyncio.create_task(served.condition())
+    others = [asyncio.create_task(served.condition()) for _ in range(50)]
+    await asyncio.sleep(0)
+    impatient.cancel()
+    assert {checks["storage"].status for _, checks in await asyncio.gather(*others)} == {"ok"}
+    now += 0.9
+    await served.condition()
+    assert asked == 1
     now += 0.2
-    assert client.get("/health").json()["tasks_total"] == 2
-    assert counted == 2
+    await served.condition()
+    assert asked == 2
+
+
+@pytest.mark.parametrize("what", ["ping", "count"])
+def test_whatever_is_wrong_with_the_storage_is_a_degraded_service(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(_: MemoryStore) -> None:
+        raise RuntimeError("permission denied for table tasks")
+
+    monkeypatch.setattr(MemoryStore, what, broken)
+    with TestClient(create_app(Settings())) as client:
+        answer = client.get("/health")
+        assert answer.status_code == 503
+        assert (answer.json()["status"], answer.json()["tasks_total"]) == ("degraded", None)
+        assert "permission" not in answer.text
+        scraped = client.get("/health", headers={"Accept": PROMETHEUS_3})
+        assert scraped.status_code == 200
+        assert read(scraped)["task_api_health_status"] == 0
+
+
+def test_background_work_that_ends_by_a_defect_is_not_silent(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(_: object) -> None:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(Vitals, "keep_measuring", broken)
+    with TestClient(create_app(Settings())) as client:
+        client.get("/livez")
+    assert "is not done any more" in caplog.text
+    assert "a defect" in caplog.text

@@ -9,6 +9,7 @@ import asyncpg
 from databases import connected, opened
 
 from task_api.store.listing import select
+from task_api.store.postgres import EXACT_COUNT
 from task_api.store.postgres_rows import Dialect
 from task_api.tasks.models import Status
 from task_api.tasks.query import Filters, Query, read_order, sort_value
@@ -84,3 +85,18 @@ async def test_every_search_finds_its_tasks_by_an_index(postgres_url: str) -> No
 async def _plan(db: asyncpg.Connection[asyncpg.Record], query: Query) -> str:
     statement, values = select(query, 20, Dialect())
     return "\n".join([row[0] for row in await db.fetch(f"EXPLAIN {statement}", *values)])
+
+
+async def test_more_tasks_than_are_counted_are_estimated_without_the_deleted_ones(postgres_url: str) -> None:
+    async with opened(postgres_url) as store, connected(postgres_url) as db:
+        await db.execute(FILL)
+        await db.execute("UPDATE tasks SET deleted_at = updated_at WHERE position < 5000")
+        await db.execute("VACUUM ANALYZE tasks")
+        there = await db.fetchval("SELECT count(*) FROM tasks WHERE deleted_at IS NULL")
+        assert there > EXACT_COUNT
+        assert abs(await store.count() - there) < there / 20
+        await db.execute("UPDATE tasks SET deleted_at = updated_at WHERE position > 7000")
+        there = await db.fetchval("SELECT count(*) FROM tasks WHERE deleted_at IS NULL")
+        assert await store.count() == there  # whatever was estimated before
+        await db.execute("DELETE FROM tasks")
+        assert await store.count() == 0

@@ -6,6 +6,7 @@ A request comes in by connection.py and goes through edge.py and FastAPI to a ro
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -20,6 +21,8 @@ from task_api.auth.choice import from_settings
 from task_api.domain import Domain
 from task_api.rate_limit import RateLimit
 from task_api.settings import Settings, read_settings
+
+log = logging.getLogger(__name__)
 
 HEALTH_TAG = {"name": "health", "description": "How the service is; open to everybody, but for the metrics"}
 
@@ -66,6 +69,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await served.open()
         vitals.started = True
         background = [asyncio.create_task(work) for work in (*served.background(), vitals.keep_measuring())]
+        for work in background:
+            work.add_done_callback(_note_end)
         yield
         for work in background:
             work.cancel()
@@ -75,6 +80,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         vitals.started = False
         await served.close()
         await tracing.end(app.state.telemetry)
+
+
+def _note_end(work: asyncio.Task[None]) -> None:
+    """What goes on in the background ends by being cancelled, or by a defect that nobody would hear of."""
+    if not work.cancelled() and (error := work.exception()) is not None:
+        log.error("%s ended, and is not done any more", work.get_coro(), exc_info=error)
 
 
 class _Application(FastAPI):

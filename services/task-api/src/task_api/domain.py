@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import FastAPI
@@ -34,14 +35,18 @@ TAGS = [
 ]
 
 TOTAL = "tasks_total"
-TOTAL_IS = "Tasks in the storage, at most five seconds old, above 10,000 an estimate; null when it is degraded"
+TOTAL_IS = "Tasks in the storage, counted every five seconds, above 10,000 an estimate; null when not known"
 TOTAL_GAUGE = ("task_api_tasks", "Tasks in the storage; above 10,000 an estimate")
 STORAGE_IS = "memory, sqlite or postgresql"
 DEGRADED_IS = "The storage does not answer"
 HEALTH_EXAMPLE: JsonDict = {"storage": "postgresql", "checks": {"storage": {"status": "ok", "detail": ""}}}
 
-COUNT_MAX_AGE_SECONDS = 5.0
-"""Tasks are counted at most once in this time, however many ask."""
+COUNT_SECONDS = 5.0
+"""How often tasks are counted, whoever asks for their number."""
+PING_SECONDS = 1.0
+"""How long an answer of the storage is taken for the next one: /health is open to everybody."""
+
+OK = Check(status="ok")
 
 log = logging.getLogger(__name__)
 
@@ -100,8 +105,10 @@ class Domain:
             wait_seconds=settings.database_wait_seconds,
         )
         self._feed = feed.Feed(self._store)
-        self._count = 0
-        self._counted_at: float | None = None
+        self._total: int | None = None
+        self._counted = OK
+        self._ping: asyncio.Task[Check] | None = None
+        self._pinged_at = 0.0
 
     @property
     def storage(self) -> str:
@@ -123,12 +130,13 @@ class Domain:
     async def open(self) -> None:
         """Before the first request; brings the schema up to date. Raises CannotOpen."""
         await self._store.open()
+        await self._count()
         if self._store.kind == "memory":
             log.warning("Tasks are kept in memory and are gone when this process ends: set TASKS_DATABASE_URL")
 
     def background(self) -> list[Coroutine[None, None, None]]:
         """What goes on while it is open, until it is cancelled."""
-        return [upkeep.keep_up(self._store), feed.keep_measuring(self._store)]
+        return [self._keep_counting(), upkeep.keep_up(self._store), feed.keep_measuring(self._store)]
 
     def end_streams(self) -> None:
         """Ends answers that would not end by themselves."""
@@ -140,24 +148,45 @@ class Domain:
 
     async def condition(self) -> tuple[int | None, dict[str, Check]]:
         """How many tasks there are, and whether the storage answers; never raises because of it."""
-        try:
-            await self._store.ping()
-            total = await self._total()
-        except StoreBusy as error:  # it answers others
-            return None, {"storage": Check(status="ok", detail=str(error))}
-        except StoreUnavailable as error:
-            return None, {"storage": Check(status="failed", detail=str(error))}
-        detail = ""
-        if self._store.kind == "memory":
-            detail = "tasks are kept in memory and are gone when the service stops; set TASKS_DATABASE_URL"
-        return total, {"storage": Check(status="ok", detail=detail)}
-
-    async def _total(self) -> int:
         now = time.monotonic()
-        if self._counted_at is None or now - self._counted_at > COUNT_MAX_AGE_SECONDS:
-            self._count = await self._store.count()
-            self._counted_at = now
-        return self._count
+        if self._ping is None or (self._ping.done() and now - self._pinged_at >= PING_SECONDS):
+            self._pinged_at = now
+            self._ping = asyncio.create_task(_tried(self._store.ping))
+        answers = await asyncio.shield(self._ping)  # who asks and goes away does not end it for the others
+        storage = self._counted if answers == OK else answers
+        if storage == OK and self._store.kind == "memory":
+            detail = "tasks are kept in memory and are gone when the service stops; set TASKS_DATABASE_URL"
+            storage = Check(status="ok", detail=detail)
+        return None if storage.status == "failed" else self._total, {"storage": storage}
+
+    async def _keep_counting(self) -> None:
+        while True:
+            await asyncio.sleep(COUNT_SECONDS)
+            await self._count()
+
+    async def _count(self) -> None:
+        total: int | None = None
+
+        async def count() -> None:
+            nonlocal total
+            total = await self._store.count()
+
+        self._counted = await _tried(count)
+        self._total = total
+
+
+async def _tried(work: Callable[[], Awaitable[None]]) -> Check:
+    """Whether the storage does it; never raises because of what is wrong with it."""
+    try:
+        await work()
+    except StoreBusy as error:  # it answers others
+        return Check(status="ok", detail=str(error))
+    except StoreUnavailable as error:
+        return Check(status="failed", detail=str(error))
+    except Exception:  # a table or a right that is missing, or a defect of ours
+        log.exception("The storage fails in a way that nobody foresaw")
+        return Check(status="failed", detail="the storage fails in a way that nobody foresaw; the log has it")
+    return OK
 
 
 CannotOpen = StoreUnavailable

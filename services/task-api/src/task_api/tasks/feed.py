@@ -36,6 +36,9 @@ async def keep_measuring(store: Store) -> None:
             lag_seconds.set(await store.feed_lag())
         except StoreUnavailable:
             lag_seconds.set(float("nan"))  # nobody knows
+        except Exception:
+            log.exception("The lag of the feed was not measured, the next try is in %g s", MEASURE_SECONDS)
+            lag_seconds.set(float("nan"))
         await asyncio.sleep(MEASURE_SECONDS)
 
 

@@ -30,5 +30,7 @@ async def keep_up(store: Store) -> None:
             removed = await purge(store, now=datetime.now(UTC))
         except StoreUnavailable as error:
             log.warning("Nothing was purged, the next try is in an hour: %s", error)
+        except Exception:
+            log.exception("Nothing was purged, the next try is in an hour")
         else:
             log.info("Purged %d tasks that were deleted over %d days ago", removed, rules.UNDELETE_DAYS)
