@@ -45,9 +45,22 @@ def test_the_notes_say_where_it_is_and_what_to_type(notes_chart: Path) -> None:
         "kubectl --namespace tasks get hpa task-api",
         "kubectl --namespace tasks port-forward svc/task-api 8000:80",
         "http://task-api, with the pod's label task-api-client=true",
+        "pods of the namespaces ingress-nginx, monitoring\n",
         "helm test task-api --namespace tasks --logs",
     ):
         assert line in said
+
+
+def test_the_notes_say_who_else_is_let_in(notes_chart: Path) -> None:
+    peers = 'networkPolicy.extraIngress=[{"ipBlock": {"cidr": "192.0.2.0/24"}}]'
+    said = notes(
+        notes_chart, *sets("networkPolicy.ingressNamespaces={traefik}", "service.port=8080"), "--set-json", peers
+    )
+    assert "pods of the namespaces traefik, monitoring, and networkPolicy.extraIngress\n" in said
+    assert "http://task-api:8080, with the pod's label" in said
+    nobody = "networkPolicy.ingressNamespaces=[]", "networkPolicy.monitoringNamespaces=[]"
+    assert "Others let in:     no namespace\n" in notes(notes_chart, "--set-json", nobody[0], "--set-json", nobody[1])
+    assert "Others let in" not in notes(notes_chart, *sets("networkPolicy.enabled=false"))
 
 
 def test_safe_values_bring_no_warning(notes_chart: Path) -> None:
@@ -60,7 +73,12 @@ def test_safe_values_bring_no_warning(notes_chart: Path) -> None:
     ("values", "warning"),
     [
         (("image.repository=your-dockerhub-username/task-api",), "WARNING: image.repository is the placeholder"),
+        (
+            ("image.repository=your-dockerhub-username/task-api", "image.digest=sha256:" + "0" * 64),
+            "WARNING: image.repository is the placeholder",
+        ),
         (("image.tag=latest",), "WARNING: image.tag is latest"),
+        (("replicaCount=1",), "WARNING: replicaCount is 1"),
         (("auth.mode=none",), "WARNING: auth.mode is none"),
         (("ingress.tls.secretName=", "ingress.tls.clusterIssuer="), "WARNING: ingress.tls.secretName is empty"),
         (("networkPolicy.enabled=false",), "WARNING: networkPolicy.enabled is false"),
