@@ -244,13 +244,13 @@ class Namespace:
 
         eventually(forgotten, f"the ingress controller no longer knows {self.host}", seconds=60)
 
-    def wait_for_rollout(self) -> None:
+    def wait_for_rollout(self, *, seconds: float = 120) -> None:
         """Returns once every pod is of the newest revision.
 
         `helm --wait` of Helm 3 does not wait so long: to it a Deployment is ready when all but maxUnavailable of its
         new pods are, and an old one may still serve.
         """
-        self.run("kubectl rollout status deployment/task-api --timeout=120s")
+        self.run(f"kubectl rollout status deployment/task-api --timeout={seconds:.0f}s")
 
     def wait_for_replicas(self, wanted: int, *, seconds: float = 120) -> None:
         """Returns once the Deployment has exactly so many pods, all of them ready."""
@@ -355,8 +355,12 @@ class Traffic:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        lived = self._thread.is_alive()
         self._stop.set()
         self._thread.join(timeout=30)
+        if kind is None:
+            assert lived, "the client ended before the test did, and saw nothing of the rest"
+            assert not self._thread.is_alive(), "the client waits for an answer for more than 30 s"
 
     def _ask(self) -> None:
         with self._namespace.client() as client:
@@ -369,7 +373,7 @@ class Traffic:
                     if written.status_code == 201:
                         self._note(client.get(written.headers["location"]), 200)
                         self._note(client.delete(written.headers["location"]), 204)
-                except httpx2.TransportError as error:
+                except Exception as error:  # noqa: BLE001 # whatever it is, the client must not end unnoticed
                     self.wrong.append(f"{time.strftime('%X')} {error!r}")
 
     def _note(self, response: httpx2.Response, wanted: int) -> None:

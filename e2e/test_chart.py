@@ -17,9 +17,21 @@ from typing import Any
 
 import httpx2
 import pytest
-from e2e.conftest import QUICK_DOWN, SUMMARY, MakeNamespace, Namespace, Traffic, eventually
+from e2e.conftest import (
+    QUICK_DOWN,
+    REPOSITORY,
+    SUMMARY,
+    MakeNamespace,
+    Namespace,
+    Traffic,
+    eventually,
+    leave_out,
+)
 
 CHART = "./platform/helm/task-api"
+
+DEPLOY_SECONDS = 120
+"""How long a deploy waits: `helm upgrade --wait --timeout 120s`."""
 
 
 def password(release: Namespace) -> str:
@@ -52,9 +64,10 @@ def roll_out(release: Namespace, values: str, replicas: int, formula: int, token
     release.wait_for_replicas(replicas)
     with Traffic(release, token) as traffic:
         started = time.monotonic()
-        release.run(f"helm upgrade task-api {CHART} {release.values} {values} --wait --timeout 120s")
+        release.run(f"helm upgrade task-api {CHART} {release.values} {values} --wait --timeout {DEPLOY_SECONDS}s")
         helm_seconds = time.monotonic() - started
-        release.wait_for_rollout()
+        # Helm 3 returns a wave early, and what it left is to be done in the same time.
+        release.wait_for_rollout(seconds=DEPLOY_SECONDS - helm_seconds)
         seconds = time.monotonic() - started
         # The last old pods still end: their clients must not notice either.
         eventually(
@@ -113,6 +126,11 @@ def rolled_back(release: Namespace, upgraded: Upgraded) -> Namespace:
 def installed_again(rolled_back: Namespace) -> Namespace:
     """Uninstalled, looked at, and installed again by the same command."""
     rolled_back.run("helm uninstall task-api")
+    eventually(
+        lambda: set(rolled_back.run("kubectl get pods -o name").split()) <= {"pod/task-api-test"},
+        "all pods are gone but the one of a `helm test`, which stays for its log",
+        seconds=60,
+    )
     left = rolled_back.run(
         "kubectl get deployment,statefulset,service,ingress,hpa,pdb,networkpolicy,serviceaccount,secret,pvc -o name"
     )
@@ -227,6 +245,43 @@ def test_ten_replicas_roll_out_in_time_and_without_a_failed_request(
     finally:
         installed_again.run(f"{upgrade} --set podAnnotations.change=second")
         installed_again.wait_for_replicas(3)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("version", ["HELM_OLDEST_VERSION", "HELM_4_VERSION"])
+def test_the_oldest_and_the_newest_helm_change_a_release_beside_its_autoscaler(
+    make_namespace: MakeNamespace, version: str
+) -> None:
+    """The autoscaler owns the number of replicas. Helm 4 applies on the server's side, which refuses a second owner."""
+    namespace = make_namespace(f"e2e-{version.lower().replace('_', '-')}")
+    helm = namespace.run(f". scripts/versions.sh && echo .tools/helm-${version}").strip()
+    if not (REPOSITORY / helm).exists():
+        leave_out(f"{helm} was not built: scripts/go-tools.sh")
+    values = f"{namespace.values} --set replicaCount=2"
+    changed = "kubectl get deployment task-api -o jsonpath='{.spec.template.metadata.labels.change}'"
+
+    namespace.run(f"{helm} install task-api {CHART} {values} --wait --timeout 120s")
+    namespace.wait_for_replicas(2)
+    namespace.wait_until_it_serves()
+    with namespace.client() as client:
+        task = client.post("/v1/tasks", json={"title": "of the first revision"}).json()
+    for command, change in (
+        (f"upgrade task-api {CHART} {values} --set podLabels.change=second", "second"),
+        ("rollback task-api 1", ""),
+    ):
+        namespace.run(f"{helm} {command} --wait --timeout 120s")
+        namespace.wait_for_rollout()
+        namespace.wait_for_replicas(2)
+        assert namespace.run(changed) == change
+    with namespace.client() as client:
+        assert client.get(f"/v1/tasks/{task['id']}").json() == task
+    namespace.run(f"{helm} uninstall task-api")
+    left = namespace.run("kubectl get deployment,statefulset,service,ingress,hpa,pdb,networkpolicy,secret,pvc -o name")
+    assert set(left.split()) == {
+        "secret/task-api-tls",
+        "secret/task-api-database",
+        "persistentvolumeclaim/data-task-api-postgres-0",
+    }
 
 
 def test_below_a_path_every_link_leads_to_where_it_is_served(below_a_path: Namespace) -> None:

@@ -45,13 +45,14 @@ def typed(block: Block, replaced: Mapping[str, str]) -> str:
     always = {
         "8000:": f"{port}:",
         "localhost:8000": f"localhost:{port}",
-        # Helm as `go install` builds it takes every cluster that it does not ask for an old one.
-        "helm template ": "helm template --kube-version 1.34.0 ",
     }
     for old, new in {**replaced, **always}.items():
         commands = commands.replace(old, new)
-    # As in a terminal, where a `grep` in a pipe may find nothing.
-    return f"set +o pipefail\ntrap 'kill $(jobs -p) 2> /dev/null || true' EXIT\n{commands}"
+    # Helm as `go install` builds it takes a cluster that it does not ask for an old one; that of go-tools.sh does not.
+    # Without pipefail, as in a terminal, where a `grep` in a pipe may find nothing.
+    return (
+        f"PATH={REPOSITORY}/.tools:$PATH\nset +o pipefail\ntrap 'kill $(jobs -p) 2> /dev/null || true' EXIT\n{commands}"
+    )
 
 
 def run(section: str, page: str, namespace: Namespace, folder: Path, replaced: Mapping[str, str]) -> list[str]:

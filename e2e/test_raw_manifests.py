@@ -88,7 +88,8 @@ def copy(namespace: Namespace, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.fixture(scope="module")
 def applied(namespace: Namespace, copy: Path) -> Namespace:
-    """Applied before there is a Secret."""
+    """Applied before there is a Secret, be it the database's or the certificate's."""
+    namespace.run("kubectl delete secret task-api-tls")
     done = namespace.attempt(f"kubectl apply -f {copy}")
     assert done.returncode == 0, done.stderr
     assert done.stderr == "", "the server warns"
@@ -96,9 +97,10 @@ def applied(namespace: Namespace, copy: Path) -> Namespace:
 
 
 @pytest.fixture(scope="module")
-def started(applied: Namespace, copy: Path) -> Namespace:
+def started(applied: Namespace, copy: Path, tmp_path_factory: pytest.TempPathFactory) -> Namespace:
     """The documented commands are run, and nothing else."""
     applied.run(documented_secret(copy))
+    applied.make_certificate(tmp_path_factory.mktemp("certificate"))
     applied.run("kubectl rollout status deployment/task-api --timeout=180s")
     applied.wait_for_replicas(3)
     applied.wait_until_it_serves()

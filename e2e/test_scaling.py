@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 from e2e.conftest import QUICK_DOWN, SUMMARY, Namespace, Traffic, eventually, leave_out
 
-LOAD_SECONDS = 90
+LOAD_SECONDS = 150
 """At most: it ends when there are pods enough."""
 
 CONNECTIONS = 4
@@ -59,7 +59,7 @@ def test_the_autoscaler_goes_up_under_load_and_back_without_a_failed_request(
         "the autoscaler has CPU figures: see `kubectl top pods` and the log of metrics-server",
         seconds=120,
     )
-    most = 0
+    most = ready = 0
     with Traffic(release) as traffic:
         started = time.monotonic()
         load = release.start(
@@ -68,20 +68,19 @@ def test_the_autoscaler_goes_up_under_load_and_back_without_a_failed_request(
             output,
         )
         try:
-            while load.poll() is None and most < LEAST:
+            while load.poll() is None and ready < LEAST:
                 most = max(most, replicas(release))
+                ready = int(release.run(READY) or 0)
                 time.sleep(1)
             up_after = time.monotonic() - started
-            eventually(
-                lambda: int(release.run(READY) or 0) >= LEAST or load.poll() is not None,
-                f"{LEAST} pods are ready while the load goes on",
-            )
         finally:
             load.send_signal(signal.SIGINT)  # at which it says what it saw
             load.wait(timeout=15)
         said = output.read_text()
         assert load.returncode == 0, said
-        assert most >= LEAST, f"{most} pods at most: see `kubectl describe hpa task-api`\n{said}"
+        assert ready >= LEAST, (
+            f"{ready} pods ready under load, {most} wanted at most: see `kubectl describe hpa task-api`\n{said}"
+        )
         ended = time.monotonic()
         release.wait_for_replicas(3, seconds=180)
         down_after = time.monotonic() - ended
@@ -103,7 +102,7 @@ def test_the_autoscaler_goes_up_under_load_and_back_without_a_failed_request(
     assert requests
     record_property(
         SUMMARY,
-        f"Autoscaler: from 3 to {LEAST} or more pods within {up_after:.0f} s of load, {most} at most, back at 3"
+        f"Autoscaler: from 3 to {LEAST} or more ready pods within {up_after:.0f} s of load, {most} at most, back at 3"
         f" {down_after:.0f} s after it (10 s of calm); {requests[1]} requests of {CONNECTIONS} connections"
         f" ({rate[1]}/s, p99 {latency[1]}) and {traffic.answers} more with writes, none failed",
     )
