@@ -120,13 +120,15 @@ image: ## Build the service's image, tagged by its content and as latest
 
 .PHONY: layout
 layout: image ## Lay the image out as a folder, .image/SERVICE: what is scanned and pushed
-	@rm -rf ".image/$(SERVICE)" && mkdir -p .image && "$${PYTHON:-python3}" scripts/layout.py save "$(SERVICE):latest" ".image/$(SERVICE)"
+	@python=$$(scripts/find-python.sh) || { scripts/doctor.sh python; exit 1; }; \
+	  rm -rf ".image/$(SERVICE)" && mkdir -p .image && "$$python" scripts/layout.py save "$(SERVICE):latest" ".image/$(SERVICE)"
 
 .PHONY: scan
 scan: layout ## Scan the image as the pipeline does: a HIGH or CRITICAL finding with a fix fails
 	@scripts/scan.sh ".image/$(SERVICE)"
 
 .PHONY: push
+push: export REVISION = $(value IMAGE_TAG)
 push: layout ## Push the image, its digest unchanged (IMAGE_REPOSITORY=you/task-api IMAGE_TAG=...)
 	@scripts/push.sh ".image/$(SERVICE)" "$${IMAGE_REPOSITORY:?is not set: say where, IMAGE_REPOSITORY=docker.io/you/$(SERVICE)}" \
 	  "$${IMAGE_TAG:-$$(scripts/image-tag.sh)}"

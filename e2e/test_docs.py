@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from documentation import COMMANDS, Block, blocks, commands_run_by, links, pages
 from e2e.conftest import REPOSITORY, SUMMARY, MakeNamespace, Namespace, eventually
-from repository_copy import copy_repository
+from repository_copy import copy_repository, lend_environments
 
 THIS = "e2e/test_docs.py"
 ACCOUNT = "your-dockerhub-username"
@@ -288,13 +288,50 @@ def test_one_test_in_the_cluster_is_run_alone() -> None:
 
 
 @pytest.mark.full  # a quarter of a minute, and e2e/test_push.py looks closer
-def test_the_pages_other_registry_takes_a_push_with_its_digest_unchanged(registry: str) -> None:
+def test_the_pages_other_registry_takes_a_push_with_its_digest_unchanged(registry: str, committed: Path) -> None:
     (block,) = commands_run_by(THIS, "docs/extend.md", "Another registry")
     command = block.commands.replace("ghcr.io", registry)
     assert command != block.commands
-    done = subprocess.run(["bash", "-euc", command], cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(["bash", "-euc", command], cwd=committed, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{registry}/you/task-api" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def committed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The repository as it is, as a commit: what is not committed is not pushed under one."""
+    folder = copy_repository(tmp_path_factory.mktemp("committed"))
+    lend_environments(folder)
+    git = "git -c user.name=T -c user.email=t@example.com -c commit.gpgsign=false"
+    script = f"git add --all && {git} commit --quiet --message all && git rev-parse HEAD"
+    done = subprocess.run(["bash", "-euc", script], cwd=folder, capture_output=True, text=True, check=True)
+    yield folder
+    subprocess.run(["docker", "image", "rm", f"task-api:{done.stdout.strip()}"], capture_output=True, check=True)
+
+
+@pytest.mark.full  # a minute, and e2e/test_push.py and test_deploy.py look closer
+def test_a_commit_is_pushed_and_deployed_from_a_desk_as_the_page_says(
+    registry: str, committed: Path, make_namespace: MakeNamespace, tmp_path: Path
+) -> None:
+    push, deploy = commands_run_by(THIS, "docs/delivery.md", "Try it without GitHub")
+    namespace = make_namespace("e2e-docs-desk")
+    replaced = {"docker.io": registry}
+    namespace.run(typed(push, replaced), seconds=300, folder=committed)
+    # The nodes cannot reach a registry of this machine: they get what it holds.
+    commit = namespace.run("git rev-parse HEAD", folder=committed).strip()
+    name = f"{registry}/you/task-api:{commit}"
+    namespace.run(f"docker pull --quiet {name} && kind load docker-image {name} --name task-platform", seconds=300)
+    try:
+        values = tmp_path / "values.yaml"
+        values.write_text("database: {inMemory: true}\nautoscaling: {enabled: false}\ningress: {enabled: false}\n")
+        said = namespace.run(f"export DEPLOY_VALUES={values}\n{typed(deploy, replaced)}", folder=committed)
+        assert f"each says that it is {commit}" in said
+        (committed / "README.md").write_text("changed\n")
+        refused = namespace.attempt(typed(push, replaced), folder=committed)
+        assert refused.returncode != 0
+        assert f"There are changes that are not in {commit}" in refused.stderr
+    finally:
+        namespace.run(f"docker image rm {name} && git checkout --quiet README.md", folder=committed)
 
 
 @pytest.mark.parametrize(

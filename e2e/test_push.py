@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -164,28 +165,60 @@ def two_commits(registry: str, tmp_path_factory: pytest.TempPathFactory) -> tupl
 def test_latest_moves_to_a_newer_commit_and_never_back(registry: str, two_commits: tuple[Path, str, str]) -> None:
     repository, older, newer = two_commits
 
-    def latest() -> str:
-        answer = httpx2.get(f"http://{registry}/v2/moving/manifests/latest", headers={"Accept": MANIFEST})
-        return str(answer.headers["docker-content-digest"])
-
     def move(commit: str) -> str:
-        done = run("scripts/latest.py", f"{registry}/moving", commit, cwd=repository)
+        done = move_latest(repository, f"{registry}/moving", commit, digest_of(registry, commit))
         assert done.returncode == 0, done.stderr
         return done.stdout
 
     assert f"latest is {older} now" in move(older)
-    first = latest()
+    first = digest_of(registry, "latest")
     assert f"latest is {newer} now" in move(newer)
-    second = latest()
+    second = digest_of(registry, "latest")
     assert f"latest stays at {newer}" in move(older)
-    assert first != second == latest()
+    assert first != second == digest_of(registry, "latest")
 
 
 def test_latest_is_not_moved_to_what_was_not_pushed(registry: str, two_commits: tuple[Path, str, str]) -> None:
     repository, *_ = two_commits
-    done = run("scripts/latest.py", f"{registry}/moving", "0" * 40, cwd=repository)
+    done = move_latest(repository, f"{registry}/moving", "0" * 40, f"sha256:{'0' * 64}")
     assert done.returncode == 1
     assert "crane tag failed" in done.stderr
+
+
+def test_latest_is_what_was_scanned_wherever_the_commits_tag_leads(
+    registry: str, two_commits: tuple[Path, str, str]
+) -> None:
+    repository, older, newer = two_commits
+    scanned = digest_of(registry, newer)
+
+    def lead_to(digest: str) -> None:
+        crane = str(REPOSITORY / ".tools/crane")
+        subprocess.run([crane, "tag", f"{registry}/moving@{digest}", newer], capture_output=True, check=True)
+
+    lead_to(digest_of(registry, older))
+    try:
+        assert move_latest(repository, f"{registry}/moving", newer, scanned).returncode == 0
+        assert digest_of(registry, "latest") == scanned
+    finally:
+        lead_to(scanned)
+
+
+def digest_of(registry: str, tag: str) -> str:
+    answer = httpx2.get(f"http://{registry}/v2/moving/manifests/{tag}", headers={"Accept": MANIFEST})
+    return str(answer.headers["docker-content-digest"])
+
+
+def move_latest(git: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """With the commits of another repository."""
+    return subprocess.run(
+        [sys.executable, "-m", "scripts.latest", *arguments],
+        cwd=REPOSITORY,
+        env={**os.environ, "GIT_DIR": str(git / ".git")},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
 
 
 # --- the chart ------------------------------------------------------------------------

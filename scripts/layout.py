@@ -67,7 +67,8 @@ def save(image: str, folder: Path) -> None:
 
 
 def load(folder: Path, image: str) -> None:
-    """By an archive with Docker's own manifest.json beside the layout, which every store of Docker reads."""
+    """By an archive of the blobs and Docker's own manifest.json, which every store of Docker reads. Without oci-layout
+    and index.json: where they are, a store of containerd goes by them, and knows no name for the image."""
     found = manifest(folder)
     entry = {
         "Config": str(blob(Path(), found["config"]["digest"])),
@@ -78,15 +79,16 @@ def load(folder: Path, image: str) -> None:
         archive, docker_manifest = Path(made, "image.tar"), Path(made, "manifest.json")
         docker_manifest.write_text(json.dumps([entry]))
         with tarfile.open(archive, "w") as tar:
-            for name in ("blobs", "index.json", "oci-layout"):
-                tar.add(folder / name, arcname=name)
+            tar.add(folder / "blobs", arcname="blobs")
             tar.add(docker_manifest, arcname="manifest.json")
         docker("image", "load", "--quiet", "--input", str(archive))
-    wanted, loaded = found["config"]["digest"], docker("image", "inspect", "--format", "{{.Id}}", image)
-    # A store of containerd names images by their manifest, the classic one by their configuration.
-    if loaded not in (wanted, only_image(folder)["digest"]):
+    # Not by the id: a store of containerd makes a manifest of its own, and goes by that.
+    config = read_json(blob(folder, found["config"]["digest"]))
+    wanted = [config["rootfs"]["diff_ids"], config["config"].get("Env")]
+    loaded = docker("image", "inspect", "--format", "[{{json .RootFS.Layers}}, {{json .Config.Env}}]", image)
+    if json.loads(loaded) != wanted:
         sys.exit(f"{image} in Docker is {loaded}, and in {folder} it is {wanted}. Remove {image}, then try again.")
-    print(f"Loaded {image} ({wanted})")
+    print(f"Loaded {image} ({found['config']['digest']})")
 
 
 def docker(*arguments: str) -> str:

@@ -163,7 +163,7 @@ check 'YAML (yamllint)' yamllint --strict $(yaml_files)
 # shellcheck disable=SC2046
 check 'Markdown (pymarkdown)' pymarkdown scan $(markdown_files)
 check 'Dockerfile (hadolint)' hadolint Dockerfile
-check 'Workflows (zizmor)' zizmor --quiet --offline --persona pedantic .github/workflows
+check 'Workflows and Dependabot (zizmor)' zizmor --quiet --offline --persona pedantic .github
 
 # --- with tools that Go builds --------------------------------------------------------
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Pushes the image of an OCI layout, byte by byte as it is, and compares the digest on both sides.
+# Pushes the image of an OCI layout, byte by byte as it is, by its digest; tags lead to it only once it is there.
 #
 #   scripts/push.sh LAYOUT REPOSITORY TAG...
 set -euo pipefail
@@ -12,13 +12,16 @@ fi
 layout=$1 repository=$2
 shift 2
 
-digest=$("${PYTHON:-python3}" "$root/scripts/layout.py" digest "$layout")
+python=${PYTHON:-$("$root/scripts/find-python.sh" || echo python3)}
+digest=$("$python" "$root/scripts/layout.py" digest "$layout")
 "$root/scripts/go-tools.sh" crane
 crane=$root/.tools/crane
 
-# --index is for a layout of several images, but crane pushes an index that is the only one without it, too.
+# A registry takes under a digest only what has it. --index is for a layout of several images, but crane pushes an
+# index that is the only one without it, too.
+"$crane" push "$layout" "$repository@$digest" > /dev/null
 for tag in "$@"; do
-  "$crane" push "$layout" "$repository:$tag" > /dev/null
+  "$crane" tag "$repository@$digest" "$tag" > /dev/null
   pushed=$("$crane" digest "$repository:$tag")
   if [[ $pushed != "$digest" ]]; then
     echo "$repository:$tag is $pushed, and what was scanned is $digest. Do not deploy it; push again, and see who else pushes there." >&2

@@ -27,6 +27,8 @@ PIPELINE = WORKFLOWS["ci-cd.yml"]["jobs"]
 JOBS = [pytest.param(job, id=f"{file}-{name}") for file, w in WORKFLOWS.items() for name, job in w["jobs"].items()]
 STEPS = [step for workflow in WORKFLOWS.values() for job in workflow["jobs"].values() for step in job["steps"]]
 ON_MAIN = "github.event_name == 'push' && github.ref == 'refs/heads/main'"
+AT_ITS_TIP = f"{ON_MAIN} && needs.tip.outputs.commit == github.sha"
+READ = {"contents": "read"}
 VERSIONS = dict(re.findall(r"^([A-Z_0-9]+)=(.*)$", (REPOSITORY / "versions.env").read_text(), re.MULTILINE))
 
 
@@ -54,6 +56,10 @@ def test_the_pipeline_runs_for_main_and_for_pull_requests_to_it() -> None:
 def test_two_builds_of_a_commit_are_the_same_bytes() -> None:
     """The times in them are the commit's; e2e/test_image.py shows that nothing else differs."""
     job = PIPELINE["build-scan-push"]
+    (names,) = (step for step in job["steps"] if step.get("id") == "names")
+    assert "epoch=$(git log -1 --format=%ct)\n" in names["run"]
+    assert 'echo "epoch=$epoch"\n' in names["run"]
+    assert 'echo "created=$(date --utc --date "@$epoch" +%Y-%m-%dT%H:%M:%SZ)"\n' in names["run"]
     (build,) = (job["steps"][i] for i in uses(job, "docker/build-push-action"))
     assert build["env"]["SOURCE_DATE_EPOCH"] == "${{ steps.names.outputs.epoch }}"
     assert "rewrite-timestamp=true" in build["with"]["outputs"]
@@ -69,16 +75,45 @@ def test_who_waits_for_whom() -> None:
         "test": set(),
         "lint": set(),
         "build-scan-push": {"test", "lint"},
+        "sign": {"test", "build-scan-push"},
         "e2e": {"test", "lint", "build-scan-push"},
         "gate": {"test", "lint", "e2e"},
-        "latest": {"build-scan-push", "e2e"},
-        "deploy": {"build-scan-push", "e2e", "latest"},
+        "tip": {"e2e"},
+        "latest": {"build-scan-push", "sign", "e2e", "tip"},
+        "deploy": {"build-scan-push", "sign", "e2e", "tip", "latest"},
     }
 
 
-@pytest.mark.parametrize("job", ["build-scan-push", "latest", "deploy"])
-def test_what_changes_anything_outside_runs_for_a_push_to_main_only(job: str) -> None:
-    assert PIPELINE[job]["if"] == ON_MAIN
+def test_what_changes_anything_outside_runs_for_a_push_to_main_only() -> None:
+    assert {name: job["if"] for name, job in PIPELINE.items() if "if" in job} == {
+        "build-scan-push": ON_MAIN,
+        "sign": ON_MAIN,
+        "e2e": (
+            "!cancelled() && needs.test.result == 'success' && needs.lint.result == 'success' && "
+            "(github.event_name == 'pull_request' || needs.build-scan-push.result == 'success')"
+        ),
+        "gate": "always()",
+        "tip": ON_MAIN,
+        "latest": AT_ITS_TIP,
+        "deploy": AT_ITS_TIP,
+    }
+
+
+def test_a_run_that_main_has_left_behind_is_found_before_it_enters_a_group() -> None:
+    job = PIPELINE["tip"]
+    assert "concurrency" not in job
+    assert job["outputs"] == {"commit": "${{ steps.main.outputs.commit }}"}
+    (step,) = job["steps"]
+    assert step["id"] == "main"
+    assert 'commit=$(gh api "repos/$GITHUB_REPOSITORY/commits/main" --jq .sha)' in step["run"]
+
+
+def test_only_deploys_and_latest_have_a_group_that_runs_on_main_share() -> None:
+    assert WORKFLOWS["ci-cd.yml"]["concurrency"] == {
+        "group": "${{ github.workflow }}-${{ github.event.pull_request.number || github.run_id }}",
+        "cancel-in-progress": "true",
+    }
+    assert {name for name, job in PIPELINE.items() if "concurrency" in job} == {"latest", "deploy"}
 
 
 def test_tests_run_with_python_311_and_pips_cache_by_make() -> None:
@@ -88,7 +123,8 @@ def test_tests_run_with_python_311_and_pips_cache_by_make() -> None:
     assert job["steps"][python]["with"]["cache"] == "pip"
     assert python < runs(job, "make install")[0] < runs(job, "make test")[0]
     assert runs(PIPELINE["lint"], "make lint")
-    assert all(PIPELINE[name]["env"]["REQUIRE_ALL"] == "1" for name in ("test", "lint"))
+    everything = (PIPELINE["test"], PIPELINE["lint"], PIPELINE["e2e"], WORKFLOWS["rebuild.yml"]["jobs"]["e2e"])
+    assert all(job["env"]["REQUIRE_ALL"] == "1" for job in everything)
 
 
 def test_the_scan_comes_before_the_login_and_the_login_before_the_push() -> None:
@@ -98,14 +134,40 @@ def test_the_scan_comes_before_the_login_and_the_login_before_the_push() -> None
     keep, note = uses(job, "actions/upload-artifact")
     (login,) = uses(job, "docker/login-action")
     (push,) = runs(job, "scripts/push.sh")
-    (sign,) = runs(job, "cosign sign")
     (tool,) = runs(job, "scripts/go-tools.sh crane")
-    assert build < scan < keep < tool < login < push < sign < note
+    assert build < scan < keep < tool < login < push < note
     # No secret is at hand before: but for the name, of which the repository is made.
     before = yaml.safe_dump([job["steps"][:login], job["env"]])
     assert set(re.findall(r"secrets\.(\w+)", before)) == {"DOCKERHUB_USERNAME"}
-    # A failed scan stops the job: no step after it has a condition of its own, and none is excused.
-    assert not any("if" in step or "continue-on-error" in step for step in job["steps"])
+    # A failed scan stops the job: no step after it has a condition of its own.
+    assert not any("if" in step for step in job["steps"])
+
+
+def test_what_was_pushed_is_signed_and_verified_by_its_digest() -> None:
+    job = PIPELINE["sign"]
+    assert job["strategy"] == PIPELINE["build-scan-push"]["strategy"]
+    (fetched,) = uses(job, "actions/download-artifact")
+    (login,) = uses(job, "docker/login-action")
+    (sign,) = runs(job, "cosign sign")
+    assert fetched < login < sign
+    assert job["steps"][fetched]["with"] == {"name": "digest-${{ matrix.service }}", "path": "digests"}
+    assert signs_and_verifies(job["steps"][sign]["run"]) == ['"$IMAGE_REPOSITORY@$digest"']
+    assert 'digest=$(cat "digests/$SERVICE")' in job["steps"][sign]["run"]
+
+
+def signs_and_verifies(script: str) -> list[str]:
+    """What it signs; each is verified afterwards as this workflow's."""
+    lines = script.replace("\\\n", "").splitlines()
+    signed = [line.split()[-1] for line in lines if line.split()[:2] == ["cosign", "sign"]]
+    verified = [line.split() for line in lines if line.split()[:2] == ["cosign", "verify"]]
+    assert [words[2:] for words in verified] == [
+        [
+            *("--certificate-identity", '"$GITHUB_SERVER_URL/$GITHUB_WORKFLOW_REF"'),
+            *("--certificate-oidc-issuer", "https://token.actions.githubusercontent.com", what, ">", "/dev/null"),
+        ]
+        for what in signed
+    ]
+    return signed
 
 
 def test_one_layout_is_built_scanned_kept_pushed_and_tested() -> None:
@@ -131,6 +193,16 @@ def test_one_layout_is_built_scanned_kept_pushed_and_tested() -> None:
     (load,) = runs(e2e, 'scripts/layout.py load "$layout"')
     assert e2e["steps"][load]["if"] == "github.event_name == 'push'"
     assert load < runs(e2e, "make up")[0] < runs(e2e, "make e2e")[0]
+
+
+@pytest.mark.parametrize(
+    ("job", "command"), [(PIPELINE["e2e"], "make e2e"), (WORKFLOWS["rebuild.yml"]["jobs"]["e2e"], "make e2e-full")]
+)
+def test_end_to_end_has_what_no_test_is_left_out_for(job: dict[str, Any], command: str) -> None:
+    (load,) = runs(job, "install --yes --no-install-recommends wrk")
+    (cluster,) = runs(job, "make up")
+    (tests,) = (i for i, step in enumerate(job["steps"]) if step.get("run") == command)
+    assert load < cluster < tests
 
 
 def flags_of_the_action(step: dict[str, Any]) -> dict[str, str]:
@@ -160,8 +232,11 @@ def test_pull_requests_see_no_secret() -> None:
 def test_latest_moves_after_end_to_end_and_one_at_a_time() -> None:
     job = PIPELINE["latest"]
     assert job["concurrency"] == {"group": "image-latest", "cancel-in-progress": "false"}
-    (move,) = runs(job, "scripts/latest.py")
+    (move,) = runs(job, "scripts.latest")
     assert uses(job, "docker/login-action")[0] < move
+    # The digest is that of what was pushed, not whatever the tag leads to by now.
+    of_one = '"${IMAGE_REPOSITORY//\'{0}\'/${digest#digests/}}" "$GITHUB_SHA" "$(cat "$digest")"'
+    assert f"python3 -m scripts.latest {of_one}\n" in job["steps"][move]["run"]
     assert job["steps"][uses(job, "actions/checkout")[0]]["with"]["fetch-depth"] == "0"
     assert not any("latest" in step.get("run", "") for step in PIPELINE["build-scan-push"]["steps"])
 
@@ -263,6 +338,17 @@ def test_the_image_is_rebuilt_from_nothing_and_scanned_on_a_schedule() -> None:
     assert build < uses(job, "aquasecurity/trivy-action")[0]
 
 
+def test_what_is_published_is_fetched_and_scanned_without_a_token() -> None:
+    job = WORKFLOWS["rebuild.yml"]["jobs"]["published"]
+    (login,) = uses(job, "docker/login-action")
+    (fetch,) = runs(job, '.tools/crane pull --format=oci "$IMAGE_REPOSITORY:latest" image')
+    (logout,) = runs(job, 'docker logout "$REGISTRY"')
+    (scan,) = uses(job, "aquasecurity/trivy-action")
+    assert login < fetch < logout < scan
+    assert job["steps"][logout]["env"]["REGISTRY"] == job["steps"][login]["with"]["registry"]
+    assert job["steps"][scan]["with"]["input"] == "image"
+
+
 def test_the_gate_is_tried_on_a_known_hole_on_a_schedule_and_not_left_out() -> None:
     job = WORKFLOWS["rebuild.yml"]["jobs"]["gate"]
     assert runs(job, "pytest e2e/test_scan.py")
@@ -276,6 +362,29 @@ def test_a_version_tag_publishes_a_signed_chart_with_notes() -> None:
     order = ["merge-base --is-ancestor", "release-notes.sh", "publish-chart.sh", "cosign sign", "gh release create"]
     places = [runs(job, command)[0] for command in order]
     assert places == sorted(places)
+    assert signs_and_verifies(job["steps"][places[3]]["run"]) == ['"$chart"']
+    assert job["steps"][uses(job, "actions/checkout")[0]]["with"]["fetch-depth"] == "0"
+
+
+@pytest.mark.parametrize(
+    ("gates", "released"), [(["success"], True), ([], False), (["failure"], False), (["success", "failure"], False)]
+)
+def test_a_commit_is_released_only_if_its_gate_succeeded(tmp_path: Path, gates: list[str], released: bool) -> None:
+    (step,) = (s for s in WORKFLOWS["release.yml"]["jobs"]["chart"]["steps"] if "check-runs" in s.get("run", ""))
+    assert f"check_name={PIPELINE['gate']['name']}&" in step["run"]
+    answer = tmp_path / "answer.json"
+    answer.write_text(json.dumps({"check_runs": [{"conclusion": conclusion} for conclusion in gates]}))
+    for name, does in (("gh", f'cat "{answer}"'), ("git", "true")):
+        tool = tmp_path / name
+        tool.write_text(f"#!/bin/sh\n{does}\n")
+        tool.chmod(0o755)
+    done = subprocess.run(
+        ["bash", "-eo", "pipefail", "-c", step["run"]],
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "GITHUB_SHA": "1", "GITHUB_REPOSITORY": "you/it"},
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode == 0) is released
 
 
 # --- every workflow -------------------------------------------------------------------
@@ -290,9 +399,28 @@ def test_nothing_is_granted_to_a_whole_workflow_and_each_grant_has_its_reason(fi
             assert re.search(r"(read|write) # \w+", line), line
 
 
+def test_each_job_is_granted_this_and_no_more() -> None:
+    granted = {
+        (file, name): job["permissions"]
+        for file, workflow in WORKFLOWS.items()
+        for name, job in workflow["jobs"].items()
+        if job["permissions"] != READ
+    }
+    assert granted == {
+        ("ci-cd.yml", "sign"): {"id-token": "write"},
+        ("ci-cd.yml", "gate"): {},
+        ("release.yml", "chart"): {"contents": "write", "checks": "read", "packages": "write", "id-token": "write"},
+    }
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_what_fails_is_not_excused(job: Any) -> None:
+    assert not [part for part in (job, *job["steps"]) if "continue-on-error" in part]
+
+
 @pytest.mark.parametrize("job", JOBS)
 def test_every_job_ends_in_time_on_a_runner_that_is_named(job: Any) -> None:
-    assert int(job["timeout-minutes"]) <= 60
+    assert int(job["timeout-minutes"]) <= 120
     assert job["runs-on"] == "ubuntu-24.04"
 
 
@@ -313,12 +441,20 @@ def test_no_command_is_made_of_an_expression() -> None:
     [
         ("azure/setup-helm", "version", "HELM_VERSION"),
         ("helm/kind-action", "version", "KIND_VERSION"),
+        ("docker/setup-buildx-action", "version", "BUILDX_VERSION"),
         ("sigstore/cosign-installer", "cosign-release", "COSIGN_VERSION"),
     ],
 )
 def test_what_an_action_installs_is_of_the_version_in_versions_env(action: str, key: str, version: str) -> None:
     found = {step["with"][key] for step in STEPS if step.get("uses", "").startswith(f"{action}@")}
     assert found == {VERSIONS[version]}
+
+
+def test_every_image_is_built_by_the_buildkit_of_versions_env() -> None:
+    builders = [step["with"] for step in STEPS if step.get("uses", "").startswith("docker/setup-buildx-action@")]
+    assert len(builders) == 2
+    for builder in builders:
+        assert builder["driver-opts"] == f"image=moby/buildkit:{VERSIONS['BUILDKIT_VERSION']}"
 
 
 def test_an_action_has_one_pin_everywhere() -> None:
