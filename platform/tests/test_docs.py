@@ -237,6 +237,7 @@ def test_no_block_hides_behind_one_that_is_run() -> None:
         ("e2e/test_docs.py", "README.md", "Deploy it"): 1,
         ("e2e/test_docs.py", "README.md", "See it in a cluster"): 1,
         ("e2e/test_docs.py", "docs/delivery.md", "Set up a repository"): 2,
+        ("e2e/test_docs.py", "docs/delivery.md", "Try it without GitHub"): 2,
         ("e2e/test_docs.py", "docs/develop.md", "Test it"): 1,
         ("e2e/test_docs.py", "docs/extend.md", "Another database"): 2,
         ("e2e/test_docs.py", "docs/extend.md", "Another ingress"): 2,
