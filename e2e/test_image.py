@@ -63,6 +63,33 @@ def test_its_code_belongs_to_root_and_cannot_be_changed(container: DockerContain
     assert writable.output.decode() == ""
 
 
+def test_its_code_is_compiled_by_no_clock_but_for_good(container: DockerContainer) -> None:
+    """Each source of the service and of its packages has bytecode beside it that is taken without a look at the source
+    (unchecked hash): a read-only container would compile what is missing at every start."""
+    look = """
+import importlib.util, pathlib
+sources = [f for top in ("/app/src", "/opt/venv/lib") for f in pathlib.Path(top).rglob("*.py")]
+missing = []
+for source in sources:
+    compiled = pathlib.Path(importlib.util.cache_from_source(str(source)))
+    if not compiled.exists() or compiled.read_bytes()[4:8] != (1).to_bytes(4, "little"):
+        missing.append(str(source))
+print(len(sources), missing)
+"""
+    number, missing = container.exec(["python", "-c", look]).output.decode().strip().split(" ", 1)
+    assert int(number) > 100
+    assert missing == "[]"
+
+
+def test_its_labels_say_what_it_is(image: str) -> None:
+    inspected = subprocess.run(["docker", "image", "inspect", image], capture_output=True, text=True, check=True)
+    labels = json.loads(inspected.stdout)[0]["Config"]["Labels"]
+    about = {k.removeprefix("org.opencontainers.image."): v for k, v in labels.items() if "opencontainers" in k}
+    base = about.pop("base.name")
+    assert base.startswith("python:3.11-slim") or "PYTHON_IMAGE" in os.environ  # a base of somebody's own
+    assert about == {"title": "task-api", "revision": image.rpartition(":")[2], "licenses": "Apache-2.0"}
+
+
 def test_docker_stop_ends_it_in_time_with_exit_code_0(container: DockerContainer) -> None:
     docker = container.get_wrapped_container()
     stream = {"Accept": "text/event-stream"}

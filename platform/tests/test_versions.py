@@ -30,6 +30,17 @@ def test_the_dockerfiles_base() -> None:
     assert only(r"ARG PYTHON_IMAGE=(\S+)", text("Dockerfile")) == VERSIONS["PYTHON_IMAGE"]
 
 
+def test_the_image_gets_locked_packages_alone_and_compiles_none() -> None:
+    """By hash, so that nobody can swap one; wheels, so that no package's code runs while it is installed."""
+    commands = [c for c in text("Dockerfile").replace("\\\n", " ").splitlines() if c.startswith("RUN")]
+    (install,) = [c for c in commands if re.search(r"\bpip\b.*\binstall\b", c)]
+    assert "--require-hashes --only-binary :all: --requirement /build/requirements.txt " in install
+    assert re.fullmatch(
+        r"(COPY \S+/requirements\.txt) /build/requirements\.txt",
+        only(r"(?m)^(.* /build/requirements.txt)$", text("Dockerfile")),
+    )
+
+
 def test_the_database_of_chart_manifests_and_tests() -> None:
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     assert values["database"]["bundled"]["image"] == VERSIONS["POSTGRES_IMAGE"]
