@@ -6,11 +6,7 @@ set -euo pipefail
 
 environment=$1 requirements=$2
 
-is_python_311() {
-  "$1" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info[:2] != (3, 11))' > /dev/null 2>&1
-}
-
-if ! is_python_311 "$environment/bin/python"; then
+if [[ $(PYTHON=$environment/bin/python scripts/find-python.sh) != "$environment/bin/python" ]]; then
   python=$(scripts/find-python.sh) || { scripts/doctor.sh python; exit 1; }
   if ! mkdir -p "$environment" 2> /dev/null || ! [[ -w $environment ]]; then
     echo "Cannot write to $PWD/$environment, where the packages go. Clone the repository to a folder that you may write to." >&2

@@ -12,7 +12,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 scripts/doctor.sh wrk python
 need_cluster
 export SERVICE=${SERVICE:-task-api}
-. scripts/local.sh
+. scripts/local-env.sh
 
 arguments=(--seconds "${SECONDS_OF_LOAD:-30}" --connections "${CONNECTIONS:-20}")
 if [[ ${1:-} == demo-hpa ]]; then

@@ -6,5 +6,5 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 export PYTHONPATH=services/$SERVICE/src
-. scripts/local.sh
+. scripts/local-env.sh
 exec "services/$SERVICE/.venv/bin/python" -m "${SERVICE//-/_}" "$@"

@@ -7,8 +7,8 @@ import asyncio
 from starlette.types import Message, Receive
 
 DROP_BYTES = 16 * 1024 * 1024
-"""How much of a body that is refused is still read: most clients read the answer only when they have sent all. One
-that sends more than this is cut off."""
+"""How much of a refused body is still read: most clients read the answer only when they have sent everything. A client
+that sends more is cut off."""
 
 
 class BodyTooLarge(Exception):
@@ -77,7 +77,7 @@ def replay(body: bytes, receive: Receive) -> Receive:
 
 
 async def whole_body(receive: Receive) -> bytes:
-    """The body, of which read_body has seen to it that it is not too large."""
+    """The body. read_body has already made sure that it is not too large."""
     body, more = await _next(receive)
     while more:
         chunk, more = await _next(receive)

@@ -77,7 +77,7 @@ class _Connection(HttpToolsProtocol):
             if self._more_bytes > MAX_HEAD_BYTES:
                 self._refuse(431, TOO_LARGE)
         elif self.timeout_keep_alive_task is None and (self.cycle is None or self.cycle.response_complete):
-            # The parser takes an empty line before a request for nothing, and uvicorn has ended the time for idling.
+            # The parser ignores an empty line before a request, but uvicorn has already stopped its idle timer.
             self._be_idle()
 
     def _be_idle(self) -> None:
@@ -171,8 +171,8 @@ class _Connection(HttpToolsProtocol):
                 f"content-type: text/plain; charset=utf-8\r\ncontent-length: {len(detail)}\r\n\r\n{detail}"
             )
             self.transport.write(answer.encode())
-            # Closed at once, it would be reset under a client that still sends, which would not see the answer
-            # (RFC 9112, 9.6). It ends by the client's own end, or after a while.
+            # Closed at once, the connection would be reset while the client still sends, and the client would not see
+            # the answer (RFC 9112, 9.6). It ends when the client closes it, or after LINGER_SECONDS.
             self.transport.write_eof()
             self._head_deadline = self.loop.call_later(LINGER_SECONDS, self.transport.abort)
 

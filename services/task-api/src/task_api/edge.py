@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from task_api import body, logs, metrics
 from task_api.health import PROBES
-from task_api.problems import Problem, answer
+from task_api.problems import METHODS, Problem, answer
 
 if TYPE_CHECKING:
     from prometheus_client import Counter, Histogram
@@ -27,7 +27,6 @@ log = logging.getLogger(__name__)
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 TRACEPARENT = re.compile(r"(?!ff|00.{54})[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
 """https://www.w3.org/TR/trace-context/#traceparent-header: later versions than 00 may be longer; there is none ff."""
-METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 CLIENT_GONE = 499
 """nginx's status for a client that did not wait for its answer; nobody is sent it."""
 DROP_SECONDS = 5.0
@@ -82,7 +81,7 @@ class Edge:
                 await self._with_body(scope, receive, send_with_id, headers.length)
             else:
                 await self._app(scope, receive, send_with_id)
-        except asyncio.CancelledError:  # the server does not wait for it any longer
+        except asyncio.CancelledError:  # the process ends and waits no longer
             if status != CLIENT_GONE:
                 raise
             detail = "The service ends and could not finish this in time. Whether it was done is not known: try again."
@@ -100,8 +99,8 @@ class Edge:
             logs.leave_request(token)
 
     def _is_harmless(self, scope: Scope, length: int | None) -> bool:
-        """Whether all of the body is here already, as it mostly is: then there is nothing to wait for or to count. To
-        do so all the same takes a tenth of a POST's CPU within the process."""
+        """Whether the whole body has arrived already, as most have. Then there is nothing to wait for or to count: that
+        would take a tenth of a POST's CPU within the process."""
         return length is not None and length <= self._limits.max_bytes and "body_is_here" in scope["state"]
 
     async def _with_body(self, scope: Scope, receive: Receive, send: Send, length: int | None) -> None:
@@ -122,8 +121,8 @@ class Edge:
             async def send_unfinished(message: Message) -> None:
                 await send({**message, "more_body": True} if message["type"] == "http.response.body" else message)
 
-            # All of the answer, but not its end: the server would close a connection on which the client still sends,
-            # and the client would see that and not the answer.
+            # The answer is sent without its end. With it the server would close the connection while the client still
+            # sends, and the client would see a reset and no answer.
             await answer(Request(scope), problem)(scope, receive, send_unfinished)
             if error.unread:
                 await body.drop_body(receive, seconds=DROP_SECONDS)

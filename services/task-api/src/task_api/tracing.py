@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 SAMPLED = 0.1
-"""One in ten traces that begin here; those that a caller began are as it decided. OTEL_TRACES_SAMPLER overrules it."""
+"""One in ten of the traces that begin here; of its own, a caller has decided. OTEL_TRACES_SAMPLER overrules it."""
 
 END_SECONDS = 2.0
 

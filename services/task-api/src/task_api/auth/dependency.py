@@ -3,7 +3,6 @@
 # Annotations are not postponed here: FastAPI cannot resolve those of an object's __call__.
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol
 
 from fastapi import Request
 from fastapi.openapi.models import HTTPBearer
@@ -11,14 +10,7 @@ from fastapi.security.base import SecurityBase
 
 from task_api.auth.protocol import ANYBODY, Authenticator, AuthUnavailable, Caller, NoAuth, Scope, Unauthenticated
 from task_api.problems import Problem
-
-
-class RateLimit(Protocol):
-    """Bounds how much a caller may ask for."""
-
-    async def take(self, request: Request, caller: str) -> None:
-        """Counts a request. Raises Problem 429 where it is one too many."""
-        ...
+from task_api.rate_limit import RateLimit
 
 
 def requires(scope: Scope) -> Callable[[Request], Awaitable[Caller]]:
@@ -32,7 +24,7 @@ def requires(scope: Scope) -> Callable[[Request], Awaitable[Caller]]:
 
 
 class _Requires(SecurityBase):
-    """Being the security scheme itself, it is one call per request, and OpenAPI has the padlock."""
+    """The security scheme itself: that saves a call for each request, and OpenAPI shows the padlock."""
 
     def __init__(self, scope: Scope) -> None:
         self.scheme_name = "bearer"

@@ -62,7 +62,7 @@ class TokenAuth:
         self._follow_changes()
         digest = _hash(token)
         found = None
-        # All of them, each in constant time: how long it takes tells neither which hash is alike nor which it is.
+        # With all hashes, each in constant time: how long it takes says nothing about any of them.
         for known, caller in self._tokens:
             if hmac.compare_digest(known, digest):
                 found = caller

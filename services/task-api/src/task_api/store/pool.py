@@ -82,8 +82,8 @@ class Pool:
         self._idle.append((connection, time.perf_counter()))
 
     def discard(self, connection: Connection) -> None:
-        """Takes back a connection that may be broken, or stand in the middle of something: it is cut, without a word
-        that a dead server would have to answer."""
+        """Takes back a connection that may be broken or in the middle of a statement. It is cut without a goodbye: a
+        dead server would never answer that."""
         connection.terminate()
         self._give_place()
 

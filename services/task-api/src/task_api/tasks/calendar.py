@@ -139,7 +139,7 @@ def _rrule(text: str, rule: Rule, first: date, *, earlier: timedelta = timedelta
 
 
 def _add_ours(todo: Todo, name: str, value: date) -> None:
-    # With its type, for what is not said to be of another one is text.
+    # With its type: a value without one is taken for text.
     if isinstance(value, datetime):
         todo.add(name, vDatetime(value), {"VALUE": "DATE-TIME"})
     else:

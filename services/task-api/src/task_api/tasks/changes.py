@@ -21,7 +21,7 @@ DEFAULT_PAGE_SIZE = 100
 MAX_PAGE_SIZE = 500
 RETRY_MILLISECONDS = 2000
 
-# Says that not any text will do; tests know by it what will.
+# Tells readers, and the tests that make up requests, that not every text is a position.
 FORMAT: JsonDict = {"format": "place-in-feed"}
 
 router = APIRouter(prefix="/v1/changes", tags=["changes"])

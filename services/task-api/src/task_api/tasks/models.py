@@ -371,5 +371,5 @@ class ChangePage(BaseModel):
 
 
 def to_json(model: BaseModel) -> bytes:
-    """The model as JSON. model_dump_json makes a str of these bytes, of which a response makes bytes again."""
+    """The model as JSON in bytes: model_dump_json would make a str of them, which a response would encode again."""
     return model.__pydantic_serializer__.to_json(model)

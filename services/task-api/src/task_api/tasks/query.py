@@ -20,7 +20,7 @@ SortKey = Literal["created_at", "updated_at", "due", "start_at", "completed_at",
 
 MAX_WORD = 100
 NEVER = datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
-"""The place of a time that a task does not have: after all others. Each store sorts by it, in the place of null."""
+"""Stands for a time that a task does not have, and sorts after all others: each store sorts by it in place of null."""
 
 
 @dataclass(frozen=True)
