@@ -222,6 +222,6 @@ def _post_script(statement: str) -> str:
 
 PGBENCH: Mapping[str, Callable[[str], str]] = {
     "get": _get_script,
-    "list": lambda statement: statement.replace("$1", "51") + ";",
+    "list": lambda statement: f"{statement};",
     "post": _post_script,
 }

@@ -10,7 +10,7 @@ from task_api.store.postgres import CREATE_TASK
 from task_api.store.postgres_rows import FIELDS, PRIORITIES, Dialect
 from task_api.tasks.query import Query
 
-statement, _values = select(Query(), 51, Dialect())
+statement, _ = select(Query(), 51, Dialect())
 print(
     json.dumps(
         {

@@ -52,7 +52,7 @@ async def asking(scope, receive, send):
             send, 201, to_json(task), (b"etag", b'"v1"'), (b"location", b"/v1/tasks/" + str(task["id"]).encode())
         )
     elif scope["path"] == "/v1/tasks":
-        rows = await pool.fetch(GIVEN["list"], 51)
+        rows = await pool.fetch(GIVEN["list"])
         tasks = [_task(row) for row in rows[:50]]
         cursor = CURSOR if len(rows) > 50 else None
         await _answer(send, 200, to_json({"items": tasks, "next_cursor": cursor}), (b"link", LINK))

@@ -108,7 +108,7 @@ func (s *server) get(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *server) list(w http.ResponseWriter, r *http.Request) {
-	rows, err := s.pool.Query(r.Context(), s.List, 51)
+	rows, err := s.pool.Query(r.Context(), s.List)
 	if err == nil {
 		defer rows.Close()
 	}

@@ -73,6 +73,21 @@ async def test_every_list_is_read_in_the_order_of_an_index_on_every_page(postgre
                 )
 
 
+async def test_a_list_without_filters_is_not_planned_anew_each_time(postgres_url: str) -> None:
+    async with opened(postgres_url) as store, connected(postgres_url) as db:
+        await db.execute(FILL)
+        await db.execute("VACUUM ANALYZE tasks")
+        first = Query(Filters(), read_order("-created_at"))
+        last = (await store.page(first, size=20))[-1]
+        for query in (first, Query(first.filters, first.order, ((sort_value(last, "created_at"),), last.id))):
+            statement, values = select(query, 20, Dialect())
+            prepared = await db.prepare(statement)
+            for _ in range(10):
+                await prepared.fetch(*values)
+            kept = await db.fetchval("SELECT generic_plans FROM pg_prepared_statements WHERE statement = $1", statement)
+            assert kept >= 5
+
+
 async def test_every_search_finds_its_tasks_by_an_index(postgres_url: str) -> None:
     async with opened(postgres_url), connected(postgres_url) as db:
         await db.execute(FILL)

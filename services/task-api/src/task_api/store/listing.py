@@ -61,13 +61,18 @@ def select(query: Query, size: int, dialect: Dialect) -> tuple[str, list[Any]]:
     if filters.words is not None:
         where.append(dialect.has_words(sorted(filters.words), values) if filters.words else "false")
 
+    filtered = len(where) > 1
+
     steps = [(_expression(step.key, dialect, values), step.descending) for step in query.order]
     steps.append(("id", query.order[-1].descending))
     if query.after is not None:
         where.append(_after(steps, [value(v) for v in (*query.after[0], query.after[1])]))
     order = ", ".join(f"{expression} {'DESC' if descending else 'ASC'}" for expression, descending in steps)
     condition = " AND ".join(where)
-    return f"SELECT {dialect.columns} FROM tasks WHERE {condition} ORDER BY {order} LIMIT {value(size)}", values
+    # PostgreSQL keeps a plan only where it knows the limit; to plan anew takes 46 µs each time. Where there are filters
+    # it should: which index is the best depends on what they ask for.
+    limit = value(size) if filtered else str(size)
+    return f"SELECT {dialect.columns} FROM tasks WHERE {condition} ORDER BY {order} LIMIT {limit}", values
 
 
 def _expression(key: SortKey, dialect: Dialect, values: list[Any]) -> str:

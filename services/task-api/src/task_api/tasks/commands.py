@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
+from pydantic_core import from_json
 from uuid_utils.compat import uuid7
 
 from task_api.store import Answer, Store, VersionConflict, Write
@@ -62,11 +63,18 @@ def anything(_task: Task) -> None:
     """The client expects nothing."""
 
 
-async def create(store: Store, new: NewTask, key: RequestKey | None) -> Answered:
-    """A new task. Raises KeyReused and store.KeyInUse."""
+async def create(store: Store, new: NewTask, key: RequestKey | None) -> tuple[Answered, str, int]:
+    """A new task: the answer, and its id and version. Under a key it may be the task of an earlier request.
+
+    Raises KeyReused and store.KeyInUse.
+    """
     now = datetime.now(UTC)
     write = Write(rules.create(new, task_id=uuid7(), now=now), "created")
-    return await _commit(store, [write], 201, write.json, key, now)
+    answered = await _commit(store, [write], 201, write.json, key, now)
+    if answered.replayed:
+        task = from_json(answered.body)
+        return answered, task["id"], task["version"]
+    return answered, str(write.task.id), write.task.version
 
 
 async def get(store: Store, task_id: UUID) -> Task:

@@ -15,10 +15,14 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
+    GetPydanticSchema,
     StringConstraints,
     model_validator,
 )
 from pydantic.config import JsonDict
+from pydantic_core import CoreSchema
+from pydantic_core.core_schema import simple_ser_schema
 
 from task_api.tasks.rrule import RULE_PATTERN
 
@@ -169,6 +173,15 @@ EXAMPLE_TASK: JsonDict = {
 }
 
 
+def _as_text(kind: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+    return {**handler(kind), "serialization": simple_ser_schema("str")}
+
+
+AS_TEXT = GetPydanticSchema(_as_text)
+"""An enumeration of texts, written as the text that each member is. pydantic would ask each for its `value`, which is
+Python: 28 of the 691 µs of CPU of a list of 50."""
+
+
 class Task(BaseModel):
     """A task. Times are in UTC."""
 
@@ -177,8 +190,8 @@ class Task(BaseModel):
     id: UUID = Field(description="UUIDv7: sorts by time of creation")
     title: str
     description: str | None
-    status: Status
-    priority: Priority
+    status: Annotated[Status, AS_TEXT]
+    priority: Annotated[Priority, AS_TEXT]
     due_at: datetime | None
     due_on: date | None
     start_at: datetime | None

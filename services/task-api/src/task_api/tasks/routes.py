@@ -11,7 +11,6 @@ from uuid import UUID
 
 from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response, status
 from pydantic import StringConstraints
-from pydantic_core import from_json
 
 from task_api.problems import Problem, problem_responses
 from task_api.tasks import commands
@@ -107,14 +106,14 @@ async def create_task(
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """With an `Idempotency-Key` it is safe to send again, whatever became of the first time."""
-    answered = await commands.create(store, new, request_key(request, idempotency_key, caller.subject, new))
-    task = from_json(answered.body)  # under a key it may be the task of an earlier request
+    key = request_key(request, idempotency_key, caller.subject, new)
+    answered, task_id, version = await commands.create(store, new, key)
     headers = {
-        "Location": f"{request.scope['root_path']}{router.prefix}/{task['id']}",
-        "ETag": f'"v{task["version"]}"',
+        "Location": f"{request.scope['root_path']}{router.prefix}/{task_id}",
+        "ETag": etag(version),
         **replayed_header(answered),
     }
-    return Response(answered.body, answered.status, headers, "application/json")
+    return Json(answered.body.encode(), answered.status, headers)
 
 
 @dataclass(frozen=True)
@@ -264,7 +263,7 @@ async def get_task(
     """With `If-None-Match` a task that is known already is not sent again."""
     task = await commands.get(store, task_id)
     if is_known(task, if_none_match):
-        return Response(status_code=304, headers={"ETag": etag(task)})
+        return Response(status_code=304, headers={"ETag": etag(task.version)})
     return _task(task)
 
 
@@ -345,7 +344,7 @@ async def batch_tasks(
     Each item has a status of its own. With `atomic` one that cannot be done undoes the others (424).
     """
     answered = await commands.batch(store, asked, request_key(request, idempotency_key, caller.subject, asked))
-    return Response(answered.body, answered.status, replayed_header(answered), "application/json")
+    return Json(answered.body.encode(), answered.status, replayed_header(answered))
 
 
 MAX_UNDERSTOOD, MAX_UNDERSTOOD_BYTES = 1000, 500
@@ -360,11 +359,25 @@ def _understand(query_string: bytes, listing: Listing, page_size: int) -> None:
         understood[query_string] = listing, page_size
 
 
+class Json(Response):
+    """JSON that is there already. Response itself looks through the headers for those that it would add: 7 of the
+    130 µs of CPU of a GET."""
+
+    def __init__(self, body: bytes, status: int, headers: Mapping[str, str]) -> None:
+        self.body = body
+        self.status_code = status
+        self.background = None
+        self.raw_headers = [
+            (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()
+        ]
+        self.raw_headers += [(b"content-length", b"%d" % len(body)), (b"content-type", b"application/json")]
+
+
 def _task(task: Task) -> Response:
-    return Response(to_json(task), 200, {"ETag": etag(task)}, "application/json")
+    return Json(to_json(task), 200, {"ETag": etag(task.version)})
 
 
-def _page(tasks: list[Task], next_cursor: str | None, headers: Mapping[str, str] | None = None) -> Response:
+def _page(tasks: list[Task], next_cursor: str | None, headers: Mapping[str, str] = {}) -> Response:
     # Built here: FastAPI would validate all tasks once more before it turns them into JSON.
     page = TaskPage.model_construct(items=tasks, next_cursor=next_cursor)
-    return Response(to_json(page), 200, headers, "application/json")
+    return Json(to_json(page), 200, headers)
