@@ -67,7 +67,7 @@ def roll_out(release: Namespace, values: str, replicas: int, formula: int, token
         release.run(f"helm upgrade task-api {CHART} {release.values} {values} --wait --timeout {DEPLOY_SECONDS}s")
         helm_seconds = time.monotonic() - started
         # Helm 3 returns a wave early, and what it left is to be done in the same time.
-        release.wait_for_rollout(seconds=DEPLOY_SECONDS - helm_seconds)
+        release.wait_for_rollout(seconds=max(1, DEPLOY_SECONDS - helm_seconds))  # 0 would be for ever
         seconds = time.monotonic() - started
         # The last old pods still end: their clients must not notice either.
         eventually(

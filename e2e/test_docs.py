@@ -50,9 +50,8 @@ def typed(block: Block, replaced: Mapping[str, str]) -> str:
         commands = commands.replace(old, new)
     # Helm as `go install` builds it takes a cluster that it does not ask for an old one; that of go-tools.sh does not.
     # Without pipefail, as in a terminal, where a `grep` in a pipe may find nothing.
-    return (
-        f"PATH={REPOSITORY}/.tools:$PATH\nset +o pipefail\ntrap 'kill $(jobs -p) 2> /dev/null || true' EXIT\n{commands}"
-    )
+    shell = f"PATH='{REPOSITORY}/.tools':$PATH\nset +o pipefail\ntrap 'kill $(jobs -p) 2> /dev/null || true' EXIT"
+    return f"{shell}\n{commands}"
 
 
 def run(section: str, page: str, namespace: Namespace, folder: Path, replaced: Mapping[str, str]) -> list[str]:
