@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 
 from prometheus_client import Gauge
 
-from task_api.store import Store, StoredChange, StoreUnavailable
+from task_api.store import ChangesPurged, Store, StoreBusy, StoredChange, StoreUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -42,12 +43,27 @@ async def keep_measuring(store: Store) -> None:
         await asyncio.sleep(MEASURE_SECONDS)
 
 
+@dataclass(frozen=True)
+class Recent:
+    """What the look-out read last: the changes that came after a position, if any."""
+
+    after: str
+    changes: Sequence[StoredChange]
+
+    def following(self, position: str | None) -> Sequence[StoredChange] | None:
+        """Those that come after the position; None where it is not one of these, and the storage has to be asked."""
+        positions = [self.after, *(change.position for change in self.changes)]
+        return self.changes[positions.index(position) :] if position in positions else None
+
+
 class Feed:
-    """Follows the changes of one store."""
+    """Follows the changes of one store. What is new is read once, by the look-out, for all who follow."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._news = asyncio.Event()
+        self._recent: Recent | None = None
+        self._lost = False
         self._followers = 0
         self._look_out: asyncio.Task[None] | None = None
         self._ended = False
@@ -57,7 +73,7 @@ class Feed:
         self._ended = True
         self._news.set()
 
-    async def follow(self, after: str | None) -> AsyncIterator[list[StoredChange]]:
+    async def follow(self, after: str | None) -> AsyncIterator[Sequence[StoredChange]]:
         """The changes after a position, as they come; an empty list now and then, as a sign of life.
 
         Ends when the feed ends, and when the storage is lost: the client comes back and goes on from where it was.
@@ -65,11 +81,16 @@ class Feed:
         async with self._looking_out():
             while not self._ended:
                 news = self._news  # taken before looking: what comes after the look sets it
-                try:
-                    changes = await self._store.changes(after, size=CHUNK)
-                except StoreUnavailable as error:
-                    log.warning("A stream of changes ends: %s", error)
-                    return
+                changes = None if self._recent is None else self._recent.following(after)
+                if changes is None:  # it is behind
+                    try:
+                        changes = await self._store.changes(after, size=CHUNK)
+                    except StoreBusy:
+                        await asyncio.sleep(LOOK_SECONDS)
+                        continue
+                    except StoreUnavailable as error:
+                        log.warning("A stream of changes ends: %s", error)
+                        return
                 if changes:
                     after = changes[-1].position
                     yield changes
@@ -78,6 +99,9 @@ class Feed:
                     await asyncio.wait_for(news.wait(), HEARTBEAT_SECONDS)
                 except TimeoutError:
                     yield []
+                else:
+                    if self._lost:
+                        return
 
     @contextlib.asynccontextmanager
     async def _looking_out(self) -> AsyncIterator[None]:
@@ -90,19 +114,43 @@ class Feed:
             self._followers -= 1
             if self._followers == 0 and self._look_out is not None:
                 self._look_out.cancel()
-                self._look_out = None
+                self._look_out = self._recent = None
 
     async def _look(self) -> None:
-        seen: str | None = None
         while not self._ended:
             try:
-                newest = await self._store.last_position()
-            except StoreUnavailable:
-                newest = None  # the followers find out by themselves
-            if newest != seen:
-                seen = newest
-                news, self._news = self._news, asyncio.Event()
-                if self._ended:
-                    self._news.set()
-                news.set()
+                await self._look_once()
+            except StoreBusy:
+                pass  # it answers others; the next look finds what this one did not
+            except StoreUnavailable as error:
+                log.warning("All streams of changes end: %s", error)
+                self._tell(None)
+            except Exception:
+                log.exception("All streams of changes end")
+                self._tell(None)
             await asyncio.sleep(LOOK_SECONDS)
+
+    async def _look_once(self) -> None:
+        """Reads all that is new."""
+        if self._recent is None:
+            # Whoever looked before and is not there yet has to look again.
+            self._tell(Recent(await self._store.last_position(), []))
+        while self._recent is not None:
+            after = self._recent.changes[-1].position if self._recent.changes else self._recent.after
+            try:
+                changes = await self._store.changes(after, size=CHUNK)
+            except ChangesPurged:  # nothing happened for as long as changes are kept
+                self._recent = None
+                return
+            if not changes:
+                return
+            self._tell(Recent(after, changes))
+
+    def _tell(self, recent: Recent | None) -> None:
+        """Wakes all who follow. recent: None where the storage is lost."""
+        self._recent = recent
+        self._lost = recent is None
+        news, self._news = self._news, asyncio.Event()
+        if self._ended:
+            self._news.set()
+        news.set()

@@ -1,0 +1,148 @@
+"""Many follow the changes of one store: it is asked once for all of them, and nobody misses any."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+from databases import opened
+from making import a_task
+
+from task_api.store import Store, StoreBusy, StoredChange, StoreUnavailable, Write
+from task_api.store.memory import MemoryStore
+from task_api.tasks import feed
+from task_api.tasks.feed import Feed
+
+DEADLINE_SECONDS = 30
+FOLLOWERS = 150
+
+
+class Follower:
+    """Reads a feed to its end."""
+
+    def __init__(self, followed: Feed, after: str | None = None) -> None:
+        self.titles: list[str] = []
+        self.task = asyncio.create_task(self._follow(followed, after))
+
+    async def _follow(self, followed: Feed, after: str | None) -> None:
+        async for changes in followed.follow(after):
+            self.titles += [change.task.title for change in changes]
+
+
+async def add(store: Store, title: str) -> None:
+    task = a_task(title=title)
+    await store.commit([Write(task, "created")], now=task.updated_at)
+
+
+async def told(followers: list[Follower], titles: list[str]) -> None:
+    """Waits until each was told exactly of these."""
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while any(follower.titles != titles for follower in followers):
+            assert not any(follower.task.done() for follower in followers)
+            await asyncio.sleep(0.01)
+
+
+async def test_more_follow_than_may_wait_for_a_connection_and_all_are_told(postgres_url: str) -> None:
+    async with opened(postgres_url, pool_size=1, queue_size=2) as store:
+        followed = Feed(store)
+        await add(store, "before")
+        followers = [Follower(followed) for _ in range(FOLLOWERS)]
+        await told(followers, ["before"])
+        for title in "abc":
+            await add(store, title)
+        await told(followers, ["before", *"abc"])
+        await asyncio.sleep(0)
+        followed.end()
+        await asyncio.gather(*(follower.task for follower in followers))
+
+
+class Counting(MemoryStore):
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads = 0
+        self.error: Exception | None = None
+
+    async def changes(self, after: str | None, *, size: int) -> list[StoredChange]:
+        self.reads += 1
+        await asyncio.sleep(0)
+        if self.error is not None:
+            raise self.error
+        return await super().changes(after, size=size)
+
+
+async def test_what_is_new_is_read_once_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "LOOK_SECONDS", 0.05)
+    store = Counting()
+    followed = Feed(store)
+    followers = [Follower(followed) for _ in range(FOLLOWERS)]
+    await add(store, "first")
+    await told(followers, ["first"])
+    start, before = asyncio.get_running_loop().time(), store.reads
+    await add(store, "second")
+    await told(followers, ["first", "second"])
+    looks = (asyncio.get_running_loop().time() - start) / 0.05
+    assert store.reads - before <= 2 * looks + 3
+    followed.end()
+    await asyncio.gather(*(follower.task for follower in followers))
+
+
+async def test_who_is_behind_reads_by_itself_what_the_others_were_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "LOOK_SECONDS", 0.01)
+    store = MemoryStore()
+    followed = Feed(store)
+    first = Follower(followed)
+    titles = [str(n) for n in range(3 * feed.CHUNK)]
+    for title in titles:
+        await add(store, title)
+        if title == titles[feed.CHUNK]:
+            await told([first], titles[: feed.CHUNK + 1])
+    await told([first, Follower(followed), Follower(followed, "0")], titles)
+    late = Follower(followed, str(feed.CHUNK))
+    await told([late], titles[feed.CHUNK :])
+    followed.end()
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("gone"), RuntimeError("a defect")], ids=["lost", "defect"])
+async def test_streams_end_when_the_storage_is_lost_and_begin_again_when_it_is_back(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "LOOK_SECONDS", 0.01)
+    store = Counting()
+    followed = Feed(store)
+    followers: list[Follower] = [Follower(followed) for _ in range(3)]
+    await add(store, "first")
+    await told(followers, ["first"])
+    store.error = error
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        await asyncio.gather(*(follower.task for follower in followers))
+    store.error = None
+    again = Follower(followed, "1")
+    await add(store, "second")
+    await told([again], ["second"])
+    followed.end()
+
+
+async def test_a_storage_that_is_busy_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "LOOK_SECONDS", 0.01)
+    store = Counting()
+    followed = Feed(store)
+    store.error = StoreBusy("all wait")
+    followers = [Follower(followed) for _ in range(3)]
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while store.reads < 20:
+            await asyncio.sleep(0.01)
+    store.error = None
+    await add(store, "first")
+    await told(followers, ["first"])
+    followed.end()
+
+
+def test_what_follows_a_position_is_known_or_has_to_be_asked_for() -> None:
+    changes: Sequence[StoredChange] = [StoredChange(position, "created", a_task()) for position in "bc"]
+    recent = feed.Recent("a", changes)
+    assert recent.following("a") == changes
+    assert recent.following("b") == changes[1:]
+    assert recent.following("c") == []
+    assert recent.following("d") is None
+    assert recent.following(None) is None
