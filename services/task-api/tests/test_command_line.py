@@ -83,6 +83,16 @@ def test_a_folder_that_cannot_be_written_is_one_clear_line() -> None:
         ("TASKS_DATABASE_URL", "mysql://me:hunter2@db/tasks", "memory://, sqlite:/// or postgresql://"),
         ("TASKS_DATABASE_URL", "sqlite://tasks.db", "three slashes"),
         ("TASKS_DATABASE_URL", "postgresql:///hunter2", "names a host"),
+        ("TASKS_DATABASE_URL", "postgresql://me:hunter2/3@db/tasks", "%2F"),
+        ("TASKS_DATABASE_URL", "postgresql://me:12/hunter2@db/tasks", "%2F"),
+        ("TASKS_DATABASE_URL", "postgresql://me:12?hunter2@db/tasks", "%3F"),
+        ("TASKS_DATABASE_URL", "postgresql://me:12#hunter2@db/tasks", "%23"),
+        ("TASKS_DATABASE_URL", "postgresql://me:hunter2\N{ACCOUNT OF}@db/tasks", "cannot be read"),
+        ("TASKS_DATABASE_URL", "postgresql://me:hunter2@db:http/tasks", "host:port"),
+        ("TASKS_DATABASE_URL", "postgresql://me:hunter2@[::1/tasks", "cannot be read"),
+        ("TASKS_DATABASE_STATEMENT_SECONDS", "6", "more than TASKS_DATABASE_SECONDS, which is 5"),
+        ("TASKS_DATABASE_LOCK_SECONDS", "3", "more than TASKS_DATABASE_STATEMENT_SECONDS, which is 2"),
+        ("TASKS_HOST", "nohost.invalid", "no address of this machine"),
     ],
 )
 def test_a_wrong_setting_is_one_line_with_its_name_and_rule_but_not_its_value(name: str, value: str, rule: str) -> None:
@@ -92,6 +102,13 @@ def test_a_wrong_setting_is_one_line_with_its_name_and_rule_but_not_its_value(na
     assert done.stderr.startswith(name)
     assert rule in done.stderr
     assert "hunter2" not in done.stderr
+
+
+def test_a_url_with_several_hosts_is_taken_and_the_first_that_answers_is_used(postgres_url: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        url = re.sub(r"@([^/]+)/", rf"@127.0.0.1:{nobody.getsockname()[1]},\1/", postgres_url)
+    done = run("migrate", TASKS_DATABASE_URL=url)
+    assert done.returncode == 0, done.stderr
 
 
 def test_what_kubernetes_injects_for_a_service_named_task_api_does_no_harm() -> None:

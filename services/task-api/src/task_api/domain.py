@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import FastAPI
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr, ValidationInfo
 from pydantic.config import JsonDict
 from pydantic_settings import BaseSettings
 from starlette.types import ASGIApp
@@ -56,6 +56,18 @@ def _storage_url(url: SecretStr) -> SecretStr:
     return url
 
 
+def _within(setting: str) -> AfterValidator:
+    """A time that has to be over before another one is."""
+
+    def check(seconds: float, given: ValidationInfo) -> float:
+        most = given.data.get(setting)
+        if most is not None and seconds > most:
+            raise ValueError(f"{seconds:g} is more than TASKS_{setting.upper()}, which is {most:g}")
+        return seconds
+
+    return AfterValidator(check)
+
+
 Seconds = Annotated[float, Field(gt=0, le=300)]
 
 
@@ -81,11 +93,15 @@ class DomainSettings(BaseSettings):
     database_seconds: Seconds = Field(
         default=5, description="seconds that a piece of work may take in PostgreSQL, with waiting and trying again"
     )
-    database_statement_seconds: Seconds = Field(
-        default=2, description="seconds that a statement may take (PostgreSQL's statement_timeout)"
+    database_statement_seconds: Annotated[Seconds, _within("database_seconds")] = Field(
+        default=2,
+        validate_default=True,
+        description="seconds that a statement may take (PostgreSQL's statement_timeout)",
     )
-    database_lock_seconds: Seconds = Field(
-        default=1, description="seconds that a statement may wait for a lock (PostgreSQL's lock_timeout)"
+    database_lock_seconds: Annotated[Seconds, _within("database_statement_seconds")] = Field(
+        default=1,
+        validate_default=True,
+        description="seconds that a statement may wait for a lock (PostgreSQL's lock_timeout)",
     )
 
 

@@ -125,7 +125,13 @@ def _on_signal(action: Callable[[], object]) -> None:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except (socket.gaierror, UnicodeError):
+        raise CannotListen(
+            f"TASKS_HOST: {host!r} is no address of this machine, nor the name of one. "
+            "127.0.0.1 is for this machine alone, 0.0.0.0 for all that reach it."
+        ) from None
     listener = socket.socket(family, kind, protocol)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

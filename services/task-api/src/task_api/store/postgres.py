@@ -103,7 +103,7 @@ class PostgresStore:
 
     async def open(self) -> None:
         parts = urlsplit(self._url)
-        where = f"{parts.hostname}:{parts.port or 5432}{parts.path}"  # without user and password: this is printed
+        where = parts.netloc.rpartition("@")[2] + parts.path  # without user and password: this is printed
         deadline = time.monotonic() + self._wait_seconds
         while True:
             try:
