@@ -261,14 +261,19 @@ class Namespace:
 
     def look(self) -> str:
         """What a person would look at."""
-        return "\n".join(
-            self.attempt(command).stdout
-            for command in (
-                "kubectl get pods,hpa,ingress,pvc -o wide",
-                "kubectl get events --sort-by=.lastTimestamp | tail -n 25",
-                "kubectl logs -l app=task-api --prefix --tail=20",
-            )
+        commands = (
+            "kubectl get pods,hpa,ingress,pvc -o wide",
+            "kubectl get events --sort-by=.lastTimestamp | tail -n 25",
+            "kubectl logs -l app=task-api --prefix --tail=20",
+            "kubectl logs -l app=task-api --prefix --tail=20 --previous",  # of those that were started again
+            "kubectl logs -l app.kubernetes.io/name=postgres --prefix --tail=20",
+            "kubectl logs -l app.kubernetes.io/name=postgres --prefix --tail=20 --previous",
         )
+        said = []
+        for command in commands:
+            done = self.attempt(command)
+            said.append(f"$ {command}\n{done.stdout}{done.stderr}")
+        return "\n".join(said)
 
 
 CALM = "autoscaling.behavior.scaleDown"

@@ -9,10 +9,11 @@ import string
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+# The sleep is longer than anybody waits for an answer: if it were done, that would be seen.
 SQL = [
     "'; DROP TABLE tasks; --",
     "' OR '1'='1",
-    "1; SELECT pg_sleep(10)",
+    "1; SELECT pg_sleep(60)",
     "\\'; COPY tasks TO PROGRAM 'id'; --",
     "$1",
     "%' UNION SELECT version() --",
@@ -25,9 +26,15 @@ LINES = [
     "\u2028forged\u2029",
     "%0d%0aSet-Cookie:%20a=b",
 ]
-PATHS = [
+FILES = [
     "/v1/tasks/../../etc/passwd",
     "/v1/tasks/..%2f..%2fetc%2fpasswd",
+    "/v1/tasks/%c0%ae%c0%ae/%c0%ae%c0%ae/etc/passwd",
+    "/docs/..%2f..%2f..%2fetc/passwd",
+    "/.git/config",
+    "/.env",
+]
+PATHS = [
     "/v1/tasks/%2e%2e/%2e%2e/metrics",
     "//v1//tasks",
     "/v1/tasks/",
@@ -40,7 +47,6 @@ PATHS = [
     "/v1/tasks/00000000-0000-0000-0000-000000000000:undelete:undelete",
     "/v1/tasks:batch:batch",
     "/v1/tasks.ics.ics",
-    "/.git/config",
     "/docs/../livez",
     "http://elsewhere.example/v1/tasks",
     "*",
@@ -92,6 +98,8 @@ class Bad:
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
     raw: bytes = b""
+    only: tuple[str, ...] = ()
+    """What its answer has to begin with; empty: anything but a 5xx."""
 
     def encoded(self, host: str, token: str) -> bytes:
         if self.raw:
@@ -118,11 +126,16 @@ def quoted(text: str) -> str:
     return "".join(f"%{byte:02x}" for byte in text.encode("utf-8", "surrogatepass"))
 
 
-def damaged(chance: random.Random, text: str) -> str:
-    """Something that was given out, with a character changed, cut off, repeated or put in front."""
+def changed(chance: random.Random, text: str) -> str:
+    """Something that was given out, with a character changed."""
     at = chance.randrange(len(text))
     other = chance.choice((string.ascii_letters + string.digits + "-_=.").replace(text[at], ""))
-    return chance.choice([text[:at] + other + text[at + 1 :], text[:at], text + text, other + text])
+    return text[:at] + other + text[at + 1 :]
+
+
+def broken(chance: random.Random, text: str) -> str:
+    """Something that was given out, with its end cut off, twice, or with something in front."""
+    return chance.choice([text[: chance.randrange(1, len(text))], text + text, chance.choice("aZ9-_.") + text])
 
 
 def deep_json(chance: random.Random, _real: Real) -> Bad:
@@ -169,11 +182,14 @@ def wrong_values(chance: random.Random, real: Real) -> Bad:
 
 
 def too_large(chance: random.Random, _real: Real) -> Bad:
+    """More than the service takes (1 MiB), and less than nginx does here (2 MiB); or more than both."""
+    kind, refused = "oversized bodies", ("413",)
     size = chance.choice([1024 * 1024 + 1, 1_500_000])
     if chance.random() < 0.5:
         # Announced and never sent: the answer has to come all the same.
-        return Bad("oversized bodies", "POST", headers={"Content-Length": str(10**12), "Connection": "close"})
-    return Bad("oversized bodies", "POST", body=b'{"title": "' + b"x" * size + b'"}')
+        headers = {"Content-Length": str(chance.choice([size, 10**12])), "Connection": "close"}
+        return Bad(kind, "POST", headers=headers, only=refused)
+    return Bad(kind, "POST", body=b'{"title": "' + b"x" * size + b'"}', only=refused)
 
 
 def header_bombs(chance: random.Random, _real: Real) -> Bad:
@@ -209,7 +225,8 @@ def injection(chance: random.Random, real: Real) -> Bad:
 
 def path_tricks(chance: random.Random, _real: Real) -> Bad:
     method = chance.choice(["GET", "POST", "DELETE", "PATCH", "PUT", "OPTIONS", "HEAD"])
-    return Bad("path tricks", method, chance.choice(PATHS))
+    path = chance.choice(FILES + PATHS)
+    return Bad("path tricks", method, path, only=("4",) if path in FILES else ())
 
 
 def wrong_methods(chance: random.Random, real: Real) -> Bad:
@@ -221,7 +238,8 @@ def forged_tokens(chance: random.Random, real: Real) -> Bad:
     none = base64.urlsafe_b64encode(b'{"alg":"none"}').decode().rstrip("=")
     forged = chance.choice(
         [
-            f"Bearer {damaged(chance, real.token)}",
+            f"Bearer {changed(chance, real.token)}",
+            f"Bearer {broken(chance, real.token)}",
             "Bearer",
             "Bearer ",
             f"Basic {base64.b64encode(real.token.encode()).decode()}",
@@ -232,18 +250,24 @@ def forged_tokens(chance: random.Random, real: Real) -> Bad:
             "Bearer \u00e9\u00e9",
         ]
     )
-    return Bad("forged tokens", path=f"/v1/tasks/{real.task}", headers={"Authorization": forged})
+    path, headers = f"/v1/tasks/{real.task}", {"Authorization": forged}
+    return Bad("forged tokens", path=path, headers=headers, only=("401", "400 by nginx"))
 
 
 def forged_cursors(chance: random.Random, real: Real) -> Bad:
-    cursor, since = damaged(chance, real.cursor), damaged(chance, real.since)
+    kind, refused = "forged and replayed cursors", ("400", "422")
+    cursor, since = broken(chance, real.cursor), broken(chance, real.since)
+    # Neither is signed: with another character it may be the place of another task, where anybody may begin.
+    somewhere = [changed(chance, text) for text in (real.cursor, real.since)]
     return chance.choice(
         [
-            Bad("forged and replayed cursors", path=f"/v1/tasks?page_size=1&cursor={quoted(cursor)}"),
-            Bad("forged and replayed cursors", path=f"/v1/tasks?sort=-priority&cursor={quoted(real.cursor)}"),
-            Bad("forged and replayed cursors", path=f"/v1/tasks?project=x&cursor={quoted(real.cursor)}"),
-            Bad("forged and replayed cursors", path=f"/v1/changes?page_size=1&since={quoted(since)}"),
-            Bad("forged and replayed cursors", path="/v1/changes?page_size=1", headers={"Last-Event-ID": since}),
+            Bad(kind, path=f"/v1/tasks?page_size=1&cursor={quoted(cursor)}", only=refused),
+            Bad(kind, path=f"/v1/tasks?sort=-priority&cursor={quoted(real.cursor)}", only=refused),
+            Bad(kind, path=f"/v1/tasks?project=x&cursor={quoted(real.cursor)}", only=refused),
+            Bad(kind, path=f"/v1/tasks?page_size=1&cursor={quoted(somewhere[0])}", only=("200", *refused)),
+            Bad(kind, path=f"/v1/changes?page_size=1&since={quoted(since)}", only=("200", "410", *refused)),
+            Bad(kind, path=f"/v1/changes?page_size=1&since={quoted(somewhere[1])}", only=("200", "410", *refused)),
+            Bad(kind, path="/v1/changes?page_size=1", headers={"Last-Event-ID": since}),
         ]
     )
 

@@ -2,22 +2,56 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
-from collections.abc import Callable, Iterator
+import subprocess
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager
 
 import pytest
 from acknowledged.clients import Connect
 from acknowledged.row import Row
 from acknowledged.trial import Trial, judged
-from e2e.conftest import QUICK_DOWN, REPOSITORY, SUMMARY, MakeNamespace, Namespace
+from e2e.conftest import CONTEXT, QUICK_DOWN, REPOSITORY, SUMMARY, MakeNamespace, Namespace, eventually
 from e2e.faults.report import Report
 
 CHART = "./platform/helm/task-api"
 REPLICAS = 3
 
+MakeVersion = Callable[[str, str], str]
 Live = Callable[..., AbstractContextManager[Trial]]
+
+
+def revision(namespace: Namespace) -> int:
+    """The release's revision, to come back to."""
+    found: int = json.loads(namespace.run("helm history task-api --max 1 -o json"))[0]["revision"]
+    return found
+
+
+def pods(namespace: Namespace) -> list[str]:
+    """The API's pods, the busiest node's first."""
+    found = namespace.run(
+        "kubectl get pods -l app=task-api --field-selector status.phase=Running --sort-by .spec.nodeName -o name"
+    )
+    return found.replace("pod/", "").split()
+
+
+def settle(namespace: Namespace, gone: Collection[str] = ()) -> None:
+    """Returns once there are three pods and no more, all ready, and none of those that had to go."""
+
+    def settled() -> bool:
+        found = json.loads(namespace.run("kubectl get pods -l app=task-api -o json"))["items"]
+        return len(found) == REPLICAS and all(
+            pod["metadata"]["name"] not in gone
+            and "deletionTimestamp" not in pod["metadata"]
+            and any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", []))
+            for pod in found
+        )
+
+    namespace.wait_for_rollout()
+    # The pods themselves: for a moment after a deletion the Deployment's status still says that all are ready.
+    eventually(settled, f"there are {REPLICAS} pods, all ready, and none of {list(gone)}")
 
 
 @pytest.fixture(scope="session")
@@ -38,6 +72,31 @@ def victim(installed: Namespace) -> Namespace:
     installed.wait_for_replicas(REPLICAS)
     installed.wait_until_it_serves()
     return installed
+
+
+@pytest.fixture(scope="session")
+def make_version(image: str) -> Iterator[MakeVersion]:
+    """Makes the image under test again with a difference, lines of a Dockerfile, under a tag that the nodes have."""
+    made = []
+
+    def make(tag: str, difference: str) -> str:
+        name = f"{image.rpartition(':')[0]}:{tag}"
+        subprocess.run(
+            ["docker", "build", "--quiet", "--tag", name, "--file", "-", "services/task-api/tests"],
+            cwd=REPOSITORY,
+            input=f"FROM {image}\n{difference}\n",
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        made.append(name)
+        load = ["kind", "load", "docker-image", name, "--name", CONTEXT.removeprefix("kind-")]
+        subprocess.run(load, capture_output=True, check=True, timeout=300)
+        return tag
+
+    yield make
+    if made:
+        subprocess.run(["docker", "image", "rm", *made], capture_output=True, check=True)
 
 
 @pytest.fixture(scope="session")

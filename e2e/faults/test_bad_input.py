@@ -9,7 +9,6 @@ import re
 import socket
 import ssl
 import subprocess
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -20,7 +19,7 @@ import httpx2
 import pytest
 from e2e.conftest import REPOSITORY, SUMMARY, Namespace, eventually
 from e2e.faults.bad_input import Bad, Real, bad_requests
-from e2e.faults.conftest import CHART
+from e2e.faults.conftest import CHART, Live, revision
 from e2e.faults.nodes import restarts
 from e2e.faults.report import Report
 from e2e.test_chart import WITH_TOKENS, new_token
@@ -33,25 +32,42 @@ GENERATED = 2_000
 CONNECTIONS = 6
 TRICKLES = 20
 ANSWER_SECONDS = 20
-NOT_HTTP = {"501", "505"}
-"""nginx's own answers to a transfer coding or a version of HTTP that it does not know."""
+TRICKLE_SECONDS = 60
+"""The service gives a body 20 seconds."""
+NOT_HTTP = {"501 by nginx", "505 by nginx"}
+"""Its answers to a transfer coding or a version of HTTP that it does not know."""
+
+# nginx hands a body on as it comes, and more of it than the service takes: so the service has to refuse it itself.
+NGINX = r"nginx\.ingress\.kubernetes\.io"
+UNPROTECTED = (
+    f"--set-string 'ingress.annotations.{NGINX}/proxy-request-buffering=off'"
+    f" --set-string 'ingress.annotations.{NGINX}/proxy-body-size=2m'"
+)
 
 
-@pytest.fixture
-def guarded(victim: Namespace) -> Iterator[tuple[Namespace, str]]:
+@pytest.fixture(scope="module")
+def guarded(installed: Namespace) -> Iterator[tuple[Namespace, str]]:
     """The release while it asks for tokens, and one."""
-    before = victim.run("helm history task-api --max 1 -o json | jq .[0].revision").strip()
-    token = new_token(victim)
-    victim.run(f"helm upgrade task-api {CHART} {victim.values} {WITH_TOKENS} --wait")
-    victim.wait_for_rollout()
-    with victim.client() as client:
-        eventually(
-            lambda: {client.get("/v1/tasks").status_code for _ in range(12)} == {401}, "every pod asks", seconds=60
-        )
-    yield victim, token
-    victim.run(f"helm rollback task-api {before} --wait")
-    victim.wait_for_rollout()
-    victim.run("kubectl delete secret task-api-tokens task-api-test-token")
+    before = revision(installed)
+    try:
+        token = new_token(installed)
+        installed.run(f"helm upgrade task-api {CHART} {installed.values} {WITH_TOKENS} {UNPROTECTED} --wait")
+        installed.wait_for_rollout()
+        with installed.client() as client:
+            eventually(
+                lambda: {client.get("/v1/tasks").status_code for _ in range(12)} == {401}, "every pod asks", seconds=60
+            )
+        yield installed, token
+    finally:
+        installed.run(f"helm rollback task-api {before} --wait")
+        installed.wait_for_rollout()
+        installed.run("kubectl delete secret task-api-tokens task-api-test-token --ignore-not-found")
+
+
+def client_with(namespace: Namespace, token: str) -> httpx2.Client:
+    client = namespace.client()
+    client.headers["Authorization"] = f"Bearer {token}"
+    return client
 
 
 class Sender:
@@ -74,7 +90,7 @@ class Sender:
             self._connection.close()
 
     def send(self, request: Bad, token: str) -> str:
-        """The status, or `closed` where the connection was."""
+        """The status, and whether nginx said it; or `closed` where the connection was."""
         for _ in range(2):  # a kept connection may have been closed meanwhile
             fresh = self._connection is None
             connection = self._connection or self.connect()
@@ -98,17 +114,31 @@ class Sender:
                 connection.close()
             else:
                 self._connection = connection
-            return str(response.status)
+            return said(response.status, response.headers.get_content_type())
         return "closed"
 
 
-def trickle(sender: Sender, token: str, ending: threading.Event) -> None:
-    """Sends a body byte by byte, and never its end."""
+def said(status: int, content_type: str) -> str:
+    """The status. All errors of the service are problem details; what is not is nginx's."""
+    return f"{status} by nginx" if status >= 400 and content_type != "application/problem+json" else str(status)
+
+
+def trickle(sender: Sender, token: str) -> str:
+    """Sends a body byte by byte, and never its end, until that is answered."""
     unfinished = Bad("trickled", "POST", headers={"Content-Length": "100000"})
+    deadline = time.monotonic() + TRICKLE_SECONDS
     with sender.connect() as connection:
         connection.sendall(unfinished.encoded(sender.host, token))
-        while not ending.wait(0.5):
-            connection.sendall(b" ")
+        connection.settimeout(0.5)
+        while time.monotonic() < deadline:
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                connection.sendall(b" ")
+            with contextlib.suppress(TimeoutError):
+                head = connection.recv(65536).decode("latin-1").partition("\r\n\r\n")[0].lower()
+                found = re.match(r"http/1.1 (\d+)", head)
+                kind = "application/problem+json" if "content-type: application/problem+json" in head else ""
+                return said(int(found[1]), kind) if found else "closed"
+    return "no answer"
 
 
 def real_values(client: httpx2.Client, token: str) -> Real:
@@ -128,6 +158,7 @@ def lines_that_are_no_json(namespace: Namespace) -> list[str]:
 
 def test_twenty_thousand_bad_requests_lead_to_no_500_and_restart_nothing(
     guarded: tuple[Namespace, str],
+    live: Live,
     https_port: int,
     report: Report,
     tmp_path: Path,
@@ -135,58 +166,74 @@ def test_twenty_thousand_bad_requests_lead_to_no_500_and_restart_nothing(
 ) -> None:
     victim, token = guarded
     before = restarts(victim)
-    with victim.client() as client:
-        client.headers["Authorization"] = f"Bearer {token}"
+    with client_with(victim, token) as client:
         real = real_values(client, token)
-        requests = bad_requests(1, REQUESTS, real)
-        answers: Counter[tuple[str, str]] = Counter()
-        ending, began = threading.Event(), time.monotonic()
+    requests = bad_requests(1, REQUESTS, real)
+    answered: list[tuple[Bad, str]] = []
 
-        def send(mine: list[Bad]) -> list[tuple[str, str]]:
-            with contextlib.closing(Sender(victim.host, https_port)) as sender:
-                return [(request.kind, sender.send(request, token)) for request in mine]
+    def send(mine: list[Bad]) -> list[tuple[Bad, str]]:
+        with contextlib.closing(Sender(victim.host, https_port)) as sender:
+            return [(request, sender.send(request, token)) for request in mine]
 
-        tricklers = [
-            threading.Thread(target=trickle, args=(Sender(victim.host, https_port), token, ending))
-            for _ in range(TRICKLES)
-        ]
-        for trickler in tricklers:
-            trickler.start()
-        try:
-            with ThreadPoolExecutor(CONNECTIONS) as pool:
-                for answered in pool.map(send, (requests[n::CONNECTIONS] for n in range(CONNECTIONS))):
-                    answers.update(answered)
-        finally:
-            ending.set()
-            for trickler in tricklers:
-                trickler.join()
-        seconds = time.monotonic() - began
-        assert client.get(f"/v1/tasks/{real.task}").status_code in {200, 404}  # one of the requests deletes it
-        assert client.get("/health").json()["status"] == "ok"
+    began = time.monotonic()
+    with (
+        live("bad input", graceful=True, connect=lambda: client_with(victim, token)) as clients,
+        ThreadPoolExecutor(CONNECTIONS + TRICKLES) as pool,
+    ):
+        clients.strike("bad input")
+        trickles = [pool.submit(trickle, Sender(victim.host, https_port), token) for _ in range(TRICKLES)]
+        for answers in pool.map(send, (requests[n::CONNECTIONS] for n in range(CONNECTIONS))):
+            answered += answers
+        trickled = Counter(trickle.result() for trickle in trickles)
+    seconds = time.monotonic() - began
 
     generated = schemathesis(victim.host, https_port, token, tmp_path)
-    statuses: Counter[str] = Counter()
-    for (_, status), count in answers.items():
-        statuses[status] += count
-    total = answers.total() + generated
-    kinds = ", ".join(sorted({kind for kind, _ in answers}))
+    statuses = Counter(status for _, status in answered)
+    kinds = ", ".join(sorted({request.kind for request, _ in answered}))
     counted = ", ".join(f"{status}: {count:,}" for status, count in statuses.most_common())
-    said = (
-        f"Bad input through the ingress: {answers.total():,} requests in {seconds:.0f} s ({kinds}), with {TRICKLES}"
-        f" trickled bodies beside them, answered {counted}; and {generated:,} of schemathesis. No pod started again."
+    summary = (
+        f"Bad input through the ingress: {len(answered):,} requests in {seconds:.0f} s ({kinds}), answered {counted};"
+        f" {TRICKLES} trickled bodies beside them, each answered 408; and {generated:,} of schemathesis. No pod started"
+        " again."
     )
-    record_property(SUMMARY, said)
-    wrong = {
-        (kind, status): count
-        for (kind, status), count in answers.items()
-        if status == "no answer" or (status.startswith("5") and not (kind == "malformed HTTP" and status in NOT_HTTP))
-    }
+    record_property(SUMMARY, summary)
+    assert trickled == {"408": TRICKLES}, "the service itself gives up on a body that does not come"
+    wrong = Counter((request.kind, status) for request, status in answered if is_wrong(request, status))
     assert wrong == {}
-    assert statuses["closed"] < answers.total() / 20, "most should be answered"
-    assert total >= REQUESTS + GENERATED
+    by_service = {request.kind for request, status in answered if status == "413"}
+    assert "oversized bodies" in by_service, "none came through to the service"
+    assert statuses["closed"] < len(answered) / 20, "most should be answered"
+    assert len(answered) + generated >= REQUESTS + GENERATED
     assert restarts(victim) == before
     assert lines_that_are_no_json(victim) == []
-    report.remarks.append(said)
+    report.remarks.append(summary)
+
+
+def is_wrong(request: Bad, status: str) -> bool:
+    """Whether that is no answer to such a request."""
+    if request.only:
+        return not status.startswith(request.only)
+    if request.kind == "malformed HTTP" and status in NOT_HTTP:
+        return False
+    return status == "no answer" or status.startswith("5")
+
+
+def test_a_token_that_was_revoked_is_refused_by_every_pod(guarded: tuple[Namespace, str]) -> None:
+    """The last one here: after it there is no token."""
+    victim, token = guarded
+    with client_with(victim, token) as client:
+        assert client.get("/v1/tasks").status_code == 200
+        victim.run(
+            "kubectl create secret generic task-api-tokens --from-literal=tokens= --dry-run=client -o yaml"
+            " | kubectl apply --server-side --force-conflicts -f -"
+        )
+        # The kubelet looks at the Secrets of a pod once a minute, or when the pod changes.
+        victim.run("kubectl annotate pods -l app=task-api e2e/looked-at=again --overwrite")
+        eventually(
+            lambda: {client.get("/v1/tasks").status_code for _ in range(12)} == {401},
+            "every pod refuses it",
+            seconds=180,
+        )
 
 
 def schemathesis(host: str, https_port: int, token: str, folder: Path) -> int:

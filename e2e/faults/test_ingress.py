@@ -8,6 +8,7 @@ import socket
 import ssl
 from pathlib import Path
 
+import httpx2
 import pytest
 from e2e.conftest import Namespace, client_of, eventually
 from e2e.faults.conftest import Live
@@ -44,7 +45,14 @@ def test_a_certificate_is_rotated(victim: Namespace, live: Live, https_port: int
     )
     old, new = ((tmp_path / name).read_text() for name in ("old.crt", "new.crt"))
     trust = ssl.create_default_context(cadata=old + new)  # as clients have it whose authority signs both
-    with live("TLS certificate rotated", connect=lambda: client_of(victim.host, trust, https_port)) as clients:
+
+    def connect() -> httpx2.Client:
+        """A client that opens a connection for each request: those that are kept go on with the old certificate."""
+        client = client_of(victim.host, trust, https_port)
+        client.headers["Connection"] = "close"
+        return client
+
+    with live("TLS certificate rotated, a connection for each request", graceful=True, connect=connect) as clients:
         clients.strike("rotation")
         try:
             victim.run(
@@ -57,6 +65,7 @@ def test_a_certificate_is_rotated(victim: Namespace, live: Live, https_port: int
                 "the new certificate is served",
                 seconds=60,
             )
+            clients.go_on()
         finally:
             clients.strike("and back")
             victim.run(f"kubectl patch secret task-api-tls --patch-file {tmp_path}/before.json")

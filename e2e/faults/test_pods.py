@@ -2,53 +2,49 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import json
+import re
+from collections import defaultdict
+from pathlib import Path
 
 import pytest
+from acknowledged.trial import trial
 from e2e.conftest import Namespace, eventually
-from e2e.faults.conftest import CHART, REPLICAS, Live
+from e2e.faults.conftest import CHART, REPLICAS, Live, MakeVersion, pods, revision, settle
 from e2e.faults.nodes import restarts, signal_pod
 
 STOPPED_SECONDS = 20
-
-
-def pods(namespace: Namespace) -> list[str]:
-    """The API's pods, the busiest node's first."""
-    found = namespace.run(
-        "kubectl get pods -l app=task-api --field-selector status.phase=Running --sort-by .spec.nodeName -o name"
-    )
-    return found.replace("pod/", "").split()
-
-
-def wait_until_gone(namespace: Namespace, gone: list[str]) -> None:
-    eventually(lambda: not set(gone) & set(pods(namespace)), f"{gone} are gone", seconds=90)
 
 
 def wait_for_restart(namespace: Namespace, pod: str, before: int) -> None:
     eventually(lambda: restarts(namespace)[pod] > before, f"the process of {pod} is started again", seconds=60)
 
 
-def settle(namespace: Namespace) -> None:
-    """Returns once there are three pods, all ready, and the last old one has ended."""
-    namespace.wait_for_rollout()
-    namespace.wait_for_replicas(REPLICAS)
-    eventually(
-        lambda: len(namespace.run("kubectl get pods -l app=task-api -o name").split()) == REPLICAS,
-        "the last old pod is gone",
-        seconds=60,
-    )
+def builds(namespace: Namespace) -> set[str]:
+    """Which builds answer. Balanced over the pods, so that each of them is asked several times."""
+    with namespace.client() as client:
+        return {client.get("/health").json()["revision"] for _ in range(10 * REPLICAS)}
 
 
 @pytest.mark.full
-def test_a_rolling_update_and_the_way_back_fail_no_request(victim: Namespace, live: Live) -> None:
-    before = victim.run("helm history task-api --max 1 -o json | jq .[0].revision").strip()
-    with live("rolling update, then `helm rollback`", graceful=True) as clients:
-        clients.strike("rolling update")
-        victim.run(f"helm upgrade task-api {CHART} {victim.values} --set podAnnotations.version=next --wait")
-        settle(victim)
-        clients.strike("rollback")
-        victim.run(f"helm rollback task-api {before} --wait")
-        settle(victim)
+def test_a_rolling_update_and_the_way_back_fail_no_request(
+    victim: Namespace, live: Live, make_version: MakeVersion
+) -> None:
+    tag = make_version("next", "ENV SERVICE_REVISION=next")
+    before, first = revision(victim), builds(victim)
+    with live("rolling update to another image, then `helm rollback`", graceful=True) as clients:
+        try:
+            old = pods(victim)
+            clients.strike("rolling update")
+            victim.run(f"helm upgrade task-api {CHART} {victim.values} --set image.tag={tag} --wait")
+            settle(victim, old)
+            assert builds(victim) == {"next"}
+        finally:
+            old = pods(victim)
+            clients.strike("rollback")
+            victim.run(f"helm rollback task-api {before} --wait")
+        settle(victim, old)
+        assert builds(victim) == first
 
 
 def test_pods_deleted_with_grace_fail_no_request(victim: Namespace, live: Live) -> None:
@@ -56,8 +52,7 @@ def test_pods_deleted_with_grace_fail_no_request(victim: Namespace, live: Live) 
         half = pods(victim)[: REPLICAS // 2 + 1]
         clients.strike("delete")
         victim.run(f"kubectl delete pod {' '.join(half)} --wait=false")
-        wait_until_gone(victim, half)
-        settle(victim)
+        settle(victim, half)
 
 
 @pytest.mark.full
@@ -66,7 +61,7 @@ def test_pods_deleted_without_grace_lose_nothing(victim: Namespace, live: Live) 
         half = pods(victim)[: REPLICAS // 2 + 1]
         clients.strike("delete --force")
         victim.run(f"kubectl delete pod {' '.join(half)} --grace-period=0 --force")
-        settle(victim)
+        settle(victim, half)
 
 
 @pytest.mark.full
@@ -80,8 +75,7 @@ def test_pods_deleted_again_and_again(victim: Namespace, live: Live, force: bool
             victim.run(
                 f"kubectl delete pod {' '.join(half)} " + ("--grace-period=0 --force" if force else "--wait=false")
             )
-            wait_until_gone(victim, half)
-            settle(victim)
+            settle(victim, half)
 
 
 @pytest.mark.full
@@ -116,36 +110,79 @@ def test_a_process_that_stands_still_is_left_out_and_loses_nothing(victim: Names
         settle(victim)
 
 
+def pods_by_node(namespace: Namespace) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = defaultdict(list)
+    for pod in json.loads(namespace.run("kubectl get pods -l app=task-api -o json"))["items"]:
+        found[pod["spec"]["nodeName"]].append(pod["metadata"]["name"])
+    return found
+
+
 @pytest.mark.full
 def test_a_drained_node_fails_no_request(victim: Namespace, live: Live) -> None:
-    nodes = victim.run("kubectl get pods -l app=task-api -o jsonpath='{.items[*].spec.nodeName}'").split()
-    busiest, _ = Counter(nodes).most_common(1)[0]
+    node, moving = max(pods_by_node(victim).items(), key=lambda item: len(item[1]))
     with live("node drained and brought back", graceful=True) as clients:
         clients.strike("drain")
         try:
             # The API alone: to move the bundled PostgreSQL is a fault of its own.
             victim.run(
-                f"kubectl drain {busiest} --ignore-daemonsets --delete-emptydir-data --timeout=150s"
+                f"kubectl drain {node} --ignore-daemonsets --delete-emptydir-data --timeout=150s"
                 f" --pod-selector=app=task-api,e2e={victim.name}"
             )
-            settle(victim)
+            settle(victim, moving)
+            assert node not in pods_by_node(victim)
         finally:
-            victim.run(f"kubectl uncordon {busiest}")
+            victim.run(f"kubectl uncordon {node}")
 
 
 @pytest.mark.full
 def test_a_deploy_that_cannot_work_is_cut_short_and_undone_without_a_failed_request(
-    victim: Namespace, live: Live
+    victim: Namespace, live: Live, tmp_path: Path
 ) -> None:
     """The image is nowhere, and the deploy itself is killed while it waits."""
-    before = victim.run("helm history task-api --max 1 -o json | jq .[0].revision").strip()
+    before = revision(victim)
     with live("deploy of an image that is nowhere, killed, undone", graceful=True) as clients:
         clients.strike("deploy")
-        killed = victim.attempt(
-            f"timeout --signal=KILL 20 helm upgrade task-api {CHART} {victim.values} --set image.tag=nowhere --wait"
+        deploy = victim.start(
+            f"helm upgrade task-api {CHART} {victim.values} --set image.tag=nowhere --wait", tmp_path / "deploy"
         )
-        assert killed.returncode != 0
-        assert "ErrImagePull" in (waiting := victim.run("kubectl get pods")) or "ImagePullBackOff" in waiting
-        clients.strike("rollback")
-        victim.run(f"helm rollback task-api {before} --wait")
+        try:
+            eventually(
+                lambda: re.search("ErrImagePull|ImagePullBackOff", victim.run("kubectl get pods")),
+                "the image is looked for and not found",
+            )
+            assert deploy.poll() is None, (tmp_path / "deploy").read_text()
+        finally:
+            deploy.kill()
+            deploy.wait(timeout=10)
+            clients.strike("rollback")
+            victim.run(f"helm rollback task-api {before} --wait")
         settle(victim)
+
+
+@pytest.mark.full
+def test_a_service_that_acknowledges_before_it_commits_is_found_out(
+    victim: Namespace, make_version: MakeVersion, tmp_path: Path
+) -> None:
+    """That nothing is lost above would mean nothing if these clients could not see a loss through the ingress."""
+    tag = make_version(
+        "planted",
+        "COPY planted.py /planted.py\n"
+        'ENTRYPOINT ["python", "/planted.py", "acknowledge-before-commit"]\n'
+        'CMD ["serve", "--host", "0.0.0.0"]',
+    )
+    before = revision(victim)
+    try:
+        victim.run(f"helm upgrade task-api {CHART} {victim.values} --set image.tag={tag} --wait")
+        settle(victim)
+        # Nobody changes or reads: they would be told at once what is not there yet.
+        with trial(victim.client, tmp_path / "history.jsonl", writers=8, changers=0, readers=0) as clients:
+            restarted = restarts(victim)
+            for pod in pods(victim):
+                clients.strike(f"SIGKILL of {pod}")
+                signal_pod(victim, pod, "KILL")
+                wait_for_restart(victim, pod, restarted[pod])
+            victim.wait_for_replicas(REPLICAS)
+    finally:
+        victim.run(f"helm rollback task-api {before} --wait")
+    settle(victim)
+    assert clients.verdict.lost, f"nobody saw it: {clients.verdict}"

@@ -8,33 +8,38 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
+from typing import Any
 
 from task_api.__main__ import main
 from task_api.server import _Server
 from task_api.store import Answer, Write
+from task_api.store.postgres import PostgresStore
 from task_api.store.sqlite import SQLiteStore
 
 LATE_SECONDS = 0.05
+
+Commit = Callable[..., Awaitable[Answer | None]]
 
 real_commit = SQLiteStore.commit
 under_way: set[asyncio.Task[Answer | None]] = set()
 
 
-async def acknowledge_before_commit(
-    self: SQLiteStore, writes: Sequence[Write], answer: Answer | None = None, *, now: datetime
-) -> Answer | None:
+def acknowledge_before(commit: Commit) -> Commit:
     """Says that it is done, and does it a moment later."""
 
-    async def later() -> Answer | None:
-        await asyncio.sleep(LATE_SECONDS)
-        return await real_commit(self, writes, answer, now=now)
+    async def acknowledge(*given: Any, **named: Any) -> Answer | None:
+        async def later() -> Answer | None:
+            await asyncio.sleep(LATE_SECONDS)
+            return await commit(*given, **named)
 
-    task = asyncio.create_task(later())
-    under_way.add(task)
-    task.add_done_callback(under_way.discard)
-    return None
+        task = asyncio.create_task(later())
+        under_way.add(task)
+        task.add_done_callback(under_way.discard)
+        return None
+
+    return acknowledge
 
 
 async def keep_answer_after_commit(
@@ -66,7 +71,8 @@ def plant(bug: str) -> None:
     """Puts the bug into the service."""
     match bug:
         case "acknowledge-before-commit":
-            SQLiteStore.commit = acknowledge_before_commit  # type: ignore[method-assign]  # that is what this is for
+            for store in (SQLiteStore, PostgresStore):
+                setattr(store, "commit", acknowledge_before(store.commit))  # noqa: B010  # what this is for
         case "answer-outside-the-transaction":
             SQLiteStore.commit = keep_answer_after_commit  # type: ignore[method-assign]  # the same
         case "no-drain":
