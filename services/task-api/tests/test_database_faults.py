@@ -87,7 +87,8 @@ async def test_a_network_that_fails_loses_nothing(
 
     async with Proxy(postgres_url).running() as proxy:
         running = await asyncio.to_thread(live, proxy)  # here the proxy runs
-    assert {failure.answer for failure in running.history.failures} <= {"503"}
+    # 409: PostgreSQL may still hold the key for a transaction whose connection froze.
+    assert {failure.answer for failure in running.history.failures} <= {"409", "503"}
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import contextlib
 import sys
 import time
 from asyncio.subprocess import Process
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import asyncpg
@@ -18,7 +18,7 @@ from prometheus_client import REGISTRY
 from proxy import Proxy
 from running import environment
 
-from task_api.store import Answer, Limits, StoreBusy, StoreUnavailable, Write, postgres_schema
+from task_api.store import Answer, KeyInUse, Limits, StoreBusy, StoreUnavailable, Write, postgres_schema
 from task_api.store.postgres import PostgresStore
 from task_api.store.postgres_schema import MIGRATION_CONNECT_SECONDS
 from task_api.tasks import rules
@@ -187,6 +187,40 @@ async def test_connections_that_froze_while_idle_cost_one_attempt_together(postg
         proxy.freeze_open()
         assert await store.get(task.id) == task
         assert grown(before) == {"timeout": 1}
+
+
+async def test_a_transaction_whose_connection_freezes_in_its_middle_holds_nobody_for_ever(postgres_url: str) -> None:
+    async with behind_proxy(postgres_url, seconds=2, statement_seconds=0.2) as (store, proxy):
+        await store.ping()
+        task = a_task()
+        answer = Answer("ann", "key", "fingerprint", 201, task.model_dump_json())
+        frozen = False
+
+        def freeze_after_the_first_statement(data: bytes) -> bool:
+            nonlocal frozen
+            if not frozen and b"INSERT 0 1\0" in data:
+                frozen = True
+                proxy.freeze_open()
+            return False
+
+        proxy.before_answer = freeze_after_the_first_statement
+
+        def commit() -> Awaitable[Answer | None]:
+            # A ROLLBACK on the frozen connection would wait for its answer for ever.
+            committing = store.commit([Write(task, "created")], answer, now=task.updated_at)
+            return asyncio.wait_for(committing, DEADLINE_SECONDS)
+
+        # PostgreSQL does not know yet that nobody is there any more: the frozen transaction still holds the key.
+        with pytest.raises((StoreUnavailable, KeyInUse)):
+            await commit()
+        assert frozen
+        for _ in range(DEADLINE_SECONDS):
+            with contextlib.suppress(StoreUnavailable, KeyInUse):
+                await commit()
+                break
+            await asyncio.sleep(0.5)
+        assert await store.get(task.id) == task
+        assert [change.task for change in await store.changes(None, size=10)] == [task]
 
 
 async def test_who_waits_for_a_connection_that_broke_opens_another_in_its_place(postgres_url: str) -> None:

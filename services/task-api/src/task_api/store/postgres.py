@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -140,7 +141,7 @@ class PostgresStore:
             if answer is None and len(writes) == 1:
                 await _write(db, writes[0])
                 return None
-            async with db.transaction():
+            async with _transaction(db):
                 if answer is not None and (kept := await _keep_answer(db, answer, now)) is not None:
                     return kept
                 for write in writes:
@@ -203,7 +204,7 @@ class PostgresStore:
 
     async def purge(self, *, deleted_before: datetime, answers_before: datetime) -> int:
         async def purge(connection: Connection) -> int:
-            async with connection.transaction():
+            async with _transaction(connection):
                 await connection.execute(f"SET LOCAL statement_timeout = '{PURGE_SECONDS:.0f}s'")
                 gone: str = await connection.execute("DELETE FROM tasks WHERE deleted_at < $1", deleted_before)
                 # Up to the first entry that stays: none before it may stay either, or the feed would have a gap.
@@ -312,6 +313,20 @@ class PostgresStore:
             raise
         except asyncpg.PostgresError as error:  # no such user or database, a wrong password, no right to connect
             raise StoreUnavailable(f"PostgreSQL refused: {reason(error)}") from error
+
+
+@contextlib.asynccontextmanager
+async def _transaction(db: Connection) -> AsyncIterator[None]:
+    """As asyncpg's own, but who is cancelled does not undo it: the connection may be dead, and a ROLLBACK on it would
+    wait for ever. `_run` cuts it, and that undoes it as well."""
+    transaction = db.transaction()
+    await transaction.start()
+    try:
+        yield
+    except Exception:
+        await transaction.rollback()
+        raise
+    await transaction.commit()
 
 
 async def _write(db: Connection, write: Write) -> None:
