@@ -188,6 +188,22 @@ def test_a_rollback_returns_to_the_version_asked_for(deployed: Pipeline) -> None
 
 
 @pytest.mark.full
+def test_a_rollback_that_is_killed_is_gone_on_with_and_not_undone(deployed: Pipeline) -> None:
+    revision = str(deployed.releases()[-1][0])
+    deployed.deploy(TWO)
+    process = deployed.start("rollback", revision)
+    eventually(lambda: deployed.releases()[-1][1] == "pending-rollback", "the rollback is pending", seconds=30)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=10)
+    assert deployed.releases()[-1][1] == "pending-rollback"
+    status, output = deployed.run("settle")
+    assert status == 0, output
+    assert f"was left pending-rollback: back to revision {revision}." in output
+    assert deployed.run("smoke", ONE)[0] == 0
+    assert deployed.run("unhold", TWO)[0] == 0
+
+
+@pytest.mark.full
 def test_a_first_install_that_is_killed_is_removed_and_installed_again(pipeline: Pipeline) -> None:
     subprocess.run(
         ["helm", "uninstall", "task-api", "--wait"], env=pipeline.environment, capture_output=True, check=False
