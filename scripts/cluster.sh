@@ -21,7 +21,15 @@ deployable_services() {
   for chart in platform/helm/*/Chart.yaml; do basename "$(dirname "$chart")"; done
 }
 
-cluster_exists() { kind get clusters 2> /dev/null | grep -qx "$CLUSTER"; }
+# Where kind cannot say, that is no answer: taken for `no`, a cluster would be made where one is.
+cluster_exists() {
+  local clusters
+  clusters=$(kind get clusters 2> /dev/null) || {
+    echo 'kind does not say which clusters there are. See why: kind get clusters' >&2
+    exit 1
+  }
+  grep -qx "$CLUSTER" <<< "$clusters"
+}
 
 need_cluster() {
   scripts/doctor.sh docker kind kubectl

@@ -13,8 +13,6 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 shell_kubeconfig=${KUBECONFIG:-}
 . scripts/cluster.sh
 
-# Debian keeps sysctl where only root looks.
-PATH=$PATH:/usr/sbin:/sbin
 system=$(uname -s)
 case $(uname -m) in
   arm64 | aarch64) arch=arm64 tilt_arch=arm64 ;;
@@ -132,9 +130,9 @@ check_inotify() {
   local name found wanted short=()
   [[ $system == Linux ]] || return 0
   for name in max_user_watches:524288 max_user_instances:512; do
-    wanted=${name#*:} name=fs.inotify.${name%:*}
-    found=$(sysctl -n "$name")
-    if ((found < wanted)); then short+=("$name=$wanted"); fi
+    wanted=${name#*:} name=${name%:*}
+    found=$(cat "/proc/sys/fs/inotify/$name" 2> /dev/null) || continue # not every kernel has it
+    if ((found < wanted)); then short+=("fs.inotify.$name=$wanted"); fi
   done
   if ((${#short[@]})); then
     warn "The kernel watches few files (inotify); nodes or Tilt may say 'too many open files'. Raise it:" \
@@ -152,24 +150,27 @@ next_free() {
   echo "$port"
 }
 
-# Those of a cluster that is there are its own.
+# Those of a cluster or a registry that is there are its own.
 check_ports() {
-  local name port registry_port='' taken=() instead=()
-  if daemon_answers && docker container inspect "$CLUSTER-control-plane" > /dev/null 2>&1; then
+  local name port ports=() free=() taken=() instead=()
+  if ! docker container inspect "$CLUSTER-control-plane" > /dev/null 2>&1; then
+    ports=(HTTP_PORT:8080 HTTPS_PORT:8443)
+  fi
+  if [[ ${REGISTRY:-} == 1 ]] && ! has_registry; then ports+=(REGISTRY_PORT:5001); fi
+  if ((${#ports[@]} == 0)); then
     ok "Ports: the cluster $CLUSTER has its own"
     return
   fi
-  if [[ ${REGISTRY:-} == 1 ]] && ! has_registry; then registry_port=REGISTRY_PORT:5001; fi
-  for name in HTTP_PORT:8080 HTTPS_PORT:8443 $registry_port; do
+  for name in "${ports[@]}"; do
     port=${name#*:} name=${name%:*}
     port=${!name:-$port}
-    if is_taken "$port"; then taken+=("$port") instead+=("$name=$(next_free "$port")"); fi
+    if is_taken "$port"; then taken+=("$port") instead+=("$name=$(next_free "$port")"); else free+=("$port"); fi
   done
   if ((${#taken[@]})); then
     fail "Port ${taken[*]} of 127.0.0.1 is taken (lsof -nP -iTCP:${taken[0]} -sTCP:LISTEN names by what). Take another:" \
-      "make up ${registry_port:+REGISTRY=1 }${instead[*]}"
+      "make up ${REGISTRY:+REGISTRY=$REGISTRY }${instead[*]}"
   else
-    ok "Ports are free (${HTTP_PORT:-8080} and ${HTTPS_PORT:-8443} of 127.0.0.1)"
+    ok "Ports of 127.0.0.1 are free (${free[*]})"
   fi
 }
 
@@ -178,8 +179,9 @@ check_kind() {
     "curl -fsSLo kind https://kind.sigs.k8s.io/dl/$KIND_VERSION/kind-linux-$arch && sudo install kind /usr/local/bin/")" || true
 }
 
+# As YAML: before 1.28 the words were others, and Kustomize's version stood among them.
 check_kubectl() {
-  tool fail kubectl 1.26 'kubectl version --client' "$(on 'brew install kubectl' \
+  tool fail kubectl 1.26 'kubectl version --client --output yaml' "$(on 'brew install kubectl' \
     "curl -fsSLO https://dl.k8s.io/release/$(node_version)/bin/linux/$arch/kubectl && sudo install kubectl /usr/local/bin/")" || true
 }
 
@@ -188,14 +190,18 @@ node_version() { # the tag of kindest/node:v1.36.1@sha256:...
   echo "${tag##*:}"
 }
 
+server_version() {
+  command kubectl --context "$CONTEXT" version --output yaml 2> /dev/null | sed -n '/^serverVersion:/,$s/^ *gitVersion: //p'
+}
+
 # The cluster's version where there is one, else that of the image it would be made of.
 check_kubernetes() {
   local version
-  if [[ -f $KUBECONFIG ]] && version=$(command kubectl --context "$CONTEXT" version 2> /dev/null | sed -n 's/^Server Version: //p') && [[ -n $version ]]; then
+  if [[ -f $KUBECONFIG ]] && version=$(server_version) && [[ -n $version ]]; then
     if at_least "$(version_in "$version")" 1.26; then
       ok "Kubernetes $version runs in $CLUSTER"
     else
-      fail "The cluster $CLUSTER has Kubernetes $version; 1.26 or later is needed. Make it again:" 'make down up'
+      fail "The cluster $CLUSTER has Kubernetes $version; 1.26 or later is needed. Make it again, without the data in it:" 'make down up'
     fi
   elif at_least "$(version_in "$(node_version)")" 1.26; then
     ok "Kubernetes $(node_version) is what \`make up\` makes a cluster of"
@@ -218,6 +224,7 @@ check_curl() { tool fail curl 7.60 'curl --version' "$(on 'brew install curl' 's
 # The kit names its own on every call. What this says is for whoever types kubectl or tilt.
 check_kubeconfig() {
   local own=$KUBECONFIG context
+  type -P kubectl > /dev/null || return 0 # check_kubectl says so
   if [[ -f $own ]] && ! command kubectl config get-contexts "$CONTEXT" > /dev/null 2>&1; then
     warn ".kube/config has no context $CONTEXT. Write it again:" 'make up'
   elif [[ $shell_kubeconfig == "$own" ]]; then

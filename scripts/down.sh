@@ -15,8 +15,10 @@ if docker container inspect "$REGISTRY_NAME" > /dev/null 2>&1; then
   docker rm --force --volumes "$REGISTRY_NAME" > /dev/null
   echo "Removed the registry $REGISTRY_NAME with its images"
 fi
-rm -rf .kube
-echo "Removed .kube (kubeconfig and logs)"
+if [[ -e .kube ]]; then
+  rm -rf .kube
+  echo "Removed .kube (kubeconfig and logs)"
+fi
 
 for service in $(deployable_services); do
   docker image ls --filter "reference=$service:content-*" --filter "reference=localhost:*/$service:content-*" \

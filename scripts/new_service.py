@@ -25,6 +25,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 FIRST, FIRST_PACKAGE = "task-api", "task_api"
+PYTHON = ROOT / f"services/{FIRST}/.venv/bin/python"
 LONGEST = 20  # with longer names lines of code and YAML would be longer than lint allows
 
 DOMAIN = ("domain.py", "store", "tasks")
@@ -94,11 +95,20 @@ def check(name: str) -> None:
     locked = {
         entry.split("==")[0] for entry in lock_entries((ROOT / f"services/{FIRST}/requirements-dev.txt").read_text())
     }
-    if package in sys.stdlib_module_names or keyword.iskeyword(package) or name in locked:
+    tests = {Path(test).stem for test in (*TESTS, "conftest.py")}
+    if package in sys.stdlib_module_names | tests or keyword.iskeyword(package) or name in locked or is_module(package):
         raise Refused(f"NAME={name} is the name of a Python module that the service would hide. Take another.")
+    if name == "kubernetes":
+        raise Refused(f"NAME={name} is the name of a Service that every cluster has. Take another.")
     for folder in (f"services/{name}", f"platform/helm/{name}"):
         if (ROOT / folder).exists():
             raise Refused(f"NAME={name} is taken: there is {folder}. Take another, or remove that one first.")
+
+
+def is_module(package: str) -> bool:
+    """Whether the first service's environment has one of this name: distributions are often called otherwise."""
+    ask = "import importlib.util, sys; sys.exit(importlib.util.find_spec(sys.argv[1]) is None)"
+    return subprocess.run([PYTHON, "-I", "-c", ask, package], check=False).returncode == 0
 
 
 def package_of(name: str) -> str:
@@ -109,24 +119,30 @@ def title_of(name: str) -> str:
     return " ".join(word.capitalize() for word in name.split("-"))
 
 
+def replaced(text: str, names: dict[str, str]) -> str:
+    """In one pass: a new name may contain an old one."""
+    return re.sub("|".join(map(re.escape, names)), lambda found: names[found[0]], text)
+
+
 def renamed(text: str, name: str) -> str:
     """The text with the new service's names in the place of the first one's."""
-    for old, new in (
-        ("Task Management API", f"{title_of(name)} API"),
-        ("Task API", f"{title_of(name)} API"),
-        ("TaskApi", title_of(name).replace(" ", "")),
-        ("TASKS_", package_of(name).upper() + "_"),
-        ("TASK_API_", package_of(name).upper() + "_"),
-        (FIRST, name),
-        (FIRST_PACKAGE, package_of(name)),
-        ("tasks:{scope}", f"{name}:{{scope}}"),
-        ('"tsk_"', f'"{package_of(name)}_"'),
-        ("/tasks", f"/{name}"),
-        ("tasks.example.com", f"{name}.example.com"),
-        ("team: tasks", f"team: {name}"),
-    ):
-        text = text.replace(old, new)
-    return text
+    return replaced(
+        text,
+        {
+            "Task Management API": f"{title_of(name)} API",
+            "Task API": f"{title_of(name)} API",
+            "TaskApi": title_of(name).replace(" ", ""),
+            "TASKS_": package_of(name).upper() + "_",
+            "TASK_API_": package_of(name).upper() + "_",
+            FIRST: name,
+            FIRST_PACKAGE: package_of(name),
+            "tasks:{scope}": f"{name}:{{scope}}",
+            '"tsk_"': f'"{package_of(name)}_"',
+            "/tasks": f"/{name}",
+            "tasks.example.com": f"{name}.example.com",
+            "team: tasks": f"team: {name}",
+        },
+    )
 
 
 def without_domain(text: str) -> str:
@@ -145,7 +161,7 @@ def without_domain(text: str) -> str:
                 kept.append(line)
             after = False
     if within:
-        raise ValueError(f"{START} without {END}")
+        raise Refused(f"Nothing was made: a file of the first service has a {START} without {END}.")
     return "".join(kept).rstrip("\n") + "\n" if after else "".join(kept)
 
 
@@ -219,13 +235,8 @@ def service(name: str) -> Iterator[tuple[str, str]]:
         "tests/test_hello.py": TEST_PY,
         "local.env": LOCAL_ENV,
     }.items():
-        for placeholder, value in (
-            ("PACKAGE", package_of(name)),
-            ("PREFIX", package_of(name).upper()),
-            ("TITLE_", title_of(name)),
-        ):
-            path, text = path.replace(placeholder, value), text.replace(placeholder, value)
-        yield path, text
+        names = {"PACKAGE": package_of(name), "PREFIX": package_of(name).upper(), "TITLE_": title_of(name)}
+        yield replaced(path, names), replaced(text, names)
 
 
 # --- the chart ------------------------------------------------------------------------
@@ -297,7 +308,10 @@ def copied(path: str, text: str, name: str) -> str:
     text = without_domain(text)
     for old, new in REWORDED.get(path, {}).items() if text else ():
         if old not in text:
-            raise ValueError(f"{path} does not say any longer: {old!r}. Bring REWORDED in {__file__} up to date.")
+            raise Refused(
+                f"Nothing was made: {path} does not say any longer: {old!r}. "
+                "Bring REWORDED in scripts/new_service.py up to date."
+            )
         text = text.replace(old, new)
     return renamed(text, name)
 
@@ -305,7 +319,6 @@ def copied(path: str, text: str, name: str) -> str:
 def make(name: str) -> None:
     """Makes both folders, or nothing."""
     check(name)
-    python = ROOT / f"services/{FIRST}/.venv/bin/python"
     with tempfile.TemporaryDirectory(dir=ROOT, prefix=".new-service-") as folder:
         made = {f"services/{name}": service(name), f"platform/helm/{name}": chart(name)}
         for target, contents in made.items():
@@ -314,18 +327,28 @@ def make(name: str) -> None:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_text(text)
         source = f"{folder}/services/{name}/src"
-        document = subprocess.run(
-            [python, "-m", package_of(name), "openapi"],
-            env={"PYTHONPATH": source, "PYTHONDONTWRITEBYTECODE": "1"},
-            stdout=subprocess.PIPE,
-            check=True,
-        )
-        Path(folder, f"services/{name}/openapi.json").write_bytes(document.stdout)
-        for target in made:
-            shutil.move(f"{folder}/{target}", ROOT / target)
-    # Names of another length, and at another place in the alphabet, change how lines are broken and sorted.
-    for arguments in (["check", "--quiet", "--fix-only"], ["format", "--quiet"]):
-        subprocess.run([ROOT / ".venv/bin/ruff", *arguments, f"services/{name}"], cwd=ROOT, check=True)
+        environment = {"PYTHONPATH": source, "PYTHONDONTWRITEBYTECODE": "1"}
+        document = run(PYTHON, "-m", package_of(name), "openapi", environment=environment)
+        Path(folder, f"services/{name}/openapi.json").write_text(document)
+        try:
+            for target in made:
+                shutil.move(f"{folder}/{target}", ROOT / target)
+            # Names of another length, and at another place in the alphabet, change how lines are broken and sorted.
+            for arguments in (["check", "--quiet", "--fix-only"], ["format", "--quiet"]):
+                run(ROOT / ".venv/bin/ruff", *arguments, f"services/{name}")
+        except BaseException:
+            for target in made:  # neither was there before
+                shutil.rmtree(ROOT / target, ignore_errors=True)
+            raise
+
+
+def run(*command: str | Path, environment: dict[str, str] | None = None) -> str:
+    """What the command prints; raises Refused with the last line of its errors."""
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise Refused(f"Nothing was made: {' '.join(map(str, command))} failed: {last}")
+    return done.stdout
 
 
 def main() -> int:

@@ -16,21 +16,41 @@ export HTTP_PORT=${HTTP_PORT:-8080} HTTPS_PORT=${HTTPS_PORT:-8443} SERVICE=${SER
 log=.kube/log
 
 cluster() {
-  if cluster_exists && ! cluster_is_whole; then
-    echo "The cluster is not whole: making it again"
+  if cluster_exists && ! was_whole && ! becomes_whole; then
+    echo 'The cluster was never whole, as after an interrupted start: making it again'
     kind delete cluster --name "$CLUSTER" --kubeconfig "$KUBECONFIG"
   fi
   if ! cluster_exists; then
     sed -e "s/hostPort: 8080/hostPort: $HTTP_PORT/" -e "s/hostPort: 8443/hostPort: $HTTPS_PORT/" kind-config.yaml > .kube/kind-config.yaml
     kind create cluster --config .kube/kind-config.yaml --image "$KIND_NODE_IMAGE" --kubeconfig "$KUBECONFIG" --wait 180s
   fi
+  if ! becomes_whole; then
+    echo "The cluster was whole before, so there may be data in it, and it is left as it is. What removes it with all data: make down up"
+    return 1
+  fi
+  docker exec "$CLUSTER-control-plane" touch "$WHOLE"
 }
 
-# Made by an interrupted `kind create`, a cluster is there without its nodes, or with nodes that never become ready.
-cluster_is_whole() {
-  kind export kubeconfig --name "$CLUSTER" --kubeconfig "$KUBECONFIG" --quiet \
-    && [[ $(kubectl get nodes --output name | wc -l) -eq $(grep -c -- '- role:' kind-config.yaml) ]] \
-    && kubectl wait --for=condition=Ready node --all --timeout=90s
+# A file in the control plane's node says that the cluster was whole once: it can be read when nothing runs there.
+WHOLE=/kind/task-platform-was-whole
+was_whole() { docker cp "$CLUSTER-control-plane:$WHOLE" - > /dev/null 2>&1; }
+
+# All nodes are ready, those that had stopped too; kubectl may fail while they start.
+becomes_whole() {
+  local deadline=$((SECONDS + ${NODES_TIMEOUT:-90}))
+  # shellcheck disable=SC2046 # names without spaces
+  docker start $(kind get nodes --name "$CLUSTER") || return 1
+  until kind export kubeconfig --name "$CLUSTER" --kubeconfig "$KUBECONFIG" --quiet && nodes_are_ready; do
+    if ((SECONDS >= deadline)); then return 1; fi
+    sleep 2
+  done
+}
+
+nodes_are_ready() {
+  local nodes
+  nodes=$(kubectl get nodes --no-headers) || return 1
+  echo "$nodes"
+  [[ $(awk '$2 ~ /^Ready/' <<< "$nodes" | wc -l) -eq $(grep -c -- '- role:' kind-config.yaml) ]]
 }
 
 metrics_server() { platform/cluster/addons.sh metrics-server; }
@@ -69,20 +89,38 @@ release() {
   if [[ -n $(kubectl get crd servicemonitors.monitoring.coreos.com --ignore-not-found --output name) ]]; then
     monitoring=true
   fi
+  # A helm that was killed leaves its revision pending, and every later one refuses. Its record alone goes: what it had
+  # made names the release, so the next revision takes it as it is, and no data is lost.
+  kubectl delete secret --selector "owner=helm,name=$SERVICE,status in (pending-install,pending-upgrade,pending-rollback)"
+  if ! helm status "$SERVICE" > /dev/null 2>&1; then give_to_helm; fi
   helm upgrade --install "$SERVICE" "platform/helm/$SERVICE" --values "platform/helm/$SERVICE/values-dev.yaml" \
     --set "image.repository=$repository" --set-string "image.tag=$(scripts/image-tag.sh)" \
     --set serviceMonitor.enabled=$monitoring --set prometheusRule.enabled=$monitoring \
     --history-max 10 --wait --timeout 180s
 }
 
+# What `make dev` deployed before there was a release has Tilt's label, and Helm takes only what names Helm and the
+# release. Of the objects of the chart those that are there are given to it; data stays.
+give_to_helm() {
+  local version there
+  version=$(kubectl get nodes --output 'jsonpath={.items[0].status.nodeInfo.kubeletVersion}')
+  there=$(helm template "$SERVICE" "platform/helm/$SERVICE" --values "platform/helm/$SERVICE/values-dev.yaml" --no-hooks \
+    --kube-version "$version" | kubectl get --filename - --ignore-not-found --output name)
+  [[ -n $there ]] || return 0
+  # shellcheck disable=SC2086 # names, a line each
+  kubectl label --overwrite $there app.kubernetes.io/managed-by=Helm
+  # shellcheck disable=SC2086
+  kubectl annotate --overwrite $there "meta.helm.sh/release-name=$SERVICE" meta.helm.sh/release-namespace=default
+}
+
 replicas() {
   # Helm waits for the Deployment; in a new release it has one pod until the HPA has lifted it to its floor.
-  local floor deadline=$((SECONDS + 180))
+  local floor ready deadline=$((SECONDS + 180))
   floor=$(kubectl get hpa "$SERVICE" --output 'jsonpath={.spec.minReplicas}')
-  until (($(kubectl get deployment "$SERVICE" --output 'jsonpath={.status.readyReplicas}') >= floor)); do
+  # It says nothing where none is ready.
+  until ready=$(kubectl get deployment "$SERVICE" --output 'jsonpath={.status.readyReplicas}') && ((${ready:-0} >= floor)); do
     if ((SECONDS > deadline)); then
       kubectl describe hpa "$SERVICE"
-      kubectl get pods --output wide
       return 1
     fi
     sleep 1
@@ -99,20 +137,17 @@ step() {
   else
     printf 'FAILED after %d s. The end of %s:\n\n' $((SECONDS - start)) "$log/$function.log"
     tail -n 25 "$log/$function.log"
-    if cluster_exists && [[ $function == release || $function == replicas ]]; then
-      printf '\nThe pods:\n'
-      kubectl get pods --output wide || true
-      kubectl get events --sort-by=.lastTimestamp 2> /dev/null | tail -n 10 || true
-    fi
-    printf '\nWhen it is mended, run the same command again: it goes on from what is there. From nothing: make down up\n'
+    scripts/diagnose.sh
+    printf '\nWhen it is mended, run the same command again: it goes on from what is there.\n'
+    echo 'From nothing, and without the data that is in the cluster: make down up'
     exit 1
   fi
 }
 
 prepare() {
-  scripts/doctor.sh git docker kind kubectl kubernetes helm openssl
+  scripts/doctor.sh git docker kind kubectl kubernetes helm openssl ports
   # What only a new cluster asks for.
-  cluster_exists || scripts/doctor.sh memory inotify ports
+  cluster_exists || scripts/doctor.sh memory inotify
   step "Cluster $CLUSTER" cluster
   if [[ $(published_port 443) != "$HTTPS_PORT" || $(published_port 80) != "$HTTP_PORT" ]]; then
     echo "(its ports are $(published_port 80) and $(published_port 443), as it was made; for others: make down up HTTP_PORT= HTTPS_PORT=)"

@@ -9,6 +9,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 port=${REGISTRY_PORT:-5001}
 if ! docker start "$REGISTRY_NAME" 2> /dev/null; then # there, running or stopped, it keeps its images
+  # One that does not start goes: its port was taken. Its name would be in the way, and images are pushed again.
+  docker rm --force --volumes "$REGISTRY_NAME" > /dev/null 2>&1 || true
   docker run --detach --name "$REGISTRY_NAME" --restart unless-stopped --publish "127.0.0.1:$port:5000" "$REGISTRY_IMAGE"
 fi
 if [[ -z $(docker container inspect --format '{{ if .NetworkSettings.Networks.kind }}there{{ end }}' "$REGISTRY_NAME") ]]; then

@@ -4,88 +4,12 @@ from __future__ import annotations
 
 import shutil
 import socket
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from machine import CAT, DOCKER, Machine, kubectl
 from manifests import REPOSITORY
-
-BASE = ["awk", "bash", "cat", "dirname", "env", "grep", "head", "id", "sed"]
-"""What every system has, and doctor.sh uses as it is."""
-
-DOCKER = """
-case "$*" in
-  --version) echo 'Docker version 20.10.24, build 297e128' ;;
-  'version --format {{.Server.Version}}') echo 20.10.24 ;;
-  version) ;;
-  'info --format {{.MemTotal}}') echo 8589934592 ;;
-  'container inspect task-platform-control-plane') exit 1 ;;
-  'container inspect --format {{ .State.Running }} task-platform-registry') exit 1 ;;
-  *) echo "docker $*: not faked" >&2; exit 64 ;;
-esac
-"""
-SYSCTL = """
-case "$2" in
-  fs.inotify.max_user_watches) echo 524288 ;;
-  fs.inotify.max_user_instances) echo 512 ;;
-esac
-"""
-KUBECTL = """
-case "$*" in
-  *'version --client') echo 'Client Version: v1.36.1' ;;
-  *'config current-context') echo production ;;
-  *'config get-contexts kind-task-platform') ;;
-  *) exit 1 ;;
-esac
-"""
-
-
-class Machine:
-    """A machine on which all is well, until a test takes a tool away or replaces it."""
-
-    def __init__(self, folder: Path, port: int) -> None:
-        self.bin = folder
-        self.variables = {"HTTP_PORT": str(port), "HTTPS_PORT": str(port + 1), "HOME": str(folder)}
-        for name in BASE:
-            found = shutil.which(name)
-            assert found is not None
-            (folder / name).symlink_to(found)
-        self.has("uname", "case $1 in -m) echo x86_64 ;; *) echo Linux ;; esac")
-        self.has("git", "echo 'git version 2.39.5'")
-        self.has("python3.11", 'case "$1" in --version) echo "Python 3.11.9" ;; esac')
-        self.has("docker", DOCKER)
-        self.has("sysctl", SYSCTL)
-        self.has("kind", "echo 'kind version 0.32.0'")
-        self.has("kubectl", KUBECTL)
-        self.has("helm", "echo v3.22.0+g3a3e3ff")
-        self.has("openssl", "echo 'OpenSSL 3.0.19 27 Jan 2026'")
-        self.has("curl", "echo 'curl 8.5.0 (x86_64-pc-linux-gnu)'")
-        self.has("tilt", "echo 'v0.37.6, built 2026-07-29'")
-        self.has("wrk", "echo 'wrk 4.2.0 [epoll] Copyright (C) 2012 Will Glozer'; exit 1")
-
-    def has(self, name: str, script: str) -> None:
-        (self.bin / name).write_text(f"#!{shutil.which('bash')}\n{script}\n")
-        (self.bin / name).chmod(0o755)
-
-    def lacks(self, name: str) -> None:
-        (self.bin / name).unlink()
-
-    def doctor(self, *checks: str) -> tuple[int, str]:
-        return self.run("scripts/doctor.sh", *checks)
-
-    def run(self, script: str, *arguments: str) -> tuple[int, str]:
-        """The script's exit code, and all that it printed."""
-        done = subprocess.run(
-            [REPOSITORY / script, *arguments],
-            env={"PATH": str(self.bin), **self.variables},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        return done.returncode, done.stdout
 
 
 @pytest.fixture
@@ -135,7 +59,6 @@ def test_where_all_is_well_each_check_has_its_line_and_the_next_step_is_named(ma
             "kind.sigs.k8s.io/dl/v0.32.0/kind-linux-amd64",
         ),
         ("helm", "v3.11.3+g32", "Helm is 3.11.3; 3.12 or later", "get.helm.sh/helm-v3.22.0-linux-amd64.tar.gz"),
-        ("kubectl", "Client Version: v1.25.16", "kubectl is 1.25.16; 1.26 or later", "bin/linux/amd64/kubectl"),
         ("docker", "Docker version 19.03.8", "Docker is 19.03.8; 20.10 or later", "apt-get install --yes docker.io"),
     ],
 )
@@ -145,6 +68,59 @@ def test_a_tool_that_is_too_old_fails(machine: Machine, tool: str, printed: str,
     assert code == 1
     assert wrong in complaint(output)[0]
     assert repair in complaint(output)[1]
+
+
+@pytest.mark.parametrize(("version", "code"), [("v1.24.17", 1), ("v1.25.16", 1), ("v1.26.15", 0), ("v1.27.16", 0)])
+def test_kubectls_version_is_its_own_and_not_kustomizes(machine: Machine, version: str, code: int) -> None:
+    machine.has("kubectl", kubectl(version))
+    found, output = machine.doctor("kubectl")
+    assert found == code
+    if code:
+        wrong, repair = complaint(output)
+        assert f"kubectl is {version[1:]}; 1.26 or later" in wrong
+        assert "bin/linux/amd64/kubectl" in repair
+
+
+@pytest.fixture
+def own_kubeconfig(machine: Machine, tmp_path: Path) -> Path:
+    """The kit's own, in a copy of its scripts: there is a cluster."""
+    copy = tmp_path / "copy"
+    shutil.copytree(REPOSITORY / "scripts", copy / "scripts")
+    shutil.copy(REPOSITORY / "versions.env", copy)
+    machine.repository = copy
+    (copy / ".kube").mkdir()
+    (copy / ".kube/config").touch()
+    return copy / ".kube/config"
+
+
+def test_a_cluster_that_runs_is_asked_for_its_version(machine: Machine, own_kubeconfig: Path) -> None:
+    assert own_kubeconfig.exists()
+    machine.has("kubectl", kubectl("v1.27.16", server="v1.27.3"))
+    assert "ok    Kubernetes v1.27.3 runs in task-platform" in machine.doctor()[1]
+    machine.has("kubectl", kubectl("v1.27.16", server="v1.25.3"))
+    code, output = machine.doctor("kubernetes")
+    assert code == 1
+    wrong, repair = complaint(output)
+    assert "has Kubernetes v1.25.3; 1.26 or later is needed. Make it again, without the data in it:" in wrong
+    assert repair == "make down up"
+    machine.has("kubectl", kubectl("v1.27.16"))  # nobody answers
+    assert "is what `make up` makes a cluster of" in machine.doctor()[1]
+
+
+def test_a_kubeconfig_without_the_context_is_a_warning_where_there_is_a_kubectl(
+    machine: Machine, own_kubeconfig: Path
+) -> None:
+    assert own_kubeconfig.exists()
+    machine.has("kubectl", kubectl().replace("config get-contexts", "config get-nothing"))
+    wrong = "warn  .kube/config has no context kind-task-platform. Write it again:"
+    assert complaint(machine.doctor()[1]) == (wrong, "make up")
+    machine.lacks("kubectl")
+    assert "kubectl was not found" in complaint(machine.doctor()[1])[0]
+
+
+def test_a_kernel_that_does_not_say_its_limits_is_no_reason_to_stop(machine: Machine) -> None:
+    machine.has("cat", "exit 1")
+    assert machine.doctor("inotify") == (0, "")
 
 
 def test_versions_are_compared_as_numbers(machine: Machine) -> None:
@@ -218,7 +194,7 @@ def test_little_memory_is_a_warning(machine: Machine) -> None:
 
 
 def test_low_limits_of_inotify_are_a_warning_with_the_lines_to_set(machine: Machine) -> None:
-    machine.has("sysctl", SYSCTL.replace("echo 512 ", "echo 128 "))
+    machine.has("cat", CAT.replace("echo 512 ", "echo 128 "))
     code, output = machine.doctor()
     assert code == 0
     repair = complaint(output)[1]
@@ -247,7 +223,9 @@ def test_the_registrys_port_is_asked_for_with_the_registry(machine: Machine) -> 
         assert machine.doctor("ports") == (0, "")
         machine.variables["REGISTRY"] = "1"
         code, output = machine.doctor("ports")
-    assert code == 1
+        machine.has("docker", DOCKER.replace("control-plane') exit 1", "control-plane') echo '[]'"))
+        beside_a_cluster = machine.doctor("ports")[0]
+    assert (code, beside_a_cluster) == (1, 1)
     assert complaint(output)[1].startswith("make up REGISTRY=1 REGISTRY_PORT=")
 
 
@@ -283,7 +261,6 @@ def test_tilt_is_asked_for_by_who_needs_it(machine: Machine) -> None:
 
 def test_on_macos_the_repair_is_homebrews_and_inotify_is_not_asked_for(machine: Machine) -> None:
     machine.has("uname", "case $1 in -m) echo arm64 ;; *) echo Darwin ;; esac")
-    machine.lacks("sysctl")
     machine.lacks("kind")
     code, output = machine.doctor()
     assert code == 1

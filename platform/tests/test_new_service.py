@@ -225,7 +225,15 @@ def test_make_scripts_and_tilt_find_both_by_their_folders(copy: Path) -> None:
         ),
         ("../orders", "cannot be the name of a Service"),
         ("x" * 21, "at most 20 small letters"),
-        *((name, "the name of a Python module") for name in ("json", "import", "fastapi", "prometheus-client")),
+        *(
+            (name, "the name of a Python module")
+            for name in ("json", "import", "fastapi", "prometheus-client", "joserfc")
+        ),
+        *(
+            (name, "the name of a Python module")
+            for name in ("running", "test-probes", "conftest", "typing-inspection")
+        ),
+        ("kubernetes", "the name of a Service that every cluster has"),
     ],
 )
 def test_a_name_that_cannot_be_is_refused_in_one_line(untouched: Path, name: str, why: str) -> None:
@@ -275,5 +283,51 @@ def test_where_the_first_service_has_changed_too_far_nothing_is_made(
     assert change(text) != text
     (copy / file).write_text(change(text))
     before = state(copy)
-    assert new_service(copy, "orders").returncode != 0
+    done = new_service(copy, "orders")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("Nothing was made: ")
+    assert len(done.stderr.splitlines()) == 1
     assert state(copy) == before
+
+
+def test_where_the_last_step_fails_neither_folder_is_left(tmp_path: Path) -> None:
+    copy = prepared(tmp_path)
+    environment = copy / ".venv"
+    real = environment.resolve()
+    environment.unlink()
+    (environment / "bin").mkdir(parents=True)
+    (environment / "bin/python").symlink_to(real / "bin/python")
+    (environment / "bin/ruff").write_text("#!/bin/sh\necho 'no space left' >&2\nexit 1\n")
+    (environment / "bin/ruff").chmod(0o755)
+    before = state(copy)
+    done = new_service(copy, "orders")
+    assert done.returncode == 1
+    assert done.stderr.endswith("failed: no space left\n")
+    assert state(copy) == before
+
+
+@pytest.mark.parametrize("name", ["my-task-api", "task-api-tasks", "sub-title-package"])
+def test_a_name_that_contains_another_is_whole_wherever_it_stands(untouched: Path, name: str) -> None:
+    package, prefix = name.replace("-", "_"), name.replace("-", "_").upper()
+    assert new_service(untouched, name).returncode == 0
+    try:
+        for folder in (f"services/{name}", f"platform/helm/{name}"):
+            for file in (path for path in (untouched / folder).rglob("*") if path.is_file()):
+                text = file.read_text()
+                for right in (name, package, prefix):
+                    text = text.replace(right, "")
+                assert not re.search(r"task[-_]api|\bTASKS_", text), file
+        helm_template(chart=untouched / f"platform/helm/{name}").check_returncode()
+        python = REPOSITORY / "services/task-api/.venv/bin/python"
+        run(
+            untouched / f"services/{name}",
+            python,
+            "-m",
+            "pytest",
+            "--quiet",
+            "-p",
+            "no:cacheprovider",
+            "tests/test_hello.py",
+        )
+    finally:
+        run(untouched, "rm", "-r", f"services/{name}", f"platform/helm/{name}")

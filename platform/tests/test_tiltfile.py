@@ -73,12 +73,12 @@ def test_one_pod_runs_whatever_the_hpa_of_make_up_wanted(tilt: Tilt) -> None:
 
 def test_a_reload_is_not_held_up(tilt: Tilt) -> None:
     container = api(tilt.applied)
-    assert "cpu" not in container["resources"]["limits"]
+    assert container["resources"]["limits"]["cpu"] == 64, "more than a machine has: no limit"
     assert container["resources"]["limits"]["memory"]
     assert container["resources"]["requests"]["cpu"], "the HPA needs it"
     drain = {variable["name"]: variable.get("value") for variable in container["env"]}["TASKS_DRAIN_SECONDS"]
     assert drain == "0"
-    assert "livenessProbe" not in container
+    assert container["livenessProbe"]["periodSeconds"] == 24 * 60 * 60
     assert container["startupProbe"]["periodSeconds"] == 1
     assert container["startupProbe"]["failureThreshold"] == 300
 
@@ -109,6 +109,37 @@ def test_the_objects_are_those_of_make_up(tilt: Tilt) -> None:
     }
 
 
+def fields(value: Any, path: str = "") -> set[str]:
+    """Where a value stands in an object; of a list's members by their names, as an apply merges them."""
+    if isinstance(value, dict):
+        return {found for key, member in value.items() for found in fields(member, f"{path}.{key}")}
+    if isinstance(value, list) and value and all(isinstance(member, dict) for member in value):
+        named = [(member.get("name", number), member) for number, member in enumerate(value)]
+        return {found for name, member in named for found in fields(member, f"{path}[{name}]")}
+    return {path}
+
+
+@pytest.mark.parametrize("version", ["v1.29.14", "v1.36.1"])
+def test_no_field_is_removed_or_added_so_that_each_way_follows_the_other(version: str) -> None:
+    """An apply leaves what is not in it, and of two ways to wait before the end the second is refused."""
+    released = render("--values", str(REPOSITORY / "platform/helm/task-api/values-dev.yaml"), kubernetes=version)
+    node = f"kindest/node:{version}@sha256:{'0' * 64}"
+    for theirs in read(environment={"KIND_NODE_IMAGE": node}).applied:
+        name = theirs["metadata"]["name"]
+        (ours,) = (m for m in released if (m["kind"], m["metadata"]["name"]) == (theirs["kind"], name))
+        assert fields(theirs) == fields(ours)
+
+
+def test_it_renders_for_the_kubernetes_that_make_up_makes(tilt: Tilt) -> None:
+    (pinned,) = re.findall(r"^KIND_NODE_IMAGE=.*:(v[\d.]+)@", (REPOSITORY / "versions.env").read_text(), re.MULTILINE)
+    assert tilt.kube_versions == {pinned}
+    assert read(environment={"KIND_NODE_IMAGE": "kindest/node:v1.34.4"}).kube_versions == {"v1.34.4"}
+
+
+def test_the_command_of_the_dev_stage_is_what_runs(tilt: Tilt) -> None:
+    assert not {"command", "args"} & api(tilt.applied).keys()
+
+
 def test_two_ways_lead_to_the_service() -> None:
     resource = read(environment={"HTTPS_PORT": "9443"}).resources["task-api"]
     assert [(forward["local"], forward["container"], forward["path"]) for forward in resource.port_forwards] == [
@@ -128,9 +159,8 @@ def test_an_unknown_setting_or_service_is_refused() -> None:
         read(settings={"services": ["taks-api"]})
 
 
-@pytest.mark.parametrize("subcommand", ["up", "ci"])
-def test_what_takes_long_or_changes_the_release_runs_when_it_is_clicked(subcommand: str) -> None:
-    buttons = read(subcommand=subcommand).local_resources
+def test_what_takes_long_or_changes_the_release_runs_when_it_is_clicked(tilt: Tilt) -> None:
+    buttons = tilt.local_resources
     assert {name: button.command for name, button in buttons.items()} == {
         "unit tests": ["make", "test"],
         "end to end": ["make", "up", "e2e"],
@@ -144,7 +174,7 @@ def test_what_takes_long_or_changes_the_release_runs_when_it_is_clicked(subcomma
 
 
 def test_a_second_service_is_found_by_its_folder_and_gets_the_next_port(tmp_path: Path) -> None:
-    for file in ("Tiltfile", "Dockerfile"):
+    for file in ("Tiltfile", "Dockerfile", "versions.env"):
         shutil.copy(REPOSITORY / file, tmp_path)
     shutil.copytree(REPOSITORY / "platform/helm/task-api", tmp_path / "platform/helm/task-api")
     (tmp_path / "services/task-api/src").mkdir(parents=True)
@@ -171,3 +201,75 @@ def test_nothing_outside_is_run_or_fetched_when_it_is_read() -> None:
 
 def test_it_asks_for_the_tilt_that_it_was_written_for(tilt: Tilt) -> None:
     assert tilt.version_constraint == ">=0.37.3"
+
+
+# --- what the model itself refuses ----------------------------------------------------
+
+WHOLE = """
+docker_build('app', '.', target='dev', only=['src', 'lock'], live_update=[fall_back_on(['lock']), sync('src', '/app')])
+k8s_yaml(read_file('app.yaml'))
+k8s_resource('app', port_forwards=[port_forward(8000, 8000)])
+"""
+APP_YAML = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: app}
+spec: {template: {metadata: {labels: {}}, spec: {containers: [{name: app, image: "app:1"}]}}}
+"""
+
+
+def model_of(folder: Path, tiltfile: str) -> Tilt:
+    (folder / "src").mkdir()
+    for name, text in {
+        "lock": "",
+        "other": "",
+        "app.yaml": APP_YAML,
+        "Dockerfile": "FROM scratch AS dev\n",
+        "Tiltfile": tiltfile,
+    }.items():
+        (folder / name).write_text(text)
+    return Tilt(folder, CONTEXT)
+
+
+def test_the_model_takes_what_is_right(tmp_path: Path) -> None:
+    tilt = model_of(tmp_path, WHOLE).read()
+    assert tilt.builds["app"].syncs == [("src", "/app")]
+    assert tilt.applied[0]["metadata"]["labels"] == {"app.kubernetes.io/managed-by": "tilt"}
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "why"),
+    [
+        ("docker_build(", "docker_biuld(", "docker_biuld"),
+        ("target=", "stage=", "stage"),
+        ("target='dev'", "target='prod'", "has no stage prod"),
+        ("'src', 'lock'", "'src', 'lokc'", "lokc does not exist"),
+        ("'src', 'lock'", "'src/*'", "does not support"),
+        ("sync('src'", "sync('scr'", "scr does not exist"),
+        ("sync('src'", "sync('other'", "'other' is not a child of any watched"),
+        ("fall_back_on(['lock'])", "fall_back_on(['other'])", "'other' is not a child of any watched"),
+        ("'/app')", "'app')", "is not absolute"),
+        (
+            "fall_back_on(['lock']), sync('src', '/app')",
+            "sync('src', '/app'), fall_back_on(['lock'])",
+            "must appear at the start",
+        ),
+        ("docker_build('app'", "docker_build('application'", "Image not used in any Kubernetes config: application"),
+        ("k8s_resource('app'", "k8s_resource('application'", "unknown resource 'application'"),
+        ("port_forwards=", "objects=['app:Secret'], port_forwards=", "0 objects are identified"),
+        ("port_forwards=", "objects=['app:Deployment'], port_forwards=", "could be found in remaining"),
+        ("port_forwards=", "labels=['a b'], port_forwards=", "Invalid label"),
+        ("port_forwards=", "links=['https://app'], port_forwards=", "link() alone"),
+        ("port_forward(8000, 8000)", "'8000:8000'", "port_forward() alone"),
+        ("port_forward(8000, 8000)", "port_forward('8000', 8000)", "a port is a number"),
+        ("port_forward(8000, 8000)", "port_forward(80000, 8000)", "not in the range of ports"),
+        ("k8s_yaml(", "k8s_resource('app')\nk8s_yaml(", "a second k8s_resource for 'app'"),
+        ("k8s_yaml(", "k8s_yaml(read_file('app.yaml'))\nk8s_yaml(", "Duplicate YAML"),
+        ("k8s_yaml(", "local_resource('a', 'b')\nlocal_resource('a', 'b')\nk8s_yaml(", "a resource named 'a' already"),
+        ("k8s_yaml(", "ci_settings(timeout='ten')\nk8s_yaml(", "ten is no duration"),
+    ],
+)
+def test_the_model_refuses_what_is_wrong(tmp_path: Path, right: str, wrong: str, why: str) -> None:
+    assert right in WHOLE
+    with pytest.raises(Exception, match=re.escape(why)):
+        model_of(tmp_path, WHOLE.replace(right, wrong)).read()

@@ -61,7 +61,6 @@ class Tilt:
     folder: Path
     """Where the Tiltfile is."""
     context: str
-    subcommand: str = "up"
     settings: dict[str, Any] = field(default_factory=dict)
     """tilt_config.json."""
     environment: dict[str, str] = field(default_factory=dict)
@@ -71,13 +70,16 @@ class Tilt:
     resources: dict[str, Resource] = field(default_factory=dict)
     local_resources: dict[str, LocalResource] = field(default_factory=dict)
     version_constraint: str = ""
+    kube_versions: set[str] = field(default_factory=set)
+    """Those that charts were rendered for."""
     _defined: dict[str, type] = field(default_factory=dict)
 
     def read(self) -> Tilt:
         """Evaluates the Tiltfile; raises what Tilt would stop with."""
         module = starlark.Module()
         functions: list[Callable[..., Any]] = [
-            self.k8s_context, self.fail, self.version_settings, self.ci_settings, self.listdir, self.helm,
+            self.k8s_context, self.fail, self.version_settings, self.ci_settings, self.listdir, self.read_file,
+            self.helm,
             self.decode_yaml_stream, self.encode_yaml_stream, self.docker_build, self.sync, self.fall_back_on,
             self.k8s_yaml, self.port_forward, self.link, self.k8s_resource, self.local_resource,
         ]  # fmt: skip
@@ -91,10 +93,8 @@ class Tilt:
         for namespace, members in namespaces.items():
             for function in members:
                 module.add_callable(f"_{function.__name__}", function)
-            fields = [f"{function.__name__}=_{function.__name__}" for function in members]
-            if namespace == "config":
-                fields.append(f"tilt_subcommand={json.dumps(self.subcommand)}")
-            prelude.append(f"{namespace} = struct({', '.join(fields)})")
+            fields = ", ".join(f"{function.__name__}=_{function.__name__}" for function in members)
+            prelude.append(f"{namespace} = struct({fields})")
         dialect = starlark.Dialect.extended()
         dialect.enable_top_level_stmt = True
         known = starlark.Globals.extended_by([starlark.LibraryExtension.StructType])
@@ -139,6 +139,10 @@ class Tilt:
         found = self._path(directory).rglob("*") if recursive else self._path(directory).iterdir()
         return sorted(str(path) for path in found if path.is_file())
 
+    def read_file(self, file_path: str, default: str | None = None) -> str:
+        """Tilt's is a blob, which has no methods of a string until str() makes it one."""
+        return self._path(file_path).read_text()
+
     def helm(
         self,
         path: str,
@@ -151,6 +155,7 @@ class Tilt:
         skip_crds: bool = False,
     ) -> str:
         command = ["helm", "template", name, str(self._path(path))]
+        self.kube_versions.add(kube_version)
         command += ["--namespace", namespace] if namespace else []
         command += ["--kube-version", kube_version] if kube_version else []
         command += [] if skip_crds else ["--include-crds"]
@@ -197,12 +202,17 @@ class Tilt:
             raise Refused("fall_back_on steps must appear at the start of the list")
         if ref in self.builds:
             raise Refused(f"Image for ref {ref!r} has already been defined")
-        for path in [context, *(f"{context}/{path}" for path in _listed(only))]:
-            if "*" in path:
+        seen = [self._path(context) / path for path in _listed(only) or ["."]]
+        for path in seen:
+            if "*" in str(path):
                 raise Refused(f"'only' does not support '*' file globs: {path}")
-            self._path(path)
+            self._path(str(path))
         if ignore:
             raise Refused("the model does not know `ignore`: .dockerignore says it for every builder")
+        for step in steps:
+            for file in [step["local"]] if step["step"] == "sync" else step["files"]:
+                if not any((self.folder / file).is_relative_to(path) for path in seen):
+                    raise Refused(f"{step['step']} step source {file!r} is not a child of any watched filepaths")
         stages = [line.split()[-1] for line in self._path(dockerfile).read_text().splitlines() if " AS " in line]
         if target and target not in stages:
             raise Refused(f"{dockerfile} has no stage {target}")
@@ -218,13 +228,18 @@ class Tilt:
         for manifest in yaml.safe_load_all(text):
             if _fragment(manifest) in map(_fragment, self.applied) and not allow_duplicates:
                 raise Refused(f"Duplicate YAML: {_fragment(manifest)}")
+            # Whatever the label was: Tilt finds by it what is its own.
+            manifest["metadata"].setdefault("labels", {})["app.kubernetes.io/managed-by"] = "tilt"
             self.applied.append(manifest)
 
     def port_forward(
         self, local_port: int, container_port: int = 0, name: str = "", link_path: str = "", host: str = ""
     ) -> dict[str, Any]:
-        if not 0 < local_port < 65536:
-            raise Refused(f"not in the range of ports: {local_port}")
+        for port in (local_port, container_port):
+            if isinstance(port, bool) or not isinstance(port, int):
+                raise Refused(f"a port is a number, not {port!r}")
+            if not 0 <= port < 65536 or not local_port:
+                raise Refused(f"not in the range of ports: {port}")
         return {"local": local_port, "container": container_port, "name": name, "path": link_path, "host": host}
 
     def link(self, url: str, name: str = "") -> dict[str, str]:
@@ -242,6 +257,14 @@ class Tilt:
     ) -> None:
         if new_name:
             raise Refused("the model does not know `new_name`")
+        if workload in self.resources:
+            raise Refused(f"the model does not know a second k8s_resource for {workload!r}")
+        for forward in port_forwards or []:
+            if not isinstance(forward, dict) or "local" not in forward:
+                raise Refused(f"the model knows port_forward() alone, not {forward!r}")
+        for address in links or []:
+            if not isinstance(address, dict) or "url" not in address:
+                raise Refused(f"the model knows link() alone, not {address!r}")
         self.resources[workload] = Resource(
             objects or [], port_forwards or [], resource_deps or [], links or [], _labels(labels)
         )

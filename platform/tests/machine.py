@@ -1,0 +1,107 @@
+"""A machine with fakes of every tool that the kit calls, for tests of its scripts."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+from manifests import REPOSITORY
+
+BASE = ["awk", "bash", "dirname", "env", "grep", "head", "id", "sed"]
+"""What every system has, and doctor.sh uses as it is."""
+
+DOCKER = """
+case "$*" in
+  --version) echo 'Docker version 20.10.24, build 297e128' ;;
+  'version --format {{.Server.Version}}') echo 20.10.24 ;;
+  version) ;;
+  'info --format {{.MemTotal}}') echo 8589934592 ;;
+  'container inspect task-platform-control-plane') exit 1 ;;
+  'container inspect --format {{ .State.Running }} task-platform-registry') exit 1 ;;
+  *) echo "docker $*: not faked" >&2; exit 64 ;;
+esac
+"""
+CAT = """
+case "$*" in
+  */max_user_watches) echo 524288 ;;
+  */max_user_instances) echo 512 ;;
+esac
+"""
+
+
+def kubectl(client: str = "v1.36.1", server: str | None = None) -> str:
+    """Of one version, as `kubectl version --output yaml` says it, and of the cluster's where there is one."""
+    said = version_of("client", client) + "kustomizeVersion: v4.5.7\n"
+    both = said + version_of("server", server) if server else said
+    return f"""
+case "$*" in
+  *'version --client --output yaml') printf '%s' '{said}' ;;
+  *'version --output yaml') printf '%s' '{both}' ;;
+  *'version --client')
+    echo 'Client Version: version.Info{{Major:"1", GitVersion:"{client}"}}'; echo 'Kustomize Version: v4.5.7' ;;
+  *'config current-context') echo production ;;
+  *'config get-contexts kind-task-platform') ;;
+  *) exit 1 ;;
+esac
+"""
+
+
+def version_of(side: str, version: str) -> str:
+    lines = (
+        *(f"{side}Version:", '  buildDate: "2026-05-12T09:11:04Z"', "  compiler: gc", "  gitTreeState: clean"),
+        *(f"  gitVersion: {version}", "  goVersion: go1.26.8", '  major: "1"', "  platform: linux/amd64"),
+    )
+    return "\n".join(lines) + "\n"
+
+
+class Machine:
+    """A machine on which all is well, until a test takes a tool away or replaces it."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self.bin = folder
+        self.repository = REPOSITORY
+        self.variables = {"HTTP_PORT": str(port), "HTTPS_PORT": str(port + 1), "HOME": str(folder)}
+        self.borrows(*BASE)
+        self.has("uname", "case $1 in -m) echo x86_64 ;; *) echo Linux ;; esac")
+        self.has("git", "echo 'git version 2.39.5'")
+        self.has("python3.11", 'case "$1" in --version) echo "Python 3.11.9" ;; esac')
+        self.has("docker", DOCKER)
+        self.has("cat", CAT)
+        self.has("kind", "echo 'kind version 0.32.0'")
+        self.has("kubectl", kubectl())
+        self.has("helm", "echo v3.22.0+g3a3e3ff")
+        self.has("openssl", "echo 'OpenSSL 3.0.19 27 Jan 2026'")
+        self.has("curl", "echo 'curl 8.5.0 (x86_64-pc-linux-gnu)'")
+        self.has("tilt", "echo 'v0.37.6, built 2026-07-29'")
+        self.has("wrk", "echo 'wrk 4.2.0 [epoll] Copyright (C) 2012 Will Glozer'; exit 1")
+
+    def has(self, name: str, script: str) -> None:
+        (self.bin / name).write_text(f"#!{shutil.which('bash')}\n{script}\n")
+        (self.bin / name).chmod(0o755)
+
+    def borrows(self, *names: str) -> None:
+        """Takes tools as they are here."""
+        for name in names:
+            found = shutil.which(name)
+            assert found is not None
+            (self.bin / name).symlink_to(found)
+
+    def lacks(self, name: str) -> None:
+        (self.bin / name).unlink()
+
+    def doctor(self, *checks: str) -> tuple[int, str]:
+        return self.run("scripts/doctor.sh", *checks)
+
+    def run(self, script: str, *arguments: str) -> tuple[int, str]:
+        """The script's exit code, and all that it printed."""
+        done = subprocess.run(
+            [self.repository / script, *arguments],
+            env={"PATH": str(self.bin), **self.variables},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return done.returncode, done.stdout
