@@ -30,24 +30,24 @@ help: ## Print this help
 	@echo
 
 .PHONY: run
-run: services/$(SERVICE)/.venv/run.stamp ## Serve the API on http://127.0.0.1:8000, tasks in .data/ (needs Python 3.11)
+run: services/$(SERVICE)/.venv/run.stamp ## Serve the API on http://127.0.0.1:8000, tasks in .data/
 	@scripts/run.sh serve
 
 .PHONY: install
-install: $(SERVICE_ENVIRONMENTS) ## Install every service's Python packages; other verbs do it when they need to
+install: $(SERVICE_ENVIRONMENTS) ## Install every service's Python packages ahead of need
 
 .PHONY: test
 test: $(SERVICE_ENVIRONMENTS) ## Run every service's tests
 	@scripts/test.sh $(SERVICES)
 
 .PHONY: doctor
-doctor: ## Check what this machine has against what the kit needs; says the command that repairs it
+doctor: ## Check what this machine has; says what repairs it
 	@scripts/doctor.sh
 
 ##@ Change
 
 .PHONY: lint
-lint: $(SERVICE_ENVIRONMENTS) $(TOOLS_ENVIRONMENT) $(CHECKOV_ENVIRONMENT) ## Check code, manifests, workflows, pages; says what it left out
+lint: $(SERVICE_ENVIRONMENTS) $(TOOLS_ENVIRONMENT) $(CHECKOV_ENVIRONMENT) ## Check code, manifests, workflows, pages
 	@scripts/lint.sh $(SERVICES)
 
 .PHONY: fmt
@@ -55,29 +55,30 @@ fmt: $(TOOLS_ENVIRONMENT) ## Format the Python code
 	@.venv/bin/ruff check --quiet --fix-only . && .venv/bin/ruff format .
 
 .PHONY: openapi
-openapi: $(SERVICE_ENVIRONMENTS) ## Write every service's OpenAPI document again, after a change of its API
-	@for service in $(SERVICES); do SERVICE=$$service scripts/run.sh openapi > services/$$service/openapi.json; done
+openapi: $(SERVICE_ENVIRONMENTS) ## Write the OpenAPI documents, after a change of an API
+	@for service in $(SERVICES); do file=services/$$service/openapi.json; \
+	  SERVICE=$$service scripts/run.sh openapi > $$file.new && mv $$file.new $$file || { rm -f $$file.new; exit 1; }; done
 
 .PHONY: docs
-docs: ## Write the chart's README again, after a change of its values (needs Go)
+docs: ## Write the chart's README, after a change of its values
 	@scripts/go-tools.sh && .tools/helm-docs --chart-search-root platform/helm
 
 .PHONY: new-service
-new-service: services/task-api/.venv/run.stamp $(TOOLS_ENVIRONMENT) ## Make a second service out of the first, with tests and chart (NAME=orders)
+new-service: services/task-api/.venv/run.stamp $(TOOLS_ENVIRONMENT) ## Make another service out of the first (NAME=orders)
 	@.venv/bin/python scripts/new_service.py "$${NAME:?is not set: say what it is to be called, NAME=orders}"
 
 .PHONY: lock
-lock: $(TOOLS_ENVIRONMENT) ## Resolve the Python dependencies again, with hashes (UPGRADE=1: to the newest)
+lock: $(TOOLS_ENVIRONMENT) ## Lock the Python packages again (UPGRADE=1: the newest)
 	@scripts/lock.sh $(SERVICES)
 
-##@ Local cluster (kind)
+##@ Local cluster (make up HTTP_PORT=8080 HTTPS_PORT=8443 REGISTRY=1)
 
 .PHONY: up
-up: ## Make the cluster, build the image, deploy; again after a change (HTTP_PORT=8080 HTTPS_PORT=8443 REGISTRY=1)
+up: ## Make the cluster, build, deploy; again after a change
 	@scripts/up.sh
 
 .PHONY: dev
-dev: ## Make the cluster, then run every saved line in it within a second (needs Tilt)
+dev: ## Run every saved line in the cluster (needs Tilt)
 	@scripts/dev.sh
 
 .PHONY: status
@@ -93,19 +94,19 @@ open: ## Open the service's documentation in a browser
 	@scripts/open.sh
 
 .PHONY: e2e
-e2e: $(TOOLS_ENVIRONMENT) ## Test the image, the chart and the deployed service; needs `make up`
+e2e: $(TOOLS_ENVIRONMENT) ## Test image, chart and release; needs `make up`
 	@scripts/e2e.sh -m 'not full'
 
 .PHONY: e2e-full
-e2e-full: $(TOOLS_ENVIRONMENT) $(SERVICE_ENVIRONMENTS) ## The same with what takes minutes more: ten replicas, the manifests a second time
+e2e-full: $(TOOLS_ENVIRONMENT) $(SERVICE_ENVIRONMENTS) ## The same with what takes minutes more
 	@scripts/e2e.sh
 
 .PHONY: load
-load: ## Send load through the ingress for 30 s and show how it is served (needs wrk)
+load: ## Send load through the ingress for 30 s (needs wrk)
 	@scripts/load.sh
 
 .PHONY: demo-hpa
-demo-hpa: ## Watch the HPA start pods under load and take them away; draws reports/demo-hpa.svg (needs wrk)
+demo-hpa: ## Watch the HPA under load; draws reports/demo-hpa.svg
 	@scripts/load.sh demo-hpa
 
 .PHONY: down
@@ -115,32 +116,33 @@ down: ## Remove the cluster and all that `make up` made
 ##@ Image
 
 .PHONY: image
-image: ## Build the service's image, tagged by its content and as latest
+image: ## Build the image, tagged by its content and as latest
 	@scripts/image.sh
 
 .PHONY: layout
-layout: image ## Lay the image out as a folder, .image/SERVICE: what is scanned and pushed
+layout: image ## Lay the image out as a folder, as it is pushed
 	@python=$$(scripts/find-python.sh) || { scripts/doctor.sh python; exit 1; }; \
 	  rm -rf ".image/$(SERVICE)" && mkdir -p .image && "$$python" scripts/layout.py save "$(SERVICE):latest" ".image/$(SERVICE)"
 
 .PHONY: scan
-scan: layout ## Scan the image as the pipeline does: a HIGH or CRITICAL finding with a fix fails
+scan: layout ## Scan the image: a HIGH or CRITICAL with a fix fails
 	@scripts/scan.sh ".image/$(SERVICE)"
 
 .PHONY: push
 push: export REVISION = $(value IMAGE_TAG)
-push: layout ## Push the image, its digest unchanged (IMAGE_REPOSITORY=you/task-api IMAGE_TAG=...)
-	@scripts/push.sh ".image/$(SERVICE)" "$${IMAGE_REPOSITORY:?is not set: say where, IMAGE_REPOSITORY=docker.io/you/$(SERVICE)}" \
-	  "$${IMAGE_TAG:-$$(scripts/image-tag.sh)}"
+push: ## Push it, digest unchanged (IMAGE_REPOSITORY= IMAGE_TAG=)
+	@: "$${IMAGE_REPOSITORY:?is not set: say where, IMAGE_REPOSITORY=docker.io/you/$(SERVICE)}"
+	@$(MAKE) --no-print-directory layout
+	@scripts/push.sh ".image/$(SERVICE)" "$$IMAGE_REPOSITORY" "$${IMAGE_TAG:-$$(scripts/image-tag.sh)}"
 
 .PHONY: audit
-audit: $(TOOLS_ENVIRONMENT) ## Ask for known vulnerabilities of the locked Python packages
+audit: $(TOOLS_ENVIRONMENT) ## Ask for known vulnerabilities of Python packages
 	@scripts/audit.sh $(SERVICES)
 
-##@ Deploy (KUBECONFIG=file or KUBE_CONFIG=base64 says where; docs/delivery.md)
+##@ Deploy (where: KUBECONFIG=file or KUBE_CONFIG=base64; docs/delivery.md)
 
 .PHONY: deploy
-deploy: ## Deploy a pushed image; goes back by itself if it fails (IMAGE_REPOSITORY= IMAGE_TAG= IMAGE_DIGEST=)
+deploy: ## Deploy a pushed image; goes back by itself if it fails
 	@exec scripts/deploy.sh deploy
 
 .PHONY: deploy-settle
@@ -148,43 +150,47 @@ deploy-settle: ## Recover a release that a killed deploy left pending
 	@exec scripts/deploy.sh settle
 
 .PHONY: smoke
-smoke: ## Ask every pod which commit it is (COMMIT=..., or else the deployed one)
+smoke: ## Ask every pod which commit it is (COMMIT=)
 	@exec scripts/deploy.sh smoke $${COMMIT:+"$$COMMIT"}
 
 .PHONY: rollback
-rollback: ## Go back to the last other image, or REVISION=n, and hold what it left
+rollback: ## Go back to the last other image, or REVISION=n
 	@exec scripts/deploy.sh rollback $${REVISION:+"$$REVISION"}
 
 .PHONY: history
-history: ## Show the release's revisions, their images and what is held
+history: ## Show revisions, their images and what is held
 	@exec scripts/deploy.sh history
 
 .PHONY: unhold
-unhold: ## Let a held commit be deployed again (COMMIT=...)
+unhold: ## Let a held commit be deployed again (COMMIT=)
 	@exec scripts/deploy.sh unhold "$${COMMIT:?is not set: name the commit, COMMIT=...}"
 
 .PHONY: kubeconfig-ci
-kubeconfig-ci: ## Make the kubeconfig that the pipeline deploys with (NAMESPACE=...)
+kubeconfig-ci: ## Make the pipeline's kubeconfig (NAMESPACE=)
 	@scripts/kubeconfig-ci.sh "$${NAMESPACE:?is not set: name the namespace to deploy to, NAMESPACE=...}"
 
 ##@ Measure (bench/README.md)
 
 .PHONY: bench
-bench: services/task-api/.venv/run.stamp $(BENCH_ENVIRONMENT) ## Measure how close to the limit it is; writes bench/RESULTS.md (needs Docker, wrk; PARTS=ladder)
+bench: services/task-api/.venv/run.stamp $(BENCH_ENVIRONMENT) ## Measure how near the limit it is (PARTS=ladder)
 	@scripts/bench.sh $(PARTS)
 
 .PHONY: bench-loop
-bench-loop: ## Measure what a developer waits for: make test, up, up again, e2e (LOOPS=test)
+bench-loop: ## Measure what a developer waits for (LOOPS=test)
 	@scripts/bench-loop.sh $(LOOPS)
 
 ##@ Clean up
 
 .PHONY: clean
-clean: ## Remove Python environments, built tools, caches and reports; keeps .data/ and the cluster
-	rm -rf .image .tools .venv services/*/.venv reports .mypy_cache .ruff_cache .pytest_cache services/*/.pytest_cache
-	find services e2e platform scripts -name __pycache__ -type d -prune -exec rm -rf {} +
+clean: ## Remove what was installed, built, cached and reported
+	rm -rf .image .tools .venv services/*/.venv reports
+	find . \( -name .git -o -name .data \) -prune -o -type d \( -name __pycache__ -o -name '.*_cache' -o -name .hypothesis \
+	  -o -name .schemathesis \) -prune -exec rm -rf {} +
 
 # --- Python environments --------------------------------------------------------------
+
+services/%/requirements.txt:
+	@echo "There is no service named $*. The services are: $(SERVICES)" >&2; exit 1
 
 services/%/.venv/run.stamp: services/%/requirements.txt
 	@scripts/install.sh services/$*/.venv $<

@@ -92,10 +92,8 @@ class Running:
 
 @contextmanager
 def running(image: str, nano_cpus: int | None = None) -> Iterator[Running]:
-    """As a pod of the Tiltfile: everything that the chart forbids, but for a root file system that may be written."""
-    container = DockerContainer(
-        image, user="1000:1000", cap_drop=["ALL"], security_opt=["no-new-privileges"], nano_cpus=nano_cpus
-    )
+    """As a pod of the Tiltfile: the image's user, and what the chart forbids but for a root file system to write to."""
+    container = DockerContainer(image, cap_drop=["ALL"], security_opt=["no-new-privileges"], nano_cpus=nano_cpus)
     container.with_exposed_ports(8000).waiting_for(LogMessageWaitStrategy("Application startup complete"))
     with container:
         yield Running(container)

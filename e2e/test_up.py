@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
-from e2e.conftest import NAMESPACE, REPOSITORY, Cluster, eventually
+import yaml
+from e2e.conftest import CONTEXT, NAMESPACE, REPOSITORY, Cluster, eventually
 from repository_copy import copy_repository
+from tilt import Tilt
 
 
-def make_up(repository: Path) -> None:
-    done = subprocess.run(["make", "up"], cwd=repository, env=os.environ, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stdout + done.stderr
+def run(*command: str, given: str | None = None, folder: Path = REPOSITORY) -> str:
+    done = subprocess.run(
+        command, cwd=folder, env=os.environ, input=given, capture_output=True, text=True, timeout=600, check=False
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def make_up(repository: Path, *settings: str) -> None:
+    run("make", "up", *settings, folder=repository)
+
+
+def kubectl(*arguments: str, given: str | None = None) -> str:
+    return run("kubectl", "--context", CONTEXT, *arguments, given=given)
 
 
 def content_tag(repository: Path) -> str:
@@ -63,3 +78,73 @@ def test_a_changed_line_rolls_out(cluster: Cluster, changed_copy: Path, api: htt
     repository = image.rpartition(":")[0]
     assert images == {f"{repository}:{changed}"}
     assert api.get(f"/v1/tasks/{task['id']}").json() == task
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("released", [True, False], ids=["after make up", "before the first make up"])
+def test_make_up_follows_make_dev(released: bool, api: httpx2.Client) -> None:
+    """What Tilt would apply is applied, by its model: its image is not there, so the pods of before go on."""
+    task = api.post("/v1/tasks", json={"title": "older than make dev"}).json()
+    before = api_container()
+    if not released:  # the objects as Tilt makes them, without a word of Helm
+        kubectl("delete", "secret", "--selector", "owner=helm,name=task-api")
+        objects = ("deployment", "statefulset", "service", "ingress", "hpa", "pdb", "networkpolicy", "serviceaccount")
+        annotations = ("meta.helm.sh/release-name-", "meta.helm.sh/release-namespace-")
+        kubectl("annotate", ",".join(objects), "--selector", "app.kubernetes.io/instance=task-api", *annotations)
+    environment = {name: os.environ[name] for name in ("KIND_NODE_IMAGE",) if name in os.environ}
+    tilt = Tilt(REPOSITORY, CONTEXT, settings={"services": ["task-api"]}, environment=environment).read()
+    kubectl("apply", "--filename", "-", given=yaml.safe_dump_all(tilt.applied))
+    assert api_container()["resources"]["limits"]["cpu"] == "64"
+    make_up(REPOSITORY)
+    assert api_container() == before
+    assert api.get(f"/v1/tasks/{task['id']}").json() == task
+
+
+def api_container() -> dict[str, Any]:
+    deployment = json.loads(kubectl("get", "deployment", "task-api", "--output", "json"))
+    container: dict[str, Any] = deployment["spec"]["template"]["spec"]["containers"][0]
+    return container
+
+
+@pytest.mark.full
+def test_a_release_whose_helm_was_killed_is_taken_up(api: httpx2.Client) -> None:
+    task = api.post("/v1/tasks", json={"title": "older than the kill"}).json()
+    pending = ("get", "secrets", "--selector", "owner=helm,name=task-api,status=pending-upgrade", "--output", "name")
+    command = ["helm", "upgrade", "task-api", "platform/helm/task-api", "--kube-context", CONTEXT, "--reuse-values"]
+    with subprocess.Popen([*command, "--set", "image.tag=is-nowhere", "--wait"], cwd=REPOSITORY) as helm:
+        eventually(lambda: kubectl(*pending) != "", "a pending revision")
+        helm.kill()
+    assert kubectl(*pending) != ""
+    make_up(REPOSITORY)
+    assert kubectl(*pending) == ""
+    assert api.get(f"/v1/tasks/{task['id']}").json() == task
+
+
+@pytest.fixture
+def cluster_registry() -> Iterator[str]:
+    """Its address, with the cluster going by it; afterwards the cluster is as it was."""
+    name = "task-platform-registry"
+    if subprocess.run(["docker", "container", "inspect", name], capture_output=True, check=False).returncode == 0:
+        pytest.skip("the cluster goes by a registry already")
+    make_up(REPOSITORY, "REGISTRY=1")
+    port = run("docker", "port", name, "5000/tcp").split(":")[-1].strip()
+    yield f"localhost:{port}"
+    run("docker", "rm", "--force", "--volumes", name)
+    kubectl("delete", "configmap", "--namespace", "kube-public", "local-registry-hosting")
+    make_up(REPOSITORY)
+
+
+@pytest.mark.full
+def test_with_a_registry_the_nodes_pull_what_is_pushed_there(
+    cluster: Cluster, cluster_registry: str, image: str
+) -> None:
+    assert {pod.spec.containers[0].image for pod in cluster.ready_pods()} == {f"{cluster_registry}/{image}"}
+    hosting = ("get", "configmap", "--namespace", "kube-public", "local-registry-hosting", "--output")
+    assert f'host: "{cluster_registry}"' in kubectl(*hosting, "jsonpath={.data}").replace("\\", "")
+    pushed = f"{cluster_registry}/e2e-pushed:1"
+    run("docker", "tag", image, pushed)
+    run("docker", "push", pushed)
+    run("docker", "image", "rm", pushed)
+    for node in run("kind", "get", "nodes", "--name", "task-platform").split():
+        run("docker", "exec", node, "crictl", "pull", pushed)
+        run("docker", "exec", node, "crictl", "rmi", pushed)

@@ -8,10 +8,10 @@ service=${SERVICE:-task-api}
 base=${PYTHON_IMAGE:-$(sed -n 's/^PYTHON_IMAGE=//p' versions.env)}
 {
   echo "$base"
-  # Files known to git and new ones that it does not ignore; one that was deleted without a commit is left out.
+  # In the order of their bytes, whatever the language of the machine is. Files known to git and new ones that it does not ignore; one that was deleted without a commit is left out.
   git ls-files --cached --others --exclude-standard -- \
     Dockerfile .dockerignore "services/$service/requirements.txt" "services/$service/src" \
-    | sort | while read -r file; do
+    | LC_ALL=C sort | while read -r file; do
       if [[ -f $file ]]; then echo "$(git hash-object -- "$file") $file"; fi
     done
 } | git hash-object --stdin | sed 's/^\(.\{12\}\).*/content-\1/'

@@ -24,6 +24,7 @@ from scripts.picture import Sample, draw
 ADDRESS = "127.0.0.1"
 MOST_SECONDS = 600
 MOST_CONNECTIONS = 200
+INTERRUPTED = 130  # as a shell says it
 MILLISECONDS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
 
 
@@ -157,10 +158,16 @@ def run(arguments: argparse.Namespace) -> int:
         f"{arguments.connections} connections to https://{ADDRESS}:{arguments.port}{arguments.path} for"
         f" {arguments.seconds} s; the HPA aims at {start.target_percent} % of the CPU request"
     )
-    samples = []
-    for taken in watch(arguments):
-        samples.append(taken)
-        print(line(taken), flush=True)
+    samples: list[Sample] = []
+    interrupted = False
+    try:
+        for taken in watch(arguments):
+            samples.append(taken)
+            print(line(taken), flush=True)
+    except KeyboardInterrupt:
+        interrupted = True
+    if not samples:
+        return INTERRUPTED
     loaded = [taken for taken in samples if taken.p50_ms is not None]
     most = max(taken.ready for taken in samples)
     failed = sum(taken.failed for taken in samples)
@@ -169,12 +176,14 @@ def run(arguments: argparse.Namespace) -> int:
         f" replicas from {start.ready} to {most} and now {samples[-1].ready}"
     )
     if arguments.picture is None:
-        return 1 if failed else 0
+        return INTERRUPTED if interrupted else 1 if failed else 0
     title = f"{arguments.service}: {arguments.connections} connections for {arguments.seconds} s"
     note = f"Pods go {start.window_seconds} s after the load, as values-dev.yaml has it; the chart's default is 300 s."
     arguments.picture.parent.mkdir(parents=True, exist_ok=True)
     arguments.picture.write_text(draw(samples, title=title, note=note, target_percent=start.target_percent))
     print(f"The picture: {arguments.picture}")
+    if interrupted:
+        return INTERRUPTED
     if most <= start.least:
         print("The HPA started no pod: more connections (CONNECTIONS=100), or see why: make status", file=sys.stderr)
         return 1
@@ -210,7 +219,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
 
 
 if __name__ == "__main__":

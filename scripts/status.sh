@@ -3,6 +3,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/cluster.sh
+scripts/doctor.sh curl
 need_cluster
 
 # One kind at a time, and no --output wide: lines that fit a terminal.

@@ -53,9 +53,10 @@ nodes_are_ready() {
   [[ $(awk '$2 ~ /^Ready/' <<< "$nodes" | wc -l) -eq $(grep -c -- '- role:' kind-config.yaml) ]]
 }
 
-metrics_server() { platform/cluster/addons.sh metrics-server; }
-
-ingress_nginx() { platform/cluster/addons.sh ingress-nginx; }
+addons() {
+  platform/cluster/addons.sh metrics-server
+  platform/cluster/addons.sh ingress-nginx
+}
 
 prometheus() { platform/cluster/addons.sh prometheus; }
 
@@ -63,7 +64,12 @@ local_registry() { platform/cluster/registry.sh; }
 
 secrets() { platform/cluster/secrets.sh; }
 
-image() { scripts/image.sh; }
+images() {
+  for SERVICE in $(deployable_services); do
+    export SERVICE
+    scripts/image.sh
+  done
+}
 
 load() {
   local image tag node
@@ -129,38 +135,77 @@ replicas() {
 }
 
 # Runs a step in a shell of its own, where its first failing command ends it, and says how long it took.
-step() {
-  local title=$1 function=$2 start=$SECONDS
-  printf '%-40s' "$title"
-  if scripts/up.sh "$function" > "$log/$function.log" 2>&1; then
-    printf 'ok %4d s\n' $((SECONDS - start))
-  else
-    printf 'FAILED after %d s. The end of %s:\n\n' $((SECONDS - start)) "$log/$function.log"
-    tail -n 25 "$log/$function.log"
-    scripts/diagnose.sh
-    printf '\nWhen it is mended, run the same command again: it goes on from what is there.\n'
-    echo 'From nothing, and without the data that is in the cluster: make down up'
-    exit 1
+step() { # title, function
+  printf '%-40s' "$1"
+  timed "$2"
+  say_how_it_went "$2"
+}
+
+# The same beside what follows, until a line with `finish` says how it went.
+begin() { # function
+  rm -f "$log/$1.ended"
+  timed "$1" &
+  eval "$1_begun=$!"
+}
+
+finish() { # title, function
+  local begun=$2_begun
+  printf '%-40s' "$1"
+  wait "${!begun}"
+  say_how_it_went "$2"
+}
+
+timed() {
+  local start=$SECONDS code=0
+  scripts/up.sh "$1" > "$log/$1.log" 2>&1 || code=$?
+  echo "$code $((SECONDS - start))" > "$log/$1.ended"
+}
+
+say_how_it_went() {
+  local code seconds
+  read -r code seconds < "$log/$1.ended"
+  if ((code == 0)); then
+    printf 'ok %4d s\n' "$seconds"
+    return
   fi
+  printf 'FAILED after %d s. The end of %s:\n\n' "$seconds" "$log/$1.log"
+  tail -n 25 "$log/$1.log"
+  scripts/diagnose.sh
+  printf '\nWhen it is mended, run the same command again: it goes on from what is there.\n'
+  echo 'From nothing, and without the data that is in the cluster: make down up'
+  exit 1
 }
 
 prepare() {
+  check
+  with_cluster
+  finish_addons
+}
+
+check() {
   scripts/doctor.sh git docker kind kubectl kubernetes helm openssl ports
   # What only a new cluster asks for.
   cluster_exists || scripts/doctor.sh memory inotify
+}
+
+# The cluster, with add-ons that go on starting.
+with_cluster() {
   step "Cluster $CLUSTER" cluster
   if [[ $(published_port 443) != "$HTTPS_PORT" || $(published_port 80) != "$HTTP_PORT" ]]; then
     echo "(its ports are $(published_port 80) and $(published_port 443), as it was made; for others: make down up HTTP_PORT= HTTPS_PORT=)"
   fi
-  step 'Add-on metrics-server' metrics_server
-  step 'Add-on ingress-nginx' ingress_nginx
-  if [[ ${MONITORING:-} == 1 ]]; then
-    step 'Add-on Prometheus' prometheus
-  fi
+  begin addons
   if [[ ${REGISTRY:-} == 1 ]] || has_registry; then
     step 'Local registry' local_registry
   fi
   step 'Certificate and password' secrets
+}
+
+finish_addons() {
+  finish 'Add-ons metrics-server, ingress-nginx' addons
+  if [[ ${MONITORING:-} == 1 ]]; then
+    step 'Add-on Prometheus' prometheus
+  fi
 }
 
 mkdir -p "$log"
@@ -169,13 +214,20 @@ if (($#)); then
   exit
 fi
 
-prepare
+trap 'kill $(jobs -p) 2> /dev/null || true' EXIT # what was begun, where something else failed
+check
+begin images # beside the cluster: each waits most of the time for the network or for the other's processes
+with_cluster
+finish 'Images' images
 for SERVICE in $(deployable_services); do
   export SERVICE
-  step "Image $SERVICE:$(scripts/image-tag.sh)" image
-  step 'Image into the cluster' load
+  step "Image $SERVICE into the cluster" load
+done
+finish_addons
+for SERVICE in $(deployable_services); do
+  export SERVICE
   step "Release $SERVICE" release
-  step 'Replicas' replicas
+  step "Replicas $SERVICE" replicas
 done
 
 echo

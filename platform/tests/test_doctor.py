@@ -282,6 +282,7 @@ def test_a_single_check_is_silent_when_all_is_well_and_unknown_ones_are_refused(
         ("scripts/load.sh", "wrk", "FAIL  wrk was not found"),
         ("scripts/up.sh", "helm", "FAIL  Helm was not found"),
         ("scripts/status.sh", "kubectl", "FAIL  kubectl was not found"),
+        ("scripts/status.sh", "curl", "FAIL  curl was not found"),
         ("scripts/image.sh", "git", "FAIL  Git was not found"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -131,19 +132,23 @@ class Stage:
         (self.folder / name).write_text(f"#!/bin/sh\n{script}\n")
         (self.folder / name).chmod(0o755)
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
             [
                 *(sys.executable, "-m", "scripts.load", "task-api", "--path", "/v1/tasks?page_size=20"),
                 *("--port", "8443", "--context", "kind-x", *arguments),
             ],
             cwd=REPOSITORY,
             env={"PATH": f"{self.folder}:/usr/bin:/bin"},
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=60,
-            check=False,
         )
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        with self.start(*arguments) as running:
+            out, err = running.communicate(timeout=60)
+        return subprocess.CompletedProcess(running.args, running.returncode, out, err)
 
 
 def hpa(ready: int) -> dict[str, object]:
@@ -222,3 +227,18 @@ def test_only_the_local_cluster_takes_pods_away_so_soon() -> None:
         if file.parent.name != "ci"
     }
     assert windows == {"values-dev.yaml": 30, "values-production.yaml": 300}
+
+
+def test_an_interrupted_demonstration_draws_what_there_is(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, [3])
+    picture = tmp_path / "demo.svg"
+    with stage.start("--seconds", "60", "--slice", "1", "--picture", str(picture)) as running:
+        assert running.stdout is not None
+        while "req/s" not in (line := running.stdout.readline()):
+            assert line, "it ended by itself"
+        running.send_signal(signal.SIGINT)
+        said, _ = running.communicate(timeout=30)
+    assert running.returncode == 130
+    assert "replicas from 3 to 3 and now 3" in said
+    assert f"The picture: {picture}" in said
+    assert ElementTree.parse(picture).getroot().tag == f"{SVG}svg"  # noqa: S314  # of our own making

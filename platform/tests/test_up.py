@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -29,7 +30,7 @@ class Loop(Machine):
         (folder / "bin").mkdir()
         super().__init__(folder / "bin", 18080)
         self.lacks("git")
-        self.borrows("basename", "git", "mkdir", "rm", "sleep", "tail", "wc")
+        self.borrows("basename", "git", "mkdir", "mktemp", "rm", "sleep", "tail", "wc")
         self.repository = folder / "copy"
         for path in ("scripts", "platform/cluster"):
             shutil.copytree(REPOSITORY / path, self.repository / path)
@@ -179,6 +180,64 @@ def test_a_registry_that_is_there_keeps_its_images(loop: Loop) -> None:
     assert loop.run("platform/cluster/registry.sh")[0] == 0
     assert not loop.called("docker rm")
     assert not loop.called("docker run")
+
+
+# --- the steps ------------------------------------------------------------------------
+
+WHOLE_RUN = {
+    "kubectl * get hpa task-api *": "echo 3",
+    "kubectl * get deployment task-api *": "echo 3",
+    "docker port task-platform-control-plane 80/tcp": "echo 127.0.0.1:8080",
+    "kubectl * rollout status *": "echo done",
+    "kubectl * get secret *": "echo secret/there",
+}
+
+
+def test_each_step_has_a_line_with_its_time_and_nothing_is_released_before_what_it_needs(loop: Loop) -> None:
+    loop.variables |= {"HTTP_PORT": "8080", "HTTPS_PORT": "8443"}
+    loop.says(WHOLE_RUN)
+    code, output = loop.run("scripts/up.sh")
+    assert code == 0, output
+    steps = [re.split("  +", line) for line in output.split("\n\n")[0].splitlines()]
+    assert [title for title, *_ in steps] == [
+        "Cluster task-platform",
+        "Certificate and password",
+        "Images",
+        "Image task-api into the cluster",
+        "Add-ons metrics-server, ingress-nginx",
+        "Release task-api",
+        "Replicas task-api",
+    ]
+    assert all(re.fullmatch(r"ok +\d+ s", " ".join(how)) for _, *how in steps)
+    calls = loop.calls.read_text()
+    released = calls.index("helm --kube-context kind-task-platform upgrade")
+    for needed in (
+        "docker tag task-api:content-1",
+        "rollout status --namespace ingress-nginx",
+        "get secret task-api-tls",
+    ):
+        assert calls.index(needed) < released
+    assert "task-api runs in" in output
+
+
+@pytest.mark.parametrize(
+    ("broken", "step"),
+    [
+        ({"docker tag *": "echo no space left; exit 1"}, "Images"),
+        ({"kubectl * rollout status --namespace ingress-nginx *": "echo too late; exit 1"}, "Add-ons"),
+    ],
+)
+def test_a_step_that_went_on_beside_others_and_failed_ends_the_run(
+    loop: Loop, broken: dict[str, str], step: str
+) -> None:
+    loop.says(broken | WHOLE_RUN)
+    code, output = loop.run("scripts/up.sh")
+    assert code == 1
+    (failed,) = (line for line in output.splitlines() if "FAILED after" in line)
+    assert failed.startswith(step)
+    assert next(iter(broken.values())).split("; ")[0].removeprefix("echo ") in output
+    assert "What may be the reason" in output
+    assert not loop.called("helm --kube-context kind-task-platform upgrade")
 
 
 # --- what is said ---------------------------------------------------------------------

@@ -1,0 +1,101 @@
+"""What `make` prints, and what it says where it is called with something wrong."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from manifests import REPOSITORY
+from repository_copy import copy_repository
+
+
+def make(*arguments: str, folder: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "IMAGE"))
+    }
+    return subprocess.run(
+        ["make", *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_each_line_of_the_help_fits_a_terminal() -> None:
+    lines = make().stdout.splitlines()
+    assert len(lines) > 40
+    assert [line for line in lines if len(line) > 80] == []
+
+
+def test_each_verb_is_in_the_help_once() -> None:
+    phony = re.findall(r"^\.PHONY: (.*)$", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
+    assert re.findall(r"^  make ([a-z0-9-]+)", make("help").stdout, re.MULTILINE) == phony
+
+
+def test_a_service_that_there_is_not_is_refused_with_those_there_are() -> None:
+    done = make("run", "SERVICE=nope")
+    assert done.returncode == 2
+    assert re.match(r"There is no service named nope\. The services are: .*\btask-api\b", done.stderr)
+
+
+def test_a_push_to_nowhere_stops_before_it_builds() -> None:
+    done = make("push")
+    assert done.returncode == 2
+    assert (
+        "IMAGE_REPOSITORY: is not set: say where, IMAGE_REPOSITORY=docker.io/you/task-api"
+        in done.stderr.splitlines()[0]
+    )
+    assert done.stdout == ""
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """The repository with environments that do nothing."""
+    copy_repository(tmp_path)
+    for service in tmp_path.glob("services/*"):
+        (service / ".venv/bin").mkdir(parents=True)
+        (service / ".venv/dev.stamp").touch()
+        (service / ".venv/bin/python").write_text("#!/bin/sh\necho half\nexit 1\n")
+        (service / ".venv/bin/python").chmod(0o755)
+    return tmp_path
+
+
+def test_a_service_that_fails_keeps_its_openapi_document(copy: Path) -> None:
+    file = copy / "services/task-api/openapi.json"
+    before = file.read_text()
+    assert make("openapi", folder=copy).returncode == 2
+    assert file.read_text() == before
+    assert [path.name for path in file.parent.glob("openapi*")] == ["openapi.json"]
+
+
+def test_clean_leaves_nothing_that_git_ignores_but_data_and_the_cluster(copy: Path) -> None:
+    for path in (
+        ".hypothesis",
+        "services/task-api/.schemathesis",
+        "e2e/__pycache__",
+        ".mypy_cache",
+        "reports",
+        ".tools",
+    ):
+        (copy / path).mkdir(parents=True, exist_ok=True)
+        (copy / path / "file").touch()
+    for path in (".data", ".kube"):
+        (copy / path / "__pycache__").mkdir(parents=True)
+        (copy / path / "file").touch()
+    assert make("clean", folder=copy).returncode == 0
+    ignored = ["git", "ls-files", "--others", "--ignored", "--exclude-standard"]
+    left = subprocess.run(ignored, cwd=copy, capture_output=True, text=True, check=True).stdout.split()
+    assert left == [".data/file", ".kube/file"]
+
+
+@pytest.mark.parametrize("language", ["C", "en_US.UTF-8"])
+def test_the_tag_of_an_image_is_that_of_its_content_in_every_language(copy: Path, language: str) -> None:
+    (copy / "services/task-api/src/task_api/Zeta.py").touch()
+    environment = {**os.environ, "LC_ALL": "", "LANG": language}
+    tags = [
+        subprocess.run(
+            [copy / "scripts/image-tag.sh"], env=environment | {"LC_ALL": more}, capture_output=True, text=True
+        )
+        for more in ("", "C")
+    ]
+    assert tags[0].stdout == tags[1].stdout != ""
