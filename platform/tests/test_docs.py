@@ -162,26 +162,6 @@ def outputs(section: str) -> dict[str, list[str]]:
     return {lines[0].removeprefix("$ "): lines[1:] for lines in shown if lines[0].startswith("$ ")}
 
 
-def test_the_readme_shows_the_steps_of_make_up() -> None:
-    """Those that are done without a variable set, in their order, and the columns that they are printed in."""
-    script = (REPOSITORY / "scripts/up.sh").read_text()
-    titles = [
-        single or double for single, double in re.findall(r"^  step (?:'(.+?)'|\"(.+?)\") \w+$", script, re.MULTILINE)
-    ]
-    columns = re.findall(r"printf '(%-\d+s)' \"\$title\"|printf '(ok %\d+d s)\\n'", script)
-    assert len(columns) == 2
-    *steps, empty, last = outputs("See it in a cluster")["make up"]
-    for title, line in zip(titles, steps, strict=True):
-        shown, seconds = re.split(r" +ok +(?=\d+ s$)", line)
-        assert re.fullmatch(re.sub(r"\\\$(\w+|\\\(.*\\\))", r"\\S+", re.escape(title)), shown), (
-            f"{title} is shown as {shown}"
-        )
-        assert line == columns[0][0] % shown + columns[1][1] % int(seconds.removesuffix(" s"))
-    assert empty == ""
-    assert re.fullmatch(r"task-api runs in \d+ s: https://task-api\.localhost:8443/docs", last)
-    assert "$SERVICE runs in $SECONDS s: https://$SERVICE.localhost:" in script
-
-
 def test_the_readme_shows_what_make_test_prints() -> None:
     first, _, generated, _, last = outputs("Test it")["make test"]
     assert f'echo "{first.replace("task-api", "$service")}"' in (REPOSITORY / "scripts/test.sh").read_text()

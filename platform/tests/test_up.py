@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from documentation import blocks
 from machine import Machine
 from manifests import REPOSITORY
 
@@ -217,7 +218,19 @@ def test_each_step_has_a_line_with_its_time_and_nothing_is_released_before_what_
         "get secret task-api-tls",
     ):
         assert calls.index(needed) < released
-    assert "task-api runs in" in output
+
+
+def test_the_readme_shows_what_it_prints(loop: Loop) -> None:
+    """But for the seconds, which stand in the same column."""
+    loop.variables |= {"HTTP_PORT": "8080", "HTTPS_PORT": "8443"}
+    loop.says(WHOLE_RUN)
+    printed = loop.run("scripts/up.sh")[1].splitlines()
+    (shown,) = (block.text.splitlines() for block in blocks("README.md") if block.text.startswith("$ make up\n"))
+    assert without_seconds(shown[1:]) == without_seconds(printed[: len(shown) - 1])
+
+
+def without_seconds(lines: list[str]) -> list[str]:
+    return [re.sub(r" in \d+ s", " in _ s", re.sub(r"[ \d]{3}\d s$", "   _ s", line)) for line in lines]
 
 
 @pytest.mark.parametrize(
