@@ -24,7 +24,7 @@ from task_api.settings import Settings, read_settings
 
 log = logging.getLogger(__name__)
 
-HEALTH_TAG = {"name": "health", "description": "How the service is; open to everybody, but for the metrics"}
+HEALTH_TAG = {"name": "health", "description": "How the service is; open to everybody, except for the metrics"}
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
