@@ -244,6 +244,19 @@ async def test_who_waits_too_long_for_a_connection_is_told_that_all_are_busy(pos
         await store.ping()
 
 
+async def test_a_connection_is_not_opened_for_longer_than_the_request_has(postgres_url: str) -> None:
+    async with behind_proxy(postgres_url, pool_size=1, seconds=60, statement_seconds=60) as (store, proxy):
+        await store.ping()
+        pool = store._pool  # noqa: SLF001  # a request would have the same time for all that it does
+        assert pool is not None
+        pool.discard_idle()
+        proxy.freeze()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(DEADLINE_SECONDS) as whole:
+                await pool.acquire(deadline=asyncio.get_running_loop().time() + 0.1)
+        assert not whole.expired()
+
+
 async def test_a_slow_network_is_waited_for(postgres_url: str) -> None:
     async with behind_proxy(postgres_url) as (store, proxy):
         task = await create(store)

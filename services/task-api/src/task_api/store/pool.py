@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
 
 from task_api.store import metrics
 from task_api.store.deadlines import Deadlines
@@ -33,7 +33,7 @@ class Pool:
     connect: opens a connection. size: how many there may be. queue_size: how many callers may wait.
     """
 
-    def __init__(self, connect: Callable[[], Awaitable[Connection]], *, size: int, queue_size: int) -> None:
+    def __init__(self, connect: Callable[[], Coroutine[Any, Any, Connection]], *, size: int, queue_size: int) -> None:
         self._connect = connect
         self._size = size
         self._queue_size = queue_size
@@ -50,8 +50,9 @@ class Pool:
     async def acquire(self, *, deadline: float) -> Connection:
         """A connection for the caller alone, to be given back by `release` or `discard`.
 
-        deadline: by the event loop's clock, until when to wait while all are in use. Raises StoreBusy where none came
-        by then or too many wait already, and what `connect` raises.
+        deadline: by the event loop's clock, until when to wait while all are in use and for a new one. Raises StoreBusy
+        where none came by then or too many wait already, TimeoutError where a new one takes longer, and what `connect`
+        raises.
         """
         start = time.perf_counter()
         while self._idle:
@@ -63,9 +64,9 @@ class Pool:
             self._open -= 1
         if self._open < self._size:
             self._open += 1
-            connection = await self._opened()
+            connection = await self._opened(deadline)
         else:
-            connection = await self._given(deadline) or await self._opened()
+            connection = await self._given(deadline) or await self._opened(deadline)
         metrics.pool_acquire_seconds.observe(time.perf_counter() - start)
         return connection
 
@@ -100,10 +101,10 @@ class Pool:
         self._open -= len(idle)
         await asyncio.gather(*(connection.close() for connection, _ in idle))
 
-    async def _opened(self) -> Connection:
+    async def _opened(self, deadline: float) -> Connection:
         """A new connection in a place that is taken already."""
         try:
-            return await self._connect()
+            return await self._deadlines.keep(deadline, self._connect())
         except BaseException:
             self._give_place()
             raise

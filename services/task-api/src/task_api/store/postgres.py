@@ -182,14 +182,16 @@ class PostgresStore:
              WHERE (xid, number) > ($1::text::xid8, $2) AND xid < pg_snapshot_xmin(pg_current_snapshot())
              ORDER BY changes.xid, number LIMIT $3
         """
-        rows = await self._run(lambda db: db.fetch(statement, xid, number, size))
-        # Asked after reading: what a purge removed meanwhile is noticed.
-        if after is not None and await self._run(
-            lambda db: db.fetchval(
-                "SELECT ($1::text::xid8, $2::bigint) < (xid, number) FROM changes_purged", xid, number
-            )
-        ):
-            raise ChangesPurged
+        purged = "SELECT ($1::text::xid8, $2::bigint) < (xid, number) FROM changes_purged"
+
+        async def read(db: Connection) -> list[asyncpg.Record]:
+            rows = await db.fetch(statement, xid, number, size)
+            # Asked after reading: what a purge removed meanwhile is noticed.
+            if after is not None and await db.fetchval(purged, xid, number):
+                raise ChangesPurged
+            return rows
+
+        rows = await self._run(read)
         return [StoredChange(row["position"], row["type"], Task.model_validate_json(row["task"])) for row in rows]
 
     async def last_position(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,7 +11,7 @@ from uuid import UUID
 from pydantic_core import from_json
 from uuid_utils.compat import uuid7
 
-from task_api.store import Answer, Store, VersionConflict, Write
+from task_api.store import Answer, Store, StoreBusy, VersionConflict, Write
 from task_api.tasks import rules
 from task_api.tasks.models import (
     Batch,
@@ -23,6 +24,8 @@ from task_api.tasks.models import (
     TaskPatch,
     UpdateItem,
 )
+
+OVERTAKEN_SECONDS = 5.0
 
 
 class NoSuchTask(Exception):
@@ -55,6 +58,19 @@ class Answered:
     replayed: bool
 
 
+class _Attempts:
+    """Who is overtaken tries again, though not for ever: the client may wait no longer, and the server may end."""
+
+    def __init__(self) -> None:
+        self._until = time.monotonic() + OVERTAKEN_SECONDS
+
+    def next(self) -> datetime:
+        """The time of the next one. Raises StoreBusy where others were faster for too long."""
+        if time.monotonic() > self._until:
+            raise StoreBusy("others change the same tasks all the time")
+        return datetime.now(UTC)
+
+
 Expectation = Callable[[Task], None]
 """Raises OtherVersion where the task is not as the client expects it."""
 
@@ -84,8 +100,9 @@ async def get(store: Store, task_id: UUID) -> Task:
 
 async def change(store: Store, task_id: UUID, patch: TaskPatch, expect: Expectation) -> Task:
     """The changed task. Raises NoSuchTask, OtherVersion and rules.RuleBroken."""
+    attempts = _Attempts()
     while True:
-        now = datetime.now(UTC)
+        now = attempts.next()
         task = await get(store, task_id)
         expect(task)
         writes = _changed(task, patch, now)
@@ -95,8 +112,9 @@ async def change(store: Store, task_id: UUID, patch: TaskPatch, expect: Expectat
 
 async def delete(store: Store, task_id: UUID, expect: Expectation) -> None:
     """Deletes the task so that it can be undeleted. Raises NoSuchTask and OtherVersion."""
+    attempts = _Attempts()
     while True:
-        now = datetime.now(UTC)
+        now = attempts.next()
         task = await get(store, task_id)
         expect(task)
         if await _try(store, [Write(rules.delete(task, now=now), "deleted")], now):
@@ -105,8 +123,9 @@ async def delete(store: Store, task_id: UUID, expect: Expectation) -> None:
 
 async def undelete(store: Store, task_id: UUID) -> Task:
     """Takes a deletion back; a task that is not deleted stays as it is. Raises NoSuchTask."""
+    attempts = _Attempts()
     while True:
-        now = datetime.now(UTC)
+        now = attempts.next()
         task = await store.get(task_id)
         if task is None:
             raise NoSuchTask(f"There is no task {task_id}, or no more: deleted tasks are kept for 30 days.")
@@ -120,8 +139,9 @@ async def batch(store: Store, asked: Batch, key: RequestKey | None) -> Answered:
 
     Raises KeyReused and store.KeyInUse.
     """
+    attempts = _Attempts()
     while True:
-        now = datetime.now(UTC)
+        now = attempts.next()
         results, writes = await _batch(store, asked, now)
         body = BatchAnswer(results=results).model_dump_json()
         try:

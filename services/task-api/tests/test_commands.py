@@ -1,0 +1,54 @@
+"""Changes of tasks that others change at the same time."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from types import SimpleNamespace
+
+import pytest
+from making import a_task
+
+from task_api.store import Answer, StoreBusy, VersionConflict, Write
+from task_api.store.memory import MemoryStore
+from task_api.tasks import commands
+from task_api.tasks.models import Batch, Task, TaskPatch
+
+
+class Overtaken(MemoryStore):
+    """Somebody else is always faster, or as often as is set."""
+
+    overtaken = 1_000_000_000
+
+    async def commit(self, writes: Sequence[Write], answer: Answer | None = None, *, now: datetime) -> Answer | None:
+        if writes[0].task.version > 1 and self.overtaken:
+            self.overtaken -= 1
+            clock.now += 0.5
+            raise VersionConflict
+        return await super().commit(writes, answer, now=now)
+
+
+clock = SimpleNamespace(now=0.0)
+
+CHANGES: dict[str, Callable[[MemoryStore, Task], Awaitable[object]]] = {
+    "change": lambda store, task: commands.change(store, task.id, TaskPatch(title="new"), commands.anything),
+    "delete": lambda store, task: commands.delete(store, task.id, commands.anything),
+    "undelete": lambda store, task: commands.undelete(store, task.id),
+    "batch": lambda store, task: commands.batch(
+        store, Batch.model_validate({"items": [{"action": "update", "id": task.id, "patch": {"title": "new"}}]}), None
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", CHANGES)
+async def test_who_is_overtaken_tries_again_but_not_for_ever(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    store = Overtaken()
+    task = a_task()
+    if kind == "undelete":
+        task = task.model_copy(update={"deleted_at": task.updated_at})
+    await store.commit([Write(task, "created")], now=task.updated_at)
+    with pytest.raises(StoreBusy):
+        await CHANGES[kind](store, task)
+    store.overtaken = 3
+    await CHANGES[kind](store, task)
