@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -80,7 +81,7 @@ def test_a_drain_under_load_loses_no_request(tmp_path: Path) -> None:
 
 
 def test_while_it_drains_it_serves_but_is_not_ready() -> None:
-    with serving(TASKS_DRAIN_SECONDS="30") as service, httpx2.Client(base_url=service.url) as client:
+    with serving(TASKS_DRAIN_SECONDS="300") as service, httpx2.Client(base_url=service.url) as client:
         assert client.get("/readyz").status_code == 200
         assert "connection" not in client.get("/v1/tasks").headers
         service.process.send_signal(signal.SIGTERM)
@@ -98,7 +99,7 @@ def test_while_it_drains_it_serves_but_is_not_ready() -> None:
 
 def test_a_stream_ends_when_the_drain_begins_and_says_when_to_come_back() -> None:
     with (
-        serving(TASKS_DRAIN_SECONDS="30") as service,
+        serving(TASKS_DRAIN_SECONDS="300") as service,
         httpx2.Client(base_url=service.url, timeout=DEADLINE_SECONDS) as client,
         client.stream("GET", "/v1/changes?since=now", headers={"Accept": "text/event-stream"}) as stream,
     ):
@@ -113,7 +114,7 @@ def test_a_stream_ends_when_the_drain_begins_and_says_when_to_come_back() -> Non
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
 def test_without_a_drain_it_ends_at_once_with_a_stream_open(sig: signal.Signals) -> None:
     with (
-        serving() as service,
+        serving(TASKS_GRACEFUL_SECONDS="300") as service,  # longer than `stop` waits: it would not be told from at once
         httpx2.Client(base_url=service.url, timeout=DEADLINE_SECONDS) as client,
         client.stream("GET", "/v1/changes", headers={"Accept": "text/event-stream"}) as stream,
     ):
@@ -165,11 +166,12 @@ def test_it_answers_that_it_is_not_ready_while_its_storage_is_not_there() -> Non
 
 @pytest.mark.timeout(120)
 def test_the_figures_of_a_cold_start(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
-    """Measured and printed; not asserted, since the machines that run this differ."""
+    """On one core it is ready within a second: its CPU time says so on a busy machine, too. The rest is printed."""
     runs = []
+    pin = [taskset, "-c", str(min(os.sched_getaffinity(0)))] if (taskset := shutil.which("taskset")) else []
     for _ in range(3):
         process = subprocess.Popen(
-            [sys.executable, "-m", "task_api", "serve", "--port", "0"],
+            [*pin, sys.executable, "-m", "task_api", "serve", "--port", "0"],
             env=environment(TASKS_DATABASE_URL=f"sqlite:///{tmp_path}/tasks.db"),
             stderr=subprocess.PIPE,
             text=True,
@@ -195,6 +197,7 @@ def test_the_figures_of_a_cold_start(tmp_path: Path, record_property: Callable[[
     )
     top = [f"{name} {micros / 1000:.0f}" for micros, name in times if "." not in name][:8]
     cpu, wall = min(runs)
+    assert cpu < 1
     record_property(
         SUMMARY,
         f"Cold start: {cpu:.2f} s of CPU to ready and to the end again, ready after {wall:.2f} s."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import socket
 import subprocess
@@ -18,6 +19,11 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from running import DEADLINE_SECONDS, environment, serving
+
+from task_api import domain, tracing
+from task_api.app import create_app
+from task_api.settings import Settings
+from task_api.store.postgres import CLOSE_SECONDS
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 CALLER = "00f067aa0ba902b7"
@@ -180,3 +186,20 @@ def test_without_a_collector_requests_are_answered_and_the_end_comes_in_time(
         assert service.stop() == 0
         assert time.monotonic() - start < 5
     assert any("traces were not sent" in line for line in service.log)
+
+
+async def test_the_last_traces_are_sent_while_the_storage_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = asyncio.Barrier(2)
+
+    async def wait_for_the_other(*_: object) -> None:
+        await both.wait()
+
+    monkeypatch.setattr(tracing, "end", wait_for_the_other)
+    monkeypatch.setattr(domain.Domain, "close", wait_for_the_other)
+    app = create_app(Settings())
+    async with asyncio.timeout(DEADLINE_SECONDS), app.router.lifespan_context(app):
+        pass
+
+
+def test_each_of_them_gets_the_second_that_the_chart_has_for_the_end() -> None:
+    assert (tracing.END_SECONDS, CLOSE_SECONDS) == (1, 1)

@@ -78,8 +78,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         served.end_streams()
     finally:
         vitals.started = False
-        await served.close()
-        await tracing.end(app.state.telemetry)
+        # Side by side, since they have one second together before Kubernetes may kill the process.
+        await asyncio.gather(served.close(), tracing.end(app.state.telemetry))
 
 
 def _note_end(work: asyncio.Task[None]) -> None:

@@ -23,7 +23,7 @@ ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 SAMPLED = 0.1
 """One in ten of the traces that begin here; of its own, a caller has decided. OTEL_TRACES_SAMPLER overrules it."""
 
-END_SECONDS = 2.0
+END_SECONDS = 1.0
 
 OFF = TelemetryConfig(tracing=False, metrics=False, logs=False, operation_spans=False)
 
