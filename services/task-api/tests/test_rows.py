@@ -1,0 +1,73 @@
+"""Each trial leaves a row, however it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+from acknowledged.history import Attempt, History
+from acknowledged.judge import Verdict
+from acknowledged.processes import client_of
+from acknowledged.row import COLUMNS, Row
+from acknowledged.trial import judged
+from running import Service, serving
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    database = tmp_path_factory.mktemp("rows") / "tasks.db"
+    with serving(TASKS_DATABASE_URL=f"sqlite:///{database}") as service:
+        yield service
+
+
+def test_a_trial_that_ends_well_has_a_row_of_a_promise_that_was_kept(service: Service, tmp_path: Path) -> None:
+    rows: list[Row] = []
+    with judged("none", lambda: client_of(service.url), tmp_path / "history", rows.append, graceful=True):
+        pass
+    (row,) = rows
+    assert (row.fault, row.promise, row.failed, row.lost) == ("none", "kept", 0, 0)
+    assert row.requests > 0
+
+
+def test_a_trial_that_raises_has_a_row_that_says_that_it_did_not_end(service: Service, tmp_path: Path) -> None:
+    rows: list[Row] = []
+    with (
+        pytest.raises(ZeroDivisionError),
+        judged("none", lambda: client_of(service.url), tmp_path / "history", rows.append),
+    ):
+        raise ZeroDivisionError
+    assert [row.promise for row in rows] == ["did not end"]
+    assert "?" in rows[0].cells
+
+
+def test_a_trial_that_cannot_begin_has_a_row_too(tmp_path: Path) -> None:
+    rows: list[Row] = []
+    with pytest.raises(OSError, match="no service"), judged("none", no_service, tmp_path / "history", rows.append):
+        pass
+    assert [(row.promise, row.requests) for row in rows] == [("did not end", 0)]
+
+
+def no_service() -> httpx2.Client:
+    raise OSError("no service")
+
+
+def test_a_request_that_fails_where_none_may_breaks_the_promise(service: Service, tmp_path: Path) -> None:
+    rows: list[Row] = []
+    with (
+        pytest.raises(AssertionError, match="no client may notice"),
+        judged("none", lambda: client_of(service.url), tmp_path / "history", rows.append, graceful=True) as running,
+    ):
+        running.history.attempts.append(Attempt("client", "create", 0, 1, "502", good=False))
+    assert [(row.promise, row.failed) for row in rows] == [("broken", 1)]
+
+
+def test_a_row_is_read_as_it_was_written(tmp_path: Path) -> None:
+    verdict = Verdict(lost=["a"], undead=["b", "c"], wrong_versions=["d"], unclear=3)
+    row = Row.of("a fault", "broken", History(), verdict)
+    row.write(tmp_path / "rows" / "row.json")
+    assert Row.read(tmp_path / "rows" / "row.json") == row
+    cells = dict(zip(COLUMNS, row.cells, strict=True))
+    assert cells["promise"] == "**broken**"
+    assert [cells[name] for name in ("lost", "done though refused", "wrong versions", "unknown")] == [*"1213"]
