@@ -526,6 +526,7 @@ def test_a_request_too_many_is_told_when_to_come_back() -> None:
         assert 18 <= int(refused.headers["retry-after"]) <= 20  # each of the three is a third of the minute
         reset = refused.headers["ratelimit"].split(";t=")[1]
         assert 55 <= int(reset) <= 60
+        assert any("TASKS_TRUSTED_PROXIES" in line for line in limited.log)  # whose all of them would be behind one
         # Probes are not limited, and count for nothing.
         for path in ("/livez", "/readyz", "/health"):
             for _ in range(5):

@@ -60,6 +60,7 @@ def client() -> Iterator[TestClient]:
         ("application/health+json", JSON),
         ("text/*", JSON),
         ("text/plain;q=0", JSON),
+        ("application/openmetrics-text;q=0, text/plain", TEXT),
         ("text/plain;q=0.5, application/json;q=0.5", JSON),
         ("text/plain;q=much", JSON),
         ("text/plain;q=nan", JSON),
@@ -84,6 +85,12 @@ def test_prometheus_gets_metrics_and_everybody_else_json(
         samples = read(answer)
         assert samples.keys() > {"task_api_health_status", "task_api_uptime_seconds", "task_api_memory_bytes"}
         assert samples["task_api_health_status"] == 1
+
+
+def test_all_lines_of_the_header_are_read(client: TestClient) -> None:
+    for lines in ([JSON + ";q=0.1", TEXT], [TEXT, JSON + ";q=0.1"]):
+        answer = client.get("/health", headers=[("Accept", line) for line in lines])
+        assert answer.headers["content-type"].startswith(TEXT)
 
 
 def read(answer: Response) -> dict[str, float]:

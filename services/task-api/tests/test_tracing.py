@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import json
 import socket
 import subprocess
 import sys
@@ -135,6 +136,14 @@ def test_a_request_is_one_span_below_its_callers_with_those_of_the_database_belo
     assert collector.resource["service.revision"] == "dev"
     assert collector.resource["service.version"] == "9"
     assert collector.resource["deployment.environment.name"] == "test"
+
+
+def test_the_line_of_a_request_has_the_trace_that_began_with_it(collector: Collector) -> None:
+    with serving(OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, OTEL_TRACES_SAMPLER="always_on") as service:
+        httpx2.get(f"{service.url}/v1/tasks")
+        assert service.stop() == 0
+    (line,) = [line for line in map(json.loads, service.log) if line["message"] == "request"]
+    assert {span.trace_id.hex() for span in collector.spans} == {line["trace_id"]}
 
 
 def test_the_caller_decides_what_is_traced_and_else_one_in_ten_is(collector: Collector) -> None:

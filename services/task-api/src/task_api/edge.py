@@ -57,6 +57,9 @@ class Edge:
             return
         start = time.perf_counter()
         headers = _Headers(scope)
+        telemetry = scope.get("fastapi.telemetry")
+        if telemetry is not None and telemetry.span is not None:  # its trace may have begun here
+            headers.context["trace_id"] = f"{telemetry.span.get_span_context().trace_id:032x}"
         state = scope.setdefault("state", {})
         state["request_id"] = headers.context["request_id"]
         request_id = headers.context["request_id"].encode()

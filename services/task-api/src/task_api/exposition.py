@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from fastapi import Response
 from prometheus_client import CollectorRegistry
@@ -22,6 +22,7 @@ def is_preferred(accept: str) -> bool:
 
 def exposition(accept: str, registry: CollectorRegistry, headers: Mapping[str, str]) -> Response:
     """All of the registry as an answer, in OpenMetrics for who asks for it."""
+    accept = ",".join(part for _, quality, part in _parts(accept) if quality)  # choose_encoder does not look at it
     try:
         encode, content_type = choose_encoder(accept)
     except (TypeError, ValueError):  # a version that is no number
@@ -32,12 +33,18 @@ def exposition(accept: str, registry: CollectorRegistry, headers: Mapping[str, s
 def _qualities(accept: str) -> Mapping[str, float]:
     """The media types of an Accept header with their weights; the highest where one occurs twice (RFC 9110, 12.5.1)."""
     liked: dict[str, float] = {}
-    for part in accept.lower().split(","):
-        kind, *parameters = (piece.strip() for piece in part.split(";"))
+    for kind, quality, _ in _parts(accept):
+        liked[kind] = max(quality, liked.get(kind, 0.0))
+    return liked
+
+
+def _parts(accept: str) -> Iterator[tuple[str, float, str]]:
+    """Each media type of an Accept header, its weight, and how the header has it."""
+    for part in accept.split(","):
+        kind, *parameters = (piece.strip() for piece in part.lower().split(";"))
         weight = next((p[2:] for p in parameters if p.startswith("q=")), "1")
         try:
             quality = min(max(float(weight), 0.0), 1.0)
         except ValueError:
             quality = 0.0
-        liked[kind] = max(quality, liked.get(kind, 0.0))
-    return liked
+        yield kind, quality, part

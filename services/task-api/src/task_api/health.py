@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response, status
+from fastapi import APIRouter, Depends, Query, Request, Response, status
 from fastapi.responses import PlainTextResponse
 from prometheus_client import REGISTRY, CollectorRegistry, Gauge
 from pydantic import BaseModel, ConfigDict, Field
@@ -105,6 +105,14 @@ class Vitals:
             metrics.loop_lag_seconds.observe(max(0.0, loop.time() - due))
 
 
+async def _accept(request: Request) -> str:
+    """The header, of which each line is as good as any other (RFC 9110, 5.2)."""
+    return ",".join(request.headers.getlist("accept"))
+
+
+Accept = Annotated[str, Depends(_accept)]
+
+
 @router.get(
     "/health",
     summary="How the service is",
@@ -114,7 +122,7 @@ class Vitals:
         503: {"model": Health, "description": domain.DEGRADED_IS},
     },
 )
-async def health(request: Request, accept: Annotated[str, Header(include_in_schema=False)] = "") -> Response:
+async def health(request: Request, accept: Accept) -> Response:
     """JSON for people, 503 when the storage does not answer; for who prefers `text/plain`, as Prometheus does, four
     gauges, always with 200."""
     vitals: Vitals = request.app.state.vitals
@@ -135,7 +143,7 @@ async def health(request: Request, accept: Annotated[str, Header(include_in_sche
         **problem_responses(401, 403, 429, 503),
     },
 )
-async def get_metrics(accept: Annotated[str, Header(include_in_schema=False)] = "") -> Response:
+async def get_metrics(accept: Accept) -> Response:
     """Prometheus' text format, or OpenMetrics for who asks for it."""
     return exposition(accept, REGISTRY, NOT_TO_BE_KEPT)
 
