@@ -53,7 +53,8 @@ class Cluster:
                 other["status"] = "superseded"
         revision["status"] = "deployed"
         tag: str = revision["tag"]
-        self.state["serves"] = "something-else" if tag.startswith("liar") else tag
+        # Without a tag in the values it is that of the chart.
+        self.state["serves"] = "something-else" if tag.startswith("liar") else tag or "0.1.0"
         self.write()
 
     def fail(self, revision: dict[str, Any]) -> None:
