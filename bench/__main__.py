@@ -2,16 +2,18 @@
 
 python -m bench                 everything that needs no cluster
 python -m bench ladder kind     these parts; the figures of the others stay as they are
+python -m bench loops test=93   what scripts/bench-loop.sh has timed, in seconds
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from bench import image, kind, ladder, latency, million, process, report
-from bench.machine import ROOT, CannotMeasure, describe
+from bench import database, image, kind, ladder, latency, million, process, report
+from bench.machine import ROOT, CannotMeasure, describe, versions
 
 PARTS = {
     "ladder": ladder.measure,
@@ -31,20 +33,34 @@ def main(names: list[str]) -> int:
     if unknown:
         print(f"There is no part {', '.join(sorted(unknown))}. The parts: {' '.join(PARTS)}", file=sys.stderr)
         return 2
-    last = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}
-    figures = dict(last)
-    for name in names or [name for name in PARTS if name not in NEEDS_CLUSTER]:
-        print(f"\n{name}", flush=True)
-        try:
-            measured = PARTS[name](lambda line: print(f"  {line}", flush=True))
-        except CannotMeasure as error:
-            print(f"{name}: {error}", file=sys.stderr)
-            return 1
-        figures[name] = {"date": f"{datetime.now(UTC):%Y-%m-%d}", **describe(), "figures": measured}
-        FIGURES.write_text(json.dumps(figures, indent=1) + "\n")
-        (ROOT / "bench/RESULTS.md").write_text(report.write(figures, last))
+    name = "versions"
+    try:
+        facts = versions(database.image())
+        for name in names or [name for name in PARTS if name not in NEEDS_CLUSTER]:
+            print(f"\n{name}", flush=True)
+            keep(name, PARTS[name](lambda line: print(f"  {line}", flush=True)), facts)
+    except CannotMeasure as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 1
     print("\nWritten: bench/RESULTS.md")
     return 0
 
 
-sys.exit(main(sys.argv[1:]))
+def keep(name: str, measured: Mapping[str, object], facts: Mapping[str, str]) -> None:
+    """Writes down what was measured of a part, and what was the last time that it was."""
+    figures = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}
+    last = figures.get(name, {}).get("figures")
+    now = {"date": f"{datetime.now(UTC):%Y-%m-%d}", **describe(), **facts}
+    figures[name] = {**now, "figures": measured, "last": last}
+    FIGURES.write_text(json.dumps(figures, indent=1) + "\n")
+    (ROOT / "bench/RESULTS.md").write_text(report.write(figures))
+
+
+def keep_loops(timed: list[str]) -> int:
+    """Those that were not timed keep their figures."""
+    known = json.loads(FIGURES.read_text()).get("loops", {}).get("figures", {}) if FIGURES.exists() else {}
+    keep("loops", {**known, **{name: int(seconds) for name, _, seconds in (one.partition("=") for one in timed)}}, {})
+    return 0
+
+
+sys.exit(keep_loops(sys.argv[2:]) if sys.argv[1:2] == ["loops"] else main(sys.argv[1:]))

@@ -6,6 +6,7 @@ import contextlib
 import json
 import re
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,9 +15,11 @@ from bench import database
 from bench.database import ID_FORMAT, Database
 from bench.machine import (
     ADDRESS,
+    BENCH_PYTHON,
     OTHER_CORE,
     ROOT,
     SERVER_CORE,
+    SERVICE_PYTHON,
     CannotMeasure,
     Server,
     cpu_seconds,
@@ -26,14 +29,16 @@ from bench.machine import (
 )
 
 RUNS = 5
-SECONDS = 1
-"""More runs say more than longer ones. The kernel counts CPU in hundredths of a second: 1 % of this."""
+SECONDS = 2
 WARM_UP_SECONDS = 1
 CONNECTIONS = 16
 POOL = 5
 """The service's own default. Every rung has as many connections to PostgreSQL."""
 ROWS = 10_000
 KINDS = ("get", "post", "list")
+FULL = 0.85
+"""With less of its core than this the service's requests/s say more of the machine than of the service."""
+SETTLE_SECONDS = 0.2
 
 RUNGS = {
     "pgbench": "1 pgbench, prepared",
@@ -45,8 +50,6 @@ RUNGS = {
     "usual": "6 the usual way",
     "go": "7 Go, net/http + pgx",
 }
-SERVICE_PYTHON = ROOT / "services/task-api/.venv/bin/python"
-BENCH_PYTHON = ROOT / ".tools/bench/bin/python"
 GO_SERVER = ROOT / ".tools/bench-go/server"
 
 
@@ -59,6 +62,8 @@ class Figures:
     p99_ms: float | None
     cpu_us: float | None
     """CPU of the server per request, in millionths of a second."""
+    busy: float | None
+    """How much of its core the server had: less where something else ran there, or where it had to wait for others."""
 
 
 Results = dict[str, dict[str, list[Figures]]]
@@ -75,7 +80,11 @@ def measure(say: Callable[[str], None]) -> dict[str, object]:
                 for name, rung in rungs.items():
                     figures = rung(kind)
                     results[kind][name].append(figures)
-                    cpu = "" if figures.cpu_us is None else f"{figures.cpu_us:7.0f} us of CPU each"
+                    cpu = ""
+                    if figures.cpu_us is not None and figures.busy is not None:
+                        cpu = f"{figures.cpu_us:7.0f} us of CPU each, {figures.busy:4.0%} of the core"
+                        if (name, kind) == ("service", "get") and figures.busy < FULL:
+                            cpu += f", less than {FULL:.0%}: requests/s are not its own limit"
                     say(f"run {number + 1} of {RUNS}  {kind:4}  {RUNGS[name]:28} {figures.per_second:8.0f}/s {cpu}")
     return {k: {r: [asdict(f) for f in runs] for r, runs in by.items() if runs} for k, by in results.items()}
 
@@ -168,6 +177,7 @@ def wrk(server: Server, kind: str, db: Database, *, seconds: int = SECONDS) -> F
         "wrk", "--threads", "1", "--connections", str(CONNECTIONS), "--duration", str(seconds), "--script",
         ROOT / "bench/load.lua", f"http://{ADDRESS}:{server.port}", "--", kind, str(ROWS), ID_FORMAT, core=OTHER_CORE,
     )  # fmt: skip
+    time.sleep(SETTLE_SECONDS)
     cpu = cpu_seconds(server.pid) - before
     if kind == "post":
         db.forget_new()
@@ -175,14 +185,18 @@ def wrk(server: Server, kind: str, db: Database, *, seconds: int = SECONDS) -> F
     if said["failed"]:
         raise CannotMeasure(f"{said['failed']} requests of {kind} failed:\n{output}")
     requests = said["requests"]
-    return Figures(requests / said["seconds"], said["p50_ms"], said["p99_ms"], cpu / requests * 1e6)
+    # wrk leaves a request on each connection that the server answers too and that wrk does not count.
+    done = requests + CONNECTIONS
+    busy = cpu / done * requests / said["seconds"]
+    return Figures(requests / said["seconds"], said["p50_ms"], said["p99_ms"], cpu / done * 1e6, busy)
 
 
 def _loop(kind: str, environment: Mapping[str, str], db: Database) -> Figures:
     said = json.loads(run(BENCH_PYTHON, "bench/rungs/loop.py", kind, str(SECONDS), core=SERVER_CORE, **environment))
     if kind == "post":
         db.forget_new()
-    return Figures(said["requests"] / said["seconds"], None, None, said["cpu_seconds"] / said["requests"] * 1e6)
+    requests, seconds, cpu = said["requests"], said["seconds"], said["cpu_seconds"]
+    return Figures(requests / seconds, None, None, cpu / requests * 1e6, cpu / seconds)
 
 
 def _pgbench(kind: str, given: str, db: Database) -> Figures:
@@ -201,7 +215,7 @@ def _pgbench(kind: str, given: str, db: Database) -> Figures:
     found = re.search(r"^tps = ([\d.]+)", output, re.MULTILINE)
     if found is None:
         raise CannotMeasure(f"pgbench gave no figure:\n{output}")
-    return Figures(float(found[1]), None, None, None)
+    return Figures(float(found[1]), None, None, None, None)
 
 
 def _get_script(statement: str) -> str:

@@ -11,8 +11,8 @@ from typing import Any
 
 from bench import database
 from bench.database import ID_FORMAT
-from bench.ladder import CONNECTIONS, ROWS, SERVICE_PYTHON
-from bench.machine import ADDRESS, OTHER_CORE, ROOT, CannotMeasure, free_port, run, serving
+from bench.ladder import CONNECTIONS, ROWS
+from bench.machine import ADDRESS, OTHER_CORE, ROOT, SERVICE_PYTHON, CannotMeasure, free_port, run, serving
 
 VEGETA = ROOT / ".tools/bench-go/vegeta"
 RUNS = 5

@@ -6,10 +6,11 @@ import contextlib
 import http.client
 import os
 import platform
+import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,8 @@ SERVER_CORE = "0"
 OTHER_CORE = "1"
 """The server has a core to itself. PostgreSQL and what sends the load share the other one."""
 
-TICKS = os.sysconf("SC_CLK_TCK")
+SERVICE_PYTHON = ROOT / "services/task-api/.venv/bin/python"
+BENCH_PYTHON = ROOT / ".tools/bench/bin/python"
 
 
 class CannotMeasure(Exception):
@@ -38,9 +40,9 @@ def run(*command: str | Path, core: str | None = None, **environment: str) -> st
 
 
 def cpu_seconds(pid: int) -> float:
-    """What the process took so far, its threads included (proc(5), fields 14 and 15)."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
+    """What the process's threads took so far, in the kernel's nanoseconds: /proc/PID/stat counts hundredths of a
+    second (https://docs.kernel.org/scheduler/sched-stats.html)."""
+    return sum(int(file.read_text().split()[0]) for file in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
 
 
 def resident_mib(pid: int) -> float:
@@ -115,12 +117,27 @@ def serving(
         process.wait(20)
 
 
-def describe() -> Mapping[str, str]:
+def describe() -> dict[str, str]:
     """What the figures depend on."""
-    model = next(
-        (x.partition(": ")[2] for x in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in x), ""
-    )
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    model = next((line.partition(": ")[2] for line in lines if "model name" in line), platform.machine())
     return {
-        "Machine": f"{os.cpu_count()} cores ({model}), Linux {platform.release()}",
-        "Python": platform.python_version(),
+        "Machine": f"{os.cpu_count()} cores ({model}), {platform.system()} {platform.release()}",
+        "Commit": run("git", "describe", "--always", "--dirty").strip(),
     }
+
+
+def versions(postgres_image: str) -> dict[str, str]:
+    """Of what runs on the rungs."""
+    found = {
+        "PostgreSQL": run("docker", "run", "--rm", "--entrypoint", "postgres", postgres_image, "--version").split()[2],
+        "wrk": subprocess.run(["wrk", "--version"], capture_output=True, text=True).stdout.split()[1],  # it ends with 1
+    }
+    if shutil.which("go"):
+        found["Go"] = run("go", "env", "GOVERSION").strip().removeprefix("go")
+    for python, packages in ((SERVICE_PYTHON, ("fastapi", "uvicorn", "asyncpg")), (BENCH_PYTHON, ("sqlalchemy",))):
+        if python.exists():
+            script = "import sys, importlib.metadata as m; print(*[m.version(name) for name in sys.argv[1:]])"
+            found.update(zip(packages, run(python, "-c", script, *packages).split(), strict=True))
+    return {"Python": platform.python_version(), **found}

@@ -11,14 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench import database
-from bench.ladder import SERVICE_PYTHON
-from bench.machine import ADDRESS, CannotMeasure, free_port, serving
+from bench.machine import ADDRESS, SERVICE_PYTHON, CannotMeasure, free_port, serving
 
 FEW, MANY = 10, 1_000_000
 STEP = 100_000
 PAGE = 40
 WARM_UP, PAIRS = 6, 20
-"""PostgreSQL plans a prepared statement anew for its first five executions."""
+"""PostgreSQL plans a prepared statement anew for its first five executions. Then it keeps the plan of a list without
+filters; one with filters it plans each time, and that is in its times."""
 LISTS = {
     "newest first": "",
     "sort=due": "sort=due",

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench import database
-from bench.ladder import ROWS, SERVICE_PYTHON, wrk
-from bench.machine import cpu_seconds, free_port, resident_mib, serving
+from bench.ladder import ROWS, wrk
+from bench.machine import SERVICE_PYTHON, cpu_seconds, free_port, resident_mib, serving
 
 STARTS = 5
 MINUTES = 10
