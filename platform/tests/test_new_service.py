@@ -103,7 +103,7 @@ OTHERS_WORDS = re.compile(
 )
 RIGHT_WORDS = re.compile(
     r"docs/operate\.md#taskapi\w+"  # runbooks hold for every service
-    r"|create_task|current_task|keep_alive_task|what this task logs"  # asyncio's
+    r"|asyncio\.Task|create_task|current_task|keep_alive_task|what this task logs"  # asyncio's
 )
 
 
