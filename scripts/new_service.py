@@ -386,6 +386,7 @@ from fastapi import FastAPI
 from pydantic import Field
 from pydantic.config import JsonDict
 from pydantic_settings import BaseSettings
+from starlette.types import ASGIApp
 
 from PACKAGE import hello
 from PACKAGE.check import Check
@@ -432,6 +433,10 @@ class Domain:
         """Gives `app` its routes and what they ask for in its state."""
         app.state.greeter = self._greeter
         app.include_router(hello.router)
+
+    def shortcut(self, _app: FastAPI, rest: ASGIApp) -> ASGIApp:
+        """Could answer what is asked for most without `rest`, which is all of the app behind its edge."""
+        return rest
 
     async def open(self) -> None:
         """Before the first request: the place to connect to what it needs. Raises CannotOpen."""

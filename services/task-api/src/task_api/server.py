@@ -58,8 +58,8 @@ async def serve(app: FastAPI, settings: Settings) -> None:
                 _announce(listener)
                 if settings.rate_limit and not settings.trusted_proxies:
                     log.warning(
-                        "TASKS_RATE_LIMIT counts those without a token by address, and behind a proxy they all have the"
-                        " proxy's: name it in TASKS_TRUSTED_PROXIES"
+                        "TASKS_RATE_LIMIT counts those without a token by address, and behind a proxy"
+                        " they all have the proxy's: name it in TASKS_TRUSTED_PROXIES"
                     )
                 await serving
         except asyncio.CancelledError:
