@@ -18,6 +18,7 @@ from e2e.faults.report import Report
 
 CHART = "./platform/helm/task-api"
 REPLICAS = 3
+POSTGRES = "task-api-postgres-0"
 
 MakeVersion = Callable[[str, str], str]
 Live = Callable[..., AbstractContextManager[Trial]]

@@ -19,7 +19,7 @@ import httpx2
 import pytest
 from e2e.conftest import REPOSITORY, SUMMARY, Namespace, eventually
 from e2e.faults.bad_input import Bad, Real, bad_requests
-from e2e.faults.conftest import CHART, Live, revision
+from e2e.faults.conftest import CHART, POSTGRES, Live, revision
 from e2e.faults.nodes import restarts
 from e2e.faults.report import Report
 from e2e.test_chart import WITH_TOKENS, new_token
@@ -187,8 +187,17 @@ def test_twenty_thousand_bad_requests_lead_to_no_500_and_restart_nothing(
         trickled = Counter(trickle.result() for trickle in trickles)
     seconds = time.monotonic() - began
 
-    generated = schemathesis(victim.host, https_port, token, tmp_path)
     statuses = Counter(status for _, status in answered)
+    assert trickled == {"408": TRICKLES}, "the service itself gives up on a body that does not come"
+    wrong = Counter((request.kind, status) for request, status in answered if is_wrong(request, status))
+    assert wrong == {}
+    by_service = {request.kind for request, status in answered if status == "413"}
+    assert "oversized bodies" in by_service, "none came through to the service"
+    assert statuses["closed"] < len(answered) / 20, "most should be answered"
+
+    # A calendar of more than 5,000 tasks is refused, and rightly: schemathesis finds none of the trials' here.
+    victim.run(f'kubectl exec {POSTGRES} -- psql -U tasks -d tasks -qc "DELETE FROM tasks"')
+    generated = schemathesis(victim.host, https_port, token, tmp_path)
     kinds = ", ".join(sorted({request.kind for request, _ in answered}))
     counted = ", ".join(f"{status}: {count:,}" for status, count in statuses.most_common())
     summary = (
@@ -197,12 +206,6 @@ def test_twenty_thousand_bad_requests_lead_to_no_500_and_restart_nothing(
         " again."
     )
     record_property(SUMMARY, summary)
-    assert trickled == {"408": TRICKLES}, "the service itself gives up on a body that does not come"
-    wrong = Counter((request.kind, status) for request, status in answered if is_wrong(request, status))
-    assert wrong == {}
-    by_service = {request.kind for request, status in answered if status == "413"}
-    assert "oversized bodies" in by_service, "none came through to the service"
-    assert statuses["closed"] < len(answered) / 20, "most should be answered"
     assert len(answered) + generated >= REQUESTS + GENERATED
     assert restarts(victim) == before
     assert lines_that_are_no_json(victim) == []

@@ -35,9 +35,10 @@ def test_a_certificate_is_rotated(victim: Namespace, live: Live, https_port: int
     # Its data and nothing else: its version will be an old one.
     (tmp_path / "before.json").write_text(json.dumps({"data": before["data"]}))
     (tmp_path / "old.crt").write_bytes(base64.b64decode(before["data"]["tls.crt"]))
+    # By another name: of two self-signed certificates of one name OpenSSL trusts the first alone.
     (tmp_path / "request").write_text(
         "[req]\nprompt = no\ndistinguished_name = name\nx509_extensions = extensions\n"
-        f"[name]\nCN = {victim.host}\n[extensions]\nsubjectAltName = DNS:{victim.host}\nbasicConstraints = CA:TRUE\n"
+        f"[name]\nCN = renewed\n[extensions]\nsubjectAltName = DNS:{victim.host}\nbasicConstraints = CA:TRUE\n"
     )
     victim.run(
         "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -config request -keyout new.key -out new.crt",

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 from e2e.conftest import Namespace, eventually
-from e2e.faults.conftest import Live
+from e2e.faults.conftest import POSTGRES, Live
 from e2e.faults.nodes import restarts, signal_pod
 
-POSTGRES = "task-api-postgres-0"
 SELECTOR = "app.kubernetes.io/name=postgres"
 
 
