@@ -7,6 +7,7 @@ version of Python: a layer more does not fit in, nor a second line in the log.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import sys
@@ -151,5 +152,12 @@ async def test_the_same_request_costs_the_same_again(app: FastAPI) -> None:
 
 async def test_each_request_is_a_line_of_the_log(app: FastAPI, tmp_path: Path) -> None:
     await cost(app, "GET", TASK)
+    logging.getLogger("task_api").warning("after them")
     lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
-    assert [line["path"] for line in lines] == [TASK, TASK]
+    assert [line.get("path", line["message"]) for line in lines] == [TASK, TASK, "after them"]
+
+
+async def test_lines_of_the_log_wait_no_longer_than_the_turn_of_the_event_loop(app: FastAPI, tmp_path: Path) -> None:
+    await cost(app, "GET", TASK)
+    await asyncio.sleep(0)
+    assert len((tmp_path / "log").read_text().splitlines()) == 2
