@@ -38,6 +38,7 @@ from scripts.deploy.verbs import deploy, rollback, show_history
 
 
 def do(settings: Settings, arguments: list[str]) -> None:
+    """One verb for one service. Raises Refused or Failed."""
     for tool in ("helm", "kubectl"):
         if shutil.which(tool) is None:
             raise Refused(f"{tool} is needed and was not found. docs/delivery.md says how to get it.")
@@ -69,6 +70,7 @@ def do(settings: Settings, arguments: list[str]) -> None:
 
 
 def main() -> int:
+    """The verb for each service; returns the exit code."""
     remember_signals()
     try:
         with kubeconfig():

@@ -17,6 +17,7 @@ Kind = Literal["held", "unconfirmed"]
 
 
 def kept(settings: Settings, kind: Kind) -> dict[str, str]:
+    """What is recorded, by tag or by revision; empty where nothing is."""
     text = must("kubectl", "get", "configmap", f"{settings.release}-{kind}", "--ignore-not-found", "--output", "json")
     found: dict[str, str] = (json.loads(text).get("data") or {}) if text.strip() else {}
     return found

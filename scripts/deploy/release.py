@@ -32,6 +32,7 @@ class Revision:
 
 
 def history(settings: Settings) -> list[Revision]:
+    """The revisions that Helm keeps, oldest first; none where there is no release. Raises Failed."""
     done = run("helm", "history", settings.release, "--output", "json")
     if done.returncode != 0:
         if "release: not found" in done.stderr:
@@ -107,6 +108,7 @@ def left_behind(settings: Settings) -> Revision | None:
 
 
 def settle(settings: Settings) -> None:
+    """Ends what a killed deploy left pending: goes back to the last good revision, or removes a release without one."""
     pending = left_behind(settings)
     if pending is None:
         return
@@ -121,10 +123,12 @@ def settle(settings: Settings) -> None:
 
 
 def uninstall(settings: Settings) -> None:
+    """Removes the release. Raises Failed."""
     must("helm", "uninstall", settings.release, "--wait", "--timeout", f"{settings.timeout}s")
 
 
 def roll_back_to(settings: Settings, revision: int) -> None:
+    """Helm's rollback to a revision by its number. Shows the pods and raises Failed where it does not end well."""
     command = ["helm", "rollback", settings.release, str(revision), "--wait", "--timeout", f"{settings.timeout}s"]
     if run(*command, "--history-max", "10", show=True).returncode != 0:
         diagnose(settings)

@@ -13,6 +13,7 @@ def summarize(text: str) -> None:
 
 
 def write_summary(text: str) -> None:
+    """On the run's page alone; nothing outside of GitHub."""
     if page := os.environ.get("GITHUB_STEP_SUMMARY"):
         with Path(page).open("a") as file:
             file.write(text.replace("\n", "\n\n") + "\n\n")

@@ -27,6 +27,10 @@ from scripts.deploy.summary import summarize
 
 
 def deploy(settings: Settings) -> None:
+    """Deploys the commit that the settings name, unless it is held or older than what was here; goes back if it fails.
+
+    Raises Refused, where nothing was done, or Failed, after the way back.
+    """
     settings.check_image()
     settle(settings)
     reason = kept(settings, "held").get(settings.tag)
@@ -56,6 +60,7 @@ def deploy(settings: Settings) -> None:
 
 
 def upgrade(settings: Settings) -> None:
+    """Helm's upgrade to the image that the settings name. Raises Failed."""
     values = [argument for file in settings.values for argument in ("--values", file)]
     done = run(
         *("helm", "upgrade", "--install", settings.release, f"platform/helm/{settings.release}", *values),
@@ -69,10 +74,12 @@ def upgrade(settings: Settings) -> None:
 
 
 def came_from(before: Revision | None) -> str:
+    """The end of a summary: what ran before."""
     return f". Before it ran {before.tag}, revision {before.number}." if before else ". It is the first deploy."
 
 
 def go_back(settings: Settings, before: Revision | None) -> str:
+    """Undoes a failed deploy and says how; without a revision to go back to, the release is removed."""
     if before is None:
         # Helm needs a revision that once ran; without one the next deploy begins from nothing.
         uninstall(settings)
@@ -82,12 +89,17 @@ def go_back(settings: Settings, before: Revision | None) -> str:
 
 
 def return_to(settings: Settings, target: Revision) -> None:
+    """Goes back, and asks every pod for the commit. Raises Failed."""
     with on_trial(settings, target.tag):
         roll_back_to(settings, target.number)
         smoke(settings, target.tag)
 
 
 def rollback(settings: Settings, number: int | None) -> None:
+    """Goes back to a revision, or where none is named to the last other image, and holds the commit that it leaves.
+
+    Raises Refused, where nothing was done, or Failed.
+    """
     # What was left pending is not settled first: that would be one more way back, with all its pods, before this one.
     left_behind(settings)
     revisions = told(settings, history(settings))
@@ -132,6 +144,7 @@ def choose(revisions: list[Revision], number: int | None) -> Revision:
 
 
 def show_history(settings: Settings) -> None:
+    """Prints the revisions, newest first, and what is held."""
     revisions = told(settings, history(settings))
     if not revisions:
         print(f"There is no release {settings.release} here.")
