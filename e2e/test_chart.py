@@ -367,11 +367,12 @@ def gateway_api(release: Namespace) -> Iterator[None]:
 @pytest.mark.usefixtures("monitoring", "gateway_api")
 def test_the_server_accepts_everything_that_the_chart_can_render(make_namespace: MakeNamespace, tmp_path: Path) -> None:
     namespace = make_namespace("e2e-all-on")
+    version = json.loads(namespace.run("kubectl version -o json"))["serverVersion"]["gitVersion"]
     (tmp_path / "rendered.yaml").write_text(
         namespace.run(
             # Without the pod of `helm test`: a dry run makes no service account, without which no pod is admitted.
             f"helm template task-api {CHART} --values {CHART}/ci/all-on-values.yaml --skip-tests"
-            " --kube-version $(kubectl version -o json | jq -r .serverVersion.gitVersion)"
+            f" --kube-version {version}"
         )
     )
     # Strict: a field that the server does not know is an error, not dropped.
