@@ -124,11 +124,12 @@ def test_a_release_whose_helm_was_killed_is_taken_up(api: httpx2.Client) -> None
 def cluster_registry() -> Iterator[str]:
     """Its address, with the cluster going by it; afterwards the cluster is as it was."""
     name = "task-platform-registry"
-    if subprocess.run(["docker", "container", "inspect", name], capture_output=True, check=False).returncode == 0:
-        pytest.skip("the cluster goes by a registry already")
+    inspected = subprocess.run(["docker", "container", "inspect", name], capture_output=True, check=False)
     make_up(REPOSITORY, "REGISTRY=1")
     port = run("docker", "port", name, "5000/tcp").split(":")[-1].strip()
     yield f"localhost:{port}"
+    if inspected.returncode == 0:
+        return  # it went by a registry before
     run("docker", "rm", "--force", "--volumes", name)
     kubectl("delete", "configmap", "--namespace", "kube-public", "local-registry-hosting")
     make_up(REPOSITORY)

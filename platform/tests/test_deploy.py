@@ -168,6 +168,7 @@ def test_one_repository_for_two_services_is_refused_and_so_is_a_folder_without_a
         ({}, "IMAGE_TAG is not set"),
         ({"IMAGE_TAG": "one", "IMAGE_REPOSITORY": ""}, "IMAGE_REPOSITORY is not set"),
         ({"IMAGE_TAG": "one", "IMAGE_DIGEST": "sha256:12"}, "is not a digest"),
+        ({"IMAGE_TAG": "one", "PRODUCTION_URL": "file:///etc"}, "PRODUCTION_URL=file:///etc is no address"),
         ({"IMAGE_TAG": "one", "KUBECONFIG": ""}, "Which cluster?"),
         ({"IMAGE_TAG": "one", "KUBE_CONFIG": "apiVersion: v1"}, "KUBE_CONFIG is not base64"),
         ({"IMAGE_TAG": "one", "DEPLOY_TIMEOUT": "soon"}, "DEPLOY_TIMEOUT=soon is not a time"),

@@ -35,6 +35,12 @@ class Settings:
     smoke_timeout: int
     production_url: str
 
+    def __post_init__(self) -> None:
+        if self.production_url and not re.match(r"https?://[^/]", self.production_url):
+            raise Refused(
+                f"PRODUCTION_URL={self.production_url} is no address to ask. It begins with https:// or http://."
+            )
+
     @classmethod
     def of(cls, service: str, digest: str) -> Settings:
         def its(name: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -53,8 +53,8 @@ class _Connection(HttpToolsProtocol):
         self._unread = 0  # bytes that waited for the client when it was last looked at
         self._read_deadline: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
-        super().connection_made(transport)
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(cast("asyncio.Transport", transport))
         self._be_idle()  # one that never sends anything is as idle as one between two requests
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -227,4 +227,4 @@ def trace(provider: TracerProvider) -> None:
     """Makes a span of each statement to PostgreSQL."""
     from opentelemetry.instrumentation.asyncpg import AsyncPGInstrumentor
 
-    AsyncPGInstrumentor().instrument(tracer_provider=provider)  # type: ignore[no-untyped-call]  # it has no types
+    AsyncPGInstrumentor().instrument(tracer_provider=provider)

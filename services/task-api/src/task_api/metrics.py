@@ -15,7 +15,7 @@ LAG_SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 
 CGROUP = Path("/sys/fs/cgroup")
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each counter and histogram, which Prometheus has no use for
+disable_created_metrics()  # a series more for each counter and histogram, which Prometheus has no use for
 
 requests_total = Counter("http_requests", "Requests answered", ["method", "route", "status"])
 request_seconds = Histogram(

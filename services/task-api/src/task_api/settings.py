@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import SettingsConfigDict
@@ -92,14 +92,14 @@ class InvalidSettings(Exception):
     """The environment holds a value that cannot be used; the message is one line per variable."""
 
 
-def read_settings(**given: object) -> Settings:
+def read_settings(**given: Any) -> Settings:
     """The settings of this process; `given` (command line flags) wins over the environment.
 
     Raises InvalidSettings. Its message names variables and rules but never repeats a value: one
     of them is a password.
     """
     try:
-        return Settings(**given)  # type: ignore[arg-type]  # pydantic checks what mypy cannot see here
+        return Settings(**given)
     except ValidationError as error:
         lines = []
         for problem in error.errors(include_input=False, include_url=False):

@@ -50,7 +50,7 @@ class AuthUnavailable(Exception):
 class Authenticator(Protocol):
     """Tells who sends a request."""
 
-    async def authenticate(self, authorization: str | None) -> Caller:
+    async def authenticate(self, authorization: str | None, /) -> Caller:
         """authorization: the header of that name. Raises Unauthenticated or AuthUnavailable."""
         ...
 
@@ -58,7 +58,7 @@ class Authenticator(Protocol):
 class NoAuth:
     """Everybody may do everything: for a laptop, or behind a proxy that asks."""
 
-    async def authenticate(self, authorization: str | None) -> Caller:  # noqa: ARG002  # the protocol's name for it
+    async def authenticate(self, _authorization: str | None, /) -> Caller:
         return ANYBODY
 
 

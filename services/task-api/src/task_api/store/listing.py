@@ -28,7 +28,7 @@ class Dialect(Protocol):
     def title(self) -> str:
         """The title, compared by code points."""
 
-    def never(self, values: list[Any]) -> str:
+    def never(self, values: list[Any], /) -> str:
         """The time NEVER."""
 
 

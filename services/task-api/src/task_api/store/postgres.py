@@ -285,7 +285,7 @@ class PostgresStore:
                 if not isinstance(error, ROLLED_BACK):
                     pool.discard_idle()
                     work = settle or work
-                wait = pause * (0.5 + random.random())  # noqa: S311  # so that not all come back at once
+                wait = pause * (0.5 + random.random())  # noqa: S311  # jitter, so that not all come back at once: nobody gains by guessing it
                 if now() + wait > deadline:
                     raise StoreUnavailable(f"PostgreSQL does not answer: {reason(error)}") from error
                 metrics.db_retries_total.labels(sqlstate(error)).inc()

@@ -87,7 +87,7 @@ class Dialect:
     def title(self) -> str:
         return 'title COLLATE "C"'
 
-    def never(self, values: list[Any]) -> str:  # noqa: ARG002  # the protocol's name for it
+    def never(self, _values: list[Any], /) -> str:
         return "'infinity'::timestamptz"  # as asyncpg sends NEVER; not a parameter, since the indexes have it so
 
 

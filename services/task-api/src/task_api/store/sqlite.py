@@ -205,7 +205,7 @@ class _Dialect:
     def title(self) -> str:
         return "title"  # SQLite compares bytes
 
-    def never(self, values: list[Any]) -> str:
+    def never(self, values: list[Any], /) -> str:
         return self.value(NEVER, values)
 
 
