@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -29,42 +30,28 @@ async def test_deleted_tasks_stay_for_30_days(tasks_store: Store) -> None:
 
 
 @pytest.mark.parametrize("error", [StoreUnavailable("gone"), RuntimeError("a defect")], ids=["lost", "defect"])
-async def test_it_goes_on_after_the_storage_failed(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Lost(MemoryStore):
-        tries = 0
-
-        async def purge(self, *, deleted_before: datetime, answers_before: datetime) -> int:
-            self.tries += 1
-            if self.tries == 1:
-                raise error
-            second_try.set()
-            return 0
-
-    second_try = asyncio.Event()
-    monkeypatch.setattr(upkeep, "EVERY_SECONDS", 0.001)
-    keeping_up = asyncio.create_task(upkeep.keep_up(Lost()))
-    async with asyncio.timeout(10):
-        await second_try.wait()
-    keeping_up.cancel()
-
-
-@pytest.mark.parametrize("error", [StoreUnavailable("gone"), RuntimeError("a defect")], ids=["lost", "defect"])
-async def test_the_feeds_lag_is_measured_again_after_the_storage_failed(
-    error: Exception, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("work", "asks"), [(upkeep.keep_up, "purge"), (feed.keep_measuring, "feed_lag")], ids=["upkeep", "lag"]
+)
+async def test_it_goes_on_after_the_storage_failed(
+    work: Callable[[Store], Coroutine[None, None, None]], asks: str, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Lost(MemoryStore):
-        tries = 0
-
-        async def feed_lag(self) -> float:
-            self.tries += 1
-            if self.tries == 1:
-                raise error
-            second_try.set()
-            return 0.0
-
+    tries = 0
     second_try = asyncio.Event()
+
+    async def fail_once(**_: object) -> int:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise error
+        second_try.set()
+        return 0
+
+    store = MemoryStore()
+    monkeypatch.setattr(store, asks, fail_once)
+    monkeypatch.setattr(upkeep, "EVERY_SECONDS", 0.001)
     monkeypatch.setattr(feed, "MEASURE_SECONDS", 0.001)
-    measuring = asyncio.create_task(feed.keep_measuring(Lost()))
+    working = asyncio.create_task(work(store))
     async with asyncio.timeout(10):
         await second_try.wait()
-    measuring.cancel()
+    working.cancel()
