@@ -322,7 +322,9 @@ def test_a_commit_is_pushed_and_deployed_from_a_desk_as_the_page_says(
     namespace.run(f"docker pull --quiet {name} && kind load docker-image {name} --name task-platform", seconds=300)
     try:
         values = tmp_path / "values.yaml"
-        values.write_text("database: {inMemory: true}\nautoscaling: {enabled: false}\ningress: {enabled: false}\n")
+        values.write_text(
+            "database: {inMemory: true}\nautoscaling: {enabled: false}\nreplicaCount: 1\ningress: {enabled: false}\n"
+        )
         said = namespace.run(f"export DEPLOY_VALUES={values}\n{typed(deploy, replaced)}", folder=committed)
         assert f"each says that it is {commit}" in said
         (committed / "README.md").write_text("changed\n")

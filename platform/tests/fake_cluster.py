@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """helm and kubectl by these names, with a release kept in the file of FAKE_CLUSTER: all that scripts/deploy/ sees.
 
-How an upgrade goes is in the tag: bad-... fails, slow-... waits for a signal, liar-... deploys pods that say otherwise,
-list-..., cut-... and noise-... ones that answer something else than a service. With `rollback` in the file a rollback
-fails, or is slow: it hears no signal, as Helm's does not.
+How an upgrade goes is in the tag: bad-... fails, wrong-... does before anything is made, slow-... waits for a signal,
+liar-... deploys pods that say otherwise, list-..., cut-... and noise-... ones that answer with something else.
+With `rollback` in the file a rollback fails, or is slow: it hears no signal, as Helm's does not.
 The real ones are in e2e/test_deploy.py.
 """
 
@@ -84,6 +84,9 @@ def helm(cluster: Cluster, arguments: list[str]) -> int:
                 print("Error: context deadline exceeded", file=sys.stderr)
                 return 1
             cluster.succeed(revision)
+        case ["uninstall", *_] if not cluster.revisions:
+            print("Error: uninstall: Release not loaded: task-api: release: not found", file=sys.stderr)
+            return 1
         case ["uninstall", *_]:
             cluster.state |= {"revisions": [], "serves": None}
             cluster.write()
@@ -98,6 +101,9 @@ def helm_upgrade(cluster: Cluster, arguments: list[str]) -> int:
         print("Error: UPGRADE FAILED: another operation (install/upgrade/rollback) is in progress", file=sys.stderr)
         return 1
     (tag,) = (a.removeprefix("image.tag=") for a in arguments if a.startswith("image.tag="))
+    if tag.startswith("wrong"):
+        print("Error: execution error at (task-api/templates/deployment.yaml:1:4)", file=sys.stderr)
+        return 1
     stopped: list[int] = []
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, lambda received, _frame: stopped.append(received))

@@ -216,6 +216,14 @@ def test_a_first_deploy_that_fails_leaves_nothing(site: Site) -> None:
     assert site.deploy("one").returncode == 0
 
 
+def test_a_first_deploy_of_values_that_cannot_work_removes_nothing(site: Site) -> None:
+    done = site.deploy("wrong-1")
+    assert done.returncode == 1
+    assert "Helm refused it before anything was made" in done.stderr
+    assert "uninstall" not in site.calls + done.stderr
+    assert site.deploy("one").returncode == 0
+
+
 def test_pods_that_say_another_commit_fail_the_deploy(site: Site) -> None:
     site.deploy("one")
     done = site.deploy("liar-2", SMOKE_TIMEOUT="2s")

@@ -80,6 +80,8 @@ def came_from(before: Revision | None) -> str:
 
 def go_back(settings: Settings, before: Revision | None) -> str:
     """Undoes a failed deploy and says how; without a revision to go back to, the release is removed."""
+    if not history(settings):
+        return "Helm refused it before anything was made. Mend what it says above, and deploy again."
     if before is None:
         # Helm needs a revision that once ran; without one the next deploy begins from nothing.
         uninstall(settings)
