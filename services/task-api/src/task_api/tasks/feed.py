@@ -63,6 +63,8 @@ class Feed:
         self._store = store
         self._news = asyncio.Event()
         self._recent: Recent | None = None
+        # Those who are behind read one at a time: a hundred at once take one connection, and requests the rest.
+        self._turn = asyncio.Lock()
         self._lost = False
         self._followers = 0
         self._look_out: asyncio.Task[None] | None = None
@@ -84,7 +86,10 @@ class Feed:
                 changes = None if self._recent is None else self._recent.following(after)
                 if changes is None:  # it is behind
                     try:
-                        changes = await self._store.changes(after, size=CHUNK)
+                        async with self._turn:
+                            if self._ended or (self._lost and news.is_set()):  # while it waited
+                                return
+                            changes = await self._store.changes(after, size=CHUNK)
                     except StoreBusy:
                         await asyncio.sleep(LOOK_SECONDS)
                         continue
