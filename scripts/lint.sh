@@ -199,7 +199,7 @@ for chart in "${charts[@]}"; do
   go_check "Chart $(basename "$chart"), tests (helm-unittest)" chart_tests "$chart"
   go_check "Chart $(basename "$chart"), README (helm-docs)" chart_readme "$chart"
 done
-helm_check 'Charts, manifests, scripts, pages (pytest)' python -m pytest --quiet platform/tests
+helm_check 'Charts, manifests, scripts, pages (pytest)' python -m pytest --quiet --numprocesses auto platform/tests
 # A test that is skipped says in its reason what it needs.
 while read -r skipped; do left_out+=("$skipped"); done < <(sed -n 's/^SKIPPED \[[0-9]*\] [^ ]* //p' "$output")
 
