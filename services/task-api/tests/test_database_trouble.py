@@ -20,7 +20,7 @@ from running import environment
 
 from task_api.store import Answer, KeyInUse, Limits, StoreBusy, StoreUnavailable, Write, postgres_schema
 from task_api.store.postgres import PostgresStore
-from task_api.store.postgres_schema import MIGRATION_CONNECT_SECONDS
+from task_api.store.postgres_schema import MIGRATION_CONNECT_SECONDS, MIGRATION_LOCK
 from task_api.tasks import rules
 from task_api.tasks.models import Task, TaskPatch
 
@@ -153,6 +153,22 @@ async def test_a_migration_that_froze_is_given_up(
         store = PostgresStore(proxy.url, limits=Limits(), wait_seconds=0)
         with pytest.raises(StoreUnavailable, match="cannot be reached"):  # which is tried again as long as is set
             await store.open()
+
+
+async def test_a_start_that_waits_for_a_migration_that_hangs_says_how_to_end_it(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_schema, "MIGRATION_WAIT_SECONDS", 1.0)
+    store = PostgresStore(postgres_url, limits=Limits(), wait_seconds=0)
+    hanging = await asyncpg.connect(postgres_url)
+    await hanging.execute(f"SELECT pg_advisory_lock({MIGRATION_LOCK})")
+    with pytest.raises(StoreUnavailable, match="Another session has held the lock") as caught:
+        await store.open()
+    statement = str(caught.value).partition("ended: ")[2]
+    async with connected(postgres_url) as repairing:
+        assert await repairing.fetchval(statement)
+    await store.open()
+    await store.close()
 
 
 @pytest.mark.parametrize(

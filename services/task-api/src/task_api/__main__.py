@@ -46,7 +46,7 @@ def main() -> int:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="task-api", description=f"The {domain.TITLE}.")
+    parser = argparse.ArgumentParser(prog="python -m task_api", description=f"The {domain.TITLE}.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     serving = commands.add_parser("serve", help="serve the API until SIGTERM or Ctrl-C")
     serving.add_argument("--host", help="address to listen on (else TASKS_HOST, else 127.0.0.1)")

@@ -27,7 +27,8 @@ MIGRATION_SECONDS = 600.0
 async def migrate(url: str) -> None:
     """Applies what is missing, on a connection of its own: pods that start together take turns by its lock.
 
-    Raises StoreUnavailable where a migration fails, and what asyncpg raises where the server cannot be reached.
+    Raises StoreUnavailable where a migration fails or its lock is not to be had, and what asyncpg raises where the
+    server cannot be reached.
     """
     connection = await asyncpg.connect(
         url, timeout=MIGRATION_CONNECT_SECONDS, command_timeout=MIGRATION_CONNECT_SECONDS
@@ -47,7 +48,16 @@ async def _bring_up_to_date(connection: Connection) -> None:
     await connection.execute(f"SET lock_timeout = '{MIGRATION_WAIT_SECONDS:.0f}s'")
     # Ours is a little longer than the server's, which says what it waited for.
     wait = MIGRATION_WAIT_SECONDS + MIGRATION_CONNECT_SECONDS
-    await connection.execute(f"SELECT pg_advisory_lock({MIGRATION_LOCK})", timeout=wait)
+    try:
+        await connection.execute(f"SELECT pg_advisory_lock({MIGRATION_LOCK})", timeout=wait)
+    except asyncpg.LockNotAvailableError as error:
+        raise StoreUnavailable(
+            f"Another session has held the lock for migrations for {MIGRATION_WAIT_SECONDS:.0f} s. Either it still "
+            "migrates, and this works when it is done; or it hangs, and has to be ended: "
+            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted "
+            f"AND objid = {MIGRATION_LOCK} AND database = "
+            "(SELECT oid FROM pg_database WHERE datname = current_database())"
+        ) from error
     await connection.execute(
         "CREATE TABLE IF NOT EXISTS schema_migrations"
         " (number integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
