@@ -17,16 +17,11 @@ from typing import Any
 
 import httpx2
 import pytest
-from e2e.conftest import (
-    QUICK_DOWN,
-    REPOSITORY,
-    SUMMARY,
-    MakeNamespace,
-    Namespace,
-    Traffic,
-    eventually,
-    leave_out,
-)
+from e2e.cluster import REPOSITORY
+from e2e.conftest import SUMMARY, leave_out
+from e2e.eventually import eventually
+from e2e.namespace import QUICK_DOWN, MakeNamespace, Namespace
+from e2e.traffic import Traffic
 
 CHART = "./platform/helm/task-api"
 

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from e2e.conftest import CONTEXT, REPOSITORY, eventually
+from e2e.cluster import CONTEXT, REPOSITORY
+from e2e.eventually import eventually
 
 NAMESPACE = "delivery"
 NODE = "task-platform-worker"

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from e2e.conftest import SUMMARY, Namespace, Traffic
+from e2e.conftest import SUMMARY
+from e2e.namespace import Namespace
+from e2e.traffic import Traffic
 
 
 @pytest.fixture

@@ -18,7 +18,10 @@ from pathlib import Path
 
 import pytest
 from documentation import COMMANDS, Block, blocks, commands_run_by, links, pages
-from e2e.conftest import REPOSITORY, SUMMARY, MakeNamespace, Namespace, eventually
+from e2e.cluster import REPOSITORY
+from e2e.conftest import SUMMARY
+from e2e.eventually import eventually
+from e2e.namespace import MakeNamespace, Namespace
 from repository_copy import copy_repository, lend_environments
 
 THIS = "e2e/test_docs.py"

@@ -13,7 +13,8 @@ from typing import IO, Any
 
 import httpx2
 import pytest
-from e2e.conftest import REPOSITORY, eventually
+from e2e.cluster import REPOSITORY
+from e2e.eventually import eventually
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 

@@ -14,7 +14,9 @@ from typing import NamedTuple
 
 import httpx2
 import pytest
-from e2e.conftest import REPOSITORY, SUMMARY, eventually
+from e2e.cluster import REPOSITORY
+from e2e.conftest import SUMMARY
+from e2e.eventually import eventually
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 

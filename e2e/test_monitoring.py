@@ -9,7 +9,8 @@ from typing import Any
 import httpx2
 import pytest
 import yaml
-from e2e.conftest import NAMESPACE, REPOSITORY, Cluster, eventually
+from e2e.cluster import NAMESPACE, REPOSITORY, Cluster
+from e2e.eventually import eventually
 
 ENDPOINTS = {"/health", "/metrics"}
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import httpx2
 import pytest
 from documentation import commands_run_by
-from e2e.conftest import CONTEXT, NAMESPACE, REPOSITORY, Cluster, client_of, eventually
+from e2e.cluster import CONTEXT, NAMESPACE, REPOSITORY, Cluster, client_of
+from e2e.eventually import eventually
 from repository_copy import copy_repository, lend_environments
 
 NAME = "e2e-orders"

@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from e2e.conftest import REPOSITORY
+from e2e.cluster import REPOSITORY
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"

@@ -11,7 +11,10 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from e2e.conftest import REPOSITORY, MakeNamespace, Namespace, Traffic, eventually
+from e2e.cluster import REPOSITORY
+from e2e.eventually import eventually
+from e2e.namespace import MakeNamespace, Namespace
+from e2e.traffic import Traffic
 
 
 def documented_secret(folder: Path) -> str:

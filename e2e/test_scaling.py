@@ -9,7 +9,10 @@ import time
 from collections.abc import Callable
 
 import pytest
-from e2e.conftest import QUICK_DOWN, SUMMARY, Namespace, Traffic, eventually, leave_out
+from e2e.conftest import SUMMARY, leave_out
+from e2e.eventually import eventually
+from e2e.namespace import QUICK_DOWN, Namespace
+from e2e.traffic import Traffic
 
 LOAD_SECONDS = 150
 """At most: it ends when there are pods enough."""

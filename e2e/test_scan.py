@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from e2e.conftest import REPOSITORY, leave_out
+from e2e.cluster import REPOSITORY
+from e2e.conftest import leave_out
 
 pytestmark = pytest.mark.full  # it needs the scanner's registry; every morning rebuild.yml runs it
 

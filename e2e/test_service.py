@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 import httpx2
 import pytest
-from e2e.conftest import CONTEXT, HOST, NAMESPACE, REPOSITORY, Cluster, eventually
+from e2e.cluster import CONTEXT, HOST, NAMESPACE, REPOSITORY, Cluster
+from e2e.eventually import eventually
 
 
 def test_three_replicas_are_ready_on_more_than_one_node(cluster: Cluster) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 import httpx2
 import pytest
 import yaml
-from e2e.conftest import CONTEXT, NAMESPACE, REPOSITORY, Cluster, eventually
+from e2e.cluster import CONTEXT, NAMESPACE, REPOSITORY, Cluster
+from e2e.eventually import eventually
 from repository_copy import copy_repository
 from tilt import Tilt
 

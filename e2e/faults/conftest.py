@@ -13,8 +13,11 @@ import pytest
 from acknowledged.clients import Connect
 from acknowledged.row import Row
 from acknowledged.trial import Trial, judged
-from e2e.conftest import CONTEXT, QUICK_DOWN, REPOSITORY, SUMMARY, MakeNamespace, Namespace, eventually
+from e2e.cluster import CONTEXT, REPOSITORY
+from e2e.conftest import SUMMARY
+from e2e.eventually import eventually
 from e2e.faults.report import Report
+from e2e.namespace import QUICK_DOWN, MakeNamespace, Namespace
 
 CHART = "./platform/helm/task-api"
 REPLICAS = 3

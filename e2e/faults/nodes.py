@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 
-from e2e.conftest import Namespace
+from e2e.namespace import Namespace
 
 
 def signal_pod(namespace: Namespace, pod: str, signal: str) -> None:

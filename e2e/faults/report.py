@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from acknowledged.row import COLUMNS, Row
-from e2e.conftest import CONTEXT, REPOSITORY
+from e2e.cluster import CONTEXT, REPOSITORY
 
 HEAD = """# What each fault cost
 

@@ -6,8 +6,10 @@ import signal
 from pathlib import Path
 
 import pytest
-from e2e.conftest import Namespace, eventually, leave_out
+from e2e.conftest import leave_out
+from e2e.eventually import eventually
 from e2e.faults.conftest import CHART, REPLICAS, Live, settle
+from e2e.namespace import Namespace
 
 pytestmark = pytest.mark.full
 

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from e2e.conftest import Namespace, client_of, eventually
+from e2e.cluster import client_of
+from e2e.eventually import eventually
 from e2e.faults.conftest import Live
+from e2e.namespace import Namespace
 
 pytestmark = pytest.mark.full
 

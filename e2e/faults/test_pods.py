@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 from acknowledged.trial import trial
-from e2e.conftest import Namespace, eventually
+from e2e.eventually import eventually
 from e2e.faults.conftest import CHART, REPLICAS, Live, MakeVersion, pods, revision, settle
 from e2e.faults.nodes import restarts, signal_pod
+from e2e.namespace import Namespace
 
 STOPPED_SECONDS = 20
 

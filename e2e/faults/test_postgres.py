@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from e2e.conftest import Namespace, eventually
+from e2e.eventually import eventually
 from e2e.faults.conftest import POSTGRES, Live
 from e2e.faults.nodes import restarts, signal_pod
+from e2e.namespace import Namespace
 
 SELECTOR = "app.kubernetes.io/name=postgres"
 

@@ -10,7 +10,7 @@ import pytest
 from acknowledged.processes import kill_in_a_loop, serving_process
 from acknowledged.row import Row
 from acknowledged.trial import judged
-from e2e.conftest import REPOSITORY
+from e2e.cluster import REPOSITORY
 
 KILLS = 200
 

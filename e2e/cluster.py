@@ -1,0 +1,52 @@
+"""The cluster that `make up` made: its names, its API, and a client of what it serves."""
+
+from __future__ import annotations
+
+import base64
+import ssl
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import kubernetes
+
+REPOSITORY = Path(__file__).parent.parent
+CONTEXT = "kind-task-platform"
+NAMESPACE = "default"
+HOST = "task-api.local"
+
+
+class Cluster:
+    """The cluster of `make up`, through its own kubeconfig."""
+
+    def __init__(self) -> None:
+        client = kubernetes.config.new_client_from_config(str(REPOSITORY / ".kube/config"), context=CONTEXT)
+        self.core = kubernetes.client.CoreV1Api(client)
+        self.apps = kubernetes.client.AppsV1Api(client)
+        self.autoscaling = kubernetes.client.AutoscalingV2Api(client)
+
+    def ready_pods(self) -> list[Any]:
+        """The API's pods that are ready and stay (V1Pod)."""
+        pods = self.core.list_namespaced_pod(NAMESPACE, label_selector="app=task-api").items
+        return [
+            pod
+            for pod in pods
+            if pod.metadata.deletion_timestamp is None
+            and any(c.type == "Ready" and c.status == "True" for c in pod.status.conditions or [])
+        ]
+
+    def certificate(self) -> str:
+        """The certificate of the Secret task-api-tls, as PEM."""
+        secret = self.core.read_namespaced_secret("task-api-tls", NAMESPACE)
+        return base64.b64decode(secret.data["tls.crt"]).decode()
+
+
+def client_of(host: str, trust: ssl.SSLContext, https_port: int) -> httpx2.Client:
+    """A client of https://HOST, whose name need not resolve here."""
+
+    def name_the_host(request: httpx2.Request) -> None:
+        request.extensions["sni_hostname"] = host
+
+    client = httpx2.Client(base_url=f"https://127.0.0.1:{https_port}", verify=trust, headers={"Host": host}, timeout=10)
+    client.event_hooks["request"].append(name_the_host)
+    return client

@@ -1,0 +1,149 @@
+"""A namespace of a test's own: commands in it, a client of what it serves, and what a person would look at."""
+
+from __future__ import annotations
+
+import os
+import ssl
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar
+
+import httpx2
+from e2e.cluster import REPOSITORY, client_of
+from e2e.eventually import eventually
+
+CALM = "autoscaling.behavior.scaleDown"
+QUICK_DOWN = (
+    f"--set {CALM}.stabilizationWindowSeconds=10 --set {CALM}.policies[0].type=Pods"
+    f" --set {CALM}.policies[0].value=10 --set {CALM}.policies[0].periodSeconds=15"
+)
+"""Pods go after ten seconds without need, where the chart says five minutes, and all of them at once."""
+
+
+class Namespace:
+    """A namespace of a test's own, and a shell whose kubectl and helm work in it."""
+
+    made: ClassVar[list[Namespace]] = []
+
+    def __init__(self, name: str, kubeconfig: Path, image: str, https_port: int) -> None:
+        self.name = name
+        self.host = f"{name}.test"  # two Ingresses of one host would be refused by ingress-nginx's webhook
+        self.image = image
+        repository, _, tag = image.rpartition(":")  # the repository may name a registry's port
+        self.values = (
+            f"--set image.repository={repository} --set image.tag={tag}"
+            f" --set ingress.host={self.host} --set ingress.tls.secretName=task-api-tls"
+            f" --set podLabels.e2e={name}"  # tells its pods from those of the other releases on a node
+        )
+        self._environment = {**os.environ, "KUBECONFIG": str(kubeconfig)}
+        self._https_port = https_port
+        self._certificate = ""
+
+    def run(self, command: str, *, seconds: float = 180, folder: Path = REPOSITORY) -> str:
+        """What a command says that has to succeed. It is one as a person types it, by default in the repository."""
+        done = self.attempt(command, seconds=seconds, folder=folder)
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    def attempt(
+        self, command: str, *, seconds: float = 180, folder: Path = REPOSITORY
+    ) -> subprocess.CompletedProcess[str]:
+        """A command that may fail."""
+        return subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", command],
+            cwd=folder,
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+        )
+
+    def start(self, command: str, output: Path) -> subprocess.Popen[bytes]:
+        """A single command that goes on until it is terminated."""
+        with output.open("w") as file:
+            return subprocess.Popen(
+                ["bash", "-c", f"exec {command}"],
+                cwd=REPOSITORY,
+                env=self._environment,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
+
+    def make_certificate(self, folder: Path) -> None:
+        """Makes the Secret task-api-tls, self-signed for the namespace's host, by the command of ingress.yaml."""
+        # A file, not -addext: the LibreSSL of older macOS does not know that option.
+        (folder / "request").write_text(
+            "[req]\nprompt = no\ndistinguished_name = name\nx509_extensions = extensions\n"
+            f"[name]\nCN = {self.host}\n"
+            f"[extensions]\nsubjectAltName = DNS:{self.host}\nbasicConstraints = critical, CA:TRUE\n"
+            "keyUsage = critical, digitalSignature, keyCertSign\n"
+        )
+        self.run(
+            "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -config request -keyout tls.key -out tls.crt"
+            " && kubectl create secret tls task-api-tls --cert=tls.crt --key=tls.key",
+            folder=folder,
+        )
+        self._certificate = (folder / "tls.crt").read_text()
+
+    def client(self) -> httpx2.Client:
+        """A client of the namespace's API through the ingress, which trusts that certificate and no other."""
+        return client_of(self.host, ssl.create_default_context(cadata=self._certificate), self._https_port)
+
+    def wait_until_it_serves(self, path: str = "/readyz", *, seconds: float = 60) -> None:
+        """Returns once the ingress controller leads to the API."""
+
+        def answers() -> bool:
+            try:
+                with self.client() as client:
+                    return client.get(path).status_code == 200
+            except httpx2.TransportError:  # before its reload the controller shows a certificate of its own
+                return False
+
+        eventually(answers, f"https://{self.host}{path} is answered with 200 through the ingress", seconds=seconds)
+
+    def wait_until_the_ingress_is_gone(self) -> None:
+        """Returns once the ingress controller has forgotten the host."""
+
+        def forgotten() -> bool:
+            try:
+                with self.client() as client:
+                    return client.get("/livez").status_code == 404  # 503 while it knows the host and has no pod
+            except httpx2.ConnectError:  # or it shows a certificate of its own
+                return True
+
+        eventually(forgotten, f"the ingress controller no longer knows {self.host}", seconds=60)
+
+    def wait_for_rollout(self, *, seconds: float = 120) -> None:
+        """Returns once every pod is of the newest revision.
+
+        `helm --wait` of Helm 3 does not wait so long: to it a Deployment is ready when all but maxUnavailable of its
+        new pods are, and an old one may still serve.
+        """
+        self.run(f"kubectl rollout status deployment/task-api --timeout={seconds:.0f}s")
+
+    def wait_for_replicas(self, wanted: int, *, seconds: float = 120) -> None:
+        """Returns once the Deployment has exactly so many pods, all of them ready."""
+        look = (
+            "kubectl get deployment task-api -o jsonpath='{.spec.replicas} {.status.replicas} {.status.readyReplicas}'"
+        )
+        eventually(lambda: self.run(look).split() == [str(wanted)] * 3, f"{wanted} replicas are ready", seconds=seconds)
+
+    def look(self) -> str:
+        """What a person would look at."""
+        commands = (
+            "kubectl get pods,hpa,ingress,pvc -o wide",
+            "kubectl get events --sort-by=.lastTimestamp | tail -n 25",
+            "kubectl logs -l app=task-api --prefix --tail=20",
+            "kubectl logs -l app=task-api --prefix --tail=20 --previous",  # of those that were started again
+            "kubectl logs -l app.kubernetes.io/name=postgres --prefix --tail=20",
+            "kubectl logs -l app.kubernetes.io/name=postgres --prefix --tail=20 --previous",
+        )
+        said = []
+        for command in commands:
+            done = self.attempt(command)
+            said.append(f"$ {command}\n{done.stdout}{done.stderr}")
+        return "\n".join(said)
+
+
+MakeNamespace = Callable[[str], Namespace]
