@@ -65,7 +65,7 @@ docs: ## Write the chart's README, after a change of its values
 
 .PHONY: new-service
 new-service: services/task-api/.venv/run.stamp $(TOOLS_ENVIRONMENT) ## Make another service out of the first (NAME=orders)
-	@.venv/bin/python scripts/new_service.py "$${NAME:?is not set: say what it is to be called, NAME=orders}"
+	@.venv/bin/python -m scripts.new_service "$${NAME:?is not set: say what it is to be called, NAME=orders}"
 
 .PHONY: lock
 lock: $(TOOLS_ENVIRONMENT) ## Lock the Python packages again (UPGRADE=1: the newest)

@@ -24,7 +24,7 @@ MADE = (f"services/{NAME}", f"platform/helm/{NAME}")
 
 def new_service(copy: Path, name: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [copy / ".venv/bin/python", "scripts/new_service.py", name],
+        [copy / ".venv/bin/python", "-m", "scripts.new_service", name],
         cwd=copy,
         capture_output=True,
         text=True,

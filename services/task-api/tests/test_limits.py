@@ -7,7 +7,6 @@ import contextlib
 import json
 import re
 import socket
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -18,20 +17,13 @@ import httpx2
 import pytest
 import uvicorn
 from prometheus_client.parser import text_string_to_metric_families
-from pydantic import SecretStr
-from running import DEADLINE_SECONDS, Service, run, serving
-from starlette.datastructures import State
-from starlette.requests import Request
+from running import DEADLINE_SECONDS, Service, serving
 from uvicorn.server import ServerState
 
 from task_api.app import create_app
-from task_api.auth import new_token
 from task_api.body import DROP_BYTES
 from task_api.connection import MAX_HEAD_BYTES, bounded
-from task_api.problems import Problem
-from task_api.rate_limit import MAX_CALLERS, RateLimit
 from task_api.settings import Settings
-from task_api.store import Limits
 
 MIB = 1024 * 1024
 SMALL = 100_000
@@ -505,109 +497,6 @@ def _files(service: Service) -> int:
     return len(list(files.iterdir())) if files.exists() else 0
 
 
-# --- The rate --------------------------------------------------------------------------------------------------------
-
-
-def test_no_rate_is_limited_unless_it_is_set(service: Service) -> None:
-    with httpx2.Client(base_url=service.url) as client:
-        answers = [client.get("/v1/tasks") for _ in range(20)]
-    assert {answer.status_code for answer in answers} == {200}
-    assert not any("ratelimit" in name for name in answers[-1].headers)
-
-
-def test_a_request_too_many_is_told_when_to_come_back() -> None:
-    with serving(TASKS_RATE_LIMIT="3/minute") as limited, httpx2.Client(base_url=limited.url) as client:
-        answers = [client.get("/v1/tasks", headers={"X-Forwarded-For": f"10.0.0.{n}"}) for n in range(4)]
-        assert [answer.status_code for answer in answers] == [200, 200, 200, 429]  # the header is nobody's word
-        assert [answer.headers["ratelimit"].split(";")[1] for answer in answers] == ["r=2", "r=1", "r=0", "r=0"]
-        assert {answer.headers["ratelimit-policy"] for answer in answers} == {'"default";q=3;w=60'}
-        refused = answers[-1]
-        assert refused.json()["type"] == "/problems/rate-limited"
-        assert 18 <= int(refused.headers["retry-after"]) <= 20  # each of the three is a third of the minute
-        reset = refused.headers["ratelimit"].split(";t=")[1]
-        assert 55 <= int(reset) <= 60
-        assert any("TASKS_TRUSTED_PROXIES" in line for line in limited.log)  # whose all of them would be behind one
-        # Probes are not limited, and count for nothing.
-        for path in ("/livez", "/readyz", "/health"):
-            for _ in range(5):
-                probe = client.get(path)
-                assert probe.status_code == 200
-                assert "ratelimit" not in probe.headers
-
-
-def test_a_rate_is_limited_by_token_and_who_has_none_by_address(tmp_path: Path) -> None:
-    (ann, line), (bob, other) = new_token("ann", ["read"]), new_token("bob", ["read"])
-    (tmp_path / "tokens").write_text(f"{line}\n{other}\n")
-    settings = {"TASKS_AUTH": "tokens", "TASKS_AUTH_TOKEN_FILE": str(tmp_path / "tokens")}
-    with (
-        serving(TASKS_RATE_LIMIT="3/minute", TASKS_TRUSTED_PROXIES="127.0.0.0/8", **settings) as limited,
-        httpx2.Client(base_url=limited.url) as client,
-    ):
-
-        def statuses(token: str, address: str, number: int = 4) -> list[int]:
-            headers = {"Authorization": f"Bearer {token}", "X-Forwarded-For": address}
-            return [client.get("/v1/tasks", headers=headers).status_code for _ in range(number)]
-
-        assert statuses(ann, "10.0.0.1") == [200, 200, 200, 429]
-        assert statuses(ann, "10.0.0.2", 1) == [429]  # wherever she calls from
-        assert statuses(bob, "10.0.0.1") == [200, 200, 200, 429]
-        # Who guesses tokens is counted too, each guess and all of them together.
-        guesses = [statuses(f"guess-{n}", "10.0.0.3", 1)[0] for n in range(4)]
-        assert guesses == [401, 401, 401, 429]
-        assert statuses("guess", "10.0.0.4", 1) == [401]
-        # The proxy's word counts, not what the client wrote before it.
-        assert statuses("guess", "10.9.9.9, 10.0.0.3", 1) == [429]
-
-
-async def _take(limit: RateLimit, caller: str) -> Request:
-    request = Request({"type": "http", "state": State()._state})  # noqa: SLF001  # what Starlette would give it
-    await limit.take(request, caller)
-    return request
-
-
-async def test_a_rate_is_that_of_any_time_not_of_the_clocks_minute(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 1000.0
-    monkeypatch.setattr(time, "monotonic", lambda: now)
-    limit = RateLimit("6/minute")
-    for _ in range(6):
-        await _take(limit, "ann")
-    with pytest.raises(Problem) as refused:
-        await _take(limit, "ann")
-    assert refused.value.headers == {"Retry-After": "10"}
-    now += 10  # as it was told
-    await _take(limit, "ann")
-    with pytest.raises(Problem):
-        await _take(limit, "ann")
-    now += 60
-    for _ in range(6):
-        await _take(limit, "ann")
-
-
-async def test_callers_who_stay_away_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 1000.0
-    monkeypatch.setattr(time, "monotonic", lambda: now)
-    limit = RateLimit("10/second")
-    for n in range(1000):
-        await _take(limit, f"address {n}")
-    now += 1
-    for _ in range(600):
-        now += 1
-        await _take(limit, "ann")
-    assert len(limit._free) == 1  # noqa: SLF001  # what it keeps is what this is about
-
-
-async def test_a_flood_of_callers_does_not_fill_the_memory() -> None:
-    limit = RateLimit("2/day")
-    await _take(limit, "ann")
-    for n in range(MAX_CALLERS + 500):
-        if n == MAX_CALLERS // 2:
-            await _take(limit, "ann")
-        await _take(limit, f"address {n}")
-    assert len(limit._free) == MAX_CALLERS  # noqa: SLF001  # what it keeps is what this is about
-    with pytest.raises(Problem):  # whoever was here last is remembered longest
-        await _take(limit, "ann")
-
-
 # --- The storage -----------------------------------------------------------------------------------------------------
 
 
@@ -646,74 +535,3 @@ async def test_more_work_than_the_database_can_do_is_refused_at_once(postgres_ur
 
 async def _told(client: httpx2.AsyncClient, line: str) -> bool:
     return line in (await client.get("/metrics")).text
-
-
-# --- The settings ----------------------------------------------------------------------------------------------------
-
-DEFAULTS: dict[str, object] = {
-    "host": "127.0.0.1",
-    "port": 8000,
-    "database_url": SecretStr("memory://"),
-    "database_pool_size": 5,
-    "database_queue_size": 100,
-    "database_wait_seconds": 60,
-    "database_seconds": 5,
-    "database_statement_seconds": 2,
-    "database_lock_seconds": 1,
-    "head_seconds": 10,
-    "body_seconds": 20,
-    "body_max_bytes": MIB,
-    "write_seconds": 20,
-    "rate_limit": None,
-    "trusted_proxies": "",
-    "root_path": "",
-    "drain_seconds": 0,
-    "graceful_seconds": 3,
-    "auth": "none",
-    "auth_token_file": None,
-    "oidc_issuer": None,
-    "oidc_audience": None,
-    "revision": "dev",
-}
-
-
-def test_every_setting_has_its_default() -> None:
-    assert Settings().model_dump() == DEFAULTS
-
-
-def test_the_stores_own_limits_are_the_settings_defaults() -> None:
-    settings = Settings()
-    assert Limits() == Limits(
-        pool_size=settings.database_pool_size,
-        queue_size=settings.database_queue_size,
-        seconds=settings.database_seconds,
-        statement_seconds=settings.database_statement_seconds,
-        lock_seconds=settings.database_lock_seconds,
-    )
-
-
-WRONG = {
-    "TASKS_DATABASE_POOL_SIZE": ("0", "greater than or equal to 1"),
-    "TASKS_DATABASE_QUEUE_SIZE": ("-1", "greater than or equal to 0"),
-    "TASKS_DATABASE_WAIT_SECONDS": ("long", "valid number"),
-    "TASKS_DATABASE_SECONDS": ("0", "greater than 0"),
-    "TASKS_DATABASE_STATEMENT_SECONDS": ("301", "less than or equal to 300"),
-    "TASKS_DATABASE_LOCK_SECONDS": ("nan", "less than or equal to 300"),
-    "TASKS_HEAD_SECONDS": ("0", "greater than 0"),
-    "TASKS_BODY_SECONDS": ("inf", "less than or equal to 300"),
-    "TASKS_BODY_MAX_BYTES": ("1MB", "valid integer"),
-    "TASKS_WRITE_SECONDS": ("0", "greater than 0"),
-    "TASKS_RATE_LIMIT": ("100 per minute", "a number of requests, / and second, minute, hour or day"),
-    "TASKS_TRUSTED_PROXIES": ("10.0.0.0/99", "addresses or networks"),
-    "TASKS_DRAIN_SECONDS": ("-5", "greater than or equal to 0"),
-    "TASKS_GRACEFUL_SECONDS": ("", "valid number"),
-}
-
-
-def test_each_wrong_limit_is_one_line_that_names_it_and_what_is_allowed() -> None:
-    done = run("serve", "--port", "0", **{name: value for name, (value, _) in WRONG.items()})
-    assert done.returncode == 1
-    lines = dict(line.split(": ", 1) for line in done.stderr.splitlines())
-    assert lines.keys() == WRONG.keys()
-    for name, (_, rule) in WRONG.items():
-        assert rule in lines[name], f"{name}: {lines[name]}"
