@@ -11,7 +11,7 @@ import pytest
 from dateutil.rrule import rrule, rrulestr
 from icalendar import Calendar
 
-from task_api.tasks.calendar import to_ics
+from task_api.tasks.calendar import to_ics, to_vtodo
 from task_api.tasks.models import Priority, Status, Task
 from task_api.tasks.recurrence import next_occurrence
 
@@ -50,13 +50,13 @@ def task(**said: object) -> Task:
 
 def lines(**said: object) -> list[str]:
     """The lines of the task's VTODO, unfolded, as another program reads them."""
-    text = to_ics([task(**said)]).decode().replace("\r\n ", "")
+    text = to_ics([to_vtodo(task(**said))]).decode().replace("\r\n ", "")
     return text.split("\r\n")[4:-3]
 
 
 def read(**said: object) -> dict[str, Any]:
     """The properties of the task's VTODO as the library reads them back."""
-    (todo,) = Calendar.from_ical(to_ics([task(**said)])).walk("VTODO")
+    (todo,) = Calendar.from_ical(to_ics([to_vtodo(task(**said))])).walk("VTODO")
     return {name.lower(): value for name, value in todo.items()}
 
 
@@ -66,7 +66,7 @@ def times(**said: object) -> list[str]:
 
 
 def test_a_plain_task_is_written_in_full() -> None:
-    assert to_ics([task()]).decode().split("\r\n") == [
+    assert to_ics([to_vtodo(task())]).decode().split("\r\n") == [
         "BEGIN:VCALENDAR",
         "VERSION:2.0",
         "PRODID:-//task-api//Task Management API//EN",
@@ -86,16 +86,16 @@ def test_a_plain_task_is_written_in_full() -> None:
 
 
 def test_position_and_metadata_stay_here() -> None:
-    written = to_ics([task()])
+    written = to_ics([to_vtodo(task())])
     assert b"secret" not in written
     assert b"17.5" not in written
 
 
 def test_tasks_keep_their_order_and_the_same_tasks_make_the_same_bytes() -> None:
     tasks = [task(id=UUID(int=number), labels=["b", "a"], due_at=DUE) for number in (3, 1, 2)]
-    written = to_ics(tasks)
+    written = to_ics(map(to_vtodo, tasks))
     assert [str(todo["uid"]) for todo in Calendar.from_ical(written).walk("VTODO")] == [str(t.id) for t in tasks]
-    assert to_ics(iter(tasks)) == written
+    assert to_ics(map(to_vtodo, tasks)) == written
 
 
 def test_no_tasks_make_an_empty_calendar() -> None:
@@ -195,7 +195,7 @@ def test_control_characters_are_dropped() -> None:
 
 def test_long_lines_are_folded_within_75_octets_and_between_characters() -> None:
     text = "\u00e9\u20ac\U0001f331, " * 1000
-    written = to_ics([task(description=text)])
+    written = to_ics([to_vtodo(task(description=text))])
     folded = written.split(b"\r\n")
     assert max(map(len, folded)) <= 75
     assert b"\n" not in b"".join(folded)

@@ -15,7 +15,9 @@ from starlette.testclient import TestClient
 
 from task_api.app import create_app
 from task_api.settings import Settings
+from task_api.tasks import commands, pages
 from task_api.tasks.models import EXAMPLE_ID
+from task_api.tasks.pages import MAX_PAGE_BYTES
 
 UNKNOWN = "01a209b3-fcfd-7015-92d5-ecad43015460"
 
@@ -156,6 +158,33 @@ def test_a_page_larger_than_allowed_is_lowered(client: TestClient) -> None:
     assert len(client.get("/v1/tasks", params={"page_size": 10**30}).json()["items"]) == 200
 
 
+@pytest.mark.parametrize(("path", "going_on"), [("tasks", "next_cursor"), ("changes", "next_since")])
+def test_pages_of_large_tasks_have_fewer_and_together_all_of_them(client: TestClient, path: str, going_on: str) -> None:
+    largest = {"action": "create", "task": {"title": "x", "description": "🌱" * 10_000}}
+    for _ in range(4):
+        client.post("/v1/tasks:batch", json={"items": [largest] * 15})
+    parameters, seen = {"page_size": 60}, []
+    while True:
+        answer = client.get(f"/v1/{path}", params=parameters)
+        assert len(answer.content) <= MAX_PAGE_BYTES
+        page = answer.json()
+        seen.append(len(page["items"]))
+        if sum(seen) >= 60:
+            break
+        parameters |= {going_on.removeprefix("next_"): page[going_on]}
+    assert seen == [25, 25, 10]  # a mebibyte has no room for more of 40 KB
+    if path == "tasks":
+        assert page["next_cursor"] is None
+
+
+def test_a_task_larger_than_a_page_may_be_is_a_page(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "MAX_PAGE_BYTES", 100)
+    tasks = [create(client), create(client)]
+    first = client.get("/v1/tasks").json()
+    assert first["items"] == tasks[1:]
+    assert client.get("/v1/tasks", params={"cursor": first["next_cursor"]}).json()["items"] == tasks[:1]
+
+
 @pytest.mark.parametrize("size", ["0", "-1", "many", ""])
 def test_a_page_size_that_is_none_is_refused(client: TestClient, size: str) -> None:
     problem(client.get("/v1/tasks", params={"page_size": size}), 422)
@@ -220,6 +249,27 @@ def test_a_list_is_exported_as_a_calendar(client: TestClient) -> None:
     assert response.headers["content-type"] == "text/calendar; charset=utf-8"
     assert response.text.count("BEGIN:VTODO") == 1
     assert "SUMMARY:in it" in response.text
+
+
+@pytest.mark.parametrize("number", [0, 50, 51, 100])
+def test_a_calendar_has_each_task_of_the_list_once(client: TestClient, number: int) -> None:
+    items = [{"action": "create", "task": {"title": f"task {n}"}} for n in range(number)]
+    if items:
+        client.post("/v1/tasks:batch", json={"items": items})
+    lines = client.get("/v1/tasks.ics?sort=title").text.splitlines()
+    assert [line for line in lines if line.startswith("SUMMARY:")] == sorted(f"SUMMARY:task {n}" for n in range(number))
+
+
+@pytest.mark.parametrize(("bound", "most"), [("MAX_CALENDAR", 2), ("MAX_CALENDAR_BYTES", 600)])
+def test_a_calendar_of_too_much_is_refused(
+    client: TestClient, bound: str, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, bound, most)
+    for _ in range(2):
+        create(client)
+    assert client.get("/v1/tasks.ics").status_code == 200
+    create(client)
+    problem(client.get("/v1/tasks.ics"), 422, "too-many-tasks")
 
 
 # --- changes of one task --------------------------------------------------------------

@@ -14,8 +14,9 @@ from pydantic.config import JsonDict
 from task_api.problems import Problem, problem_responses
 from task_api.store import ChangesPurged, StoredChange, WrongPosition
 from task_api.tasks.dependencies import Reader, StoreDependency
-from task_api.tasks.feed import Feed
-from task_api.tasks.models import Change, ChangePage
+from task_api.tasks.feed import CHUNK, Feed
+from task_api.tasks.models import Change, ChangePage, to_json
+from task_api.tasks.pages import fitting
 
 DEFAULT_PAGE_SIZE = 100
 MAX_PAGE_SIZE = 500
@@ -38,7 +39,6 @@ router = APIRouter(prefix="/v1/changes", tags=["changes"])
 )
 async def list_changes(
     request: Request,
-    response: Response,
     _caller: Reader,
     store: StoreDependency,
     since: Annotated[
@@ -58,29 +58,35 @@ async def list_changes(
             description="Where a stream goes on: the id of the last event that arrived",
         ),
     ] = None,
-) -> Response | ChangePage:
+) -> Response:
     """Each change of each task, in an order in which none is ever missed.
 
-    Ask again with `next_since`, or send `Accept: text/event-stream` and get them as they come. Changes are kept for 30
-    days; a reader that comes later is told so (410), and begins again with a list.
+    Ask again with `next_since`, or send `Accept: text/event-stream` and get them as they come. A page of large tasks
+    has fewer than were asked for, so that it has at most 1 MiB. Changes are kept for 30 days; a reader that comes later
+    is told so (410), and begins again with a list.
     """
-    response.headers["Vary"] = "Accept"
-    response.headers["Cache-Control"] = "no-store"
+    headers = {"Vary": "Accept", "Cache-Control": "no-store"}
+    streams = "text/event-stream" in request.headers.get("accept", "")
     start = last_event_id or since
     after = await store.last_position() if start == "now" else None if start is None else _position(start)
     try:
-        changes = await store.changes(after, size=min(page_size, MAX_PAGE_SIZE))
+        changes = await store.changes(after, size=min(page_size, CHUNK if streams else MAX_PAGE_SIZE))
     except WrongPosition:
         raise _wrong_since() from None
     except ChangesPurged:
         detail = "What changed since then is not kept any more. List the tasks, and follow from `since=now`."
         raise Problem(410, detail, type="changes-purged") from None
-    if "text/event-stream" in request.headers.get("accept", ""):
+    if streams:
         feed: Feed = request.app.state.feed
-        headers = {"Vary": "Accept", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        return StreamingResponse(_events(changes, feed, after), media_type="text/event-stream", headers=headers)
-    last = changes[-1].position if changes else after if after is not None else await store.last_position()
-    return ChangePage(items=[_change(change) for change in changes], next_since=_token(last))
+        events = _events(changes, feed, after)
+        return StreamingResponse(events, media_type="text/event-stream", headers={**headers, "X-Accel-Buffering": "no"})
+    nothing_new = "" if changes else after if after is not None else await store.last_position()
+
+    def write(some: Sequence[StoredChange]) -> bytes:
+        last = some[-1].position if some else nothing_new
+        return to_json(ChangePage.model_construct(items=[_change(change) for change in some], next_since=_token(last)))
+
+    return Response(fitting(changes, write), media_type="application/json", headers=headers)
 
 
 async def _events(first: Sequence[StoredChange], feed: Feed, after: str | None) -> AsyncIterator[str]:

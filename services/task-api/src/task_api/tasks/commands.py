@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from uuid_utils.compat import uuid7
 
 from task_api.store import Answer, Store, StoreBusy, VersionConflict, Write
 from task_api.tasks import rules
+from task_api.tasks.calendar import to_ics, to_vtodo
 from task_api.tasks.models import (
     Batch,
     BatchAnswer,
@@ -24,8 +26,13 @@ from task_api.tasks.models import (
     TaskPatch,
     UpdateItem,
 )
+from task_api.tasks.query import Query, rest
 
 OVERTAKEN_SECONDS = 5.0
+MAX_CALENDAR = 5000
+MAX_CALENDAR_BYTES = 4 * 1024 * 1024
+CALENDAR_CHUNK = 50
+"""Written at a time. All 5,000 at once would keep every other request waiting for more than a second."""
 
 
 class NoSuchTask(Exception):
@@ -34,6 +41,10 @@ class NoSuchTask(Exception):
 
 class OtherVersion(Exception):
     """The task is not at the version that the client knows; the message names both."""
+
+
+class TooMuch(Exception):
+    """These are more tasks than a calendar may have, or it would be too large; the message says how much it may."""
 
 
 class KeyReused(Exception):
@@ -96,6 +107,25 @@ async def create(store: Store, new: NewTask, key: RequestKey | None) -> tuple[An
 async def get(store: Store, task_id: UUID) -> Task:
     """The task. Raises NoSuchTask."""
     return _living(task_id, await store.get(task_id))
+
+
+async def export(store: Store, query: Query) -> bytes:
+    """The tasks of a list as a calendar. Raises TooMuch."""
+    todos: list[bytes] = []
+    size = 0
+    while True:
+        tasks = await store.page(query, size=CALENDAR_CHUNK)
+        for task in tasks:
+            todos.append(to_vtodo(task))
+            size += len(todos[-1])
+        if len(todos) > MAX_CALENDAR:
+            raise TooMuch(f"These are more than {MAX_CALENDAR} tasks.")
+        if size > MAX_CALENDAR_BYTES:
+            raise TooMuch(f"These tasks make a calendar of more than {MAX_CALENDAR_BYTES // 1024 // 1024} MiB.")
+        if len(tasks) < CALENDAR_CHUNK:
+            return to_ics(todos)
+        query = rest(query, tasks[-1])
+        await asyncio.sleep(0)  # others have their turn, on a storage in memory, too
 
 
 async def change(store: Store, task_id: UUID, patch: TaskPatch, expect: Expectation) -> Task:

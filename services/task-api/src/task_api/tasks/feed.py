@@ -21,7 +21,8 @@ takes a lock that all committing writers share (https://www.recall.ai/blog/postg
 HEARTBEAT_SECONDS = 15.0
 """Proxies end connections on which nothing is sent for a minute."""
 
-CHUNK = 100
+CHUNK = 25
+"""Each of who follow may have one that it does not read: with tasks as large as they can be that is 1 MiB."""
 
 MEASURE_SECONDS = 5.0
 

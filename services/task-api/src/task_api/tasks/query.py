@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 import unicodedata
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, cast
 from uuid import UUID
@@ -118,6 +118,11 @@ def sort_value(task: Task, key: SortKey) -> Any:
             return task.due or NEVER
         case "start_at" | "completed_at":
             return getattr(task, key) or NEVER
+
+
+def rest(query: Query, last: Task) -> Query:
+    """The rest of the list, behind `last`."""
+    return replace(query, after=(tuple(sort_value(last, step.key) for step in query.order), last.id))
 
 
 def write_cursor(query: Query, last: Task) -> str:

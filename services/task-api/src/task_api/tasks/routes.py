@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from typing import Annotated, Any
@@ -14,7 +14,6 @@ from pydantic import StringConstraints
 
 from task_api.problems import Problem, problem_responses
 from task_api.tasks import commands
-from task_api.tasks.calendar import to_ics
 from task_api.tasks.dependencies import Reader, StoreDependency, Writer
 from task_api.tasks.idempotency import IdempotencyKey, replayed_header, request_key
 from task_api.tasks.models import (
@@ -33,6 +32,7 @@ from task_api.tasks.models import (
     Time,
     to_json,
 )
+from task_api.tasks.pages import fitting
 from task_api.tasks.preconditions import IfMatch, IfNoneMatch, etag, expectation, is_known
 from task_api.tasks.query import (
     Filters,
@@ -47,7 +47,6 @@ from task_api.tasks.query import Query as TaskQuery
 
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 200
-MAX_CALENDAR = 5000
 SORT_PATTERN = (
     r"^-?(created_at|updated_at|due|start_at|completed_at|priority|title|position)"
     r"(,-?(created_at|updated_at|due|start_at|completed_at|priority|title|position))*$"
@@ -206,7 +205,11 @@ async def list_tasks(
         Query(max_length=4000, description="`next_cursor` of the page before; only for the same filters and order"),
     ] = None,
 ) -> Response:
-    """A page at a time, the newest first unless `sort` says otherwise."""
+    """A page at a time, the newest first unless `sort` says otherwise.
+
+    A page of large tasks has fewer than were asked for, so that it has at most 1 MiB: only a `next_cursor` of null says
+    that it is the last.
+    """
     if cursor is None:
         _understand(request.scope["query_string"], listing, page_size)
     size = min(page_size, MAX_PAGE_SIZE)
@@ -217,13 +220,25 @@ async def list_tasks(
         except WrongCursor as error:
             raise Problem(400, str(error), type="invalid-cursor") from None
     tasks = await store.page(query, size=size + 1)  # one more than asked for tells whether there is a next page
-    if len(tasks) <= size:
-        return _page(tasks, None)
-    following = write_cursor(query, tasks[size - 1])
+    following = None
+
+    def write(some: Sequence[Task]) -> bytes:
+        nonlocal following
+        following = None if len(some) == len(tasks) else write_cursor(query, some[-1])
+        # Built here: FastAPI would validate all tasks once more before it turns them into JSON.
+        return to_json(TaskPage.model_construct(items=some, next_cursor=following))
+
+    content = fitting(tasks[:size], write)
+    if following is None:
+        return Json(content, 200, {})
     # The parameters as they were sent, but for the cursor.
-    said = [pair for pair in parse_qsl(request.url.query, keep_blank_values=True) if pair[0] != "cursor"]
+    said = [
+        pair
+        for pair in parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        if pair[0] != "cursor"
+    ]
     url = f"{request.url.path}?{urlencode([*said, ('cursor', following)])}"
-    return _page(tasks[:size], following, {"Link": f'<{url}>; rel="next"'})
+    return Json(content, 200, {"Link": f'<{url}>; rel="next"'})
 
 
 @router.get(
@@ -239,12 +254,13 @@ async def list_tasks(
     },
 )
 async def export_tasks(_caller: Reader, store: StoreDependency, listing: ListingDependency) -> Response:
-    """The tasks of a list as VTODOs (RFC 5545), at most 5,000."""
-    tasks = await store.page(TaskQuery(listing.filters, listing.order), size=MAX_CALENDAR + 1)
-    if len(tasks) > MAX_CALENDAR:
-        detail = f"These are more than {MAX_CALENDAR} tasks. Choose fewer, for example by project or by due_after."
-        raise Problem(422, detail, type="too-many-tasks")
-    return Response(to_ics(tasks), media_type="text/calendar; charset=utf-8")
+    """The tasks of a list as VTODOs (RFC 5545), at most 5,000 and 4 MiB."""
+    try:
+        calendar = await commands.export(store, TaskQuery(listing.filters, listing.order))
+    except commands.TooMuch as error:
+        detail = f"{error} Choose fewer, for example by project or by due_after."
+        raise Problem(422, detail, type="too-many-tasks") from None
+    return Response(calendar, media_type="text/calendar; charset=utf-8")
 
 
 @router.get(
@@ -375,9 +391,3 @@ class Json(Response):
 
 def _task(task: Task) -> Response:
     return Json(to_json(task), 200, {"ETag": etag(task.version)})
-
-
-def _page(tasks: list[Task], next_cursor: str | None, headers: Mapping[str, str] = {}) -> Response:
-    # Built here: FastAPI would validate all tasks once more before it turns them into JSON.
-    page = TaskPage.model_construct(items=tasks, next_cursor=next_cursor)
-    return Json(to_json(page), 200, headers)
