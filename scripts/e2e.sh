@@ -19,7 +19,7 @@ if ! docker image inspect "$IMAGE" > /dev/null 2>&1; then
   exit 1
 fi
 
-if ! .venv/bin/python -m pytest --durations 15 --durations-min 5 "$@"; then
+if ! .venv/bin/python -m pytest "$@"; then
   {
     printf '\nThe cluster, for whoever looks for the reason:\n\n'
     kubectl get nodes,pods,hpa,ingress --output wide
