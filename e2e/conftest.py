@@ -46,7 +46,7 @@ def leave_out(what: str) -> NoReturn:
     """Skips a test for want of what is named; with REQUIRE_ALL=1, as in continuous integration, it fails instead."""
     if os.environ.get("REQUIRE_ALL") == "1":
         pytest.fail(f"REQUIRE_ALL=1, but {what}")
-    pytest.skip(what)  # a contributor without this tool can still run the rest, and the run's summary lists it
+    pytest.skip(what)  # only on a machine of somebody's own, and the run's summary says it
 
 
 @pytest.fixture(scope="session")

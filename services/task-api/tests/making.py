@@ -17,7 +17,7 @@ def a_task(**differences: object) -> Task:
         id=uuid7(),
         title="Water the plants",
         description=None,
-        status=Status.TODO,
+        status=Status.TO_DO,
         priority=Priority.NONE,
         due_at=None,
         due_on=None,

@@ -23,7 +23,7 @@ PLAIN: dict[str, Any] = {
     "id": UUID("01990000-0000-7000-8000-000000000001"),
     "title": "Water the plants",
     "description": None,
-    "status": Status.TODO,
+    "status": Status.TO_DO,
     "priority": Priority.NONE,
     "due_at": None,
     "due_on": None,
@@ -107,7 +107,7 @@ def test_no_tasks_make_an_empty_calendar() -> None:
 @pytest.mark.parametrize(
     ("status", "written"),
     [
-        (Status.TODO, "NEEDS-ACTION"),
+        (Status.TO_DO, "NEEDS-ACTION"),
         (Status.IN_PROGRESS, "IN-PROCESS"),
         (Status.DONE, "COMPLETED"),
         (Status.CANCELLED, "CANCELLED"),

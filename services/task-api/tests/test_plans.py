@@ -35,7 +35,7 @@ FILL = f"""
 PARENT = UUID("01990000-0000-7000-8000-000000000007")
 LISTS = [
     ("tasks_pkey", Filters(), "-created_at"),
-    ("tasks_pkey", Filters(status=frozenset({Status.TODO})), "-created_at"),
+    ("tasks_pkey", Filters(status=frozenset({Status.TO_DO})), "-created_at"),
     ("tasks_by_project", Filters(project="project7"), "-created_at"),
     ("tasks_by_assignee", Filters(assignee="somebody7"), "-created_at"),
     ("tasks_by_parent", Filters(parent=PARENT), "-created_at"),

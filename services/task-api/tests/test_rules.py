@@ -24,7 +24,7 @@ def changed(task: Task, **patch: object) -> Task:
 
 def test_a_new_task_is_version_one_and_to_be_done() -> None:
     task = created()
-    assert (task.version, task.status, task.percent_done) == (1, Status.TODO, 0)
+    assert (task.version, task.status, task.percent_done) == (1, Status.TO_DO, 0)
     assert (task.created_at, task.updated_at, task.completed_at, task.deleted_at) == (NOW, NOW, None, None)
 
 
@@ -105,7 +105,7 @@ def test_a_recurring_task_that_is_done_makes_its_next_occurrence_which_has_the_r
     assert (done.status, done.recurrence, done.percent_done) == (Status.DONE, None, 100)
     assert following is not None
     assert (following.due_on, following.recurrence) == (date(2026, 11, 30), "FREQ=WEEKLY;COUNT=2")
-    assert (following.status, following.percent_done, following.version) == (Status.TODO, 0, 1)
+    assert (following.status, following.percent_done, following.version) == (Status.TO_DO, 0, 1)
     assert (following.labels, following.completed_at, following.created_at) == (["x"], None, LATER)
 
 

@@ -146,7 +146,7 @@ FILTERS = [
     Filters(words=words("A b")),
     Filters(words=words("a AND NOT b")),
     Filters(words=words("' \" & | ! :* ( )")),
-    Filters(status=frozenset({Status.TODO}), priority=frozenset({Priority.HIGH}), project="p"),
+    Filters(status=frozenset({Status.TO_DO}), priority=frozenset({Priority.HIGH}), project="p"),
 ]
 
 

@@ -7,15 +7,12 @@ import logging
 import os
 from collections.abc import MutableMapping
 from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastapi.telemetry import TelemetryConfig
 
 from task_api import __version__, domain
 from task_api.health import PROBES
-
-if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import TracerProvider
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +42,7 @@ def config(revision: str) -> TelemetryConfig:
     class WithoutQuery(SpanProcessor):
         """FastAPI puts the query into the span; what people search for is nobody else's business."""
 
-        def on_start(self, span: Span, parent_context: object = None) -> None:  # noqa: ARG002  # as the SDK calls it
+        def on_start(self, span: Span, *_: object, **__: object) -> None:
             if span.attributes and "url.query" in span.attributes:
                 span.set_attribute("url.query", "REDACTED")
 
@@ -64,9 +61,12 @@ def config(revision: str) -> TelemetryConfig:
 
 async def end(telemetry: TelemetryConfig) -> None:
     """Sends what was not sent yet, as far as the collector takes it in END_SECONDS."""
-    provider: TracerProvider | None = telemetry.get("tracer_provider")  # type: ignore[assignment]  # of `config`
-    if provider is None:
+    if "tracer_provider" not in telemetry:
         return
+    from opentelemetry.sdk.trace import TracerProvider
+
+    provider = telemetry["tracer_provider"]
+    assert isinstance(provider, TracerProvider)
     # OpenTelemetry's own end waits half a minute for a collector that does not answer, and takes no other figure.
     sending = Thread(target=provider.shutdown, daemon=True)
     sending.start()

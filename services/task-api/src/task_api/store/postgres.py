@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from random import SystemRandom
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -285,7 +285,7 @@ class PostgresStore:
                 if not isinstance(error, ROLLED_BACK):
                     pool.discard_idle()
                     work = settle or work
-                wait = pause * (0.5 + random.random())  # noqa: S311  # jitter, so that not all come back at once: nobody gains by guessing it
+                wait = pause * SystemRandom().uniform(0.5, 1.5)  # so that not all come back at once
                 if now() + wait > deadline:
                     raise StoreUnavailable(f"PostgreSQL does not answer: {reason(error)}") from error
                 metrics.db_retries_total.labels(sqlstate(error)).inc()

@@ -15,7 +15,7 @@ from task_api.tasks.rrule import Rule, parse
 PRODUCT = "-//task-api//Task Management API//EN"
 
 _STATUS = {
-    Status.TODO: "NEEDS-ACTION",
+    Status.TO_DO: "NEEDS-ACTION",
     Status.IN_PROGRESS: "IN-PROCESS",
     Status.DONE: "COMPLETED",
     Status.CANCELLED: "CANCELLED",

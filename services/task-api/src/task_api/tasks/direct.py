@@ -68,7 +68,8 @@ class Direct:
             problem = next((self._problems[kind] for kind in type(error).__mro__ if kind in self._problems), None)
             if problem is None:
                 raise
-            answer = await problem(request, error)  # type: ignore[misc]  # Starlette's could be no coroutines, ours are
+            said = problem(request, error)
+            answer = said if isinstance(said, Response) else await said
         await answer(scope, receive, send)
 
 

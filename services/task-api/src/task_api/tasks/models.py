@@ -28,7 +28,7 @@ from task_api.tasks.rrule import RULE_PATTERN
 
 
 class Status(StrEnum):
-    TODO = "todo"
+    TO_DO = "todo"
     IN_PROGRESS = "in_progress"
     DONE = "done"
     CANCELLED = "cancelled"
@@ -262,7 +262,7 @@ class NewTask(_OneDue):
 
     title: Title
     description: Description | None = None
-    status: Status = Status.TODO
+    status: Status = Status.TO_DO
     priority: Priority = Priority.NONE
     start_at: StartAt | None = None
     labels: Labels = []
@@ -286,7 +286,7 @@ class TaskPatch(_OneDue):
     # The defaults stand for "absent": `model_fields_set` says what was sent.
     title: Title = ""
     description: Description | None = None
-    status: Status = Status.TODO
+    status: Status = Status.TO_DO
     priority: Priority = Priority.NONE
     start_at: StartAt | None = None
     labels: Labels = []

@@ -86,7 +86,7 @@ def complete(done: Task, *, before: Task, task_id: UUID, now: datetime) -> tuple
     following = done.model_copy(
         update={
             "id": task_id,
-            "status": Status.TODO,
+            "status": Status.TO_DO,
             "percent_done": 0,
             "due_at": occurrence.due_at,
             "due_on": occurrence.due_on,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from datetime import UTC, datetime, timedelta
+from random import SystemRandom
 
 from task_api.store import ANSWER_HOURS, Store, StoreUnavailable
 from task_api.tasks import rules
@@ -25,7 +25,7 @@ async def purge(store: Store, *, now: datetime) -> int:
 async def keep_up(store: Store) -> None:
     """Purges every hour until it is cancelled, in each pod at another minute."""
     while True:
-        await asyncio.sleep(EVERY_SECONDS * random.uniform(0.5, 1.0))  # noqa: S311  # spreads pods, keeps no secret
+        await asyncio.sleep(EVERY_SECONDS * SystemRandom().uniform(0.5, 1.0))
         try:
             removed = await purge(store, now=datetime.now(UTC))
         except StoreUnavailable as error:
