@@ -116,8 +116,7 @@ def make_namespace(tmp_path_factory: pytest.TempPathFactory, image: str, https_p
     for namespace in Namespace.made:
         # Without pods: while there are any, it looks again only after half their longest grace period (60 s).
         namespace.run("kubectl delete pods --all --grace-period=1")
-        # One of this name may be gone: it was made twice, or its cluster was.
-        namespace.run(f"kubectl delete namespace {namespace.name} --ignore-not-found --wait=false")
+        namespace.run(f"kubectl delete namespace {namespace.name} --wait=false")
     for namespace in Namespace.made:
         namespace.run(f"kubectl wait --for=delete namespace/{namespace.name} --timeout=120s")
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Tests the built image and the deployed service; on failure shows what the cluster says.
-# Arguments go to pytest: scripts/e2e.sh -k certificate
+# Arguments go to pytest: scripts/e2e.sh e2e/test_service.py -k certificate
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/cluster.sh
