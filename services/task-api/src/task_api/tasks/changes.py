@@ -80,10 +80,10 @@ async def list_changes(
         feed: Feed = request.app.state.feed
         events = _events(changes, feed, after)
         return StreamingResponse(events, media_type="text/event-stream", headers={**headers, "X-Accel-Buffering": "no"})
-    nothing_new = "" if changes else after if after is not None else await store.last_position()
+    unmoved = "" if changes else after if after is not None else await store.last_position()
 
     def write(some: Sequence[StoredChange]) -> bytes:
-        last = some[-1].position if some else nothing_new
+        last = some[-1].position if some else unmoved
         return to_json(ChangePage.model_construct(items=[_change(change) for change in some], next_since=_token(last)))
 
     return Response(fitting(changes, write), media_type="application/json", headers=headers)

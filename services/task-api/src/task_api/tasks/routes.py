@@ -232,11 +232,8 @@ async def list_tasks(
     if following is None:
         return Json(content, 200, {})
     # The parameters as they were sent, but for the cursor.
-    said = [
-        pair
-        for pair in parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True)
-        if pair[0] != "cursor"
-    ]
+    sent = parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True)
+    said = [pair for pair in sent if pair[0] != "cursor"]
     url = f"{request.url.path}?{urlencode([*said, ('cursor', following)])}"
     return Json(content, 200, {"Link": f'<{url}>; rel="next"'})
 
@@ -254,7 +251,10 @@ async def list_tasks(
     },
 )
 async def export_tasks(_caller: Reader, store: StoreDependency, listing: ListingDependency) -> Response:
-    """The tasks of a list as VTODOs (RFC 5545), at most 5,000 and 4 MiB."""
+    """The tasks of a list as VTODOs (RFC 5545), at most 5,000 and 4 MiB.
+
+    They are read page by page: sorted by what changes meanwhile, a task that moves may be missed or be there twice.
+    """
     try:
         calendar = await commands.export(store, TaskQuery(listing.filters, listing.order))
     except commands.TooMuch as error:
