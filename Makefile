@@ -99,6 +99,7 @@ e2e: $(TOOLS_ENVIRONMENT) ## Test image, chart and release; needs `make up`
 
 .PHONY: e2e-full
 e2e-full: $(TOOLS_ENVIRONMENT) $(SERVICE_ENVIRONMENTS) ## The same with what takes minutes more
+	@! command -v go > /dev/null || scripts/go-tools.sh helm # the oldest that is supported, and the newest
 	@scripts/e2e.sh
 
 .PHONY: load

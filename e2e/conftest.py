@@ -116,9 +116,7 @@ def make_namespace(tmp_path_factory: pytest.TempPathFactory, image: str, https_p
     for namespace in Namespace.made:
         # Without pods: while there are any, it looks again only after half their longest grace period (60 s).
         namespace.run("kubectl delete pods --all --grace-period=1")
-        namespace.run(f"kubectl delete namespace {namespace.name} --wait=false")
-    for namespace in Namespace.made:
-        namespace.run(f"kubectl wait --for=delete namespace/{namespace.name} --timeout=120s")
+        namespace.run(f"kubectl delete namespace {namespace.name} --wait=false")  # the next run would wait for it
 
 
 @pytest.fixture(scope="session")

@@ -49,6 +49,7 @@ def replicas(release: Namespace) -> int:
     return int(release.run("kubectl get deployment task-api -o jsonpath='{.spec.replicas}'"))
 
 
+@pytest.mark.full  # two minutes; e2e/faults/test_autoscaling.py goes up and back in one
 def test_the_autoscaler_goes_up_under_load_and_back_without_a_failed_request(
     calmer: Namespace,
     wrk: str,

@@ -5,13 +5,10 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
-import pytest
 from e2e.conftest import leave_out
 from e2e.eventually import eventually
 from e2e.faults.conftest import CHART, REPLICAS, Live, settle
 from e2e.namespace import Namespace
-
-pytestmark = pytest.mark.full
 
 MOST = 6
 LOAD_SECONDS = 90
