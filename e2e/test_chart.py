@@ -206,6 +206,7 @@ def test_helm_test_passes_with_a_credential_and_without(release: Namespace, upgr
     assert "ok: nobody writes without a token" in release.run("helm test task-api --logs")
 
 
+@pytest.mark.full  # half a minute, and test_deploy.py goes back, too
 def test_a_rollback_brings_the_first_revision_back(
     rolled_back: Namespace, task: dict[str, Any], first_password: str
 ) -> None:
@@ -220,6 +221,7 @@ def test_a_rollback_brings_the_first_revision_back(
     assert password(rolled_back) == first_password
 
 
+@pytest.mark.full  # with the way back that comes before it a minute
 def test_a_release_installed_again_reads_the_tasks_of_the_last(
     installed_again: Namespace, task: dict[str, Any], first_password: str
 ) -> None:

@@ -11,6 +11,7 @@ import asyncio
 import json
 import logging
 import sys
+import weakref
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -157,7 +158,15 @@ async def test_each_request_is_a_line_of_the_log(app: FastAPI, tmp_path: Path) -
     assert [line.get("path", line["message"]) for line in lines] == [TASK, TASK, "after them"]
 
 
-async def test_lines_of_the_log_wait_no_longer_than_the_turn_of_the_event_loop(app: FastAPI, tmp_path: Path) -> None:
+async def test_lines_of_the_log_are_written_together_and_do_not_wait_for_more(app: FastAPI, tmp_path: Path) -> None:
     await cost(app, "GET", TASK)
-    await asyncio.sleep(0)
+    assert (tmp_path / "log").read_text() == ""
+    async with asyncio.timeout(10):
+        while len((tmp_path / "log").read_text().splitlines()) < 2:
+            await asyncio.sleep(logs.WAIT_SECONDS)
+
+
+async def test_lines_of_the_log_that_wait_are_written_when_the_process_ends(app: FastAPI, tmp_path: Path) -> None:
+    await cost(app, "GET", TASK)
+    logging.shutdown([weakref.ref(handler) for handler in logging.getLogger().handlers])  # as at the end
     assert len((tmp_path / "log").read_text().splitlines()) == 2

@@ -18,8 +18,6 @@ from task_api.health import PROBES
 from task_api.problems import METHODS, Problem, answer
 
 if TYPE_CHECKING:
-    from prometheus_client import Counter, Histogram
-
     from task_api.health import Vitals
 
 log = logging.getLogger(__name__)
@@ -47,7 +45,6 @@ class Edge:
         self._app = app
         self._vitals = vitals
         self._limits = body_limits
-        self._meters: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._in_flight = 0
         metrics.requests_in_flight.set_function(lambda: self._in_flight)
 
@@ -137,13 +134,7 @@ class Edge:
         """Counts the request and writes its line."""
         method = scope["method"] if scope["method"] in METHODS else "OTHER"
         route: str = getattr(scope.get("route"), "path_format", None) or "unmatched"
-        meters = self._meters.get((method, route, status))
-        if meters is None:  # bound once: to look the labels up takes longer than to count
-            count, duration = metrics.requests_total, metrics.request_seconds
-            meters = count.labels(method, route, str(status)), duration.labels(method, route)
-            self._meters[method, route, status] = meters
-        meters[0].inc()
-        meters[1].observe(seconds)
+        metrics.answers.count(method, route, status, seconds)
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         if status >= 400 or path not in PROBES:  # those are asked for every few seconds
             client = scope.get("client")

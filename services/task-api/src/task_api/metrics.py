@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator
+from itertools import accumulate
 from pathlib import Path
 
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram, disable_created_metrics
-from prometheus_client.metrics_core import CounterMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 # Those of OpenTelemetry's http.server.request.duration.
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+BOUNDS = [floatToGoString(bound) for bound in (*SECONDS, float("inf"))]
 LAG_SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 
 CGROUP = Path("/sys/fs/cgroup")
 
 disable_created_metrics()  # a series more for each counter and histogram, which Prometheus has no use for
 
-requests_total = Counter("http_requests", "Requests answered", ["method", "route", "status"])
-request_seconds = Histogram(
-    "http_request_duration_seconds", "How long answers took, to their end", ["method", "route"], buckets=SECONDS
-)
 requests_in_flight = Gauge("http_requests_in_flight", "Requests being answered, streams among them")
 slow_clients_total = Counter(
     "task_api_slow_clients", "Clients that did not send their request, or read its answer, in time", ["part"]
@@ -30,6 +30,53 @@ loop_lag_seconds = Histogram(
     "task_api_event_loop_lag_seconds", "How late the event loop did what was due", buckets=LAG_SECONDS
 )
 build_info = Gauge("task_api_build_info", "Always 1; what runs", ["version", "revision", "python", "storage"])
+
+
+class Answers(Collector):
+    """Requests answered, and how long that took.
+
+    Not a Counter and a Histogram of prometheus_client: they take a lock each time, and all answers come from the one
+    thread of the event loop. In a loop of nothing else 0.2 µs in the place of 1.6.
+    """
+
+    def __init__(self) -> None:
+        self._durations: dict[tuple[str, str, int], _Durations] = {}
+
+    def count(self, method: str, route: str, status: int, seconds: float) -> None:
+        """One more answer."""
+        durations = self._durations.get((method, route, status))
+        if durations is None:
+            durations = self._durations[method, route, status] = _Durations()
+        durations.seconds += seconds
+        durations.buckets[bisect_left(SECONDS, seconds)] += 1
+
+    def collect(self) -> Iterator[Metric]:
+        """http_requests_total by method, route and status; http_request_duration_seconds by method and route."""
+        requests = CounterMetricFamily("http_requests", "Requests answered", labels=["method", "route", "status"])
+        by_route: dict[tuple[str, str], list[_Durations]] = {}
+        for (method, route, status), durations in self._durations.items():
+            requests.add_metric([method, route, str(status)], sum(durations.buckets))
+            by_route.setdefault((method, route), []).append(durations)
+        yield requests
+        seconds = HistogramMetricFamily(
+            "http_request_duration_seconds", "How long answers took, to their end", labels=["method", "route"]
+        )
+        for labels, of_statuses in by_route.items():
+            counts = accumulate(map(sum, zip(*(durations.buckets for durations in of_statuses), strict=True)))
+            seconds.add_metric(
+                labels, list(zip(BOUNDS, counts, strict=True)), sum(durations.seconds for durations in of_statuses)
+            )
+        yield seconds
+
+
+class _Durations:
+    """Of the answers of one method, route and status: all of them together, and how many in each bucket."""
+
+    __slots__ = ("buckets", "seconds")
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.buckets = [0] * len(BOUNDS)
 
 
 class CpuThrottling(Collector):
@@ -65,4 +112,6 @@ class CpuThrottling(Collector):
                 return
 
 
+answers = Answers()
+REGISTRY.register(answers)
 REGISTRY.register(CpuThrottling())
