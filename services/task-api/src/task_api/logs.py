@@ -74,9 +74,9 @@ def _access_for_people(stream: TextIO, processors: list[Processor]) -> Callable[
 
 class _AccessLog:
     """Writes what `render` would. There is a line for every request: the standard library takes 39 µs for it,
-    structlog 16, this 5. Lines of WAIT_SECONDS are made and written together: a GET on PostgreSQL takes 10 µs of CPU
-    less than with a write in each turn of the event loop, and 8 less than with lines that are made one by one (medians
-    of 30 runs, of some 180). A process that is killed loses the lines that wait."""
+    structlog 16, this 5. Lines of WAIT_SECONDS are made and written together: a GET takes 10 µs of CPU less than with a
+    write in each turn of the event loop, and 8 less than with lines that are made one by one (medians of 30 runs, of
+    some 180). A process that is killed loses the lines that wait."""
 
     def __init__(self, stream: TextIO) -> None:
         stream.flush()  # what comes after it goes past its own buffer
