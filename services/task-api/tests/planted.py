@@ -11,6 +11,7 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any
+from unittest.mock import patch
 
 from task_api.__main__ import main
 from task_api.server import _Server
@@ -72,11 +73,11 @@ def plant(bug: str) -> None:
     match bug:
         case "acknowledge-before-commit":
             for store in (SQLiteStore, PostgresStore):
-                setattr(store, "commit", acknowledge_before(store.commit))  # noqa: B010  # what this is for
+                patch.object(store, "commit", acknowledge_before(store.commit)).start()
         case "answer-outside-the-transaction":
-            SQLiteStore.commit = keep_answer_after_commit  # type: ignore[method-assign]  # the same
+            patch.object(SQLiteStore, "commit", keep_answer_after_commit).start()
         case "no-drain":
-            _Server.drain = end_without_drain  # type: ignore[method-assign]  # the same
+            patch.object(_Server, "drain", end_without_drain).start()
         case _:
             raise ValueError(bug)
 

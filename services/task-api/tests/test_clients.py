@@ -48,7 +48,7 @@ def operations(
     history = History()
     with httpx2.Client(base_url="http://fake", transport=httpx2.MockTransport(answer)) as http:
         one = client("client", lambda: http, history, "trial", ["id"])
-        one._http = http  # noqa: SLF001  # what its thread would do first
+        one.http = http  # what its thread would do first
         one.act()
     return history.operations, history
 

@@ -144,7 +144,7 @@ async def test_a_list_of_50_is_answered_in_few_steps(app: FastAPI) -> None:
 async def test_rows_are_not_validated_again() -> None:
     row = await Connected().fetchrow()
     # Validation would make another list of it. That is one call, however much it does: the bounds do not see it.
-    assert task_of(row).labels is row[NAMES.index("labels")]  # type: ignore[arg-type]  # asyncpg's row is a tuple, too
+    assert task_of(row).labels is row[NAMES.index("labels")]
 
 
 async def test_the_same_request_costs_the_same_again(app: FastAPI) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import asyncpg
 import pytest
-from databases import BLOCKED, connected, opened
+from databases import BLOCKED, connected, opened, pool_of
 from making import a_task
 from prometheus_client import REGISTRY
 from proxy import Proxy
@@ -249,27 +249,24 @@ async def test_who_waits_for_a_connection_that_broke_opens_another_in_its_place(
 
 
 async def test_who_waits_too_long_for_a_connection_is_told_that_all_are_busy(postgres_url: str) -> None:
-    async with opened(postgres_url, pool_size=1, seconds=0.3) as store:
-        await store.ping()
-        pool = store._pool  # noqa: SLF001  # a request would give its connection back at the same deadline
-        assert pool is not None
-        held = await pool.acquire(deadline=asyncio.get_running_loop().time() + DEADLINE_SECONDS)
+    now = asyncio.get_running_loop().time
+    async with pool_of(postgres_url, size=1) as pool:
+        held = await pool.acquire(deadline=now() + DEADLINE_SECONDS)
         with pytest.raises(StoreBusy):
-            await store.ping()
+            await pool.acquire(deadline=now() + 0.3)
         pool.release(held)
-        await store.ping()
+        pool.release(await pool.acquire(deadline=now() + DEADLINE_SECONDS))
 
 
 async def test_a_connection_is_not_opened_for_longer_than_the_request_has(postgres_url: str) -> None:
-    async with behind_proxy(postgres_url, pool_size=1, seconds=60, statement_seconds=60) as (store, proxy):
-        await store.ping()
-        pool = store._pool  # noqa: SLF001  # a request would have the same time for all that it does
-        assert pool is not None
+    now = asyncio.get_running_loop().time
+    async with Proxy(postgres_url).running() as proxy, pool_of(proxy.url, size=1) as pool:
+        pool.release(await pool.acquire(deadline=now() + DEADLINE_SECONDS))
         pool.discard_idle()
         proxy.freeze()
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(DEADLINE_SECONDS) as whole:
-                await pool.acquire(deadline=asyncio.get_running_loop().time() + 0.1)
+                await pool.acquire(deadline=now() + 0.1)
         assert not whole.expired()
 
 

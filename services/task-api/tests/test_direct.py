@@ -9,6 +9,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+from fastapi import FastAPI
 from httpx2 import Response
 from pydantic import SecretStr
 from starlette.testclient import TestClient
@@ -77,11 +78,10 @@ QUERIES = [
 ]
 
 
-def clients(**settings: object) -> Iterator[TestClient]:
+def clients(settings: Settings | None = None) -> Iterator[TestClient]:
     """One that goes the direct way where it can, and one that does not."""
     for left_to_fastapi in (direct.LEFT_TO_FASTAPI, {b"host"}):  # each request has a host
-        app = create_app(Settings(**settings))  # type: ignore[arg-type]  # pydantic checks what mypy cannot see here
-        with pytest.MonkeyPatch.context() as patch, TestClient(app) as client:
+        with pytest.MonkeyPatch.context() as patch, TestClient(create_app(settings or Settings())) as client:
             patch.setattr(direct, "LEFT_TO_FASTAPI", left_to_fastapi)
             yield client
 
@@ -178,7 +178,7 @@ def test_who_may_not_is_refused_the_same_either_way(tmp_path: Path) -> None:
     file = tmp_path / "tokens"
     file.write_text(line + "\n")
     answers = []
-    for client in clients(auth="tokens", auth_token_file=file, database_url=SecretStr("memory://")):
+    for client in clients(Settings(auth="tokens", auth_token_file=file, database_url=SecretStr("memory://"))):
         credential = {"Authorization": f"Bearer {token}"}
         found = [
             client.get("/v1/tasks", headers=headers) for headers in ({}, credential, {"Authorization": "Bearer x"})
@@ -197,7 +197,8 @@ def test_what_goes_wrong_is_answered_and_counted_the_same_either_way(error: Exce
     answers = []
     for client in clients():
         client.get("/v1/tasks")  # so that it is understood
-        client.app.state.store = _Failing(error)  # type: ignore[attr-defined]  # TestClient knows it as an ASGI app
+        assert isinstance(client.app, FastAPI)
+        client.app.state.store = _Failing(error)
         counted = _counted(client)
         found = [
             client.get("/v1/tasks/01a209b3-fcfd-7015-92d5-ecad43015460"),
@@ -233,7 +234,7 @@ def test_plain_requests_do_not_come_to_fastapi() -> None:
 
 
 def test_a_rate_limit_counts_a_request_once_either_way() -> None:
-    for client in clients(rate_limit="4/hour"):
+    for client in clients(Settings(rate_limit="4/hour")):
         statuses = [
             client.post("/v1/tasks", json=body).status_code
             for body in ({"title": "Water the plants"}, {"title": ""}, {"title": ""}, {"title": "a"}, {"title": "b"})

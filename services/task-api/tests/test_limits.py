@@ -313,14 +313,12 @@ async def test_an_empty_line_before_a_request_takes_no_time_from_its_answer() ->
 @contextlib.asynccontextmanager
 async def _idling() -> AsyncIterator[Client]:
     """A connection to the application, where idle ones are ended soon."""
-    config = uvicorn.Config(
-        create_app(Settings()), http=bounded(10, 10), timeout_keep_alive=IDLE_SECONDS, log_config=None
-    )
+    protocol: Callable[..., asyncio.Protocol] = bounded(10, 10)
+    config = uvicorn.Config(create_app(Settings()), timeout_keep_alive=IDLE_SECONDS, log_config=None)
     config.load()
     state = ServerState()
     server = await asyncio.get_running_loop().create_server(
-        lambda: config.http_protocol_class(config=config, server_state=state, app_state={}),  # type: ignore[call-arg]  # as uvicorn calls it
-        "127.0.0.1",
+        lambda: protocol(config=config, server_state=state, app_state={}), "127.0.0.1"
     )
     async with server, _connection(*server.sockets[0].getsockname()) as client:
         yield client

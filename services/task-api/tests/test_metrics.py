@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
-from databases import opened
+from databases import opened, pool_of
 from making import NOW, a_task
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
@@ -28,7 +28,6 @@ from task_api.auth import new_token
 from task_api.metrics import CpuThrottling
 from task_api.settings import Settings
 from task_api.store import Write
-from task_api.store.memory import MemoryStore
 from task_api.tasks import feed
 
 LABELS = {
@@ -155,17 +154,14 @@ def test_an_answer_from_memory_of_an_earlier_one_is_counted(client: TestClient) 
     assert value(client, "task_api_idempotent_replays_total") == before + 2
 
 
-def test_a_blocked_event_loop_shows(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_blocked_event_loop_shows(client: TestClient) -> None:
     def late() -> float:
         name = "task_api_event_loop_lag_seconds"
         return value(client, f"{name}_count") - value(client, f"{name}_bucket", {"le": "0.25"})
 
-    async def block(_store: MemoryStore, _task_id: object) -> None:
-        time.sleep(health.TICK_SECONDS + 0.3)  # noqa: ASYNC251  # that is what is looked for
-
-    monkeypatch.setattr(MemoryStore, "get", block)
     before = late()
-    client.get(f"/v1/tasks/{uuid4()}")
+    assert client.portal is not None
+    client.portal.call(time.sleep, health.TICK_SECONDS + 0.3)
     until(lambda: late() > before)
 
 
@@ -199,21 +195,20 @@ async def test_the_pool_tells_how_it_is_used(postgres_url: str) -> None:
             kinds = ("max_connections", "connections", "idle_connections", "waiting")
             return {kind: value(client, f"task_api_db_pool_{kind}") for kind in kinds}
 
-        async with opened(postgres_url, pool_size=2) as store:
+        async with pool_of(postgres_url, size=2) as connections:
+            deadline = asyncio.get_running_loop().time() + 5
             assert pool() == {"max_connections": 2, "connections": 0, "idle_connections": 0, "waiting": 0}
-            await store.ping()
+            connections.release(await connections.acquire(deadline=deadline))
             assert pool() == {"max_connections": 2, "connections": 1, "idle_connections": 1, "waiting": 0}
-            connections = store._pool  # noqa: SLF001  # held as long as it takes to look at the gauges
-            assert connections is not None
             before = value(client, "task_api_db_pool_acquire_seconds_count")
-            held = [await connections.acquire(deadline=asyncio.get_running_loop().time() + 5) for _ in range(2)]
-            waiting = asyncio.create_task(store.ping())
+            held = [await connections.acquire(deadline=deadline) for _ in range(2)]
+            waiting = asyncio.create_task(connections.acquire(deadline=deadline))
             await asyncio.sleep(0)
             await asyncio.sleep(0)
             assert pool() == {"max_connections": 2, "connections": 2, "idle_connections": 0, "waiting": 1}
             for connection in held:
                 connections.release(connection)
-            await waiting
+            connections.release(await waiting)
             assert pool() == {"max_connections": 2, "connections": 2, "idle_connections": 2, "waiting": 0}
             assert value(client, "task_api_db_pool_acquire_seconds_count") == before + 3
 

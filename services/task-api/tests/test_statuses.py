@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from anyio.from_thread import BlockingPortal
 from fastapi import FastAPI
 from httpx2 import Response
 from running import SERVICE
@@ -102,13 +102,7 @@ def provoke(api: Api, operation: str, status: int, monkeypatch: pytest.MonkeyPat
         case 410:
             since = api.call(operation, params={"page_size": 1}).json()["next_since"]
             api.call("update_task")
-            # As if all this had been two months ago.
-            old = datetime.now(UTC) - timedelta(days=60)
-            api.store._changes = [  # noqa: SLF001  # the clock of a test cannot be turned back
-                replace(change, task=change.task.model_copy(update={"updated_at": old}))
-                for change in api.store._changes  # noqa: SLF001  # as above
-            ]
-            api.client.portal.call(_purge, api.store)  # type: ignore[union-attr]  # it is open
+            portal(api).call(_purge_in_two_months, api.store)
             return api.call(operation, params={"since": since})
         case 413:
             return api.call(operation, content=b" " * (api.settings.body_max_bytes + 1))
@@ -161,7 +155,7 @@ def _call_slowly(api: Api, operation: str) -> Response:
     async def send(message: Message) -> None:
         sent.append(message)
 
-    api.client.portal.call(app(api), scope, receive, send)  # type: ignore[union-attr]  # it is open
+    portal(api).call(app(api), scope, receive, send)
     start, body = sent
     headers = [(name.decode(), value.decode()) for name, value in start["headers"]]
     return Response(start["status"], headers=headers, content=body["body"])
@@ -178,8 +172,14 @@ def app(api: Api) -> FastAPI:
     return found
 
 
-async def _purge(store: MemoryStore) -> None:
-    await purge(store, now=datetime.now(UTC))
+def portal(api: Api) -> BlockingPortal:
+    """The way onto the event loop of the service."""
+    assert api.client.portal is not None, "the client is not open"
+    return api.client.portal
+
+
+async def _purge_in_two_months(store: MemoryStore) -> None:
+    await purge(store, now=datetime.now(UTC) + timedelta(days=60))
 
 
 @pytest.mark.parametrize(

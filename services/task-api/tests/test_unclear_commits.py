@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from databases import opened
 from making import a_task
 from proxy import Proxy
 
-from task_api.store import StoreBusy, StoreUnavailable, Write
-from task_api.store.postgres import PostgresStore
+from task_api.store import StoreBusy, StoreUnavailable, Write, postgres
+from task_api.store.pool import Pool
 
 
-async def hold_the_next_connection(store: PostgresStore, until: asyncio.Event) -> None:
-    """Takes the store's only connection as soon as it is free."""
-    pool = store._pool  # noqa: SLF001  # a request would give it back
-    assert pool is not None
+async def hold_the_next_connection(pool: Pool, until: asyncio.Event) -> None:
+    """Takes the pool's only connection as soon as it is free. A request would give it back too soon."""
     while True:
         try:
             connection = await pool.acquire(deadline=asyncio.get_running_loop().time() + 30)
@@ -28,7 +27,16 @@ async def hold_the_next_connection(store: PostgresStore, until: asyncio.Event) -
     pool.release(connection)
 
 
-async def test_who_cannot_learn_what_became_of_a_commit_is_not_told_that_nothing_was_done(postgres_url: str) -> None:
+async def test_who_cannot_learn_what_became_of_a_commit_is_not_told_that_nothing_was_done(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pools: list[Pool] = []
+
+    def made(*given: Any, **named: Any) -> Pool:
+        pools.append(Pool(*given, **named))
+        return pools[-1]
+
+    monkeypatch.setattr(postgres, "Pool", made)
     async with (
         Proxy(postgres_url).running() as proxy,
         opened(proxy.url, pool_size=1, queue_size=0) as store,
@@ -46,7 +54,7 @@ async def test_who_cannot_learn_what_became_of_a_commit_is_not_told_that_nothing
         proxy.before_answer = cut_and_let_another_in
         committing = asyncio.create_task(store.commit([Write(task, "created")], now=task.updated_at))
         await asyncio.sleep(0)  # it has the connection now
-        holding = asyncio.create_task(hold_the_next_connection(store, until))
+        holding = asyncio.create_task(hold_the_next_connection(pools[0], until))
         with pytest.raises(StoreUnavailable) as error:
             await committing
         until.set()

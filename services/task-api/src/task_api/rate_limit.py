@@ -33,6 +33,10 @@ class RateLimit:
         self._window = WINDOWS[window]
         self._free: OrderedDict[str, float] = OrderedDict()  # the caller that was let through last at the end
 
+    def remembered(self) -> int:
+        """Of how many callers something still counts, or did until a moment ago; at most MAX_CALLERS."""
+        return len(self._free)
+
     async def take(self, request: Request, caller: str) -> None:
         """Counts a request of `caller` and leaves the headers of its answer: draft-ietf-httpapi-ratelimit-headers.
 

@@ -48,7 +48,12 @@ def effect_of(response: httpx2.Response) -> Effect:
 
 
 class Client(threading.Thread):
-    """Does one thing after the other until it is told to end; then it still ends what it began."""
+    """Does one thing after the other until it is told to end; then it still ends what it began.
+
+    http: its connection, while the thread runs.
+    """
+
+    http: httpx2.Client
 
     def __init__(self, name: str, connect: Connect, history: History, project: str) -> None:
         super().__init__(name=name, daemon=True)
@@ -64,7 +69,7 @@ class Client(threading.Thread):
 
     def run(self) -> None:
         try:
-            with self._connect() as self._http:
+            with self._connect() as self.http:
                 while not self._ending.wait(PAUSE_SECONDS * (0.5 + random.random())):
                     self.act()
         except BaseException as error:  # a thread that ends unseen would be a test that sees nothing
@@ -86,7 +91,7 @@ class Client(threading.Thread):
         """One request over the wire, noted as it went. good: the statuses it should be answered with."""
         began = self._history.now()
         try:
-            response = self._http.request(method, path, json=json, headers=headers)
+            response = self.http.request(method, path, json=json, headers=headers)
         except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
             answer, said = Answer("not done", None), repr(error)
         except httpx2.TransportError as error:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-import asyncpg
 from pydantic_core import from_json
 
 from task_api.tasks.models import Priority, Status, Task, trusted
@@ -55,8 +54,8 @@ STATUSES = {status.value: status for status in Status}
 PRIORITIES = list(Priority)
 
 
-def task_of(row: asyncpg.Record) -> Task:
-    """The task of a row with FIELDS."""
+def task_of(row: Iterable[Any]) -> Task:
+    """The task of a row with FIELDS, in their order."""
     fields = dict(zip(NAMES, row, strict=True))  # half of what dict(row) takes: 27 of the 691 µs of a list of 50
     fields["status"] = STATUSES[fields["status"]]
     fields["priority"] = PRIORITIES[fields["priority"]]
