@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import ssl
 import subprocess
 from collections.abc import Generator, Iterator
-from typing import NoReturn
 
 import httpx2
 import pytest
@@ -40,13 +40,6 @@ def pytest_runtest_makereport(
         for namespace in namespaces:
             report.sections.append((f"namespace {namespace.name}", namespace.look()))
     return report
-
-
-def leave_out(what: str) -> NoReturn:
-    """Skips a test for want of what is named; with REQUIRE_ALL=1, as in continuous integration, it fails instead."""
-    if os.environ.get("REQUIRE_ALL") == "1":
-        pytest.fail(f"REQUIRE_ALL=1, but {what}")
-    pytest.skip(what)  # only on a machine of somebody's own, and the run's summary says it
 
 
 @pytest.fixture(scope="session")
@@ -83,6 +76,14 @@ def http_port() -> int:
 def trust(cluster: Cluster) -> ssl.SSLContext:
     """Trusts the cluster's certificate and no other, and checks the host's name."""
     return ssl.create_default_context(cadata=cluster.certificate())
+
+
+@pytest.fixture(scope="session")
+def wrk() -> str:
+    """A compiled generator of load: one in Python would take the CPU from those who answer it."""
+    found = shutil.which("wrk")
+    assert found is not None, "wrk was not found. Install it: sudo apt-get install --yes wrk, or brew install wrk"
+    return found
 
 
 @pytest.fixture

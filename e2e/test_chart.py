@@ -18,7 +18,7 @@ from typing import Any
 import httpx2
 import pytest
 from e2e.cluster import REPOSITORY
-from e2e.conftest import SUMMARY, leave_out
+from e2e.conftest import SUMMARY
 from e2e.eventually import eventually
 from e2e.namespace import QUICK_DOWN, MakeNamespace, Namespace
 from e2e.traffic import Traffic
@@ -252,8 +252,7 @@ def test_the_oldest_and_the_newest_helm_change_a_release_beside_its_autoscaler(
     """The autoscaler owns the number of replicas. Helm 4 applies on the server's side, which refuses a second owner."""
     namespace = make_namespace(f"e2e-{version.lower().replace('_', '-')}")
     helm = namespace.run(f". scripts/versions.sh && echo .tools/helm-${version}").strip()
-    if not (REPOSITORY / helm).exists():
-        leave_out(f"{helm} was not built: scripts/go-tools.sh")
+    assert (REPOSITORY / helm).exists(), f"{helm} was not built. With Go, https://go.dev/dl/: scripts/go-tools.sh helm"
     values = f"{namespace.values} --set replicaCount=2"
     changed = "kubectl get deployment task-api -o jsonpath='{.spec.template.metadata.labels.change}'"
 

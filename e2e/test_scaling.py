@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import shutil
 import signal
 import time
 from collections.abc import Callable
 
 import pytest
-from e2e.conftest import SUMMARY, leave_out
+from e2e.conftest import SUMMARY
 from e2e.eventually import eventually
 from e2e.namespace import QUICK_DOWN, Namespace
 from e2e.traffic import Traffic
@@ -26,15 +25,6 @@ LEAST = 6
 take a share of their own while they start: what is certain is more than 5, for which 350m suffice."""
 
 READY = "kubectl get deployment task-api -o jsonpath='{.status.readyReplicas}'"
-
-
-@pytest.fixture
-def wrk() -> str:
-    """A compiled generator of load: one in Python would take the CPU from those who answer it."""
-    found = shutil.which("wrk")
-    if found is None:
-        leave_out("wrk was not found. Install your system's package wrk (apt-get install wrk, brew install wrk)")
-    return found
 
 
 @pytest.fixture

@@ -115,7 +115,7 @@ give_to_helm() {
   [[ -n $there ]] || return 0
   # shellcheck disable=SC2086 # names, a line each
   kubectl label --overwrite $there app.kubernetes.io/managed-by=Helm
-  # shellcheck disable=SC2086
+  # shellcheck disable=SC2086 # as above
   kubectl annotate --overwrite $there "meta.helm.sh/release-name=$SERVICE" meta.helm.sh/release-namespace=default
 }
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
-from e2e.conftest import leave_out
 from e2e.eventually import eventually
 from e2e.faults.conftest import CHART, REPLICAS, Live, settle
 from e2e.namespace import Namespace
@@ -21,11 +20,8 @@ def replicas(namespace: Namespace) -> int:
 
 
 def test_pods_that_come_and_go_by_load_fail_no_request(
-    victim: Namespace, live: Live, https_port: int, tmp_path: Path
+    victim: Namespace, live: Live, wrk: str, https_port: int, tmp_path: Path
 ) -> None:
-    wrk = victim.attempt("command -v wrk").stdout.strip()
-    if not wrk:
-        leave_out("wrk was not found. Install your system's package wrk (apt-get install wrk, brew install wrk)")
     eventually(
         lambda: "unknown" not in victim.run("kubectl get hpa task-api --no-headers"),
         "the autoscaler has CPU figures: see `kubectl top pods` and the log of metrics-server",

@@ -7,12 +7,16 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Literal, NoReturn
+from typing import Literal
 
 import pytest
 from manifests import REPOSITORY
 
 Prometheus = Literal["Prometheus 2", "Prometheus 3"]
+EACH = [
+    pytest.param("Prometheus 2", marks=pytest.mark.docker),
+    pytest.param("Prometheus 3", marks=pytest.mark.go),
+]
 PULL_SECONDS = 300
 """The first run has to get the image."""
 
@@ -28,8 +32,6 @@ def promtool(prometheus: Prometheus, folder: Path, *arguments: str) -> None:
 
 
 def _from_image(folder: Path) -> list[str]:
-    if not shutil.which("docker") or subprocess.run(["docker", "info"], capture_output=True, check=False).returncode:
-        _leave_out("The alerts with Prometheus 2: need Docker, https://docs.docker.com/get-docker/")
     default = re.search(r"^PROMETHEUS_IMAGE=(\S+)$", (REPOSITORY / "versions.env").read_text(), re.MULTILINE)
     assert default, "versions.env has no PROMETHEUS_IMAGE"
     image = os.environ.get("PROMETHEUS_IMAGE") or default[1]
@@ -40,13 +42,5 @@ def _from_image(folder: Path) -> list[str]:
 
 def _built() -> str:
     found = shutil.which("promtool", path=REPOSITORY / ".tools")
-    if not found:
-        _leave_out("The alerts with Prometheus 3: need Go, https://go.dev/dl/, and then: scripts/go-tools.sh")
+    assert found, "promtool was not built. With Go, https://go.dev/dl/: scripts/go-tools.sh"
     return found
-
-
-def _leave_out(reason: str) -> NoReturn:
-    """Skips the test; where nothing may be left out (REQUIRE_ALL=1) it fails instead."""
-    if os.environ.get("REQUIRE_ALL") == "1":
-        pytest.fail(f"{reason}. REQUIRE_ALL=1: nothing may be left out.")
-    pytest.skip(reason)  # only on a machine of somebody's own, and the run's summary says it

@@ -7,13 +7,13 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import yaml
 from exported import FROM_OTHERS, METRICS, metrics_of
 from manifests import CHART, REPOSITORY
-from promtool import Prometheus, promtool
+from promtool import EACH, Prometheus, promtool
 
 ALERTS = CHART / "files/alerts.yaml"
 RULES: list[dict[str, Any]] = [r for group in yaml.safe_load(ALERTS.read_text())["groups"] for r in group["rules"]]
@@ -192,7 +192,7 @@ def promtool_test(case: Case, what: str, series: Series, expected: list[tuple[in
     }
 
 
-@pytest.mark.parametrize("prometheus", get_args(Prometheus))
+@pytest.mark.parametrize("prometheus", EACH)
 def test_each_alert_fires_when_it_should_and_is_quiet_otherwise(prometheus: Prometheus, tmp_path: Path) -> None:
     shutil.copy(ALERTS, tmp_path)
     tests = {"rule_files": [ALERTS.name], "evaluation_interval": "1m", "tests": list(promtool_tests())}
@@ -200,7 +200,7 @@ def test_each_alert_fires_when_it_should_and_is_quiet_otherwise(prometheus: Prom
     promtool(prometheus, tmp_path, "test", "rules", "tests.yaml")
 
 
-@pytest.mark.parametrize("prometheus", get_args(Prometheus))
+@pytest.mark.parametrize("prometheus", EACH)
 def test_the_rules_are_what_prometheus_reads(prometheus: Prometheus, tmp_path: Path) -> None:
     """Expressions and the templates of annotations; two rules that are the same are a fault."""
     shutil.copy(ALERTS, tmp_path)

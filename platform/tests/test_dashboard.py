@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import yaml
 from exported import METRICS, metrics_of
 from manifests import CHART
-from promtool import Prometheus, promtool
+from promtool import EACH, Prometheus, promtool
 
 DASHBOARD: dict[str, Any] = json.loads((CHART / "files/dashboard.json").read_text())
 PANELS: list[dict[str, Any]] = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
@@ -61,7 +61,7 @@ def test_each_query_asks_one_release_for_what_the_service_exports(panel: dict[st
             assert 'job="$job"' in selector
 
 
-@pytest.mark.parametrize("prometheus", get_args(Prometheus))
+@pytest.mark.parametrize("prometheus", EACH)
 def test_prometheus_understands_each_query(prometheus: Prometheus, tmp_path: Path) -> None:
     rules = []
     for number, asked in enumerate(EXPRESSIONS):
