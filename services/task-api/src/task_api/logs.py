@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import sys
@@ -90,10 +91,12 @@ class _AccessLog:
         self._waiting.append(line)
 
     def write(self) -> None:
-        """Writes what waits. One by one out of the queue: other threads come here, too."""
+        """Writes what waits. One by one out of the queue, without a look whether it is empty: other threads come here,
+        too, and one of them may take the last line in between."""
         lines = []
-        while self._waiting:
-            lines.append(to_json(self._waiting.popleft()) + b"\n")
+        with contextlib.suppress(IndexError):
+            while True:
+                lines.append(to_json(self._waiting.popleft()) + b"\n")
         self._stream.write(b"".join(lines))
         self._stream.flush()
 
