@@ -254,7 +254,7 @@ check_wrk() {
 # --- which of them --------------------------------------------------------------------
 
 exec 3>&1
-talkative=true optional=warn for_tilt='For `make dev`: ' for_wrk='For `make load`: '
+talkative=true optional=warn for_tilt='For `make dev`: ' for_wrk='For `make e2e`, `make load`: '
 checks=("${all_checks[@]}")
 if (($#)); then
   # Called for one of these tools, it is not optional; and what is said is the reason for stopping.
