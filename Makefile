@@ -95,12 +95,12 @@ open: ## Open the service's documentation in a browser
 
 .PHONY: e2e
 e2e: $(TOOLS_ENVIRONMENT) ## Test image, chart and release; needs `make up`
-	@scripts/e2e.sh -m 'not full and not scanner'
+	@scripts/e2e.sh -m 'not full'
 
 .PHONY: e2e-full
 e2e-full: $(TOOLS_ENVIRONMENT) $(SERVICE_ENVIRONMENTS) ## The same with what takes minutes more
 	@! command -v go > /dev/null || scripts/go-tools.sh helm # the oldest that is supported, and the newest
-	@scripts/e2e.sh -m 'not scanner'
+	@scripts/e2e.sh
 
 .PHONY: load
 load: ## Send load through the ingress for 30 s (needs wrk)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from e2e.cluster import REPOSITORY
 
-pytestmark = pytest.mark.scanner
+pytestmark = [pytest.mark.scanner, pytest.mark.full]
 
 
 def test_a_known_hole_with_a_fix_is_found_and_fails_the_scan(tmp_path: Path) -> None:

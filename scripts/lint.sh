@@ -44,9 +44,10 @@ helm_check() { # as check, with Helm: the one built with Go, or else the machine
 }
 
 of_each() { # function that names files, command...
-  local files=$1
+  local file files=()
+  while read -r file; do files+=("$file"); done < <("$1")
   shift
-  "$files" | xargs "$@"
+  "$@" "${files[@]}"
 }
 
 shell_files() { git ls-files --cached --others --exclude-standard -- '*.sh' .ci/run; }
@@ -162,9 +163,9 @@ for service in "$@"; do
   check "Python types: $service (mypy)" mypy --config-file "services/$service/pyproject.toml" \
     --python-executable "services/$service/.venv/bin/python" "services/$service/src" "services/$service/tests"
 done
-check 'Shell (shellcheck)' of_each shell_files shellcheck --external-sources
-check 'YAML (yamllint)' of_each yaml_files yamllint --strict
-check 'Markdown (pymarkdown)' of_each markdown_files pymarkdown scan
+of_each shell_files check 'Shell (shellcheck)' shellcheck --external-sources
+of_each yaml_files check 'YAML (yamllint)' yamllint --strict
+of_each markdown_files check 'Markdown (pymarkdown)' pymarkdown scan
 check 'Dockerfile (hadolint)' hadolint Dockerfile
 check 'Workflows and Dependabot (zizmor)' zizmor --quiet --offline --persona pedantic .github
 

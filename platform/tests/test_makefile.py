@@ -38,6 +38,11 @@ def test_a_service_that_there_is_not_is_refused_with_those_there_are() -> None:
     assert re.match(r"There is no service named nope\. The services are: .*\btask-api\b", done.stderr)
 
 
+def test_all_of_end_to_end_is_all_of_it() -> None:
+    """A selection of tests would leave its page of results under another name, as that of a part."""
+    assert "scripts/e2e.sh" in make("--dry-run", "e2e-full").stdout.splitlines()
+
+
 def test_a_push_to_nowhere_stops_before_it_builds() -> None:
     done = make("push")
     assert done.returncode == 2

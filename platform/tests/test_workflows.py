@@ -349,7 +349,7 @@ def test_what_is_published_is_fetched_and_scanned_without_a_token() -> None:
 
 
 def test_the_gate_is_tried_on_a_known_hole_on_a_schedule() -> None:
-    assert runs(WORKFLOWS["rebuild.yml"]["jobs"]["gate"], "pytest e2e/test_scan.py")
+    assert runs(WORKFLOWS["rebuild.yml"]["jobs"]["gate"], "pytest -m scanner e2e/test_scan.py")
 
 
 def test_a_version_tag_publishes_a_signed_chart_with_notes() -> None:
