@@ -73,6 +73,23 @@ def test_a_service_that_fails_keeps_its_openapi_document(copy: Path) -> None:
     assert [path.name for path in file.parent.glob("openapi*")] == ["openapi.json"]
 
 
+@pytest.mark.parametrize(("require_all", "code"), [("", 0), ("1", 1)])
+def test_what_is_left_out_for_want_of_docker_is_said_and_can_be_forbidden(
+    copy: Path, require_all: str, code: int
+) -> None:
+    python, docker = copy / "services/task-api/.venv/bin/python", copy / "without/docker"
+    python.write_text('#!/bin/sh\necho "$@"\n')
+    docker.parent.mkdir()
+    docker.write_text("#!/bin/sh\nexit 1\n")
+    docker.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{docker.parent}:{os.environ['PATH']}", "REQUIRE_ALL": require_all}
+    test = [str(copy / "scripts/test.sh"), "task-api"]
+    done = subprocess.run(test, env=environment, capture_output=True, text=True, check=False)
+    assert "-m not docker" in done.stdout
+    assert "Left out: what needs " in done.stdout
+    assert done.returncode == code
+
+
 def test_clean_leaves_nothing_that_git_ignores_but_data_and_the_cluster(copy: Path) -> None:
     for path in (
         ".hypothesis",

@@ -18,7 +18,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 from acknowledged.row import Row
-from databases import POSTGRES_IMAGE, docker_answers, leave_out
+from databases import POSTGRES_IMAGE, docker_answers
 from testcontainers.community.postgres import PostgresContainer
 
 from task_api import store
@@ -35,11 +35,24 @@ SUMMARY = "summary"
 StorageKind = Literal["memory", "sqlite", "postgresql"]
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    for marker in ("postgresql: needs a PostgreSQL, by Docker or initdb", "docker: needs Docker"):
+        config.addinivalue_line("markers", f"{marker}. scripts/test.sh leaves it out where there is none, and says so")
+
+
+@pytest.hookimpl(tryfirst=True)  # before the marks select
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the long tests first, those of one storage before those of the other.
+    """Marks what needs Docker or PostgreSQL, and puts the long tests first, those of one storage before those of the
+    other.
 
     Workers take two tests each to begin with: so each has long ones, and the short ones fill up what is left.
     """
+    for item in items:
+        fixtures: list[str] = getattr(item, "fixturenames", [])
+        if "own_postgres" in fixtures:
+            item.add_marker("docker")
+        if "postgres_server" in fixtures or "postgresql" in item.name:
+            item.add_marker("postgresql")
     long = [item for item in items if item.get_closest_marker("timeout")]
     long.sort(key=lambda item: "postgresql" in item.name)
     items[:] = long + [item for item in items if item not in long]
@@ -70,9 +83,7 @@ def postgres_server() -> Iterator[str]:
         elif initdb := _find_initdb():
             yield stack.enter_context(_local_postgres(initdb.parent))
         else:
-            leave_out(
-                "PostgreSQL: neither Docker nor a local initdb was found, so the tests of that storage are left out"
-            )
+            pytest.fail("Neither Docker nor a local initdb was found. Start Docker, or install PostgreSQL's server")
 
 
 @pytest.fixture

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import os
 import warnings
 from collections.abc import AsyncIterator
-from typing import Any, NoReturn
+from typing import Any
 
 import asyncpg
 import docker
-import pytest
 from docker.errors import DockerException
 
 from task_api.store import Limits
@@ -72,12 +70,3 @@ def _docker_is_pinged() -> bool:
             return bool(client.ping())
     except DockerException:
         return False
-
-
-def leave_out(what: str) -> NoReturn:
-    """Skips a test for want of what is named; with REQUIRE_ALL=1, as in continuous integration, it fails instead."""
-    if os.environ.get("REQUIRE_ALL") == "1":
-        pytest.fail(f"REQUIRE_ALL=1, but {what}")
-    # A laptop may have neither Docker nor PostgreSQL: the tests of the other storages are worth running there
-    # (README.md, "Test it"), and each one left out is a line of the summary (-ra).
-    pytest.skip(what)

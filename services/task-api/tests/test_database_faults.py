@@ -11,7 +11,7 @@ import pytest
 from acknowledged.processes import free_port, serving_process
 from acknowledged.row import Row
 from acknowledged.trial import Trial, judged
-from databases import POSTGRES_IMAGE, docker_answers, leave_out
+from databases import POSTGRES_IMAGE, docker_answers
 from proxy import Proxy
 from running import SERVE, environment, eventually
 from testcontainers.core.container import DockerContainer
@@ -94,11 +94,7 @@ async def test_a_network_that_fails_loses_nothing(
 @pytest.fixture
 def own_postgres() -> Iterator[tuple[DockerContainer, str]]:
     """A PostgreSQL of the test's own with a small disk, and its URL. It starts again by itself, as in Kubernetes."""
-    if not docker_answers():
-        leave_out(
-            "Docker was not found, so the tests that restart PostgreSQL or fill its disk are left out: only that of a"
-            " container may be broken so"
-        )
+    assert docker_answers(), "Docker does not answer, and only the PostgreSQL of a container may be broken so. Start it"
     port = free_port()
     container = (
         DockerContainer(POSTGRES_IMAGE)
