@@ -3,19 +3,21 @@
 
 How an upgrade goes is in the tag: bad-... fails, wrong-... does before anything is made, slow-... waits for a signal,
 liar-... deploys pods that say otherwise, list-..., cut-... and noise-... ones that answer with something else.
-With `rollback` in the file a rollback fails, or is slow: it hears no signal, as Helm's does not.
+With `rollback` in the file a rollback fails, or is slow: it hears no signal, as Helm's does not. With `api` the API
+server forbids Leases; with `intruder` an upgrade finds that somebody else's Helm was quicker; with `restarts` the pods
+were restarted so often. Helm is of the version `helm` (v3.22.0).
 The real ones are in e2e/test_deploy.py.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
 import sys
 import time
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +64,47 @@ class Cluster:
         self.write()
 
 
+class Leases:
+    """A file for each, beside the other one: a helm at work has that in its memory, and writes all of it."""
+
+    def __init__(self, file: Path) -> None:
+        self.folder = file.with_suffix(".leases")
+        self.folder.mkdir(exist_ok=True)
+
+    def handle(self, arguments: list[str]) -> int:
+        with (self.folder / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            match arguments:
+                case ["get", "lease", name, *_]:
+                    if (self.folder / name).exists():
+                        print((self.folder / name).read_text())
+                case ["create", *_]:
+                    lease = json.load(sys.stdin)
+                    if (self.folder / lease["metadata"]["name"]).exists():
+                        print("Error from server (AlreadyExists): leases already exists", file=sys.stderr)
+                        return 1
+                    self.write(lease, 1)
+                case ["patch", "lease", name, "--type=merge", "--patch", patch, *_]:
+                    lease, changes = json.loads((self.folder / name).read_text()), json.loads(patch)
+                    if lease["metadata"]["resourceVersion"] != changes["metadata"]["resourceVersion"]:
+                        print("Error from server (Conflict): the object has been modified", file=sys.stderr)
+                        return 1
+                    merged = lease["spec"] | changes["spec"]
+                    lease["spec"] = {key: value for key, value in merged.items() if value is not None}
+                    self.write(lease, int(lease["metadata"]["resourceVersion"]) + 1)
+        return 0
+
+    def write(self, lease: dict[str, Any], version: int) -> None:
+        lease["metadata"]["resourceVersion"] = str(version)
+        text = json.dumps(lease)
+        (self.folder / lease["metadata"]["name"]).write_text(text)
+        print(text)
+
+
 def helm(cluster: Cluster, arguments: list[str]) -> int:
     match arguments:
+        case ["version", *_]:
+            print(cluster.state.get("helm", "v3.22.0"))
         case ["history", _, *_] if not cluster.revisions:
             print("Error: release: not found", file=sys.stderr)
             return 1
@@ -80,6 +121,8 @@ def helm(cluster: Cluster, arguments: list[str]) -> int:
             while cluster.state.get("rollback") == "slow":
                 time.sleep(0.05)
             if cluster.state.get("rollback") == "fails":
+                # As Helm does where the API server refuses it: what came before is superseded, failed or not.
+                cluster.revisions[-2]["status"] = "superseded"
                 cluster.fail(revision)
                 print("Error: context deadline exceeded", file=sys.stderr)
                 return 1
@@ -101,28 +144,49 @@ def helm_upgrade(cluster: Cluster, arguments: list[str]) -> int:
         print("Error: UPGRADE FAILED: another operation (install/upgrade/rollback) is in progress", file=sys.stderr)
         return 1
     (tag,) = (a.removeprefix("image.tag=") for a in arguments if a.startswith("image.tag="))
+    if cluster.state.get("intruder"):
+        cluster.begin("pending-upgrade", cluster.state["intruder"], "Preparing upgrade")
+        print("Error: UPGRADE FAILED: another operation (install/upgrade/rollback) is in progress", file=sys.stderr)
+        return 1
     if tag.startswith("wrong"):
         print("Error: execution error at (task-api/templates/deployment.yaml:1:4)", file=sys.stderr)
         return 1
     stopped: list[int] = []
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, lambda received, _frame: stopped.append(received))
-    revision = cluster.begin("pending-upgrade" if cluster.revisions else "pending-install", tag, "Preparing")
+    status, begun = ("pending-upgrade", "Preparing upgrade")
+    if not cluster.revisions:
+        status, begun = ("pending-install", "Initial install underway")
+    revision = cluster.begin(status, tag, begun)
     while tag.startswith("slow") and not stopped:
         time.sleep(0.05)
     if stopped or tag.startswith("bad"):
+        revision["description"] = 'Upgrade "task-api" failed: context deadline exceeded'
         cluster.fail(revision)
         print("Error: UPGRADE FAILED: context deadline exceeded", file=sys.stderr)
         return 1
+    revision["description"] = "Upgrade complete"
     cluster.succeed(revision)
     return 0
 
 
 def kubectl(cluster: Cluster, arguments: list[str]) -> int:
     match arguments:
+        case ["config", "view", *_]:
+            server = cluster.state.get("server", "https://cluster.example")
+            if server == "":
+                print("error: current-context must exist in order to minify", file=sys.stderr)
+                return 1
+            print(json.dumps({"clusters": [{"cluster": {"server": server}}]}))
+        case ["get" | "patch", "lease", *_] | ["create", "--filename", "-", *_]:
+            if cluster.state.get("api") == "forbids":
+                print('Error from server (Forbidden): leases "task-api-deploy" is forbidden', file=sys.stderr)
+                return 1
+            return Leases(cluster.file).handle(arguments)
         case ["get", "pods", _, _, "--output", "json"]:
             names = ["task-api-1", "task-api-2"] if cluster.state["serves"] else []
-            pods: list[dict[str, Any]] = [{"metadata": {"name": n}, "status": {"phase": "Running"}} for n in names]
+            status = {"phase": "Running", "containerStatuses": [{"restartCount": cluster.state.get("restarts", 0)}]}
+            pods: list[dict[str, Any]] = [{"metadata": {"name": n}, "status": status} for n in names]
             leaving = {"name": "task-api-0", "deletionTimestamp": "2026-01-01T00:00:00Z"}
             pods += [{"metadata": leaving, "status": {"phase": "Running"}}]
             # Evicted, and ended: they are listed until somebody removes them.
@@ -156,6 +220,9 @@ def kubectl(cluster: Cluster, arguments: list[str]) -> int:
 
 
 def serve(cluster: Cluster) -> None:
+    # Not above: it takes longer to import than most calls take.
+    from http.server import BaseHTTPRequestHandler, HTTPServer
+
     class Health(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             serves = cluster.state["serves"]

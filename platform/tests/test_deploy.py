@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 from manifests import REPOSITORY
+from scripts.deploy.processes import Failed, run
 
 FAKE = REPOSITORY / "platform/tests/fake_cluster.py"
 
@@ -38,14 +39,16 @@ class Site:
         for tool in ("helm", "kubectl"):
             (folder / "bin/fake" / tool).symlink_to(FAKE)
         self.write(revisions=[], held=None, serves=None)
+        (folder / "kubeconfig").write_text("apiVersion: v1\n")
         self.environment = {
             "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
             "PYTHON": sys.executable,
             "FAKE_CLUSTER": str(self.file),
-            "KUBECONFIG": "/nowhere",
+            "KUBECONFIG": str(folder / "kubeconfig"),
             "IMAGE_REPOSITORY": "docker.io/you/task-api",
             "GITHUB_STEP_SUMMARY": str(folder / "summary"),
             "SETTLE_AGE": "2s",
+            "LEASE_DURATION": "60s",
         }
 
     def write(self, **state: Any) -> None:
@@ -86,6 +89,25 @@ class Site:
     def deploy(self, tag: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return self.run("deploy", IMAGE_TAG=tag, **environment)
 
+    def kill(self, process: subprocess.Popen[str]) -> None:
+        """The script and its helm, as when a runner is lost; and a minute passes for whoever waits for its lock."""
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate(timeout=10)
+        self.set_lease(self.lease | {"leaseDurationSeconds": 1})
+
+    @property
+    def lease(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.file.with_suffix(".leases") / "task-api-deploy").read_text())["spec"]
+        return found
+
+    def set_lease(self, spec: dict[str, Any], version: str = "100") -> None:
+        folder = self.file.with_suffix(".leases")
+        folder.mkdir(exist_ok=True)
+        lease = {"metadata": {"name": "task-api-deploy", "resourceVersion": version}, "spec": spec}
+        made = folder / "new"
+        made.write_text(json.dumps(lease))
+        made.replace(folder / "task-api-deploy")
+
     def begin_slow_upgrade(self) -> subprocess.Popen[str]:
         process = self.start("deploy", IMAGE_TAG="slow-2")
         until(lambda: ("slow-2", "pending-upgrade") in self.statuses, "the upgrade is pending")
@@ -97,6 +119,15 @@ def until(look: Callable[[], bool], what: str) -> None:
     while not look():
         assert time.monotonic() < deadline, f"not within 30 s: {what}"
         time.sleep(0.05)
+
+
+def read_until(process: subprocess.Popen[str], words: str) -> None:
+    """Reads what it prints up to the line with these words."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if words in line:
+            return
+    pytest.fail(f"it ended without a line with {words!r}")
 
 
 @pytest.fixture
@@ -170,7 +201,16 @@ def test_one_repository_for_two_services_is_refused_and_so_is_a_folder_without_a
         ({"IMAGE_TAG": "one", "IMAGE_DIGEST": "sha256:12"}, "is not a digest"),
         ({"IMAGE_TAG": "one", "PRODUCTION_URL": "file:///etc"}, "PRODUCTION_URL=file:///etc is no address"),
         ({"IMAGE_TAG": "one", "KUBECONFIG": ""}, "Which cluster?"),
+        ({"IMAGE_TAG": "one", "KUBECONFIG": "/no/where"}, "KUBECONFIG names /no/where, which cannot be read"),
+        ({"IMAGE_TAG": "one", "KUBECONFIG": "/dev/null"}, "KUBECONFIG names /dev/null, which is empty"),
         ({"IMAGE_TAG": "one", "KUBE_CONFIG": "apiVersion: v1"}, "KUBE_CONFIG is not base64"),
+        ({"IMAGE_TAG": "one", "KUBE_CONFIG": "köln"}, "KUBE_CONFIG is not base64"),
+        ({"IMAGE_TAG": "one", "KUBE_CONFIG": "/w=="}, "KUBE_CONFIG is base64, but not of a text"),
+        # A secret that is not there is empty on GitHub. KUBECONFIG of the machine is not asked in its place.
+        ({"IMAGE_TAG": "one", "KUBE_CONFIG": ""}, "KUBE_CONFIG is empty"),
+        ({"IMAGE_TAG": "one", "KUBE_CONFIG": "IAo="}, "KUBE_CONFIG is empty"),
+        ({"IMAGE_TAG": "one", "HELM_KUBECONTEXT": "other"}, "HELM_KUBECONTEXT is set"),
+        ({"IMAGE_TAG": "one", "HELM_NAMESPACE": "other"}, "HELM_NAMESPACE is set"),
         ({"IMAGE_TAG": "one", "DEPLOY_TIMEOUT": "soon"}, "DEPLOY_TIMEOUT=soon is not a time"),
     ],
 )
@@ -178,7 +218,33 @@ def test_what_cannot_be_deployed_is_refused_in_a_sentence(site: Site, environmen
     done = site.run("deploy", **environment)
     assert (done.returncode, "Traceback" in done.stderr) == (2, False)
     assert said in done.stderr
-    assert site.statuses == []
+    # No tool was asked for anything but for what the kubeconfig says.
+    calls = site.file.with_suffix(".calls")
+    assert not calls.exists() or set(calls.read_text().splitlines()) == {"kubectl config view --minify --output json"}
+
+
+@pytest.mark.parametrize(
+    ("server", "said"), [("", "current-context must exist"), (None, "the cluster of its current context has no server")]
+)
+def test_a_kubeconfig_that_leads_nowhere_is_refused_before_the_cluster_is_asked(
+    site: Site, server: str | None, said: str
+) -> None:
+    site.write(**site.state, server=server)
+    done = site.deploy("one", KUBERNETES_SERVICE_HOST="10.0.0.1", KUBERNETES_SERVICE_PORT="443")
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+    assert said in done.stderr
+    assert [call.split()[:3] for call in site.calls.splitlines()] == [["kubectl", "config", "view"]]
+
+
+def test_a_command_that_does_not_end_is_reported_every_ten_seconds_and_given_up(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As kubectl with an API server that accepts and never answers: e2e/test_deploy.py has one."""
+    with pytest.raises(
+        Failed, match=r"sleep 600 had not ended after 10 s and was stopped\. Does the API server answer\?"
+    ):
+        run("sleep", "600", limit=10.2)
+    assert capsys.readouterr().out == "sleep 600: 10 s\n"
 
 
 def test_the_kubeconfig_is_gone_when_the_deploy_ends(site: Site) -> None:
@@ -218,9 +284,10 @@ def test_a_first_deploy_that_fails_leaves_nothing(site: Site) -> None:
 
 def test_a_first_deploy_of_values_that_cannot_work_removes_nothing(site: Site) -> None:
     done = site.deploy("wrong-1")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "Helm refused it before anything was made" in done.stderr
     assert "uninstall" not in site.calls + done.stderr
+    assert site.state["unconfirmed"] == {}
     assert site.deploy("one").returncode == 0
 
 
@@ -308,11 +375,11 @@ def test_a_cancelled_deploy_leaves_the_release_failed_and_not_pending(site: Site
 def test_the_next_deploy_recovers_from_a_kill(site: Site) -> None:
     site.deploy("one")
     process = site.begin_slow_upgrade()
-    os.killpg(process.pid, signal.SIGKILL)  # the script and its helm, as when a runner is lost
-    process.communicate(timeout=10)
+    site.kill(process)
     assert site.statuses[-1] == ("slow-2", "pending-upgrade")
-    done = site.deploy("three")
+    done = site.deploy("three", SETTLE_AGE="10s")
     assert done.returncode == 0, done.stderr
+    assert "gives no sign of life any more: taking over" in done.stdout
     assert "somebody may be at work" in done.stdout
     assert "Revision 2 was left pending-upgrade: back to revision 1." in done.stdout
     assert [status for _, status in site.statuses] == ["superseded", "pending-upgrade", "superseded", "deployed"]
@@ -323,12 +390,13 @@ def test_a_helm_that_goes_on_without_its_script_is_waited_for(site: Site) -> Non
     process = site.begin_slow_upgrade()
     process.kill()  # the script alone
     process.wait(timeout=10)
+    site.set_lease(site.lease | {"leaseDurationSeconds": 1})
     with site.start("deploy", IMAGE_TAG="three", SETTLE_AGE="60s") as following:
-        assert following.stdout is not None
-        assert "somebody may be at work" in following.stdout.readline()
+        read_until(following, "somebody may be at work")
         os.killpg(process.pid, signal.SIGTERM)  # what is left of the group: helm, which ends by itself
-        assert following.wait(timeout=30) == 0
-        assert "was left" not in following.stdout.read()
+        output, errors = following.communicate(timeout=30)
+        assert following.returncode == 0, errors
+        assert "was left" not in output
     process.communicate(timeout=10)
     assert site.statuses == [("one", "superseded"), ("slow-2", "failed"), ("three", "deployed")]
 
@@ -336,8 +404,7 @@ def test_a_helm_that_goes_on_without_its_script_is_waited_for(site: Site) -> Non
 def test_a_first_install_that_was_killed_is_removed(site: Site) -> None:
     process = site.start("deploy", IMAGE_TAG="slow-1")
     until(lambda: ("slow-1", "pending-install") in site.statuses, "the install is pending")
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate(timeout=10)
+    site.kill(process)
     done = site.run("settle")
     assert done.returncode == 0, done.stderr
     assert site.statuses == []
@@ -378,12 +445,11 @@ def test_a_way_back_that_was_killed_does_not_end_at_what_it_left(site: Site) -> 
     site.write(**site.state, rollback="slow")
     process = site.start("deploy", IMAGE_TAG="liar-2", SMOKE_TIMEOUT="1s")
     until(lambda: ("one", "pending-rollback") in site.statuses, "the rollback is pending")
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate(timeout=10)
+    site.kill(process)
     site.write(**site.state | {"rollback": ""})
     before = len(site.calls)
     done = site.run("settle")
-    assert "Revision 3 was left pending-rollback: back to revision 1." in done.stdout
+    assert "Revision 3 (one) was left pending-rollback, not verified. Rolled back to revision 1" in done.stdout
     calls = site.calls[before:]
     assert calls.index("kubectl describe pods") < calls.index("helm rollback task-api 1")
     assert site.state["serves"] == "one"
@@ -393,7 +459,7 @@ def test_what_is_held_is_better_than_nothing(site: Site) -> None:
     """A release that runs is not removed for being held."""
     revisions = [revision(1, "one", "deployed", age=99), revision(2, "two", "pending-upgrade", age=60)]
     site.write(revisions=revisions, held={"one": "rolled back"}, serves="one")
-    assert "back to revision 1" in site.run("settle").stdout
+    assert "Rolled back to revision 1" in site.run("settle").stdout
     assert site.statuses[-1] == ("one", "deployed")
 
 
@@ -469,6 +535,238 @@ def history_of_two(tmp_path: Path) -> Path:
     for message in ("one", "two"):
         git(repository, "commit", "--quiet", "--allow-empty", "--message", message)
     return repository
+
+
+# --- two at once ----------------------------------------------------------------------
+
+
+def test_the_second_of_two_deploys_waits_for_the_first_and_says_for_whom(site: Site) -> None:
+    site.deploy("one")
+    first = site.begin_slow_upgrade()
+    with site.start("deploy", IMAGE_TAG="three", SETTLE_AGE="60s") as second:
+        assert second.stdout is not None
+        assert second.stdout.readline().startswith("Waiting for deploy of slow-2 by ")
+        assert site.statuses == [("one", "deployed"), ("slow-2", "pending-upgrade")]
+        first.send_signal(signal.SIGTERM)
+        first.communicate(timeout=30)
+        assert second.wait(timeout=60) == 0
+        second.communicate()
+    assert site.statuses == [("one", "superseded"), ("slow-2", "failed"), ("three", "deployed")]
+    assert "holderIdentity" not in site.lease
+
+
+def test_who_waited_for_too_long_changes_nothing_and_says_who_is_deploying(site: Site) -> None:
+    site.deploy("one")
+    first = site.begin_slow_upgrade()
+    before = site.state
+    done = site.deploy("three", LOCK_TIMEOUT="2s")
+    assert done.returncode == 2
+    assert re.search(r"deploy of slow-2 by .* has had the lock for all of 2 s. Nothing was changed.", done.stderr)
+    assert site.state == before
+    first.send_signal(signal.SIGTERM)
+    first.communicate(timeout=30)
+
+
+def test_a_run_on_github_is_named_by_its_address(site: Site) -> None:
+    site.deploy("one")
+    site.set_lease({"holderIdentity": "deploy of x by https://github.example/you/kit/actions/runs/7 (attempt 2) [1]"})
+    said = site.deploy("two", LOCK_TIMEOUT="1s").stderr
+    assert "https://github.example/you/kit/actions/runs/7 (attempt 2)" in said
+    site.set_lease({})
+    on_github = {"GITHUB_RUN_ID": "8", "GITHUB_SERVER_URL": "https://github.example", "GITHUB_REPOSITORY": "you/kit"}
+    with site.start("deploy", IMAGE_TAG="slow-2", **on_github) as process:
+        until(lambda: ("slow-2", "pending-upgrade") in site.statuses, "the upgrade is pending")
+        assert site.lease["holderIdentity"].startswith(
+            "deploy of slow-2 by https://github.example/you/kit/actions/runs/8 (attempt 1) ["
+        )
+        process.send_signal(signal.SIGTERM)
+
+
+def test_a_lock_is_renewed_while_helm_is_at_work_and_not_taken_over(site: Site) -> None:
+    site.deploy("one")
+    with site.start("deploy", IMAGE_TAG="slow-2", LEASE_DURATION="30s") as process:
+        until(lambda: ("slow-2", "pending-upgrade") in site.statuses, "the upgrade is pending")
+        begun = site.lease["renewTime"]
+        until(lambda: site.lease["renewTime"] > begun, "the Lease is renewed")
+        assert site.lease["acquireTime"] <= begun
+        process.send_signal(signal.SIGTERM)
+
+
+def test_a_deployer_that_lost_its_lock_stops_and_changes_nothing_more(site: Site) -> None:
+    site.deploy("one")
+    with site.start("deploy", IMAGE_TAG="slow-2", LEASE_DURATION="6s") as process:
+        until(lambda: ("slow-2", "pending-upgrade") in site.statuses, "the upgrade is pending")
+        # Somebody took it over, as when this machine slept for minutes.
+        site.set_lease({"holderIdentity": "rollback by another"}, version="999")
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "rollback by another took the lock, so this one stopped. See what there is: make history" in errors
+    assert site.statuses == [
+        ("one", "deployed"),
+        ("slow-2", "failed"),
+    ]  # its Helm was stopped, and it went back nowhere
+    assert "helm rollback" not in site.calls
+    assert site.lease == {"holderIdentity": "rollback by another"}
+
+
+def test_a_role_without_the_lock_is_refused_with_the_command_that_grants_it(site: Site) -> None:
+    site.write(**site.state, api="forbids")
+    done = site.deploy("one")
+    assert done.returncode == 2
+    assert "kubectl --namespace NAMESPACE apply --filename platform/deployer/role.yaml" in done.stderr
+    assert site.statuses == []
+
+
+def test_a_helm_that_somebody_calls_by_hand_is_not_rolled_back(site: Site) -> None:
+    """It began after the deploy had looked, so Helm refuses the deploy: that is no failure of what was deployed."""
+    site.deploy("one")
+    site.write(**site.state, intruder="theirs")
+    done = site.deploy("two")
+    assert done.returncode == 2
+    assert "Somebody calls Helm by hand: revision 2 of theirs is pending-upgrade." in done.stderr
+    assert "helm rollback" not in site.calls
+    assert site.statuses == [("one", "deployed"), ("theirs", "pending-upgrade")]
+
+
+def waiting_rollback(site: Site, *words: str) -> subprocess.Popen[str]:
+    """One that has seen slow-2 being deployed, and waits for that deploy to end."""
+    process = site.start("rollback", *words, SETTLE_AGE="60s")
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("Waiting for deploy of slow-2 by ")
+    return process
+
+
+def test_a_rollback_beside_a_deploy_that_goes_back_by_itself_goes_no_further(site: Site) -> None:
+    """Whoever asked wanted to leave slow-2. Its deploy has left it already, so `one` stays and slow-2 is held."""
+    site.deploy("zero")
+    site.deploy("one")
+    first = site.begin_slow_upgrade()
+    with waiting_rollback(site) as rollback:
+        # The deploy ends as one that failed and went back.
+        os.killpg(first.pid, signal.SIGKILL)
+        first.communicate(timeout=10)
+        back = revision(4, "one", "deployed", age=0)
+        stopped = [*site.state["revisions"][:2], revision(3, "slow-2", "failed", age=0), back]
+        site.write(**site.state | {"revisions": stopped, "serves": "one"})
+        site.set_lease({})
+        output, errors = rollback.communicate(timeout=60)
+    assert rollback.returncode == 0, errors
+    assert "Nothing to roll back: slow-2 was left while this waited, and one serves." in output
+    assert list(site.state["held"]) == ["slow-2"]
+    assert site.state["serves"] == "one"
+
+
+@pytest.mark.parametrize("words", [(), ("1",)])
+def test_a_rollback_that_finds_another_commit_than_it_was_asked_to_leave_is_refused(
+    site: Site, words: tuple[str, ...]
+) -> None:
+    site.deploy("one")
+    first = site.begin_slow_upgrade()
+    with waiting_rollback(site, *words) as rollback:
+        os.killpg(first.pid, signal.SIGKILL)
+        first.communicate(timeout=10)
+        follows = [*site.state["revisions"], revision(3, "three", "deployed", age=0)]
+        site.write(**site.state | {"revisions": follows, "serves": "three"})
+        site.set_lease({})
+        _, errors = rollback.communicate(timeout=60)
+    assert rollback.returncode == 2
+    assert "While this waited for the lock, slow-2 was followed by three. Nothing was changed." in errors
+    assert site.state["held"] is None
+    assert site.state["serves"] == "three"
+
+
+# --- what an interrupted deploy leaves -------------------------------------------------
+
+
+def test_settle_goes_back_from_a_deploy_that_was_cancelled(site: Site) -> None:
+    site.deploy("one")
+    process = site.begin_slow_upgrade()
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    done = site.run("settle")
+    assert done.returncode == 0, done.stderr
+    assert "Revision 2 (slow-2) was left failed, not verified. Rolled back to revision 1: one serves." in site.summary
+    assert site.statuses[-1] == ("one", "deployed")
+    assert "Revision 3 (one) is deployed, and its pods were asked" in site.run("settle").stdout
+
+
+def test_settle_verifies_what_was_deployed_when_nobody_could_ask_any_more(site: Site) -> None:
+    site.deploy("one")
+    site.deploy("two")
+    site.write(**site.state | {"unconfirmed": {"2": "two"}})
+    done = site.run("settle")
+    assert done.returncode == 0, done.stderr
+    assert "Revision 2 (two) was deployed, but not verified. Now it is: its pods say the commit." in site.summary
+    assert site.state["unconfirmed"] == {}
+    assert site.statuses == [("one", "superseded"), ("two", "deployed")]
+
+
+def test_settle_goes_back_from_what_does_not_say_its_commit(site: Site) -> None:
+    site.deploy("one")
+    site.deploy("two")
+    site.write(**site.state | {"unconfirmed": {"2": "two"}, "serves": "something-else"})
+    done = site.run("settle", SMOKE_TIMEOUT="1s")
+    assert done.returncode == 0, done.stderr
+    assert "The service is not two after 1 s" in done.stderr
+    assert "Revision 2 (two) was left deployed, not verified. Rolled back to revision 1" in site.summary
+
+
+def test_settle_of_a_first_deploy_that_was_cancelled_removes_it(site: Site) -> None:
+    process = site.start("deploy", IMAGE_TAG="slow-1")
+    until(lambda: ("slow-1", "pending-install") in site.statuses, "the install is pending")
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    assert site.run("settle").returncode == 0
+    assert site.statuses == []
+    assert "There is no release task-api here: nothing to settle." in site.run("settle").stdout
+
+
+# --- a soak time ----------------------------------------------------------------------
+
+
+def test_a_deploy_asks_on_for_the_soak_time(site: Site) -> None:
+    done = site.deploy("one", SOAK_TIME="2s")
+    assert done.returncode == 0, done.stderr
+    assert "Soaking for 2 s" in done.stdout
+    assert site.state["unconfirmed"] == {}
+
+
+def test_a_container_that_restarts_within_the_soak_time_fails_the_deploy(site: Site) -> None:
+    site.deploy("one")
+    with site.start("deploy", IMAGE_TAG="two", SOAK_TIME="60s") as process:
+        read_until(process, "Soaking")
+        assert site.state["unconfirmed"] == {"2": "two"}
+        site.write(**site.state | {"restarts": 1})
+        _, errors = process.communicate(timeout=90)
+    assert process.returncode == 1
+    assert re.search(r"A container of task-api-1 was restarted within its first \d+ s of soak time.", errors)
+    assert site.statuses == [("one", "superseded"), ("two", "superseded"), ("one", "deployed")]
+
+
+# --- Helm 4 ---------------------------------------------------------------------------
+
+
+def test_with_helm_4_the_release_takes_back_fields_that_were_changed_by_hand(site: Site) -> None:
+    site.write(**site.state, helm="v4.3.1")
+    site.deploy("one")
+    site.deploy("two")
+    site.run("rollback")
+    changes = [call for call in site.calls.splitlines() if call.startswith(("helm upgrade", "helm rollback"))]
+    assert len(changes) == 3
+    assert all(call.endswith("--server-side=true --force-conflicts") for call in changes)
+
+
+def test_a_failed_revision_that_helm_calls_superseded_never_ran(site: Site) -> None:
+    """As it does when a rollback is refused by the API server."""
+    site.deploy("one")
+    site.write(**site.state, rollback="fails")
+    site.deploy("bad-2")
+    assert ("bad-2", "superseded") in site.statuses
+    site.write(**site.state | {"rollback": ""})
+    done = site.run("rollback", "2")
+    assert done.returncode == 2
+    assert "Revision 2 never ran" in done.stderr
+    assert "each says that it is one" in site.run("smoke").stdout
 
 
 # --- going back -----------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Deploys an image with Helm, so that an end at any point leaves a release that the next run can take up.
 
     scripts/deploy.sh deploy              settles, upgrades, asks the pods for the commit; goes back if that fails
-    scripts/deploy.sh settle              recovers a release that an ended deploy left pending
+    scripts/deploy.sh settle              finishes what an interrupted deploy left: verifies it, or goes back
     scripts/deploy.sh smoke [COMMIT]      asks every pod for its commit (without one: the deployed one)
     scripts/deploy.sh rollback [REVISION] goes back (without one: to the last good other image), holds what it left
     scripts/deploy.sh history             revisions, with their images and what is held
@@ -18,6 +18,9 @@ Which cluster and namespace: KUBE_CONFIG (a kubeconfig, base64) or KUBECONFIG (a
     DEPLOY_TIMEOUT (120s)           how long an upgrade, and a rollback, may take
     SETTLE_AGE (DEPLOY_TIMEOUT and 30 s)  how old a pending revision must be to count as left behind
     SMOKE_TIMEOUT (60s)             how long pods may take until all say the commit: old ones end after Helm's wait
+    SOAK_TIME (0s)                  how long deploy then goes on asking, before it calls the commit good
+    LOCK_TIMEOUT (600s)             how long to wait for another deploy, rollback or settle of the release
+    LEASE_DURATION (60s)            after how long without a sign of life a deployer counts as dead
     PRODUCTION_URL                  an address of the service that smoke asks, too, after the pods
 
 In IMAGE_REPOSITORY, DEPLOY_VALUES and PRODUCTION_URL {0} stands for the service's name.
@@ -28,13 +31,14 @@ from __future__ import annotations
 import shutil
 import sys
 
-from scripts.deploy.processes import Cancelled, Failed, Refused, remember_signals, signals_received
+from scripts.deploy.kubeconfig import kubeconfig
+from scripts.deploy.processes import Cancelled, Failed, LockLost, Refused, remember_signals, signals_received
 from scripts.deploy.records import change, kept
-from scripts.deploy.release import RAN, history, settle, told
-from scripts.deploy.settings import Settings, each_service, kubeconfig
+from scripts.deploy.release import history, told
+from scripts.deploy.settings import Settings, each_service
 from scripts.deploy.smoke import smoke
 from scripts.deploy.summary import write_summary
-from scripts.deploy.verbs import deploy, rollback, show_history
+from scripts.deploy.verbs import deploy, rollback, settle, show_history
 
 
 def do(settings: Settings, arguments: list[str]) -> None:
@@ -48,7 +52,7 @@ def do(settings: Settings, arguments: list[str]) -> None:
         case ["settle"]:
             settle(settings)
         case ["smoke"]:
-            ran = [revision for revision in history(settings) if revision.status in RAN]
+            ran = [revision for revision in history(settings) if revision.ran]
             if not ran:
                 raise Refused(f"There is no deployed release {settings.release} here.")
             smoke(settings, told(settings, ran[-1:])[0].tag)
@@ -80,12 +84,12 @@ def main() -> int:
         print(refusal, file=sys.stderr)
         write_summary(f"Refused: {refusal}")
         return 2
-    except Failed as failure:
+    except (Failed, LockLost) as failure:
         print(failure, file=sys.stderr)
         write_summary(f"Failed: {failure}")
         return 1
     except Cancelled:
-        text = "Cancelled. The next deploy takes up what is there; to go back now: make rollback"
+        text = "Cancelled. To finish what is there, verified or back to what ran before: make deploy-settle"
         print(text, file=sys.stderr)
         write_summary(text)
         return 128 + signals_received[0]

@@ -6,7 +6,7 @@ import json
 import os
 from typing import Any
 
-from scripts.deploy.processes import must, run
+from scripts.deploy.processes import Failed, must, run
 from scripts.deploy.settings import Settings
 
 
@@ -19,6 +19,14 @@ def pods(settings: Settings) -> list[Any]:
         for pod in found
         if "deletionTimestamp" not in pod["metadata"] and pod["status"]["phase"] not in ("Failed", "Succeeded")
     ]
+
+
+def restarts(settings: Settings) -> dict[str, int]:
+    """How often a container of each pod that stays was started again."""
+    return {
+        pod["metadata"]["name"]: sum(status["restartCount"] for status in pod["status"].get("containerStatuses") or [])
+        for pod in pods(settings)
+    }
 
 
 def diagnose(settings: Settings) -> None:
@@ -36,6 +44,9 @@ def diagnose(settings: Settings) -> None:
     for title, command in questions.items():
         print(f"::group::{title}" if on_github else f"\n--- {title}", flush=True)
         # One that has no answer (logs of a container that never ran) says so itself and hides none of the others.
-        run(*command, show=True)
+        try:
+            run(*command, show=True)
+        except Failed as failure:
+            print(failure, flush=True)
         if on_github:
             print("::endgroup::", flush=True)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from scripts.deploy.cluster import diagnose
-from scripts.deploy.processes import Failed, must, run, wait
+from scripts.deploy.processes import ANSWER_LIMIT, Failed, must, run, wait
 from scripts.deploy.records import change, kept
 from scripts.deploy.settings import Settings
 
 IN_PROGRESS = ("pending-install", "pending-upgrade", "pending-rollback", "uninstalling")
 RAN = ("deployed", "superseded")
+NEVER_RAN = re.compile(r'(Upgrade|Release|Rollback) ".*" failed: |Preparing upgrade$|Initial install underway$')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +32,12 @@ class Revision:
     tag: str = ""
     held: bool = False
     confirmed: bool = True
+
+    @property
+    def ran(self) -> bool:
+        """Whether its pods were ready once. When the API server refuses a rollback, Helm calls the revision before it
+        superseded, even one that had failed or was left pending (3.22 and 4.3). Its description still says so."""
+        return self.status in RAN and not NEVER_RAN.match(self.description)
 
 
 def history(settings: Settings) -> list[Revision]:
@@ -70,18 +79,23 @@ def told(settings: Settings, revisions: list[Revision]) -> list[Revision]:
 def last_good(revisions: list[Revision]) -> Revision | None:
     """Where to go when something went wrong. One that is held or was never confirmed only where there is no better one:
     it ran, and nothing is worse."""
-    ran = [revision for revision in revisions if revision.status in RAN]
+    ran = [revision for revision in revisions if revision.ran]
     return max(ran, key=lambda r: (not r.held, r.confirmed, r.status == "deployed", r.number), default=None)
 
 
 @contextmanager
 def on_trial(settings: Settings, tag: str) -> Iterator[None]:
-    """The revision that is made meanwhile counts as unconfirmed, until this ends well."""
+    """The revision that is made meanwhile counts as unconfirmed, until this ends well or no revision was made."""
     numbers = [revision.number for revision in history(settings)]
     number = max(numbers, default=0) + 1
     gone = [known for known in kept(settings, "unconfirmed") if int(known) not in numbers]
     change(settings, "unconfirmed", {**dict.fromkeys(gone), str(number): tag})
-    yield
+    try:
+        yield
+    except Failed:
+        if number not in [revision.number for revision in history(settings)]:
+            change(settings, "unconfirmed", {str(number): None})
+        raise
     change(settings, "unconfirmed", {str(number): None})
 
 
@@ -107,8 +121,9 @@ def left_behind(settings: Settings) -> Revision | None:
         wait(1)
 
 
-def settle(settings: Settings) -> None:
-    """Ends what a killed deploy left pending: goes back to the last good revision, or removes a release without one."""
+def recover(settings: Settings) -> None:
+    """Ends what a killed deploy left pending, so that Helm accepts the next one: goes back to the last good revision,
+    or removes a release without one."""
     pending = left_behind(settings)
     if pending is None:
         return
@@ -124,12 +139,32 @@ def settle(settings: Settings) -> None:
 
 def uninstall(settings: Settings) -> None:
     """Removes the release. Raises Failed."""
-    must("helm", "uninstall", settings.release, "--wait", "--timeout", f"{settings.timeout}s")
+    must(
+        *("helm", "uninstall", settings.release, "--wait", "--timeout", f"{settings.timeout}s"),
+        limit=settings.timeout + ANSWER_LIMIT,
+    )
 
 
 def roll_back_to(settings: Settings, revision: int) -> None:
     """Helm's rollback to a revision by its number. Shows the pods and raises Failed where it does not end well."""
-    command = ["helm", "rollback", settings.release, str(revision), "--wait", "--timeout", f"{settings.timeout}s"]
-    if run(*command, "--history-max", "10", show=True).returncode != 0:
+    done = run(
+        *("helm", "rollback", settings.release, str(revision), "--wait", "--timeout", f"{settings.timeout}s"),
+        *("--history-max", "10", *ownership()),
+        show=True,
+        limit=settings.timeout + ANSWER_LIMIT,
+    )
+    if done.returncode != 0:
         diagnose(settings)
         raise Failed(f"The rollback to revision {revision} failed, too. See above; then: make history, make rollback")
+
+
+@functools.cache
+def ownership() -> tuple[str, ...]:
+    """Flags by which the release wins over a field that was changed by hand (kubectl set image, a patched HPA).
+
+    Helm 3 wins as it is: it patches what differs from the revision before. Helm 4 applies server-side, where that is a
+    conflict that fails upgrade and rollback alike, unless it is told to take the field back; of a release that Helm 3
+    made it is not told so by --force-conflicts alone (seen with Helm 4.3.1). Helm 3 knows neither flag.
+    """
+    version = must("helm", "version", "--template", "{{.Version}}").strip()
+    return () if version.startswith("v3.") else ("--server-side=true", "--force-conflicts")

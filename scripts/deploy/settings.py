@@ -1,15 +1,10 @@
-"""What the environment says: whose release, which image, which cluster, how long."""
+"""What the environment says: whose release, which image, how long."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import dataclasses
 import os
 import re
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from scripts.deploy.processes import Refused
@@ -33,6 +28,9 @@ class Settings:
     timeout: int
     settle_age: int
     smoke_timeout: int
+    soak_time: int
+    lock_timeout: int
+    lease_duration: int
     production_url: str
 
     def __post_init__(self) -> None:
@@ -56,6 +54,9 @@ class Settings:
             timeout=timeout,
             settle_age=_seconds("SETTLE_AGE", timeout + 30),
             smoke_timeout=_seconds("SMOKE_TIMEOUT", 60),
+            soak_time=_seconds("SOAK_TIME", 0),
+            lock_timeout=_seconds("LOCK_TIMEOUT", 600),
+            lease_duration=_seconds("LEASE_DURATION", 60),
             production_url=its("PRODUCTION_URL").rstrip("/"),
         )
 
@@ -87,25 +88,3 @@ def each_service() -> list[Settings]:
             "docker.io/you/{0}"
         )
     return [Settings.of(file.name, file.read_text().strip()) for file in files]
-
-
-@contextmanager
-def kubeconfig() -> Iterator[None]:
-    """KUBECONFIG for Helm and kubectl. Never the cluster that this machine happens to use."""
-    encoded = os.environ.pop("KUBE_CONFIG", "")
-    if not encoded:
-        if not os.environ.get("KUBECONFIG"):
-            raise Refused("Which cluster? Set KUBECONFIG to a kubeconfig's path, or KUBE_CONFIG to its base64.")
-        yield
-        return
-    try:
-        text = base64.b64decode("".join(encoded.split()), validate=True)
-    except binascii.Error as error:
-        raise Refused(
-            "KUBE_CONFIG is not base64. Make it: base64 -w 0 kubeconfig (macOS: base64 -i kubeconfig)"
-        ) from error
-    with tempfile.TemporaryDirectory() as folder:  # for this user alone
-        file = Path(folder, "kubeconfig")
-        file.write_bytes(text)
-        os.environ["KUBECONFIG"] = str(file)
-        yield

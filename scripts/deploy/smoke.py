@@ -12,15 +12,41 @@ import threading
 import time
 import urllib.request
 
-from scripts.deploy.cluster import pods
+from scripts.deploy.cluster import pods, restarts
 from scripts.deploy.processes import Failed, wait
 from scripts.deploy.settings import Settings
 
 ANSWER_TIMEOUT = 10
+SOAK_INTERVAL = 5
+SOAK_REPORT_EVERY = 30
 
 
 def smoke(settings: Settings, commit: str) -> None:
-    """An empty commit is that of a release whose values name none: then any answer will do."""
+    """An empty commit is that of a release whose values name none: then any answer will do. Raises Failed."""
+    number = pods_that_say(settings, commit)
+    print(f"{number} pods answer, and each says that it is {commit or 'something'}", flush=True)
+
+
+def soak(settings: Settings, commit: str) -> None:
+    """Goes on asking for SOAK_TIME. Raises Failed where the pods no longer say the commit or a container restarted."""
+    if not settings.soak_time:
+        return
+    before = restarts(settings)
+    begun = reported = time.monotonic()
+    print(f"Soaking for {settings.soak_time} s", flush=True)
+    while (soaked := time.monotonic() - begun) < settings.soak_time:
+        for pod, number in restarts(settings).items():
+            if number > before.get(pod, 0):
+                raise Failed(f"A container of {pod} was restarted within its first {soaked:.0f} s of soak time.")
+        pods_that_say(settings, commit)
+        if time.monotonic() - reported >= SOAK_REPORT_EVERY:
+            reported = time.monotonic()
+            print(f"Soaking: {soaked:.0f} of {settings.soak_time} s", flush=True)
+        wait(min(SOAK_INTERVAL, settings.soak_time))
+
+
+def pods_that_say(settings: Settings, commit: str) -> int:
+    """How many pods there are, once all of them, and the public address, say the commit. Raises Failed."""
     deadline = time.monotonic() + settings.smoke_timeout
     while True:
         found = pods(settings)
@@ -29,8 +55,7 @@ def smoke(settings: Settings, commit: str) -> None:
             problem = ask(settings.production_url, commit)
             problems += [problem] if problem else []
         if found and not problems:
-            print(f"{len(found)} pods answer, and each says that it is {commit or 'something'}", flush=True)
-            return
+            return len(found)
         if time.monotonic() > deadline:
             first = f"The service is not {commit} after {settings.smoke_timeout} s:"
             raise Failed("\n".join([first, *(problems or ["no pod"])]))

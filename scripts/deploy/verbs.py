@@ -1,4 +1,4 @@
-"""Deploy, roll back, show the history."""
+"""Deploy, settle, roll back, show the history."""
 
 from __future__ import annotations
 
@@ -7,22 +7,23 @@ from datetime import UTC, datetime
 
 from scripts.commits import is_older
 from scripts.deploy.cluster import diagnose
-from scripts.deploy.processes import Failed, Refused, run
+from scripts.deploy.lock import exclusive
+from scripts.deploy.processes import ANSWER_LIMIT, Failed, Refused, run
 from scripts.deploy.records import change, kept
 from scripts.deploy.release import (
-    RAN,
     Revision,
     history,
     last_good,
     left_behind,
     on_trial,
+    ownership,
+    recover,
     roll_back_to,
-    settle,
     told,
     uninstall,
 )
 from scripts.deploy.settings import Settings
-from scripts.deploy.smoke import smoke
+from scripts.deploy.smoke import smoke, soak
 from scripts.deploy.summary import summarize
 
 
@@ -32,31 +33,36 @@ def deploy(settings: Settings) -> None:
     Raises Refused, where nothing was done, or Failed, after the way back.
     """
     settings.check_image()
-    settle(settings)
-    reason = kept(settings, "held").get(settings.tag)
-    if reason:
-        raise Refused(
-            f"{settings.tag} is held: {reason}\n"
-            "If it may be deployed again all the same: make unhold COMMIT="
-            f"{settings.tag}, then run this again. Usually the way on is a new commit."
-        )
-    revisions = told(settings, history(settings))
-    # With each, not only with what runs: a newer one that was cancelled, failed or went back was here before, too.
-    newer = [r for r in revisions if r.tag and is_older(settings.tag, than=r.tag)]
-    if newer:
-        known = newer[-1]
-        summarize(f"Nothing deployed: {known.tag} is newer than {settings.tag} and was here before ({known.status}).")
-        return
-    before = last_good(revisions)
-    try:
-        with on_trial(settings, settings.tag):
-            upgrade(settings)
-            smoke(settings, settings.tag)
-    except Failed as failure:
-        print(failure, file=sys.stderr, flush=True)
-        diagnose(settings)
-        raise Failed(f"{failure}\n{go_back(settings, before)}") from failure
-    summarize(f"Deployed {settings.repository}:{settings.tag} {settings.digest}".rstrip() + came_from(before))
+    with exclusive(settings, f"deploy of {settings.tag}"):
+        recover(settings)
+        reason = kept(settings, "held").get(settings.tag)
+        if reason:
+            raise Refused(
+                f"{settings.tag} is held: {reason}\n"
+                "If it may be deployed again all the same: make unhold COMMIT="
+                f"{settings.tag}, then run this again. Usually the way on is a new commit."
+            )
+        revisions = told(settings, history(settings))
+        # With each, not only with what runs: a newer one that was cancelled, failed or went back was here before, too.
+        newer = [r for r in revisions if r.tag and is_older(settings.tag, than=r.tag)]
+        if newer:
+            known = newer[-1]
+            summarize(
+                f"Nothing deployed: {known.tag} is newer than {settings.tag} and was here before ({known.status})."
+            )
+            return
+        before = last_good(revisions)
+        try:
+            with on_trial(settings, settings.tag):
+                upgrade(settings)
+                smoke(settings, settings.tag)
+                soak(settings, settings.tag)
+        except Failed as failure:
+            refuse_unless_made(settings, revisions)
+            print(failure, file=sys.stderr, flush=True)
+            diagnose(settings)
+            raise Failed(f"{failure}\n{go_back(settings, before)}") from failure
+        summarize(f"Deployed {settings.repository}:{settings.tag} {settings.digest}".rstrip() + came_from(before))
 
 
 def upgrade(settings: Settings) -> None:
@@ -66,11 +72,27 @@ def upgrade(settings: Settings) -> None:
         *("helm", "upgrade", "--install", settings.release, f"platform/helm/{settings.release}", *values),
         *("--set", f"image.repository={settings.repository}", "--set-string", f"image.tag={settings.tag}"),
         *("--set-string", f"image.digest={settings.digest}"),
-        *("--history-max", "10", "--wait", "--timeout", f"{settings.timeout}s"),
+        *("--history-max", "10", "--wait", "--timeout", f"{settings.timeout}s", *ownership()),
         show=True,
+        limit=settings.timeout + ANSWER_LIMIT,
     )
     if done.returncode != 0:
         raise Failed(f"Helm could not deploy {settings.tag} within {settings.timeout} s.")
+
+
+def refuse_unless_made(settings: Settings, before: list[Revision]) -> None:
+    """Raises Refused where Helm made no revision of this commit: there is nothing of it to undo, and what was made
+    meanwhile belongs to somebody who calls Helm without the lock."""
+    numbers = [revision.number for revision in before]
+    made = told(settings, [revision for revision in history(settings) if revision.number not in numbers])
+    if any(revision.tag == settings.tag for revision in made):
+        return
+    if made:
+        raise Refused(
+            f"Somebody calls Helm by hand: revision {made[-1].number} of {made[-1].tag or 'no commit'} is "
+            f"{made[-1].status}. Helm refused this deploy, and nothing was changed. See: make history"
+        )
+    raise Refused("Helm refused it before anything was made. Mend what it says above, and deploy again.")
 
 
 def came_from(before: Revision | None) -> str:
@@ -80,8 +102,6 @@ def came_from(before: Revision | None) -> str:
 
 def go_back(settings: Settings, before: Revision | None) -> str:
     """Undoes a failed deploy and says how; without a revision to go back to, the release is removed."""
-    if not history(settings):
-        return "Helm refused it before anything was made. Mend what it says above, and deploy again."
     if before is None:
         # Helm needs a revision that once ran; without one the next deploy begins from nothing.
         uninstall(settings)
@@ -97,40 +117,102 @@ def return_to(settings: Settings, target: Revision) -> None:
         smoke(settings, target.tag)
 
 
+def settle(settings: Settings) -> None:
+    """Finishes what an interrupted deploy or rollback left: a revision whose pods nobody asked is verified; where they
+    do not say its commit, or Helm did not end, the release goes back to the last good one. Says what it found.
+
+    Raises Failed.
+    """
+    with exclusive(settings, "settle"):
+        pending = left_behind(settings)
+        revisions = told(settings, history(settings))
+        if not revisions:
+            print(f"There is no release {settings.release} here: nothing to settle.", flush=True)
+            return
+        newest = revisions[-1]
+        what = f"Revision {newest.number} ({newest.tag or 'no commit'})"
+        if pending is None and newest.ran:
+            if newest.confirmed:
+                print(f"{what} is deployed, and its pods were asked for the commit: nothing to settle.", flush=True)
+                return
+            try:
+                smoke(settings, newest.tag)
+            except Failed as failure:
+                print(failure, file=sys.stderr, flush=True)
+            else:
+                change(settings, "unconfirmed", {str(newest.number): None})
+                summarize(f"{what} was deployed, but not verified. Now it is: its pods say the commit.")
+                return
+        diagnose(settings)
+        good = last_good([revision for revision in revisions if revision is not newest])
+        if newest.status == "uninstalling":
+            good = None
+        summarize(f"{what} was left {newest.status}, not verified. {go_back(settings, good)}")
+
+
 def rollback(settings: Settings, number: int | None) -> None:
     """Goes back to a revision, or where none is named to the last other image, and holds the commit that it leaves.
 
     Raises Refused, where nothing was done, or Failed.
     """
-    # What was left pending is not settled first: that would be one more way back, with all its pods, before this one.
-    left_behind(settings)
-    revisions = told(settings, history(settings))
-    if not revisions:
+    meant = told(settings, history(settings))
+    if not meant:
         raise Refused(f"There is no release {settings.release} here. Is it the right cluster and namespace?")
-    left = revisions[-1]
-    target = choose(revisions, number)
-    leaves_a_commit = left.tag not in ("", target.tag)
-    if leaves_a_commit:
-        today = datetime.now(UTC).date().isoformat()
-        # First: whatever becomes of the rollback, nobody deploys again what people ran from.
-        change(settings, "held", {left.tag: f"rolled back on {today} from revision {left.number}"})
-    if target.held:
-        change(settings, "held", {target.tag: None})
-    diagnose(settings)
-    return_to(settings, target)
-    summarize(
-        f"Rolled back to revision {target.number}: {target.tag} serves. "
-        + (f"{left.tag} is held until: make unhold COMMIT={left.tag}. " if leaves_a_commit else "")
-        + "Revert its change, or else the next push brings it back. Data that it migrated stays as it is."
+    with exclusive(settings, f"rollback from {meant[-1].tag or 'no commit'}"):
+        # What was left pending is not settled first: that would be a way back, with all its pods, before this one.
+        left_behind(settings)
+        revisions = told(settings, history(settings))
+        if left_already(settings, meant, revisions, number):
+            return
+        left = revisions[-1]
+        target = choose(revisions, number)
+        leaves_a_commit = left.tag not in ("", target.tag)
+        if leaves_a_commit:
+            # First: whatever becomes of the rollback, nobody deploys again what people ran from.
+            hold(settings, left)
+        if target.held:
+            change(settings, "held", {target.tag: None})
+        diagnose(settings)
+        return_to(settings, target)
+        summarize(
+            f"Rolled back to revision {target.number}: {target.tag} serves. "
+            + (f"{left.tag} is held until: make unhold COMMIT={left.tag}. " if leaves_a_commit else "")
+            + "Revert its change, or else the next push brings it back. Data that it migrated stays as it is."
+        )
+
+
+def hold(settings: Settings, left: Revision) -> None:
+    """Its commit is not deployed again until somebody lifts that."""
+    today = datetime.now(UTC).date().isoformat()
+    change(settings, "held", {left.tag: f"rolled back on {today} from revision {left.number}"})
+
+
+def left_already(settings: Settings, meant: list[Revision], revisions: list[Revision], number: int | None) -> bool:
+    """Whether the commit that was to be left was left while this waited for the lock: its deploy failed and went back.
+    Then it is held, as was asked for. Raises Refused where something else was deployed meanwhile, which whoever asked
+    for the rollback has not seen."""
+    if revisions and revisions[-1].tag == meant[-1].tag:
+        return False
+    now = revisions[-1].tag or "no commit" if revisions else "nothing"
+    if number is None and now in {revision.tag for revision in meant[:-1]} and meant[-1].tag:
+        hold(settings, meant[-1])
+        summarize(
+            f"Nothing to roll back: {meant[-1].tag} was left while this waited, and {now} serves. "
+            f"{meant[-1].tag} is held until: make unhold COMMIT={meant[-1].tag}."
+        )
+        return True
+    raise Refused(
+        f"While this waited for the lock, {meant[-1].tag} was followed by {now}. Nothing was changed. "
+        "See: make history. If it is the latter that has to go: make rollback"
     )
 
 
 def choose(revisions: list[Revision], number: int | None) -> Revision:
     """The revision asked for, or else the newest of another image than the last that was confirmed and is not held."""
-    ran = [revision for revision in revisions if revision.status in RAN]
+    ran = [revision for revision in revisions if revision.ran]
     if number is None:
         left = revisions[-1]
-        other = [r for r in ran if r is not left and (r.tag != left.tag or left.status not in RAN)]
+        other = [r for r in ran if r is not left and (r.tag != left.tag or not left.ran)]
         candidates = [r for r in other if r.confirmed and not r.held]
         if not candidates:
             raise Refused(

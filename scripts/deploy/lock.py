@@ -1,0 +1,252 @@
+"""One deployer at a time: the Lease RELEASE-deploy in the namespace is the lock.
+
+Helm has none that is enough: `helm upgrade` refuses where a revision is pending, which its caller cannot tell from a
+failed upgrade of its own, and `helm rollback` does not look (Helm 3.22). So deploy, rollback and settle take the Lease
+first, and Helm is never asked by two.
+
+The protocol is that of Kubernetes' leader election (client-go, tools/leaderelection). The holder renews. Whoever waits
+takes the Lease over after leaseDurationSeconds without a renewal, by its own clock, so that clocks need not agree. Each
+write names the resourceVersion that it is based on, so of two that take it over at once one is refused. A holder that
+could not renew for two thirds of that time stops what it does, before anybody else may begin.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import secrets
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from scripts.deploy.processes import ANSWER_LIMIT, Failed, Refused, run, stop_for_lost_lock, wait
+from scripts.deploy.settings import Settings
+
+RENEWALS = 6
+"""How often the Lease is renewed within its duration."""
+REPORT_EVERY = 10
+"""Seconds between two lines about a lock that is waited for."""
+
+
+@contextmanager
+def exclusive(settings: Settings, purpose: str) -> Iterator[None]:
+    """Holds the lock of the release. Waits while another holds it.
+
+    Raises Refused, where nothing was changed, when that takes longer than the settings allow, and Failed where the
+    cluster cannot be asked. Whatever is run inside raises LockLost once the lock cannot be kept.
+    """
+    lock = Lock(settings, f"{purpose} by {deployer()}")
+    lock.acquire()
+    renewing = threading.Thread(target=lock.keep, daemon=True)
+    renewing.start()
+    try:
+        yield
+    finally:
+        lock.released.set()
+        renewing.join()
+        lock.release()
+
+
+def deployer() -> str:
+    """Who this is, for others who wait: the run on GitHub, or who is at which machine."""
+    run_id = os.environ.get("GITHUB_RUN_ID")
+    if run_id:
+        repository = f"{os.environ.get('GITHUB_SERVER_URL', '')}/{os.environ.get('GITHUB_REPOSITORY', '')}"
+        return f"{repository}/actions/runs/{run_id} (attempt {os.environ.get('GITHUB_RUN_ATTEMPT', '1')})"
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name, as in a container (OSError from Python 3.13 on)
+        user = f"user {os.getuid()}"
+    return f"{user}@{socket.gethostname()} (process {os.getpid()})"
+
+
+class Lock:
+    """The Lease as this process sees it. `acquire`, `keep` and `release` are called in this order."""
+
+    def __init__(self, settings: Settings, holder: str) -> None:
+        self.released = threading.Event()
+        self._name = f"{settings.release}-deploy"
+        self._patience = settings.lock_timeout
+        self._duration = settings.lease_duration
+        self._holder = f"{holder} [{secrets.token_hex(4)}]"  # two attempts of one process are two holders
+        self._version = ""
+
+    def acquire(self) -> None:
+        """Returns when this process holds the lock; raises Refused after the time that is allowed for it."""
+        started = time.monotonic()
+        reported = float("-inf")
+        seen, unchanged_since = "", started
+        while True:
+            lease = self._read()
+            now = time.monotonic()
+            holder = (lease or {}).get("spec", {}).get("holderIdentity")
+            if lease is None:
+                taken = self._create()
+            elif not holder:
+                taken = self._take(lease)
+            else:
+                if lease["metadata"]["resourceVersion"] != seen:
+                    seen, unchanged_since = lease["metadata"]["resourceVersion"], now
+                dead = now - unchanged_since > lease["spec"].get("leaseDurationSeconds", self._duration)
+                if dead:
+                    print(f"{holder} gives no sign of life any more: taking over.", flush=True)
+                taken = dead and self._take(lease)
+            if taken:
+                return
+            if not holder:
+                continue  # another was quicker: see who it is
+            if now - started > self._patience:
+                raise Refused(
+                    f"{holder} has had the lock for all of {self._patience} s. Nothing was changed. Look how far it is "
+                    f"(kubectl get lease {self._name} --output yaml; make history), then run this again."
+                )
+            if now - started - reported >= REPORT_EVERY:
+                reported = now - started
+                print(f"Waiting for {holder}: {now - started:.0f} s", flush=True)
+            wait(min(1, self._duration / RENEWALS))
+
+    def keep(self) -> None:
+        """Renews the Lease until it is released. Where that cannot be done in time, stops the deploy."""
+        interval = self._duration / RENEWALS
+        tolerated = self._duration * 2 / 3
+        deadline = time.monotonic() + tolerated
+        while not self.released.wait(interval):
+            begun = time.monotonic()
+            if self._renew(limit=min(interval, deadline - begun)):
+                deadline = begun + tolerated
+                continue
+            holder = self._other_holder(limit=min(interval, deadline - time.monotonic()))
+            if holder:
+                stop_for_lost_lock(f"{holder} took the lock, so this one stopped. See what there is: make history")
+                return
+            if time.monotonic() >= deadline:
+                stop_for_lost_lock(
+                    f"The lock could not be renewed for {tolerated:.0f} s. Another may deploy by now, so this one "
+                    "stopped. Once the API server answers again: make deploy-settle"
+                )
+                return
+
+    def release(self) -> None:
+        """Frees the Lease. Where that fails it runs out by itself."""
+        self._patch(self._version, {"holderIdentity": None, "acquireTime": None, "renewTime": None})
+
+    # --- requests ---------------------------------------------------------------------
+
+    def _read(self) -> dict[str, Any] | None:
+        """The Lease, or None where there is none. Raises Failed, and Cancelled after a signal."""
+        done = run("kubectl", "get", "lease", self._name, "--ignore-not-found", "--output", "json")
+        if done.returncode != 0:
+            raise self._failure(done.stderr)
+        found: dict[str, Any] | None = json.loads(done.stdout) if done.stdout.strip() else None
+        return found
+
+    def _create(self) -> bool:
+        now = _timestamp()
+        spec = {
+            "holderIdentity": self._holder,
+            "leaseDurationSeconds": self._duration,
+            "acquireTime": now,
+            "renewTime": now,
+            "leaseTransitions": 0,
+        }
+        lease = {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": {"name": self._name},
+            "spec": spec,
+        }
+        done = _kubectl("create", "--filename", "-", "--output", "json", given=json.dumps(lease))
+        return self._adopt(done, refusals=("AlreadyExists", "already exists"))
+
+    def _take(self, lease: dict[str, Any]) -> bool:
+        now = _timestamp()
+        changes = {
+            "holderIdentity": self._holder,
+            "leaseDurationSeconds": self._duration,
+            "acquireTime": now,
+            "renewTime": now,
+            "leaseTransitions": lease["spec"].get("leaseTransitions", 0) + 1,
+        }
+        done = self._patch(lease["metadata"]["resourceVersion"], changes)
+        return self._adopt(done, refusals=("Conflict", "the object has been modified"))
+
+    def _renew(self, limit: float) -> bool:
+        done = self._patch(self._version, {"renewTime": _timestamp()}, limit=limit)
+        if done is None or done.returncode != 0:
+            return False
+        self._version = json.loads(done.stdout)["metadata"]["resourceVersion"]
+        return True
+
+    def _other_holder(self, limit: float) -> str:
+        """Who else holds the Lease; nobody where that cannot be found out. Where it is this process after all, as when
+        the answer to a renewal was lost, goes on from what is there."""
+        done = _kubectl("get", "lease", self._name, "--output", "json", limit=limit)
+        if done is None or done.returncode != 0:
+            return ""
+        lease = json.loads(done.stdout)
+        holder = lease["spec"].get("holderIdentity") or "Somebody else"
+        if holder == self._holder:
+            self._version = lease["metadata"]["resourceVersion"]
+            return ""
+        return str(holder)
+
+    def _patch(
+        self, version: str, changes: dict[str, Any], *, limit: float = ANSWER_LIMIT
+    ) -> subprocess.CompletedProcess[str] | None:
+        """With a resourceVersion: refused where the Lease has changed since."""
+        patch = json.dumps({"metadata": {"resourceVersion": version}, "spec": changes})
+        return _kubectl("patch", "lease", self._name, "--type=merge", "--patch", patch, "--output", "json", limit=limit)
+
+    def _adopt(self, done: subprocess.CompletedProcess[str] | None, refusals: tuple[str, ...]) -> bool:
+        """Whether this process has the lock now."""
+        if done is None:
+            raise Failed(f"The lock could not be taken: no answer within {ANSWER_LIMIT} s. Is the API server well?")
+        if done.returncode == 0:
+            self._version = json.loads(done.stdout)["metadata"]["resourceVersion"]
+            return True
+        if any(refusal in done.stderr for refusal in refusals):
+            return False
+        raise self._failure(done.stderr)
+
+    def _failure(self, errors: str) -> Failed | Refused:
+        if "forbidden" in errors.lower():
+            return Refused(
+                f"The lock, the Lease {self._name}, may not be used: {errors.strip()}\n"
+                "The deployer's role has a rule for it. As an administrator, once for each namespace: "
+                "kubectl --namespace NAMESPACE apply --filename platform/deployer/role.yaml"
+            )
+        return Failed(
+            f"The lock, the Lease {self._name}, could not be asked for: {errors.strip()}\n"
+            "Does the kubeconfig lead to a cluster that answers, and is its token still valid? "
+            "(make kubeconfig-ci makes a new one)"
+        )
+
+
+def _timestamp() -> str:
+    """Now, as Kubernetes' MicroTime."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _kubectl(
+    *arguments: str, given: str | None = None, limit: float = ANSWER_LIMIT
+) -> subprocess.CompletedProcess[str] | None:
+    """The outcome, or None where there is no answer in time. Whatever signal comes: a lock that was taken must be
+    known, renewed while Helm ends, and released. In a session of its own, so that Ctrl-C does not reach it."""
+    try:
+        return subprocess.run(
+            ["kubectl", *arguments],
+            input=given,
+            capture_output=True,
+            text=True,
+            timeout=max(limit, 0.1),
+            check=False,
+            start_new_session=True,
+        )
+    except subprocess.TimeoutExpired:
+        return None
