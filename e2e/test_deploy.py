@@ -1,13 +1,19 @@
-"""The deploy as the pipeline does it: its script, its rights in its own namespace, and its ends before the time."""
+"""The deploy as the pipeline does it: its script, its rights in its own namespace, its ends before the time, and
+several deployers at once."""
 
 from __future__ import annotations
 
 import json
 import os
+import random
+import re
 import signal
+import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from e2e.cluster import CONTEXT, REPOSITORY
@@ -17,6 +23,8 @@ NAMESPACE = "delivery"
 NODE = "task-platform-worker"
 ONE, TWO = "1" * 40, "2" * 40
 BAD = "0" * 40  # an image that is nowhere
+OTHERS = [f"{number:040x}" for number in range(100, 110)]  # one for each deploy of the trial
+HELM_3, HELM_4 = "HELM_VERSION", "HELM_4_VERSION"  # in versions.env
 
 # One pod without a database, on the node that has the images.
 VALUES = f"""
@@ -43,7 +51,19 @@ class Pipeline:
             "DEPLOY_VALUES": str(values),
             "DEPLOY_TIMEOUT": "60s",
             "SETTLE_AGE": "15s",
+            "LEASE_DURATION": "20s",
         }
+
+    def use_helm(self, name: str) -> None:
+        """The one of scripts/go-tools.sh by its name in versions.env, for this and all that it starts."""
+        versions = dict(re.findall(r"^(\w+)=(.*)$", (REPOSITORY / "versions.env").read_text(), re.MULTILINE))
+        binary = REPOSITORY / f".tools/helm-{versions[name]}"
+        assert binary.exists(), f"{binary} is not built. Do it: scripts/go-tools.sh helm"
+        folder = self.folder / name
+        folder.mkdir(exist_ok=True)
+        (folder / "helm").unlink(missing_ok=True)
+        (folder / "helm").symlink_to(binary)
+        self.environment["PATH"] = f"{folder}:{os.environ['PATH']}"
 
     def start(self, *words: str, **environment: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -64,15 +84,20 @@ class Pipeline:
         status, output = self.run("deploy", IMAGE_TAG=commit, **environment)
         assert status == 0, output
 
+    def tool(self, *command: str) -> str:
+        """What helm or kubectl says, with the deployer's rights; nothing where it fails."""
+        return subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False).stdout
+
+    def history(self) -> list[dict[str, Any]]:
+        """Helm's revisions, oldest first; none where there is no release."""
+        return json.loads(self.tool("helm", "history", "task-api", "--output", "json") or "[]") or []
+
     def releases(self) -> list[tuple[int, str]]:
-        done = subprocess.run(
-            ["helm", "history", "task-api", "--output", "json"],
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return [(r["revision"], r["status"]) for r in json.loads(done.stdout)] if done.returncode == 0 else []
+        return [(revision["revision"], revision["status"]) for revision in self.history()]
+
+    def tag(self, revision: int) -> str:
+        values = self.tool("helm", "get", "values", "task-api", "--revision", str(revision), "--output", "json")
+        return str(json.loads(values)["image"]["tag"])
 
     def begin_upgrade_that_hangs(self) -> subprocess.Popen[str]:
         process = self.start("deploy", IMAGE_TAG=BAD)
@@ -87,10 +112,11 @@ def kubectl(*arguments: str) -> str:
 
 @pytest.fixture(scope="module")
 def repository(image: str) -> Iterator[str]:
-    """Where the cluster has the image under test as two commits: only what they say of themselves differs."""
+    """Where the cluster has the image under test as several commits: only what they say of themselves differs."""
     repository = image.partition(":")[0]
-    names = [f"{repository}:{commit}" for commit in (ONE, TWO)]
-    for commit, name in zip((ONE, TWO), names, strict=True):
+    commits = (ONE, TWO, *OTHERS)
+    names = [f"{repository}:{commit}" for commit in commits]
+    for commit, name in zip(commits, names, strict=True):
         recipe = f"FROM {image}\nENV SERVICE_REVISION={commit}\n"
         build = ["docker", "build", "--quiet", "--tag", name, "-"]
         subprocess.run(build, input=recipe, capture_output=True, text=True, check=True)
@@ -158,6 +184,11 @@ def test_a_deploy_that_is_cancelled_leaves_nothing_pending_and_the_next_one_work
     output, _ = process.communicate(timeout=7.5)  # then the runner would send the next, harder signal
     assert process.returncode == 130, output
     assert deployed.releases()[-1][1] == "failed"
+    # Nobody deploys after it: the pods of the new commit do not stay there unasked.
+    status, output = deployed.run("settle")
+    assert status == 0, output
+    assert f"({BAD}) was left failed, not verified. Rolled back to revision" in output
+    assert deployed.run("smoke", ONE)[0] == 0
     deployed.deploy(TWO)
     assert deployed.run("smoke", TWO)[0] == 0
 
@@ -199,7 +230,7 @@ def test_a_rollback_that_is_killed_is_gone_on_with_and_not_undone(deployed: Pipe
     assert deployed.releases()[-1][1] == "pending-rollback"
     status, output = deployed.run("settle")
     assert status == 0, output
-    assert f"was left pending-rollback: back to revision {revision}." in output
+    assert f"was left pending-rollback, not verified. Rolled back to revision {revision}:" in output
     assert deployed.run("smoke", ONE)[0] == 0
     assert deployed.run("unhold", TWO)[0] == 0
 
@@ -216,3 +247,171 @@ def test_a_first_install_that_is_killed_is_removed_and_installed_again(pipeline:
     status, output = pipeline.run("deploy", IMAGE_TAG=ONE)
     assert status == 0, output
     assert "with nothing to go back to: removed" in output
+
+
+@pytest.mark.full
+def test_an_api_server_that_accepts_and_never_answers_ends_the_deploy_with_a_sentence(pipeline: Pipeline) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.listen(100)
+        kubeconfig = pipeline.folder / "silent"
+        text = Path(pipeline.environment["KUBECONFIG"]).read_text()
+        server = f"server: https://127.0.0.1:{silent.getsockname()[1]}"
+        kubeconfig.write_text(re.sub(r"server: .*", server, text))
+        status, output = pipeline.run("deploy", IMAGE_TAG=ONE, KUBECONFIG=str(kubeconfig))
+    assert status == 1, output
+    assert "kubectl get lease: 10 s" in output
+    # kubectl gives up by itself, or is given up.
+    assert re.search("could not be asked for: .*|had not ended after 60 s and was stopped", output)
+    assert "Does the" in output
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("helm", [HELM_3, HELM_4])
+def test_a_field_that_was_changed_by_hand_stops_neither_a_deploy_nor_a_rollback(
+    pipeline: Pipeline, request: pytest.FixtureRequest, helm: str
+) -> None:
+    pipeline.use_helm(helm)
+    request.addfinalizer(lambda: pipeline.use_helm(HELM_3))
+    pipeline.deploy(ONE)
+    revision = str(pipeline.releases()[-1][0])
+    by_hand = ("--namespace", NAMESPACE, "deployment/task-api")
+    for verb in (("deploy", TWO), ("rollback", revision)):
+        kubectl("set", "env", *by_hand, "--containers", "api", "TASKS_LOG_LEVEL=debug")
+        kubectl("set", "image", *by_hand, f"api={pipeline.environment['IMAGE_REPOSITORY']}:{OTHERS[0]}")
+        status, output = (
+            pipeline.run("deploy", IMAGE_TAG=verb[1]) if verb[0] == "deploy" else pipeline.run("rollback", verb[1])
+        )
+        assert status == 0, output
+    assert pipeline.run("smoke", ONE)[0] == 0
+    assert pipeline.run("unhold", TWO)[0] == 0
+
+
+# --- several at once ------------------------------------------------------------------
+
+
+class Deployer:
+    """One that begins at its moment, and may be killed at another."""
+
+    def __init__(self, pipeline: Pipeline, verb: str, commit: str, begins: float, killed_after: float | None) -> None:
+        self.verb, self.commit, self.begins, self.killed_after = verb, commit, begins, killed_after
+        self._pipeline = pipeline
+        self._output = pipeline.folder / f"output-{verb}-{commit or 'previous'}-{begins:.3f}"
+        self._process: subprocess.Popen[bytes] | None = None
+        self.killed = False
+        self.status: int | None = None
+        self.ended = 0.0
+
+    def look(self, now: float) -> None:
+        """Starts, kills and ends it when its time has come."""
+        if self._process is None:
+            if now >= self.begins:
+                words = [str(REPOSITORY / "scripts/deploy.sh"), self.verb]
+                environment = self._pipeline.environment | {"IMAGE_TAG": self.commit}
+                if self.commit == BAD:
+                    environment["DEPLOY_TIMEOUT"] = "15s"
+                with self._output.open("w") as file:
+                    self._process = subprocess.Popen(
+                        words, env=environment, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
+                    )
+        elif self.status is None:
+            if self.killed_after is not None and now >= self.begins + self.killed_after and not self.killed:
+                os.killpg(self._process.pid, signal.SIGKILL)
+                self.killed = True
+            self.status = self._process.poll()
+            self.ended = now
+
+    @property
+    def said(self) -> str:
+        return self._output.read_text()
+
+    @property
+    def serves(self) -> str | None:
+        """The commit that it said serves now; None where it said so of none."""
+        last = re.findall(r"^Deployed \S+:(\w+)|^Rolled back to revision \d+: (\w+) serves", self.said, re.MULTILINE)
+        return next(filter(None, last[-1])) if last else None
+
+    def __str__(self) -> str:
+        killed = f", killed after {self.killed_after:.1f} s" if self.killed else ""
+        return f"{self.begins:5.1f} s: {self.verb} {self.commit[-3:]}{killed}: exit code {self.status}\n{self.said}"
+
+
+def run_at_random(pipeline: Pipeline, deployers: list[Deployer], seconds: float) -> None:
+    """All of them, each at its moment. Returns when the last one has ended."""
+    begun = time.monotonic()
+    reported: set[Deployer] = set()
+    while any(deployer.status is None for deployer in deployers):
+        assert time.monotonic() - begun < seconds, "\n".join(map(str, deployers))
+        for deployer in deployers:
+            deployer.look(time.monotonic() - begun)
+            if deployer.status == 0 and deployer not in reported:
+                reported.add(deployer)
+                assert_true(pipeline, deployer)
+        time.sleep(0.1)
+
+
+def assert_true(pipeline: Pipeline, deployer: Deployer) -> None:
+    """Whoever reported a success had one: Helm has a revision of that commit whose pods were ready."""
+    if deployer.serves:
+        succeeded = [
+            pipeline.tag(revision["revision"])
+            for revision in pipeline.history()
+            if revision["status"] in ("deployed", "superseded") and "failed" not in revision["description"]
+        ]
+        assert deployer.serves in succeeded, f"{succeeded}\n{deployer}"
+
+
+def trial(pipeline: Pipeline, deployers: list[Deployer], seconds: float, seed: int = 0) -> None:
+    """Runs them; afterwards the release serves what the last one that succeeded said, and nothing is wedged."""
+    run_at_random(pipeline, deployers, seconds)
+    story = "\n".join([f"seed {seed}", *map(str, sorted(deployers, key=lambda deployer: deployer.ended))])
+    for deployer in deployers:
+        if not deployer.killed:
+            # 0 done, 1 failed and gone back, 2 refused: nothing else, and no traceback.
+            assert deployer.status in (0, 1, 2), story
+            assert "Traceback" not in deployer.said, story
+            assert "failed, too" not in deployer.said, story
+        if deployer.verb == "deploy" and deployer.status == 0:
+            assert deployer.serves == deployer.commit, story
+        if deployer.status == 2:
+            assert not deployer.serves, story
+    # A killed one may have been the last, with its lock and its revision left behind.
+    status, output = pipeline.run("settle")
+    assert status == 0, f"{output}\n{story}"
+    revisions = pipeline.releases()
+    assert revisions[-1][1] == "deployed", f"{revisions}\n{story}"
+    assert [state for _, state in revisions].count("deployed") == 1, f"{revisions}\n{story}"
+    serves = pipeline.tag(revisions[-1][0])
+    said = [d for d in sorted(deployers, key=lambda d: d.ended) if d.serves]
+    allowed = {said[-1].serves} | {d.commit for d in deployers if d.killed and d.ended > said[-1].ended}
+    assert serves in allowed, f"{serves} serves, and not {allowed}: {revisions}\n{story}"
+    status, output = pipeline.run("smoke", serves)
+    assert status == 0, f"{output}\n{story}"
+    # Nothing is wedged: the next one goes through at once.
+    for held in re.findall(r"^held  (\w+)", pipeline.run("history")[1], re.MULTILINE):
+        assert pipeline.run("unhold", held)[0] == 0
+    pipeline.deploy(TWO)
+
+
+def test_of_two_deploys_within_a_second_and_a_rollback_each_does_what_it_says(deployed: Pipeline) -> None:
+    deployed.deploy(TWO)
+    moments = [("deploy", OTHERS[0], 0.0), ("deploy", OTHERS[1], 0.6), ("rollback", "", 1.5)]
+    trial(deployed, [Deployer(deployed, *moment, None) for moment in moments], seconds=180)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("helm", [HELM_3, HELM_4])
+def test_ten_deploys_and_three_rollbacks_at_random_moments_some_of_them_killed(
+    pipeline: Pipeline, request: pytest.FixtureRequest, helm: str
+) -> None:
+    pipeline.use_helm(helm)
+    request.addfinalizer(lambda: pipeline.use_helm(HELM_3))
+    pipeline.deploy(ONE)
+    seed = random.randrange(1_000_000)
+    chance = random.Random(seed)
+    verbs = [("deploy", commit) for commit in OTHERS[:9]] + [("deploy", BAD)] + [("rollback", "")] * 3
+    killed = set(chance.sample(range(len(verbs)), 4))
+    deployers = [
+        Deployer(pipeline, *verb, chance.uniform(0, 60), chance.uniform(1, 12) if number in killed else None)
+        for number, verb in enumerate(verbs)
+    ]
+    trial(pipeline, deployers, seconds=900, seed=seed)

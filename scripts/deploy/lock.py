@@ -30,6 +30,8 @@ from scripts.deploy.settings import Settings
 
 RENEWALS = 6
 """How often the Lease is renewed within its duration."""
+POLL_EVERY = 2
+"""Seconds between two looks at a lock that another holds."""
 REPORT_EVERY = 10
 """Seconds between two lines about a lock that is waited for."""
 
@@ -109,7 +111,7 @@ class Lock:
             if now - started - reported >= REPORT_EVERY:
                 reported = now - started
                 print(f"Waiting for {holder}: {now - started:.0f} s", flush=True)
-            wait(min(1, self._duration / RENEWALS))
+            wait(POLL_EVERY)
 
     def keep(self) -> None:
         """Renews the Lease until it is released. Where that cannot be done in time, stops the deploy."""
