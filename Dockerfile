@@ -60,7 +60,9 @@ CMD ["sh", "-c", "exec uvicorn \"$(ls /app/src).app:create_app\" --factory --hos
 FROM ${PYTHON_IMAGE}
 
 # What could install packages or is not needed to run one is found where this Python keeps it, and removed:
-# scanners report it, and intruders use it. The user has no line in /etc/shadow, where useradd writes the day.
+# scanners report it, and intruders use it. So are programs that run with their owner's rights, whoever starts them
+# (su, mount, passwd): `docker run` alone does not forbid that. The user has no line in /etc/shadow, where useradd writes
+# the day.
 RUN python -c "import pathlib, shutil, site, sysconfig; \
 folders = {pathlib.Path(p) for p in [*site.getsitepackages(), sysconfig.get_path('purelib'), sysconfig.get_path('stdlib'), sysconfig.get_path('scripts'), '/usr/bin', '/usr/local/bin']}; \
 names = ['pip', 'pip-*', 'pip[0-9]*', 'setuptools', 'setuptools-*', 'wheel', 'wheel-*', 'pkg_resources', '_distutils_hack', 'distutils-precedence.pth', 'ensurepip', 'idlelib', 'lib2to3', 'turtledemo', 'idle*', '2to3*', 'pydoc*']; \
@@ -68,6 +70,7 @@ found = [f for folder in folders for name in names for f in folder.glob(name) if
 [shutil.rmtree(f) if f.is_dir() and not f.is_symlink() else f.unlink(missing_ok=True) for f in found]" \
  && ! python -c 'import pip' 2> /dev/null \
  && ! python -c 'import ensurepip' 2> /dev/null \
+ && find / -xdev -perm /6000 -type f -delete \
  && echo 'appuser:x:1000:' >> /etc/group \
  && echo 'appuser:x:1000:1000::/tmp:/usr/sbin/nologin' >> /etc/passwd
 
@@ -98,8 +101,8 @@ HEALTHCHECK --interval=10s --timeout=3s --start-period=5s \
 ENTRYPOINT ["app"]
 CMD ["serve", "--host", "0.0.0.0"]
 
-# Last, since it changes with every build: what /health calls `revision`. The pipeline adds labels of what no build on
-# a laptop knows: where the source is and when it was committed.
+# Last, since it changes with every build: what /health calls `revision`. Who builds takes the arguments, and the labels
+# that an image of a commit has beside these, from scripts/image-metadata.sh.
 ARG PYTHON_IMAGE
 ARG SERVICE=task-api
 ARG REVISION=dev

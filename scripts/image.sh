@@ -8,19 +8,21 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 scripts/doctor.sh docker git
 
 service=${SERVICE:-task-api}
-tag=$(scripts/image-tag.sh)
+tag=$(scripts/image-tag.sh) commit=''
 # A deploy asks every pod for the commit under which the image was pushed.
 if [[ -n ${REVISION:-} && $REVISION == "$(git rev-parse HEAD 2> /dev/null)" ]]; then
   if [[ -n $(git status --porcelain) ]]; then
     echo "There are changes that are not in $REVISION (git status): the image would not be that commit. Commit them, or leave IMAGE_TAG out." >&2
     exit 1
   fi
-  tag=$REVISION
+  tag=$REVISION commit=$REVISION
 fi
 if docker image inspect "$service:$tag" > /dev/null 2>&1; then
   echo "$service:$tag is built already"
 else
-  docker build --build-arg "PYTHON_IMAGE=$PYTHON_IMAGE" --build-arg "SERVICE=$service" --build-arg "REVISION=$tag" \
-    --tag "$service:$tag" .
+  metadata=$(scripts/image-metadata.sh options "$service" ${commit:+"$commit"})
+  options=()
+  while read -r option; do options+=("$option"); done <<< "$metadata"
+  docker build "${options[@]}" --tag "$service:$tag" .
 fi
 docker tag "$service:$tag" "$service:latest"

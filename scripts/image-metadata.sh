@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# What an image is told about itself when it is built: build arguments and labels, for everyone who builds one.
+#
+#   scripts/image-metadata.sh options SERVICE [COMMIT]   options of `docker build`, one a line
+#   scripts/image-metadata.sh outputs SERVICE COMMIT     the same as outputs of a step, for docker/build-push-action
+#
+# Without COMMIT it is an image of this machine, whose revision is the tag of its content. With COMMIT it is that
+# commit's: the revision is the commit, and labels say when that was made and, in a workflow, where its source is.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# shellcheck source=scripts/versions.sh
+. scripts/versions.sh
+
+form=${1:-} service=${2:-} commit=${3:-}
+
+usage() {
+  echo "Usage: $0 options SERVICE [COMMIT], or $0 outputs SERVICE COMMIT; for example: $0 options task-api" >&2
+  exit 2
+}
+
+if [[ -z $service ]]; then usage; fi
+revision=$commit
+if [[ -z $commit ]]; then revision=$(SERVICE=$service scripts/image-tag.sh); fi
+build_args=("PYTHON_IMAGE=$PYTHON_IMAGE" "SERVICE=$service" "REVISION=$revision")
+labels=() label=org.opencontainers.image
+if [[ -n $commit ]]; then
+  created=$(TZ=UTC0 git show --no-patch --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd "$commit")
+  epoch=$(git show --no-patch --format=%ct "$commit")
+  labels=("$label.created=$created")
+  if [[ -n ${GITHUB_REPOSITORY:-} ]]; then
+    labels+=("$label.source=${GITHUB_SERVER_URL:-https://github.com}/$GITHUB_REPOSITORY")
+  fi
+fi
+
+case $form in
+  options)
+    printf -- '--build-arg=%s\n' "${build_args[@]}"
+    if [[ -n $commit ]]; then printf -- '--label=%s\n' "${labels[@]}"; fi
+    ;;
+  outputs)
+    if [[ -z $commit ]]; then usage; fi
+    echo "epoch=$epoch" # BuildKit gives the image's files this time, where its environment says so
+    echo 'build-args<<END' && printf '%s\n' "${build_args[@]}" END
+    echo 'labels<<END' && printf '%s\n' "${labels[@]}" END
+    ;;
+  *) usage ;;
+esac
