@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
 # Tests the built image and the deployed service; on failure shows what the cluster says.
 # Arguments go to pytest: scripts/e2e.sh e2e/test_service.py -k certificate
+#
+#   IMAGE_COMMIT   the commit of which the image says that it is, where the pipeline built it
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/cluster.sh
 need_cluster
 
-# Tests type commands as a person does: `make` in them is not a part of the one that calls this.
-unset MAKEFLAGS MAKELEVEL MFLAGS
+# Tests type commands as a person does: `make` in them is not a part of the one that calls this, and what they write is
+# no output of a step on GitHub.
+unset MAKEFLAGS MAKELEVEL MFLAGS GITHUB_ACTIONS GITHUB_OUTPUT GITHUB_STEP_SUMMARY
 
 IMAGE=task-api:$(SERVICE=task-api scripts/image-tag.sh)
 if has_registry; then IMAGE=$(registry)/$IMAGE; fi # the name by which the nodes have it

@@ -6,12 +6,14 @@ import json
 import os
 import re
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from manifests import REPOSITORY
+from repository_copy import copy_repository
 
 FILES = sorted((REPOSITORY / ".github/workflows").glob("*.yml"))
 
@@ -24,10 +26,19 @@ def _strings(file: Path) -> dict[str, Any]:
 
 WORKFLOWS = {file.name: _strings(file) for file in FILES}
 PIPELINE = WORKFLOWS["ci-cd.yml"]["jobs"]
-JOBS = [pytest.param(job, id=f"{file}-{name}") for file, w in WORKFLOWS.items() for name, job in w["jobs"].items()]
+EVERY_JOB: dict[str, dict[str, Any]] = {
+    f"{file}-{n}": job for file, w in WORKFLOWS.items() for n, job in w["jobs"].items()
+}
+JOBS = [pytest.param(job, id=name) for name, job in EVERY_JOB.items()]
 STEPS = [step for workflow in WORKFLOWS.values() for job in workflow["jobs"].values() for step in job["steps"]]
 ON_MAIN = "github.event_name == 'push' && github.ref == 'refs/heads/main'"
 AT_ITS_TIP = f"{ON_MAIN} && needs.tip.outputs.commit == github.sha"
+# Among its needs is a job that may be skipped: not to be skipped with it takes a condition on all of them.
+AFTER_STAGES = (
+    f"!cancelled() && {AT_ITS_TIP} && needs.build-scan-push.result == 'success' && needs.sign.result == 'success' && "
+    "needs.e2e.result == 'success' && needs.tip.result == 'success' && needs.latest.result == 'success' && "
+    "(needs.stages.result == 'success' || needs.tip.outputs.stages == '[]')"
+)
 READ = {"contents": "read"}
 VERSIONS = dict(re.findall(r"^([A-Z_0-9]+)=(.*)$", (REPOSITORY / "versions.env").read_text(), re.MULTILINE))
 
@@ -46,6 +57,30 @@ def runs(job: dict[str, Any], command: str) -> list[int]:
     return [i for i, step in enumerate(job["steps"]) if command in step.get("run", "")]
 
 
+def step_of(job: dict[str, Any], identity: str) -> dict[str, Any]:
+    (found,) = (step for step in job["steps"] if step.get("id") == identity)
+    return dict(found)
+
+
+def run_step(step: dict[str, Any], folder: Path, **environment: str) -> tuple[int, dict[str, str], str]:
+    """What became of the step's script, run as GitHub's runner does: its exit code, its outputs, what it printed."""
+    output = folder / "output"
+    output.touch()
+    done = subprocess.run(
+        ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]],
+        cwd=REPOSITORY,
+        env={**os.environ, "GITHUB_OUTPUT": str(output), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    lines = output.read_text()
+    output.unlink()
+    several = re.findall(r"^([\w-]+)<<END\n(.*?)\nEND$", lines, re.MULTILINE | re.DOTALL)
+    single = re.findall(r"^([\w-]+)=(.*)$", re.sub(r"(?ms)^[\w-]+<<END$.*?^END$", "", lines), re.MULTILINE)
+    return done.returncode, dict([*several, *single]), done.stdout
+
+
 # --- the outline of ci-cd.yml ---------------------------------------------------------
 
 
@@ -53,21 +88,55 @@ def test_the_pipeline_runs_for_main_and_for_pull_requests_to_it() -> None:
     assert WORKFLOWS["ci-cd.yml"]["on"] == {"push": {"branches": ["main"]}, "pull_request": {"branches": ["main"]}}
 
 
+BUILDERS = [PIPELINE["build-scan-push"], WORKFLOWS["rebuild.yml"]["jobs"]["rebuilt"]]
+
+
+@pytest.mark.parametrize("job", BUILDERS, ids=["ci-cd", "rebuild"])
+def test_an_image_is_told_what_scripts_image_metadata_says(job: dict[str, Any], tmp_path: Path) -> None:
+    """e2e/test_image.py builds one with the same and looks at it."""
+    commit = git("rev-parse", "HEAD")
+    environment = {"SERVICE": "task-api", "GITHUB_SHA": commit, "IMAGE_REPOSITORY": "docker.io/you/task-api"}
+    where = {"GITHUB_SERVER_URL": "https://github.com", "GITHUB_REPOSITORY": "you/it"}
+    code, outputs, _ = run_step(step_of(job, "names"), tmp_path, **environment, **where)
+    assert code == 0
+    assert outputs["build-args"].splitlines() == [
+        f"PYTHON_IMAGE={os.environ.get('PYTHON_IMAGE', VERSIONS['PYTHON_IMAGE'])}",
+        "SERVICE=task-api",
+        f"REVISION={commit}",
+    ]
+    created, source = outputs["labels"].splitlines()
+    seconds = int(git("log", "-1", "--format=%ct"))
+    time = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert created == f"org.opencontainers.image.created={time}"
+    assert source == "org.opencontainers.image.source=https://github.com/you/it"
+    (build,) = (job["steps"][i] for i in uses(job, "docker/build-push-action"))
+    assert build["with"]["build-args"] == "${{ steps.names.outputs.build-args }}"
+    assert build["with"]["labels"] == "${{ steps.names.outputs.labels }}"
+    assert outputs["epoch"] == str(seconds)
+
+
+def git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
 def test_two_builds_of_a_commit_are_the_same_bytes() -> None:
     """The times in them are the commit's; e2e/test_image.py shows that nothing else differs."""
     job = PIPELINE["build-scan-push"]
-    (names,) = (step for step in job["steps"] if step.get("id") == "names")
-    assert "epoch=$(git log -1 --format=%ct)\n" in names["run"]
-    assert 'echo "epoch=$epoch"\n' in names["run"]
-    assert 'echo "created=$(date --utc --date "@$epoch" +%Y-%m-%dT%H:%M:%SZ)"\n' in names["run"]
     (build,) = (job["steps"][i] for i in uses(job, "docker/build-push-action"))
     assert build["env"]["SOURCE_DATE_EPOCH"] == "${{ steps.names.outputs.epoch }}"
     assert "rewrite-timestamp=true" in build["with"]["outputs"]
-    labels = dict(line.split("=", 1) for line in build["with"]["labels"].splitlines())
-    assert labels == {
-        "org.opencontainers.image.source": "${{ github.server_url }}/${{ github.repository }}",
-        "org.opencontainers.image.created": "${{ steps.names.outputs.created }}",
-    }
+
+
+@pytest.mark.parametrize(
+    "step",
+    [step_of(PIPELINE["build-scan-push"], "names"), step_of(WORKFLOWS["rebuild.yml"]["jobs"]["published"], "names")],
+)
+def test_a_run_that_sees_no_account_says_so_and_asks_no_registry(step: dict[str, Any], tmp_path: Path) -> None:
+    code, outputs, said = run_step(step, tmp_path, SERVICE="task-api", IMAGE_REPOSITORY="docker.io//task-api")
+    assert code == 1
+    assert outputs == {}
+    assert said.startswith("::error::There is no secret DOCKERHUB_USERNAME")
 
 
 def test_who_waits_for_whom() -> None:
@@ -80,7 +149,8 @@ def test_who_waits_for_whom() -> None:
         "gate": {"test", "lint", "e2e"},
         "tip": {"e2e"},
         "latest": {"build-scan-push", "sign", "e2e", "tip"},
-        "deploy": {"build-scan-push", "sign", "e2e", "tip", "latest"},
+        "stages": {"build-scan-push", "sign", "e2e", "tip", "latest"},
+        "deploy": {"build-scan-push", "sign", "e2e", "tip", "latest", "stages"},
     }
 
 
@@ -95,16 +165,19 @@ def test_what_changes_anything_outside_runs_for_a_push_to_main_only() -> None:
         "gate": "always()",
         "tip": ON_MAIN,
         "latest": AT_ITS_TIP,
-        "deploy": AT_ITS_TIP,
+        "stages": f"{AT_ITS_TIP} && needs.tip.outputs.stages != '[]'",
+        "deploy": AFTER_STAGES,
     }
 
 
 def test_a_run_that_main_has_left_behind_is_found_before_it_enters_a_group() -> None:
     job = PIPELINE["tip"]
     assert "concurrency" not in job
-    assert job["outputs"] == {"commit": "${{ steps.main.outputs.commit }}"}
-    (step,) = job["steps"]
-    assert step["id"] == "main"
+    assert job["outputs"] == {
+        "commit": "${{ steps.main.outputs.commit }}",
+        "stages": "${{ steps.stages.outputs.stages }}",
+    }
+    step = step_of(job, "main")
     assert 'commit=$(gh api "repos/$GITHUB_REPOSITORY/commits/main" --jq .sha)' in step["run"]
 
 
@@ -113,7 +186,18 @@ def test_only_deploys_and_latest_have_a_group_that_runs_on_main_share() -> None:
         "group": "${{ github.workflow }}-${{ github.event.pull_request.number || github.run_id }}",
         "cancel-in-progress": "true",
     }
-    assert {name for name, job in PIPELINE.items() if "concurrency" in job} == {"latest", "deploy"}
+    assert {name for name, job in PIPELINE.items() if "concurrency" in job} == {"latest", "stages", "deploy"}
+
+
+def test_a_service_that_fails_ends_nobody_elses_push_or_signature() -> None:
+    for job in ("build-scan-push", "sign"):
+        assert PIPELINE[job]["strategy"]["fail-fast"] == "false"
+
+
+def test_a_job_that_runs_again_keeps_what_it_makes_again() -> None:
+    kept = [step["with"] for step in STEPS if step.get("uses", "").startswith("actions/upload-artifact@")]
+    assert len(kept) == 4
+    assert all(artifact["overwrite"] == "true" for artifact in kept)
 
 
 def test_tests_run_with_python_311_and_pips_cache_by_make() -> None:
@@ -124,6 +208,62 @@ def test_tests_run_with_python_311_and_pips_cache_by_make() -> None:
     assert python < runs(job, "make install")[0] < runs(job, "make test")[0]
     assert runs(PIPELINE["lint"], "make lint")
     assert all(PIPELINE[job]["env"]["REQUIRE_ALL"] == "1" for job in ("test", "lint"))
+
+
+WITH_PIP = [pytest.param(job, id=name) for name, job in EVERY_JOB.items() if uses(job, "actions/setup-python")]
+
+
+@pytest.fixture(scope="module")
+def nothing_installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copy_repository(tmp_path_factory.mktemp("checkout"))
+
+
+@pytest.mark.parametrize("job", WITH_PIP)
+def test_a_pip_cache_has_the_key_of_what_the_job_installs(job: Any, nothing_installed: Path) -> None:
+    """Of two jobs with one key the first to end saves the cache, and the other never finds its packages there."""
+    commands = "\n".join(step.get("run", "") for step in job["steps"])
+    targets = re.findall(r"^make (.+)$", commands, re.MULTILINE)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    dry = subprocess.run(
+        ["make", "--dry-run", *" ".join(targets).split()],
+        cwd=nothing_installed,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    installed = set(re.findall(r"^scripts/install\.sh \S+ (\S+)$", dry.stdout, re.MULTILINE))
+    assert installed
+    python = job["steps"][uses(job, "actions/setup-python")[0]]["with"]
+    assert python["cache"] == "pip"
+    files = {
+        str(file.relative_to(nothing_installed))
+        for pattern in python["cache-dependency-path"].split()
+        for file in nothing_installed.glob(pattern)
+    }
+    assert files == installed
+
+
+def cached(step: dict[str, Any]) -> bool:
+    """Whether the step may take what it runs from the cache, which every run of the branch can write."""
+    action, options = step.get("uses", "").split("@")[0], step.get("with", {})
+    return (
+        action.startswith("actions/cache")
+        or (action == "actions/setup-python" and "cache" in options)
+        or (action == "actions/setup-go" and options.get("cache") != "false")
+        or (action == "aquasecurity/trivy-action" and options.get("cache") != "false")
+        or (action == "docker/setup-buildx-action" and options.get("cache-binary") != "false")
+    )
+
+
+def test_what_has_a_secret_or_signs_runs_nothing_from_a_cache() -> None:
+    """But for layers: the image of main is built from those that main's own builds left."""
+    rights = re.compile(r"\bsecrets\.|: write\b|github\.token")
+    trusted = [job for job in EVERY_JOB.values() if rights.search(yaml.safe_dump(job)) or "environment" in job]
+    assert len(trusted) == 9
+    assert [step for job in trusted for step in job["steps"] if cached(step)] == []
+    # And no scan comes from there, whoever runs it: it is what the others trust.
+    assert not [step for step in STEPS if "trivy" in step.get("uses", "") and cached(step)]
 
 
 def test_the_scan_comes_before_the_login_and_the_login_before_the_push() -> None:
@@ -188,10 +328,73 @@ def test_one_layout_is_built_scanned_kept_pushed_and_tested() -> None:
     e2e = PIPELINE["e2e"]
     fetched = e2e["steps"][uses(e2e, "actions/download-artifact")[0]]
     assert fetched["if"] == "github.event_name == 'push'"
-    assert fetched["with"] == {"pattern": "image-*", "path": "images", "merge-multiple": "true"}
+    # Where git ignores it: what copies the checkout, or asks whether it is as the commit, is to see what a desk sees.
+    assert fetched["with"] == {"pattern": "image-*", "path": ".image", "merge-multiple": "true"}
     (load,) = runs(e2e, 'scripts/layout.py load "$layout"')
     assert e2e["steps"][load]["if"] == "github.event_name == 'push'"
     assert load < runs(e2e, "make up")[0] < runs(e2e, "make e2e")[0]
+    # The tests are told which of the two kinds of image it is.
+    (tests,) = (step for step in e2e["steps"] if step.get("run") == "make e2e")
+    assert tests["env"] == {"IMAGE_COMMIT": "${{ github.event_name == 'push' && github.sha || '' }}"}
+
+
+def test_what_a_job_puts_into_a_checkout_that_is_tested_git_ignores() -> None:
+    """Or else tests that copy the checkout copy it too, and a commit's image is refused for changes that are none."""
+    folders = {
+        step["with"]["path"]
+        for workflow in WORKFLOWS.values()
+        for job in workflow["jobs"].values()
+        if any(re.match("make (lint|test|up|e2e)", step.get("run", "")) for step in job["steps"])
+        for step in job["steps"]
+        if re.match("actions/(cache|download-artifact|upload-artifact)@", step.get("uses", ""))
+    }
+    assert len(folders) == 3
+    assert [
+        folder for folder in folders if git("check-ignore", f"{folder.partition('*')[0].rstrip('/')}/x") == ""
+    ] == []
+
+
+@pytest.fixture
+def runners_checkout(tmp_path: Path) -> Path:
+    """As actions/checkout makes it: one commit of history, no branch, and what the job before kept."""
+    origin, folder = copy_repository(tmp_path / "origin"), tmp_path / "checkout"
+    commit = "git -c user.name=T -c user.email=t@example.com -c commit.gpgsign=false commit --quiet"
+    script = f"""
+      cd '{origin}'
+      git add --all
+      {commit} --message older
+      {commit} --allow-empty --message newer
+      git clone --quiet --depth 1 'file://{origin}' '{folder}'
+      git -C '{folder}' checkout --quiet --detach
+    """
+    subprocess.run(["bash", "-euc", script], check=True, capture_output=True)
+    (folder / ".image/task-api").mkdir(parents=True)
+    (folder / ".image/task-api/index.json").touch()
+    return folder
+
+
+def test_a_runners_checkout_has_the_tag_of_a_desk_and_is_as_the_commit(runners_checkout: Path) -> None:
+    def said(*command: str) -> str:
+        environment = {**os.environ, "CI": "true", "GITHUB_ACTIONS": "true", "GITHUB_REPOSITORY": "you/it"}
+        done = subprocess.run(
+            command, cwd=runners_checkout, env=environment, capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    desk = subprocess.run(["scripts/image-tag.sh"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert said("scripts/image-tag.sh") == desk.stdout.strip()
+    assert said("git", "status", "--porcelain") == ""
+    assert f"REVISION={desk.stdout.strip()}" in said("scripts/image-metadata.sh", "options", "task-api")
+    commit = said("git", "rev-parse", "HEAD")
+    assert f"REVISION={commit}" in said("scripts/image-metadata.sh", "options", "task-api", commit)
+
+
+def test_a_layout_that_has_expired_is_said_to_have(tmp_path: Path) -> None:
+    (step,) = (step for step in PIPELINE["e2e"]["steps"] if "layout.py load" in step.get("run", ""))
+    moved = {**step, "run": f"cd '{tmp_path}'\n{step['run']}"}
+    code, _, said = run_step(moved, tmp_path)
+    assert code == 1
+    assert "Run all jobs again, not the failed ones alone" in said
 
 
 @pytest.mark.parametrize(
@@ -205,7 +408,7 @@ def test_end_to_end_has_what_no_test_is_left_out_for(job: dict[str, Any], comman
 
 
 def flags_of_the_action(step: dict[str, Any]) -> dict[str, str]:
-    return {key: value for key, value in step["with"].items() if key not in ("version", "input", "image-ref")}
+    return {key: value for key, value in step["with"].items() if key not in ("version", "input", "image-ref", "cache")}
 
 
 def test_every_scan_has_the_flags_and_the_version_of_make_scan() -> None:
@@ -216,6 +419,7 @@ def test_every_scan_has_the_flags_and_the_version_of_make_scan() -> None:
     assert len(scans) == 3
     for step in scans:
         assert flags_of_the_action(step) == {"severity": "HIGH,CRITICAL", "ignore-unfixed": "true", "exit-code": "1"}
+        assert step["with"]["cache"] == "false"
         assert step["with"]["version"] == VERSIONS["TRIVY_VERSION"]
     version = VERSIONS["TRIVY_VERSION"].removeprefix("v")
     assert re.fullmatch(rf"ghcr\.io/aquasecurity/trivy:{version}@sha256:[0-9a-f]{{64}}", VERSIONS["TRIVY_IMAGE"])
@@ -264,6 +468,43 @@ def test_the_deploy_is_of_this_commit_by_tag_and_digest() -> None:
     assert [i for i, step in enumerate(job["steps"]) if "KUBE_CONFIG" in step.get("env", {})] == [deploy, settle]
     # Without history git could not tell an older commit from a newer one.
     assert job["steps"][uses(job, "actions/checkout")[0]]["with"]["fetch-depth"] == "0"
+    # The sums are beside them. A job that was cancelled has five minutes, whatever stands here.
+    assert (job["timeout-minutes"], job["steps"][settle]["timeout-minutes"]) == ("25", "8")
+
+
+def test_a_stage_is_deployed_as_production_is_one_after_the_other_and_soaks() -> None:
+    stages, deploy = PIPELINE["stages"], PIPELINE["deploy"]
+    assert stages["strategy"] == {
+        "fail-fast": "true",
+        "max-parallel": "1",
+        "matrix": {"environment": "${{ fromJSON(needs.tip.outputs.stages) }}"},
+    }
+    assert stages["environment"] == {**deploy["environment"], "name": "${{ matrix.environment }}"}
+    assert stages["concurrency"] == {"group": "${{ matrix.environment }}-deploy", "cancel-in-progress": "true"}
+    assert stages["env"] == {**deploy["env"], "SOAK_TIME": "${{ vars.SOAK_TIME || '300s' }}"}
+    assert stages["steps"] == deploy["steps"]
+    assert stages["permissions"] == deploy["permissions"]
+
+
+@pytest.mark.parametrize(
+    ("environments", "stages"),
+    [
+        ("", "[]"),
+        ("production", "[]"),
+        ("staging production", '["staging"]'),
+        ("  test   staging\tproduction\n", '["test","staging"]'),
+        ("staging", None),
+        ("production staging", None),
+        ("staging Staging production", None),
+        ("production production", None),
+    ],
+)
+def test_stages_are_what_comes_before_production(tmp_path: Path, environments: str, stages: str | None) -> None:
+    step = step_of(PIPELINE["tip"], "stages")
+    assert step["env"] == {"ENVIRONMENTS": "${{ vars.DEPLOY_ENVIRONMENTS }}"}
+    code, outputs, said = run_step(step, tmp_path, ENVIRONMENTS=environments)
+    assert outputs == ({} if stages is None else {"stages": stages})
+    assert (code, said.startswith("::error::DEPLOY_ENVIRONMENTS is ")) == ((1, True) if stages is None else (0, False))
 
 
 def test_every_job_names_the_image_alike() -> None:
@@ -315,17 +556,57 @@ def test_the_gate_fails_unless_everything_before_it_succeeded() -> None:
 # --- the other workflows --------------------------------------------------------------
 
 
-def test_a_rollback_shares_the_group_and_the_environment_of_deploys() -> None:
-    workflow = WORKFLOWS["rollback.yml"]
-    assert list(workflow["on"]) == ["workflow_dispatch"]
-    assert workflow["concurrency"] == PIPELINE["deploy"]["concurrency"]
-    job = workflow["jobs"]["rollback"]
-    assert job["environment"] == PIPELINE["deploy"]["environment"]
-    assert job["if"] == "github.ref == 'refs/heads/main'"
+ROLLBACK = WORKFLOWS["rollback.yml"]
+
+
+def test_a_rollback_is_started_from_main_before_it_touches_anything(tmp_path: Path) -> None:
+    """A job's condition is asked after its workflow has entered a group: so it is a job, and in no group of others."""
+    assert list(ROLLBACK["on"]) == ["workflow_dispatch"]
+    assert ROLLBACK["concurrency"] == {
+        "group": "${{ github.workflow }}-${{ github.run_id }}",
+        "cancel-in-progress": "false",
+    }
+    jobs = ROLLBACK["jobs"]
+    assert {name: job.get("needs") for name, job in jobs.items()} == {
+        "main": None,
+        "interrupt": "main",
+        "rollback": "main",
+    }
+    assert not [name for name, job in jobs.items() if "if" in job]
+    (step,) = jobs["main"]["steps"]
+    assert run_step(step, tmp_path, GITHUB_REF="refs/heads/main", GITHUB_REF_NAME="main")[0] == 0
+    for ref in ("refs/heads/other", "refs/tags/main"):
+        code, _, said = run_step(step, tmp_path, GITHUB_REF=ref, GITHUB_REF_NAME="other")
+        assert code == 1
+        assert "This was started from other, and changed nothing. Start it again" in said
+
+
+def test_a_rollback_interrupts_a_deploy_and_no_deploy_interrupts_it() -> None:
+    interrupt, rollback = ROLLBACK["jobs"]["interrupt"], ROLLBACK["jobs"]["rollback"]
+    assert ROLLBACK["on"]["workflow_dispatch"]["inputs"]["environment"]["default"] == "production"
+    for job in (PIPELINE["stages"], PIPELINE["deploy"]):
+        group = job["concurrency"]["group"].replace("production", "${{ inputs.environment }}")
+        assert interrupt["concurrency"] == {
+            "group": group.replace("matrix.", "inputs."),
+            "cancel-in-progress": "true",
+        }
+    assert not [step for step in interrupt["steps"] if "uses" in step]  # it is there to enter, and ends
+    assert rollback["concurrency"] == {"group": "${{ inputs.environment }}-rollback", "cancel-in-progress": "false"}
+
+
+def test_a_rollback_is_of_its_environment_and_settles_as_a_deploy_does() -> None:
+    job = ROLLBACK["jobs"]["rollback"]
+    assert job["environment"] == {**PIPELINE["deploy"]["environment"], "name": "${{ inputs.environment }}"}
     (rollback,) = runs(job, "exec scripts/deploy.sh rollback")
     (settle,) = runs(job, "exec scripts/deploy.sh settle")
     assert rollback < settle
     assert job["steps"][settle] == PIPELINE["deploy"]["steps"][-1]
+    assert job["timeout-minutes"] == "25"
+
+
+def test_the_mornings_run_and_one_started_by_hand_do_not_end_each_other() -> None:
+    group = WORKFLOWS["rebuild.yml"]["concurrency"]["group"]
+    assert group == "${{ github.workflow }}-${{ github.event_name }}-${{ github.ref }}"
 
 
 def test_the_image_is_rebuilt_from_nothing_and_scanned_on_a_schedule() -> None:
@@ -340,12 +621,15 @@ def test_the_image_is_rebuilt_from_nothing_and_scanned_on_a_schedule() -> None:
 def test_what_is_published_is_fetched_and_scanned_without_a_token() -> None:
     job = WORKFLOWS["rebuild.yml"]["jobs"]["published"]
     (login,) = uses(job, "docker/login-action")
-    (fetch,) = runs(job, '.tools/crane pull --format=oci "$IMAGE_REPOSITORY:latest" image')
+    (fetch,) = runs(job, 'scripts/fetch-latest.sh "$IMAGE_REPOSITORY" image')
     (logout,) = runs(job, 'docker logout "$REGISTRY"')
     (scan,) = uses(job, "aquasecurity/trivy-action")
     assert login < fetch < logout < scan
     assert job["steps"][logout]["env"]["REGISTRY"] == job["steps"][login]["with"]["registry"]
     assert job["steps"][scan]["with"]["input"] == "image"
+    # In a new repository nothing is; the token goes all the same. e2e/test_push.py runs the script.
+    assert job["steps"][scan]["if"] == "steps.fetch.outputs.published == 'true'"
+    assert [step for step in job["steps"] if "if" in step] == [job["steps"][scan], job["steps"][-1]]
 
 
 def test_the_gate_is_tried_on_a_known_hole_on_a_schedule() -> None:
@@ -382,6 +666,7 @@ def test_a_commit_is_released_only_if_its_gate_succeeded(tmp_path: Path, gates: 
         check=False,
     )
     assert (done.returncode == 0) is released
+    assert ("::error::The check Gate did not succeed for 1." in done.stdout.decode()) is not released
 
 
 # --- every workflow -------------------------------------------------------------------
@@ -406,6 +691,8 @@ def test_each_job_is_granted_this_and_no_more() -> None:
     assert granted == {
         ("ci-cd.yml", "sign"): {"id-token": "write"},
         ("ci-cd.yml", "gate"): {},
+        ("rollback.yml", "main"): {},
+        ("rollback.yml", "interrupt"): {},
         ("release.yml", "chart"): {"contents": "write", "checks": "read", "packages": "write", "id-token": "write"},
     }
 
