@@ -8,6 +8,8 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +221,65 @@ def move_latest(git: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         timeout=300,
         check=False,
     )
+
+
+# --- what is published ----------------------------------------------------------------
+
+
+def fetch_latest(repository: str, folder: Path) -> tuple[int, str, str]:
+    """Its exit code, its output for later steps, and all that it says."""
+    output = folder / "output"
+    done = subprocess.run(
+        [REPOSITORY / "scripts/fetch-latest.sh", repository, folder / "image"],
+        env={**os.environ, "GITHUB_OUTPUT": str(output)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    return done.returncode, output.read_text() if output.exists() else "", done.stdout + done.stderr
+
+
+def test_latest_is_fetched_as_a_layout(registry: str, layout: Path, tmp_path: Path) -> None:
+    assert run("scripts/push.sh", str(layout), f"{registry}/published", "latest").returncode == 0
+    assert fetch_latest(f"{registry}/published", tmp_path)[:2] == (0, "published=true\n")
+    assert descriptor(tmp_path / "image")["digest"] == descriptor(layout)["digest"]
+
+
+@pytest.mark.parametrize("repository", ["without-latest", "never-pushed-to"])
+def test_where_nothing_is_published_yet_that_is_said(
+    registry: str, layout: Path, tmp_path: Path, repository: str
+) -> None:
+    assert run("scripts/push.sh", str(layout), f"{registry}/without-latest", "0123abc").returncode == 0
+    code, output, said = fetch_latest(f"{registry}/{repository}", tmp_path)
+    assert (code, output) == (0, "published=false\n")
+    assert f"Nothing is published yet: {registry}/{repository} has no `latest`." in said
+    assert not (tmp_path / "image").exists()
+
+
+class Refusal(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        """The protocol's answer to whoever may not see."""
+        self.send_response(401)
+        self.end_headers()
+        self.wfile.write(b'{"errors": [{"code": "UNAUTHORIZED", "message": "authentication required"}]}')
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("listening", [True, False], ids=["refused", "unreachable"])
+def test_a_registry_that_does_not_say_is_not_taken_for_an_empty_one(tmp_path: Path, listening: bool) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusal) as server:
+        address = f"127.0.0.1:{server.server_port}"
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        if listening:
+            code, output, said = fetch_latest(f"{address}/task-api", tmp_path)
+        server.shutdown()
+    if not listening:
+        code, output, said = fetch_latest(f"{address}/task-api", tmp_path)
+    assert (code, output) == (1, "")
+    assert f"{address}/task-api:latest cannot be asked for. Is the registry reachable, and are you logged in" in said
 
 
 # --- the chart ------------------------------------------------------------------------
