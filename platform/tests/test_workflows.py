@@ -575,10 +575,10 @@ def test_a_rollback_is_started_from_main_before_it_touches_anything(tmp_path: Pa
     assert not [name for name, job in jobs.items() if "if" in job]
     (step,) = jobs["main"]["steps"]
     assert run_step(step, tmp_path, GITHUB_REF="refs/heads/main", GITHUB_REF_NAME="main")[0] == 0
-    for ref in ("refs/heads/other", "refs/tags/main"):
-        code, _, said = run_step(step, tmp_path, GITHUB_REF=ref, GITHUB_REF_NAME="other")
+    for kind, name in (("heads", "other"), ("tags", "main")):
+        code, _, said = run_step(step, tmp_path, GITHUB_REF=f"refs/{kind}/{name}", GITHUB_REF_NAME=name)
         assert code == 1
-        assert "This was started from other, and changed nothing. Start it again" in said
+        assert f"This was started from {name}, and changed nothing. Start it again" in said
 
 
 def test_a_rollback_interrupts_a_deploy_and_no_deploy_interrupts_it() -> None:
