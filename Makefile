@@ -147,7 +147,7 @@ deploy: ## Deploy a pushed image; goes back by itself if it fails
 	@exec scripts/deploy.sh deploy
 
 .PHONY: deploy-settle
-deploy-settle: ## Recover a release that a killed deploy left pending
+deploy-settle: ## Finish what an interrupted deploy left: verify or go back
 	@exec scripts/deploy.sh settle
 
 .PHONY: smoke
