@@ -110,11 +110,9 @@ def kubectl(*arguments: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-@pytest.fixture(scope="module")
-def repository(image: str) -> Iterator[str]:
-    """Where the cluster has the image under test as several commits: only what they say of themselves differs."""
+def make_commits(image: str, commits: list[str]) -> list[str]:
+    """Gives the cluster the image under test as these commits: only what they say of themselves differs."""
     repository = image.partition(":")[0]
-    commits = (ONE, TWO, *OTHERS)
     names = [f"{repository}:{commit}" for commit in commits]
     for commit, name in zip(commits, names, strict=True):
         recipe = f"FROM {image}\nENV SERVICE_REVISION={commit}\n"
@@ -122,7 +120,22 @@ def repository(image: str) -> Iterator[str]:
         subprocess.run(build, input=recipe, capture_output=True, text=True, check=True)
     load = ["kind", "load", "docker-image", *names, "--name", "task-platform", "--nodes", NODE]
     subprocess.run(load, capture_output=True, check=True, timeout=300)
-    yield repository
+    return names
+
+
+@pytest.fixture(scope="module")
+def repository(image: str) -> Iterator[str]:
+    """Where the cluster has the image under test as a few commits."""
+    names = make_commits(image, [ONE, TWO, *OTHERS[:2]])
+    yield image.partition(":")[0]
+    subprocess.run(["docker", "image", "rm", *names], capture_output=True, check=True)
+
+
+@pytest.fixture(scope="module")
+def other_commits(image: str) -> Iterator[list[str]]:
+    """More commits that the cluster has: one for each deploy of the trial."""
+    names = make_commits(image, OTHERS[2:])
+    yield OTHERS
     subprocess.run(["docker", "image", "rm", *names], capture_output=True, check=True)
 
 
@@ -401,14 +414,14 @@ def test_of_two_deploys_within_a_second_and_a_rollback_each_does_what_it_says(de
 @pytest.mark.full
 @pytest.mark.parametrize("helm", [HELM_3, HELM_4])
 def test_ten_deploys_and_three_rollbacks_at_random_moments_some_of_them_killed(
-    pipeline: Pipeline, request: pytest.FixtureRequest, helm: str
+    pipeline: Pipeline, other_commits: list[str], request: pytest.FixtureRequest, helm: str
 ) -> None:
     pipeline.use_helm(helm)
     request.addfinalizer(lambda: pipeline.use_helm(HELM_3))
     pipeline.deploy(ONE)
     seed = random.randrange(1_000_000)
     chance = random.Random(seed)
-    verbs = [("deploy", commit) for commit in OTHERS[:9]] + [("deploy", BAD)] + [("rollback", "")] * 3
+    verbs = [("deploy", commit) for commit in other_commits[:9]] + [("deploy", BAD)] + [("rollback", "")] * 3
     killed = set(chance.sample(range(len(verbs)), 4))
     deployers = [
         Deployer(pipeline, *verb, chance.uniform(0, 60), chance.uniform(1, 12) if number in killed else None)
