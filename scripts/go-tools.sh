@@ -2,6 +2,7 @@
 # Builds the Go tools of `make lint` at the versions of versions.env, as .tools/NAME-VERSION with a link .tools/NAME.
 # With a name as argument that one alone: scripts/go-tools.sh crane
 # What is there already is kept. On two cores the first build takes about ten minutes, with Go's build cache one.
+# Those that only `make e2e-full` needs are built by name alone: act, cosign, trivy.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=scripts/versions.sh
@@ -37,10 +38,18 @@ build() { # module@version, package, build tags, binary
   local module flags='-s -w'
   module=$(go mod download -json "$1") || { echo "$module" && return 1; }
   cd "$(sed -n 's/.*"Dir": "\(.*\)".*/\1/p' <<< "$module")" || return 1
-  # As Helm 3's own build does: or else `helm template` without --kube-version takes the cluster for Kubernetes 1.20.
-  if [[ $1 == helm.sh/helm/v3@* ]]; then
-    flags+=" -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=$(go list -m -f '{{.Version}}' k8s.io/client-go | cut -d . -f 2)"
-  fi
+  # What a tool's own build sets beside.
+  case $1 in
+    # Or else `helm template` without --kube-version takes the cluster for Kubernetes 1.20.
+    helm.sh/helm/v3@*)
+      flags+=" -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=$(go list -m -f '{{.Version}}' k8s.io/client-go | cut -d . -f 2)"
+      ;;
+    github.com/sigstore/cosign/*) flags+=" -X sigs.k8s.io/release-utils/version.gitVersion=${1##*@}" ;;
+    github.com/aquasecurity/trivy@*)
+      flags+=" -X github.com/aquasecurity/trivy/pkg/version/app.ver=${1##*@v}"
+      export GOEXPERIMENT=jsonv2
+      ;;
+  esac
   go build -tags "$3" -trimpath -ldflags "$flags" -o "$4" "$2"
 }
 
@@ -58,3 +67,8 @@ tool crane github.com/google/go-containerregistry "$CRANE_VERSION" ./cmd/crane
 tool helm helm.sh/helm/v4 "$HELM_4_VERSION" ./cmd/helm
 tool helm helm.sh/helm/v3 "$HELM_OLDEST_VERSION" ./cmd/helm
 tool helm helm.sh/helm/v3 "$HELM_VERSION" ./cmd/helm # last: the link .tools/helm leads to this one
+
+if [[ -z $only ]]; then exit; fi
+tool act github.com/nektos/act "$ACT_VERSION" .
+tool cosign github.com/sigstore/cosign/v3 "$COSIGN_VERSION" ./cmd/cosign
+tool trivy github.com/aquasecurity/trivy "$TRIVY_VERSION" ./cmd/trivy
