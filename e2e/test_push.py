@@ -258,11 +258,17 @@ def test_where_nothing_is_published_yet_that_is_said(
 
 
 class Refusal(BaseHTTPRequestHandler):
+    timeout = 1  # whoever begins with TLS waits for an answer that does not come
+    protocol_version = "HTTP/1.1"
+
     def do_GET(self) -> None:
         """The protocol's answer to whoever may not see."""
+        answer = b'{"errors": [{"code": "UNAUTHORIZED", "message": "authentication required"}]}'
         self.send_response(401)
+        self.send_header("WWW-Authenticate", "Basic")
+        self.send_header("Content-Length", str(len(answer)))
         self.end_headers()
-        self.wfile.write(b'{"errors": [{"code": "UNAUTHORIZED", "message": "authentication required"}]}')
+        self.wfile.write(answer)
 
     def log_message(self, *arguments: object) -> None:
         pass
