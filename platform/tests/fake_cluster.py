@@ -91,6 +91,8 @@ class Leases:
                         return 1
                     merged = lease["spec"] | changes["spec"]
                     lease["spec"] = {key: value for key, value in merged.items() if value is not None}
+                    noted = lease["metadata"].get("annotations", {}) | changes["metadata"]["annotations"]
+                    lease["metadata"]["annotations"] = {key: value for key, value in noted.items() if value is not None}
                     self.write(lease, int(lease["metadata"]["resourceVersion"]) + 1)
         return 0
 

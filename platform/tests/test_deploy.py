@@ -631,9 +631,36 @@ def test_a_helm_that_somebody_calls_by_hand_is_not_rolled_back(site: Site) -> No
 def waiting_rollback(site: Site, *words: str) -> subprocess.Popen[str]:
     """One that has seen slow-2 being deployed, and waits for that deploy to end."""
     process = site.start("rollback", *words, SETTLE_AGE="60s")
-    assert process.stdout is not None
-    assert process.stdout.readline().startswith("Waiting for deploy of slow-2 by ")
+    read_until(process, "Waiting for deploy of slow-2 by ")
     return process
+
+
+def test_a_rollback_asks_a_deploy_to_stop_and_leaves_its_commit(site: Site) -> None:
+    site.deploy("zero")
+    site.deploy("one")
+    with site.start("deploy", IMAGE_TAG="slow-2", LEASE_DURATION="12s") as deploy:
+        until(lambda: ("slow-2", "pending-upgrade") in site.statuses, "the upgrade is pending")
+        rollback = site.run("rollback")
+        _, errors = deploy.communicate(timeout=30)
+    assert rollback.returncode == 0, rollback.stderr
+    assert "Asking deploy of slow-2 by " in rollback.stdout
+    assert deploy.returncode == 1
+    assert re.search("rollback from slow-2 by .* asked for that, so this one stopped", errors)
+    assert site.statuses[-2:] == [("slow-2", "failed"), ("one", "deployed")]
+    assert list(site.state["held"]) == ["slow-2"]
+    # What interrupts it is not left behind for the next deploy.
+    assert site.deploy("three").returncode == 0
+
+
+@pytest.mark.parametrize("holder", ["rollback from two by another [1]", "settle by another [1]"])
+def test_a_rollback_asks_nobody_else_to_stop(site: Site, holder: str) -> None:
+    site.deploy("one")
+    site.deploy("two")
+    site.set_lease({"holderIdentity": holder, "leaseDurationSeconds": 60})
+    done = site.run("rollback", LOCK_TIMEOUT="1s")
+    assert done.returncode == 2
+    assert "Asking" not in done.stdout
+    assert site.lease == {"holderIdentity": holder, "leaseDurationSeconds": 60}
 
 
 def test_a_rollback_beside_a_deploy_that_goes_back_by_itself_goes_no_further(site: Site) -> None:

@@ -567,11 +567,7 @@ def test_a_rollback_is_started_from_main_before_it_touches_anything(tmp_path: Pa
         "cancel-in-progress": "false",
     }
     jobs = ROLLBACK["jobs"]
-    assert {name: job.get("needs") for name, job in jobs.items()} == {
-        "main": None,
-        "interrupt": "main",
-        "rollback": "main",
-    }
+    assert {name: job.get("needs") for name, job in jobs.items()} == {"main": None, "rollback": "main"}
     assert not [name for name, job in jobs.items() if "if" in job]
     (step,) = jobs["main"]["steps"]
     assert run_step(step, tmp_path, GITHUB_REF="refs/heads/main", GITHUB_REF_NAME="main")[0] == 0
@@ -581,17 +577,14 @@ def test_a_rollback_is_started_from_main_before_it_touches_anything(tmp_path: Pa
         assert f"This was started from {name}, and changed nothing. Start it again" in said
 
 
-def test_a_rollback_interrupts_a_deploy_and_no_deploy_interrupts_it() -> None:
-    interrupt, rollback = ROLLBACK["jobs"]["interrupt"], ROLLBACK["jobs"]["rollback"]
+def test_no_deploy_interrupts_a_rollback() -> None:
+    """And a rollback interrupts a deploy by the lock (scripts/deploy/lock.py), once it knows what it is to leave."""
     assert ROLLBACK["on"]["workflow_dispatch"]["inputs"]["environment"]["default"] == "production"
-    for job in (PIPELINE["stages"], PIPELINE["deploy"]):
-        group = job["concurrency"]["group"].replace("production", "${{ inputs.environment }}")
-        assert interrupt["concurrency"] == {
-            "group": group.replace("matrix.", "inputs."),
-            "cancel-in-progress": "true",
-        }
-    assert not [step for step in interrupt["steps"] if "uses" in step]  # it is there to enter, and ends
+    rollback = ROLLBACK["jobs"]["rollback"]
     assert rollback["concurrency"] == {"group": "${{ inputs.environment }}-rollback", "cancel-in-progress": "false"}
+    others = {job["concurrency"]["group"] for job in PIPELINE.values() if "concurrency" in job}
+    assert {"${{ matrix.environment }}-deploy", "production-deploy"} <= others
+    assert not [group for group in others if group.endswith("-rollback")]
 
 
 def test_a_rollback_is_of_its_environment_and_settles_as_a_deploy_does() -> None:
@@ -692,7 +685,6 @@ def test_each_job_is_granted_this_and_no_more() -> None:
         ("ci-cd.yml", "sign"): {"id-token": "write"},
         ("ci-cd.yml", "gate"): {},
         ("rollback.yml", "main"): {},
-        ("rollback.yml", "interrupt"): {},
         ("release.yml", "chart"): {"contents": "write", "checks": "read", "packages": "write", "id-token": "write"},
     }
 

@@ -8,6 +8,9 @@ The protocol is that of Kubernetes' leader election (client-go, tools/leaderelec
 takes the Lease over after leaseDurationSeconds without a renewal, by its own clock, so that clocks need not agree. Each
 write names the resourceVersion that it is based on, so of two that take it over at once one is refused. A holder that
 could not renew for two thirds of that time stops what it does, before anybody else may begin.
+
+A rollback does not wait for a deploy to end: an annotation of the Lease asks the deploy to stop, which it sees when it
+next renews.
 """
 
 from __future__ import annotations
@@ -36,14 +39,20 @@ REPORT_EVERY = 10
 """Seconds between two lines about a lock that is waited for."""
 
 
+DEPLOY = "deploy of "
+"""How the name of a holder begins that a rollback may ask to stop."""
+STOP = "task-platform/stop-for"
+"""The annotation that asks for it; its value is who asks."""
+
+
 @contextmanager
-def exclusive(settings: Settings, purpose: str) -> Iterator[None]:
-    """Holds the lock of the release. Waits while another holds it.
+def exclusive(settings: Settings, purpose: str, *, stops_deploys: bool = False) -> Iterator[None]:
+    """Holds the lock of the release. Waits while another holds it; a deploy is asked to stop, if that is wanted.
 
     Raises Refused, where nothing was changed, when that takes longer than the settings allow, and Failed where the
     cluster cannot be asked. Whatever is run inside raises LockLost once the lock cannot be kept.
     """
-    lock = Lock(settings, f"{purpose} by {deployer()}")
+    lock = Lock(settings, f"{purpose} by {deployer()}", stops_deploys)
     lock.acquire()
     renewing = threading.Thread(target=lock.keep, daemon=True)
     renewing.start()
@@ -71,12 +80,13 @@ def deployer() -> str:
 class Lock:
     """The Lease as this process sees it. `acquire`, `keep` and `release` are called in this order."""
 
-    def __init__(self, settings: Settings, holder: str) -> None:
+    def __init__(self, settings: Settings, holder: str, stops_deploys: bool) -> None:
         self.released = threading.Event()
         self._name = f"{settings.release}-deploy"
         self._patience = settings.lock_timeout
         self._duration = settings.lease_duration
         self._holder = f"{holder} [{secrets.token_hex(4)}]"  # two attempts of one process are two holders
+        self._stops_deploys = stops_deploys
         self._version = ""
 
     def acquire(self) -> None:
@@ -99,6 +109,8 @@ class Lock:
                 if dead:
                     print(f"{holder} gives no sign of life any more: taking over.", flush=True)
                 taken = dead and self._take(lease)
+                if self._stops_deploys and not dead:
+                    self._ask_to_stop(lease)
             if taken:
                 return
             if not holder:
@@ -123,9 +135,9 @@ class Lock:
             if self._renew(limit=min(interval, deadline - begun)):
                 deadline = begun + tolerated
                 continue
-            holder = self._other_holder(limit=min(interval, deadline - time.monotonic()))
-            if holder:
-                stop_for_lost_lock(f"{holder} took the lock, so this one stopped. See what there is: make history")
+            reason = self._reason_to_stop(limit=min(interval, deadline - time.monotonic()))
+            if reason:
+                stop_for_lost_lock(f"{reason}, so this one stopped. See what there is: make history")
                 return
             if time.monotonic() >= deadline:
                 stop_for_lost_lock(
@@ -175,7 +187,7 @@ class Lock:
             "renewTime": now,
             "leaseTransitions": lease["spec"].get("leaseTransitions", 0) + 1,
         }
-        done = self._patch(lease["metadata"]["resourceVersion"], changes)
+        done = self._patch(lease["metadata"]["resourceVersion"], changes, {STOP: None})
         return self._adopt(done, refusals=("Conflict", "the object has been modified"))
 
     def _renew(self, limit: float) -> bool:
@@ -185,24 +197,38 @@ class Lock:
         self._version = json.loads(done.stdout)["metadata"]["resourceVersion"]
         return True
 
-    def _other_holder(self, limit: float) -> str:
-        """Who else holds the Lease; nobody where that cannot be found out. Where it is this process after all, as when
-        the answer to a renewal was lost, goes on from what is there."""
+    def _reason_to_stop(self, limit: float) -> str:
+        """Who else holds the Lease, or wants it; nothing where that cannot be found out, or nobody does: then the answer
+        to a renewal was lost, and this goes on from what is there."""
         done = _kubectl("get", "lease", self._name, "--output", "json", limit=limit)
         if done is None or done.returncode != 0:
             return ""
         lease = json.loads(done.stdout)
         holder = lease["spec"].get("holderIdentity") or "Somebody else"
-        if holder == self._holder:
-            self._version = lease["metadata"]["resourceVersion"]
-            return ""
-        return str(holder)
+        if holder != self._holder:
+            return f"{holder} took the lock"
+        self._version = lease["metadata"]["resourceVersion"]
+        asking = (lease["metadata"].get("annotations") or {}).get(STOP)
+        return f"{asking} asked for that" if asking else ""
+
+    def _ask_to_stop(self, lease: dict[str, Any]) -> None:
+        """Asks a deploy, once. Where the Lease has just changed, the next look is early enough."""
+        holder = lease["spec"]["holderIdentity"]
+        if holder.startswith(DEPLOY) and STOP not in (lease["metadata"].get("annotations") or {}):
+            print(f"Asking {holder} to stop", flush=True)
+            self._patch(lease["metadata"]["resourceVersion"], {}, {STOP: self._holder})
 
     def _patch(
-        self, version: str, changes: dict[str, Any], *, limit: float = ANSWER_LIMIT
+        self,
+        version: str,
+        changes: dict[str, Any],
+        annotations: dict[str, str | None] | None = None,
+        *,
+        limit: float = ANSWER_LIMIT,
     ) -> subprocess.CompletedProcess[str] | None:
         """With a resourceVersion: refused where the Lease has changed since."""
-        patch = json.dumps({"metadata": {"resourceVersion": version}, "spec": changes})
+        metadata = {"resourceVersion": version, "annotations": annotations or {}}
+        patch = json.dumps({"metadata": metadata, "spec": changes})
         return _kubectl("patch", "lease", self._name, "--type=merge", "--patch", patch, "--output", "json", limit=limit)
 
     def _adopt(self, done: subprocess.CompletedProcess[str] | None, refusals: tuple[str, ...]) -> bool:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from scripts.commits import is_older
 from scripts.deploy.cluster import diagnose
-from scripts.deploy.lock import exclusive
+from scripts.deploy.lock import DEPLOY, exclusive
 from scripts.deploy.processes import ANSWER_LIMIT, Failed, Refused, run
 from scripts.deploy.records import change, kept
 from scripts.deploy.release import (
@@ -33,7 +33,7 @@ def deploy(settings: Settings) -> None:
     Raises Refused, where nothing was done, or Failed, after the way back.
     """
     settings.check_image()
-    with exclusive(settings, f"deploy of {settings.tag}"):
+    with exclusive(settings, f"{DEPLOY}{settings.tag}"):
         recover(settings)
         reason = kept(settings, "held").get(settings.tag)
         if reason:
@@ -158,7 +158,7 @@ def rollback(settings: Settings, number: int | None) -> None:
     meant = told(settings, history(settings))
     if not meant:
         raise Refused(f"There is no release {settings.release} here. Is it the right cluster and namespace?")
-    with exclusive(settings, f"rollback from {meant[-1].tag or 'no commit'}"):
+    with exclusive(settings, f"rollback from {meant[-1].tag or 'no commit'}", stops_deploys=True):
         # What was left pending is not settled first: that would be a way back, with all its pods, before this one.
         left_behind(settings)
         revisions = told(settings, history(settings))
