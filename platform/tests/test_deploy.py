@@ -100,10 +100,11 @@ class Site:
         found: dict[str, Any] = json.loads((self.file.with_suffix(".leases") / "task-api-deploy").read_text())["spec"]
         return found
 
-    def set_lease(self, spec: dict[str, Any], version: str = "100") -> None:
+    def set_lease(self, spec: dict[str, Any], version: str = "100", **annotations: str) -> None:
         folder = self.file.with_suffix(".leases")
         folder.mkdir(exist_ok=True)
-        lease = {"metadata": {"name": "task-api-deploy", "resourceVersion": version}, "spec": spec}
+        metadata = {"name": "task-api-deploy", "resourceVersion": version, "annotations": annotations}
+        lease = {"metadata": metadata, "spec": spec}
         made = folder / "new"
         made.write_text(json.dumps(lease))
         made.replace(folder / "task-api-deploy")
@@ -561,7 +562,7 @@ def test_who_waited_for_too_long_changes_nothing_and_says_who_is_deploying(site:
     before = site.state
     done = site.deploy("three", LOCK_TIMEOUT="2s")
     assert done.returncode == 2
-    assert re.search(r"deploy of slow-2 by .* has had the lock for all of 2 s. Nothing was changed.", done.stderr)
+    assert re.search(r"deploy of slow-2 by .* is still at it after 2 s. Nothing was changed.", done.stderr)
     assert site.state == before
     first.send_signal(signal.SIGTERM)
     first.communicate(timeout=30)
@@ -650,6 +651,21 @@ def test_a_rollback_asks_a_deploy_to_stop_and_leaves_its_commit(site: Site) -> N
     assert list(site.state["held"]) == ["slow-2"]
     # What interrupts it is not left behind for the next deploy.
     assert site.deploy("three").returncode == 0
+
+
+def test_a_rollback_that_waits_comes_before_deploys_that_wait(site: Site) -> None:
+    site.deploy("one")
+    site.deploy("two")
+    asked = {"task-platform/stop-for": "rollback from two by another [1]"}
+    site.set_lease({"leaseDurationSeconds": 60}, **asked)
+    refused = site.deploy("three", LOCK_TIMEOUT="1s")
+    assert refused.returncode == 2
+    assert "rollback from two by another [1] is still at it after 1 s" in refused.stderr
+    assert site.run("rollback").returncode == 0
+    assert site.deploy("three").returncode == 0
+    # One that was killed while it waited is waited for no longer than a holder that was.
+    site.set_lease({"leaseDurationSeconds": 1}, **asked)
+    assert site.deploy("four").returncode == 0
 
 
 @pytest.mark.parametrize("holder", ["rollback from two by another [1]", "settle by another [1]"])

@@ -10,7 +10,7 @@ write names the resourceVersion that it is based on, so of two that take it over
 could not renew for two thirds of that time stops what it does, before anybody else may begin.
 
 A rollback does not wait for a deploy to end: an annotation of the Lease asks the deploy to stop, which it sees when it
-next renews.
+next renews; and then it is the rollback's turn, whoever else waits.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Lock:
         while True:
             lease = self._read()
             now = time.monotonic()
-            holder = (lease or {}).get("spec", {}).get("holderIdentity")
+            holder = self._ahead(lease)
             if lease is None:
                 taken = self._create()
             elif not holder:
@@ -117,7 +117,7 @@ class Lock:
                 continue  # another was quicker: see who it is
             if now - started > self._patience:
                 raise Refused(
-                    f"{holder} has had the lock for all of {self._patience} s. Nothing was changed. Look how far it is "
+                    f"{holder} is still at it after {self._patience} s. Nothing was changed. Look how far it is "
                     f"(kubectl get lease {self._name} --output yaml; make history), then run this again."
                 )
             if now - started - reported >= REPORT_EVERY:
@@ -149,6 +149,14 @@ class Lock:
     def release(self) -> None:
         """Frees the Lease. Where that fails it runs out by itself."""
         self._patch(self._version, {"holderIdentity": None, "acquireTime": None, "renewTime": None})
+
+    def _ahead(self, lease: dict[str, Any] | None) -> str | None:
+        """Who comes before this process: the holder; or else, before a deploy, a rollback that asked the last one to
+        stop. Among many deploys that wait it would not be the next one otherwise."""
+        if lease is None:
+            return None
+        holder: str | None = lease["spec"].get("holderIdentity")
+        return holder or (None if self._stops_deploys else annotations_of(lease).get(STOP))
 
     # --- requests ---------------------------------------------------------------------
 
@@ -198,8 +206,8 @@ class Lock:
         return True
 
     def _reason_to_stop(self, limit: float) -> str:
-        """Who else holds the Lease, or wants it; nothing where that cannot be found out, or nobody does: then the answer
-        to a renewal was lost, and this goes on from what is there."""
+        """Who else holds the Lease, or wants it; nothing where that cannot be found out, or nobody does: then the
+        answer to a renewal was lost, and this goes on from what is there."""
         done = _kubectl("get", "lease", self._name, "--output", "json", limit=limit)
         if done is None or done.returncode != 0:
             return ""
@@ -208,13 +216,13 @@ class Lock:
         if holder != self._holder:
             return f"{holder} took the lock"
         self._version = lease["metadata"]["resourceVersion"]
-        asking = (lease["metadata"].get("annotations") or {}).get(STOP)
+        asking = annotations_of(lease).get(STOP)
         return f"{asking} asked for that" if asking else ""
 
     def _ask_to_stop(self, lease: dict[str, Any]) -> None:
         """Asks a deploy, once. Where the Lease has just changed, the next look is early enough."""
         holder = lease["spec"]["holderIdentity"]
-        if holder.startswith(DEPLOY) and STOP not in (lease["metadata"].get("annotations") or {}):
+        if holder.startswith(DEPLOY) and STOP not in annotations_of(lease):
             print(f"Asking {holder} to stop", flush=True)
             self._patch(lease["metadata"]["resourceVersion"], {}, {STOP: self._holder})
 
@@ -254,6 +262,12 @@ class Lock:
             "Does the kubeconfig lead to a cluster that answers, and is its token still valid? "
             "(make kubeconfig-ci makes a new one)"
         )
+
+
+def annotations_of(lease: dict[str, Any]) -> dict[str, str]:
+    """Those of the Lease, which has none where it was never given one."""
+    found: dict[str, str] = lease["metadata"].get("annotations") or {}
+    return found
 
 
 def _timestamp() -> str:
