@@ -1,0 +1,472 @@
+"""The workflows, run: which jobs and steps, in what order, and what then is in the registry and in the cluster.
+
+Nothing here looks at their YAML: platform/tests/test_workflows.py does. e2e/workflow_run.py says what is real in a run.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+from e2e.cluster import CONTEXT, REPOSITORY
+from e2e.eventually import eventually
+from e2e.workflow_run import SOURCE, Origin, Run, Runner
+from testcontainers.core.container import DockerContainer
+from testcontainers.core.wait_strategies import HttpWaitStrategy
+
+pytestmark = pytest.mark.full
+
+NODE = "task-platform-worker"
+TOKENS = {
+    "DOCKERHUB_USERNAME": "somebody",
+    "DOCKERHUB_TOKEN": "the-token-of-the-registry",
+    "GITHUB_TOKEN": "the-token-of-the-run",
+}
+VALUES_FILE = "deploy/production.yaml"
+# One pod without a database, on the node that can pull.
+VALUES = f"""replicaCount: 1
+autoscaling: {{enabled: false}}
+ingress: {{enabled: false}}
+database: {{inMemory: true}}
+nodeSelector: {{kubernetes.io/hostname: {NODE}}}
+"""
+CODE = "services/task-api/src/task_api/__init__.py"
+DOES_NOT_START = '\nimport sys\n\nif "serve" in sys.argv:\n    raise SystemExit("This commit does not start.")\n'
+SOON = {"DEPLOY_TIMEOUT": "15s"}
+"""Where the workflow waits two minutes for pods to get ready."""
+BEFORE_STAGES = {"test", "lint", "build-scan-push", "sign", "e2e", "gate", "tip", "latest"}
+
+
+class Environment:
+    """A namespace as the pipeline and its users see it."""
+
+    def __init__(self, namespace: str, folder: Path) -> None:
+        self.namespace = namespace
+        kubectl("delete", "namespace", namespace, "--ignore-not-found")  # left by a run that was killed
+        kubectl("create", "namespace", namespace)
+        admin = folder / "admin"
+        # The context's name goes into the file, so that the script needs none.
+        admin.write_text(kubectl("config", "view", "--minify", "--flatten", "--raw"))
+        kubeconfig = REPOSITORY / f"kubeconfig-ci-{namespace}"
+        try:
+            subprocess.run(
+                [REPOSITORY / "scripts/kubeconfig-ci.sh", namespace],
+                env={"PATH": os.environ["PATH"], "HOME": str(folder), "KUBECONFIG": str(admin), "TOKEN_DURATION": "1h"},
+                capture_output=True,
+                check=True,
+            )
+            self.secrets = {"KUBE_CONFIG": base64.b64encode(kubeconfig.read_bytes()).decode()}
+        finally:
+            kubeconfig.unlink(missing_ok=True)
+
+    def kubectl(self, *arguments: str) -> str:
+        return kubectl("--namespace", self.namespace, *arguments)
+
+    def images(self) -> str:
+        return self.kubectl(
+            "get", "deployments", "--output", "jsonpath={.items[*].spec.template.spec.containers[*].image}"
+        )
+
+    def revisions(self) -> list[str]:
+        """Of the release, with what became of each."""
+        labels = "{.metadata.labels.version} {.metadata.labels.status}"
+        template = f'jsonpath={{range .items[*]}}{labels}{{"\\n"}}{{end}}'
+        found = self.kubectl("get", "secrets", "--selector", "owner=helm", "--output", template)
+        return sorted(found.splitlines(), key=lambda line: int(line.split()[0]))
+
+    def held(self) -> dict[str, str]:
+        found = self.kubectl("get", "configmap", "task-api-held", "--ignore-not-found", "--output", "jsonpath={.data}")
+        held: dict[str, str] = json.loads(found) if found else {}
+        return held
+
+    def serves(self, commit: str) -> bool:
+        """Whether that is what each pod says that it is, those aside that are about to end."""
+        pods = json.loads(self.kubectl("get", "pods", "--selector", "app=task-api", "--output", "json"))["items"]
+        stay = [pod["metadata"]["name"] for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+        ask = "import urllib.request as web; print(web.urlopen('http://127.0.0.1:8000/health').read().decode())"
+        said = [json.loads(self.kubectl("exec", pod, "--", "python", "-c", ask))["revision"] for pod in stay]
+        return set(said) == {commit}
+
+
+class Registry:
+    def __init__(self, host: str) -> None:
+        self.host = host
+
+    def digest(self, name: str, reference: str) -> str | None:
+        """What a tag leads to; None where it leads nowhere."""
+        manifest = "application/vnd.oci.image.manifest.v1+json"
+        answer = httpx2.head(f"http://{self.host}/v2/{name}/manifests/{reference}", headers={"Accept": manifest})
+        return answer.headers["docker-content-digest"] if answer.status_code == 200 else None
+
+
+def kubectl(*arguments: str) -> str:
+    command = ["kubectl", "--kubeconfig", str(REPOSITORY / ".kube/config"), "--context", CONTEXT, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def docker(*arguments: str, said: str = "") -> str:
+    return subprocess.run(["docker", *arguments], input=said, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.fixture(scope="module")
+def registry() -> Iterator[Registry]:
+    """One of the tests' own, from which one node of the cluster pulls as from any other."""
+    container = DockerContainer("registry:3").with_exposed_ports(5000)
+    with container.waiting_for(HttpWaitStrategy(5000, "/v2/")):
+        name = container.get_wrapped_container().name
+        host = f"127.0.0.1:{container.get_exposed_port(5000)}"
+        docker("network", "connect", "kind", str(name))
+        folder = f"/etc/containerd/certs.d/{host}"  # as platform/cluster/registry.sh
+        docker("exec", NODE, "mkdir", "-p", folder)
+        hosts = f'[host."http://{name}:5000"]\n'
+        docker("exec", "--interactive", NODE, "cp", "/dev/stdin", f"{folder}/hosts.toml", said=hosts)
+        yield Registry(host)
+        docker("exec", NODE, "rm", "-r", folder)
+
+
+@pytest.fixture(scope="module")
+def production(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
+    environment = Environment("e2e-pipeline", tmp_path_factory.mktemp("production"))
+    yield environment
+    kubectl("delete", "namespace", environment.namespace, "--wait=false")
+
+
+@pytest.fixture(scope="module")
+def staging(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
+    environment = Environment("e2e-pipeline-staging", tmp_path_factory.mktemp("staging"))
+    yield environment
+    kubectl("delete", "namespace", environment.namespace, "--wait=false")
+
+
+@pytest.fixture(scope="module")
+def origin() -> Iterator[Origin]:
+    """Of a content of its own: its image has not the name of the one that the cluster runs."""
+    for tool in ("act", "crane", "helm"):
+        subprocess.run([REPOSITORY / "scripts/go-tools.sh", tool], check=True)
+    with (
+        tempfile.TemporaryDirectory() as folder
+    ):  # not pytest's, which keeps three: each run is an image, several times
+        origin = Origin(Path(folder))
+        # Older than the repository's own: the notes of a release begin with it.
+        origin.commit("The repository", {VALUES_FILE: VALUES, CODE: origin.read(CODE) + "\n# Run by its workflows.\n"})
+        yield origin
+    images = docker("image", "ls", "--quiet", "--filter", f"label=org.opencontainers.image.source={SOURCE}").split()
+    if images:
+        docker("image", "rm", "--force", *set(images))
+
+
+@pytest.fixture(scope="module")
+def runner(origin: Origin, registry: Registry, production: Environment, staging: Environment) -> Runner:
+    return Runner(
+        origin,
+        origin.bare.parent / "runs",
+        registry=registry.host,
+        variables={"IMAGE_REPOSITORY": f"{registry.host}/{{0}}", "DEPLOY_VALUES": VALUES_FILE},
+        secrets=TOKENS,
+        environments={"production": production.secrets, "staging": staging.secrets},
+    )
+
+
+@pytest.fixture(scope="module")
+def pushed(runner: Runner) -> Run:
+    """The run of a push to main in which all is well."""
+    run = runner.push(runner.origin.commit("All is well"))
+    assert run.succeeded, run.log
+    return run
+
+
+@pytest.fixture
+def broken(origin: Origin) -> Iterator[str]:
+    """A commit at the tip of main whose image does not start."""
+    good = origin.read(CODE)
+    yield origin.commit("Does not start", {CODE: good + DOES_NOT_START})
+    origin.commit("Starts again", {CODE: good})
+
+
+# --- a push to main -------------------------------------------------------------------
+
+
+def test_each_job_runs_after_those_that_it_relies_on(pushed: Run) -> None:
+    assert pushed.jobs == dict.fromkeys(BEFORE_STAGES | {"deploy"}, "success")
+    order = list(pushed.jobs)
+    for first, then in (
+        ("test", "build-scan-push"),
+        ("lint", "build-scan-push"),
+        ("build-scan-push", "sign"),
+        ("build-scan-push", "e2e"),
+        ("e2e", "gate"),
+        ("e2e", "tip"),
+        ("tip", "latest"),
+        ("sign", "latest"),
+        ("latest", "deploy"),
+    ):
+        assert order.index(first) < order.index(then), (first, then)
+
+
+def test_each_job_works_on_the_commit_that_was_pushed(pushed: Run) -> None:
+    commit = pushed.commit
+    out = f"check out {commit}, depth 1, credentials kept: false"
+    assert pushed.of("test") == [out, f"make install at {commit}", f"make test at {commit}"]
+    assert pushed.of("lint") == [out, f"make lint at {commit}"]
+    assert [line for line in pushed.of("e2e") if not line.startswith("sudo ")] == [
+        *(out, "get image-task-api", f"make up at {commit}", f"make e2e at {commit}")
+    ]
+
+
+def test_the_scan_comes_before_the_login_and_the_login_before_the_push(pushed: Run, registry: Registry) -> None:
+    digest = pushed.outputs["build-scan-push.digest"]
+    assert pushed.of("build-scan-push") == [
+        f"check out {pushed.commit}, depth 1, credentials kept: false",
+        f"build task-api:{pushed.commit} as images/task-api",
+        f"scan images/task-api {digest}",
+        "keep image-task-api",
+        f"log in to {registry.host} as somebody",
+        "keep digest-task-api",
+    ]
+    steps = list(pushed.steps_of("build-scan-push"))
+    assert steps.index("Log in") < steps.index("Push what was scanned, its digest unchanged")
+
+
+def test_what_was_scanned_is_pushed_signed_tested_and_deployed(
+    pushed: Run, registry: Registry, production: Environment
+) -> None:
+    digest = pushed.outputs["build-scan-push.digest"]
+    assert registry.digest("task-api", pushed.commit) == digest
+    assert (pushed.artifact("digest-task-api") / "task-api").read_text() == f"{digest}\n"
+    image = f"{registry.host}/task-api@{digest}"
+    signed, verified = (line for line in pushed.of("sign") if line.startswith("cosign "))
+    assert signed == f"cosign sign --yes {image}"
+    assert verified.startswith("cosign verify --certificate-identity ")
+    assert verified.endswith(f" {image}")
+    assert production.images().endswith(digest)
+    # By its configuration: Docker gives it a name of its own.
+    layout = pushed.artifact("image-task-api") / "task-api"
+    (descriptor,) = json.loads((layout / "index.json").read_text())["manifests"]
+    assert descriptor["digest"] == digest
+    configuration = json.loads((layout / "blobs" / digest.replace(":", "/")).read_text())["config"]["digest"]
+    tag = subprocess.run(["scripts/image-tag.sh"], cwd=pushed.folder / "clone", capture_output=True, text=True)
+    assert f"e2e: Loaded task-api:{tag.stdout.strip()} ({configuration})" in pushed.log
+
+
+def test_latest_moves_and_production_serves_the_commit(
+    pushed: Run, registry: Registry, production: Environment
+) -> None:
+    digest = pushed.outputs["build-scan-push.digest"]
+    assert f"latest: latest is {pushed.commit} now ({digest})" in pushed.log
+    assert f"deploy: 1 pods answer, and each says that it is {pushed.commit}" in pushed.log
+    assert pushed.summaries == {
+        "sign": f"Pushed and signed: `{registry.host}/task-api:{pushed.commit}` is `{digest}`\n",
+        "deploy": f"Deployed {registry.host}/task-api:{pushed.commit} {digest}. It is the first deploy.\n\n",
+    }
+    assert production.serves(pushed.commit)
+
+
+def test_a_secret_is_where_it_is_needed_and_nowhere_else(pushed: Run, production: Environment) -> None:
+    assert pushed.seen_by(TOKENS["DOCKERHUB_TOKEN"]) == {
+        (job, variable) for job in ("build-scan-push", "sign", "latest") for variable in ("INPUT_PASSWORD", "PASSWORD")
+    }
+    assert pushed.seen_by(TOKENS["GITHUB_TOKEN"]) == {("tip", "GH_TOKEN")}
+    assert pushed.seen_by(production.secrets["KUBE_CONFIG"]) == {("deploy", "KUBE_CONFIG")}
+
+
+@pytest.mark.usefixtures("pushed")
+def test_a_push_that_another_has_overtaken_moves_nothing(
+    runner: Runner, registry: Registry, production: Environment
+) -> None:
+    latest, revisions = registry.digest("task-api", "latest"), production.revisions()
+    commit = runner.origin.commit("Overtaken")
+    newer = runner.origin.commit("Newer")
+    run = runner.push(commit)
+    assert run.succeeded, run.log
+    assert run.jobs == dict.fromkeys(BEFORE_STAGES - {"latest"}, "success")
+    assert registry.digest("task-api", commit) == run.outputs["build-scan-push.digest"]
+    assert run.summaries["tip"] == f"main is at {newer} by now: this run moves neither latest nor production.\n"
+    assert (registry.digest("task-api", "latest"), production.revisions()) == (latest, revisions)
+
+
+def test_what_the_scan_stops_is_not_pushed(runner: Runner, registry: Registry) -> None:
+    run = runner.push(runner.origin.commit("With a hole"), fails=["scan images/task-api"])
+    assert not run.succeeded
+    assert run.jobs == {"test": "success", "lint": "success", "build-scan-push": "failure", "gate": "failure"}
+    *before, scan = run.of("build-scan-push")
+    assert scan.startswith("scan images/task-api sha256:")
+    assert not [line for line in before if line.startswith("log in")]
+    assert [step.name for step in run.steps if step.result == "failure"] == [
+        "Scan (a HIGH or CRITICAL finding with a fix stops here)",
+        "Everything before succeeded",
+    ]
+    assert run.seen_by(TOKENS["DOCKERHUB_TOKEN"]) == set()
+    assert registry.digest("task-api", run.commit) is None
+
+
+@pytest.mark.usefixtures("pushed")
+def test_what_end_to_end_stops_is_not_deployed(runner: Runner, registry: Registry, production: Environment) -> None:
+    latest, revisions = registry.digest("task-api", "latest"), production.revisions()
+    run = runner.push(runner.origin.commit("With a fault"), fails=["make e2e"])
+    assert not run.succeeded
+    assert run.jobs == {
+        **dict.fromkeys(("test", "lint", "build-scan-push", "sign"), "success"),
+        **dict.fromkeys(("e2e", "gate"), "failure"),
+    }
+    assert run.of("e2e")[-2:] == ["kind export logs reports/kind --name task-platform", "keep kind-logs"]
+    assert (registry.digest("task-api", "latest"), production.revisions()) == (latest, revisions)
+
+
+def test_a_deploy_that_fails_goes_back_by_itself(
+    pushed: Run, broken: str, runner: Runner, production: Environment
+) -> None:
+    before = production.images()
+    run = runner.push(broken, overrides=SOON)
+    assert not run.succeeded
+    assert run.jobs == {**dict.fromkeys(BEFORE_STAGES, "success"), "deploy": "failure"}
+    assert run.steps_of("deploy")["Deploy this commit"] == "failure"
+    assert run.steps_of("deploy")["Settle what was interrupted"] == "success"
+    assert f"Helm could not deploy {broken} within 15 s." in run.summaries["deploy"]
+    assert f"{pushed.commit} serves." in run.summaries["deploy"]
+    assert [revision.split()[1] for revision in production.revisions()[-2:]] == ["failed", "deployed"]
+    assert production.images() == before
+    assert production.serves(pushed.commit)
+
+
+# --- a pull request -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("secrets", [{}, None], ids=["of a fork, without secrets", "of a branch, with them"])
+def test_a_pull_request_is_tested_and_sees_no_secret(
+    secrets: dict[str, str] | None, runner: Runner, production: Environment
+) -> None:
+    commit = runner.origin.commit("A change", branch="change")
+    run = runner.pull_request(commit, secrets=secrets)
+    assert run.succeeded, run.log
+    assert run.jobs == dict.fromkeys(("test", "lint", "e2e", "gate"), "success")
+    assert [line for line in run.of("e2e") if not line.startswith("sudo ")] == [
+        f"check out {commit}, depth 1, credentials kept: false",
+        *(f"make up at {commit}", f"make e2e at {commit}"),
+    ]
+    for secret in (*TOKENS.values(), *production.secrets.values()):
+        assert run.seen_by(secret) == set()
+
+
+# --- a rollback -----------------------------------------------------------------------
+
+
+def test_a_rollback_goes_back_and_holds_what_it_left(pushed: Run, runner: Runner, production: Environment) -> None:
+    good = pushed.commit
+    bad = runner.push(runner.origin.commit("Is not what users want"))
+    assert bad.succeeded, bad.log
+    run = runner.dispatch("rollback.yml", bad.commit, {"service": "task-api", "revision": ""})
+    assert run.succeeded, run.log
+    assert run.jobs == dict.fromkeys(("main", "interrupt", "rollback"), "success")
+    assert f": {good} serves. {bad.commit} is held until: make unhold COMMIT={bad.commit}." in run.summaries["rollback"]
+    assert run.seen_by(production.secrets["KUBE_CONFIG"]) == {("rollback", "KUBE_CONFIG")}
+    assert set(production.held()) == {bad.commit}
+    assert production.serves(good)
+
+
+@pytest.mark.usefixtures("pushed")
+def test_a_rollback_from_another_branch_asks_nothing_of_the_cluster(runner: Runner, production: Environment) -> None:
+    revisions = production.revisions()
+    commit = runner.origin.commit("Somewhere else", branch="elsewhere")
+    run = runner.dispatch("rollback.yml", commit, {"service": "task-api"}, branch="elsewhere")
+    assert not run.succeeded
+    assert run.jobs == {"main": "failure"}
+    assert "This was started from elsewhere, and changed nothing. Start it again: Use workflow from, Branch: main." in run.log
+    assert run.seen_by(production.secrets["KUBE_CONFIG"]) == set()
+    assert production.revisions() == revisions
+
+
+# --- a release ------------------------------------------------------------------------
+
+
+def test_a_tag_on_a_tested_commit_publishes_the_charts(pushed: Run, runner: Runner, registry: Registry) -> None:
+    (version,) = re.findall(r"^version: (\S+)", runner.origin.read("platform/helm/task-api/Chart.yaml"), re.MULTILINE)
+    runner.origin.tag(f"v{version}", pushed.commit)
+    run = runner.tagged(f"v{version}", pushed.commit)
+    assert run.succeeded, run.log
+    digest = registry.digest("you/charts/task-api", version)
+    assert digest is not None
+    chart = f"ghcr.io/you/charts/task-api@{digest}"
+    did = run.of("chart")
+    places = [
+        next(place for place, line in enumerate(did) if line.startswith(begin))
+        for begin in (
+            f"check out {pushed.commit}, depth 0",
+            f"gh api repos/You/it/commits/{pushed.commit}/check-runs",
+            "log in to ghcr.io as You",
+            "helm push to oci://ghcr.io/you/charts",
+            f"cosign sign --yes {chart}",
+            "cosign verify ",
+            f"gh release create v{version} ",
+        )
+    ]
+    assert places == sorted(places)
+    assert "- All is well (" in (run.folder / "notes").read_text()
+
+
+@pytest.mark.parametrize(
+    ("gate", "branch", "sentence"),
+    [
+        ("failure", "main", "The check Gate did not succeed for"),
+        (None, "main", "The check Gate did not succeed for"),
+        ("success", "aside", "is not on main"),
+    ],
+    ids=["its gate is red", "it was never tested", "it is not on main"],
+)
+def test_a_tag_on_another_commit_publishes_nothing(
+    gate: str | None, branch: str, sentence: str, runner: Runner
+) -> None:
+    commit = runner.origin.commit("Not to be released", branch=branch)
+    if gate is not None:
+        (runner.origin.gates / commit).write_text(gate)  # as a run of the pipeline leaves it
+    tag = f"v9.0.{commit[:7]}"
+    runner.origin.tag(tag, commit)
+    run = runner.tagged(tag, commit)
+    assert not run.succeeded
+    assert sentence in run.log
+    assert not [line for line in run.of("chart") if not line.startswith(("check out ", "gh api "))]
+
+
+# --- stages ---------------------------------------------------------------------------
+
+STAGES = {"DEPLOY_ENVIRONMENTS": "staging production", "SOAK_TIME": "1s"}
+
+
+def test_the_same_digest_goes_to_staging_and_then_to_production(
+    runner: Runner, staging: Environment, production: Environment
+) -> None:
+    run = runner.push(runner.origin.commit("By way of staging"), variables=STAGES)
+    assert run.succeeded, run.log
+    assert run.jobs == dict.fromkeys(BEFORE_STAGES | {"stages", "deploy"}, "success")
+    assert list(run.jobs)[-2:] == ["stages", "deploy"]
+    digest = run.outputs["build-scan-push.digest"]
+    for environment, job in ((staging, "stages"), (production, "deploy")):
+        assert run.seen_by(environment.secrets["KUBE_CONFIG"]) == {(job, "KUBE_CONFIG")}
+        assert environment.images().endswith(digest)
+        assert environment.serves(run.commit)
+
+
+def test_what_fails_in_staging_does_not_come_to_production(
+    broken: str, runner: Runner, staging: Environment, production: Environment
+) -> None:
+    revisions = production.revisions()
+    run = runner.push(broken, variables=STAGES, overrides=SOON)
+    assert not run.succeeded
+    assert run.jobs == {**dict.fromkeys(BEFORE_STAGES, "success"), "stages": "failure"}
+    assert run.seen_by(production.secrets["KUBE_CONFIG"]) == set()
+    assert production.revisions() == revisions
+    eventually(lambda: broken not in staging.images(), "staging is back at what it had, or at nothing", seconds=5)
+
+
+def test_a_list_of_environments_that_does_not_end_with_production_moves_nothing(runner: Runner) -> None:
+    run = runner.push(runner.origin.commit("Nowhere to go"), variables={"DEPLOY_ENVIRONMENTS": "production staging"})
+    assert not run.succeeded
+    assert run.jobs == {**dict.fromkeys(BEFORE_STAGES - {"latest"}, "success"), "tip": "failure"}
+    assert 'DEPLOY_ENVIRONMENTS is "production staging". It names each environment once' in run.log

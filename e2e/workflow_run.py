@@ -1,0 +1,325 @@
+"""Runs a workflow of the repository on this machine, by act: its shell steps as they are, stand-ins for its actions.
+
+What stands for what is in platform/tests/actions: OWNER/NAME/action.yml for an action, runner/ for the programs of
+GitHub's runners that take minutes, or answer from GitHub. They write what they were asked into a journal, a line each:
+`JOB: what`. The rest, bash, git, docker, helm, kubectl and the scripts, is real.
+
+act runs the jobs one after the other, each in a folder of its own. It does not know concurrency groups, permissions,
+environments and their reviewers, and times that are up; and it cannot say who signs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from e2e.cluster import REPOSITORY
+from repository_copy import copy_repository
+
+ACTIONS = REPOSITORY / "platform/tests/actions"
+OWNER = "You"
+NAME = f"{OWNER}/it"
+SOURCE = f"https://github.com/{NAME}"
+IDENTITY = ["-c", "user.name=T", "-c", "user.email=t@example.com", "-c", "commit.gpgsign=false"]
+
+
+class Origin:
+    """A repository that stands for the one on GitHub, with the content of this one, and a clone to change it from."""
+
+    def __init__(self, folder: Path) -> None:
+        self.bare = folder / "origin.git"
+        self.gates = self.bare / "gates"
+        self._clone = copy_repository(folder / "clone")
+        self._git("symbolic-ref", "HEAD", "refs/heads/main")
+        subprocess.run(["git", "init", "--quiet", "--bare", "--initial-branch=main", self.bare], check=True)
+        self.gates.mkdir()
+        # GitHub gives any commit to whoever asks for it by its hash.
+        subprocess.run(["git", "--git-dir", self.bare, "config", "uploadpack.allowAnySHA1InWant", "true"], check=True)
+        self._git("remote", "add", "origin", str(self.bare))
+
+    def commit(self, message: str, changes: Mapping[str, str] | None = None, *, branch: str = "main") -> str:
+        """A commit on top of the branch, pushed there. Each change is a file and what it then holds."""
+        if branch != "main":
+            self._git("checkout", "--quiet", "-B", branch, "main")
+        for file, text in (changes or {}).items():
+            (self._clone / file).parent.mkdir(parents=True, exist_ok=True)
+            (self._clone / file).write_text(text)
+        self._git("add", "--all")
+        self._git("commit", "--quiet", "--allow-empty", "--message", message)
+        commit = self._git("rev-parse", "HEAD")
+        self._git("push", "--quiet", "origin", branch)
+        if branch != "main":
+            self._git("checkout", "--quiet", "main")
+        return commit
+
+    def tag(self, name: str, commit: str) -> None:
+        self._git("tag", name, commit)
+        self._git("push", "--quiet", "origin", f"refs/tags/{name}")
+
+    def read(self, file: str) -> str:
+        """A file as main has it."""
+        return (self._clone / file).read_text()
+
+    def clone(self, commit: str, folder: Path) -> None:
+        subprocess.run(["git", "clone", "--quiet", "--no-checkout", str(self.bare), folder], check=True)
+        subprocess.run(["git", "checkout", "--quiet", "--detach", commit], cwd=folder, check=True)
+
+    def _git(self, *arguments: str) -> str:
+        command = ["git", *IDENTITY, *arguments]
+        done = subprocess.run(command, cwd=self._clone, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    job: str
+    name: str
+    result: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What became of one."""
+
+    commit: str
+    succeeded: bool
+    jobs: dict[str, str]
+    """The results of those that ran, in the order in which they ended; one that was skipped is not in it."""
+    steps: list[Step]
+    """As they ended; one that was skipped is not in it."""
+    journal: list[str]
+    summaries: dict[str, str]
+    """What each job wrote for the run's page."""
+    outputs: dict[str, str]
+    """Of the steps, by JOB.NAME."""
+    environments: dict[str, list[dict[str, str]]]
+    """What its steps, and scripts in them, found in theirs, by job."""
+    folder: Path
+    log: str
+
+    def of(self, job: str) -> list[str]:
+        """What the job asked of the stand-ins."""
+        return [line.removeprefix(f"{job}: ") for line in self.journal if line.startswith(f"{job}: ")]
+
+    def steps_of(self, job: str) -> dict[str, str]:
+        """Its steps with their results."""
+        return {step.name: step.result for step in self.steps if step.job == job}
+
+    def seen_by(self, secret: str) -> set[tuple[str, str]]:
+        """In which jobs and variables a step was told the secret, as it is or as a part of something."""
+        return {
+            (job, name)
+            for job, found in self.environments.items()
+            for environment in found
+            for name, value in environment.items()
+            if secret in value
+        }
+
+    def artifact(self, name: str) -> Path:
+        return self.folder / "artifacts" / name
+
+
+class Runner:
+    """GitHub with its runners, for the workflows of one origin."""
+
+    def __init__(
+        self,
+        origin: Origin,
+        folder: Path,
+        *,
+        registry: str,
+        variables: Mapping[str, str],
+        secrets: Mapping[str, str],
+        environments: Mapping[str, Mapping[str, str]],
+    ) -> None:
+        self.origin = origin
+        self.secrets = secrets
+        self._folder = folder
+        self._registry = registry
+        self._variables = variables
+        self._environments = environments
+        self._runs = 0
+
+    def push(self, commit: str, **options: Any) -> Run:
+        """The run of a push of that commit to main."""
+        return self._run("ci-cd.yml", commit, "push", _pushed("refs/heads/main", commit), **options)
+
+    def pull_request(self, commit: str, **options: Any) -> Run:
+        """That of a pull request whose merge with main would be that commit."""
+        event = {"number": 7, "pull_request": {"base": {"ref": "main"}, "head": {"ref": "change"}}}
+        return self._run("ci-cd.yml", commit, "pull_request", event, **options)
+
+    def dispatch(self, workflow: str, commit: str, inputs: Mapping[str, str], *, branch: str = "main") -> Run:
+        """That of a click on `Run workflow`."""
+        event = {"ref": f"refs/heads/{branch}", "inputs": dict(inputs)}
+        return self._run(workflow, commit, "workflow_dispatch", event)
+
+    def tagged(self, tag: str, commit: str) -> Run:
+        """That of a push of a tag."""
+        return self._run("release.yml", commit, "push", _pushed(f"refs/tags/{tag}", commit))
+
+    def _run(
+        self,
+        workflow: str,
+        commit: str,
+        name: str,
+        event: Mapping[str, Any],
+        *,
+        fails: Iterable[str] = (),
+        secrets: Mapping[str, str] | None = None,
+        variables: Mapping[str, str] | None = None,
+        overrides: Mapping[str, str] | None = None,
+    ) -> Run:
+        """`fails` are lines of the journal that end with a failure; `overrides` win over a job's `env`."""
+        self._runs += 1
+        folder = self._folder / str(self._runs)
+        for part in ("artifacts", "environments", "programs", "home"):
+            (folder / part).mkdir(parents=True)
+        for program in (ACTIONS / "runner").glob("*.sh"):
+            (folder / "programs" / program.stem).symlink_to(program)
+        (folder / "journal").touch()
+        (folder / "fails").write_text("".join(f"{line}\n" for line in fails))
+        clone = folder / "clone"
+        self.origin.clone(commit, clone)
+        text = (clone / ".github/workflows" / workflow).read_text()
+        own, theirs = dict(self.secrets if secrets is None else secrets), {}
+        if secrets is None:
+            theirs = dict(self._environments)
+        files = {
+            "workflow.yml": with_environments(text),
+            "event.json": json.dumps(event),
+            "secrets.yaml": json.dumps({"GITHUB_TOKEN": "the-token-of-the-run"} | own | of_environments(theirs)),
+            "variables.yaml": json.dumps({**self._variables, **(variables or {})}),
+        }
+        for file, content in files.items():
+            (folder / file).write_text(content)
+        ref = event.get("ref", "refs/pull/7/merge")
+        given = {
+            "GITHUB_REPOSITORY": NAME,
+            # act does not say it, and it is who signs.
+            "GITHUB_WORKFLOW_REF": f"{NAME}/.github/workflows/{workflow}@{ref}",
+            **(overrides or {}),
+        }
+        done = subprocess.run(
+            [
+                *(REPOSITORY / ".tools/act", name, "--json", "--rm", "--directory", clone),
+                *("--workflows", folder / "workflow.yml", "--eventpath", folder / "event.json"),
+                *("--secret-file", folder / "secrets.yaml", "--var-file", folder / "variables.yaml"),
+                *("--platform", "ubuntu-24.04=-self-hosted", "--action-cache-path", folder / "act"),
+                # Jobs that begin at once write to one map in act 0.2.87, which ends it now and then.
+                *("--no-skip-checkout", "--no-cache-server", "--concurrent-jobs", "1", "--actor", OWNER),
+                *(argument for value in given.items() for argument in ("--env", "=".join(value))),
+                *(argument for value in stand_ins(text) for argument in ("--local-repository", value)),
+            ],
+            env=self._environment(folder),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        run = _read(commit, folder, done)
+        if "gate" in run.jobs:
+            (self.origin.gates / commit).write_text(run.jobs["gate"])
+        return run
+
+    def _environment(self, folder: Path) -> dict[str, str]:
+        """A step finds in its environment what act has in its own."""
+        return {
+            **{name: os.environ[name] for name in ("DOCKER_HOST",) if name in os.environ},
+            "PATH": f"{folder}/programs:{os.environ['PATH']}",
+            "HOME": str(folder / "home"),
+            "PIPELINE_RUN": str(folder),
+            "PIPELINE_ORIGIN": str(self.origin.bare),
+            "PIPELINE_TOOLS": str(REPOSITORY / ".tools"),
+            "PIPELINE_PYTHON": str(Path(sys.executable).parent),
+            "PIPELINE_REGISTRY": self._registry,
+        }
+
+
+def _pushed(ref: str, commit: str) -> dict[str, Any]:
+    return {"ref": ref, "after": commit, "deleted": False}
+
+
+def stand_ins(workflow: str) -> list[str]:
+    """OWNER/NAME@HASH=FOLDER for each action that the workflow uses."""
+    found = []
+    for action, pin in sorted(set(re.findall(r"uses: ([\w.-]+/[\w.-]+)@(\S+)", workflow))):
+        folder = ACTIONS / action
+        assert (folder / "action.yml").is_file(), (
+            f"{action} has no stand-in. Write {folder.relative_to(REPOSITORY)}/action.yml: what it does on GitHub, as "
+            "far as the other steps can tell; those beside it show how."
+        )
+        found.append(f"{action}@{pin}={folder}")
+    return found
+
+
+def with_environments(workflow: str) -> str:
+    """The workflow with the names that act needs to tell the secrets of one environment from another's.
+
+    It has one set of them for all jobs. In a job with an environment `secrets.X` becomes that of X_ENVIRONMENT, or else
+    the repository's.
+    """
+    jobs = yaml.safe_load(workflow)["jobs"]
+    head, *parts = re.split(r"^(?=  [\w-]+:$)", workflow[workflow.index("\njobs:\n") :], flags=re.MULTILINE)
+    text = workflow[: workflow.index("\njobs:\n")] + head
+    for part in parts:
+        environment = jobs[part.split(":")[0].strip()].get("environment")
+        if environment:
+            name = environment["name"] if isinstance(environment, dict) else environment
+            expression = re.sub(r"^\$\{\{(.*)\}\}$", r"\1", name).strip() if "${{" in name else f"'{name}'"
+            part = re.sub(r"\bsecrets\.(\w+)", rf"(secrets[format('\1_{{0}}', {expression})] || secrets.\1)", part)
+        text += part
+    return text
+
+
+def of_environments(environments: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """Their secrets by the names that `with_environments` gives them."""
+    return {f"{key}_{name}": value for name, secrets in environments.items() for key, value in secrets.items()}
+
+
+def _read(commit: str, folder: Path, done: subprocess.CompletedProcess[str]) -> Run:
+    entries = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    jobs: dict[str, str] = {}
+    steps, lines = [], []
+    summaries: dict[str, str] = {}
+    outputs: dict[str, str] = {}
+    for entry in entries:
+        job = entry.get("jobID", "")
+        if "jobResult" in entry:
+            jobs.pop(job, None)
+            jobs[job] = entry["jobResult"]
+        # A stand-in's own steps have an id of two parts.
+        if "stepResult" in entry and entry.get("stage") == "Main" and len(entry["stepID"]) == 1:
+            steps.append(Step(job, entry["step"].partition("@")[0], entry["stepResult"]))
+        if entry.get("command") == "summary":
+            summaries[job] = summaries.get(job, "") + entry["content"]
+        if entry.get("command") == "set-output":
+            outputs[f"{job}.{entry['name']}"] = entry["arg"]
+        lines.append(f"{job}: {entry['msg'].rstrip()}")
+    environments: dict[str, list[dict[str, str]]] = {}
+    for file in sorted((folder / "environments").iterdir()):
+        pairs = [pair.partition("=") for pair in file.read_text(errors="replace").split("\0") if pair]
+        environments.setdefault(file.name.partition(".")[0], []).append({key: value for key, _, value in pairs})
+    shutil.rmtree(folder / "act", ignore_errors=True)  # each run is an image, several times
+    return Run(
+        commit=commit,
+        succeeded=done.returncode == 0,
+        jobs=jobs,
+        steps=steps,
+        journal=(folder / "journal").read_text().splitlines(),
+        summaries=summaries,
+        outputs=outputs,
+        environments=environments,
+        folder=folder,
+        log="\n".join([*lines, done.stderr]),
+    )
