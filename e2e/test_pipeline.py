@@ -18,19 +18,14 @@ import httpx2
 import pytest
 from e2e.cluster import CONTEXT, REPOSITORY
 from e2e.eventually import eventually
-from e2e.workflow_run import SOURCE, Origin, Run, Runner
+from e2e.workflow_run import OF_EVERY_RUN, SOURCE, Origin, Run, Runner, Settings
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.wait_strategies import HttpWaitStrategy
 
 pytestmark = pytest.mark.full
 
 NODE = "task-platform-worker"
-TOKENS = {
-    "DOCKERHUB_USERNAME": "somebody",
-    "DOCKERHUB_TOKEN": "the-token-of-the-registry",
-    "GITHUB_TOKEN": "the-token-of-the-run",
-}
-VALUES_FILE = "deploy/production.yaml"
+SECRETS = {"DOCKERHUB_USERNAME": "somebody", "DOCKERHUB_TOKEN": "the-token-of-the-registry"}
 # One pod without a database, on the node that can pull.
 VALUES = f"""replicaCount: 1
 autoscaling: {{enabled: false}}
@@ -155,8 +150,9 @@ def origin() -> Iterator[Origin]:
         tempfile.TemporaryDirectory() as folder
     ):  # not pytest's, which keeps three: each run is an image, several times
         origin = Origin(Path(folder))
-        # Older than the repository's own: the notes of a release begin with it.
-        origin.commit("The repository", {VALUES_FILE: VALUES, CODE: origin.read(CODE) + "\n# Run by its workflows.\n"})
+        own = {CODE: origin.read(CODE) + "\n# Run by its workflows.\n"}
+        values = {f"deploy/{name}.yaml": f"{VALUES}podLabels: {{in: {name}}}\n" for name in ("staging", "production")}
+        origin.commit("The repository", own | values)
         yield origin
     images = docker("image", "ls", "--quiet", "--filter", f"label=org.opencontainers.image.source={SOURCE}").split()
     if images:
@@ -169,9 +165,11 @@ def runner(origin: Origin, registry: Registry, production: Environment, staging:
         origin,
         origin.bare.parent / "runs",
         registry=registry.host,
-        variables={"IMAGE_REPOSITORY": f"{registry.host}/{{0}}", "DEPLOY_VALUES": VALUES_FILE},
-        secrets=TOKENS,
-        environments={"production": production.secrets, "staging": staging.secrets},
+        repository=Settings(SECRETS, {"IMAGE_REPOSITORY": f"{registry.host}/{{0}}"}),
+        environments={
+            "production": Settings(production.secrets, {"DEPLOY_VALUES": "deploy/production.yaml"}),
+            "staging": Settings(staging.secrets, {"DEPLOY_VALUES": "deploy/staging.yaml", "SOAK_TIME": "1s"}),
+        },
     )
 
 
@@ -270,10 +268,10 @@ def test_latest_moves_and_production_serves_the_commit(
 
 
 def test_a_secret_is_where_it_is_needed_and_nowhere_else(pushed: Run, production: Environment) -> None:
-    assert pushed.seen_by(TOKENS["DOCKERHUB_TOKEN"]) == {
+    assert pushed.seen_by(SECRETS["DOCKERHUB_TOKEN"]) == {
         (job, variable) for job in ("build-scan-push", "sign", "latest") for variable in ("INPUT_PASSWORD", "PASSWORD")
     }
-    assert pushed.seen_by(TOKENS["GITHUB_TOKEN"]) == {("tip", "GH_TOKEN")}
+    assert pushed.seen_by(OF_EVERY_RUN["GITHUB_TOKEN"]) == {("tip", "GH_TOKEN")}
     assert pushed.seen_by(production.secrets["KUBE_CONFIG"]) == {("deploy", "KUBE_CONFIG")}
 
 
@@ -303,7 +301,7 @@ def test_what_the_scan_stops_is_not_pushed(runner: Runner, registry: Registry) -
         "Scan (a HIGH or CRITICAL finding with a fix stops here)",
         "Everything before succeeded",
     ]
-    assert run.seen_by(TOKENS["DOCKERHUB_TOKEN"]) == set()
+    assert run.seen_by(SECRETS["DOCKERHUB_TOKEN"]) == set()
     assert registry.digest("task-api", run.commit) is None
 
 
@@ -339,10 +337,8 @@ def test_a_deploy_that_fails_goes_back_by_itself(
 # --- a pull request -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("secrets", [{}, None], ids=["of a fork, without secrets", "of a branch, with them"])
-def test_a_pull_request_is_tested_and_sees_no_secret(
-    secrets: dict[str, str] | None, runner: Runner, production: Environment
-) -> None:
+@pytest.mark.parametrize("secrets", [False, True], ids=["of a fork, without secrets", "of a branch, with them"])
+def test_a_pull_request_is_tested_and_sees_no_secret(secrets: bool, runner: Runner, production: Environment) -> None:
     commit = runner.origin.commit("A change", branch="change")
     run = runner.pull_request(commit, secrets=secrets)
     assert run.succeeded, run.log
@@ -351,7 +347,7 @@ def test_a_pull_request_is_tested_and_sees_no_secret(
         f"check out {commit}, depth 1, credentials kept: false",
         *(f"make up at {commit}", f"make e2e at {commit}"),
     ]
-    for secret in (*TOKENS.values(), *production.secrets.values()):
+    for secret in {**OF_EVERY_RUN, **SECRETS, **production.secrets}.values():
         assert run.seen_by(secret) == set()
 
 
@@ -436,7 +432,7 @@ def test_a_tag_on_another_commit_publishes_nothing(
 
 # --- stages ---------------------------------------------------------------------------
 
-STAGES = {"DEPLOY_ENVIRONMENTS": "staging production", "SOAK_TIME": "1s"}
+STAGES = {"DEPLOY_ENVIRONMENTS": "staging production"}
 
 
 def test_the_same_digest_goes_to_staging_and_then_to_production(
@@ -451,6 +447,8 @@ def test_the_same_digest_goes_to_staging_and_then_to_production(
         assert run.seen_by(environment.secrets["KUBE_CONFIG"]) == {(job, "KUBE_CONFIG")}
         assert environment.images().endswith(digest)
         assert environment.serves(run.commit)
+    assert "Soaking for 1 s" in run.log
+    assert json.loads(staging.kubectl("get", "pods", "--selector", "in=staging", "--output", "json"))["items"]
 
 
 def test_what_fails_in_staging_does_not_come_to_production(

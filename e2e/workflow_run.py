@@ -29,6 +29,7 @@ ACTIONS = REPOSITORY / "platform/tests/actions"
 OWNER = "You"
 NAME = f"{OWNER}/it"
 SOURCE = f"https://github.com/{NAME}"
+OF_EVERY_RUN = {"GITHUB_TOKEN": "the-token-of-the-run"}
 IDENTITY = ["-c", "user.name=T", "-c", "user.email=t@example.com", "-c", "commit.gpgsign=false"]
 
 
@@ -77,6 +78,14 @@ class Origin:
         command = ["git", *IDENTITY, *arguments]
         done = subprocess.run(command, cwd=self._clone, capture_output=True, text=True, check=True)
         return done.stdout.strip()
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Those of the repository, or of one of its environments."""
+
+    secrets: Mapping[str, str]
+    variables: Mapping[str, str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,15 +146,13 @@ class Runner:
         folder: Path,
         *,
         registry: str,
-        variables: Mapping[str, str],
-        secrets: Mapping[str, str],
-        environments: Mapping[str, Mapping[str, str]],
+        repository: Settings,
+        environments: Mapping[str, Settings],
     ) -> None:
         self.origin = origin
-        self.secrets = secrets
         self._folder = folder
         self._registry = registry
-        self._variables = variables
+        self._repository = repository
         self._environments = environments
         self._runs = 0
 
@@ -175,11 +182,12 @@ class Runner:
         event: Mapping[str, Any],
         *,
         fails: Iterable[str] = (),
-        secrets: Mapping[str, str] | None = None,
+        secrets: bool = True,
         variables: Mapping[str, str] | None = None,
         overrides: Mapping[str, str] | None = None,
     ) -> Run:
-        """`fails` are lines of the journal that end with a failure; `overrides` win over a job's `env`."""
+        """`fails` are lines of the journal, or their beginnings, that end with a failure; `secrets` is whether the run
+        may see those; `variables` are more of the repository's; `overrides` win over a job's `env`."""
         self._runs += 1
         folder = self._folder / str(self._runs)
         for part in ("artifacts", "environments", "programs", "home"):
@@ -191,14 +199,17 @@ class Runner:
         clone = folder / "clone"
         self.origin.clone(commit, clone)
         text = (clone / ".github/workflows" / workflow).read_text()
-        own, theirs = dict(self.secrets if secrets is None else secrets), {}
-        if secrets is None:
-            theirs = dict(self._environments)
+        secret = dict(OF_EVERY_RUN)
+        if secrets:
+            secret |= self._repository.secrets
+            secret |= of_environments({name: its.secrets for name, its in self._environments.items()})
+        variable = {**self._repository.variables, **(variables or {})}
+        variable |= of_environments({name: its.variables for name, its in self._environments.items()})
         files = {
             "workflow.yml": with_environments(text),
             "event.json": json.dumps(event),
-            "secrets.yaml": json.dumps({"GITHUB_TOKEN": "the-token-of-the-run"} | own | of_environments(theirs)),
-            "variables.yaml": json.dumps({**self._variables, **(variables or {})}),
+            "secrets.yaml": json.dumps(secret),
+            "variables.yaml": json.dumps(variable),
         }
         for file, content in files.items():
             (folder / file).write_text(content)
@@ -264,10 +275,10 @@ def stand_ins(workflow: str) -> list[str]:
 
 
 def with_environments(workflow: str) -> str:
-    """The workflow with the names that act needs to tell the secrets of one environment from another's.
+    """The workflow with the names that act needs to tell the secrets and variables of one environment from another's.
 
     It has one set of them for all jobs. In a job with an environment `secrets.X` becomes that of X_ENVIRONMENT, or else
-    the repository's.
+    the repository's; `vars.X` likewise.
     """
     jobs = yaml.safe_load(workflow)["jobs"]
     head, *parts = re.split(r"^(?=  [\w-]+:$)", workflow[workflow.index("\njobs:\n") :], flags=re.MULTILINE)
@@ -277,14 +288,15 @@ def with_environments(workflow: str) -> str:
         if environment:
             name = environment["name"] if isinstance(environment, dict) else environment
             expression = re.sub(r"^\$\{\{(.*)\}\}$", r"\1", name).strip() if "${{" in name else f"'{name}'"
-            part = re.sub(r"\bsecrets\.(\w+)", rf"(secrets[format('\1_{{0}}', {expression})] || secrets.\1)", part)
+            its = rf"(\1[format('\2_{{0}}', {expression})] || \1.\2)"
+            part = re.sub(r"\b(secrets|vars)\.(\w+)", its, part)
         text += part
     return text
 
 
-def of_environments(environments: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    """Their secrets by the names that `with_environments` gives them."""
-    return {f"{key}_{name}": value for name, secrets in environments.items() for key, value in secrets.items()}
+def of_environments(theirs: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """What each has, by the names that `with_environments` gives it."""
+    return {f"{key}_{name}": value for name, its in theirs.items() for key, value in its.items()}
 
 
 def _read(commit: str, folder: Path, done: subprocess.CompletedProcess[str]) -> Run:
