@@ -206,7 +206,7 @@ class Runner:
         variable = {**self._repository.variables, **(variables or {})}
         variable |= of_environments({name: its.variables for name, its in self._environments.items()})
         files = {
-            "workflow.yml": with_environments(text),
+            "workflow.yml": for_act(text),
             "event.json": json.dumps(event),
             "secrets.yaml": json.dumps(secret),
             "variables.yaml": json.dumps(variable),
@@ -274,28 +274,29 @@ def stand_ins(workflow: str) -> list[str]:
     return found
 
 
-def with_environments(workflow: str) -> str:
-    """The workflow with the names that act needs to tell the secrets and variables of one environment from another's.
+def for_act(workflow: str) -> str:
+    """The workflow with what act needs to be told, and GitHub knows.
 
-    It has one set of them for all jobs. In a job with an environment `secrets.X` becomes that of X_ENVIRONMENT, or else
-    the repository's; `vars.X` likewise.
+    It has one set of secrets and variables for all jobs: in a job with an environment `secrets.X` becomes that of
+    X_ENVIRONMENT, or else the repository's; `vars.X` likewise. And it makes the matrix of a job that will be skipped,
+    of an output that is not there, and ends when it cannot.
     """
-    jobs = yaml.safe_load(workflow)["jobs"]
-    head, *parts = re.split(r"^(?=  [\w-]+:$)", workflow[workflow.index("\njobs:\n") :], flags=re.MULTILINE)
-    text = workflow[: workflow.index("\njobs:\n")] + head
-    for part in parts:
-        environment = jobs[part.split(":")[0].strip()].get("environment")
+    names = yaml.safe_load(workflow)["jobs"]
+    before, head, jobs = workflow.partition("\njobs:\n")
+    text = before + head
+    for job in re.split(r"^(?=  [\w-]+:$)", jobs, flags=re.MULTILINE):
+        environment = names.get(job.partition(":")[0].strip(), {}).get("environment", {}).get("name")
         if environment:
-            name = environment["name"] if isinstance(environment, dict) else environment
-            expression = re.sub(r"^\$\{\{(.*)\}\}$", r"\1", name).strip() if "${{" in name else f"'{name}'"
-            its = rf"(\1[format('\2_{{0}}', {expression})] || \1.\2)"
-            part = re.sub(r"\b(secrets|vars)\.(\w+)", its, part)
-        text += part
+            name = environment[3:-2].strip() if environment.startswith("${{") else f"'{environment}'"
+            its = rf"(\1[format('\2_{{0}}', {name})] || \1.\2)"
+            job = re.sub(r"\b(secrets|vars)\.(\w+)", its, job)
+        there = r"fromJSON(needs.\1.result == 'success' && needs.\1.outputs.\2 || '[0]')"
+        text += re.sub(r"fromJSON\(needs\.(\w+)\.outputs\.(\w+)\)", there, job)
     return text
 
 
 def of_environments(theirs: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    """What each has, by the names that `with_environments` gives it."""
+    """What each has, by the names that `for_act` gives it."""
     return {f"{key}_{name}": value for name, its in theirs.items() for key, value in its.items()}
 
 
