@@ -226,7 +226,7 @@ class Runner:
                 *("--workflows", folder / "workflow.yml", "--eventpath", folder / "event.json"),
                 *("--secret-file", folder / "secrets.yaml", "--var-file", folder / "variables.yaml"),
                 *("--platform", "ubuntu-24.04=-self-hosted", "--action-cache-path", folder / "act"),
-                # Jobs that begin at once write to one map in act 0.2.87, which ends it now and then.
+                # Jobs that begin at once write to one map in act 0.2.89, which ends it now and then.
                 *("--no-skip-checkout", "--no-cache-server", "--concurrent-jobs", "1", "--actor", OWNER),
                 *(argument for value in given.items() for argument in ("--env", "=".join(value))),
                 *(argument for value in stand_ins(text) for argument in ("--local-repository", value)),
