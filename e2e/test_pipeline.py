@@ -114,11 +114,10 @@ def docker(*arguments: str, said: str = "") -> str:
 @pytest.fixture(scope="module")
 def registry() -> Iterator[Registry]:
     """One of the tests' own, from which one node of the cluster pulls as from any other."""
-    container = DockerContainer("registry:3").with_exposed_ports(5000)
+    container = DockerContainer("registry:3").with_exposed_ports(5000).with_kwargs(network="kind")
     with container.waiting_for(HttpWaitStrategy(5000, "/v2/")):
         name = container.get_wrapped_container().name
         host = f"127.0.0.1:{container.get_exposed_port(5000)}"
-        docker("network", "connect", "kind", str(name))
         folder = f"/etc/containerd/certs.d/{host}"  # as platform/cluster/registry.sh
         docker("exec", NODE, "mkdir", "-p", folder)
         hosts = f'[host."http://{name}:5000"]\n'
