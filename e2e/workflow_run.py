@@ -57,7 +57,7 @@ class Origin:
         self._git("add", "--all")
         self._git("commit", "--quiet", "--allow-empty", "--message", message)
         commit = self._git("rev-parse", "HEAD")
-        self._git("push", "--quiet", "origin", branch)
+        self._git("push", "--quiet", "--force", "origin", branch)  # each branch begins at main anew
         if branch != "main":
             self._git("checkout", "--quiet", "main")
         return commit
