@@ -10,9 +10,11 @@ import pytest
 from manifests import REPOSITORY
 
 
-def scan(folder: Path, *, found: int = 0, pull: int = 0) -> tuple[subprocess.CompletedProcess[str], str]:
+def scan(
+    folder: Path, *, found: int = 0, pull: int = 0, **environment: str
+) -> tuple[subprocess.CompletedProcess[str], str]:
     docker = folder / "bin/docker"
-    docker.parent.mkdir()
+    docker.parent.mkdir(exist_ok=True)
     docker.write_text(
         f'#!/bin/sh\necho "$@" >> "{folder}/calls"\n'
         f"case $1 in image) exit 1 ;; pull) exit {pull} ;; run) exit {found} ;; esac\n"
@@ -20,7 +22,7 @@ def scan(folder: Path, *, found: int = 0, pull: int = 0) -> tuple[subprocess.Com
     docker.chmod(0o755)
     done = subprocess.run(
         [REPOSITORY / "scripts/scan.sh", folder / "layout"],
-        env={"PATH": f"{docker.parent}:{os.environ['PATH']}"},
+        env={"PATH": f"{docker.parent}:{os.environ['PATH']}", **environment},
         capture_output=True,
         text=True,
         check=False,
@@ -53,6 +55,25 @@ def test_a_scanner_that_is_not_to_be_had_is_not_a_pass(folder: Path) -> None:
     assert done.returncode == 3
     assert "so nothing was scanned" in done.stderr
     assert "run" not in calls.split()
+
+
+def test_a_scanner_of_this_machine_gets_the_flags_of_the_container(folder: Path, tmp_path: Path) -> None:
+    _, calls = scan(folder)
+    flags = calls.splitlines()[-1].split(" --input /layout ")[1]
+    trivy = tmp_path / "trivy"
+    trivy.write_text('#!/bin/sh\necho "$@"\nexit 1\n')
+    trivy.chmod(0o755)
+    (folder / "calls").unlink()
+    done, calls = scan(folder, TRIVY=str(trivy))
+    assert (done.returncode, done.stdout) == (1, f"image --input {folder}/layout {flags}\n")
+    assert calls == ""  # no container
+
+
+def test_a_scanner_of_this_machine_that_is_not_there_is_not_a_pass(folder: Path) -> None:
+    done, calls = scan(folder, TRIVY="./no-trivy")
+    assert (done.returncode, calls) == (3, "")
+    assert "TRIVY is ./no-trivy" in done.stderr
+    assert "scripts/go-tools.sh trivy" in done.stderr
 
 
 def test_a_folder_without_a_layout_is_refused(tmp_path: Path) -> None:

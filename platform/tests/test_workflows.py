@@ -413,7 +413,7 @@ def flags_of_the_action(step: dict[str, Any]) -> dict[str, str]:
 
 def test_every_scan_has_the_flags_and_the_version_of_make_scan() -> None:
     script = (REPOSITORY / "scripts/scan.sh").read_text()
-    command = script[script.index("  image --input /layout") :].split()[3:]
+    command = script[script.index(' image --input "$layout"') :].split()[3:]
     assert command == ["--severity", "HIGH,CRITICAL", "--ignore-unfixed", "--exit-code", "1"]
     scans = [step for step in STEPS if step.get("uses", "").startswith("aquasecurity/trivy-action@")]
     assert len(scans) == 3
