@@ -99,7 +99,7 @@ e2e: $(TOOLS_ENVIRONMENT) ## Test image, chart and release; needs `make up`
 
 .PHONY: e2e-full
 e2e-full: $(TOOLS_ENVIRONMENT) $(SERVICE_ENVIRONMENTS) ## The same with what takes minutes more
-	@! command -v go > /dev/null || scripts/go-tools.sh helm # the oldest that is supported, and the newest
+	@! command -v go > /dev/null || for tool in helm act cosign trivy; do scripts/go-tools.sh $$tool || exit; done
 	@scripts/e2e.sh
 
 .PHONY: load

@@ -1,0 +1,80 @@
+// Writes a database of vulnerabilities with a single advisory in it, of the form that Trivy reads:
+//
+//	advisories FOLDER BUCKET PACKAGE SEVERITY [FIX]
+//
+// FOLDER becomes a cache folder of Trivy. BUCKET is "debian 12", where PACKAGE is a source package, or begins with "pip::".
+// Every version before FIX is affected, and without it every version.
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/aquasecurity/trivy-db/pkg/db"
+	"github.com/aquasecurity/trivy-db/pkg/metadata"
+	"github.com/aquasecurity/trivy-db/pkg/types"
+	"github.com/aquasecurity/trivy-db/pkg/vulnsrc/vulnerability"
+	bolt "go.etcd.io/bbolt"
+)
+
+const id = "CVE-2000-0001"
+
+func main() {
+	if len(os.Args) < 5 || len(os.Args) > 6 {
+		fmt.Fprintln(os.Stderr, "Usage: advisories FOLDER BUCKET PACKAGE SEVERITY [FIX]   for example: advisories cache 'debian 12' zlib HIGH 9.9")
+		os.Exit(2)
+	}
+	folder, bucket, name, severity := filepath.Join(os.Args[1], "db"), os.Args[2], os.Args[3], os.Args[4]
+	advisory := types.Advisory{VulnerableVersions: []string{">=0"}}
+	if len(os.Args) == 6 {
+		fix := os.Args[5]
+		advisory = types.Advisory{
+			FixedVersion:       fix,                 // read for a Debian package
+			VulnerableVersions: []string{"<" + fix}, // and these for a Python package
+			PatchedVersions:    []string{fix},
+		}
+	}
+	if err := write(folder, bucket, name, severity, &advisory); err != nil {
+		fmt.Fprintf(os.Stderr, "No database was written to %s: %v. Name a folder that is empty or not there.\n", folder, err)
+		os.Exit(1)
+	}
+}
+
+func write(folder, bucket, name, severity string, advisory *types.Advisory) error {
+	level, err := types.NewSeverity(severity)
+	if err != nil {
+		return err
+	}
+	if err := db.Init(folder); err != nil {
+		return err
+	}
+	defer db.Close()
+	database := db.Config{}
+	err = database.BatchUpdate(func(tx *bolt.Tx) error {
+		source := types.DataSource{ID: types.SourceID(bucket), Name: bucket}
+		if err := database.PutDataSource(tx, bucket, source); err != nil {
+			return err
+		}
+		known := types.Vulnerability{
+			Title:          "Made for a test of the scanner",
+			VendorSeverity: types.VendorSeverity{vulnerability.NVD: level},
+		}
+		if err := database.PutVulnerability(tx, id, known); err != nil {
+			return err
+		}
+		if err := database.PutAdvisoryDetail(tx, id, name, []string{bucket}, advisory); err != nil {
+			return err
+		}
+		// It is looked up in the bucket, and only this puts it there.
+		return database.SaveAdvisoryDetails(tx, id)
+	})
+	if err != nil {
+		return err
+	}
+	now := time.Now().UTC()
+	return metadata.NewClient(folder).Update(metadata.Metadata{
+		Version: db.SchemaVersion, UpdatedAt: now, NextUpdate: now.Add(24 * time.Hour), DownloadedAt: now,
+	})
+}
