@@ -359,7 +359,7 @@ def test_a_rollback_goes_back_and_holds_what_it_left(pushed: Run, runner: Runner
     assert bad.succeeded, bad.log
     run = runner.dispatch("rollback.yml", bad.commit, {"service": "task-api", "revision": ""})
     assert run.succeeded, run.log
-    assert run.jobs == dict.fromkeys(("main", "interrupt", "rollback"), "success")
+    assert run.jobs == dict.fromkeys(("main", "rollback"), "success")
     assert f": {good} serves. {bad.commit} is held until: make unhold COMMIT={bad.commit}." in run.summaries["rollback"]
     assert run.seen_by(production.secrets["KUBE_CONFIG"]) == {("rollback", "KUBE_CONFIG")}
     assert set(production.held()) == {bad.commit}
