@@ -9,12 +9,12 @@ headers are there, and is done once the answer is handed over.
 from __future__ import annotations
 
 import asyncio
-from http import HTTPStatus
 from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from task_api import metrics
+from task_api.problems import PHRASES
 
 MAX_HEAD_BYTES = 64 * 1024
 """Request line and headers together. ingress-nginx lets 32 KiB through."""
@@ -167,7 +167,7 @@ class _Connection(HttpToolsProtocol):
             self.cycle.keep_alive = False  # an answer of our own would be taken for that of the request before
         elif not self.transport.is_closing():
             answer = (
-                f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nconnection: close\r\n"
+                f"HTTP/1.1 {status} {PHRASES[status]}\r\nconnection: close\r\n"
                 f"content-type: text/plain; charset=utf-8\r\ncontent-length: {len(detail)}\r\n\r\n{detail}"
             )
             self.transport.write(answer.encode())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from http import HTTPStatus
 from typing import Any, LiteralString
 
 from fastapi import FastAPI, Request
@@ -17,6 +16,40 @@ MEDIA_TYPE = "application/problem+json"
 METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 MAX_DETAIL = 200
 """A pattern that is longer helps nobody who reads an error."""
+
+PHRASES = {
+    400: "Bad Request",
+    401: "Unauthorized",
+    402: "Payment Required",
+    403: "Forbidden",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    406: "Not Acceptable",
+    407: "Proxy Authentication Required",
+    408: "Request Timeout",
+    409: "Conflict",
+    410: "Gone",
+    411: "Length Required",
+    412: "Precondition Failed",
+    413: "Content Too Large",
+    414: "URI Too Long",
+    415: "Unsupported Media Type",
+    416: "Range Not Satisfiable",
+    417: "Expectation Failed",
+    421: "Misdirected Request",
+    422: "Unprocessable Content",
+    426: "Upgrade Required",
+    428: "Precondition Required",
+    429: "Too Many Requests",
+    431: "Request Header Fields Too Large",
+    500: "Internal Server Error",
+    501: "Not Implemented",
+    502: "Bad Gateway",
+    503: "Service Unavailable",
+    504: "Gateway Timeout",
+    505: "HTTP Version Not Supported",
+}
+"""RFC 9110 and RFC 6585. Not Python's: its words changed with 3.13, and the API must not change with the interpreter."""
 
 
 class Problem(Exception):
@@ -61,7 +94,7 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route that can end in these statuses."""
     schema = {"$ref": f"#/components/schemas/{ProblemDocument.__name__}"}
     return {
-        status: {"description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {"schema": schema}}}
+        status: {"description": PHRASES[status], "content": {MEDIA_TYPE: {"schema": schema}}}
         for status in statuses
     }
 
@@ -107,7 +140,7 @@ def _field_errors(error: RequestValidationError) -> list[dict[str, str]]:
         if problem["type"] == "string_pattern_mismatch" and len(detail) > MAX_DETAIL:
             detail = "String should match the pattern that the OpenAPI document has for it"
         if problem["type"] == "json_invalid":
-            detail, path = f"not valid JSON at character {path[0]}: {problem['ctx']['error']}", []
+            detail, path = f"not valid JSON at character {path[0]}", []
         if where == "body":
             pointer = "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
         else:
@@ -120,7 +153,7 @@ def answer(request: Request, problem: Problem, errors: list[dict[str, str]] | No
     """The problem as a document. errors: what in the request does not fit the schema."""
     body = {
         "type": "about:blank" if problem.type is None else f"/problems/{problem.type}",
-        "title": HTTPStatus(problem.status).phrase,
+        "title": PHRASES[problem.status],
         "status": problem.status,
         "detail": problem.detail,
         "instance": request.url.path,
