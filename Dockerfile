@@ -24,11 +24,15 @@ RUN python -m pip --python /opt/venv/bin/python install --no-cache-dir --disable
  && python -m compileall -q --invalidation-mode unchecked-hash /opt/venv/lib
 
 COPY services/${SERVICE}/src /app/src
-# `app serve` runs the one package that is in src, whatever its name is.
-RUN printf '#!/opt/venv/bin/python\nimport runpy\n\nrunpy.run_module("%s", run_name="__main__", alter_sys=True)\n' \
-      "$(ls /app/src)" > /opt/venv/bin/app \
+# `app serve` runs the service's own package, task_api of task-api, whatever else lies beside it. Nor do the modes of files
+# depend on the checkout (a umask of 077, a file system without modes).
+RUN echo "$SERVICE" | tr - _ > /build/package \
+ && test -f "/app/src/$(cat /build/package)/__main__.py" \
+ && printf '#!/opt/venv/bin/python\nimport runpy\n\nrunpy.run_module("%s", run_name="__main__", alter_sys=True)\n' \
+      "$(cat /build/package)" > /opt/venv/bin/app \
  && python -m compileall -q --invalidation-mode unchecked-hash /app/src \
- && chmod -R a=rX /app/src \
+ && find /app/src -type d -exec chmod 555 {} + \
+ && find /app/src -type f -exec chmod 444 {} + \
  && chmod a=rx /opt/venv/bin/app
 
 # --- dev: the same packages, and code that is replaced while it runs --------------------
@@ -52,7 +56,7 @@ USER 1000:1000
 EXPOSE 8000
 # uvicorn looks at the files' times ten times a second, which takes 3 % of a CPU; by default it is four times. An open
 # stream keeps the old code for a second, not for ever.
-CMD ["sh", "-c", "exec uvicorn \"$(ls /app/src).app:create_app\" --factory --host 0.0.0.0 --port 8000 \
+CMD ["sh", "-c", "exec uvicorn \"$(cat /build/package).app:create_app\" --factory --host 0.0.0.0 --port 8000 \
   --reload --reload-dir /app/src --reload-delay 0.1 --timeout-graceful-shutdown 1"]
 
 # --- runtime --------------------------------------------------------------------------

@@ -7,6 +7,19 @@ SHELL := bash
 .SUFFIXES:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
+.NOTPARALLEL: # `make down up` is one after the other, with -j in MAKEFLAGS too
+# What bash reads before the first line of a recipe or script; scripts/isolate.sh takes away the rest.
+unexport BASH_ENV BASHOPTS CDPATH ENV POSIXLY_CORRECT SHELLOPTS
+
+# What no script can say, since none would start.
+ifneq ($(shell LC_ALL=C grep -l "$$(printf '\r')" versions.env scripts/*.sh),)
+$(error The files of this checkout end their lines as Windows does (CRLF), and no shell runs them. \
+  Commit or stash what you changed, then: git rm -r --cached --quiet . && git reset --hard)
+endif
+ifeq ($(shell test -x scripts/doctor.sh && echo yes),)
+$(error The scripts of this folder cannot be run: it was unpacked without the modes of files. \
+  Repair: chmod +x .ci/run scripts/*.sh platform/cluster/*.sh)
+endif
 
 SERVICE ?= task-api
 PARTS ?=
@@ -65,7 +78,8 @@ docs: ## Write the chart's README, after a change of its values
 
 .PHONY: new-service
 new-service: services/task-api/.venv/run.stamp $(TOOLS_ENVIRONMENT) ## Make another service out of the first (NAME=orders)
-	@.venv/bin/python -m scripts.new_service "$${NAME:?is not set: say what it is to be called, NAME=orders}"
+	@name='$(if $(filter command,$(firstword $(origin NAME))),$(NAME))'; \
+	  .venv/bin/python -m scripts.new_service "$${name:?is not given: say what it is to be called, make new-service NAME=orders}"
 
 .PHONY: lock
 lock: $(TOOLS_ENVIRONMENT) ## Lock the Python packages again (UPGRADE=1: the newest)
@@ -184,7 +198,7 @@ bench-loop: ## Measure what a developer waits for (LOOPS=test)
 
 .PHONY: clean
 clean: ## Remove what was installed, built, cached and reported
-	rm -rf .image .tools .venv services/*/.venv reports
+	rm -rf .image .tools .venv services/*/.venv services/*/build services/*/src/*.egg-info reports
 	find . \( -name .git -o -name .data \) -prune -o -type d \( -name __pycache__ -o -name '.*_cache' -o -name .hypothesis \
 	  -o -name .schemathesis \) -prune -exec rm -rf {} +
 
@@ -193,22 +207,21 @@ clean: ## Remove what was installed, built, cached and reported
 services/%/requirements.txt:
 	@echo "There is no service named $*. The services are: $(SERVICES)" >&2; exit 1
 
-services/%/.venv/run.stamp: services/%/requirements.txt
-	@scripts/install.sh services/$*/.venv $<
-	@touch $@
+# Each time, install.sh looks whether they are as their list says. That takes a twentieth of a second.
+.PHONY: always
+always:
 
-services/%/.venv/dev.stamp: services/%/requirements-dev.txt
-	@scripts/install.sh services/$*/.venv $<
-	@touch $@ services/$*/.venv/run.stamp
+services/%/.venv/run.stamp: services/%/requirements.txt always
+	@scripts/install.sh services/$*/.venv $< $@
 
-$(TOOLS_ENVIRONMENT): requirements-tools.txt
-	@scripts/install.sh .venv $<
-	@touch $@
+services/%/.venv/dev.stamp: services/%/requirements-dev.txt always
+	@scripts/install.sh services/$*/.venv $< $@ services/$*/requirements.txt services/$*/.venv/run.stamp
 
-$(CHECKOV_ENVIRONMENT): requirements-checkov.txt
-	@scripts/install.sh .tools/checkov $<
-	@touch $@
+$(TOOLS_ENVIRONMENT): requirements-tools.txt always
+	@scripts/install.sh .venv $< $@
 
-$(BENCH_ENVIRONMENT): bench/requirements.txt
-	@scripts/install.sh .tools/bench $<
-	@touch $@
+$(CHECKOV_ENVIRONMENT): requirements-checkov.txt always
+	@scripts/install.sh .tools/checkov $< $@
+
+$(BENCH_ENVIRONMENT): bench/requirements.txt always
+	@scripts/install.sh .tools/bench $< $@

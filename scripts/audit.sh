@@ -3,7 +3,8 @@
 #
 #   scripts/audit.sh SERVICE...
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. scripts/isolate.sh
 
 locks=(requirements-tools.txt requirements-checkov.txt bench/requirements.txt)
 for service in "$@"; do locks+=("services/$service/requirements.txt" "services/$service/requirements-dev.txt"); done

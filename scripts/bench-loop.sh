@@ -7,7 +7,7 @@
 #
 # `up` is timed where there is no cluster yet: with one it is left out, since `make down` would take it from somebody.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/cluster.sh
 
 log=$(mktemp)

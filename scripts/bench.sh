@@ -4,7 +4,8 @@
 #   scripts/bench.sh            every part that needs no cluster
 #   scripts/bench.sh PART...    these; the figures of the others stay as they are
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. scripts/isolate.sh
 
 if [[ $(uname) != Linux ]]; then
   echo 'make bench reads /proc and keeps processes on cores: it runs on Linux.' >&2

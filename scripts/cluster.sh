@@ -11,6 +11,13 @@ export KUBECONFIG=$PWD/.kube/config
 
 # shellcheck source=scripts/versions.sh
 . scripts/versions.sh
+# They would give the cluster another name, provider or network, and the release another namespace. kubectl's kuberc has
+# defaults of a person's own.
+for name in "${!KIND_EXPERIMENTAL_@}" "${!HELM_KUBE@}" KIND_CLUSTER_NAME HELM_NAMESPACE HELM_DRIVER; do
+  if [[ -n ${!name:-} ]]; then ISOLATED+=" $name"; fi
+  unset "$name"
+done
+export KUBECTL_KUBERC=false
 
 kubectl() { command kubectl --context "$CONTEXT" "$@"; }
 helm() { command helm --kube-context "$CONTEXT" "$@"; }

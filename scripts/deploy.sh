@@ -4,7 +4,8 @@
 #
 #   scripts/deploy.sh deploy|settle|smoke|rollback|history|unhold
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. scripts/isolate.sh
 
 python=${PYTHON:-$(scripts/find-python.sh || echo python3)}
 if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null; then

@@ -2,7 +2,7 @@
 # Makes the local cluster without a release in it, or takes the one that is there, and hands over to Tilt.
 # Arguments go to Tilt: scripts/dev.sh -- --port 8100
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/cluster.sh
 
 scripts/doctor.sh tilt

@@ -4,7 +4,7 @@
 #
 # shellcheck disable=SC2016 # what stands in single quotes is for whoever reads it, or for kubectl
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/cluster.sh
 
 service=${SERVICE:-task-api}

@@ -9,8 +9,8 @@
 # shellcheck disable=SC2016 # what stands in single quotes is for whoever reads it
 # shellcheck disable=SC2329 # checks are called by their names
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
-shell_kubeconfig=${KUBECONFIG:-}
+CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
+shell_kubeconfig=${KUBECONFIG:-} shell_no_proxy=${no_proxy:-${NO_PROXY:-}}
 . scripts/cluster.sh
 
 system=$(uname -s)
@@ -19,7 +19,7 @@ case $(uname -m) in
   *) arch=amd64 tilt_arch=x86_64 ;;
 esac
 [[ $system == Darwin ]] && tilt_system=mac || tilt_system=linux
-all_checks=(git python docker memory inotify ports kind kubectl kubernetes helm openssl curl kubeconfig tilt wrk)
+all_checks=(checkout shell git python docker memory inotify ports kind kubectl kubernetes helm openssl curl kubeconfig tilt wrk)
 failures=0 warnings=0
 
 # --- what a check says ----------------------------------------------------------------
@@ -36,8 +36,33 @@ fail() { # what is the case, command that repairs it
   printf 'FAIL  %s\n        %s\n' "$1" "$2" >&3
 }
 
-on() { # command on macOS, command on Debian
+on() { # command on macOS, command on Linux
   if [[ $system == Darwin ]]; then echo "$1"; else echo "$2"; fi
+}
+
+# Which Linux it is, by /etc/os-release: its ID and version, or those that it says it is like.
+os_release() { cat /etc/os-release 2> /dev/null | sed -n "s/^$1=//p" | sed 's/"//g'; }
+linux=" $(os_release ID) $(os_release ID_LIKE) " release=$(os_release VERSION_ID)
+
+install_command() { # package; its name on Fedora and on Arch, where they have another one
+  case $linux in
+    *' debian '* | *' ubuntu '*) echo "sudo apt-get install --yes $1" ;;
+    *' fedora '* | *' rhel '*) echo "sudo dnf install --assumeyes ${2:-$1}" ;;
+    *' alpine '*) echo "sudo apk add ${3:-$1}" ;;
+    *' arch '*) echo "sudo pacman -S --needed ${3:-$1}" ;;
+    *) echo "sudo apt-get install --yes $1" ;;
+  esac
+}
+
+# The one that the system has by itself; none where that is too old or has no venv that could be had.
+python_command() {
+  case $linux in
+    *' ubuntu '*) at_least "$release" 24.04 && install_command python3-venv ;;
+    *' debian '*) at_least "$release" 12 && install_command python3-venv ;;
+    *' rhel '* | *' centos '*) install_command python3.11 python3.11 ;;
+    *' fedora '* | *' alpine '* | *' arch '*) install_command python3 python3 "$([[ $linux == *' arch '* ]] && echo python || echo python3)" ;;
+    *) return 1 ;;
+  esac
 }
 
 # --- versions -------------------------------------------------------------------------
@@ -67,7 +92,7 @@ tool() { # severity when it is missing, name, minimum, command that prints its v
   printed=$(command $4 2> /dev/null) || true
   version=$(version_in "$printed")
   if [[ -z $version ]]; then
-    "$severity" "$name does not say its version. See what is wrong:" "$4"
+    "$severity" "$name does not say its version: $(type -P "${4%% *}") cannot run, or is another program of that name. See:" "$4"
     return 1
   elif ! at_least "$version" "$minimum"; then
     "$severity" "$name is $version; $minimum or later is needed. Install a newer one:" "$5"
@@ -78,33 +103,114 @@ tool() { # severity when it is missing, name, minimum, command that prints its v
 
 # --- the checks -----------------------------------------------------------------------
 
-check_git() { tool fail Git 2.30 'git --version' "$(on 'brew install git' 'sudo apt-get install --yes git')" || true; }
+# Files that a shell, make or a container reads, as another system may have written them.
+check_checkout() {
+  local files=() file
+  while IFS= read -r file; do files+=("$file"); done < <(LC_ALL=C grep -lsI $'\r' Makefile Dockerfile .dockerignore ./*.env \
+    .ci/run scripts/* platform/cluster/* services/*/local.env services/*/*.txt || true)
+  if ((${#files[@]})); then
+    fail "Lines end as Windows ends them (CRLF), which no shell reads: ${files[*]:0:3}$( ((${#files[@]} > 3)) && echo ' ...' || true). \
+Commit or stash what you changed, then:" 'git rm -r --cached --quiet . && git reset --hard'
+    return
+  fi
+  if [[ $PWD == *:* ]]; then
+    fail "The path of this folder has a colon, at which PATH and KUBECONFIG are cut. Move it:" "mv '$PWD' '${PWD//:/-}'"
+  elif [[ $PWD == /mnt/[a-z]/* && -n ${WSL_DISTRO_NAME:-} ]]; then
+    warn "This folder is on Windows' file system, which is slow here and has no modes. Clone it into Linux':" 'cd ~ && git clone ...'
+  elif ! type -P git > /dev/null; then
+    return 0 # check_git says so
+  elif ! git rev-parse --git-dir > /dev/null 2>&1; then
+    warn 'This folder is no clone. `make run`, `make test` and `make up` go without; `make lint` does not. Make it one:' \
+      'git init && git add --all'
+  elif file=$(git symbolic-ref --quiet --short refs/remotes/origin/HEAD 2> /dev/null) && [[ $file != origin/main ]]; then
+    warn "The default branch is ${file#origin/}, and the workflows run on main. Rename it, there and here:" \
+      "gh repo edit --default-branch main; git branch -m ${file#origin/} main   # or: .github/workflows"
+  else
+    ok 'The checkout is as it was committed, or is changed by hand alone'
+  fi
+}
+
+# What is exported and would change what is installed, built or asked. Of most of it the kit makes itself free.
+check_shell() {
+  local proxy=${https_proxy:-${HTTPS_PROXY:-${http_proxy:-${HTTP_PROXY:-${all_proxy:-${ALL_PROXY:-}}}}}}
+  if [[ -n $ISOLATED ]]; then ok "Exported here, and left out by every script of the kit:$ISOLATED"; fi
+  if [[ -n $VERSIONS_FROM_OUTSIDE ]]; then ok "Taken from the environment, instead of what versions.env says:$VERSIONS_FROM_OUTSIDE"; fi
+  if [[ $proxy == socks* ]]; then
+    warn "The proxy is $proxy, and pip has no SOCKS of its own. Name one of HTTP where there is one, for what is installed:" \
+      'make install HTTPS_PROXY=http://... ALL_PROXY='
+  fi
+  if [[ -n $proxy && $shell_no_proxy != *localhost* && $shell_no_proxy != '*' ]]; then
+    warn "curl in this shell asks the proxy $proxy for localhost, too. The kit does not; for what you type yourself:" \
+      'export NO_PROXY=127.0.0.1,localhost,.localhost,::1 no_proxy=127.0.0.1,localhost,.localhost,::1'
+  fi
+  if [[ -n ${DOCKER_DEFAULT_PLATFORM:-} ]]; then
+    warn "Images are built for $DOCKER_DEFAULT_PLATFORM (DOCKER_DEFAULT_PLATFORM), and the cluster's nodes are $arch. For this machine:" \
+      'unset DOCKER_DEFAULT_PLATFORM'
+  fi
+}
+
+check_git() { tool fail Git 2.30 'git --version' "$(on 'brew install git' "$(install_command git)")" || true; }
 
 check_python() {
-  local found
+  local found by_system everywhere='curl -LsSf https://astral.sh/uv/install.sh | sh && ~/.local/bin/uv python install 3.11'
   if found=$(scripts/find-python.sh); then
     ok "Python $(version_in "$("$found" --version)") with venv ($found)"
   else
-    fail "Python 3.11 (with venv) was not found. Install it, or name it: make PYTHON=/path/to/python3.11 ..." \
-      "$(on 'brew install python@3.11' 'sudo apt-get install --yes python3.11-venv || uv python install 3.11')"
+    by_system=$(on 'brew install python@3.13' "$(python_command || true)")
+    fail 'A Python from 3.11 to 3.14 (with venv) was not found. Install one, or name it: make PYTHON=/path/to/python3.11 ...' \
+      "${by_system:+$by_system   # or, on any system: }$everywhere"
   fi
 }
 
 check_docker() {
   local said
-  tool fail Docker 20.10 'docker --version' \
-    "$(on 'brew install --cask docker' "sudo apt-get install --yes docker.io && sudo usermod -aG docker $(id -un)")" || return 0
+  said=$(docker --version 2> /dev/null) || said=''
+  if [[ $said == *[Pp]odman* || $said == *nerdctl* ]]; then
+    fail "\`docker\` is ${said%% version*} here ($(type -P docker)). The image can be built by it, and \`make run\` and \`make test\` go without; the cluster needs Docker itself:" \
+      'https://docs.docker.com/engine/install/'
+    return
+  fi
+  tool fail Docker 20.10 'docker --version' "$(on 'brew install --cask docker' \
+    "$(install_command docker.io moby-engine docker) && sudo usermod -aG docker $(id -un)")" || return 0
   if said=$(docker version --format '{{.Server.Version}}' 2>&1); then
     if at_least "$(version_in "$said")" 20.10; then
       ok "Docker's daemon answers (version $said)"
+      docker_is_here
     else
       fail "Docker's daemon is $said; 20.10 or later is needed. Install a newer one:" \
-        "$(on 'brew upgrade --cask docker' 'sudo apt-get install --yes docker.io')"
+        "$(on 'brew upgrade --cask docker' "$(install_command docker.io moby-engine docker)")"
     fi
+  elif [[ -n ${DOCKER_HOST:-}${DOCKER_CONTEXT:-} ]]; then
+    fail "No Docker answers at ${DOCKER_HOST:-the context $DOCKER_CONTEXT}, which this shell exports. Start it, or take the default:" \
+      'unset DOCKER_HOST DOCKER_CONTEXT && make doctor'
   elif [[ $said == *'permission denied'* ]]; then
     fail "Docker does not let $(id -un) in. Join its group, then open a new terminal:" "sudo usermod -aG docker $(id -un)"
+  elif [[ $system == Darwin ]]; then
+    fail "Docker's daemon does not answer. Start it:" "$(type -P colima > /dev/null && echo 'colima start --cpu 4 --memory 6' || echo 'open -a Docker')"
   else
-    fail "Docker's daemon does not answer. Start it:" "$(on 'open -a Docker' 'sudo systemctl start docker')"
+    fail "Docker's daemon does not answer. Start it:" 'sudo systemctl start docker'
+  fi
+}
+
+# What answers may be elsewhere, or be allowed less than kind asks for (https://kind.sigs.k8s.io/docs/user/rootless/).
+docker_is_here() {
+  local host=${DOCKER_HOST:-} security
+  if [[ -z $host ]]; then host=$(docker context inspect --format '{{.Endpoints.docker.Host}}' 2> /dev/null) || host=''; fi
+  case $host in
+    tcp://127.0.0.1* | tcp://localhost* | tcp://\[::1\]*) ;;
+    tcp://* | ssh://*)
+      warn "Docker is on another machine ($host): what a cluster there publishes is not at 127.0.0.1. For one of this machine:" \
+        'unset DOCKER_HOST DOCKER_CONTEXT; docker context use default'
+      ;;
+  esac
+  if [[ $(type -P docker) == /snap/* ]]; then
+    warn 'Docker is a snap, which sees nothing outside your home, /tmp neither. Its images are saved to TMPDIR:' \
+      'mkdir -p ~/tmp && export TMPDIR=~/tmp   # or Docker'"'"'s own packages: https://docs.docker.com/engine/install/'
+  fi
+  security=$(docker info --format '{{.SecurityOptions}} cgroup-v{{.CgroupVersion}} cpu-{{.CPUShares}}' 2> /dev/null) || return 0
+  if [[ $security == *name=rootless* && $security != *'cgroup-v2 cpu-true'* ]]; then
+    warn 'Docker is rootless and may not limit CPU, without which kind makes no cluster. Let it, then log in again:' \
+      "sudo mkdir -p /etc/systemd/system/user@.service.d && printf '[Service]\\nDelegate=yes\\n' | sudo tee /etc/systemd/system/user@.service.d/delegate.conf && sudo systemctl daemon-reload"
   fi
 }
 
@@ -114,11 +220,12 @@ daemon_answers() { docker version > /dev/null 2>&1; }
 check_memory() {
   local bytes gib
   daemon_answers || return 0
-  bytes=$(docker info --format '{{.MemTotal}}')
-  gib=$(awk "BEGIN { printf \"%.1f\", $bytes / 1024 ^ 3 }")
+  bytes=$(docker info --format '{{.MemTotal}}' 2> /dev/null) || return 0 # Podman has no such field
+  [[ $bytes =~ ^[0-9]+$ ]] || return 0
+  gib=$(LC_ALL=C awk "BEGIN { printf \"%.1f\", $bytes / 1024 ^ 3 }")
   if ((bytes < 4 * 1024 ** 3 - 256 * 1024 ** 2)); then # a machine of 4 GiB shows a little less
     warn "Docker has $gib GiB of memory; the local cluster wants 4. Give it more, or test without a cluster:" \
-      "$(on 'open -a Docker   # Settings, Resources, Memory' 'make test')"
+      "$(on "$(type -P colima > /dev/null && echo 'colima stop && colima start --cpu 4 --memory 6' || echo 'open -a Docker   # Settings, Resources, Memory')" 'make test')"
   else
     ok "Docker has $gib GiB of memory"
   fi
@@ -216,10 +323,10 @@ check_helm() {
 }
 
 check_openssl() {
-  tool fail OpenSSL 1.1 'openssl version' "$(on 'brew install openssl' 'sudo apt-get install --yes openssl')" || true
+  tool fail OpenSSL 1.1 'openssl version' "$(on 'brew install openssl' "$(install_command openssl)")" || true
 }
 
-check_curl() { tool fail curl 7.60 'curl --version' "$(on 'brew install curl' 'sudo apt-get install --yes curl')" || true; }
+check_curl() { tool fail curl 7.60 'curl --version' "$(on 'brew install curl' "$(install_command curl)")" || true; }
 
 # The kit names its own on every call. What this says is for whoever types kubectl or tilt.
 check_kubeconfig() {
@@ -248,7 +355,7 @@ check_tilt() {
 
 # wrk says its version with its usage, and an exit code of 1.
 check_wrk() {
-  tool "$optional" "${for_wrk}wrk" 4.0 'wrk -v' "$(on 'brew install wrk' 'sudo apt-get install --yes wrk')" || true
+  tool "$optional" "${for_wrk}wrk" 4.0 'wrk -v' "$(on 'brew install wrk' "$(install_command wrk)")" || true
 }
 
 # --- which of them --------------------------------------------------------------------

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Removes what `make up` made: the cluster, the registry, kubeconfig and logs, and the images tagged by content.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/cluster.sh
 scripts/doctor.sh docker kind
 

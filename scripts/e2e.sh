@@ -4,7 +4,7 @@
 #
 #   IMAGE_COMMIT   the commit of which the image says that it is, where the pipeline built it
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/cluster.sh
 need_cluster
 

@@ -5,7 +5,9 @@
 #
 #   scripts/fetch-latest.sh REPOSITORY FOLDER
 set -euo pipefail
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+root=$(CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=scripts/isolate.sh
+. "$root/scripts/isolate.sh"
 
 if (($# != 2)); then
   echo "Usage: $0 REPOSITORY FOLDER   for example: $0 docker.io/you/task-api image" >&2

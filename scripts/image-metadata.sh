@@ -7,7 +7,7 @@
 # Without COMMIT it is an image of this machine, whose revision is the tag of its content. With COMMIT it is that
 # commit's: the revision is the commit, and labels say when that was made and, in a workflow, where its source is.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=scripts/versions.sh
 . scripts/versions.sh
 
@@ -24,8 +24,8 @@ if [[ -z $commit ]]; then revision=$(SERVICE=$service scripts/image-tag.sh); fi
 build_args=("PYTHON_IMAGE=$PYTHON_IMAGE" "SERVICE=$service" "REVISION=$revision")
 labels=() label=org.opencontainers.image
 if [[ -n $commit ]]; then
-  created=$(TZ=UTC0 git show --no-patch --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd "$commit")
-  epoch=$(git show --no-patch --format=%ct "$commit")
+  created=$(TZ=UTC0 git show --no-show-signature --no-patch --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd "$commit")
+  epoch=$(git show --no-show-signature --no-patch --format=%ct "$commit")
   labels=("$label.created=$created")
   if [[ -n ${GITHUB_REPOSITORY:-} ]]; then
     labels+=("$label.source=${GITHUB_SERVER_URL:-https://github.com}/$GITHUB_REPOSITORY")

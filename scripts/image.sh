@@ -3,15 +3,15 @@
 #
 #   REVISION   where it is HEAD, SERVICE:latest is SERVICE:REVISION instead, an image that says of itself that it is it
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/cluster.sh
-scripts/doctor.sh docker git
+scripts/doctor.sh docker
 
 service=${SERVICE:-task-api}
 tag=$(scripts/image-tag.sh) commit=''
 # A deploy asks every pod for the commit under which the image was pushed.
 if [[ -n ${REVISION:-} && $REVISION == "$(git rev-parse HEAD 2> /dev/null)" ]]; then
-  if [[ -n $(git status --porcelain) ]]; then
+  if [[ -n $(git status --porcelain --untracked-files=normal) ]]; then
     echo "There are changes that are not in $REVISION (git status): the image would not be that commit. Commit them, or leave IMAGE_TAG out." >&2
     exit 1
   fi
@@ -23,6 +23,12 @@ else
   metadata=$(scripts/image-metadata.sh options "$service" ${commit:+"$commit"})
   options=()
   while read -r option; do options+=("$option"); done <<< "$metadata"
+  # Where the builder is a container of its own (docker buildx use), its images are Docker's only if it is told so.
+  if [[ $(docker build --help 2> /dev/null) == *--load* ]]; then options+=(--load); fi
+  # pip in the build reaches its index as this machine does; no image keeps these, and one at 127.0.0.1 is not there.
+  for name in HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy; do
+    case ${!name:-} in '' | *//127.0.0.1* | *//localhost*) ;; *) options+=("--build-arg=$name") ;; esac
+  done
   docker build "${options[@]}" --tag "$service:$tag" .
 fi
 docker tag "$service:$tag" "$service:latest"

@@ -1,12 +1,40 @@
 #!/usr/bin/env bash
-# Makes a virtual environment (where there is none) and installs a hash-locked list of packages.
+# Makes a virtual environment (where there is none that works) and installs a hash-locked list of packages.
 #
-#   scripts/install.sh ENVIRONMENT REQUIREMENTS
+#   scripts/install.sh ENVIRONMENT REQUIREMENTS STAMP [REQUIREMENTS STAMP]...
+#
+# The stamp says what was installed where. Where that is still so, there is nothing to do; times of files play no part.
+# Further pairs are of lists that the first contains.
 set -euo pipefail
+. scripts/isolate.sh
 
-environment=$1 requirements=$2
+environment=$1 requirements=$2 stamp=$3
+shift
 
-if [[ $(PYTHON=$environment/bin/python scripts/find-python.sh) != "$environment/bin/python" ]]; then
+# Place, Python, number of packages, list: a moved folder, another Python, a package gone, a new lock change it.
+state() { # requirements
+  "$environment/bin/python" -I -c '
+import os, sys, sysconfig
+print(os.path.realpath(sys.prefix), sys.version, sep="\n")
+print(sum(name.endswith(".dist-info") for name in os.listdir(sysconfig.get_path("purelib"))))' 2> /dev/null && cksum < "$1"
+}
+
+# An environment of another Python than the one that was asked for (PYTHON=) is not it.
+is_asked_for() {
+  local version='import sys; print(sys.version)'
+  [[ -z ${PYTHON:-} || $("$PYTHON" -I -c "$version") == $("$environment/bin/python" -I -c "$version") ]]
+}
+
+# What was made elsewhere has scripts that begin with the old place.
+works() {
+  [[ $(PYTHON=$environment/bin/python scripts/find-python.sh) == "$environment/bin/python" ]] \
+    && "$environment/bin/python" -I -c 'import pip' 2> /dev/null \
+    && is_asked_for && [[ ! -s $stamp || $(head -n 1 "$stamp") == $(state "$requirements" | head -n 1) ]]
+}
+
+if [[ -s $stamp && $(state "$requirements") == "$(cat "$stamp")" ]] && is_asked_for; then exit; fi
+
+if ! works; then
   python=$(scripts/find-python.sh) || { scripts/doctor.sh python; exit 1; }
   if ! mkdir -p "$environment" 2> /dev/null || ! [[ -w $environment ]]; then
     echo "Cannot write to $PWD/$environment, where the packages go. Clone the repository to a folder that you may write to." >&2
@@ -14,6 +42,17 @@ if [[ $(PYTHON=$environment/bin/python scripts/find-python.sh) != "$environment/
   fi
   "$python" -m venv --clear "$environment"
 fi
+
+# Of pip's settings those stay that say where packages come from. The others would install elsewhere, less, or nothing.
+for name in "${!PIP_@}"; do
+  case $name in
+    PIP_INDEX_URL | PIP_EXTRA_INDEX_URL | PIP_NO_INDEX | PIP_FIND_LINKS | PIP_TRUSTED_HOST | PIP_CERT | PIP_CLIENT_CERT) ;;
+    PIP_PROXY | PIP_TIMEOUT | PIP_DEFAULT_TIMEOUT | PIP_RETRIES | PIP_KEYRING_PROVIDER) ;;
+    PIP_CONFIG_FILE | PIP_CACHE_DIR | PIP_NO_CACHE_DIR) ;;
+    *) unset "$name" ;;
+  esac
+done
+export PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 # over a pip.conf
 
 start=$SECONDS
 printf 'Installing %s packages of %s ' "$(grep -c '==' "$requirements")" "$requirements"
@@ -25,4 +64,15 @@ if ! "$environment/bin/python" -m pip install --quiet --disable-pip-version-chec
   echo "Is the package index reachable? Then run the same command again; the whole output is in $log." >&2
   exit 1
 fi
+# A pip.conf may have sent them elsewhere.
+first=$(awk '/==/ && !/ ;/ { sub(/==.*/, ""); print; exit }' "$requirements")
+if ! "$environment/bin/python" -I -c 'import importlib.metadata as m, sys; m.version(sys.argv[1])' "$first" 2> /dev/null; then
+  printf 'failed:\npip said that it installed them, and they are not in %s. What sends them elsewhere stands in: pip config list\n' \
+    "$environment" >&2
+  exit 1
+fi
 echo "($((SECONDS - start)) s)"
+while (($#)); do
+  state "$1" > "$2"
+  shift 2
+done

@@ -7,7 +7,8 @@
 #
 #   TOKEN_DURATION (2160h)   how long the token is to live; clusters may give it less, and the end is printed
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. scripts/isolate.sh
 
 if (($# != 1)); then
   echo "Usage: $0 NAMESPACE" >&2

@@ -4,10 +4,14 @@
 #
 #   scripts/lint.sh SERVICE...
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=scripts/versions.sh
 . scripts/versions.sh
 
+if ! git rev-parse --git-dir > /dev/null 2>&1; then
+  echo 'Which files are the repository'"'"'s, Git says, and this folder is no clone. Make it one: git init && git add --all' >&2
+  exit 1
+fi
 # Tools of versions.env before those that happen to be on this machine.
 PATH=$PWD/.venv/bin:$PWD/.tools:$PATH
 charts=(platform/helm/*/)
@@ -50,10 +54,12 @@ of_each() { # function that names files, command...
   "$@" "${files[@]}"
 }
 
-shell_files() { git ls-files --cached --others --exclude-standard -- '*.sh' .ci/run; }
+# As they are called: with core.quotePath a name beyond ASCII would stand in quotes.
+our_files() { git -c core.quotePath=false ls-files --cached --others --exclude-standard -- "$@"; }
+shell_files() { our_files '*.sh' .ci/run; }
 # All but a piece that becomes the last section of bench/RESULTS.md, and has no title of its own.
-markdown_files() { git ls-files --cached --others --exclude-standard -- '*.md' ':!bench/findings.md'; }
-yaml_files() { git ls-files --cached --others --exclude-standard -- '*.yaml' '*.yml' ':!platform/helm/*/templates'; }
+markdown_files() { our_files '*.md' ':!bench/findings.md'; }
+yaml_files() { our_files '*.yaml' '*.yml' ':!platform/helm/*/templates'; }
 
 # Each file of values that a chart is rendered with: its defaults, those of other surroundings, those made for checks.
 values_files() { find "$1" -maxdepth 1 -name 'values*.yaml' && find "$1" -path "$1/ci/*-values.yaml"; }

@@ -7,7 +7,7 @@
 # CONNECTIONS is how many clients there are at once: 20, and 50 for the demonstration. LOAD_PATH is what they ask for;
 # services/SERVICE/local.env has the default.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/cluster.sh
 scripts/doctor.sh wrk python
 need_cluster

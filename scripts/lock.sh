@@ -3,7 +3,8 @@
 #
 #   scripts/lock.sh SERVICE...
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. scripts/isolate.sh
 
 compile() {
   .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Follows what all pods of SERVICE log, a line each with the pod's name before it, until Ctrl-C.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/cluster.sh
 need_cluster
 

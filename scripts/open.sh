@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Opens the documentation of SERVICE, as the ingress serves it, in the browser; prints the address where there is none.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/cluster.sh
 need_cluster
 

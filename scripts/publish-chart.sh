@@ -5,14 +5,16 @@
 #
 # The tag has to be the version in one Chart.yaml or more; charts of other versions are left alone. You are logged in to the registry (docker login or helm registry login).
 set -euo pipefail
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+root=$(CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=scripts/isolate.sh
+. "$root/scripts/isolate.sh"
 
 if (($# != 2)); then
   echo "Usage: $0 TAG REPOSITORY" >&2
   exit 2
 fi
 tag=$1
-repository=$(tr '[:upper:]' '[:lower:]' <<< "$2") # a registry takes no capitals, and an account's name may have some
+repository=$(LC_ALL=C tr '[:upper:]' '[:lower:]' <<< "$2") # a registry takes no capitals, and an account's name may have some
 version_of() { sed -n 's/^version: //p' "$1/Chart.yaml"; }
 charts=()
 for chart in "$root"/platform/helm/*/; do

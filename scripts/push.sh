@@ -3,7 +3,9 @@
 #
 #   scripts/push.sh LAYOUT REPOSITORY TAG...
 set -euo pipefail
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+root=$(CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=scripts/isolate.sh
+. "$root/scripts/isolate.sh"
 
 if (($# < 3)); then
   echo "Usage: $0 LAYOUT REPOSITORY TAG...   for example: $0 .image/task-api docker.io/you/task-api \$(git rev-parse HEAD)" >&2

@@ -11,8 +11,8 @@ if ! git rev-parse --quiet --verify "$tag^{commit}" > /dev/null; then
 fi
 if before=$(git describe --tags --abbrev=0 --match 'v*' "$tag^" 2> /dev/null); then
   printf 'Since %s:\n\n' "$before"
-  git log --no-merges --format='- %s (%h)' "$before..$tag"
+  git log --no-show-signature --no-merges --format='- %s (%h)' "$before..$tag"
 else
   printf 'The first release.\n\n'
-  git log --no-merges --format='- %s (%h)' "$tag"
+  git log --no-show-signature --no-merges --format='- %s (%h)' "$tag"
 fi

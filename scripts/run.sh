@@ -3,7 +3,8 @@
 #
 #   SERVICE=task-api scripts/run.sh serve
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. scripts/isolate.sh
 
 export PYTHONPATH=services/$SERVICE/src
 . scripts/local-env.sh

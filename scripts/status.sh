@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Shows what is deployed: pods, how the HPA sees them, and what /health of SERVICE says.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/cluster.sh
 scripts/doctor.sh curl
 need_cluster

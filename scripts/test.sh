@@ -4,7 +4,10 @@
 #
 #   scripts/test.sh SERVICE...
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. scripts/isolate.sh
+# Nothing is asked for beyond this machine, and a proxy of SOCKS would need a package more.
+unset http_proxy https_proxy all_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY
 
 selected='' left_out=''
 if ! docker info > /dev/null 2>&1; then

@@ -9,7 +9,7 @@
 # REGISTRY=1 makes a registry on 127.0.0.1:5001 (REGISTRY_PORT); from then on images go into the cluster through it.
 # HTTP_PORT and HTTPS_PORT (8080 and 8443) are the ports of 127.0.0.1 for a cluster made new.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/cluster.sh
 
 export HTTP_PORT=${HTTP_PORT:-8080} HTTPS_PORT=${HTTPS_PORT:-8443} SERVICE=${SERVICE:-task-api}
@@ -183,7 +183,7 @@ prepare() {
 }
 
 check() {
-  scripts/doctor.sh git docker kind kubectl kubernetes helm openssl ports
+  scripts/doctor.sh docker kind kubectl kubernetes helm openssl ports
   # What only a new cluster asks for.
   cluster_exists || scripts/doctor.sh memory inotify
 }

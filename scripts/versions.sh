@@ -1,6 +1,16 @@
 # shellcheck shell=bash
-# versions.env as variables, sourced with the repository as working directory. What the environment says already wins.
+# versions.env as variables, sourced with the repository as working directory. What the environment says already wins;
+# VERSIONS_FROM_OUTSIDE has the names of what differs, for `make doctor`.
+# shellcheck source=scripts/isolate.sh
+. scripts/isolate.sh
+
+VERSIONS_FROM_OUTSIDE=''
 while IFS='=' read -r name value; do
   case $name in '' | '#'*) continue ;; esac
-  if [[ -z ${!name:-} ]]; then export "$name=$value"; fi
+  if [[ -z ${!name:-} ]]; then
+    export "$name=$value"
+  elif [[ ${!name} != "$value" ]]; then
+    # shellcheck disable=SC2034 # doctor.sh reads it
+    VERSIONS_FROM_OUTSIDE+=" $name"
+  fi
 done < versions.env

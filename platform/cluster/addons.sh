@@ -4,7 +4,7 @@
 #
 #   platform/cluster/addons.sh metrics-server | ingress-nginx | prometheus
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 . scripts/cluster.sh
 
 # Where a Deployment notes which manifest it came from.

@@ -4,7 +4,7 @@
 #
 #   REGISTRY_PORT   its port of 127.0.0.1 (5001)
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 . scripts/cluster.sh
 
 port=${REGISTRY_PORT:-5001}

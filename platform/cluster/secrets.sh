@@ -2,7 +2,7 @@
 # Makes the secrets that each service's local release needs, where they are not there yet: for task-api these are
 # task-api-tls (a self-signed certificate) and, since its chart has a database, task-api-database (a random password).
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 . scripts/cluster.sh
 
 # Keys are written where no other user can read them, and never stand in a command line.

@@ -1,0 +1,46 @@
+# shellcheck shell=bash
+# Takes away what a profile, a hook or another project has exported and what would change what is installed, built or
+# tested here. Every script sources it, with the repository as working directory; the Makefile keeps back what bash
+# reads before a script's first line. What says how something is reached stays: proxies, indexes, certificates, Docker.
+# In ISOLATED are the names of what was there, for `make doctor`.
+
+ISOLATED=''
+# Functions that were exported take the place of commands.
+while read -r _ _ name; do
+  if [[ -n $name ]]; then unset -f "$name" && ISOLATED+=" $name()"; fi
+done <<< "$(declare -F)"
+set +o noclobber +o noglob +o posix
+shopt -u failglob nullglob nocaseglob nocasematch
+
+# What the shell and its tools take from outside: CDPATH makes `cd` print, BASH_ENV is read before each script. Git's
+# hooks have GIT_DIR and GIT_INDEX_FILE, and then every git means the hook's repository. Python's bring code from
+# elsewhere, switch `assert` off, let `-m` not look here or pytest not find its plugins.
+for name in BASH_ENV CDPATH ENV GREP_COLOR GREP_OPTIONS POSIXLY_CORRECT TMOUT \
+  GIT_ALTERNATE_OBJECT_DIRECTORIES GIT_COMMON_DIR GIT_DIR GIT_INDEX_FILE GIT_NAMESPACE GIT_OBJECT_DIRECTORY \
+  GIT_PREFIX GIT_WORK_TREE GIT_GLOB_PATHSPECS GIT_ICASE_PATHSPECS GIT_LITERAL_PATHSPECS GIT_NOGLOB_PATHSPECS \
+  PYTHONEXECUTABLE PYTHONHOME PYTHONINSPECT PYTHONOPTIMIZE PYTHONPATH PYTHONPLATLIBDIR PYTHONSAFEPATH \
+  PYTHONWARNINGS __PYVENV_LAUNCHER__ PYTEST_DISABLE_PLUGIN_AUTOLOAD PYTEST_PLUGINS VIRTUAL_ENV CONDA_PREFIX; do
+  if [[ -n ${!name:-} ]]; then ISOLATED+=" $name"; fi
+  unset "$name"
+done
+unset name
+
+if [[ -z ${HOME:-} ]]; then # as under cron or `env -i`; tools keep their caches there
+  unset HOME
+  HOME=~
+  export HOME
+fi
+if [[ -n ${TMPDIR:-} && ! (-d $TMPDIR && -w $TMPDIR) ]]; then
+  ISOLATED+=" TMPDIR=$TMPDIR"
+  unset TMPDIR
+fi
+
+# What listens on this machine is not asked for through a proxy.
+if [[ -n ${http_proxy:-}${https_proxy:-}${all_proxy:-}${HTTP_PROXY:-}${HTTPS_PROXY:-}${ALL_PROXY:-} ]]; then
+  no_proxy=${no_proxy:-${NO_PROXY:-}}
+  case ,$no_proxy, in
+    *,127.0.0.1,localhost,.localhost,::1,*) ;;
+    *) no_proxy=${no_proxy:+$no_proxy,}127.0.0.1,localhost,.localhost,::1 ;;
+  esac
+  export no_proxy NO_PROXY=$no_proxy
+fi
