@@ -1,6 +1,16 @@
 # Every verb of the kit, for people and continuous integration alike. `make` prints them.
 # Recipes longer than a line or two are in scripts/.
 
+# What no script can say, since none would start. Asked of /bin/sh, which reads no BASH_ENV.
+ifneq ($(shell LC_ALL=C grep -ls "$$(printf '\r')" versions.env scripts/*.sh),)
+$(error The files of this checkout end their lines as Windows does (CRLF), and no shell runs them. \
+  Commit or stash what you changed, then: git rm -r --cached --quiet . && git reset --hard)
+endif
+ifeq ($(shell test -x scripts/doctor.sh && echo yes),)
+$(error The scripts of this folder cannot be run: it was unpacked without the modes of files. \
+  Repair: chmod +x .ci/run scripts/*.sh platform/cluster/*.sh)
+endif
+
 MAKEFLAGS += --warn-undefined-variables --no-builtin-rules
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -10,16 +20,6 @@ SHELL := bash
 .NOTPARALLEL: # `make down up` is one after the other, with -j in MAKEFLAGS too
 # What bash reads before the first line of a recipe or script; scripts/isolate.sh takes away the rest.
 unexport BASH_ENV BASHOPTS CDPATH ENV POSIXLY_CORRECT SHELLOPTS
-
-# What no script can say, since none would start.
-ifneq ($(shell LC_ALL=C grep -l "$$(printf '\r')" versions.env scripts/*.sh),)
-$(error The files of this checkout end their lines as Windows does (CRLF), and no shell runs them. \
-  Commit or stash what you changed, then: git rm -r --cached --quiet . && git reset --hard)
-endif
-ifeq ($(shell test -x scripts/doctor.sh && echo yes),)
-$(error The scripts of this folder cannot be run: it was unpacked without the modes of files. \
-  Repair: chmod +x .ci/run scripts/*.sh platform/cluster/*.sh)
-endif
 
 SERVICE ?= task-api
 PARTS ?=

@@ -41,7 +41,8 @@ on() { # command on macOS, command on Linux
 }
 
 # Which Linux it is, by /etc/os-release: its ID and version, or those that it says it is like.
-os_release() { cat /etc/os-release 2> /dev/null | sed -n "s/^$1=//p" | sed 's/"//g'; }
+described=$(cat /etc/os-release 2> /dev/null) || described=''
+os_release() { sed -n "s/^$1=//p" <<< "$described" | sed 's/"//g'; }
 linux=" $(os_release ID) $(os_release ID_LIKE) " release=$(os_release VERSION_ID)
 
 install_command() { # package; its name on Fedora and on Arch, where they have another one
@@ -203,11 +204,11 @@ docker_is_here() {
         'unset DOCKER_HOST DOCKER_CONTEXT; docker context use default'
       ;;
   esac
-  if [[ $(type -P docker) == /snap/* ]]; then
-    warn 'Docker is a snap, which sees nothing outside your home, /tmp neither. Its images are saved to TMPDIR:' \
-      'mkdir -p ~/tmp && export TMPDIR=~/tmp   # or Docker'"'"'s own packages: https://docs.docker.com/engine/install/'
+  security=$(docker info --format '{{.DockerRootDir}} {{.SecurityOptions}} cgroup-v{{.CgroupVersion}} cpu-{{.CPUShares}}' 2> /dev/null) || return 0
+  if [[ $security == /var/snap/* ]]; then
+    warn 'Docker is a snap, which sees nothing outside your home, /tmp neither. What is saved must be where both see it:' \
+      'mkdir -p ~/tmp && export TMPDIR=~/tmp   # or: https://docs.docker.com/engine/install/'
   fi
-  security=$(docker info --format '{{.SecurityOptions}} cgroup-v{{.CgroupVersion}} cpu-{{.CPUShares}}' 2> /dev/null) || return 0
   if [[ $security == *name=rootless* && $security != *'cgroup-v2 cpu-true'* ]]; then
     warn 'Docker is rootless and may not limit CPU, without which kind makes no cluster. Let it, then log in again:' \
       "sudo mkdir -p /etc/systemd/system/user@.service.d && printf '[Service]\\nDelegate=yes\\n' | sudo tee /etc/systemd/system/user@.service.d/delegate.conf && sudo systemctl daemon-reload"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 from manifests import REPOSITORY
@@ -17,9 +18,17 @@ case "$*" in
   'version --format {{.Server.Version}}') echo 20.10.24 ;;
   version) ;;
   'info --format {{.MemTotal}}') echo 8589934592 ;;
+  'info --format {{.DockerRootDir}} '*) echo '/var/lib/docker [name=seccomp,profile=builtin] cgroup-v2 cpu-true' ;;
+  'context inspect --format {{.Endpoints.docker.Host}}') echo unix:///var/run/docker.sock ;;
   'container inspect task-platform-control-plane') exit 1 ;;
   'container inspect --format {{ .State.Running }} task-platform-registry') exit 1 ;;
   *) echo "docker $*: not faked" >&2; exit 64 ;;
+esac
+"""
+GIT = """
+case "$1" in
+  --version) echo 'git version 2.39.5' ;;
+  symbolic-ref) echo origin/main ;;
 esac
 """
 CAT = """
@@ -64,7 +73,7 @@ class Machine:
         self.variables = {"HTTP_PORT": str(port), "HTTPS_PORT": str(port + 1), "HOME": str(folder)}
         self.borrows(*BASE)
         self.has("uname", "case $1 in -m) echo x86_64 ;; *) echo Linux ;; esac")
-        self.has("git", "echo 'git version 2.39.5'")
+        self.has("git", GIT)
         self.has("python3.11", 'case "$1" in --version) echo "Python 3.11.9" ;; esac')
         self.has("docker", DOCKER)
         self.has("cat", CAT)
@@ -75,6 +84,25 @@ class Machine:
         self.has("curl", "echo 'curl 8.5.0 (x86_64-pc-linux-gnu)'")
         self.has("tilt", "echo 'v0.37.6, built 2026-07-29'")
         self.has("wrk", "echo 'wrk 4.2.0 [epoll] Copyright (C) 2012 Will Glozer'; exit 1")
+
+    def runs_on(self, os_release: str) -> None:
+        """A Linux that says this of itself."""
+        self.has("cat", f"case $* in /etc/os-release) printf '%s' '{os_release}' ;; esac\n{CAT}")
+
+    def has_python(self, name: str, version: str, implementation: str = "cpython", free_threaded: int = 0) -> None:
+        """The Python that runs the tests, which takes itself for another."""
+        pretended = (
+            "import sys, sysconfig",
+            f"sys.version_info = {(*map(int, version.split('.')), 0)}",
+            f"sys.implementation.name = '{implementation}'",
+            f"sysconfig.get_config_var = lambda name: {free_threaded}",
+            "exec(sys.argv[1])",
+        )
+        self.has(
+            name,
+            f'if [[ $1 == --version ]]; then echo "Python {version}.0"; exit; fi\n'
+            f'exec {sys.executable} -I -c "{"; ".join(pretended)}" "$3"',
+        )
 
     def has(self, name: str, script: str) -> None:
         (self.bin / name).write_text(f"#!{shutil.which('bash')}\n{script}\n")

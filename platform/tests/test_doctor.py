@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from machine import CAT, DOCKER, Machine, kubectl
+from machine import CAT, DOCKER, GIT, Machine, kubectl
 from manifests import REPOSITORY
 
 
@@ -44,7 +44,7 @@ def test_where_all_is_well_each_check_has_its_line_and_the_next_step_is_named(ma
     assert code == 0, output
     lines = output.splitlines()
     assert [line for line in lines if line and not line.startswith("ok ")] == [lines[-1]]
-    assert len(lines) > 14
+    assert len(lines) > 15
     assert lines[-1].startswith("0 failed, 0 warnings. Next: make up")
 
 
@@ -144,7 +144,9 @@ def test_a_tool_that_cannot_run_fails(machine: Machine) -> None:
     machine.has("kind", "echo 'cannot execute binary file' >&2; exit 126")
     code, output = machine.doctor()
     assert code == 1
-    assert complaint(output) == ("FAIL  kind does not say its version. See what is wrong:", "kind --version")
+    wrong, repair = complaint(output)
+    assert wrong.startswith("FAIL  kind does not say its version: ")
+    assert repair == "kind --version"
 
 
 def test_one_thing_that_is_wrong_does_not_hide_the_next(machine: Machine) -> None:
@@ -160,8 +162,8 @@ def test_a_python_without_venv_is_none(machine: Machine) -> None:
     machine.has("python3.11", "exit 1")
     code, output = machine.doctor()
     assert code == 1
-    assert "Python 3.11 (with venv) was not found" in complaint(output)[0]
-    assert "python3.11-venv" in complaint(output)[1]
+    assert "A Python from 3.11 to 3.14 (with venv) was not found" in complaint(output)[0]
+    assert complaint(output)[1].endswith("uv python install 3.11")
 
 
 def test_a_daemon_that_does_not_run_is_one_complaint_and_not_three(machine: Machine) -> None:
@@ -272,7 +274,7 @@ def test_a_single_check_is_silent_when_all_is_well_and_unknown_ones_are_refused(
     assert machine.doctor("docker", "kind") == (0, "")
     code, output = machine.doctor("kidn")
     assert code == 2
-    assert "There is no check named kidn. The checks are: git python docker" in output
+    assert "There is no check named kidn. The checks are: checkout shell git python docker" in output
 
 
 @pytest.mark.parametrize(
@@ -283,7 +285,7 @@ def test_a_single_check_is_silent_when_all_is_well_and_unknown_ones_are_refused(
         ("scripts/up.sh", "helm", "FAIL  Helm was not found"),
         ("scripts/status.sh", "kubectl", "FAIL  kubectl was not found"),
         ("scripts/status.sh", "curl", "FAIL  curl was not found"),
-        ("scripts/image.sh", "git", "FAIL  Git was not found"),
+        ("scripts/image.sh", "docker", "FAIL  Docker was not found"),
     ],
 )
 def test_a_script_that_needs_what_is_not_there_stops_before_it_does_anything(
@@ -299,3 +301,184 @@ def test_a_script_that_needs_what_is_not_there_stops_before_it_does_anything(
     assert complaint(output)[0].startswith(wrong)
     assert output.splitlines()[-1] == "Then run the same command again. All checks: make doctor"
     assert not (tmp_path / "changed").exists()
+
+
+# --- machines that people have --------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("os_release", "command"),
+    [
+        ('ID=debian\nVERSION_ID="12"\n', "sudo apt-get install --yes python3-venv "),
+        ('ID=debian\nVERSION_ID="13"\n', "sudo apt-get install --yes python3-venv "),
+        ('ID=ubuntu\nID_LIKE=debian\nVERSION_ID="22.04"\n', ""),  # its Python is 3.10
+        ('ID=ubuntu\nID_LIKE=debian\nVERSION_ID="24.04"\n', "sudo apt-get install --yes python3-venv "),
+        ('ID=ubuntu\nID_LIKE=debian\nVERSION_ID="26.04"\n', "sudo apt-get install --yes python3-venv "),
+        ("ID=fedora\nVERSION_ID=42\n", "sudo dnf install --assumeyes python3 "),
+        ('ID="rocky"\nID_LIKE="rhel centos fedora"\nVERSION_ID="9.5"\n', "sudo dnf install --assumeyes python3.11 "),
+        ("ID=alpine\nVERSION_ID=3.22.0\n", "sudo apk add python3 "),
+        ("ID=arch\n", "sudo pacman -S --needed python "),
+        ("ID=nixos\n", ""),
+        ("", ""),
+    ],
+)
+def test_the_python_to_install_is_one_that_the_system_has_and_uvs_everywhere(
+    machine: Machine, os_release: str, command: str
+) -> None:
+    machine.lacks("python3.11")
+    machine.runs_on(os_release)
+    code, output = machine.doctor("python")
+    assert code == 1
+    repair = complaint(output)[1]
+    assert repair.startswith(f"{command}  # or, on any system: curl " if command else "curl ")
+    assert repair.endswith("https://astral.sh/uv/install.sh | sh && ~/.local/bin/uv python install 3.11")
+
+
+def test_on_macos_the_python_to_install_is_homebrews(machine: Machine) -> None:
+    machine.has("uname", "case $1 in -m) echo arm64 ;; *) echo Darwin ;; esac")
+    machine.lacks("python3.11")
+    assert complaint(machine.doctor("python")[1])[1].startswith("brew install python@3.13 ")
+
+
+def test_tools_are_installed_as_the_system_installs_them(machine: Machine) -> None:
+    machine.runs_on("ID=fedora\nVERSION_ID=42\n")
+    for tool in ("git", "docker"):
+        machine.lacks(tool)
+    assert complaint(machine.doctor("git")[1])[1] == "sudo dnf install --assumeyes git"
+    assert complaint(machine.doctor("docker")[1])[1].startswith("sudo dnf install --assumeyes moby-engine && ")
+
+
+@pytest.mark.parametrize(
+    "said", ["echo 'podman version 5.4.2'; echo 'Emulate Docker CLI using podman' >&2", "echo 'nerdctl version 1.7.6'"]
+)
+def test_what_only_bears_dockers_name_is_named_and_the_rest_is_checked(machine: Machine, said: str) -> None:
+    fails = "echo 'Error: template: info:1:2: cannot evaluate field MemTotal' >&2; exit 125"
+    machine.has("docker", f'case "$1" in --version) {said} ;; version) echo 5.4.2 ;; *) {fails} ;; esac')
+    code, output = machine.doctor()
+    assert code == 1
+    wrong, repair = complaint(output)
+    assert wrong.startswith("FAIL  `docker` is ")
+    assert wrong.endswith("the cluster needs Docker itself:")
+    assert repair == "https://docs.docker.com/engine/install/"
+    assert "ok    wrk" in output.replace("For `make e2e`, `make load`: ", "")
+
+
+@pytest.mark.parametrize(
+    ("fake", "wrong", "repair"),
+    [
+        (
+            DOCKER.replace("unix:///var/run/docker.sock", "ssh://builder"),
+            "Docker is on another machine (ssh://builder)",
+            "docker context use default",
+        ),
+        (DOCKER.replace("/var/lib/docker", "/var/snap/docker/common"), "Docker is a snap", "export TMPDIR=~/tmp"),
+        (
+            DOCKER.replace("name=seccomp", "name=rootless").replace("cpu-true", "cpu-false"),
+            "Docker is rootless and may not limit CPU",
+            "Delegate=yes",
+        ),
+    ],
+)
+def test_a_docker_that_may_less_or_is_elsewhere_is_a_warning(
+    machine: Machine, fake: str, wrong: str, repair: str
+) -> None:
+    machine.has("docker", fake)
+    code, output = machine.doctor()
+    assert code == 0
+    assert wrong in complaint(output)[0]
+    assert repair in complaint(output)[1]
+
+
+def test_a_rootless_docker_that_may_limit_cpu_is_well(machine: Machine) -> None:
+    machine.has("docker", DOCKER.replace("name=seccomp", "name=rootless"))
+    assert machine.doctor("docker") == (0, "")
+
+
+def test_a_docker_host_that_is_exported_and_does_not_answer_is_named(machine: Machine) -> None:
+    machine.variables["DOCKER_HOST"] = "unix:///home/me/.colima/docker.sock"
+    machine.has("docker", "case $1 in --version) echo 'Docker version 28.2.2' ;; *) exit 1 ;; esac")
+    code, output = machine.doctor()
+    assert code == 1
+    wrong, repair = complaint(output)
+    assert wrong.startswith("FAIL  No Docker answers at unix:///home/me/.colima/docker.sock, which this shell exports.")
+    assert repair.startswith("unset DOCKER_HOST")
+
+
+def test_colima_is_started_where_it_is_what_runs_docker(machine: Machine) -> None:
+    machine.has("uname", "case $1 in -m) echo arm64 ;; *) echo Darwin ;; esac")
+    machine.has("colima", "true")
+    machine.has("docker", DOCKER.replace("8589934592", "2147483648"))
+    assert complaint(machine.doctor()[1])[1].startswith("colima stop && colima start --cpu 4 --memory 6")
+    machine.has("docker", "case $1 in --version) echo 'Docker version 28.2.2' ;; *) exit 1 ;; esac")
+    assert complaint(machine.doctor()[1])[1].startswith("colima start --cpu 4 --memory 6")
+
+
+def test_another_program_of_a_tools_name_is_named_by_its_path(machine: Machine) -> None:
+    """As the Ruby gem tilt, or the synthesizer helm."""
+    machine.has("helm", "exit 1")
+    wrong, repair = complaint(machine.doctor()[1])
+    assert f"{machine.bin}/helm cannot run, or is another program of that name" in wrong
+    assert repair == "helm version --short"
+
+
+def test_files_with_windows_line_ends_are_named(machine: Machine, own_kubeconfig: Path) -> None:
+    assert own_kubeconfig.exists()
+    (machine.repository / "Dockerfile").write_bytes(b"FROM x\r\n")
+    code, output = machine.doctor("checkout")
+    assert code == 1
+    wrong, repair = complaint(output)
+    assert "(CRLF), which no shell reads: Dockerfile." in wrong
+    assert repair == "git rm -r --cached --quiet . && git reset --hard"
+
+
+@pytest.mark.parametrize(
+    ("git", "wrong", "repair"),
+    [
+        (
+            f"if [[ $1 == rev-parse ]]; then exit 128; fi\n{GIT}",
+            "This folder is no clone.",
+            "git init && git add --all",
+        ),
+        (GIT.replace("origin/main", "origin/trunk"), "The default branch is trunk,", "git branch -m trunk main"),
+    ],
+)
+def test_what_kind_of_checkout_it_is_is_a_warning(machine: Machine, git: str, wrong: str, repair: str) -> None:
+    machine.has("git", git)
+    code, output = machine.doctor()
+    assert code == 0
+    assert wrong in complaint(output)[0]
+    assert repair in complaint(output)[1]
+
+
+def test_what_is_exported_and_left_out_is_named(machine: Machine) -> None:
+    machine.variables |= {"CDPATH": "/usr", "GIT_DIR": "/nowhere", "BASH_FUNC_sed%%": "() { false; }"}
+    machine.variables |= {"TMPDIR": "/nowhere", "HELM_NAMESPACE": "kube-system", "HELM_VERSION": "v3.0.0"}
+    code, output = machine.doctor()
+    assert code == 0
+    lines = output.splitlines()
+    (isolated,) = (line for line in lines if line.startswith("ok    Exported here, and left out"))
+    assert isolated.endswith(" sed() CDPATH GIT_DIR TMPDIR=/nowhere HELM_NAMESPACE")
+    (versions,) = (line for line in lines if "instead of what versions.env says" in line)
+    assert versions.endswith(": HELM_VERSION")
+
+
+@pytest.mark.parametrize(
+    ("variables", "wrong", "repair"),
+    [
+        ({"HTTPS_PROXY": "http://proxy:3128"}, "curl in this shell asks the proxy http://proxy:3128", "NO_PROXY="),
+        ({"ALL_PROXY": "socks5://proxy:1080", "NO_PROXY": "localhost"}, "pip has no SOCKS of its own", "HTTPS_PROXY="),
+        (
+            {"DOCKER_DEFAULT_PLATFORM": "linux/arm64"},
+            "Images are built for linux/arm64",
+            "unset DOCKER_DEFAULT_PLATFORM",
+        ),
+    ],
+)
+def test_what_is_exported_and_matters_is_a_warning(
+    machine: Machine, variables: dict[str, str], wrong: str, repair: str
+) -> None:
+    machine.variables |= variables
+    code, output = machine.doctor()
+    assert code == 0
+    assert wrong in complaint(output)[0]
+    assert repair in complaint(output)[1]

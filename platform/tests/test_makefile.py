@@ -57,9 +57,9 @@ def test_a_push_to_nowhere_stops_before_it_builds() -> None:
 def copy(tmp_path: Path) -> Path:
     """The repository with environments that do nothing."""
     copy_repository(tmp_path)
+    (tmp_path / "scripts/install.sh").write_text("#!/bin/sh\n")
     for service in tmp_path.glob("services/*"):
         (service / ".venv/bin").mkdir(parents=True)
-        (service / ".venv/dev.stamp").touch()
         (service / ".venv/bin/python").write_text("#!/bin/sh\necho half\nexit 1\n")
         (service / ".venv/bin/python").chmod(0o755)
     return tmp_path

@@ -49,7 +49,7 @@ PHRASES = {
     504: "Gateway Timeout",
     505: "HTTP Version Not Supported",
 }
-"""RFC 9110 and RFC 6585. Not Python's: its words changed with 3.13, and the API must not change with the interpreter."""
+"""Of RFC 9110 and RFC 6585. Python's own changed with 3.13, and the API must not change with the interpreter."""
 
 
 class Problem(Exception):

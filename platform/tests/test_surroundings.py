@@ -1,0 +1,532 @@
+"""What a shell, a hook, a profile, an archive or another system does to a checkout: the same is installed and built."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from machine import Machine
+from manifests import REPOSITORY
+from repository_copy import copy_repository
+
+CODE = "services/task-api/src/task_api"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the repository; tests that change it change it back."""
+    return copy_repository(tmp_path_factory.mktemp("copy"))
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """What goes into an image and what names it, without Git."""
+    for path in ("Dockerfile", ".dockerignore", "versions.env", "services/task-api/requirements.txt"):
+        (tmp_path / "tree" / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(REPOSITORY / path, tmp_path / "tree" / path)
+    for folder in ("scripts", CODE):
+        shutil.copytree(REPOSITORY / folder, tmp_path / "tree" / folder)
+    return tmp_path / "tree"
+
+
+def environment(**variables: str | None) -> dict[str, str]:
+    """That of the tests with these set, or not set where they are None."""
+    both: dict[str, str | None] = {**os.environ, **variables}
+    return {name: value for name, value in both.items() if value is not None}
+
+
+def tag(tree: Path, **variables: str | None) -> str:
+    done = subprocess.run(
+        ["scripts/image-tag.sh"],
+        cwd=tree,
+        env=environment(**variables),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert re.fullmatch(r"content-[0-9a-f]{12}\n", done.stdout)
+    return done.stdout
+
+
+# --- the tag of an image --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"CDPATH": "/usr:."},
+        {"GIT_DIR": "/nowhere/.git", "GIT_INDEX_FILE": ".git/index", "GIT_WORK_TREE": "/"},
+        {"GREP_OPTIONS": "--color=always", "GREP_COLOR": "1;32"},
+        {"POSIXLY_CORRECT": "1"},
+        {"SHELLOPTS": "braceexpand:noclobber:noglob"},
+        {"BASHOPTS": "failglob:nocasematch"},
+        {"BASH_FUNC_sed%%": "() { echo $RANDOM; }", "BASH_FUNC_find%%": "() { false; }"},
+        {"HOME": None},
+        {"TMPDIR": "/nowhere"},
+        {"LC_ALL": "C", "LANG": "tr_TR.UTF-8"},
+        {"LANG": "tr_TR.UTF-8"},
+        {"SOURCE_DATE_EPOCH": "1", "TZ": "Asia/Tokyo"},
+    ],
+    ids=lambda variables: "+".join(variables),
+)
+def test_what_is_exported_does_not_change_the_tag(tree: Path, variables: dict[str, str | None]) -> None:
+    (tree / CODE / "Zeta.py").touch()  # sorted otherwise by another language
+    assert tag(tree, **variables) == tag(tree)
+
+
+def test_an_image_for_another_platform_is_another(tree: Path) -> None:
+    assert tag(tree, DOCKER_DEFAULT_PLATFORM="linux/arm64") != tag(tree)
+
+
+def test_the_tag_follows_the_content_with_git_without_it_and_where_git_ignores_it(tree: Path) -> None:
+    def git(folder: Path, *arguments: str) -> None:
+        subprocess.run(["git", "-C", folder, *arguments], env=environment(), capture_output=True, check=True)
+
+    def copied(name: str) -> Path:
+        shutil.copytree(tree, tree.parent / name, symlinks=True)
+        return tree.parent / name
+
+    clone, committed, ignored = copied("clone"), copied("committed"), copied("outer/ignored")
+    git(clone, "init")
+    git(committed, "init")
+    git(committed, "add", "--all")
+    git(ignored.parent, "init")
+    (ignored.parent / ".gitignore").write_text("*\n")
+    (tree.parent / "a link").symlink_to(copied("with spaces and umlauts äöü"))
+    places = [tree, clone, committed, ignored, tree.parent / "a link"]
+    before = {tag(place) for place in places}
+    for place in places:
+        with (place / CODE / "app.py").open("a") as file:
+            file.write("# a changed line\n")
+    after = {tag(place) for place in places}
+    assert len(before) == len(after) == 1
+    assert before != after
+
+
+@pytest.mark.parametrize("name", ["new.py", "Übung.sql", "two words.txt", "-n.txt", "ignored by a global list.log"])
+def test_a_file_more_is_another_tag_whatever_its_name_is(tree: Path, name: str) -> None:
+    before = tag(tree)
+    (tree / CODE / name).touch()
+    assert tag(tree) != before
+
+
+def test_line_ends_and_where_a_link_leads_are_content(tree: Path) -> None:
+    (tree / CODE / "link").symlink_to("app.py")
+    tags = [tag(tree)]
+    (tree / CODE / "link").unlink()
+    (tree / CODE / "link").symlink_to("body.py")
+    tags.append(tag(tree))
+    app = tree / CODE / "app.py"
+    app.write_bytes(app.read_bytes().replace(b"\n", b"\r\n"))
+    tags.append(tag(tree))
+    assert len(set(tags)) == len(tags)
+
+
+def test_what_is_not_sent_to_docker_is_not_in_the_tag(tree: Path) -> None:
+    before = tag(tree)
+    source = tree / CODE
+    for path in ("__pycache__/app.pyc", "../task_api.egg-info/PKG-INFO", ".DS_Store", ".app.py.swp", "app.py~"):
+        (source / path).parent.mkdir(exist_ok=True)
+        (source / path).write_text("x")
+    for path in (source / "app.py", source):
+        path.chmod(0o700)  # as after a umask of 077
+    assert tag(tree) == before
+
+
+def test_the_image_runs_the_package_of_its_service_and_not_what_lies_beside_it() -> None:
+    dockerfile = (REPOSITORY / "Dockerfile").read_text()
+    assert "ls /app/src" not in dockerfile
+    assert dockerfile.count("$(cat /build/package)") == 3
+
+
+# --- what is built --------------------------------------------------------------------
+
+BUILDER = """
+case "$*" in
+  'build --help') echo '      --load   Shorthand for "--output=type=docker"' ;;
+  'image inspect '*) exit 1 ;;
+  build*) echo "$*" ;;
+esac
+"""
+
+
+@pytest.fixture
+def builder(tmp_path: Path, tree: Path) -> Machine:
+    """A machine with a docker that says what it is asked to build."""
+    (tmp_path / "bin").mkdir()
+    machine = Machine(tmp_path / "bin", 18080)
+    machine.repository = tree
+    (tree / "scripts/doctor.sh").write_text("#!/bin/sh\n")
+    machine.borrows("find", "sort", "tr", "xargs", "sha256sum", "readlink")
+    machine.has("docker", BUILDER)
+    return machine
+
+
+def test_an_image_of_a_builder_in_a_container_is_loaded_into_docker(builder: Machine) -> None:
+    assert " --load " in builder.run("scripts/image.sh")[1]
+    builder.has("docker", BUILDER.replace("--load", "--quiet"))  # the classic builder has no such option
+    assert " --load " not in builder.run("scripts/image.sh")[1]
+
+
+def test_a_proxy_is_handed_to_the_build_but_for_one_of_this_machine(builder: Machine) -> None:
+    builder.variables |= {"HTTPS_PROXY": "http://proxy:3128", "http_proxy": "http://127.0.0.1:3128"}
+    code, output = builder.run("scripts/image.sh")
+    assert code == 0, output
+    assert "--build-arg=HTTPS_PROXY " in output
+    assert "--build-arg=http_proxy" not in output
+    assert "proxy:3128" not in output  # it may have a password
+
+
+def sourced(script: str, printed: str, **variables: str | None) -> str:
+    """What a script sees that has sourced it."""
+    command = ["bash", "-euo", "pipefail", "-c", f'. {script}; echo "{printed}"']
+    done = subprocess.run(
+        command, cwd=REPOSITORY, env=environment(**variables), capture_output=True, text=True, check=True
+    )
+    return done.stdout.rstrip("\n")
+
+
+def test_the_cluster_and_the_release_are_those_that_are_named(tmp_path: Path) -> None:
+    foreign = {"KIND_EXPERIMENTAL_PROVIDER": "podman", "KIND_CLUSTER_NAME": "other", "HELM_NAMESPACE": "other"}
+    foreign |= {"HELM_KUBECONTEXT": "production", "KUBECONFIG": str(tmp_path / "mine")}
+    seen = sourced("scripts/cluster.sh", "$(env)", **foreign).splitlines()
+    names = {line.partition("=")[0] for line in seen}
+    assert not names & (foreign.keys() - {"KUBECONFIG"})
+    assert f"KUBECONFIG={REPOSITORY}/.kube/config" in seen
+    assert "KUBECTL_KUBERC=false" in seen
+
+
+@pytest.mark.parametrize(
+    ("variables", "excepted"),
+    [
+        ({"HTTPS_PROXY": "http://proxy:1"}, "127.0.0.1,localhost,.localhost,::1"),
+        ({"http_proxy": "http://proxy:1", "NO_PROXY": "corp"}, "corp,127.0.0.1,localhost,.localhost,::1"),
+        ({"no_proxy": "corp"}, "corp"),
+    ],
+)
+def test_this_machine_is_not_asked_for_through_a_proxy(variables: dict[str, str], excepted: str) -> None:
+    nothing = dict.fromkeys(("http_proxy", "https_proxy", "all_proxy", "no_proxy"))
+    nothing |= {name.upper(): None for name in nothing}
+    seen = sourced("scripts/isolate.sh; . scripts/isolate.sh", "$no_proxy", **(nothing | variables))
+    assert seen == excepted
+
+
+def test_pythons_settings_do_not_reach_what_is_run() -> None:
+    foreign = {"PYTHONPATH": "/nowhere", "PYTHONOPTIMIZE": "2", "PYTHONSAFEPATH": "1", "VIRTUAL_ENV": "/nowhere"}
+    seen = sourced("scripts/isolate.sh", "$(env)", **foreign).splitlines()
+    assert not {line.partition("=")[0] for line in seen} & foreign.keys()
+
+
+def test_where_there_is_no_home_it_is_the_users() -> None:
+    assert Path(sourced("scripts/isolate.sh", "$HOME", HOME=None)).is_dir()
+
+
+def test_every_script_that_is_run_is_isolated() -> None:
+    """By itself or by what it sources first. These do their own: they start one thing and print what it says."""
+    alone = {"find-python.sh", "go-tools.sh", "release-notes.sh", "scan.sh", "isolate.sh", "local-env.sh"}
+    sources = re.compile(r"^\. (?:\"\$root/)?scripts/(?:isolate|versions|cluster)\.sh", re.MULTILINE)
+    scripts = [*REPOSITORY.glob("scripts/*.sh"), *REPOSITORY.glob("platform/cluster/*.sh")]
+    assert len(scripts) > 35
+    for script in scripts:
+        if script.name in alone:
+            continue
+        text = script.read_text()
+        assert sources.search(text), script
+        assert not re.search(r"^(?:root=\$\()?cd ", text, re.MULTILINE), script
+
+
+# --- make -----------------------------------------------------------------------------
+
+
+def make(folder: Path, *arguments: str, **variables: str | None) -> subprocess.CompletedProcess[str]:
+    outer = dict.fromkeys(("MAKEFLAGS", "MAKELEVEL", "MFLAGS"))
+    return subprocess.run(
+        ["make", *arguments],
+        cwd=folder,
+        env=environment(**(outer | variables)),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_a_checkout_with_windows_line_ends_says_so_whatever_is_made(whole: Path) -> None:
+    script = whole / "scripts/up.sh"
+    as_it_is = script.read_bytes()
+    script.write_bytes(as_it_is.replace(b"\n", b"\r\n"))
+    try:
+        done = make(whole, "doctor")
+    finally:
+        script.write_bytes(as_it_is)
+    assert done.returncode == 2
+    assert "(CRLF), and no shell runs them" in done.stderr
+    assert "git rm -r --cached --quiet . && git reset --hard" in done.stderr
+
+
+def test_an_archive_without_modes_says_so(whole: Path) -> None:
+    script = whole / "scripts/doctor.sh"
+    script.chmod(0o644)
+    try:
+        done = make(whole, "doctor")
+    finally:
+        script.chmod(0o755)
+    assert done.returncode == 2
+    assert "Repair: chmod +x .ci/run scripts/*.sh platform/cluster/*.sh" in done.stderr
+    assert make(whole, "help").returncode == 0
+
+
+def test_every_text_is_checked_out_with_the_line_ends_of_a_shell() -> None:
+    listed = ["git", "ls-files", "--eol", "--cached", "--others", "--exclude-standard"]
+    lines = subprocess.run(listed, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.splitlines()
+    texts = [line for line in lines if line.split()[1] not in ("w/-text", "w/none", "w/")]
+    assert len(texts) > 200
+    assert [line for line in texts if not re.search(r"w/lf\s+attr/text=auto eol=lf", line)] == []
+
+
+def test_down_and_up_are_one_after_the_other_with_jobs_in_makeflags(whole: Path, tmp_path: Path) -> None:
+    kept = {name: (whole / "scripts" / name).read_text() for name in ("down.sh", "up.sh")}
+    (whole / "scripts/down.sh").write_text(f"#!/bin/sh\nsleep 0.5\ntouch '{tmp_path}/gone'\n")
+    (whole / "scripts/up.sh").write_text(f"#!/bin/sh\ntest -e '{tmp_path}/gone'\n")
+    try:
+        done = make(whole, "down", "up", MAKEFLAGS="-j4")
+    finally:
+        for name, text in kept.items():
+            (whole / "scripts" / name).write_text(text)
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_bash_would_read_before_a_script_is_kept_back(whole: Path, tmp_path: Path) -> None:
+    (tmp_path / "profile").write_text("echo from the profile\ncd /\n")
+    image, script = whole / "scripts/image.sh", "#!/usr/bin/env bash\necho $(scripts/image-tag.sh)\n"
+    kept = image.read_text()
+    image.write_text(script)
+    try:
+        done = make(whole, "image", BASH_ENV=str(tmp_path / "profile"), CDPATH="/usr:.", SHELLOPTS="noclobber:noglob")
+    finally:
+        image.write_text(kept)
+    assert re.fullmatch(r"content-[0-9a-f]{12}\n", done.stdout), done.stdout + done.stderr
+
+
+def test_the_name_that_wsl_exports_is_no_name_of_a_service(whole: Path) -> None:
+    kept = (whole / "scripts/install.sh").read_text()
+    (whole / "scripts/install.sh").write_text("#!/bin/sh\n")
+    try:
+        done = make(whole, "new-service", NAME="DESKTOP-1234")
+    finally:
+        (whole / "scripts/install.sh").write_text(kept)
+    assert done.returncode == 2
+    assert "say what it is to be called, make new-service NAME=orders" in done.stderr
+
+
+def test_lint_in_an_archive_says_what_it_lacks(tmp_path: Path) -> None:
+    folder = copy_repository(tmp_path)
+    shutil.rmtree(folder / ".git")
+    lint: list[str | Path] = [folder / "scripts/lint.sh", "task-api"]
+    done = subprocess.run(
+        lint, env=environment(GIT_CEILING_DIRECTORIES=str(tmp_path.parent)), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.endswith("Make it one: git init && git add --all\n")
+
+
+# --- Python ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    (tmp_path / "bin").mkdir()
+    machine = Machine(tmp_path / "bin", 18080)
+    machine.lacks("python3.11")
+    return machine
+
+
+@pytest.mark.parametrize(
+    ("pythons", "found"),
+    [
+        (["python3.13"], "python3.13"),
+        (["python3.12"], "python3.12"),
+        (["python3.12", "python3.13", "python3.14", "python3.11"], "python3.11"),
+        (["python3.12", "python3.13", "python3.14"], "python3.14"),
+        (["python3.10", "python3.9", "python3.15"], ""),
+    ],
+)
+def test_the_python_of_the_image_is_preferred_and_else_the_newest(
+    machine: Machine, pythons: list[str], found: str
+) -> None:
+    for python in pythons:
+        machine.has_python(python, python.removeprefix("python"))
+    machine.has_python("python3", pythons[0].removeprefix("python"))
+    assert machine.run("scripts/find-python.sh") == (0 if found else 1, f"{found}\n" if found else "")
+
+
+@pytest.mark.parametrize(
+    ("version", "implementation", "free_threaded", "code"),
+    [("3.10", "cpython", 0, 1), ("3.15", "cpython", 0, 1), ("3.11", "pypy", 0, 1), ("3.14", "cpython", 1, 1)]
+    + [(version, "cpython", 0, 0) for version in ("3.11", "3.12", "3.13", "3.14")],
+)
+def test_a_python_that_has_no_packages_is_none(
+    machine: Machine, version: str, implementation: str, free_threaded: int, code: int
+) -> None:
+    machine.has_python("python3", version, implementation, free_threaded)
+    assert machine.run("scripts/find-python.sh") == (code, "" if code else "python3\n")
+
+
+def test_the_python_that_is_named_comes_first_with_spaces_in_its_path(machine: Machine, tmp_path: Path) -> None:
+    machine.has_python("python3.11", "3.11")
+    (tmp_path / "a b").mkdir()
+    machine.has_python("python3.13", "3.13")
+    (machine.bin / "python3.13").rename(tmp_path / "a b/python")
+    machine.variables["PYTHON"] = str(tmp_path / "a b/python")
+    assert machine.run("scripts/find-python.sh") == (0, f"{tmp_path}/a b/python\n")
+
+
+def test_uvs_python_is_found_where_no_path_leads(machine: Machine) -> None:
+    machine.has_python("python3.11", "3.11")
+    (machine.bin / ".local/bin").mkdir(parents=True)
+    found = (machine.bin / "python3.11").rename(machine.bin / ".local/bin/python3.11")
+    assert machine.run("scripts/find-python.sh") == (0, f"{found}\n")
+
+
+# --- Python environments --------------------------------------------------------------
+
+PYTHON = """
+here=$(cd "$(dirname "$0")/.." && pwd -P)
+case "$*" in
+  '-m venv --clear '*)
+    echo "venv of VERSION" >> "$CALLS"
+    rm -rf "$4" && mkdir -p "$4/bin" "$4/packages" && cp "$0" "$4/bin/python"
+    ;;
+  '-m pip '*)
+    { env | grep ^PIP_ | sort | tr '\\n' ' ' && echo pip; } >> "$CALLS"
+    : > "$here/packages/one"
+    ;;
+  *realpath*) printf '%s\\n' "$here" VERSION && ls "$here/packages" ;;
+  *'print(sys.version)'*) echo VERSION ;;
+  *importlib.metadata*) [[ -e $here/packages/one && -z ${ELSEWHERE:-} ]] ;;
+  *'import pip'*) [[ -d $here/packages ]] ;;
+esac
+"""
+
+
+class Installed:
+    """A folder in which scripts/install.sh installs a list, with a Python that plays its part."""
+
+    def __init__(self, folder: Path) -> None:
+        (folder / "bin").mkdir()
+        self.machine = Machine(folder / "bin", 18080)
+        self.machine.lacks("cat")
+        self.machine.borrows("cat", "cksum", "cp", "ls", "mkdir", "rm", "sort", "tail", "tr")
+        self.calls = folder / "calls"
+        self.machine.variables["CALLS"] = str(self.calls)
+        self.machine.repository = folder / "first place"
+        shutil.copytree(REPOSITORY / "scripts", self.machine.repository / "scripts")
+        (self.machine.repository / "scripts/doctor.sh").write_text("#!/bin/sh\n")
+        self.lock.write_text("one==1.0 \\\n    --hash=sha256:0\n")
+        for version in ("3.11", "3.13"):
+            self.machine.has(f"python{version}", PYTHON.replace("VERSION", version))
+
+    @property
+    def lock(self) -> Path:
+        return self.machine.repository / "requirements.txt"
+
+    def install(self, **variables: str) -> list[str]:
+        """What was done to have it installed."""
+        self.calls.write_text("")
+        self.machine.variables |= variables
+        command = [
+            "bash",
+            "-c",
+            'cd "$1" && scripts/install.sh env requirements.txt env/run.stamp',
+            "-",
+            str(self.machine.repository),
+        ]
+        done = subprocess.run(
+            command,
+            env={"PATH": str(self.machine.bin), **self.machine.variables},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        self.output = done.stdout + done.stderr
+        for name in variables:
+            del self.machine.variables[name]
+        return self.calls.read_text().splitlines()
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Installed:
+    done = Installed(tmp_path)
+    assert done.install() == ["venv of 3.11", "PIP_REQUIRE_VIRTUALENV=0 PIP_USER=0 pip"], done.output
+    return done
+
+
+MADE_AGAIN = ["venv of 3.11", "PIP_REQUIRE_VIRTUALENV=0 PIP_USER=0 pip"]
+INSTALLED_AGAIN = MADE_AGAIN[1:]
+
+
+def test_what_is_installed_is_left_alone_whatever_the_times_of_files_are(installed: Installed) -> None:
+    installed.lock.touch()
+    assert (installed.install(), installed.output) == ([], "")
+
+
+def test_a_changed_list_is_installed(installed: Installed) -> None:
+    installed.lock.write_text("one==1.1 \\\n    --hash=sha256:1\n")
+    os.utime(installed.lock, (0, 0))  # older than the environment, as in an archive or after a checkout
+    assert installed.install() == INSTALLED_AGAIN
+
+
+def test_an_environment_of_which_a_package_is_gone_is_filled_again(installed: Installed) -> None:
+    (installed.machine.repository / "env/packages/one").unlink()
+    assert installed.install() == INSTALLED_AGAIN
+
+
+def test_an_environment_that_was_cut_short_before_pip_was_there_is_made_again(installed: Installed) -> None:
+    shutil.rmtree(installed.machine.repository / "env/packages")
+    (installed.machine.repository / "env/run.stamp").unlink()
+    assert installed.install() == MADE_AGAIN
+
+
+def test_a_clone_that_was_moved_makes_its_environment_again(installed: Installed, tmp_path: Path) -> None:
+    """Its scripts begin with the place where they were."""
+    installed.machine.repository = installed.machine.repository.rename(tmp_path / "second place")
+    assert installed.install() == MADE_AGAIN
+    assert installed.install() == []
+
+
+def test_a_python_that_is_gone_makes_the_environment_again(installed: Installed) -> None:
+    (installed.machine.repository / "env/bin/python").unlink()
+    (installed.machine.repository / "env/bin/python").symlink_to("/nowhere/python3.11")
+    assert installed.install() == MADE_AGAIN
+
+
+def test_another_python_than_the_one_that_is_there_is_taken_where_it_is_named(installed: Installed) -> None:
+    assert installed.install(PYTHON="python3.13") == ["venv of 3.13", *INSTALLED_AGAIN]
+    assert installed.install(PYTHON="python3.13") == []
+    assert installed.install() == []  # nobody asks for another
+
+
+def test_of_pips_settings_those_stay_that_say_where_packages_come_from(installed: Installed) -> None:
+    (installed.machine.repository / "env/run.stamp").unlink()
+    foreign = {
+        "PIP_TARGET": "/nowhere",
+        "PIP_DRY_RUN": "1",
+        "PIP_USER": "1",
+        "PIP_NO_BINARY": ":all:",
+        "PIP_PYTHON": "/p",
+    }
+    kept = {"PIP_INDEX_URL": "https://mirror/simple", "PIP_CERT": "/ca.pem"}
+    (call,) = installed.install(**foreign, **kept)
+    assert call == "PIP_CERT=/ca.pem PIP_INDEX_URL=https://mirror/simple PIP_REQUIRE_VIRTUALENV=0 PIP_USER=0 pip"
+
+
+def test_packages_that_a_pip_conf_sent_elsewhere_are_missed(installed: Installed) -> None:
+    (installed.machine.repository / "env/run.stamp").unlink()
+    installed.install(ELSEWHERE="1")
+    assert installed.output.endswith("What sends them elsewhere stands in: pip config list\n")
+    assert not (installed.machine.repository / "env/run.stamp").exists()
