@@ -208,7 +208,6 @@ services/%/requirements.txt:
 	@echo "There is no service named $*. The services are: $(SERVICES)" >&2; exit 1
 
 # Each time, install.sh looks whether they are as their list says. That takes a twentieth of a second.
-.PHONY: always
 always:
 
 services/%/.venv/run.stamp: services/%/requirements.txt always

@@ -133,8 +133,8 @@ def test_what_is_not_sent_to_docker_is_not_in_the_tag(tree: Path) -> None:
     for path in ("__pycache__/app.pyc", "../task_api.egg-info/PKG-INFO", ".DS_Store", ".app.py.swp", "app.py~"):
         (source / path).parent.mkdir(exist_ok=True)
         (source / path).write_text("x")
-    for path in (source / "app.py", source):
-        path.chmod(0o700)  # as after a umask of 077
+    for inside in (source / "app.py", source):
+        inside.chmod(0o700)  # as after a umask of 077
     assert tag(tree) == before
 
 
