@@ -83,7 +83,7 @@ def trivy() -> str:
 def advisories(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The program that writes a database of one advisory."""
     program = tmp_path_factory.mktemp("advisories") / "advisories"
-    run("go", "build", "-C", "e2e/advisories", "-o", str(program), ".", CGO_ENABLED="0", GOWORK="off")
+    run("go", "build", "-C", "e2e/advisories", "-trimpath", "-o", str(program), ".", CGO_ENABLED="0", GOWORK="off")
     return program
 
 
