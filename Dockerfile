@@ -26,7 +26,7 @@ RUN python -m pip --python /opt/venv/bin/python install --no-cache-dir --disable
 COPY services/${SERVICE}/src /app/src
 # `app serve` runs the service's own package, task_api of task-api, whatever else lies beside it. Nor do the modes of files
 # depend on the checkout (a umask of 077, a file system without modes).
-RUN echo "$SERVICE" | tr - _ > /build/package \
+RUN python -c "import os; print(os.environ['SERVICE'].replace('-', '_'))" > /build/package \
  && test -f "/app/src/$(cat /build/package)/__main__.py" \
  && printf '#!/opt/venv/bin/python\nimport runpy\n\nrunpy.run_module("%s", run_name="__main__", alter_sys=True)\n' \
       "$(cat /build/package)" > /opt/venv/bin/app \

@@ -94,8 +94,7 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route that can end in these statuses."""
     schema = {"$ref": f"#/components/schemas/{ProblemDocument.__name__}"}
     return {
-        status: {"description": PHRASES[status], "content": {MEDIA_TYPE: {"schema": schema}}}
-        for status in statuses
+        status: {"description": PHRASES[status], "content": {MEDIA_TYPE: {"schema": schema}}} for status in statuses
     }
 
 
