@@ -2,7 +2,7 @@
 # Builds the Go tools of `make lint` at the versions of versions.env, as .tools/NAME-VERSION with a link .tools/NAME.
 # With a name as argument that one alone: scripts/go-tools.sh crane
 # What is there already is kept. On two cores the first build takes about ten minutes, with Go's build cache one.
-# Those that only `make e2e-full` needs are built by name alone: act, cosign, trivy.
+# Those that only `make e2e-full` needs are built by name alone: act, cosign, trivy (1, 8 and 19 minutes of a core).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=scripts/versions.sh

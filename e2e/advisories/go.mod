@@ -1,4 +1,4 @@
-// Its version is the one that the Trivy of versions.env is built with: e2e/test_scan.py compares.
+// trivy-db in the version that the Trivy of versions.env is built with: e2e/test_scan.py compares.
 module advisories
 
 go 1.24.0

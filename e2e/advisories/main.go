@@ -37,7 +37,7 @@ func main() {
 		}
 	}
 	if err := write(folder, bucket, name, severity, &advisory); err != nil {
-		fmt.Fprintf(os.Stderr, "No database was written to %s: %v. Name a folder that is empty or not there.\n", folder, err)
+		fmt.Fprintf(os.Stderr, "No database was written to %s: %v. Name a folder to write to, and LOW, MEDIUM, HIGH or CRITICAL.\n", folder, err)
 		os.Exit(1)
 	}
 }
