@@ -232,7 +232,7 @@ def test_a_pip_cache_has_the_key_of_what_the_job_installs(job: Any, nothing_inst
         text=True,
         check=True,
     )
-    installed = set(re.findall(r"^scripts/install\.sh \S+ (\S+)$", dry.stdout, re.MULTILINE))
+    installed = set(re.findall(r"^scripts/install\.sh \S+ (\S+) ", dry.stdout, re.MULTILINE))
     assert installed
     python = job["steps"][uses(job, "actions/setup-python")[0]]["with"]
     assert python["cache"] == "pip"
