@@ -166,8 +166,9 @@ def test_it_answers_that_it_is_not_ready_while_its_storage_is_not_there() -> Non
 
 @pytest.mark.timeout(120)
 def test_the_figures_of_a_cold_start(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
-    """On one core it is ready within a second: its CPU time says so on a busy machine, too. The rest is printed."""
-    runs = []
+    """Start and end take at most three times the CPU of importing FastAPI alone, in turns on the same core: 0.7 s where
+    that takes 0.3 (2.2 times). The rest is printed."""
+    runs, imported = [], []
     pin = [taskset, "-c", str(min(os.sched_getaffinity(0)))] if (taskset := shutil.which("taskset")) else []
     for _ in range(3):
         process = subprocess.Popen(
@@ -185,6 +186,10 @@ def test_the_figures_of_a_cold_start(tmp_path: Path, record_property: Callable[[
             _, _, usage = os.wait4(process.pid, 0)
             process.returncode = 0
         runs.append((usage.ru_utime + usage.ru_stime, wall))
+        fastapi = subprocess.Popen([*pin, sys.executable, "-c", "import fastapi"], env=environment())
+        _, _, usage = os.wait4(fastapi.pid, 0)
+        fastapi.returncode = 0
+        imported.append(usage.ru_utime + usage.ru_stime)
     imports = subprocess.run(
         [sys.executable, "-X", "importtime", "-c", "import task_api.__main__"],
         env=environment(),
@@ -197,10 +202,11 @@ def test_the_figures_of_a_cold_start(tmp_path: Path, record_property: Callable[[
     )
     top = [f"{name} {micros / 1000:.0f}" for micros, name in times if "." not in name][:8]
     cpu, wall = min(runs)
-    assert cpu < 1
+    assert cpu < 3 * min(imported)
     record_property(
         SUMMARY,
-        f"Cold start: {cpu:.2f} s of CPU to ready and to the end again, ready after {wall:.2f} s."
+        f"Cold start: {cpu:.2f} s of CPU to ready and to the end again, {cpu / min(imported):.1f} times that of"
+        f" importing FastAPI; ready after {wall:.2f} s."
         f" The imports that take longest, in ms: {', '.join(top)}",
     )
 
