@@ -219,6 +219,7 @@ def test_one_repository_for_two_services_is_refused_and_so_is_a_folder_without_a
         ({"IMAGE_TAG": "one", "KUBE_CONFIG": "IAo="}, "KUBE_CONFIG is empty"),
         ({"IMAGE_TAG": "one", "HELM_KUBECONTEXT": "other"}, "HELM_KUBECONTEXT is set"),
         ({"IMAGE_TAG": "one", "HELM_NAMESPACE": "other"}, "HELM_NAMESPACE is set"),
+        ({"IMAGE_TAG": "one", "HELM_DRIVER": "configmap"}, "HELM_DRIVER is set"),
         ({"IMAGE_TAG": "one", "DEPLOY_TIMEOUT": "soon"}, "DEPLOY_TIMEOUT=soon is not a time"),
     ],
 )
@@ -293,7 +294,7 @@ def test_a_first_deploy_that_fails_leaves_nothing(site: Site) -> None:
 def test_a_first_deploy_of_values_that_cannot_work_removes_nothing(site: Site) -> None:
     done = site.deploy("wrong-1")
     assert done.returncode == 2
-    assert "Helm refused it before anything was made" in done.stderr
+    assert "It was refused before anything was made" in done.stderr
     assert "uninstall" not in site.calls + done.stderr
     assert site.state["unconfirmed"] == {}
     assert site.deploy("one").returncode == 0
@@ -353,7 +354,7 @@ def test_a_rollback_that_fails_fails_the_deploy_with_what_to_do(site: Site) -> N
     site.write(**site.state, rollback="fails")
     done = site.deploy("bad-2")
     assert done.returncode == 1
-    assert "The rollback to revision 1 failed, too. See above; then: make history, make rollback" in done.stderr
+    assert "The rollback to revision 1 failed. See above; then: make history, make deploy-settle" in done.stderr
     assert "serves" not in done.stderr
     assert "helm rollback task-api 1 --wait --timeout 120s --history-max 10" in site.calls
 
@@ -608,7 +609,7 @@ def test_a_deployer_that_lost_its_lock_stops_and_changes_nothing_more(site: Site
         site.set_lease({"holderIdentity": "rollback by another"}, version="999")
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "rollback by another took the lock, so this one stopped. See what there is: make history" in errors
+    assert "rollback by another took the lock, so this one stopped. To finish what is there" in errors
     assert site.statuses == [
         ("one", "deployed"),
         ("slow-2", "failed"),
@@ -725,6 +726,44 @@ def test_a_rollback_that_finds_another_commit_than_it_was_asked_to_leave_is_refu
     assert site.state["serves"] == "three"
 
 
+def test_a_rollback_that_finds_a_way_back_that_did_not_end_goes_it(site: Site) -> None:
+    site.deploy("zero")
+    site.deploy("one")
+    first = site.begin_slow_upgrade()
+    with waiting_rollback(site) as rollback:
+        os.killpg(first.pid, signal.SIGKILL)
+        first.communicate(timeout=10)
+        back = revision(4, "one", "failed", age=0)
+        ended = [*site.state["revisions"][:2], revision(3, "slow-2", "failed", age=0), back]
+        site.write(**site.state | {"revisions": ended, "serves": "slow-2"})
+        site.set_lease({})
+        output, errors = rollback.communicate(timeout=60)
+    assert rollback.returncode == 0, errors
+    assert "one serves" in output
+    assert site.state["serves"] == "one"
+    assert list(site.state["held"]) == ["slow-2"]
+
+
+def test_a_rollback_that_is_refused_anyway_stops_no_deploy(site: Site) -> None:
+    site.deploy("one")
+    with site.begin_slow_upgrade() as first:
+        done = site.run("rollback", "99")
+        assert done.returncode == 2
+        assert "Revision 99 never ran" in done.stderr
+        assert site.statuses[-1] == ("slow-2", "pending-upgrade")
+        assert "Asking" not in done.stdout
+        first.send_signal(signal.SIGTERM)
+
+
+def test_a_lock_that_a_rollback_has_just_asked_for_is_released_all_the_same(site: Site) -> None:
+    site.deploy("one")
+    with site.begin_slow_upgrade() as first:
+        site.set_lease(site.lease, version="999", **{"task-platform/stop-for": "rollback by another"})
+        first.send_signal(signal.SIGTERM)
+        first.communicate(timeout=30)
+    assert "holderIdentity" not in site.lease
+
+
 # --- what an interrupted deploy leaves -------------------------------------------------
 
 
@@ -769,6 +808,41 @@ def test_settle_of_a_first_deploy_that_was_cancelled_removes_it(site: Site) -> N
     assert site.run("settle").returncode == 0
     assert site.statuses == []
     assert "There is no release task-api here: nothing to settle." in site.run("settle").stdout
+
+
+def test_settle_goes_on_with_a_rollback_that_ended_after_it_had_held_the_commit(site: Site) -> None:
+    site.deploy("one")
+    site.deploy("two")
+    site.write(**site.state | {"held": {"two": "rolled back"}})
+    done = site.run("settle")
+    assert done.returncode == 0, done.stderr
+    assert "Revision 2 (two) is held. Rolled back to revision 1: one serves." in site.summary
+
+
+def test_a_release_whose_good_revisions_are_not_kept_any_more_is_not_removed(site: Site) -> None:
+    failed = [revision(number, "bad", "failed", age=99) for number in (11, 12)]
+    site.write(revisions=failed, held=None, serves="one")
+    for words in (("settle",), ("deploy",)):
+        done = site.run(*words, IMAGE_TAG="bad-13")
+        assert done.returncode == 1
+        assert "older ones are not kept any more, so nothing was removed" in done.stderr
+    assert "helm uninstall" not in site.calls
+
+
+def test_what_the_next_deploy_goes_back_to_is_not_taken_for_verified(site: Site) -> None:
+    """The deploy that went back was ended before it could deploy and ask anything itself."""
+    revisions = [revision(1, "one", "deployed", age=99), revision(2, "two", "pending-upgrade", age=60)]
+    site.write(revisions=revisions, held={"three": "rolled back"}, serves="one")
+    assert site.deploy("three").returncode == 2  # held, which it finds out afterwards
+    assert site.state["unconfirmed"] == {"3": "one"}
+    assert "Revision 3 (one) was deployed, but not verified. Now it is" in site.run("settle").stdout
+
+
+def test_a_clock_that_is_ahead_holds_nobody_up(site: Site) -> None:
+    revisions = [revision(1, "one", "deployed", age=99), revision(2, "two", "pending-upgrade", age=-3600)]
+    site.write(revisions=revisions, held=None, serves="one")
+    assert site.run("settle").returncode == 0
+    assert site.statuses[-1] == ("one", "deployed")
 
 
 # --- a soak time ----------------------------------------------------------------------

@@ -18,6 +18,7 @@ from pathlib import Path
 from scripts.deploy.processes import Refused, run
 
 ELSEWHERE = (
+    "HELM_DRIVER",
     "HELM_KUBEAPISERVER",
     "HELM_KUBEASGROUPS",
     "HELM_KUBEASUSER",
@@ -26,7 +27,8 @@ ELSEWHERE = (
     "HELM_KUBETOKEN",
     "HELM_NAMESPACE",
 )
-"""With one of these Helm would go to another cluster or namespace than kubectl, or as somebody else."""
+"""With one of these Helm would go to another cluster or namespace than kubectl, or as somebody else, or look for its
+revisions elsewhere and take a release that runs for one that was never installed."""
 
 
 @contextmanager
@@ -34,7 +36,9 @@ def kubeconfig() -> Iterator[None]:
     """KUBECONFIG for Helm and kubectl, checked. Raises Refused before the cluster is asked for anything."""
     for name in ELSEWHERE:
         if os.environ.get(name):
-            raise Refused(f"{name} is set: Helm would go by it, and kubectl not. Unset it; the kubeconfig decides.")
+            raise Refused(
+                f"{name} is set: it would lead Helm elsewhere. Unset it; the kubeconfig decides: unset {name}"
+            )
     # Without these neither tool can take a pod's own cluster, whatever else is missed here.
     for name in ("KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"):
         os.environ.pop(name, None)

@@ -43,6 +43,7 @@ DEPLOY = "deploy of "
 """How the name of a holder begins that a rollback may ask to stop."""
 STOP = "task-platform/stop-for"
 """The annotation that asks for it; its value is who asks."""
+FINISH = "To finish what is there, verified or back to what ran before: make deploy-settle"
 
 
 @contextmanager
@@ -54,7 +55,7 @@ def exclusive(settings: Settings, purpose: str, *, stops_deploys: bool = False) 
     """
     lock = Lock(settings, f"{purpose} by {deployer()}", stops_deploys)
     lock.acquire()
-    renewing = threading.Thread(target=lock.keep, daemon=True)
+    renewing = threading.Thread(target=lock.keep_or_stop, daemon=True)
     renewing.start()
     try:
         yield
@@ -78,7 +79,7 @@ def deployer() -> str:
 
 
 class Lock:
-    """The Lease as this process sees it. `acquire`, `keep` and `release` are called in this order."""
+    """The Lease as this process sees it. `acquire`, `keep_or_stop` and `release` are called in this order."""
 
     def __init__(self, settings: Settings, holder: str, stops_deploys: bool) -> None:
         self.released = threading.Event()
@@ -125,8 +126,14 @@ class Lock:
                 print(f"Waiting for {holder}: {now - started:.0f} s", flush=True)
             wait(POLL_EVERY)
 
-    def keep(self) -> None:
-        """Renews the Lease until it is released. Where that cannot be done in time, stops the deploy."""
+    def keep_or_stop(self) -> None:
+        """Renews the Lease until it is released. Where that cannot be done, whatever the reason, stops the deploy."""
+        try:
+            self._keep()
+        except (OSError, ValueError, KeyError, TypeError) as error:  # no process, no memory, an answer that is none
+            stop_for_lost_lock(f"The lock could not be renewed ({error!r}), so this one stopped. {FINISH}")
+
+    def _keep(self) -> None:
         interval = self._duration / RENEWALS
         tolerated = self._duration * 2 / 3
         deadline = time.monotonic() + tolerated
@@ -137,18 +144,22 @@ class Lock:
                 continue
             reason = self._reason_to_stop(limit=min(interval, deadline - time.monotonic()))
             if reason:
-                stop_for_lost_lock(f"{reason}, so this one stopped. See what there is: make history")
+                stop_for_lost_lock(f"{reason}, so this one stopped. {FINISH}")
                 return
             if time.monotonic() >= deadline:
                 stop_for_lost_lock(
                     f"The lock could not be renewed for {tolerated:.0f} s. Another may deploy by now, so this one "
-                    "stopped. Once the API server answers again: make deploy-settle"
+                    f"stopped. {FINISH}"
                 )
                 return
 
     def release(self) -> None:
-        """Frees the Lease. Where that fails it runs out by itself."""
-        self._patch(self._version, {"holderIdentity": None, "acquireTime": None, "renewTime": None})
+        """Frees the Lease, also where a rollback has just asked for it. Where that fails it runs out by itself."""
+        free = {"holderIdentity": None, "acquireTime": None, "renewTime": None}
+        done = self._patch(self._version, free)
+        if done is not None and done.returncode != 0:
+            self._reason_to_stop(ANSWER_LIMIT)  # which takes note of the version, where this is still the holder
+            self._patch(self._version, free)
 
     def _ahead(self, lease: dict[str, Any] | None) -> str | None:
         """Who comes before this process: the holder; or else, before a deploy, a rollback that asked the last one to

@@ -66,7 +66,7 @@ def run(*command: str, show: bool = False, limit: float = ANSWER_LIMIT) -> subpr
     pipe = None if show else subprocess.PIPE
     name = " ".join(command[:3])
     started = time.monotonic()
-    next_report, asked_to_end, timed_out, killed = REPORT_EVERY, 0, False, False
+    next_report, asked_to_end, timed_out, killed, end = REPORT_EVERY, 0, False, False, limit + KILL_AFTER
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
         while True:
             try:
@@ -74,6 +74,9 @@ def run(*command: str, show: bool = False, limit: float = ANSWER_LIMIT) -> subpr
                 break
             except subprocess.TimeoutExpired:
                 elapsed = time.monotonic() - started
+            if killed and process.poll() is not None:
+                output = errors = ""  # a child of it still holds the pipes, as a plugin for credentials that hangs
+                break
             if elapsed >= next_report:
                 print(f"{name}: {elapsed:.0f} s", flush=True)
                 next_report += REPORT_EVERY
@@ -82,7 +85,9 @@ def run(*command: str, show: bool = False, limit: float = ANSWER_LIMIT) -> subpr
             if reasons > asked_to_end:
                 asked_to_end = reasons
                 process.terminate()
-            if elapsed >= limit + KILL_AFTER and not killed:
+            if _lost_locks:
+                end = min(end, elapsed + KILL_AFTER)  # before another deployer may begin
+            if elapsed >= end and not killed:
                 killed = True
                 process.kill()
     _raise_if_stopped()

@@ -102,12 +102,14 @@ def on_trial(settings: Settings, tag: str) -> Iterator[None]:
 def left_behind(settings: Settings) -> Revision | None:
     """The revision that an ended deploy left pending. Waits while it could still be at work."""
     said = float("-inf")
+    seen: dict[int, float] = {}  # since when, by this machine's clock: that of who wrote it may be ahead
     while True:
         revisions = history(settings)
         if not revisions or revisions[-1].status not in IN_PROGRESS:
             return None
         pending = revisions[-1]
-        age = (datetime.now(UTC) - pending.updated).total_seconds()
+        now = time.monotonic()
+        age = max((datetime.now(UTC) - pending.updated).total_seconds(), now - seen.setdefault(pending.number, now))
         if age >= settings.settle_age:
             return pending
         # A deploy at work and one that was killed look the same: wait until it has changed, or cannot be alive.
@@ -129,12 +131,26 @@ def recover(settings: Settings) -> None:
         return
     good = last_good(told(settings, history(settings)))
     diagnose(settings)
-    if good is None or pending.status in ("pending-install", "uninstalling"):
+    if pending.status in ("pending-install", "uninstalling") or good is None:
+        refuse_to_remove_what_ran(settings)
         print(f"Revision {pending.number} was left {pending.status}, with nothing to go back to: removed.", flush=True)
         uninstall(settings)
     else:
         print(f"Revision {pending.number} was left {pending.status}: back to revision {good.number}.", flush=True)
+        # Nobody asks its pods here: a deploy follows, or settle asks.
+        change(settings, "unconfirmed", {str(pending.number + 1): good.tag})
         roll_back_to(settings, good.number)
+
+
+def refuse_to_remove_what_ran(settings: Settings) -> None:
+    """Raises Failed where older revisions are not kept any more: one of them may be what serves, though none that is
+    kept ever ran. Helm prunes the oldest first, and spares but one that is `deployed`."""
+    kept_revisions = history(settings)
+    if kept_revisions and kept_revisions[0].number > 1:
+        raise Failed(
+            "No revision that is kept ever ran, and older ones are not kept any more, so nothing was removed. "
+            "Mend what is above, and deploy again."
+        )
 
 
 def uninstall(settings: Settings) -> None:
@@ -155,7 +171,7 @@ def roll_back_to(settings: Settings, revision: int) -> None:
     )
     if done.returncode != 0:
         diagnose(settings)
-        raise Failed(f"The rollback to revision {revision} failed, too. See above; then: make history, make rollback")
+        raise Failed(f"The rollback to revision {revision} failed. See above; then: make history, make deploy-settle")
 
 
 @functools.cache

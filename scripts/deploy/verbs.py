@@ -18,6 +18,7 @@ from scripts.deploy.release import (
     on_trial,
     ownership,
     recover,
+    refuse_to_remove_what_ran,
     roll_back_to,
     told,
     uninstall,
@@ -58,9 +59,12 @@ def deploy(settings: Settings) -> None:
                 smoke(settings, settings.tag)
                 soak(settings, settings.tag)
         except Failed as failure:
-            refuse_unless_made(settings, revisions)
             print(failure, file=sys.stderr, flush=True)
+            refuse_unless_made(settings, revisions)
             diagnose(settings)
+            # Of those that are still kept: the upgrade may have pruned one.
+            there = {revision.number for revision in history(settings)}
+            before = last_good([revision for revision in revisions if revision.number in there])
             raise Failed(f"{failure}\n{go_back(settings, before)}") from failure
         summarize(f"Deployed {settings.repository}:{settings.tag} {settings.digest}".rstrip() + came_from(before))
 
@@ -92,7 +96,7 @@ def refuse_unless_made(settings: Settings, before: list[Revision]) -> None:
             f"Somebody calls Helm by hand: revision {made[-1].number} of {made[-1].tag or 'no commit'} is "
             f"{made[-1].status}. Helm refused this deploy, and nothing was changed. See: make history"
         )
-    raise Refused("Helm refused it before anything was made. Mend what it says above, and deploy again.")
+    raise Refused("It was refused before anything was made. Mend what is said above, and deploy again.")
 
 
 def came_from(before: Revision | None) -> str:
@@ -103,6 +107,7 @@ def came_from(before: Revision | None) -> str:
 def go_back(settings: Settings, before: Revision | None) -> str:
     """Undoes a failed deploy and says how; without a revision to go back to, the release is removed."""
     if before is None:
+        refuse_to_remove_what_ran(settings)
         # Helm needs a revision that once ran; without one the next deploy begins from nothing.
         uninstall(settings)
         return "It was the first deploy, so there is nothing to go back to: the release was removed."
@@ -131,7 +136,10 @@ def settle(settings: Settings) -> None:
             return
         newest = revisions[-1]
         what = f"Revision {newest.number} ({newest.tag or 'no commit'})"
-        if pending is None and newest.ran:
+        good = last_good([revision for revision in revisions if revision is not newest])
+        # A rollback that ended after it had held what it was to leave, and before it left it.
+        abandoned = newest.held and good is not None and not good.held
+        if pending is None and newest.ran and not abandoned:
             if newest.confirmed:
                 print(f"{what} is deployed, and its pods were asked for the commit: nothing to settle.", flush=True)
                 return
@@ -144,10 +152,10 @@ def settle(settings: Settings) -> None:
                 summarize(f"{what} was deployed, but not verified. Now it is: its pods say the commit.")
                 return
         diagnose(settings)
-        good = last_good([revision for revision in revisions if revision is not newest])
         if newest.status == "uninstalling":
             good = None
-        summarize(f"{what} was left {newest.status}, not verified. {go_back(settings, good)}")
+        left = "is held" if abandoned else f"was left {newest.status}, not verified"
+        summarize(f"{what} {left}. {go_back(settings, good)}")
 
 
 def rollback(settings: Settings, number: int | None) -> None:
@@ -158,6 +166,7 @@ def rollback(settings: Settings, number: int | None) -> None:
     meant = told(settings, history(settings))
     if not meant:
         raise Refused(f"There is no release {settings.release} here. Is it the right cluster and namespace?")
+    choose(meant, number)  # what is refused anyway stops no deploy
     with exclusive(settings, f"rollback from {meant[-1].tag or 'no commit'}", stops_deploys=True):
         # What was left pending is not settled first: that would be a way back, with all its pods, before this one.
         left_behind(settings)
@@ -196,11 +205,23 @@ def left_already(settings: Settings, meant: list[Revision], revisions: list[Revi
     now = revisions[-1].tag or "no commit" if revisions else "nothing"
     if number is None and now in {revision.tag for revision in meant[:-1]} and meant[-1].tag:
         hold(settings, meant[-1])
+        if not (revisions[-1].ran and revisions[-1].confirmed):  # the way back did not end: this goes it
+            good = last_good(told(settings, revisions[:-1]))
+            if good is None:
+                raise Failed(f"{meant[-1].tag} is held, and its way back did not end. Finish it: make deploy-settle")
+            diagnose(settings)
+            return_to(settings, good)
+            now = good.tag
         summarize(
             f"Nothing to roll back: {meant[-1].tag} was left while this waited, and {now} serves. "
             f"{meant[-1].tag} is held until: make unhold COMMIT={meant[-1].tag}."
         )
         return True
+    if revisions and not (revisions[-1].ran and revisions[-1].confirmed):
+        raise Failed(
+            f"While this waited for the lock, {meant[-1].tag} was followed by {now}, whose deploy did not end. "
+            "Finish it: make deploy-settle. Then look at make history, and if it is still needed: make rollback"
+        )
     raise Refused(
         f"While this waited for the lock, {meant[-1].tag} was followed by {now}. Nothing was changed. "
         "See: make history. If it is the latter that has to go: make rollback"
