@@ -60,8 +60,15 @@ doctor: ## Check what this machine has; says what repairs it
 ##@ Change
 
 .PHONY: lint
-lint: $(SERVICE_ENVIRONMENTS) $(TOOLS_ENVIRONMENT) $(CHECKOV_ENVIRONMENT) ## Check code, manifests, workflows, pages
+lint: $(SERVICE_ENVIRONMENTS) $(TOOLS_ENVIRONMENT) $(CHECKOV_ENVIRONMENT) ## Check what can be checked by reading it
 	@scripts/lint.sh $(SERVICES)
+
+.PHONY: test-platform
+test-platform: $(SERVICE_ENVIRONMENTS) $(TOOLS_ENVIRONMENT) ## Test charts, scripts, workflows and pages
+	@scripts/test-platform.sh
+
+.PHONY: check
+check: lint test test-platform ## All that runs before a push, without a cluster
 
 .PHONY: fmt
 fmt: $(TOOLS_ENVIRONMENT) ## Format the Python code

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the Go tools of `make lint` at the versions of versions.env, as .tools/NAME-VERSION with a link .tools/NAME.
+# Builds the Go tools of `make lint` and `make test-platform` at the versions of versions.env, as .tools/NAME-VERSION with a link .tools/NAME.
 # With a name as argument that one alone: scripts/go-tools.sh crane
 # What is there already is kept. On two cores the first build takes about ten minutes, with Go's build cache one.
 # Those that only `make e2e-full` needs are built by name alone: act, cosign, trivy (1, 8 and 19 minutes of a core).

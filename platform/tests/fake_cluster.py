@@ -1,5 +1,4 @@
-#!/usr/bin/env python3
-"""helm and kubectl by these names, with a release kept in the file of FAKE_CLUSTER: all that scripts/deploy/ sees.
+"""A helm and a kubectl, with a release kept in a file: all that scripts/deploy/ sees.
 
 How an upgrade goes is in the tag: bad-... fails, wrong-... does before anything is made, slow-... waits for a signal,
 liar-... deploys pods that say otherwise, list-..., cut-... and noise-... ones that answer with something else.
@@ -7,21 +6,119 @@ With `rollback` in the file a rollback fails, or is slow: it hears no signal, as
 server forbids Leases; with `intruder` an upgrade finds that somebody else's Helm was quicker; with `restarts` the pods
 were restarted so often. Helm is of the version `helm` (v3.22.0).
 The real ones are in e2e/test_deploy.py.
+
+Both are programs that hand a call on to a thread of the tests: they start in 3 ms, and a Python takes 60, for twenty
+calls of a deploy. What ends the program ends its thread, wherever it waits.
 """
 
 from __future__ import annotations
 
 import fcntl
 import json
-import os
-import signal
-import sys
-import time
+import select
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from socketserver import BaseRequestHandler, ThreadingTCPServer
 from typing import Any
 
+CLIENT = """#!/usr/bin/env bash
+set -u
+exec 3<> /dev/tcp/127.0.0.1/PORT
+input=''
+if [[ ${1-} == create && ${2-} == --filename ]]; then input=$(cat); fi
+printf '%s\\0' "${0##*/}" $# "$@" "$input" >&3
+if [[ ${1-} == upgrade ]]; then trap 'printf "%s\\0" signal >&3' INT TERM; fi
+while IFS= read -r line <&3; do
+  case $line in
+    1*) printf '%s\\n' "${line#1}" ;;
+    2*) printf '%s\\n' "${line#2}" >&2 ;;
+    *) exit "$line" ;;
+  esac
+done
+exit 70
+"""
+
 ENDED = ("Failed", "Succeeded")
+
+
+class Gone(Exception):
+    """The program that made the call has ended."""
+
+
+class Call:
+    """What a program was called with, and the way back to it."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+        self.received = b""
+        self.signals = 0
+        self.name = self._word()
+        self.arguments = [self._word() for _ in range(int(self._word()))]
+        self.input = self._word()
+
+    def _word(self) -> str:
+        while b"\0" not in self.received:
+            self._receive()
+        word, _, self.received = self.received.partition(b"\0")
+        return word.decode()
+
+    def _receive(self) -> None:
+        more = self.connection.recv(65536)
+        if not more:
+            raise Gone
+        self.received += more
+
+    def signalled(self, within: float = 0) -> bool:
+        """Whether it has had a signal by now. Raises Gone where it has ended."""
+        if select.select([self.connection], [], [], within)[0]:
+            self._receive()
+        while b"\0" in self.received:
+            self._word()
+            self.signals += 1
+        return self.signals > 0
+
+    def until_gone(self) -> None:
+        while True:
+            self.signalled(within=60)
+
+    def print(self, text: str, stream: int = 1) -> None:
+        self.connection.sendall("".join(f"{stream}{line}\n" for line in text.split("\n")).encode())
+
+    def fail(self, text: str) -> int:
+        self.print(text, stream=2)
+        return 1
+
+
+@contextmanager
+def fake_cluster(file: Path, programs: Path) -> Iterator[None]:
+    """Puts helm and kubectl into the folder `programs`, and answers them with what is in the file."""
+    writing = threading.Lock()
+
+    class Handler(BaseRequestHandler):
+        def handle(self) -> None:
+            try:
+                call = Call(self.request)
+                with writing, file.with_suffix(".calls").open("a") as calls:
+                    calls.write(f"{call.name} {' '.join(call.arguments)}\n")
+                code = {"helm": helm, "kubectl": kubectl}[call.name](Cluster(file), call)
+                self.request.sendall(f" {code}\n".encode())
+            except (Gone, ConnectionError):
+                pass
+
+    with ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        for name in ("helm", "kubectl"):
+            (programs / name).write_text(CLIENT.replace("PORT", str(server.server_address[1])))
+            (programs / name).chmod(0o755)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        yield
+        server.shutdown()
+        thread.join()
 
 
 class Cluster:
@@ -32,7 +129,7 @@ class Cluster:
         self.state: dict[str, Any] = json.loads(file.read_text())
 
     def write(self) -> None:
-        made = self.file.with_suffix(".new")
+        made = self.file.with_suffix(f".{threading.get_ident()}")
         made.write_text(json.dumps(self.state))
         made.replace(self.file)
 
@@ -71,120 +168,107 @@ class Leases:
         self.folder = file.with_suffix(".leases")
         self.folder.mkdir(exist_ok=True)
 
-    def handle(self, arguments: list[str]) -> int:
+    def handle(self, call: Call) -> int:
         with (self.folder / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            match arguments:
+            match call.arguments:
                 case ["get", "lease", name, *_]:
                     if (self.folder / name).exists():
-                        print((self.folder / name).read_text())
+                        call.print((self.folder / name).read_text())
                 case ["create", *_]:
-                    lease = json.load(sys.stdin)
+                    lease = json.loads(call.input)
                     if (self.folder / lease["metadata"]["name"]).exists():
-                        print("Error from server (AlreadyExists): leases already exists", file=sys.stderr)
-                        return 1
-                    self.write(lease, 1)
+                        return call.fail("Error from server (AlreadyExists): leases already exists")
+                    self.write(lease, 1, call)
                 case ["patch", "lease", name, "--type=merge", "--patch", patch, *_]:
                     lease, changes = json.loads((self.folder / name).read_text()), json.loads(patch)
                     if lease["metadata"]["resourceVersion"] != changes["metadata"]["resourceVersion"]:
-                        print("Error from server (Conflict): the object has been modified", file=sys.stderr)
-                        return 1
+                        return call.fail("Error from server (Conflict): the object has been modified")
                     merged = lease["spec"] | changes["spec"]
                     lease["spec"] = {key: value for key, value in merged.items() if value is not None}
                     noted = lease["metadata"].get("annotations", {}) | changes["metadata"]["annotations"]
                     lease["metadata"]["annotations"] = {key: value for key, value in noted.items() if value is not None}
-                    self.write(lease, int(lease["metadata"]["resourceVersion"]) + 1)
+                    self.write(lease, int(lease["metadata"]["resourceVersion"]) + 1, call)
         return 0
 
-    def write(self, lease: dict[str, Any], version: int) -> None:
+    def write(self, lease: dict[str, Any], version: int, call: Call) -> None:
         lease["metadata"]["resourceVersion"] = str(version)
         text = json.dumps(lease)
-        (self.folder / lease["metadata"]["name"]).write_text(text)
-        print(text)
+        made = self.folder / ".new"
+        made.write_text(text)
+        made.replace(self.folder / lease["metadata"]["name"])
+        call.print(text)
 
 
-def helm(cluster: Cluster, arguments: list[str]) -> int:
-    match arguments:
+def helm(cluster: Cluster, call: Call) -> int:
+    match call.arguments:
         case ["version", *_]:
-            print(cluster.state.get("helm", "v3.22.0"))
+            call.print(cluster.state.get("helm", "v3.22.0"))
         case ["history", _, *_] if not cluster.revisions:
-            print("Error: release: not found", file=sys.stderr)
-            return 1
+            return call.fail("Error: release: not found")
         case ["history", *_]:
-            print(json.dumps(cluster.revisions))
+            call.print(json.dumps(cluster.revisions))
         case ["get", "values", _, "--revision", number, *_]:
             (found,) = (r for r in cluster.revisions if r["revision"] == int(number))
-            print(json.dumps({"image": {"tag": found["tag"]}}))
+            call.print(json.dumps({"image": {"tag": found["tag"]}}))
         case ["upgrade", "--install", *_]:
-            return helm_upgrade(cluster, arguments)
+            return helm_upgrade(cluster, call)
         case ["rollback", _, number, *_]:
             (found,) = (r for r in cluster.revisions if r["revision"] == int(number))
             revision = cluster.begin("pending-rollback", found["tag"], f"Rollback to {number}")
-            while cluster.state.get("rollback") == "slow":
-                time.sleep(0.05)
+            if cluster.state.get("rollback") == "slow":
+                call.until_gone()
             if cluster.state.get("rollback") == "fails":
                 # As Helm does where the API server refuses it: what came before is superseded, failed or not.
                 cluster.revisions[-2]["status"] = "superseded"
                 cluster.fail(revision)
-                print("Error: context deadline exceeded", file=sys.stderr)
-                return 1
+                return call.fail("Error: context deadline exceeded")
             cluster.succeed(revision)
         case ["uninstall", *_] if not cluster.revisions:
-            print("Error: uninstall: Release not loaded: task-api: release: not found", file=sys.stderr)
-            return 1
+            return call.fail("Error: uninstall: Release not loaded: task-api: release: not found")
         case ["uninstall", *_]:
             cluster.state |= {"revisions": [], "serves": None}
             cluster.write()
         case _:
-            print(f"this helm does not know {arguments}", file=sys.stderr)
-            return 64
+            return call.fail(f"this helm does not know {call.arguments}")
     return 0
 
 
-def helm_upgrade(cluster: Cluster, arguments: list[str]) -> int:
+def helm_upgrade(cluster: Cluster, call: Call) -> int:
     if cluster.revisions and cluster.revisions[-1]["status"].startswith("pending"):
-        print("Error: UPGRADE FAILED: another operation (install/upgrade/rollback) is in progress", file=sys.stderr)
-        return 1
-    (tag,) = (a.removeprefix("image.tag=") for a in arguments if a.startswith("image.tag="))
+        return call.fail("Error: UPGRADE FAILED: another operation (install/upgrade/rollback) is in progress")
+    (tag,) = (a.removeprefix("image.tag=") for a in call.arguments if a.startswith("image.tag="))
     if cluster.state.get("intruder"):
         cluster.begin("pending-upgrade", cluster.state["intruder"], "Preparing upgrade")
-        print("Error: UPGRADE FAILED: another operation (install/upgrade/rollback) is in progress", file=sys.stderr)
-        return 1
+        return call.fail("Error: UPGRADE FAILED: another operation (install/upgrade/rollback) is in progress")
     if tag.startswith("wrong"):
-        print("Error: execution error at (task-api/templates/deployment.yaml:1:4)", file=sys.stderr)
-        return 1
-    stopped: list[int] = []
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, lambda received, _frame: stopped.append(received))
+        return call.fail("Error: execution error at (task-api/templates/deployment.yaml:1:4)")
     status, begun = ("pending-upgrade", "Preparing upgrade")
     if not cluster.revisions:
         status, begun = ("pending-install", "Initial install underway")
     revision = cluster.begin(status, tag, begun)
-    while tag.startswith("slow") and not stopped:
-        time.sleep(0.05)
-    if stopped or tag.startswith("bad"):
+    while tag.startswith("slow") and not call.signalled(within=60):
+        pass
+    if call.signals or tag.startswith("bad"):
         revision["description"] = 'Upgrade "task-api" failed: context deadline exceeded'
         cluster.fail(revision)
-        print("Error: UPGRADE FAILED: context deadline exceeded", file=sys.stderr)
-        return 1
+        return call.fail("Error: UPGRADE FAILED: context deadline exceeded")
     revision["description"] = "Upgrade complete"
     cluster.succeed(revision)
     return 0
 
 
-def kubectl(cluster: Cluster, arguments: list[str]) -> int:
-    match arguments:
+def kubectl(cluster: Cluster, call: Call) -> int:
+    match call.arguments:
         case ["config", "view", *_]:
             server = cluster.state.get("server", "https://cluster.example")
             if server == "":
-                print("error: current-context must exist in order to minify", file=sys.stderr)
-                return 1
-            print(json.dumps({"clusters": [{"cluster": {"server": server}}]}))
+                return call.fail("error: current-context must exist in order to minify")
+            call.print(json.dumps({"clusters": [{"cluster": {"server": server}}]}))
         case ["get" | "patch", "lease", *_] | ["create", "--filename", "-", *_]:
             if cluster.state.get("api") == "forbids":
-                print('Error from server (Forbidden): leases "task-api-deploy" is forbidden', file=sys.stderr)
-                return 1
-            return Leases(cluster.file).handle(arguments)
+                return call.fail('Error from server (Forbidden): leases "task-api-deploy" is forbidden')
+            return Leases(cluster.file).handle(call)
         case ["get", "pods", _, _, "--output", "json"]:
             names = ["task-api-1", "task-api-2"] if cluster.state["serves"] else []
             status = {"phase": "Running", "containerStatuses": [{"restartCount": cluster.state.get("restarts", 0)}]}
@@ -193,18 +277,17 @@ def kubectl(cluster: Cluster, arguments: list[str]) -> int:
             pods += [{"metadata": leaving, "status": {"phase": "Running"}}]
             # Evicted, and ended: they are listed until somebody removes them.
             pods += [{"metadata": {"name": f"gone-{phase}"}, "status": {"phase": phase}} for phase in ENDED]
-            print(json.dumps({"items": pods}))
+            call.print(json.dumps({"items": pods}))
         case ["port-forward", pod, *_] if pod.startswith("pod/gone"):
-            print("error: unable to forward port because pod is not running", file=sys.stderr)
-            return 1
+            return call.fail("error: unable to forward port because pod is not running")
         case ["port-forward", *_] if cluster.state.get("forward") == "hangs":
-            time.sleep(600)
+            call.until_gone()
         case ["port-forward", *_]:
-            serve(cluster)
+            serve(cluster, call)
         case ["get", "configmap", name, "--ignore-not-found", "--output", form]:
             data = cluster.state.get(name.rpartition("-")[2])
             if data is not None:
-                print(f"configmap/{name}" if form == "name" else json.dumps({"data": data}))
+                call.print(f"configmap/{name}" if form == "name" else json.dumps({"data": data}))
         case ["create", "configmap", name]:
             cluster.state[name.rpartition("-")[2]] = {}
             cluster.write()
@@ -214,17 +297,13 @@ def kubectl(cluster: Cluster, arguments: list[str]) -> int:
             cluster.state[kind] = {key: value for key, value in merged.items() if value is not None}
             cluster.write()
         case ["get" | "describe" | "logs", *_]:
-            print(f"(what the cluster says of {arguments[1]})")
+            call.print(f"(what the cluster says of {call.arguments[1]})")
         case _:
-            print(f"this kubectl does not know {arguments}", file=sys.stderr)
-            return 64
+            return call.fail(f"this kubectl does not know {call.arguments}")
     return 0
 
 
-def serve(cluster: Cluster) -> None:
-    # Not above: it takes longer to import than most calls take.
-    from http.server import BaseHTTPRequestHandler, HTTPServer
-
+def serve(cluster: Cluster, call: Call) -> None:
     class Health(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             serves = cluster.state["serves"]
@@ -240,14 +319,12 @@ def serve(cluster: Cluster) -> None:
         def log_message(self, *_: Any) -> None:
             """Nothing."""
 
-    server = HTTPServer(("127.0.0.1", 0), Health)
-    print(f"Forwarding from 127.0.0.1:{server.server_port} -> 8000", flush=True)
-    server.serve_forever()
-
-
-if __name__ == "__main__":
-    name, asked = Path(sys.argv[0]).name, sys.argv[1:]
-    with Path(os.environ["FAKE_CLUSTER"]).with_suffix(".calls").open("a") as calls:
-        calls.write(f"{name} {' '.join(asked)}\n")
-    the_cluster = Cluster(Path(os.environ["FAKE_CLUSTER"]))
-    sys.exit(helm(the_cluster, asked) if name == "helm" else kubectl(the_cluster, asked))
+    with HTTPServer(("127.0.0.1", 0), Health) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            call.print(f"Forwarding from 127.0.0.1:{server.server_port} -> 8000")
+            call.until_gone()
+        finally:
+            server.shutdown()
+            thread.join()

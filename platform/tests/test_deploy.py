@@ -19,10 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_cluster import fake_cluster
 from manifests import REPOSITORY
 from scripts.deploy.processes import Failed, run
-
-FAKE = REPOSITORY / "platform/tests/fake_cluster.py"
 
 
 class Site:
@@ -32,19 +31,11 @@ class Site:
         self.folder = folder
         self.file = folder / "cluster.json"
         (folder / "bin").mkdir()
-        for tool in ("helm", "kubectl"):
-            link = folder / "bin" / tool
-            link.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S "{folder}/bin/fake/{tool}" "$@"\n')
-            link.chmod(0o755)
-        (folder / "bin/fake").mkdir()
-        for tool in ("helm", "kubectl"):
-            (folder / "bin/fake" / tool).symlink_to(FAKE)
         self.write(revisions=[], held=None, serves=None)
         (folder / "kubeconfig").write_text("apiVersion: v1\n")
         self.environment = {
             "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
             "PYTHON": sys.executable,
-            "FAKE_CLUSTER": str(self.file),
             "KUBECONFIG": str(folder / "kubeconfig"),
             "IMAGE_REPOSITORY": "docker.io/you/task-api",
             "GITHUB_STEP_SUMMARY": str(folder / "summary"),
@@ -66,7 +57,8 @@ class Site:
 
     @property
     def calls(self) -> str:
-        return self.file.with_suffix(".calls").read_text()
+        calls = self.file.with_suffix(".calls")
+        return calls.read_text() if calls.exists() else ""
 
     @property
     def summary(self) -> str:
@@ -89,6 +81,12 @@ class Site:
 
     def deploy(self, tag: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return self.run("deploy", IMAGE_TAG=tag, **environment)
+
+    def ran(self, *tags: str) -> None:
+        """Leaves what one deploy after the other leaves that went well."""
+        revisions = [revision(number, tag, "superseded", age=60) for number, tag in enumerate(tags, 1)]
+        revisions[-1]["status"] = "deployed"
+        self.write(revisions=revisions, held=None, serves=tags[-1], unconfirmed={})
 
     def asks_git_in(self, repository: Path) -> None:
         """By a git of its own: the script takes no GIT_DIR from outside."""
@@ -139,8 +137,10 @@ def read_until(process: subprocess.Popen[str], words: str) -> None:
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Site:
-    return Site(tmp_path)
+def site(tmp_path: Path) -> Iterator[Site]:
+    site = Site(tmp_path)
+    with fake_cluster(site.file, tmp_path / "bin"):
+        yield site
 
 
 # --- what it deploys ------------------------------------------------------------------
@@ -156,6 +156,20 @@ def test_a_deploy_installs_then_upgrades_and_every_pod_says_the_commit(site: Sit
     assert site.deploy("two").returncode == 0
     assert site.statuses == [("one", "superseded"), ("two", "deployed")]
     assert "Deployed docker.io/you/task-api:two. Before it ran one, revision 1." in site.summary
+
+
+def test_that_is_what_the_other_tests_begin_with(site: Site) -> None:
+    def left() -> dict[str, Any]:
+        state = site.state
+        for kept in state["revisions"]:
+            del kept["updated"], kept["description"]
+        return state
+
+    site.deploy("one")
+    site.deploy("two")
+    by_deploys = left()
+    site.ran("one", "two")
+    assert left() == by_deploys
 
 
 def digests(folder: Path, **services: str) -> str:
@@ -228,8 +242,7 @@ def test_what_cannot_be_deployed_is_refused_in_a_sentence(site: Site, environmen
     assert (done.returncode, "Traceback" in done.stderr) == (2, False)
     assert said in done.stderr
     # No tool was asked for anything but for what the kubeconfig says.
-    calls = site.file.with_suffix(".calls")
-    assert not calls.exists() or set(calls.read_text().splitlines()) == {"kubectl config view --minify --output json"}
+    assert set(site.calls.splitlines()) <= {"kubectl config view --minify --output json"}
 
 
 @pytest.mark.parametrize(
@@ -270,7 +283,7 @@ def test_the_kubeconfig_is_gone_when_the_deploy_ends(site: Site) -> None:
 
 
 def test_a_bad_image_goes_back_by_itself_and_says_why_before(site: Site) -> None:
-    site.deploy("one")
+    site.ran("one")
     done = site.deploy("bad-2")
     assert done.returncode == 1
     assert site.statuses == [("one", "superseded"), ("bad-2", "failed"), ("one", "deployed")]
@@ -301,7 +314,7 @@ def test_a_first_deploy_of_values_that_cannot_work_removes_nothing(site: Site) -
 
 
 def test_pods_that_say_another_commit_fail_the_deploy(site: Site) -> None:
-    site.deploy("one")
+    site.ran("one")
     done = site.deploy("liar-2", SMOKE_TIMEOUT="2s")
     assert done.returncode == 1
     assert "The service is not liar-2 after 2 s" in done.stderr
@@ -313,7 +326,7 @@ def test_pods_that_say_another_commit_fail_the_deploy(site: Site) -> None:
     ("tag", "said"), [("list-2", "TypeError"), ("cut-2", "IncompleteRead"), ("noise-2", "BadStatusLine")]
 )
 def test_pods_that_answer_something_else_fail_the_deploy_like_any_other(site: Site, tag: str, said: str) -> None:
-    site.deploy("one")
+    site.ran("one")
     done = site.deploy(tag, SMOKE_TIMEOUT="1s")
     assert (done.returncode, "Traceback" in done.stderr) == (1, False)
     assert f"/health: {said}" in done.stderr
@@ -321,7 +334,7 @@ def test_pods_that_answer_something_else_fail_the_deploy_like_any_other(site: Si
 
 
 def test_the_public_address_has_to_say_the_commit_too(site: Site, public: str) -> None:
-    site.deploy("one")
+    site.ran("one")
     done = site.deploy("two", PRODUCTION_URL=public, SMOKE_TIMEOUT="1s")
     assert f"{public}/health says that it is one" in done.stderr
     assert site.statuses == [("one", "superseded"), ("two", "superseded"), ("one", "deployed")]
@@ -350,7 +363,7 @@ def public() -> Iterator[str]:
 
 
 def test_a_rollback_that_fails_fails_the_deploy_with_what_to_do(site: Site) -> None:
-    site.deploy("one")
+    site.ran("one")
     site.write(**site.state, rollback="fails")
     done = site.deploy("bad-2")
     assert done.returncode == 1
@@ -360,7 +373,7 @@ def test_a_rollback_that_fails_fails_the_deploy_with_what_to_do(site: Site) -> N
 
 
 def test_diagnostics_fold_on_github(site: Site) -> None:
-    site.deploy("one")
+    site.ran("one")
     done = site.deploy("bad-2", GITHUB_ACTIONS="true")
     assert done.stdout.count("::group::") == done.stdout.count("::endgroup::") == 5
 
@@ -370,7 +383,7 @@ def test_diagnostics_fold_on_github(site: Site) -> None:
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_a_cancelled_deploy_leaves_the_release_failed_and_not_pending(site: Site, signum: signal.Signals) -> None:
-    site.deploy("one")
+    site.ran("one")
     process = site.begin_slow_upgrade()
     process.send_signal(signum)  # to the script alone, as the runner does
     _, errors = process.communicate(timeout=7)  # before the runner's next, harder signal
@@ -382,7 +395,7 @@ def test_a_cancelled_deploy_leaves_the_release_failed_and_not_pending(site: Site
 
 
 def test_the_next_deploy_recovers_from_a_kill(site: Site) -> None:
-    site.deploy("one")
+    site.ran("one")
     process = site.begin_slow_upgrade()
     site.kill(process)
     assert site.statuses[-1] == ("slow-2", "pending-upgrade")
@@ -395,7 +408,7 @@ def test_the_next_deploy_recovers_from_a_kill(site: Site) -> None:
 
 
 def test_a_helm_that_goes_on_without_its_script_is_waited_for(site: Site) -> None:
-    site.deploy("one")
+    site.ran("one")
     process = site.begin_slow_upgrade()
     process.kill()  # the script alone
     process.wait(timeout=10)
@@ -420,7 +433,7 @@ def test_a_first_install_that_was_killed_is_removed(site: Site) -> None:
 
 
 def test_a_cancel_is_heard_while_a_pod_does_not_answer(site: Site) -> None:
-    site.deploy("one")
+    site.ran("one")
     site.write(**site.state, forward="hangs")
     with site.start("smoke") as process:
         until(lambda: site.calls.endswith("--address 127.0.0.1\n"), "a pod is asked")
@@ -431,8 +444,7 @@ def test_a_cancel_is_heard_while_a_pod_does_not_answer(site: Site) -> None:
 
 @pytest.mark.parametrize("words", [(), ("1",)])
 def test_a_killed_rollback_is_gone_on_with_and_not_undone(site: Site, words: tuple[str, ...]) -> None:
-    site.deploy("one")
-    site.deploy("two")
+    site.ran("one", "two")
     site.write(**site.state, rollback="slow")
     process = site.start("rollback", *words)
     until(lambda: ("one", "pending-rollback") in site.statuses, "the rollback is pending")
@@ -450,7 +462,7 @@ def test_a_killed_rollback_is_gone_on_with_and_not_undone(site: Site, words: tup
 
 
 def test_a_way_back_that_was_killed_does_not_end_at_what_it_left(site: Site) -> None:
-    site.deploy("one")
+    site.ran("one")
     site.write(**site.state, rollback="slow")
     process = site.start("deploy", IMAGE_TAG="liar-2", SMOKE_TIMEOUT="1s")
     until(lambda: ("one", "pending-rollback") in site.statuses, "the rollback is pending")
@@ -550,7 +562,7 @@ def history_of_two(tmp_path: Path) -> Path:
 
 
 def test_the_second_of_two_deploys_waits_for_the_first_and_says_for_whom(site: Site) -> None:
-    site.deploy("one")
+    site.ran("one")
     first = site.begin_slow_upgrade()
     with site.start("deploy", IMAGE_TAG="three", SETTLE_AGE="60s") as second:
         assert second.stdout is not None
@@ -565,7 +577,7 @@ def test_the_second_of_two_deploys_waits_for_the_first_and_says_for_whom(site: S
 
 
 def test_who_waited_for_too_long_changes_nothing_and_says_who_is_deploying(site: Site) -> None:
-    site.deploy("one")
+    site.ran("one")
     first = site.begin_slow_upgrade()
     before = site.state
     done = site.deploy("three", LOCK_TIMEOUT="2s")
@@ -577,7 +589,7 @@ def test_who_waited_for_too_long_changes_nothing_and_says_who_is_deploying(site:
 
 
 def test_a_run_on_github_is_named_by_its_address(site: Site) -> None:
-    site.deploy("one")
+    site.ran("one")
     site.set_lease({"holderIdentity": "deploy of x by https://github.example/you/kit/actions/runs/7 (attempt 2) [1]"})
     said = site.deploy("two", LOCK_TIMEOUT="1s").stderr
     assert "https://github.example/you/kit/actions/runs/7 (attempt 2)" in said
@@ -592,7 +604,7 @@ def test_a_run_on_github_is_named_by_its_address(site: Site) -> None:
 
 
 def test_a_lock_is_renewed_while_helm_is_at_work_and_not_taken_over(site: Site) -> None:
-    site.deploy("one")
+    site.ran("one")
     with site.start("deploy", IMAGE_TAG="slow-2", LEASE_DURATION="30s") as process:
         until(lambda: ("slow-2", "pending-upgrade") in site.statuses, "the upgrade is pending")
         begun = site.lease["renewTime"]
@@ -602,7 +614,7 @@ def test_a_lock_is_renewed_while_helm_is_at_work_and_not_taken_over(site: Site) 
 
 
 def test_a_deployer_that_lost_its_lock_stops_and_changes_nothing_more(site: Site) -> None:
-    site.deploy("one")
+    site.ran("one")
     with site.start("deploy", IMAGE_TAG="slow-2", LEASE_DURATION="6s") as process:
         until(lambda: ("slow-2", "pending-upgrade") in site.statuses, "the upgrade is pending")
         # Somebody took it over, as when this machine slept for minutes.
@@ -628,7 +640,7 @@ def test_a_role_without_the_lock_is_refused_with_the_command_that_grants_it(site
 
 def test_a_helm_that_somebody_calls_by_hand_is_not_rolled_back(site: Site) -> None:
     """It began after the deploy had looked, so Helm refuses the deploy: that is no failure of what was deployed."""
-    site.deploy("one")
+    site.ran("one")
     site.write(**site.state, intruder="theirs")
     done = site.deploy("two")
     assert done.returncode == 2
@@ -645,8 +657,7 @@ def waiting_rollback(site: Site, *words: str) -> subprocess.Popen[str]:
 
 
 def test_a_rollback_asks_a_deploy_to_stop_and_leaves_its_commit(site: Site) -> None:
-    site.deploy("zero")
-    site.deploy("one")
+    site.ran("zero", "one")
     with site.start("deploy", IMAGE_TAG="slow-2", LEASE_DURATION="12s") as deploy:
         until(lambda: ("slow-2", "pending-upgrade") in site.statuses, "the upgrade is pending")
         rollback = site.run("rollback")
@@ -662,8 +673,7 @@ def test_a_rollback_asks_a_deploy_to_stop_and_leaves_its_commit(site: Site) -> N
 
 
 def test_a_rollback_that_waits_comes_before_deploys_that_wait(site: Site) -> None:
-    site.deploy("one")
-    site.deploy("two")
+    site.ran("one", "two")
     asked = {"task-platform/stop-for": "rollback from two by another [1]"}
     site.set_lease({"leaseDurationSeconds": 60}, **asked)
     refused = site.deploy("three", LOCK_TIMEOUT="1s")
@@ -678,8 +688,7 @@ def test_a_rollback_that_waits_comes_before_deploys_that_wait(site: Site) -> Non
 
 @pytest.mark.parametrize("holder", ["rollback from two by another [1]", "settle by another [1]"])
 def test_a_rollback_asks_nobody_else_to_stop(site: Site, holder: str) -> None:
-    site.deploy("one")
-    site.deploy("two")
+    site.ran("one", "two")
     site.set_lease({"holderIdentity": holder, "leaseDurationSeconds": 60})
     done = site.run("rollback", LOCK_TIMEOUT="1s")
     assert done.returncode == 2
@@ -689,8 +698,7 @@ def test_a_rollback_asks_nobody_else_to_stop(site: Site, holder: str) -> None:
 
 def test_a_rollback_beside_a_deploy_that_goes_back_by_itself_goes_no_further(site: Site) -> None:
     """Whoever asked wanted to leave slow-2. Its deploy has left it already, so `one` stays and slow-2 is held."""
-    site.deploy("zero")
-    site.deploy("one")
+    site.ran("zero", "one")
     first = site.begin_slow_upgrade()
     with waiting_rollback(site) as rollback:
         # The deploy ends as one that failed and went back.
@@ -711,7 +719,7 @@ def test_a_rollback_beside_a_deploy_that_goes_back_by_itself_goes_no_further(sit
 def test_a_rollback_that_finds_another_commit_than_it_was_asked_to_leave_is_refused(
     site: Site, words: tuple[str, ...]
 ) -> None:
-    site.deploy("one")
+    site.ran("one")
     first = site.begin_slow_upgrade()
     with waiting_rollback(site, *words) as rollback:
         os.killpg(first.pid, signal.SIGKILL)
@@ -727,8 +735,7 @@ def test_a_rollback_that_finds_another_commit_than_it_was_asked_to_leave_is_refu
 
 
 def test_a_rollback_that_finds_a_way_back_that_did_not_end_goes_it(site: Site) -> None:
-    site.deploy("zero")
-    site.deploy("one")
+    site.ran("zero", "one")
     first = site.begin_slow_upgrade()
     with waiting_rollback(site) as rollback:
         os.killpg(first.pid, signal.SIGKILL)
@@ -745,7 +752,7 @@ def test_a_rollback_that_finds_a_way_back_that_did_not_end_goes_it(site: Site) -
 
 
 def test_a_rollback_that_is_refused_anyway_stops_no_deploy(site: Site) -> None:
-    site.deploy("one")
+    site.ran("one")
     with site.begin_slow_upgrade() as first:
         done = site.run("rollback", "99")
         assert done.returncode == 2
@@ -756,7 +763,7 @@ def test_a_rollback_that_is_refused_anyway_stops_no_deploy(site: Site) -> None:
 
 
 def test_a_lock_that_a_rollback_has_just_asked_for_is_released_all_the_same(site: Site) -> None:
-    site.deploy("one")
+    site.ran("one")
     with site.begin_slow_upgrade() as first:
         site.set_lease(site.lease, version="999", **{"task-platform/stop-for": "rollback by another"})
         first.send_signal(signal.SIGTERM)
@@ -768,7 +775,7 @@ def test_a_lock_that_a_rollback_has_just_asked_for_is_released_all_the_same(site
 
 
 def test_settle_goes_back_from_a_deploy_that_was_cancelled(site: Site) -> None:
-    site.deploy("one")
+    site.ran("one")
     process = site.begin_slow_upgrade()
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=30)
@@ -780,8 +787,7 @@ def test_settle_goes_back_from_a_deploy_that_was_cancelled(site: Site) -> None:
 
 
 def test_settle_verifies_what_was_deployed_when_nobody_could_ask_any_more(site: Site) -> None:
-    site.deploy("one")
-    site.deploy("two")
+    site.ran("one", "two")
     site.write(**site.state | {"unconfirmed": {"2": "two"}})
     done = site.run("settle")
     assert done.returncode == 0, done.stderr
@@ -791,8 +797,7 @@ def test_settle_verifies_what_was_deployed_when_nobody_could_ask_any_more(site: 
 
 
 def test_settle_goes_back_from_what_does_not_say_its_commit(site: Site) -> None:
-    site.deploy("one")
-    site.deploy("two")
+    site.ran("one", "two")
     site.write(**site.state | {"unconfirmed": {"2": "two"}, "serves": "something-else"})
     done = site.run("settle", SMOKE_TIMEOUT="1s")
     assert done.returncode == 0, done.stderr
@@ -811,8 +816,7 @@ def test_settle_of_a_first_deploy_that_was_cancelled_removes_it(site: Site) -> N
 
 
 def test_settle_goes_on_with_a_rollback_that_ended_after_it_had_held_the_commit(site: Site) -> None:
-    site.deploy("one")
-    site.deploy("two")
+    site.ran("one", "two")
     site.write(**site.state | {"held": {"two": "rolled back"}})
     done = site.run("settle")
     assert done.returncode == 0, done.stderr
@@ -856,7 +860,7 @@ def test_a_deploy_asks_on_for_the_soak_time(site: Site) -> None:
 
 
 def test_a_container_that_restarts_within_the_soak_time_fails_the_deploy(site: Site) -> None:
-    site.deploy("one")
+    site.ran("one")
     with site.start("deploy", IMAGE_TAG="two", SOAK_TIME="60s") as process:
         read_until(process, "Soaking")
         assert site.state["unconfirmed"] == {"2": "two"}
@@ -882,7 +886,7 @@ def test_with_helm_4_the_release_takes_back_fields_that_were_changed_by_hand(sit
 
 def test_a_failed_revision_that_helm_calls_superseded_never_ran(site: Site) -> None:
     """As it does when a rollback is refused by the API server."""
-    site.deploy("one")
+    site.ran("one")
     site.write(**site.state, rollback="fails")
     site.deploy("bad-2")
     assert ("bad-2", "superseded") in site.statuses
@@ -897,8 +901,7 @@ def test_a_failed_revision_that_helm_calls_superseded_never_ran(site: Site) -> N
 
 
 def test_a_rollback_returns_to_the_last_other_image_and_holds_what_it_left(site: Site) -> None:
-    for tag in ("one", "two", "two"):
-        site.deploy(tag)
+    site.ran("one", "two", "two")
     done = site.run("rollback")
     assert done.returncode == 0, done.stderr
     assert site.statuses[-1] == ("one", "deployed")
@@ -916,8 +919,7 @@ def test_a_rollback_returns_to_the_last_other_image_and_holds_what_it_left(site:
 
 
 def test_a_second_rollback_goes_further_back_and_never_to_what_is_held(site: Site) -> None:
-    for tag in ("one", "two", "three"):
-        site.deploy(tag)
+    site.ran("one", "two", "three")
     assert [site.run("rollback").returncode for _ in range(3)] == [0, 0, 2]
     assert site.statuses[-1] == ("one", "deployed")
     assert list(site.state["held"]) == ["three", "two"]
@@ -925,7 +927,7 @@ def test_a_second_rollback_goes_further_back_and_never_to_what_is_held(site: Sit
 
 
 def test_what_no_pod_confirmed_is_not_gone_back_to(site: Site) -> None:
-    site.deploy("one")
+    site.ran("one")
     site.deploy("liar-2", SMOKE_TIMEOUT="1s")
     assert "liar-2 (unconfirmed)" in site.run("history").stdout
     done = site.run("rollback")
@@ -952,15 +954,13 @@ def test_a_release_whose_values_name_no_commit_can_be_left_and_returned_to(site:
 
 
 def test_a_rollback_shows_what_the_cluster_knows_before_it_is_gone(site: Site) -> None:
-    site.deploy("one")
-    site.deploy("two")
+    site.ran("one", "two")
     site.run("rollback")
     assert site.calls.index("kubectl describe pods") < site.calls.index("helm rollback task-api 1")
 
 
 def test_a_rollback_returns_to_the_revision_asked_for_and_lifts_its_hold(site: Site) -> None:
-    for tag in ("one", "two", "three"):
-        site.deploy(tag)
+    site.ran("one", "two", "three")
     assert site.run("rollback", "1").returncode == 0
     assert site.state["serves"] == "one"
     assert site.run("rollback", "3").returncode == 0
@@ -970,7 +970,7 @@ def test_a_rollback_returns_to_the_revision_asked_for_and_lifts_its_hold(site: S
 
 @pytest.mark.parametrize(("number", "choice"), [("2", "1, 3"), ("9", "1, 3")])
 def test_a_rollback_to_what_never_ran_is_refused_with_the_choice(site: Site, number: str, choice: str) -> None:
-    site.deploy("one")
+    site.ran("one")
     site.deploy("bad-2")
     done = site.run("rollback", number)
     assert done.returncode == 2
@@ -978,7 +978,7 @@ def test_a_rollback_to_what_never_ran_is_refused_with_the_choice(site: Site, num
 
 
 def test_after_a_cancelled_deploy_a_rollback_returns_to_what_ran_before(site: Site) -> None:
-    site.deploy("one")
+    site.ran("one")
     process = site.begin_slow_upgrade()
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=10)
@@ -996,8 +996,7 @@ def test_with_one_image_there_is_nothing_to_go_back_to(site: Site) -> None:
 
 
 def test_history_shows_images_and_what_is_held(site: Site) -> None:
-    site.deploy("one")
-    site.deploy("two")
+    site.ran("one", "two")
     site.run("rollback")
     lines = site.run("history").stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["3", "2", "1", "held"]
@@ -1005,7 +1004,7 @@ def test_history_shows_images_and_what_is_held(site: Site) -> None:
 
 
 def test_smoke_asks_for_the_deployed_commit_or_the_one_named(site: Site) -> None:
-    site.deploy("one")
+    site.ran("one")
     assert "each says that it is one" in site.run("smoke").stdout
     assert "each says that it is one" in site.run("smoke", "one").stdout
 

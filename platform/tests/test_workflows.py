@@ -206,7 +206,7 @@ def test_tests_run_with_python_311_and_pips_cache_by_make() -> None:
     assert job["steps"][python]["with"]["python-version"] == "3.11"
     assert job["steps"][python]["with"]["cache"] == "pip"
     assert python < runs(job, "make install")[0] < runs(job, "make test")[0]
-    assert runs(PIPELINE["lint"], "make lint")
+    assert runs(PIPELINE["lint"], "make lint")[0] < runs(PIPELINE["lint"], "make test-platform")[0]
     assert all(PIPELINE[job]["env"]["REQUIRE_ALL"] == "1" for job in ("test", "lint"))
 
 
@@ -344,7 +344,7 @@ def test_what_a_job_puts_into_a_checkout_that_is_tested_git_ignores() -> None:
         step["with"]["path"]
         for workflow in WORKFLOWS.values()
         for job in workflow["jobs"].values()
-        if any(re.match("make (lint|test|up|e2e)", step.get("run", "")) for step in job["steps"])
+        if any(re.match("make (lint|test|test-platform|up|e2e)", step.get("run", "")) for step in job["steps"])
         for step in job["steps"]
         if re.match("actions/(cache|download-artifact|upload-artifact)@", step.get("uses", ""))
     }

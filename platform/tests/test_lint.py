@@ -1,0 +1,164 @@
+"""`make lint` runs a check again exactly when something changes that it reads."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from manifests import REPOSITORY
+from scripts.lint.charts import Charts
+from scripts.lint.check import READ_BY_EACH, Check, Failed, our_files
+from scripts.lint.checks import checks
+
+FILES = our_files()
+SERVICES = [path.name for path in (REPOSITORY / "services").iterdir()]
+CHECKS = list(checks(SERVICES, FILES, Charts(Path(), sorted((REPOSITORY / "platform/helm").iterdir()))))
+
+
+class Linted:
+    """A repository with one check in it, which passes where `file` says good."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        package = folder / "scripts/lint"
+        package.mkdir(parents=True)
+        for module in ("__init__", "__main__", "check", "charts"):
+            (package / f"{module}.py").write_text((REPOSITORY / f"scripts/lint/{module}.py").read_text())
+        (package / "checks.py").write_text(
+            "from scripts.lint.check import Check\n"
+            "def checks(*_):\n"
+            "    run = ('sh', '-c', 'echo run >> .git/runs; cat file; grep -q good file')\n"
+            "    yield Check('One', r'file|more/.*', run)\n"
+        )
+        (folder / "versions.env").write_text("TOOL_VERSION=1\n")
+        for name in (".tools", "platform/helm", "more"):
+            (folder / name).mkdir(parents=True)
+        subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
+        (folder / ".gitignore").write_text(".tools\n__pycache__\n")
+        self.write("file", "good")
+
+    def write(self, path: str, text: str) -> None:
+        (self.folder / path).write_text(text)
+
+    def lint(self, **environment: str) -> subprocess.CompletedProcess[str]:
+        # Without Go or Helm: neither is asked for here.
+        environment = {"PATH": "/usr/bin:/bin", "TOOL_VERSION": "1"} | environment
+        command = [sys.executable, "-m", "scripts.lint"]
+        return subprocess.run(
+            command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+
+    @property
+    def runs(self) -> int:
+        return len((self.folder / ".git/runs").read_text().splitlines())
+
+
+@pytest.fixture
+def linted(tmp_path: Path) -> Linted:
+    return Linted(tmp_path)
+
+
+def test_what_passed_is_not_run_again(linted: Linted) -> None:
+    assert re.search(r"^One +ok +0 s$", linted.lint().stdout, re.MULTILINE)
+    again = linted.lint()
+    assert again.returncode == 0
+    assert re.search(r"^One +ok, unchanged$", again.stdout, re.MULTILINE)
+    assert "1 checks passed, 0 failed" in again.stdout
+    assert linted.runs == 1
+
+
+@pytest.mark.parametrize(
+    "path", ["file", "more/new", "versions.env", "pyproject.toml", ".a-tools-settings.yaml", "scripts/lint/charts.py"]
+)
+def test_a_change_of_what_it_reads_runs_it_again(linted: Linted, path: str) -> None:
+    linted.lint()
+    linted.write(path, "# good\n" + ((linted.folder / path).read_text() if "/" in path and path != "more/new" else ""))
+    linted.lint()
+    assert linted.runs == 2
+
+
+def test_a_file_that_is_removed_and_another_version_of_a_tool_run_it_again(linted: Linted) -> None:
+    linted.write("more/old", "")
+    linted.lint()
+    (linted.folder / "more/old").unlink()
+    linted.lint()
+    assert linted.runs == 2
+    linted.lint(TOOL_VERSION="2")
+    assert linted.runs == 3
+
+
+def test_a_change_of_anything_else_does_not(linted: Linted) -> None:
+    linted.lint()
+    linted.write("other", "changed")
+    (linted.folder / "file").touch()  # its time alone
+    linted.lint()
+    assert linted.runs == 1
+
+
+def test_what_failed_is_shown_and_runs_again_until_it_passes(linted: Linted) -> None:
+    linted.lint()
+    linted.write("file", "bad")
+    for runs in (2, 3):
+        done = linted.lint()
+        assert done.returncode == 1
+        assert re.search(r"^One +FAILED\n    bad$", done.stdout, re.MULTILINE)
+        assert "0 checks passed, 1 failed" in done.stdout
+        assert done.stderr.startswith("Failed: One\nNext: mend them")
+        assert linted.runs == runs
+    linted.write("file", "good")
+    assert linted.lint().returncode == 0
+
+
+def test_a_record_of_the_last_run_that_was_cut_short_counts_as_none(linted: Linted) -> None:
+    linted.lint()
+    linted.write(".tools/lint.json", '{"One": "')
+    assert linted.lint().returncode == 0
+    assert linted.runs == 2
+
+
+@pytest.mark.parametrize(("require_all", "code"), [("", 0), ("1", 1)])
+def test_what_is_left_out_for_want_of_a_tool_is_said_and_can_be_forbidden(
+    linted: Linted, require_all: str, code: int
+) -> None:
+    done = linted.lint(REQUIRE_ALL=require_all)
+    assert "Left out: The rendered charts in the checks of manifests: needs Go or Helm, https://" in done.stdout
+    assert done.returncode == code
+
+
+# --- the real ones --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.title)
+def test_each_check_reads_files_that_there_are(check: Check) -> None:
+    assert [path for path in FILES if re.fullmatch(check.reads, path)]
+    assert check.fingerprint(FILES) == replace(check).fingerprint(FILES)
+
+
+@pytest.mark.parametrize("check", [check for check in CHECKS if isinstance(check.run, tuple)], ids=lambda c: c.title)
+def test_each_file_that_a_command_is_given_is_one_that_it_reads(check: Check) -> None:
+    given = [word for word in check.run if word in FILES] if isinstance(check.run, tuple) else []
+    assert [path for path in given if not re.fullmatch(f"{READ_BY_EACH}|{check.reads}", path)] == []
+
+
+def test_every_file_of_a_kind_is_read_by_its_check() -> None:
+    reads = {check.title: check.reads for check in CHECKS}
+    for title, pattern in {
+        "Python code (ruff)": r".*\.py",
+        "Shell (shellcheck)": r".*\.sh|\.ci/run",
+        "YAML (yamllint)": r"(?!platform/helm/.*/templates/).*\.ya?ml",
+        "Markdown (pymarkdown)": r"(?!bench/findings).*\.md",
+        "Workflows (actionlint)": r"\.github/workflows/.*",
+        "Charts, security (checkov)": r"platform/helm/.*",
+    }.items():
+        files = [path for path in FILES if re.fullmatch(pattern, path)]
+        assert files
+        assert [path for path in files if not re.fullmatch(f"{READ_BY_EACH}|{reads[title]}", path)] == []
+
+
+def test_a_chart_without_tests_fails(tmp_path: Path) -> None:
+    with pytest.raises(Failed, match=r"tests holds no \*_test\.yaml\."):
+        Charts(tmp_path, []).tests(tmp_path)

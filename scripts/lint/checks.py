@@ -1,0 +1,54 @@
+"""Every check of `make lint`, in the order in which they start: those first that take longest."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from functools import partial
+
+from scripts.lint.charts import NEWEST_KUBERNETES, OLDEST_KUBERNETES, SLEEPING_KUBERNETES, Charts
+from scripts.lint.check import Check, Command
+
+OF_CHARTS = r"platform/(helm|k8s|deployer|cluster)/.*"
+
+
+def checks(services: list[str], files: Iterable[str], charts: Charts) -> Iterator[Check]:
+    def ours(pattern: str) -> Command:
+        return tuple(path for path in files if re.fullmatch(pattern, path))
+
+    shell, yaml = r".*\.sh|\.ci/run", r"(?!platform/helm/[^/]*/templates/).*\.ya?ml"
+    # All but a piece that becomes the last section of bench/RESULTS.md, and has no title of its own.
+    markdown = r"(?!bench/findings\.md).*\.md"
+    python = r".*\.pyi?|.*pyproject\.toml"
+
+    yield Check("Python format (ruff)", python, ("ruff", "format", "--check", "."))
+    yield Check("Python code (ruff)", python, ("ruff", "check", "."))
+    yield Check("Python types: bench, e2e, platform, scripts (mypy)", python, ("mypy",))
+    for name in services:
+        service = f"services/{name}"
+        # Each has a cache of its own: one that another's settings have written is no use.
+        mypy = ("mypy", "--config-file", f"{service}/pyproject.toml", "--cache-dir", f".mypy_cache/{name}")
+        interpreter = ("--python-executable", f"{service}/.venv/bin/python")
+        reads = rf"{service}/(.*\.pyi?|pyproject\.toml|requirements-dev\.txt)"
+        yield Check(f"Python types: {name} (mypy)", reads, (*mypy, *interpreter, f"{service}/src", f"{service}/tests"))
+    yield Check("Shell (shellcheck)", shell, ("shellcheck", "--external-sources", *ours(shell)))
+    yield Check("YAML (yamllint)", yaml, ("yamllint", "--strict", *ours(yaml)))
+    yield Check("Markdown (pymarkdown)", markdown, ("pymarkdown", "scan", *ours(markdown)))
+    yield Check("Dockerfile (hadolint)", "Dockerfile", ("hadolint", "Dockerfile"))
+    zizmor = ("zizmor", "--quiet", "--offline", "--persona", "pedantic", ".github")
+    yield Check("Workflows and Dependabot (zizmor)", r"\.github/.*", zizmor)
+    yield Check("Workflows (actionlint)", r"\.github/.*", ("actionlint",), needs="go")
+
+    for chart in charts.charts:
+        yield Check(f"Chart {chart.name} (helm lint)", OF_CHARTS, partial(charts.lint, chart), needs="helm")
+    for kubernetes in (OLDEST_KUBERNETES, SLEEPING_KUBERNETES, NEWEST_KUBERNETES):
+        title = f"Manifests, Kubernetes {kubernetes} (kubernetes-validate)"
+        yield Check(title, OF_CHARTS, partial(charts.manifests, kubernetes))
+    yield Check("Manifests, custom resources (kubeconform)", OF_CHARTS, charts.custom_resources, needs="go")
+    yield Check("Charts with Helm 3.12, 3 and 4 (diff)", OF_CHARTS, charts.same_with_each_helm, needs="go")
+    yield Check("Charts, good practice (kube-score)", OF_CHARTS, charts.practice, needs="go")
+    yield Check("Charts and manifests, good practice (kube-linter)", OF_CHARTS, charts.linter, needs="go")
+    yield Check("Charts, security (checkov)", OF_CHARTS, charts.security, needs="helm")
+    for chart in charts.charts:
+        yield Check(f"Chart {chart.name}, tests (helm-unittest)", OF_CHARTS, partial(charts.tests, chart), needs="go")
+        yield Check(f"Chart {chart.name}, README (helm-docs)", OF_CHARTS, partial(charts.readme, chart), needs="go")
