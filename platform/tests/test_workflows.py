@@ -200,10 +200,12 @@ def test_a_job_that_runs_again_keeps_what_it_makes_again() -> None:
     assert all(artifact["overwrite"] == "true" for artifact in kept)
 
 
-def test_tests_run_with_python_311_and_pips_cache_by_make() -> None:
+def test_tests_run_with_python_311_and_the_newest_and_pips_cache_by_make() -> None:
     job = PIPELINE["test"]
     (python,) = uses(job, "actions/setup-python")
-    assert job["steps"][python]["with"]["python-version"] == "3.11"
+    assert job["strategy"]["matrix"]["python"] == ["3.11", "3.14"]
+    assert job["steps"][python]["with"]["python-version"] == "${{ matrix.python }}"
+    assert job["env"]["PYTHON"] == "python${{ matrix.python }}"
     assert job["steps"][python]["with"]["cache"] == "pip"
     assert python < runs(job, "make install")[0] < runs(job, "make test")[0]
     assert runs(PIPELINE["lint"], "make lint")[0] < runs(PIPELINE["lint"], "make test-platform")[0]
