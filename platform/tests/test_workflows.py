@@ -472,6 +472,8 @@ def test_the_deploy_is_of_this_commit_by_tag_and_digest() -> None:
     assert job["steps"][uses(job, "actions/checkout")[0]]["with"]["fetch-depth"] == "0"
     # The sums are beside them. A job that was cancelled has five minutes, whatever stands here.
     assert (job["timeout-minutes"], job["steps"][settle]["timeout-minutes"]) == ("25", "8")
+    # 120 s for the lock, 150 s for a revision that may be somebody's, 120 s back, 60 s to ask.
+    assert job["steps"][settle]["env"]["LOCK_TIMEOUT"] == "120s"
 
 
 def test_a_stage_is_deployed_as_production_is_one_after_the_other_and_soaks() -> None:
