@@ -89,7 +89,7 @@ new-service: services/task-api/.venv/run.stamp $(TOOLS_ENVIRONMENT) ## Make anot
 	  .venv/bin/python -m scripts.new_service "$${name:?is not given: say what it is to be called, make new-service NAME=orders}"
 
 .PHONY: lock
-lock: $(TOOLS_ENVIRONMENT) ## Lock the Python packages again (UPGRADE=1: the newest)
+lock: ## Lock the Python packages again (UPGRADE=1: the newest)
 	@scripts/lock.sh $(SERVICES)
 
 ##@ Local cluster (make up HTTP_PORT=8080 HTTPS_PORT=8443 REGISTRY=1)

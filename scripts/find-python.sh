@@ -5,7 +5,9 @@ set -euo pipefail
 unset PYTHONHOME # would send each of them to the library of one
 
 # uv puts its own where a PATH need not lead.
-for candidate in ${PYTHON:+"$PYTHON"} python3.11 "${HOME:-}/.local/bin/python3.11" python3.14 python3.13 python3.12 python3 python; do
+uvs=${HOME:-}/.local/bin
+for candidate in ${PYTHON:+"$PYTHON"} python3.11 "$uvs/python3.11" python3.14 "$uvs/python3.14" python3.13 "$uvs/python3.13" \
+  python3.12 "$uvs/python3.12" python3 python; do
   # Asked, not just found: a pyenv shim is there without the version behind it, Debian's has no venv of its own, and
   # packages have no wheels for PyPy, for a Python without its lock, for one that is newer than they are.
   if "$candidate" -I -c '

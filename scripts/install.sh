@@ -25,44 +25,44 @@ is_asked_for() {
   [[ -z ${PYTHON:-} || $("$PYTHON" -I -c "$version") == $("$environment/bin/python" -I -c "$version") ]]
 }
 
-# What was made elsewhere has scripts that begin with the old place.
+# What was made elsewhere has scripts that begin with the old place. Without its pyvenv.cfg it is the Python behind it.
+# What was killed while it was filled may have half of a package, and nobody can tell.
 works() {
-  [[ $(PYTHON=$environment/bin/python scripts/find-python.sh) == "$environment/bin/python" ]] \
-    && "$environment/bin/python" -I -c 'import pip' 2> /dev/null \
+  [[ $(PYTHON=$environment/bin/python scripts/find-python.sh) == "$environment/bin/python" && ! -e $unfinished ]] \
+    && "$environment/bin/python" -I -c 'import sys; sys.exit(sys.prefix == sys.base_prefix)' 2> /dev/null \
     && is_asked_for && [[ ! -s $stamp || $(head -n 1 "$stamp") == $(state "$requirements" | head -n 1) ]]
 }
 
 if [[ -s $stamp && $(state "$requirements") == "$(cat "$stamp")" ]] && is_asked_for; then exit; fi
 
+export PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 # over a pip.conf
+unfinished=$environment/unfinished
+python=$(scripts/find-python.sh) || { scripts/doctor.sh python; exit 1; }
 if ! works; then
-  python=$(scripts/find-python.sh) || { scripts/doctor.sh python; exit 1; }
   if ! mkdir -p "$environment" 2> /dev/null || ! [[ -w $environment ]]; then
     echo "Cannot write to $PWD/$environment, where the packages go. Clone the repository to a folder that you may write to." >&2
     exit 1
   fi
-  "$python" -m venv --clear "$environment"
+  # Without pip, which takes longer than all packages, and stands outside for when it is needed.
+  "$python" -m venv --clear --without-pip "$environment"
 fi
-
-# Of pip's settings those stay that say where packages come from. The others would install elsewhere, less, or nothing.
-for name in "${!PIP_@}"; do
-  case $name in
-    PIP_INDEX_URL | PIP_EXTRA_INDEX_URL | PIP_NO_INDEX | PIP_FIND_LINKS | PIP_TRUSTED_HOST | PIP_CERT | PIP_CLIENT_CERT) ;;
-    PIP_PROXY | PIP_TIMEOUT | PIP_DEFAULT_TIMEOUT | PIP_RETRIES | PIP_KEYRING_PROVIDER) ;;
-    PIP_CONFIG_FILE | PIP_CACHE_DIR | PIP_NO_CACHE_DIR) ;;
-    *) unset "$name" ;;
-  esac
-done
-export PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 # over a pip.conf
+pip=$(scripts/find-pip.sh)
 
 start=$SECONDS
 printf 'Installing %s packages of %s ' "$(grep -c '==' "$requirements")" "$requirements"
 log=$environment/install.log
-if ! "$environment/bin/python" -m pip install --quiet --disable-pip-version-check \
-  --require-hashes --only-binary :all: --requirement "$requirements" > "$log" 2>&1; then
-  echo 'failed:'
-  tail -n 20 "$log" >&2
-  echo "Is the package index reachable? Then run the same command again; the whole output is in $log." >&2
-  exit 1
+before=$(state "$requirements")
+: > "$unfinished"
+locked=(--quiet --require-hashes --only-binary :all: --requirement "$requirements")
+if ! "$pip" -I scripts/uv.py pip install --python "$environment/bin/python" "${locked[@]}" > "$log" 2>&1; then
+  printf 'by pip, since uv cannot (%s) ' "$log"
+  if ! "$pip" -I -m pip --python "$environment/bin/python" --disable-pip-version-check install "${locked[@]}" >> "$log" 2>&1; then
+    if [[ $(state "$requirements") == "$before" ]]; then rm -f "$unfinished"; fi
+    echo 'failed:'
+    tail -n 20 "$log" >&2
+    echo "Is the package index reachable? Then run the same command again; the whole output is in $log." >&2
+    exit 1
+  fi
 fi
 # A pip.conf may have sent them elsewhere.
 first=$(awk '/==/ && !/ ;/ { sub(/==.*/, ""); print; exit }' "$requirements")
@@ -71,6 +71,7 @@ if ! "$environment/bin/python" -I -c 'import importlib.metadata as m, sys; m.ver
     "$environment" >&2
   exit 1
 fi
+rm -f "$unfinished"
 echo "($((SECONDS - start)) s)"
 while (($#)); do
   state "$1" > "$2"

@@ -14,14 +14,26 @@ shopt -u failglob nullglob nocaseglob nocasematch
 
 # What the shell and its tools take from outside: CDPATH makes `cd` print, BASH_ENV is read before each script. Git's
 # hooks have GIT_DIR and GIT_INDEX_FILE, and then every git means the hook's repository. Python's bring code from
-# elsewhere, switch `assert` off, let `-m` not look here or pytest not find its plugins.
+# elsewhere, switch `assert` off, let `-m` not look here or pytest not find its plugins, compile all packages at each start.
 for name in BASH_ENV CDPATH ENV GREP_COLOR GREP_OPTIONS POSIXLY_CORRECT TMOUT \
   GIT_ALTERNATE_OBJECT_DIRECTORIES GIT_COMMON_DIR GIT_DIR GIT_INDEX_FILE GIT_NAMESPACE GIT_OBJECT_DIRECTORY \
   GIT_PREFIX GIT_WORK_TREE GIT_GLOB_PATHSPECS GIT_ICASE_PATHSPECS GIT_LITERAL_PATHSPECS GIT_NOGLOB_PATHSPECS \
-  PYTHONEXECUTABLE PYTHONHOME PYTHONINSPECT PYTHONOPTIMIZE PYTHONPATH PYTHONPLATLIBDIR PYTHONSAFEPATH \
+  PYTHONDONTWRITEBYTECODE PYTHONEXECUTABLE PYTHONHOME PYTHONINSPECT PYTHONOPTIMIZE PYTHONPATH PYTHONPLATLIBDIR PYTHONSAFEPATH \
   PYTHONWARNINGS __PYVENV_LAUNCHER__ PYTEST_DISABLE_PLUGIN_AUTOLOAD PYTEST_PLUGINS VIRTUAL_ENV CONDA_PREFIX; do
   if [[ -n ${!name:-} ]]; then ISOLATED+=" $name"; fi
   unset "$name"
+done
+# Of pip's settings those stay that say where packages come from and how they are reached, of uv's those that say how.
+# The others would install elsewhere, others, less, or nothing; and where from is one question, asked of pip (scripts/uv.py).
+for name in "${!PIP_@}" "${!UV_@}"; do
+  case $name in
+    PIP_INDEX_URL | PIP_EXTRA_INDEX_URL | PIP_NO_INDEX | PIP_FIND_LINKS | PIP_TRUSTED_HOST | PIP_CERT | PIP_CLIENT_CERT) ;;
+    PIP_PROXY | PIP_TIMEOUT | PIP_DEFAULT_TIMEOUT | PIP_RETRIES | PIP_KEYRING_PROVIDER) ;;
+    PIP_CONFIG_FILE | PIP_CACHE_DIR | PIP_NO_CACHE_DIR | PIP_DISABLE_PIP_VERSION_CHECK) ;;
+    UV_CACHE_DIR | UV_NO_CACHE | UV_CONCURRENT_DOWNLOADS | UV_CONCURRENT_INSTALLS | UV_THREADPOOL_SIZE) ;;
+    UV_HTTP_TIMEOUT | UV_HTTP_CONNECT_TIMEOUT | UV_HTTP_RETRIES | UV_INSECURE_HOST | UV_KEYRING_PROVIDER | UV_SYSTEM_CERTS | UV_NATIVE_TLS) ;;
+    *) ISOLATED+=" $name" && unset "$name" ;;
+  esac
 done
 unset name
 

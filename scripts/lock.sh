@@ -6,11 +6,14 @@ set -euo pipefail
 CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/isolate.sh
 
+pip=$(scripts/find-pip.sh) || { scripts/doctor.sh python; exit 1; }
+
 compile() {
-  .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+  "$pip" -I scripts/uv.py pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
     --custom-compile-command 'make lock' ${UPGRADE:+--upgrade} "$@"
 }
 
+compile requirements-uv.in --output-file requirements-uv.txt
 compile requirements-tools.in --output-file requirements-tools.txt
 compile requirements-checkov.in --output-file requirements-checkov.txt
 for service in "$@"; do

@@ -218,8 +218,29 @@ def test_this_machine_is_not_asked_for_through_a_proxy(variables: dict[str, str]
 
 def test_pythons_settings_do_not_reach_what_is_run() -> None:
     foreign = {"PYTHONPATH": "/nowhere", "PYTHONOPTIMIZE": "2", "PYTHONSAFEPATH": "1", "VIRTUAL_ENV": "/nowhere"}
+    foreign |= {"PYTHONDONTWRITEBYTECODE": "1"}  # each start would compile all packages
     seen = sourced("scripts/isolate.sh", "$(env)", **foreign).splitlines()
     assert not {line.partition("=")[0] for line in seen} & foreign.keys()
+
+
+def test_what_would_install_elsewhere_others_less_or_nothing_is_left_out_and_named() -> None:
+    foreign = {"PIP_TARGET": "/nowhere", "PIP_CONSTRAINT": "other.txt", "PIP_DRY_RUN": "1", "UV_SYSTEM_PYTHON": "1"}
+    foreign |= {"UV_CONFIG_FILE": "/nowhere/uv.toml", "UV_EXCLUDE_NEWER": "2020-01-01", "UV_OVERRIDE": "other.txt"}
+    foreign |= {
+        "UV_DEFAULT_INDEX": "https://other/simple",
+        "UV_PROJECT_ENVIRONMENT": "/nowhere",
+        "UV_LINK_MODE": "symlink",
+    }
+    kept = {
+        "PIP_INDEX_URL": "https://mirror/simple",
+        "PIP_NO_INDEX": "0",
+        "UV_CACHE_DIR": "/cache",
+        "UV_HTTP_TIMEOUT": "9",
+    }
+    *seen, left_out = sourced("scripts/isolate.sh", "$(env; echo $ISOLATED)", **foreign, **kept).splitlines()
+    assert not {line.partition("=")[0] for line in seen} & foreign.keys()
+    assert {f"{name}={value}" for name, value in kept.items()} <= set(seen)
+    assert foreign.keys() <= set(left_out.split())
 
 
 def test_where_there_is_no_home_it_is_the_users() -> None:
@@ -228,7 +249,15 @@ def test_where_there_is_no_home_it_is_the_users() -> None:
 
 def test_every_script_that_is_run_is_isolated() -> None:
     """By itself or by what it sources first. These do their own: they start one thing and print what it says."""
-    alone = {"find-python.sh", "go-tools.sh", "release-notes.sh", "scan.sh", "isolate.sh", "local-env.sh"}
+    alone = {
+        "find-pip.sh",
+        "find-python.sh",
+        "go-tools.sh",
+        "release-notes.sh",
+        "scan.sh",
+        "isolate.sh",
+        "local-env.sh",
+    }
     sources = re.compile(r"^\. (?:\"\$root/)?scripts/(?:isolate|versions|cluster)\.sh", re.MULTILINE)
     scripts = [*REPOSITORY.glob("scripts/*.sh"), *REPOSITORY.glob("platform/cluster/*.sh")]
     assert len(scripts) > 35
@@ -386,10 +415,11 @@ def test_the_python_that_is_named_comes_first_with_spaces_in_its_path(machine: M
     assert machine.run("scripts/find-python.sh") == (0, f"{tmp_path}/a b/python\n")
 
 
-def test_uvs_python_is_found_where_no_path_leads(machine: Machine) -> None:
-    machine.has_python("python3.11", "3.11")
+@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13", "3.14"])
+def test_uvs_python_is_found_where_no_path_leads(machine: Machine, version: str) -> None:
+    machine.has_python(f"python{version}", version)
     (machine.bin / ".local/bin").mkdir(parents=True)
-    found = (machine.bin / "python3.11").rename(machine.bin / ".local/bin/python3.11")
+    found = (machine.bin / f"python{version}").rename(machine.bin / f".local/bin/python{version}")
     assert machine.run("scripts/find-python.sh") == (0, f"{found}\n")
 
 
@@ -398,18 +428,28 @@ def test_uvs_python_is_found_where_no_path_leads(machine: Machine) -> None:
 PYTHON = """
 here=$(cd "$(dirname "$0")/.." && pwd -P)
 case "$*" in
-  '-m venv --clear '*)
-    echo "venv of VERSION" >> "$CALLS"
-    rm -rf "$4" && mkdir -p "$4/bin" "$4/packages" && cp "$0" "$4/bin/python"
+  '-m venv --clear .tools/pip')
+    echo 'venv for pip' >> "$CALLS"
+    mkdir -p .tools/pip/bin && cp "$0" .tools/pip/bin/python
     ;;
-  '-m pip '*)
+  '-m venv --clear --without-pip '*)
+    echo "venv of VERSION" >> "$CALLS"
+    rm -rf "$5" && mkdir -p "$5/bin" "$5/packages" && cp "$0" "$5/bin/python" && touch "$5/pyvenv.cfg"
+    ;;
+  '-I scripts/uv.py pip install --python env/bin/python '*'--require-hashes --only-binary :all: '*)
+    echo uv >> "$CALLS"
+    if [[ -n ${CUT_SHORT:-} ]]; then kill -9 $PPID; fi
+    [[ -z ${NO_UV:-} ]] && : > env/packages/one
+    ;;
+  '-I -m pip --python env/bin/python '*'--require-hashes --only-binary :all: '*)
     { env | grep ^PIP_ | sort | tr '\\n' ' ' && echo pip; } >> "$CALLS"
-    : > "$here/packages/one"
+    [[ -z ${NO_INDEX:-} ]] && : > env/packages/one
     ;;
   *realpath*) printf '%s\\n' "$here" VERSION && ls "$here/packages" ;;
   *'print(sys.version)'*) echo VERSION ;;
   *importlib.metadata*) [[ -e $here/packages/one && -z ${ELSEWHERE:-} ]] ;;
-  *'import pip'*) [[ -d $here/packages ]] ;;
+  *base_prefix*) [[ -e $here/pyvenv.cfg ]] ;;
+  *'import pip, sys'*) [[ $here == */.tools/pip || -z ${NO_PIP:-} ]] ;;
 esac
 """
 
@@ -421,7 +461,7 @@ class Installed:
         (folder / "bin").mkdir()
         self.machine = Machine(folder / "bin", 18080)
         self.machine.lacks("cat")
-        self.machine.borrows("cat", "cksum", "cp", "ls", "mkdir", "rm", "sort", "tail", "tr")
+        self.machine.borrows("cat", "cksum", "cp", "ls", "mkdir", "rm", "sort", "tail", "touch", "tr")
         self.calls = folder / "calls"
         self.machine.variables["CALLS"] = str(self.calls)
         self.machine.repository = folder / "first place"
@@ -462,12 +502,13 @@ class Installed:
 @pytest.fixture
 def installed(tmp_path: Path) -> Installed:
     done = Installed(tmp_path)
-    assert done.install() == ["venv of 3.11", "PIP_REQUIRE_VIRTUALENV=0 PIP_USER=0 pip"], done.output
+    assert done.install() == MADE_AGAIN, done.output
     return done
 
 
-MADE_AGAIN = ["venv of 3.11", "PIP_REQUIRE_VIRTUALENV=0 PIP_USER=0 pip"]
-INSTALLED_AGAIN = MADE_AGAIN[1:]
+MADE_AGAIN = ["venv of 3.11", "uv"]
+INSTALLED_AGAIN = ["uv"]
+BY_PIP = "PIP_REQUIRE_VIRTUALENV=0 PIP_USER=0 pip"
 
 
 def test_what_is_installed_is_left_alone_whatever_the_times_of_files_are(installed: Installed) -> None:
@@ -486,10 +527,46 @@ def test_an_environment_of_which_a_package_is_gone_is_filled_again(installed: In
     assert installed.install() == INSTALLED_AGAIN
 
 
-def test_an_environment_that_was_cut_short_before_pip_was_there_is_made_again(installed: Installed) -> None:
-    shutil.rmtree(installed.machine.repository / "env/packages")
+@pytest.mark.parametrize("missing", ["bin/python", "pyvenv.cfg"])
+def test_an_environment_that_was_cut_short_while_it_was_made_is_made_again(installed: Installed, missing: str) -> None:
+    (installed.machine.repository / "env" / missing).unlink()
     (installed.machine.repository / "env/run.stamp").unlink()
     assert installed.install() == MADE_AGAIN
+
+
+def test_an_environment_that_was_cut_short_while_it_was_filled_is_made_again(installed: Installed) -> None:
+    """Nobody can tell which of its packages are whole."""
+    installed.lock.write_text("one==1.1 \\\n    --hash=sha256:1\n")
+    assert installed.install(CUT_SHORT="1") == INSTALLED_AGAIN
+    assert installed.install() == MADE_AGAIN
+
+
+def test_an_environment_that_could_not_be_filled_is_kept_as_it_was(installed: Installed) -> None:
+    """As on a train, on another branch: back on the first one, everything is there."""
+    before = installed.lock.read_text()
+    installed.lock.write_text("one==1.1 \\\n    --hash=sha256:1\n")
+    assert installed.install(NO_UV="1", NO_INDEX="1") == [*INSTALLED_AGAIN, BY_PIP]
+    assert "Is the package index reachable?" in installed.output
+    installed.lock.write_text(before)
+    assert installed.install() == []
+
+
+def test_where_uv_cannot_be_had_pip_installs_and_says_so(installed: Installed) -> None:
+    (installed.machine.repository / "env/run.stamp").unlink()
+    assert installed.install(NO_UV="1") == [*INSTALLED_AGAIN, BY_PIP]
+    assert re.fullmatch(
+        r"Installing 1 packages of requirements.txt by pip, since uv cannot \(env/install.log\) \(\d+ s\)\n",
+        installed.output,
+    )
+    assert installed.install() == []
+
+
+def test_a_python_without_pip_gets_one_of_its_own_once(installed: Installed) -> None:
+    """As on Debian, whose Python has venv and no pip."""
+    (installed.machine.repository / "env/run.stamp").unlink()
+    assert installed.install(NO_PIP="1") == ["venv for pip", *INSTALLED_AGAIN]
+    (installed.machine.repository / "env/run.stamp").unlink()
+    assert installed.install(NO_PIP="1") == INSTALLED_AGAIN
 
 
 def test_a_clone_that_was_moved_makes_its_environment_again(installed: Installed, tmp_path: Path) -> None:
@@ -521,7 +598,7 @@ def test_of_pips_settings_those_stay_that_say_where_packages_come_from(installed
         "PIP_PYTHON": "/p",
     }
     kept = {"PIP_INDEX_URL": "https://mirror/simple", "PIP_CERT": "/ca.pem"}
-    (call,) = installed.install(**foreign, **kept)
+    (_, call) = installed.install(NO_UV="1", **foreign, **kept)
     assert call == "PIP_CERT=/ca.pem PIP_INDEX_URL=https://mirror/simple PIP_REQUIRE_VIRTUALENV=0 PIP_USER=0 pip"
 
 

@@ -221,7 +221,7 @@ def nothing_installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("job", WITH_PIP)
-def test_a_pip_cache_has_the_key_of_what_the_job_installs(job: Any, nothing_installed: Path) -> None:
+def test_a_cache_has_the_key_of_what_the_job_installs(job: Any, nothing_installed: Path) -> None:
     """Of two jobs with one key the first to end saves the cache, and the other never finds its packages there."""
     commands = "\n".join(step.get("run", "") for step in job["steps"])
     targets = re.findall(r"^make (.+)$", commands, re.MULTILINE)
@@ -236,12 +236,18 @@ def test_a_pip_cache_has_the_key_of_what_the_job_installs(job: Any, nothing_inst
     )
     installed = set(re.findall(r"^scripts/install\.sh \S+ (\S+) ", dry.stdout, re.MULTILINE))
     assert installed
-    python = job["steps"][uses(job, "actions/setup-python")[0]]["with"]
+    (setup,) = uses(job, "actions/setup-python")
+    python = job["steps"][setup]["with"]
     assert python["cache"] == "pip"
+    assert python["cache-dependency-path"] == "requirements-uv.txt"  # what pip installs: uv, which installs the rest
+    (step,) = (i for i in uses(job, "actions/cache") if job["steps"][i]["with"]["path"] == "~/.cache/uv")
+    assert step == setup + 1
+    key = job["steps"][step]["with"]["key"]
+    start = f"uv-${{{{ runner.os }}}}-${{{{ runner.arch }}}}-{python['python-version']}-${{{{ hashFiles("
+    assert key.startswith(start)
+    patterns = re.findall(r"'([^']+)'", key)
     files = {
-        str(file.relative_to(nothing_installed))
-        for pattern in python["cache-dependency-path"].split()
-        for file in nothing_installed.glob(pattern)
+        str(file.relative_to(nothing_installed)) for pattern in patterns for file in nothing_installed.glob(pattern)
     }
     assert files == installed
 
@@ -754,7 +760,9 @@ def test_every_script_that_a_workflow_calls_is_there() -> None:
 
 def test_newer_versions_come_grouped_and_after_a_week() -> None:
     updates = yaml.safe_load((REPOSITORY / ".github/dependabot.yml").read_text())["updates"]
-    assert {update["package-ecosystem"] for update in updates} == {"github-actions", "docker", "pip", "helm", "gomod"}
+    assert {update["package-ecosystem"] for update in updates} == {
+        *("github-actions", "docker", "pip", "helm", "gomod", "devcontainers"),
+    }
     for update in updates:
         assert update["cooldown"]["default-days"] >= 7
         assert update["groups"]
