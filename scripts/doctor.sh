@@ -83,6 +83,11 @@ at_least() { # version, the least that it may be
   done
 }
 
+# The four tools of the cluster are in mise.toml.
+fetched() { # command that installs it without mise
+  if type -P mise > /dev/null; then echo 'mise install && eval "$(mise activate bash)"'; else echo "$1"; fi
+}
+
 tool() { # severity when it is missing, name, minimum, command that prints its version, command that installs it
   local severity=$1 name=$2 minimum=$3 printed version
   if ! type -P "${4%% *}" > /dev/null; then # not a function of cluster.sh
@@ -283,14 +288,14 @@ check_ports() {
 }
 
 check_kind() {
-  tool fail kind 0.32 'kind --version' "$(on 'brew install kind' \
-    "curl -fsSLo kind https://kind.sigs.k8s.io/dl/$KIND_VERSION/kind-linux-$arch && sudo install kind /usr/local/bin/")" || true
+  tool fail kind 0.32 'kind --version' "$(fetched "$(on 'brew install kind' \
+    "curl -fsSLo kind https://kind.sigs.k8s.io/dl/$KIND_VERSION/kind-linux-$arch && sudo install kind /usr/local/bin/")")" || true
 }
 
 # As YAML: before 1.28 the words were others, and Kustomize's version stood among them.
 check_kubectl() {
-  tool fail kubectl 1.26 'kubectl version --client --output yaml' "$(on 'brew install kubectl' \
-    "curl -fsSLO https://dl.k8s.io/release/$(node_version)/bin/linux/$arch/kubectl && sudo install kubectl /usr/local/bin/")" || true
+  tool fail kubectl 1.26 'kubectl version --client --output yaml' "$(fetched "$(on 'brew install kubectl' \
+    "curl -fsSLO https://dl.k8s.io/release/$(node_version)/bin/linux/$arch/kubectl && sudo install kubectl /usr/local/bin/")")" || true
 }
 
 node_version() { # the tag of kindest/node:v1.36.1@sha256:...
@@ -319,8 +324,8 @@ check_kubernetes() {
 }
 
 check_helm() {
-  tool fail Helm 3.12 'helm version --short' "$(on 'brew install helm' \
-    "curl -fsSL https://get.helm.sh/helm-$HELM_VERSION-linux-$arch.tar.gz | sudo tar xz -C /usr/local/bin --strip-components 1 linux-$arch/helm")" || true
+  tool fail Helm 3.12 'helm version --short' "$(fetched "$(on 'brew install helm' \
+    "curl -fsSL https://get.helm.sh/helm-$HELM_VERSION-linux-$arch.tar.gz | sudo tar xz -C /usr/local/bin --strip-components 1 linux-$arch/helm")")" || true
 }
 
 check_openssl() {
@@ -350,8 +355,8 @@ check_kubeconfig() {
 }
 
 check_tilt() {
-  tool "$optional" "${for_tilt}Tilt" 0.37.3 'tilt version' "$(on 'brew install tilt' \
-    "curl -fsSL https://github.com/tilt-dev/tilt/releases/download/$TILT_VERSION/tilt.${TILT_VERSION#v}.$tilt_system.$tilt_arch.tar.gz | sudo tar xz -C /usr/local/bin tilt")" || true
+  tool "$optional" "${for_tilt}Tilt" 0.37.3 'tilt version' "$(fetched "$(on 'brew install tilt' \
+    "curl -fsSL https://github.com/tilt-dev/tilt/releases/download/$TILT_VERSION/tilt.${TILT_VERSION#v}.$tilt_system.$tilt_arch.tar.gz | sudo tar xz -C /usr/local/bin tilt")")" || true
 }
 
 # wrk says its version with its usage, and an exit code of 1.

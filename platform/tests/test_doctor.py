@@ -140,6 +140,15 @@ def test_a_tool_that_is_not_there_fails_with_how_to_get_it(machine: Machine) -> 
     assert "1 failed" in output
 
 
+@pytest.mark.parametrize("tool", ["kind", "kubectl", "helm", "tilt"])
+def test_what_mise_toml_names_is_installed_by_mise_where_that_is(machine: Machine, tool: str) -> None:
+    machine.lacks(tool)
+    machine.has("mise", "")
+    code, output = machine.doctor(tool)
+    assert code == 1
+    assert complaint(output)[1] == 'mise install && eval "$(mise activate bash)"'
+
+
 def test_a_tool_that_cannot_run_fails(machine: Machine) -> None:
     machine.has("kind", "echo 'cannot execute binary file' >&2; exit 126")
     code, output = machine.doctor()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import zipfile
 from base64 import urlsafe_b64encode
@@ -11,7 +12,6 @@ from pathlib import Path
 
 import pytest
 from manifests import REPOSITORY
-from repository_copy import copy_repository
 from scripts import uv
 
 MODULE = "version = '1.0'\n"
@@ -36,11 +36,13 @@ def wheel(folder: Path) -> str:
 
 
 class Kit:
-    """A copy of the kit with its uv, and a folder of packages in place of an index."""
+    """A copy of the kit's scripts with its uv, and a folder of packages in place of an index."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = copy_repository(folder / "with spaces")
-        (self.folder / ".tools").mkdir()
+        self.folder = folder / "with spaces"
+        (self.folder / ".tools").mkdir(parents=True)
+        shutil.copytree(REPOSITORY / "scripts", self.folder / "scripts")
+        shutil.copy(uv.LOCK, self.folder)
         (self.folder / ".tools/uv").symlink_to(REPOSITORY / ".tools/uv")
         (folder / "packages").mkdir()
         self.hash = wheel(folder / "packages")

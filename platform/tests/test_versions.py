@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 
 import yaml
+from machine import Machine
 from manifests import CHART, REPOSITORY, raw
 
 VERSIONS = dict(
@@ -52,6 +53,45 @@ def test_the_database_of_chart_manifests_and_tests() -> None:
 
 def test_the_registry_of_tests() -> None:
     assert only(r'DockerContainer\("(registry\S+)"\)', text("e2e/conftest.py")) == VERSIONS["REGISTRY_IMAGE"]
+
+
+def test_the_tools_of_mise() -> None:
+    node = only(r":v([\d.]+)@", VERSIONS["KIND_NODE_IMAGE"])
+    assert tomllib.loads(text("mise.toml")) == {
+        "tools": {
+            "python": only(r"^python:(\d+\.\d+)-slim$", VERSIONS["PYTHON_IMAGE"]),
+            "kind": VERSIONS["KIND_VERSION"].removeprefix("v"),
+            "kubectl": node,
+            "helm": VERSIONS["HELM_VERSION"].removeprefix("v"),
+            "tilt": VERSIONS["TILT_VERSION"].removeprefix("v"),
+            "go": VERSIONS["GO_VERSION"],
+        }
+    }
+
+
+def test_the_dev_container_is_of_one_release_of_each_thing_and_has_the_python_of_the_image() -> None:
+    container = json.loads(re.sub(r"^ *//.*$| // .*$", "", text(".devcontainer/devcontainer.json"), flags=re.MULTILINE))
+    python = only(r"^python:(\d+\.\d+)-slim$", VERSIONS["PYTHON_IMAGE"])
+    assert re.fullmatch(
+        rf"mcr\.microsoft\.com/devcontainers/python:\d+\.\d+\.\d+-{re.escape(python)}-\w+", container["image"]
+    )
+    (docker,) = container["features"]
+    assert re.fullmatch(r"ghcr\.io/devcontainers/features/docker-in-docker:\d+\.\d+\.\d+", docker)
+    assert (REPOSITORY / container["postCreateCommand"]).stat().st_mode & 0o111
+
+
+def test_the_dev_container_gets_the_tools_of_mise_by_the_mise_of_versions_env(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, 18080)
+    for tool in ("mise", "sudo", "make"):
+        machine.has(tool, f'echo "{tool} $*"')
+    machine.has("curl", 'echo "echo $*"')
+    machine.has("sh", "exec bash")
+    done = machine.run(".devcontainer/set-up.sh")[1].splitlines()
+    assert done[:2] == [
+        f"-fsSL https://github.com/jdx/mise/releases/download/{VERSIONS['MISE_VERSION']}/install.sh",
+        "mise install --yes",
+    ]
+    assert done[-1] == "make doctor"
 
 
 def test_the_api_has_one_version_in_the_places_that_contributing_names() -> None:
