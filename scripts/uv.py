@@ -45,7 +45,7 @@ def is_pinned(uv: Path) -> bool:
 def fetch() -> None:
     """Into a folder of this process first: what is cut short is not taken for uv."""
     new = FOLDER.with_name(f"uv.{os.getpid()}")
-    install = ["install", "--quiet", "--no-compile", "--require-hashes", "--only-binary", ":all:"]
+    install = ["install", "--quiet", "--no-deps", "--no-compile", "--require-hashes", "--only-binary", ":all:"]
     try:
         subprocess.run([*PIP, *install, "--target", new, "--requirement", LOCK], check=True)
         shutil.rmtree(FOLDER, ignore_errors=True)
