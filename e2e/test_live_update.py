@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import statistics
 import subprocess
 import tarfile
@@ -22,8 +23,9 @@ from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 
 SAVES = 10
 PACKAGE = "app/src/task_api"
-NOTICED = "detected changes in"
-"""What uvicorn's reloader logs when it ends the old process."""
+INIT = f"{PACKAGE}/__init__.py"
+NOTICED = "dev server: Changed: "
+"""What the dev server logs when it ends the old process and forks the next."""
 
 
 @pytest.fixture(scope="module")
@@ -55,35 +57,54 @@ class Running:
             if NOTICED.encode() in line:
                 self.noticed_at.append(time.monotonic())
 
-    def save(self, path: str, text: str) -> None:
-        """Copies a file in as Tilt does (internal/containerupdate): tar, unpacked by the container's user."""
+    def save(self, files: dict[str, str]) -> None:
+        """Copies files in as Tilt does (internal/containerupdate): tar, unpacked by the container's user."""
         archive = io.BytesIO()
         with tarfile.open(fileobj=archive, mode="w") as tar:
-            entry = tarfile.TarInfo(path)
-            entry.size, entry.mode, entry.mtime = len(text.encode()), 0o644, time.time()
-            tar.addfile(entry, io.BytesIO(text.encode()))
-        self._run("tar", "-C", "/", "-x", "-f", "-", given=archive.getvalue())
+            for path, text in files.items():
+                entry = tarfile.TarInfo(path)
+                entry.size, entry.mode, entry.mtime = len(text.encode()), 0o644, time.time()
+                tar.addfile(entry, io.BytesIO(text.encode()))
+        self.run("tar", "-C", "/", "-x", "-f", "-", given=archive.getvalue())
+
+    def save_version(self, version: str) -> None:
+        self.save({INIT: f'"""Changed."""\n\n__version__ = "{version}"\n'})
 
     def delete(self, path: str) -> None:
-        self._run("rm", "-rf", f"/{path}")
+        self.run("rm", "-rf", f"/{path}")
 
     def read(self, path: str) -> str:
-        return self._run("cat", f"/{path}")
+        return self.run("cat", f"/{path}")
 
-    def _run(self, *command: str, given: bytes = b"") -> str:
+    def run(self, *command: str, given: bytes = b"") -> str:
         done = subprocess.run(
             ["docker", "exec", "--interactive", self._docker.id, *command], input=given, capture_output=True, timeout=60
         )
         assert done.returncode == 0, done.stderr.decode()
         return done.stdout.decode()
 
-    def version(self) -> str | None:
-        """What /health calls the version; None while nobody answers."""
+    def log(self) -> str:
+        return bytes(self._docker.logs()).decode()
+
+    def stop(self) -> int:
+        """Ends it as Kubernetes does; returns its exit code."""
+        self._docker.stop(timeout=30)
+        return int(self._docker.wait()["StatusCode"])
+
+    def get(self, path: str) -> httpx2.Response | None:
         try:
-            answer = httpx2.get(f"{self.url}/health", timeout=5)
+            return httpx2.get(f"{self.url}{path}", timeout=30)
         except httpx2.TransportError:  # the old process was ended in the middle of the answer
             return None
-        return str(answer.json()["version"]) if answer.status_code == 200 else None
+
+    def version(self) -> str | None:
+        """What /health calls the version; None while that cannot be said."""
+        answer = self.get("/health")
+        return str(answer.json()["version"]) if answer is not None and answer.status_code == 200 else None
+
+    def fails(self, why: str) -> None:
+        """Waits until that is what it answers."""
+        eventually(lambda: (answer := self.get("/livez")) is not None and why in answer.text, f"{why} is answered")
 
     def serves(self, version: str) -> None:
         deadline = time.monotonic() + 30
@@ -96,7 +117,7 @@ class Running:
 def running(image: str, nano_cpus: int | None = None) -> Iterator[Running]:
     """As a pod of the Tiltfile: the image's user, and what the chart forbids but for a root file system to write to."""
     container = DockerContainer(image, cap_drop=["ALL"], security_opt=["no-new-privileges"], nano_cpus=nano_cpus)
-    container.with_exposed_ports(8000).waiting_for(LogMessageWaitStrategy("Application startup complete"))
+    container.with_exposed_ports(8000).waiting_for(LogMessageWaitStrategy("Listening on"))
     with container:
         yield Running(container)
 
@@ -117,11 +138,11 @@ def saved(dev: Running, version: str) -> Save:
     """Saves a line that says the version, and waits until /health does."""
     noticed_before = len(dev.noticed_at)
     start = time.monotonic()
-    dev.save(f"{PACKAGE}/__init__.py", f'"""Changed."""\n\n__version__ = "{version}"\n')
+    dev.save_version(version)
     copied = time.monotonic()
     dev.serves(version)
     served = time.monotonic()
-    eventually(lambda: len(dev.noticed_at) > noticed_before, "the reloader's line in the log")
+    eventually(lambda: len(dev.noticed_at) > noticed_before, "the dev server's line in the log")
     noticed = dev.noticed_at[noticed_before]
     return Save(copied - start, max(noticed - copied, 0), served - max(noticed, copied))
 
@@ -146,28 +167,109 @@ def test_a_saved_line_is_served(
     record_property(SUMMARY, f"Median of {SAVES} saves {request.node.callspec.id}: {median}")
 
 
-def test_a_line_that_cannot_be_parsed_ends_nothing_and_the_next_save_mends_it(dev_image: str) -> None:
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        pytest.param("def", "SyntaxError", id="cannot be parsed"),
+        pytest.param("raise RuntimeError('not today')", "RuntimeError: not today", id="fails when it is imported"),
+        pytest.param("import os; os.abort()", "exit code -6", id="ends the process"),
+    ],
+)
+def test_what_cannot_be_served_is_the_answer_to_every_request_until_it_is_mended(
+    dev_image: str, line: str, why: str
+) -> None:
     with running(dev_image) as dev:
-        noticed_before = len(dev.noticed_at)
-        dev.save(f"{PACKAGE}/__init__.py", "def\n")
-        eventually(lambda: len(dev.noticed_at) > noticed_before, "the reloader notices the save")
-        eventually(lambda: dev.version() is None, "nobody answers")
-        dev.save(f"{PACKAGE}/__init__.py", '__version__ = "9.9.9"\n')
+        dev.save({INIT: line + "\n"})
+        dev.fails(why)
+        for answer in (httpx2.get(f"{dev.url}/livez"), httpx2.post(f"{dev.url}/v1/tasks", json={"title": "x"})):
+            assert answer.status_code == 500
+            assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+            assert why in answer.text
+        dev.save_version("9.9.9")
         dev.serves("9.9.9")
+
+
+def test_what_fails_at_start_is_the_answer_too(dev_image: str) -> None:
+    with running(dev_image) as dev:
+        dev.save({f"{PACKAGE}/domain.py": dev.read(f"{PACKAGE}/domain.py").replace("await self._count()", "1 / 0")})
+        dev.fails("ZeroDivisionError")
 
 
 def test_files_come_and_go(dev_image: str) -> None:
     with running(dev_image) as dev:
-        dev.save(f"{PACKAGE}/added/number.py", "NUMBER = '7.7.7'\n")
-        dev.save(f"{PACKAGE}/__init__.py", f"from {PACKAGE.split('/')[-1]}.added.number import NUMBER as __version__\n")
+        dev.save({f"{PACKAGE}/added/number.py": "NUMBER = '7.7.7'\n"})
+        dev.save({INIT: f"from {PACKAGE.split('/')[-1]}.added.number import NUMBER as __version__\n"})
         dev.serves("7.7.7")
-        dev.save(f"{PACKAGE}/__init__.py", '__version__ = "8.8.8"\n')
+        dev.save({f"{PACKAGE}/added/number.py": "NUMBER = '7.7.8'\n"})
+        dev.serves("7.7.8")
+        dev.save_version("8.8.8")
         dev.delete(f"{PACKAGE}/added")
         dev.serves("8.8.8")
         with pytest.raises(AssertionError, match="No such file"):
             dev.read(f"{PACKAGE}/added/number.py")
 
 
+def test_many_files_at_once_are_not_as_many_changes(dev_image: str) -> None:
+    """As by `git checkout`."""
+    with running(dev_image) as dev:
+        added = {f"{PACKAGE}/file_{number}.py": f"NUMBER = {number}\n" for number in range(20)}
+        dev.save(added | {INIT: "from task_api.file_19 import NUMBER\n\n__version__ = str(NUMBER)\n"})
+        dev.serves("19")
+        assert dev.log().count(NOTICED) < len(added) / 2
+
+
+def test_a_file_that_takes_the_place_of_another_is_noticed(dev_image: str) -> None:
+    """As editors save, and Git."""
+    with running(dev_image) as dev:
+        dev.save({"app/src/new": '__version__ = "5.5.5"\n'})
+        dev.run("mv", "/app/src/new", f"/{INIT}")
+        dev.serves("5.5.5")
+
+
+def test_clients_wait_while_one_process_follows_the_other(dev_image: str) -> None:
+    refused: list[httpx2.ConnectError] = []
+    done = threading.Event()
+    with running(dev_image) as dev:
+
+        def ask() -> None:
+            while not done.is_set():
+                try:
+                    httpx2.get(f"{dev.url}/livez", timeout=30)
+                except httpx2.ConnectError as error:
+                    refused.append(error)
+                except httpx2.TransportError:
+                    pass  # it was ended in the middle of the answer
+
+        client = threading.Thread(target=ask)
+        client.start()
+        for number in range(3):
+            dev.save_version(f"9.9.{number}")
+            dev.serves(f"9.9.{number}")
+        done.set()
+        client.join()
+    assert refused == []
+
+
+def test_no_thread_runs_where_the_next_process_is_forked(dev_image: str) -> None:
+    with running(dev_image) as dev:
+        dev.save_version("9.9.9")
+        dev.serves("9.9.9")
+        assert "\nThreads:\t1\n" in dev.read("proc/1/status")
+
+
+def test_probes_are_not_in_the_log_and_requests_are(dev_image: str) -> None:
+    with running(dev_image) as dev:
+        for path in ("/livez", "/readyz", "/metrics", "/health", "/v1/tasks"):
+            assert httpx2.get(f"{dev.url}{path}").status_code == 200
+        eventually(lambda: '"path":"/v1/tasks"' in dev.log(), "the request is in the log")
+        assert not {"/livez", "/readyz", "/metrics", "/health"} & set(re.findall(r'"path":"([^"]*)"', dev.log()))
+
+
+def test_a_signal_ends_all_of_it(dev_image: str) -> None:
+    with running(dev_image) as dev:
+        assert dev.stop() == 0
+
+
 def test_only_the_code_belongs_to_its_user(dev_image: str) -> None:
     with running(dev_image) as dev, pytest.raises(AssertionError, match="Cannot open"):
-        dev.save("opt/venv/bin/app", "#!/bin/sh\n")
+        dev.save({"opt/venv/bin/app": "#!/bin/sh\n"})

@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from running import DEADLINE_SECONDS, SERVICE, environment, run, serving
+from running import DEADLINE_SECONDS, SERVE, SERVICE, environment, run, serving
 
 import task_api
 
@@ -38,6 +38,17 @@ def test_a_signal_ends_it_while_it_waits_for_its_database() -> None:
         process.terminate()
         assert process.wait(DEADLINE_SECONDS) == 0
         connection.close()
+
+
+def test_it_serves_on_a_socket_of_its_parent() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        fd, (host, port) = listener.fileno(), listener.getsockname()
+        process = subprocess.Popen([*SERVE, "--fd", str(fd)], env=environment(), pass_fds=[fd])
+        try:
+            assert httpx2.get(f"http://{host}:{port}/livez", timeout=DEADLINE_SECONDS).text == "ok"
+        finally:
+            process.terminate()
+            assert process.wait(DEADLINE_SECONDS) == 0
 
 
 def test_a_task_survives_the_restart(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ def main() -> int:
             case "serve":
                 given = {"host": arguments.host, "port": arguments.port}
                 settings = read_settings(**{name: value for name, value in given.items() if value is not None})
-                uvloop.run(serve(create_app(settings), settings))
+                uvloop.run(serve(create_app(settings), settings, fd=arguments.fd))
             case "token":
                 try:
                     token, line = new_token(arguments.name, arguments.scope)
@@ -51,6 +51,7 @@ def _parse() -> argparse.Namespace:
     serving = commands.add_parser("serve", help="serve the API until SIGTERM or Ctrl-C")
     serving.add_argument("--host", help="address to listen on (else TASKS_HOST, else 127.0.0.1)")
     serving.add_argument("--port", type=int, help="TCP port to listen on (else TASKS_PORT, else 8000)")
+    serving.add_argument("--fd", type=int, help="number of a socket that listens already, to serve on that one")
     for name, (text, _) in domain.COMMANDS.items():
         commands.add_parser(name, help=text)
     tokens = commands.add_parser("token", help="make API tokens").add_subparsers(required=True, metavar="COMMAND")

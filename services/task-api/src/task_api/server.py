@@ -34,13 +34,14 @@ class CannotListen(Exception):
     """The address cannot be listened on; the message says why and what to do."""
 
 
-async def serve(app: FastAPI, settings: Settings) -> None:
+async def serve(app: FastAPI, settings: Settings, *, fd: int | None = None) -> None:
     """Serves until SIGTERM or SIGINT, then drains, finishes what is in flight and returns.
 
     Answers from the first moment, if only that it is not ready yet: the domain is opened meanwhile.
-    Raises CannotListen before anything else is opened, and what the application's lifespan raises.
+    fd: a socket that listens already, from the parent process. Raises CannotListen before anything else is opened, and
+    what the application's lifespan raises.
     """
-    with _listen(settings.host, settings.port) as listener:
+    with _listen(settings.host, settings.port) if fd is None else socket.socket(fileno=fd) as listener:
         server = _Server(app, settings)
         opening = asyncio.current_task()
         assert opening is not None

@@ -1,0 +1,274 @@
+"""Serves a service while it is being changed. Runs on Linux, in the image's `dev` stage.
+
+    python dev_server.py PACKAGE HOST PORT
+
+The parent has imported the third-party packages, and forks a child that imports the service alone and runs its command
+`serve` on the parent's socket. On a change it forks the next: clients wait meanwhile and are not refused. After a child
+that ends by itself, as at a line that cannot be parsed, the next answers every request with what that one said last.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import importlib.util
+import os
+import runpy
+import selectors
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+QUIET_SECONDS = 0.01
+"""Files that are saved together, as by `git checkout`, follow each other faster."""
+END_SECONDS = 1.0
+"""How long an open stream may keep the old code."""
+TAIL_BYTES = 20_000
+"""How much of what a child said is kept for the answer after its end."""
+SIGNALS = {signal.SIGTERM, signal.SIGINT}
+
+# With its application made: that imports more than the import of the service does.
+NAME_MODULES = """
+import contextlib, os, runpy, sys
+sys.argv[1:] = ["openapi"]
+with contextlib.suppress(SystemExit), open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+    runpy.run_module({package!r}, run_name="__main__")
+print(*(name for name in sys.modules if name.partition(".")[0] not in ("__main__", {package!r})))
+"""
+
+Work = Callable[[], None]
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Watch:
+    """What is written, made, moved or deleted below a folder, by inotify(7)."""
+
+    MODIFY, CHANGES = 0x2, 0x8 | 0xC0 | 0x100 | 0x200  # those: closed after writing, moved, made, deleted
+    OVERFLOW, FOLDER = 0x4000, 0x40000000
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._folders: dict[int, str] = {}
+        self._changed: set[str] = set()
+        self._being_written: set[tuple[int, str]] = set()
+        self._last = 0.0
+        self._fd = self._checked(libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
+        self._watch_folders()
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def due_at(self) -> list[float]:
+        """When what changed is to be served, if something did. Not while a file is being written: half of a migration
+        would be applied."""
+        return [self._last + QUIET_SECONDS] if self._changed and not self._being_written else []
+
+    def take(self) -> str:
+        """What changed since the last call."""
+        names = sorted(self._changed)
+        self._changed.clear()
+        return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+    def read(self) -> None:
+        """Takes the events that are there."""
+        events, at = os.read(self._fd, 65536), 0
+        self._last = time.monotonic()
+        while at < len(events):
+            folder, mask, _, length = struct.unpack_from("iIII", events, at)
+            name = os.fsdecode(events[at + 16 : at + 16 + length].rstrip(b"\0"))
+            at += 16 + length
+            if mask & (self.FOLDER | self.OVERFLOW):
+                self._watch_folders()
+            if mask & self.OVERFLOW:
+                self._being_written.clear()
+            if mask & self.MODIFY:
+                self._being_written.add((folder, name))
+            elif mask & (self.CHANGES | self.OVERFLOW) and name != "__pycache__":
+                self._being_written.discard((folder, name))
+                self._changed.add(str(Path(self._folders.get(folder, "")) / name))
+
+    def _watch_folders(self) -> None:
+        for folder, folders, _ in os.walk(self._root):
+            with suppress(ValueError):
+                folders.remove("__pycache__")
+            number = libc.inotify_add_watch(self._fd, os.fsencode(folder), self.MODIFY | self.CHANGES)
+            if number >= 0 or Path(folder).is_dir():  # else it is gone already
+                self._folders[self._checked(number)] = os.path.relpath(folder, self._root)
+
+    def _checked(self, result: int) -> int:
+        if result < 0:
+            error = os.strerror(ctypes.get_errno())
+            sys.exit(f"Cannot watch {self._root}: {error}. How to let the kernel watch more, says `make doctor`.")
+        return result
+
+
+@dataclass
+class Child:
+    pid: int
+    stderr: int
+    """The end of a pipe from which it is read."""
+    tail: bytes = b""
+    kill_at: float | None = None
+    """Set once it was told to end."""
+
+    def end(self) -> None:
+        if self.kill_at is None:
+            os.kill(self.pid, signal.SIGTERM)
+            self.kill_at = time.monotonic() + END_SECONDS
+
+
+class DevServer:
+    """The parent. No thread may run in it: a fork copies the locks that a thread holds, and not the thread."""
+
+    def __init__(self, package: str, host: str, port: int) -> None:
+        found = importlib.util.find_spec(package)
+        if found is None or found.origin is None:
+            sys.exit(f"There is no package {package} on the path: {sys.path}")
+        self._package = package
+        self._watch = Watch(Path(found.origin).parent.parent)
+        self._listener = socket.create_server((host, port), backlog=2048)
+        self._selector = selectors.PollSelector()
+        self._selector.register(self._watch, selectors.EVENT_READ, self._watch.read)
+        self._children: list[Child] = []
+        self._failure: str | None = None
+        self._has_preloaded = False
+
+    def run(self) -> Work:
+        """Forks and watches until a signal ends it. Returns in a child, with what that has to do."""
+        for sig in SIGNALS:
+            signal.signal(sig, signal.default_int_handler)
+        work: Work | None = self._serve
+        try:
+            while True:
+                if work is not None:
+                    if self._fork() == 0:
+                        return work
+                    self._preload()
+                work = self._wait()
+        except KeyboardInterrupt:
+            for sig in SIGNALS:
+                signal.signal(sig, signal.SIG_IGN)
+            self._end_children()
+            while self._children:
+                self._wait()
+            sys.exit()
+
+    def _wait(self) -> Work | None:
+        """Until something happens. Returns what the next child has to do, where there has to be one."""
+        ends = [child.kill_at for child in self._children if child.kill_at is not None]
+        deadlines = [*ends, *self._watch.due_at()]
+        timeout = max(0, min(deadlines) - time.monotonic()) if deadlines else None
+        for key, _ in self._selector.select(timeout):
+            key.data()
+        now = time.monotonic()
+        for child in self._children:
+            if child.kill_at is not None and child.kill_at <= now:
+                os.kill(child.pid, signal.SIGKILL)
+        if any(due <= now for due in self._watch.due_at()):
+            say(f"Changed: {self._watch.take()}")
+            self._failure = None
+            self._end_children()
+            return self._serve
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            return partial(answer_with, failure, self._listener)
+        return None
+
+    def _fork(self) -> int:
+        ours, theirs = os.pipe()
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # none may reach the child while it has the parent's handlers
+        pid = os.fork()
+        if pid == 0:
+            os.close(ours)
+            os.dup2(theirs, sys.stderr.fileno())
+            for sig in SIGNALS:
+                signal.signal(sig, signal.SIG_DFL)
+        else:
+            child = Child(pid, ours)
+            self._children.append(child)
+            self._selector.register(ours, selectors.EVENT_READ, partial(self._relay, child))
+        os.close(theirs)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        return pid
+
+    def _relay(self, child: Child) -> None:
+        """Passes on what it says; or it has ended."""
+        if said := os.read(child.stderr, 65536):
+            sys.stderr.buffer.write(said)
+            sys.stderr.flush()
+            child.tail = (child.tail + said)[-TAIL_BYTES:]
+            return
+        self._selector.unregister(child.stderr)
+        os.close(child.stderr)
+        self._children.remove(child)
+        code = os.waitstatus_to_exitcode(os.waitpid(child.pid, 0)[1])
+        if child.kill_at is None:
+            how = f"{self._package} has ended by itself (exit code {code})"
+            say(f"{how}: every request is answered with what it said last, until a file is saved")
+            self._failure = f"{how}. It starts again when a file is saved. What it said last:\n\n" + child.tail.decode(
+                errors="replace"
+            )
+
+    def _end_children(self) -> None:
+        for child in self._children:
+            child.end()
+
+    def _preload(self) -> None:
+        """Imports what the service has from others, once; beside the first child, which does so itself."""
+        if self._has_preloaded:
+            return
+        command = [sys.executable, "-c", NAME_MODULES.format(package=self._package)]
+        listed = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False)
+        for name in listed.stdout.split():
+            with suppress(Exception):
+                importlib.import_module(name)
+        self._has_preloaded = bool(listed.stdout)  # else the service is broken just now
+        gc.collect()
+        gc.freeze()  # the garbage collector of a child would look through it, and copy its pages
+
+    def _serve(self) -> None:
+        importlib.invalidate_caches()
+        sys.argv = [self._package, "serve", "--fd", str(self._listener.detach())]
+        runpy.run_module(self._package, run_name="__main__", alter_sys=True)
+
+
+def answer_with(failure: str, listener: socket.socket) -> None:
+    """Answers every request with status 500 and this text."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def __getattr__(self, name: str) -> Work:
+            if name.startswith("do_"):  # GET, POST and what else there is
+                return self._answer
+            raise AttributeError(name)
+
+        def _answer(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))  # unread, it would reset the connection
+            self.send_response(500)
+            self.send_header("Content-Type", "text/plain; charset=utf-8")
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(failure.encode())
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Nothing: the failure is in the log once."""
+
+    server = ThreadingHTTPServer(("", 0), Answer, bind_and_activate=False)
+    server.socket = listener
+    server.serve_forever(poll_interval=60)  # SIGTERM ends it
+
+
+def say(text: str) -> None:
+    print(f"dev server: {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    DevServer(sys.argv[1], sys.argv[2], int(sys.argv[3])).run()()
