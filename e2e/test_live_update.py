@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import httpx2
 import pytest
@@ -83,6 +83,21 @@ class Running:
         assert done.returncode == 0, done.stderr.decode()
         return done.stdout.decode()
 
+    @contextmanager
+    def writing(self, path: str) -> Iterator[IO[bytes]]:
+        """A file that is open for writing until the end of the block."""
+        command = ["docker", "exec", "--interactive", self._docker.id, "sh", "-c", f"cat > /{path}"]
+        with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+            assert process.stdin is not None
+            yield process.stdin
+            process.stdin.close()
+            assert process.wait(60) == 0
+
+    def tables(self) -> set[str]:
+        """Those of the SQLite file."""
+        program = "import sqlite3; print(*(t for t, in sqlite3.connect('/tmp/tasks.db').execute("
+        return set(self.run("python", "-c", program + "'SELECT name FROM sqlite_master')))").split())
+
     def log(self) -> str:
         return bytes(self._docker.logs()).decode()
 
@@ -114,10 +129,11 @@ class Running:
 
 
 @contextmanager
-def running(image: str, nano_cpus: int | None = None) -> Iterator[Running]:
+def running(image: str, nano_cpus: int | None = None, storage: str = "memory://") -> Iterator[Running]:
     """As a pod of the Tiltfile: the image's user, and what the chart forbids but for a root file system to write to."""
     container = DockerContainer(image, cap_drop=["ALL"], security_opt=["no-new-privileges"], nano_cpus=nano_cpus)
-    container.with_exposed_ports(8000).waiting_for(LogMessageWaitStrategy("Listening on"))
+    container.with_exposed_ports(8000).with_env("TASKS_DATABASE_URL", storage)
+    container.waiting_for(LogMessageWaitStrategy("Listening on"))
     with container:
         yield Running(container)
 
@@ -224,6 +240,31 @@ def test_a_file_that_takes_the_place_of_another_is_noticed(dev_image: str) -> No
         dev.save({"app/src/new": '__version__ = "5.5.5"\n'})
         dev.run("mv", "/app/src/new", f"/{INIT}")
         dev.serves("5.5.5")
+
+
+def test_a_saved_migration_is_applied_and_refused_once_it_was_changed(dev_image: str) -> None:
+    migration = f"{PACKAGE}/store/migrations/sqlite/0099_effort.sql"
+    with running(dev_image, storage="sqlite:////tmp/tasks.db") as dev:
+        dev.save({migration: "CREATE TABLE effort (hours integer);\n"})
+        eventually(lambda: "effort" in dev.tables(), "the migration is applied")
+        dev.save({migration: "CREATE TABLE effort (minutes integer);\n"})
+        dev.fails("migration 0099 effort was changed after it was applied")
+        dev.save({migration: "CREATE TABLE effort (hours integer);\n"})
+        eventually(lambda: dev.version() is not None, "it serves again")
+
+
+def test_what_is_half_written_is_waited_for(dev_image: str) -> None:
+    migration = f"{PACKAGE}/store/migrations/sqlite/0099_effort.sql"
+    with running(dev_image, storage="sqlite:////tmp/tasks.db") as dev:
+        with dev.writing(migration) as file:
+            file.write(b"CREATE TABLE effort (hours integer);\n")
+            file.flush()
+            eventually(lambda: "effort" in dev.run("sh", "-c", f"cat /{migration} || true"), "half of it is there")
+            dev.save_version("9.9.9")
+            file.write(b"CREATE TABLE rest (hours integer);\n")
+        dev.serves("9.9.9")
+        assert dev.tables() >= {"effort", "rest"}
+        assert dev.log().count(NOTICED) == 1
 
 
 def test_clients_wait_while_one_process_follows_the_other(dev_image: str) -> None:

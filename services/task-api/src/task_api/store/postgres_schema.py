@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from task_api.store.migrations import Migration, migrations
+from task_api.store.migrations import Migration, migrations, refuse_changed
 from task_api.store.postgres_errors import UNREACHABLE, reason
 from task_api.store.protocol import StoreUnavailable
 
@@ -20,6 +20,7 @@ MIGRATION_LOCK = 0x7461736B  # "task" in ASCII: any number that nothing else in 
 MIGRATION_CONNECT_SECONDS = 5.0
 """For what takes no time: to connect, to look up, to say goodbye."""
 MIGRATION_WAIT_SECONDS = 60.0
+RECORD_WAIT_SECONDS = 1.0
 MIGRATION_SECONDS = 600.0
 """For a migration itself. A server that lost its power never says that it will not answer."""
 
@@ -27,8 +28,8 @@ MIGRATION_SECONDS = 600.0
 async def migrate(url: str) -> None:
     """Applies what is missing, on a connection of its own: pods that start together take turns by its lock.
 
-    Raises StoreUnavailable where a migration fails or its lock is not to be had, and what asyncpg raises where the
-    server cannot be reached.
+    Raises StoreUnavailable where a migration fails, was changed since it was applied, or its lock is not to be had, and
+    what asyncpg raises where the server cannot be reached.
     """
     connection = await asyncpg.connect(
         url, timeout=MIGRATION_CONNECT_SECONDS, command_timeout=MIGRATION_CONNECT_SECONDS
@@ -43,7 +44,10 @@ async def migrate(url: str) -> None:
 
 async def _bring_up_to_date(connection: Connection) -> None:
     wanted = migrations("postgres")
-    if {m.number for m in wanted} <= await _applied(connection):
+    applied = await _applied(connection)
+    refuse_changed(wanted, applied)
+    if all(m.number in applied for m in wanted):
+        await _record_if_possible(connection, wanted, applied)
         return
     await connection.execute(f"SET lock_timeout = '{MIGRATION_WAIT_SECONDS:.0f}s'")
     # Ours is a little longer than the server's, which says what it waited for.
@@ -63,6 +67,8 @@ async def _bring_up_to_date(connection: Connection) -> None:
         " (number integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
     )
     applied = await _applied(connection)
+    refuse_changed(wanted, applied)
+    await _record(connection, wanted, applied)
     for migration in wanted:
         if migration.number in applied:
             continue
@@ -70,10 +76,41 @@ async def _bring_up_to_date(connection: Connection) -> None:
         log.info("Applied migration %04d %s", migration.number, migration.name)
 
 
-async def _applied(connection: Connection) -> set[int]:
+async def _applied(connection: Connection) -> dict[int, str | None]:
+    """The checksums by number; None where a release applied it that kept none."""
     if await connection.fetchval("SELECT to_regclass('schema_migrations')") is None:
-        return set()
-    return {row["number"] for row in await connection.fetch("SELECT number FROM schema_migrations")}
+        return {}
+    # As JSON, since the column may not be there.
+    rows = await connection.fetch("SELECT number, to_jsonb(m) ->> 'checksum' AS checksum FROM schema_migrations m")
+    return {row["number"]: row["checksum"] for row in rows}
+
+
+async def _record(connection: Connection, wanted: list[Migration], applied: dict[int, str | None]) -> None:
+    """Keeps the checksums of what a release applied that kept none: as it is at first sight it is taken for right."""
+    await connection.execute("ALTER TABLE schema_migrations ADD COLUMN IF NOT EXISTS checksum text")
+    for migration in wanted:
+        if migration.number in applied and applied[migration.number] is None:
+            await connection.execute(
+                "UPDATE schema_migrations SET checksum = $2 WHERE number = $1 AND checksum IS NULL",
+                migration.number,
+                migration.checksum,
+            )
+
+
+async def _record_if_possible(connection: Connection, wanted: list[Migration], applied: dict[int, str | None]) -> None:
+    """The same where nothing else is to be done, which must not keep anybody from starting: not a user without the
+    right to, and not a dump, which holds a lock on the table for hours."""
+    if all(applied[m.number] is not None for m in wanted):
+        return
+    await connection.execute(f"SET lock_timeout = '{RECORD_WAIT_SECONDS * 1000:.0f}ms'")
+    try:
+        await _record(connection, wanted, applied)
+    except (
+        asyncpg.InsufficientPrivilegeError,
+        asyncpg.LockNotAvailableError,
+        asyncpg.ReadOnlySQLTransactionError,
+    ) as error:
+        log.info("The checksums of migrations could not be kept, the next start tries again: %s", reason(error))
 
 
 async def _apply(connection: Connection, migration: Migration) -> None:
@@ -83,7 +120,10 @@ async def _apply(connection: Connection, migration: Migration) -> None:
         await transaction.start()
         await connection.execute(migration.sql, timeout=MIGRATION_SECONDS)
         await connection.execute(
-            "INSERT INTO schema_migrations (number, name) VALUES ($1, $2)", migration.number, migration.name
+            "INSERT INTO schema_migrations (number, name, checksum) VALUES ($1, $2, $3)",
+            migration.number,
+            migration.name,
+            migration.checksum,
         )
         await transaction.commit()
     except UNREACHABLE:

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from task_api.store import metrics
 from task_api.store.listing import select
-from task_api.store.migrations import migrations
+from task_api.store.migrations import migrations, refuse_changed
 from task_api.store.protocol import (
     ANSWER_HOURS,
     Answer,
@@ -62,6 +62,9 @@ class SQLiteStore:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sqlite")
         try:
             self._connection = await self._in_thread(self._connect)
+        except StoreUnavailable:
+            await self.close()
+            raise
         except (OSError, sqlite3.Error) as error:
             await self.close()
             reason = error.strerror if isinstance(error, OSError) else error
@@ -273,19 +276,28 @@ def _use_wal(db: sqlite3.Connection) -> None:
 
 
 def _migrate(db: sqlite3.Connection) -> None:
-    """Applies what is missing."""
+    """Applies what is missing. Raises StoreUnavailable where what was applied has changed since."""
     db.execute(
         "CREATE TABLE IF NOT EXISTS schema_migrations"
         " (number integer PRIMARY KEY, name text NOT NULL, applied_at text NOT NULL) STRICT"
     )
-    applied = {number for (number,) in db.execute("SELECT number FROM schema_migrations")}
-    for migration in migrations("sqlite"):
-        if migration.number in applied:
-            continue
-        for statement in _statements(migration.sql):
-            db.execute(statement)
-        now = datetime.now(UTC).isoformat()
-        db.execute("INSERT INTO schema_migrations VALUES (?, ?, ?)", (migration.number, migration.name, now))
+    if "checksum" not in {name for _, name, *_ in db.execute("PRAGMA table_info(schema_migrations)")}:
+        db.execute("ALTER TABLE schema_migrations ADD COLUMN checksum text")
+    applied = dict(db.execute("SELECT number, checksum FROM schema_migrations"))
+    wanted = migrations("sqlite")
+    refuse_changed(wanted, applied)
+    for migration in wanted:
+        if migration.number not in applied:
+            for statement in _statements(migration.sql):
+                db.execute(statement)
+            db.execute(
+                "INSERT INTO schema_migrations (number, name, applied_at, checksum) VALUES (?, ?, ?, ?)",
+                (migration.number, migration.name, datetime.now(UTC).isoformat(), migration.checksum),
+            )
+        elif applied[migration.number] is None:  # by a release that kept none: as it is now it is taken for right
+            db.execute(
+                "UPDATE schema_migrations SET checksum = ? WHERE number = ?", (migration.checksum, migration.number)
+            )
 
 
 def _statements(script: str) -> list[str]:
@@ -296,7 +308,7 @@ def _statements(script: str) -> list[str]:
         if sqlite3.complete_statement(current):
             statements.append(current)
             current = ""
-    return statements
+    return [*statements, current] if current else statements  # half a statement must fail, not be left out
 
 
 def _row(task: Task) -> tuple[str | int | float | None, ...]:
