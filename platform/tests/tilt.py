@@ -67,6 +67,8 @@ class Tilt:
 
     builds: dict[str, Build] = field(default_factory=dict)
     applied: list[Manifest] = field(default_factory=list)
+    by_command: dict[str, list[Manifest]] = field(default_factory=dict)
+    """Those among them that a command applies, by their resource: as they are, without Tilt's labels."""
     resources: dict[str, Resource] = field(default_factory=dict)
     local_resources: dict[str, LocalResource] = field(default_factory=dict)
     version_constraint: str = ""
@@ -81,7 +83,7 @@ class Tilt:
             self.k8s_context, self.fail, self.version_settings, self.ci_settings, self.listdir, self.read_file,
             self.helm,
             self.decode_yaml_stream, self.encode_yaml_stream, self.docker_build, self.sync, self.fall_back_on,
-            self.k8s_yaml, self.port_forward, self.link, self.k8s_resource, self.local_resource,
+            self.k8s_yaml, self.k8s_custom_deploy, self.port_forward, self.link, self.k8s_resource, self.local_resource,
         ]  # fmt: skip
         namespaces: dict[str, list[Callable[..., Any]]] = {
             "config": [self.define_string, self.define_string_list, self.parse],
@@ -232,6 +234,21 @@ class Tilt:
             manifest["metadata"].setdefault("labels", {})["app.kubernetes.io/managed-by"] = "tilt"
             self.applied.append(manifest)
 
+    def k8s_custom_deploy(
+        self,
+        name: str,
+        apply_cmd: str,
+        delete_cmd: str,
+        deps: list[str],
+        apply_env: dict[str, str] | None = None,
+        delete_env: dict[str, str] | None = None,
+    ) -> None:
+        for command, given in ((apply_cmd, apply_env), (delete_cmd, delete_env)):
+            if not command.startswith(f'printf %s "$OBJECTS" | kubectl --context {self.context} ') or not given:
+                raise Refused("the model knows commands alone that hand OBJECTS to kubectl")
+        self.by_command[name] = list(yaml.safe_load_all((apply_env or {})["OBJECTS"]))
+        self.applied += self.by_command[name]
+
     def port_forward(
         self, local_port: int, container_port: int = 0, name: str = "", link_path: str = "", host: str = ""
     ) -> dict[str, Any]:
@@ -305,6 +322,7 @@ class Tilt:
         """Objects that no resource has: neither a workload or its Service, nor named by a resource."""
         by_itself = {_fragment(m) for m in self.applied if m["kind"] in WORKLOADS or self._is_service_of_a_workload(m)}
         named = {name.lower() for resource in self.resources.values() for name in resource.objects}
+        named |= {_fragment(manifest) for name in self.resources for manifest in self.by_command.get(name, [])}
         return {_fragment(manifest) for manifest in self.applied} - by_itself - named
 
     def _assemble(self) -> None:
