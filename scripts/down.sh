@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Removes what `make up` made: the cluster, the registry, kubeconfig and logs, and the images tagged by content.
+# Removes what `make up` made: the cluster, the registry, kubeconfig and logs, and the images that it tagged by
+# content and Tilt as tilt-....
 set -euo pipefail
 CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/cluster.sh
@@ -22,6 +23,7 @@ fi
 
 for service in $(deployable_services); do
   docker image ls --filter "reference=$service:content-*" --filter "reference=localhost:*/$service:content-*" \
+    --filter "reference=$service:tilt-*" --filter "reference=localhost:*/$service:tilt-*" \
     --format '{{.Repository}}:{{.Tag}}' | while read -r image; do
     docker image rm "$image" > /dev/null
     echo "Removed the image $image"

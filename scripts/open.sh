@@ -6,7 +6,8 @@ CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
 need_cluster
 
 url=https://${SERVICE:-task-api}.localhost:$(published_port 443)/docs
-echo "$url (the certificate is of this machine's own making: the browser asks once)"
+echo "$url"
+echo "(its certificate is of this machine's own making: the browser asks once)"
 case $(uname -s) in
   Darwin) open "$url" ;;
   *) if command -v xdg-open > /dev/null; then xdg-open "$url" > /dev/null 2>&1 & fi ;;

@@ -6,12 +6,15 @@ CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
 scripts/doctor.sh curl
 need_cluster
 
-# One kind at a time, and no --output wide: lines that fit a terminal.
+# Lines that fit a terminal of 80 columns: kubectl's own of these two do not.
+hpa='HPA:.metadata.name,CPU%:.status.currentMetrics[*].resource.current.averageUtilization'
+hpa+=',TARGET%:.spec.metrics[*].resource.target.averageUtilization'
+hpa+=',MIN:.spec.minReplicas,MAX:.spec.maxReplicas,REPLICAS:.status.currentReplicas'
 kubectl get pods
 echo
-kubectl get hpa
+kubectl get hpa --output "custom-columns=$hpa"
 echo
-kubectl get ingress
+kubectl get ingress --output 'custom-columns=INGRESS:.metadata.name,CLASS:.spec.ingressClassName,HOSTS:.spec.rules[*].host'
 host=${SERVICE:-task-api}.localhost
 printf '\nhttps://%s:%s/health says:\n' "$host" "$(published_port 443)"
 health=$(curl --silent --show-error --insecure --max-time 5 \

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import socket
 from pathlib import Path
 
 import pytest
@@ -183,6 +184,49 @@ def test_a_registry_that_is_there_keeps_its_images(loop: Loop) -> None:
     assert not loop.called("docker run")
 
 
+def run_dev(loop: Loop, answers: dict[str, str]) -> tuple[int, str, list[str]]:
+    """With a Tilt, and an up.sh that says what it was to make."""
+    loop.has("tilt", f'echo "tilt $*" >> {loop.calls}')
+    (loop.repository / "scripts/up.sh").write_text('#!/bin/sh\necho "$1 with REGISTRY=${REGISTRY:-}"\n')
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        loop.variables.setdefault("REGISTRY_PORT", str(unused.getsockname()[1]))
+    loop.says(answers)
+    code, output = loop.run("scripts/dev.sh")
+    return code, output, loop.called("docker pull")
+
+
+@pytest.mark.parametrize(
+    ("there", "pulls"),
+    [("true", []), ("exit 1", ["docker pull --quiet registry:3"])],
+    ids=["the image is there", "the image is pulled"],
+)
+def test_dev_makes_a_registry(loop: Loop, there: str, pulls: list[str]) -> None:
+    assert run_dev(loop, {"docker image inspect registry:3": there}) == (0, "prepare with REGISTRY=1\n", pulls)
+    assert loop.called("tilt") == ["tilt up --context kind-task-platform"]
+
+
+def test_dev_goes_without_a_registry_that_cannot_be_had_and_says_so(loop: Loop) -> None:
+    code, output, _ = run_dev(loop, {"docker image inspect *": "exit 1", "docker pull *": "echo offline; exit 1"})
+    assert code == 0
+    assert re.match(r"There is no local registry: registry:3 cannot be had .*\nprepare with REGISTRY=\n", output)
+    assert loop.called("tilt")
+
+
+def test_dev_goes_without_a_registry_whose_port_is_taken_and_says_which_to_take(loop: Loop) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        loop.variables["REGISTRY_PORT"] = str(port)
+        code, output, _ = run_dev(loop, {})
+    assert code == 0
+    assert f"port {port} of 127.0.0.1 is taken" in output
+    assert f"make dev REGISTRY_PORT={port + 1}\nprepare with REGISTRY=\n" in output
+
+
+def test_dev_takes_the_registry_that_is_there(loop: Loop) -> None:
+    there = {"docker container inspect --format {{ .State.Running }} task-platform-registry": "echo true"}
+    assert run_dev(loop, there) == (0, "prepare with REGISTRY=\n", [])
+
+
 # --- the steps ------------------------------------------------------------------------
 
 WHOLE_RUN = {
@@ -342,6 +386,32 @@ def test_what_is_wrong_is_named_with_its_command(loop: Loop, answers: dict[str, 
     assert lines[at + 1].strip().startswith(command)
 
 
+# --- status and open ------------------------------------------------------------------
+
+
+def test_status_asks_for_columns_that_fit_a_terminal(loop: Loop) -> None:
+    """A long name of a pod and of two hosts, in kubectl's columns, which three spaces part."""
+    loop.says({"curl *": "echo '{}'"})
+    assert loop.run("scripts/status.sh")[0] == 0
+    columns = {
+        call.split(" get ")[1].split()[0]: call.partition("custom-columns=")[2]
+        for call in loop.called("kubectl --context kind-task-platform get")
+    }
+    rows = {"hpa": ["task-api", "100", "100", "10", "10", "10"], "ingress": ["task-api", "nginx", "x" * 36]}
+    for kind, row in rows.items():
+        headers = [re.split(r":\.", column)[0] for column in re.split(r",(?=[A-Z])", columns[kind])]
+        widths = [max(len(header), len(cell)) for header, cell in zip(headers, row, strict=True)]
+        assert sum(widths) + 3 * len(widths) <= 80
+    assert columns["pods"] == ""
+
+
+def test_open_prints_lines_that_fit_a_terminal(loop: Loop) -> None:
+    code, output = loop.run("scripts/open.sh")
+    assert code == 0, output
+    assert output.splitlines()[0] == "https://task-api.localhost:8443/docs"
+    assert max(map(len, output.splitlines())) <= 80
+
+
 # --- down -----------------------------------------------------------------------------
 
 
@@ -354,6 +424,13 @@ def test_down_says_what_it_removed(loop: Loop) -> None:
         "Removed the registry task-platform-registry with its images",
         "Removed .kube (kubeconfig and logs)",
         "Removed the image task-api:content-1",
+    ]
+    (listed,) = loop.called("docker image ls")
+    assert re.findall(r"--filter reference=(\S+)", listed) == [
+        "task-api:content-*",
+        "localhost:*/task-api:content-*",
+        "task-api:tilt-*",
+        "localhost:*/task-api:tilt-*",
     ]
     assert not (loop.repository / ".kube").exists()
 
