@@ -92,7 +92,7 @@ new-service: services/task-api/.venv/run.stamp $(TOOLS_ENVIRONMENT) ## Make anot
 lock: ## Lock the Python packages again (UPGRADE=1: the newest)
 	@scripts/lock.sh $(SERVICES)
 
-##@ Local cluster (make up HTTP_PORT=8080 HTTPS_PORT=8443 REGISTRY=1)
+##@ Local cluster (make up HTTP_PORT=8080 HTTPS_PORT=8443 REGISTRY_PORT=5001)
 
 .PHONY: up
 up: ## Make the cluster, build, deploy; again after a change

@@ -112,7 +112,7 @@ def kubectl(*arguments: str) -> str:
 
 def make_commits(image: str, commits: list[str]) -> list[str]:
     """Gives the cluster the image under test as these commits: only what they say of themselves differs."""
-    repository = image.partition(":")[0]
+    repository = image.rpartition(":")[0]
     names = [f"{repository}:{commit}" for commit in commits]
     for commit, name in zip(commits, names, strict=True):
         recipe = f"FROM {image}\nENV SERVICE_REVISION={commit}\n"
@@ -127,7 +127,7 @@ def make_commits(image: str, commits: list[str]) -> list[str]:
 def repository(image: str) -> Iterator[str]:
     """Where the cluster has the image under test as a few commits."""
     names = make_commits(image, [ONE, TWO, *OTHERS[:2]])
-    yield image.partition(":")[0]
+    yield image.rpartition(":")[0]
     subprocess.run(["docker", "image", "rm", *names], capture_output=True, check=True)
 
 

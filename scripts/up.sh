@@ -6,7 +6,8 @@
 #   scripts/up.sh STEP         one of them (a function below), as the other forms call this file
 #
 # MONITORING=1 installs the Prometheus Operator and a Prometheus too; from then on the release is scraped.
-# REGISTRY=1 makes a registry on 127.0.0.1:5001 (REGISTRY_PORT); from then on images go into the cluster through it.
+# REGISTRY=0 makes no registry. Otherwise there is one on 127.0.0.1:5001 (REGISTRY_PORT), through which images go into the
+# cluster: with REGISTRY=1 that has to be, without it the cluster is made without one that cannot be had.
 # HTTP_PORT and HTTPS_PORT (8080 and 8443) are the ports of 127.0.0.1 for a cluster made new.
 set -euo pipefail
 CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -61,6 +62,22 @@ addons() {
 prometheus() { platform/cluster/addons.sh prometheus; }
 
 local_registry() { platform/cluster/registry.sh; }
+
+# By a registry a changed image is in the cluster in 3 s, since its changed layers alone are sent; `kind load` sends all of
+# it to each node. That is what is left where the registry's image or its port cannot be had.
+wants_registry() {
+  local port=${REGISTRY_PORT:-5001} instead='Images go to each node as a whole'
+  if [[ ${REGISTRY:-} == 1 ]] || has_registry; then return; fi
+  if [[ ${REGISTRY:-} == 0 ]]; then return 1; fi
+  if (: < "/dev/tcp/127.0.0.1/$port") 2> /dev/null; then
+    echo "There is no local registry: port $port of 127.0.0.1 is taken. $instead. On another port: make up REGISTRY_PORT=$((port + 1))"
+  elif docker image inspect "$REGISTRY_IMAGE" > /dev/null 2>&1 || docker pull --quiet "$REGISTRY_IMAGE" > /dev/null; then
+    return
+  else
+    echo "There is no local registry: $REGISTRY_IMAGE cannot be had (above is why). $instead"
+  fi
+  return 1
+}
 
 secrets() { platform/cluster/secrets.sh; }
 
@@ -195,9 +212,7 @@ with_cluster() {
     echo "(its ports are $(published_port 80) and $(published_port 443), as it was made; for others: make down up HTTP_PORT= HTTPS_PORT=)"
   fi
   begin addons
-  if [[ ${REGISTRY:-} == 1 ]] || has_registry; then
-    step 'Local registry' local_registry
-  fi
+  if wants_registry; then step 'Local registry' local_registry; fi
   step 'Certificate and password' secrets
 }
 

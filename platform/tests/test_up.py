@@ -44,7 +44,7 @@ class Loop(Machine):
         (self.repository / ".kube/log").mkdir(parents=True)
         self.calls = folder / "calls"
         self.says({})
-        self.variables["NODES_TIMEOUT"] = "0"
+        self.variables |= {"NODES_TIMEOUT": "0", "REGISTRY": "0"}
 
     def says(self, answers: dict[str, str]) -> None:
         """The tools answer so, and else as where all is well."""
@@ -184,15 +184,14 @@ def test_a_registry_that_is_there_keeps_its_images(loop: Loop) -> None:
     assert not loop.called("docker run")
 
 
-def run_dev(loop: Loop, answers: dict[str, str]) -> tuple[int, str, list[str]]:
-    """With a Tilt, and an up.sh that says what it was to make."""
-    loop.has("tilt", f'echo "tilt $*" >> {loop.calls}')
-    (loop.repository / "scripts/up.sh").write_text('#!/bin/sh\necho "$1 with REGISTRY=${REGISTRY:-}"\n')
+def wants_registry(loop: Loop, answers: dict[str, str], **variables: str) -> tuple[bool, str]:
+    del loop.variables["REGISTRY"]
     with socket.create_server(("127.0.0.1", 0)) as unused:
-        loop.variables.setdefault("REGISTRY_PORT", str(unused.getsockname()[1]))
+        loop.variables["REGISTRY_PORT"] = str(unused.getsockname()[1])
+    loop.variables |= variables
     loop.says(answers)
-    code, output = loop.run("scripts/dev.sh")
-    return code, output, loop.called("docker pull")
+    code, output = loop.run("scripts/up.sh", "wants_registry")
+    return code == 0, output
 
 
 @pytest.mark.parametrize(
@@ -200,31 +199,37 @@ def run_dev(loop: Loop, answers: dict[str, str]) -> tuple[int, str, list[str]]:
     [("true", []), ("exit 1", ["docker pull --quiet registry:3"])],
     ids=["the image is there", "the image is pulled"],
 )
-def test_dev_makes_a_registry(loop: Loop, there: str, pulls: list[str]) -> None:
-    assert run_dev(loop, {"docker image inspect registry:3": there}) == (0, "prepare with REGISTRY=1\n", pulls)
-    assert loop.called("tilt") == ["tilt up --context kind-task-platform"]
+def test_a_registry_is_made_where_it_can_be_had(loop: Loop, there: str, pulls: list[str]) -> None:
+    assert wants_registry(loop, {"docker image inspect registry:3": there}) == (True, "")
+    assert loop.called("docker pull") == pulls
 
 
-def test_dev_goes_without_a_registry_that_cannot_be_had_and_says_so(loop: Loop) -> None:
-    code, output, _ = run_dev(loop, {"docker image inspect *": "exit 1", "docker pull *": "echo offline; exit 1"})
-    assert code == 0
-    assert re.match(r"There is no local registry: registry:3 cannot be had .*\nprepare with REGISTRY=\n", output)
-    assert loop.called("tilt")
+OFFLINE = {"docker image inspect *": "exit 1", "docker pull *": "echo offline; exit 1"}
 
 
-def test_dev_goes_without_a_registry_whose_port_is_taken_and_says_which_to_take(loop: Loop) -> None:
+def test_without_its_image_there_is_no_registry_and_that_is_said(loop: Loop) -> None:
+    wanted, output = wants_registry(loop, OFFLINE)
+    assert not wanted
+    assert output.startswith("There is no local registry: registry:3 cannot be had")
+
+
+def test_without_its_port_there_is_no_registry_and_another_port_is_named(loop: Loop) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        loop.variables["REGISTRY_PORT"] = str(port)
-        code, output, _ = run_dev(loop, {})
-    assert code == 0
+        wanted, output = wants_registry(loop, {}, REGISTRY_PORT=str(port))
+    assert not wanted
     assert f"port {port} of 127.0.0.1 is taken" in output
-    assert f"make dev REGISTRY_PORT={port + 1}\nprepare with REGISTRY=\n" in output
+    assert output.endswith(f"make up REGISTRY_PORT={port + 1}\n")
 
 
-def test_dev_takes_the_registry_that_is_there(loop: Loop) -> None:
+def test_the_registry_that_is_there_is_taken_whatever_else_there_is(loop: Loop) -> None:
     there = {"docker container inspect --format {{ .State.Running }} task-platform-registry": "echo true"}
-    assert run_dev(loop, there) == (0, "prepare with REGISTRY=\n", [])
+    assert wants_registry(loop, there | OFFLINE, REGISTRY="0") == (True, "")
+
+
+@pytest.mark.parametrize(("registry", "wanted"), [("1", True), ("0", False)])
+def test_whether_there_is_one_can_be_said(loop: Loop, registry: str, wanted: bool) -> None:
+    assert wants_registry(loop, {} if registry == "0" else OFFLINE, REGISTRY=registry) == (wanted, "")
 
 
 # --- the steps ------------------------------------------------------------------------
