@@ -254,7 +254,7 @@ cat << END
 
   See it          make status, make logs, make open
   Test it         make e2e
-  After a change  make up; or, to see each saved line run within a second: make dev
+  After a change  make up; or, to see each saved line run a second later: make dev
   Remove it       make down
   For kubectl and tilt in this shell: export KUBECONFIG=\$PWD/.kube/config
 END
