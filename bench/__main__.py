@@ -2,7 +2,7 @@
 
 python -m bench                 everything that needs no cluster
 python -m bench ladder kind     these parts; the figures of the others stay as they are
-python -m bench loops test=93   what scripts/bench-loop.sh has timed, in seconds
+python -m bench loops test=93   what scripts/bench-loop.sh has timed, in seconds; without any, what it timed before
 """
 
 from __future__ import annotations
@@ -57,8 +57,11 @@ def keep(name: str, measured: Mapping[str, object], facts: Mapping[str, str]) ->
 
 
 def keep_loops(timed: list[str]) -> int:
-    """Those that were not timed keep their figures."""
+    """Those that were not timed keep their figures; where none were, this prints what is kept."""
     known = json.loads(FIGURES.read_text()).get("loops", {}).get("figures", {}) if FIGURES.exists() else {}
+    if not timed:
+        print(*(f"{name}={seconds}" for name, seconds in known.items()), sep="\n")
+        return 0
     keep("loops", {**known, **{name: int(seconds) for name, _, seconds in (one.partition("=") for one in timed)}}, {})
     return 0
 
