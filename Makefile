@@ -53,6 +53,10 @@ install: $(SERVICE_ENVIRONMENTS) ## Install every service's Python packages ahea
 test: $(SERVICE_ENVIRONMENTS) ## Run every service's tests
 	@scripts/test.sh $(SERVICES)
 
+.PHONY: fuzz
+fuzz: $(SERVICE_ENVIRONMENTS) ## Run the generated tests for long (MINUTES=10 SEED=)
+	@scripts/fuzz.sh $(SERVICES)
+
 .PHONY: doctor
 doctor: ## Check what this machine has; says what repairs it
 	@scripts/doctor.sh

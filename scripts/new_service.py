@@ -32,7 +32,7 @@ PYTHON = ROOT / f"services/{FIRST}/.venv/bin/python"
 LONGEST = 20  # with longer names lines of code and YAML would be longer than lint allows
 
 DOMAIN = ("domain.py", "store", "tasks")
-TESTS = ("running.py", "test_docs.py", "test_openapi.py", "test_probes.py")
+TESTS = ("preloaded.py", "running.py", "test_docs.py", "test_openapi.py", "test_probes.py")
 """The tests that hold for any service. What the others say of the skeleton, they say while the first service has it."""
 
 START, END, ALL = "[domain]", "[/domain]", "[domain: all of this file]"

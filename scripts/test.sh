@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs the tests of each service, in the service's own environment.
 # What is left out for want of Docker or PostgreSQL is said at the end; with REQUIRE_ALL=1 that is a failure.
+# FUZZ_SEED (scripts/fuzz.sh) has the generated tests alone run, and long.
 #
 #   scripts/test.sh SERVICE...
 set -euo pipefail
@@ -8,6 +9,8 @@ CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/isolate.sh
 # Nothing is asked for beyond this machine, and a proxy of SOCKS would need a package more.
 unset http_proxy https_proxy all_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY
+# Modules would be compiled anew in each of the many processes that the tests start.
+unset PYTHONDONTWRITEBYTECODE
 
 selected='' left_out=''
 if ! docker info > /dev/null 2>&1; then
@@ -17,10 +20,23 @@ if ! docker info > /dev/null 2>&1; then
   fi
 fi
 
+seeded=()
+if [[ -n ${FUZZ_SEED:-} ]]; then
+  selected="generated${selected:+ and $selected}"
+  seeded=(--hypothesis-seed "$FUZZ_SEED")
+fi
+
 failed=()
 for service in "$@"; do
   echo "Testing $service"
-  (cd "services/$service" && .venv/bin/python -m pytest --quiet --numprocesses auto --maxschedchunk 1 -m "$selected") || failed+=("$service")
+  status=0
+  (cd "services/$service" && exec .venv/bin/python -m pytest --quiet --numprocesses auto --maxschedchunk 1 --durations=10 \
+    -m "$selected" ${seeded[@]+"${seeded[@]}"}) || status=$?
+  if ((status == 5)) && [[ -n ${FUZZ_SEED:-} ]]; then
+    echo "$service has no generated tests"
+  elif ((status)); then
+    failed+=("$service")
+  fi
 done
 if ((${#failed[@]})); then
   echo "Failed: ${failed[*]}. Run one alone: cd services/${failed[0]} && .venv/bin/python -m pytest -k NAME" >&2

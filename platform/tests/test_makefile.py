@@ -12,12 +12,18 @@ from manifests import REPOSITORY
 from repository_copy import copy_repository
 
 
-def make(*arguments: str, folder: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
+def make(*arguments: str, folder: Path = REPOSITORY, **more: str) -> subprocess.CompletedProcess[str]:
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "IMAGE"))
-    }
+    } | more
     return subprocess.run(
-        ["make", *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False
+        ["make", *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
 
 
@@ -88,6 +94,47 @@ def test_what_is_left_out_for_want_of_docker_is_said_and_can_be_forbidden(
     assert "-m not docker" in done.stdout
     assert "Left out: what needs " in done.stdout
     assert done.returncode == code
+
+
+def fuzz(copy: Path, python: str, **settings: str) -> tuple[int, list[str], list[str]]:
+    """The exit code of `make fuzz`, what pytest was called with each time, and what the step's summary has then."""
+    calls, summary = copy / "calls", copy / "summary"
+    calls.write_text("")
+    summary.write_text("")
+    (copy / "services/task-api/.venv/bin/python").write_text(f'#!/bin/sh\necho "$@" >> {calls}\n{python}\n')
+    for tool in ("docker", "initdb"):
+        (copy / "with").mkdir(exist_ok=True)
+        (copy / "with" / tool).write_text("#!/bin/sh\n")
+        (copy / "with" / tool).chmod(0o755)
+    path = f"{copy}/with:{os.environ['PATH']}"
+    given = [f"{name}={value}" for name, value in settings.items()]
+    done = make("fuzz", *given, folder=copy, PATH=path, GITHUB_STEP_SUMMARY=str(summary))
+    return done.returncode, calls.read_text().splitlines(), summary.read_text().splitlines()
+
+
+def test_fuzz_runs_the_generated_tests_with_the_seed_that_is_given_and_once(copy: Path) -> None:
+    code, calls, summary = fuzz(copy, "exit 0", SEED="7")
+    assert (code, summary) == (0, [])
+    (call,) = calls
+    assert call.endswith("-m generated --hypothesis-seed 7")
+
+
+def test_fuzz_takes_another_seed_each_round_and_ends_with_the_one_that_fails(copy: Path) -> None:
+    fails_the_third_time = f"test $(wc -l < {copy}/calls) -lt 3"
+    code, calls, summary = fuzz(copy, fails_the_third_time, MINUTES="10")
+    assert code == 2
+    first, second, third = (int(call.rpartition(" ")[2]) for call in calls)
+    assert (second, third) == (first + 1, first + 2)
+    assert summary == [f"It fails with seed {third}. The same again: make fuzz SEED={third}"]
+
+
+def test_fuzz_has_nothing_to_run_in_a_service_without_generated_tests(copy: Path) -> None:
+    assert fuzz(copy, "exit 5", SEED="7")[0] == 0  # pytest's code for it
+
+
+@pytest.mark.parametrize("given", [{"SEED": "x"}, {"MINUTES": "1.5"}])
+def test_fuzz_refuses_what_is_no_number(copy: Path, given: dict[str, str]) -> None:
+    assert fuzz(copy, "exit 0", **given)[:2] == (2, [])
 
 
 def test_clean_leaves_nothing_that_git_ignores_but_data_and_the_cluster(copy: Path) -> None:

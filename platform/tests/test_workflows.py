@@ -636,6 +636,16 @@ def test_what_is_published_is_fetched_and_scanned_without_a_token() -> None:
     assert [step for step in job["steps"] if "if" in step] == [job["steps"][scan], job["steps"][-1]]
 
 
+def test_the_generated_tests_run_for_long_on_a_schedule_and_leave_nothing_out() -> None:
+    """platform/tests/test_makefile.py has where the seed of a round that fails can be read."""
+    job = WORKFLOWS["rebuild.yml"]["jobs"]["fuzz"]
+    (fuzz,) = runs(job, "make fuzz")
+    minutes = re.fullmatch(r"make fuzz MINUTES=(\d+)", job["steps"][fuzz]["run"])
+    assert minutes
+    assert int(job["timeout-minutes"]) >= int(minutes[1]) + 45  # for the install, and for the round that is under way
+    assert job["env"]["REQUIRE_ALL"] == "1"
+
+
 def test_the_gate_is_tried_on_a_known_hole_on_a_schedule() -> None:
     assert runs(WORKFLOWS["rebuild.yml"]["jobs"]["gate"], "pytest -m scanner e2e/test_scan.py")
 

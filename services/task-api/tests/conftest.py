@@ -38,6 +38,7 @@ StorageKind = Literal["memory", "sqlite", "postgresql"]
 def pytest_configure(config: pytest.Config) -> None:
     for marker in ("postgresql: needs a PostgreSQL, by Docker or initdb", "docker: needs Docker"):
         config.addinivalue_line("markers", f"{marker}. scripts/test.sh leaves it out where there is none, and says so")
+    config.addinivalue_line("markers", "generated: makes up what it tries; many times as much of it in `make fuzz`")
 
 
 @pytest.hookimpl(tryfirst=True)  # before the marks select
@@ -70,6 +71,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def anyio_backend() -> tuple[str, dict[str, bool]]:
     """Tests run on the event loop that the service runs on."""
     return "asyncio", {"use_uvloop": True}
+
+
+@pytest.fixture(scope="session")
+def seed(pytestconfig: pytest.Config) -> int | None:
+    """What the generated tests begin with in `make fuzz`; without one they take a small share, the same each time."""
+    given: str | None = pytestconfig.getoption("--hypothesis-seed")
+    return None if given is None else int(given)
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from acknowledged.processes import Process, client_of, kill_in_a_loop, serving_p
 from acknowledged.row import Row
 from acknowledged.trial import judged, trial
 from balancer import Balancer
-from running import SERVE, environment
+from running import SERVE, environment, start
 
 KILLS = 3
 PROPAGATION_SECONDS = 0.3
@@ -27,10 +27,10 @@ PLANTED = [sys.executable, str(Path(__file__).parent / "planted.py")]
 
 def process(command: list[str], log: Path, **settings: str) -> AbstractContextManager[Process]:
     """A process that serves until the end of the block."""
-    return serving_process(command, environment(**settings), log)
+    return serving_process(command, environment(**settings), log, start)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_a_process_that_is_killed_while_it_writes_loses_nothing(tmp_path: Path, keep: Callable[[Row], None]) -> None:
     database = tmp_path / "tasks.db"
     with process(SERVE, tmp_path / "log", TASKS_DATABASE_URL=f"sqlite:///{database}") as service:
@@ -40,7 +40,7 @@ def test_a_process_that_is_killed_while_it_writes_loses_nothing(tmp_path: Path, 
         assert running.history.failures, "nobody noticed that the process was killed"
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("bug", "seen"), [("acknowledge-before-commit", "lost"), ("answer-outside-the-transaction", "duplicated")]
 )
@@ -54,7 +54,7 @@ def test_a_bug_that_breaks_the_promise_is_seen(bug: str, seen: str, tmp_path: Pa
         assert getattr(running.verdict, seen), f"{bug} went unseen: {running.verdict}"
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(("command", "drains"), [(SERVE, True), ([*PLANTED, "no-drain", "serve"], False)])
 def test_a_rollout_fails_no_request_unless_the_drain_is_missing(
     command: list[str], drains: bool, postgres_url: str, tmp_path: Path
@@ -62,7 +62,7 @@ def test_a_rollout_fails_no_request_unless_the_drain_is_missing(
     settings = {"TASKS_DATABASE_URL": postgres_url, "TASKS_DRAIN_SECONDS": "1.5"}
     with contextlib.ExitStack() as stack:
         balancer = stack.enter_context(Balancer().running())
-        old = [Process(command, environment(**settings), tmp_path / f"old-{n}") for n in range(2)]
+        old = [Process(command, environment(**settings), tmp_path / f"old-{n}", start) for n in range(2)]
         for each in old:
             each.start()
             stack.callback(each.kill)

@@ -13,7 +13,7 @@ from acknowledged.row import Row
 from acknowledged.trial import Trial, judged
 from databases import POSTGRES_IMAGE, docker_answers
 from proxy import Proxy
-from running import SERVE, environment, eventually
+from running import SERVE, environment, eventually, start
 from testcontainers.core.container import DockerContainer
 
 VOLUME = "/var/lib/postgresql/data"
@@ -29,7 +29,7 @@ def clients_of(
 ) -> Iterator[Trial]:
     """Clients of a process on that database, who are well before and after the block and are told the truth."""
     with (
-        serving_process(SERVE, environment(TASKS_DATABASE_URL=database_url), folder / "log") as service,
+        serving_process(SERVE, environment(TASKS_DATABASE_URL=database_url), folder / "log", start) as service,
         judged(fault, service.client, folder / "history.jsonl", keep, graceful=graceful) as running,
     ):
         yield running
@@ -62,7 +62,7 @@ def silent(proxy: Proxy, running: Trial, on_loop: OnLoop) -> None:
     on_loop(proxy.thaw)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("fault", "name", "graceful"),
     [
@@ -119,7 +119,7 @@ def inside(container: DockerContainer, command: str) -> int:
     return code
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_a_full_disk_loses_nothing_and_needs_no_restart_of_the_service(
     own_postgres: tuple[DockerContainer, str], tmp_path: Path, keep: Callable[[Row], None]
 ) -> None:
@@ -132,7 +132,7 @@ def test_a_full_disk_loses_nothing_and_needs_no_restart_of_the_service(
     assert {attempt.answer for attempt in running.history.failures} == {"503"}
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(("mode", "signal"), [("fast", "INT"), ("immediate", "QUIT")], ids=["fast", "immediate"])
 def test_a_restart_of_postgres_loses_nothing_and_needs_no_restart_of_the_service(
     own_postgres: tuple[DockerContainer, str], mode: str, signal: str, tmp_path: Path, keep: Callable[[Row], None]

@@ -15,7 +15,7 @@ from acknowledged.row import Row
 from acknowledged.trial import judged
 from balancer import Balancer
 from databases import connected
-from running import SERVE, environment
+from running import SERVE, environment, start
 
 from task_api.store.migrations import migrations
 
@@ -23,9 +23,10 @@ KNOWN = [migration.number for migration in migrations("postgres")]
 NEXT = [sys.executable, str(Path(__file__).parent / "next_release.py")]
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 async def test_pods_that_start_at_once_on_an_empty_database_migrate_it_once(postgres_url: str, tmp_path: Path) -> None:
-    pods = [Process(SERVE, environment(TASKS_DATABASE_URL=postgres_url), tmp_path / f"log-{n}") for n in range(4)]
+    settings = environment(TASKS_DATABASE_URL=postgres_url)
+    pods = [Process(SERVE, settings, tmp_path / f"log-{n}", start) for n in range(4)]
     try:
         for pod in pods:
             pod.start()
@@ -40,23 +41,23 @@ async def test_pods_that_start_at_once_on_an_empty_database_migrate_it_once(post
         assert await db.fetchval("SELECT array_agg(number ORDER BY number) FROM schema_migrations") == KNOWN
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 async def test_pods_of_two_releases_serve_side_by_side(
     postgres_url: str, tmp_path: Path, keep: Callable[[Row], None]
 ) -> None:
     settings = environment(TASKS_DATABASE_URL=postgres_url, TASKS_DRAIN_SECONDS="1.5")
     with contextlib.ExitStack() as stack:
         balancer = stack.enter_context(Balancer().running())
-        old = stack.enter_context(serving_process(SERVE, settings, tmp_path / "old"))
+        old = stack.enter_context(serving_process(SERVE, settings, tmp_path / "old", start))
         balancer.backends = [old.port]
         connect = functools.partial(client_of, balancer.url)
         fault = "processes: a release with a migration beside the old one, and back"
         with judged(fault, connect, tmp_path / "history.jsonl", keep, graceful=True) as running:
             running.strike("migration")
-            new = stack.enter_context(serving_process([*NEXT, "good", "serve"], settings, tmp_path / "new"))
+            new = stack.enter_context(serving_process([*NEXT, "good", "serve"], settings, tmp_path / "new", start))
             balancer.backends = [old.port, new.port]
             # Back to the old release on the new schema, as by a rollback.
-            again = stack.enter_context(serving_process(SERVE, settings, tmp_path / "again"))
+            again = stack.enter_context(serving_process(SERVE, settings, tmp_path / "again", start))
             balancer.backends = [old.port, new.port, again.port]
             running.go_on()
             for ending in (old, new):
@@ -67,16 +68,16 @@ async def test_pods_of_two_releases_serve_side_by_side(
         assert await db.fetchval("SELECT array_agg(number ORDER BY number) FROM schema_migrations") == [*KNOWN, 9999]
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 async def test_a_migration_that_fails_changes_nothing_and_the_old_pods_go_on(
     postgres_url: str, tmp_path: Path, keep: Callable[[Row], None]
 ) -> None:
     settings = environment(TASKS_DATABASE_URL=postgres_url)
-    with serving_process(SERVE, settings, tmp_path / "old") as old:
+    with serving_process(SERVE, settings, tmp_path / "old", start) as old:
         fault = "processes: a release whose migration fails"
         with judged(fault, old.client, tmp_path / "history.jsonl", keep, graceful=True) as running:
             running.strike("failing migration")
-            failing = Process([*NEXT, "bad", "serve"], settings, tmp_path / "new")
+            failing = Process([*NEXT, "bad", "serve"], settings, tmp_path / "new", start)
             failing.start()
             try:
                 assert failing.wait() == 1

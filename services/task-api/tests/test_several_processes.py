@@ -14,7 +14,7 @@ from acknowledged.processes import Process, client_of
 from acknowledged.row import Row
 from acknowledged.trial import judged
 from balancer import Balancer
-from running import SERVE, environment, eventually
+from running import SERVE, environment, eventually, start
 
 PROCESSES = 3
 IMPATIENCE_SECONDS = 1.5
@@ -25,7 +25,7 @@ IMPATIENCE_SECONDS = 1.5
 def processes(postgres_url: str, tmp_path: Path) -> Iterator[list[Process]]:
     settings = environment(TASKS_DATABASE_URL=postgres_url)
     with contextlib.ExitStack() as stack:
-        made = [Process(SERVE, settings, tmp_path / f"log-{n}") for n in range(PROCESSES)]
+        made = [Process(SERVE, settings, tmp_path / f"log-{n}", start) for n in range(PROCESSES)]
         for each in made:
             each.start()
             stack.callback(each.kill)
@@ -41,7 +41,7 @@ def balancer(processes: list[Process]) -> Iterator[Balancer]:
         yield balancer
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 def test_one_of_several_that_is_killed_loses_nothing(
     processes: list[Process], balancer: Balancer, tmp_path: Path, keep: Callable[[Row], None]
 ) -> None:
@@ -58,7 +58,7 @@ def test_one_of_several_that_is_killed_loses_nothing(
         balancer.backends = [each.port for each in processes]
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 def test_one_of_several_that_stands_still_does_nothing_twice_when_it_goes_on(
     processes: list[Process], balancer: Balancer, tmp_path: Path, keep: Callable[[Row], None]
 ) -> None:

@@ -42,6 +42,8 @@ HOUR, DAY, MICROSECOND = timedelta(hours=1), timedelta(days=1), timedelta(micros
 EVERYTHING = 1000
 """A size that no list and no feed of one example reaches."""
 SETTLE_SECONDS = 10.0
+FUZZ = 10
+"""So many times the examples in `make fuzz`."""
 
 # --- what tasks are made of -------------------------------------------------------------
 
@@ -522,11 +524,13 @@ async def _or_purged(asked: Awaitable[list[StoredChange]]) -> list[StoredChange]
 # --- the databases ----------------------------------------------------------------------
 
 
-def settings_for(max_examples: int) -> settings:
-    """The same examples at each run: what fails in one place fails in all, and nobody meets a new one by chance."""
+def settings_for(examples: int, seed: int | None) -> settings:
+    """Without a seed the same examples at each run: what fails in one place fails in all, and nobody meets a new one
+    by chance. With one, FUZZ times as many; hypothesis takes the seed from its own option."""
     return settings(
-        derandomize=True,
-        max_examples=max_examples,
+        derandomize=seed is None,
+        database=None,  # the seed alone says what is tried
+        max_examples=examples if seed is None else FUZZ * examples,
         stateful_step_count=25,
         deadline=None,
         # Without the last phase, which explains a failure: it makes everything several times slower.
@@ -546,8 +550,9 @@ def hold_against_memory(database: Database, runner: asyncio.Runner, chosen: sett
     run_state_machine_as_test(Machine, settings=chosen)
 
 
+@pytest.mark.generated
 @pytest.mark.timeout(600)  # a failure is made smaller before it is printed, which takes minutes
-def test_sqlite_says_what_memory_says(tmp_path: Path) -> None:
+def test_sqlite_says_what_memory_says(seed: int | None, tmp_path: Path) -> None:
     numbers = count()
 
     @contextlib.asynccontextmanager
@@ -560,11 +565,12 @@ def test_sqlite_says_what_memory_says(tmp_path: Path) -> None:
     async def settle() -> None: ...
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        hold_against_memory(Database(fresh, settle), runner, settings_for(max_examples=35))
+        hold_against_memory(Database(fresh, settle), runner, settings_for(12, seed))
 
 
+@pytest.mark.generated
 @pytest.mark.timeout(600)  # a failure is made smaller before it is printed, which takes minutes
-def test_postgresql_says_what_memory_says(postgres_url: str) -> None:
+def test_postgresql_says_what_memory_says(seed: int | None, postgres_url: str) -> None:
     opened = store.from_url(postgres_url)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -586,7 +592,7 @@ def test_postgresql_says_what_memory_says(postgres_url: str) -> None:
                 await asyncio.sleep(0.01)
 
         try:
-            hold_against_memory(Database(fresh, settle), runner, settings_for(max_examples=22))
+            hold_against_memory(Database(fresh, settle), runner, settings_for(8, seed))
         finally:
             runner.run(beside.close())
             runner.run(opened.close())

@@ -12,8 +12,9 @@ import sqlite3
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import IO, Any, Protocol
 
 import httpx2
 
@@ -34,26 +35,49 @@ def client_of(url: str) -> httpx2.Client:
     return httpx2.Client(base_url=url, timeout=10)
 
 
+class Running(Protocol):
+    """What is asked of a process: a subprocess.Popen is one."""
+
+    pid: int
+
+    def poll(self) -> int | None: ...
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+    def send_signal(self, sig: int) -> None: ...
+
+
+class Start(Protocol):
+    """Starts a process in a session of its own, with this environment."""
+
+    def __call__(self, command: Sequence[str], env: Mapping[str, str], stdout: IO[Any], stderr: IO[Any]) -> Running: ...
+
+
+def start_anew(command: Sequence[str], env: Mapping[str, str], stdout: IO[Any], stderr: IO[Any]) -> Running:
+    return subprocess.Popen(command, env=env, stdout=stdout, stderr=stderr, start_new_session=True)
+
+
 class Process:
     """A command that serves on TASKS_PORT. What it logs is in a file."""
 
-    def __init__(self, command: list[str], environment: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self, command: list[str], environment: Mapping[str, str], log: Path, start: Start = start_anew
+    ) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._command = command
         self._environment = {**environment, "TASKS_PORT": str(self.port)}
         self._log = log
-        self._process: subprocess.Popen[bytes] | None = None
+        self._start = start
+        self._process: Running | None = None
 
     def client(self) -> httpx2.Client:
         return client_of(self.url)
 
     def start(self) -> None:
         with self._log.open("ab") as log:
-            # In a group of its own: `make run` may be a shell that waits for the real thing.
-            self._process = subprocess.Popen(
-                self._command, env=self._environment, stdout=log, stderr=log, start_new_session=True
-            )
+            # In a session and so a group of its own: `make run` may be a shell that waits for the real thing.
+            self._process = self._start(self._command, self._environment, log, log)
 
     def wait_until_ready(self) -> None:
         deadline = time.monotonic() + DEADLINE_SECONDS
@@ -86,9 +110,11 @@ class Process:
 
 
 @contextlib.contextmanager
-def serving_process(command: list[str], environment: Mapping[str, str], log: Path) -> Iterator[Process]:
+def serving_process(
+    command: list[str], environment: Mapping[str, str], log: Path, start: Start = start_anew
+) -> Iterator[Process]:
     """A process that serves until the end of the block."""
-    process = Process(command, environment, log)
+    process = Process(command, environment, log, start)
     process.start()
     try:
         process.wait_until_ready()
