@@ -551,7 +551,7 @@ def hold_against_memory(database: Database, runner: asyncio.Runner, chosen: sett
 
 
 @pytest.mark.generated
-@pytest.mark.timeout(600)  # a failure is made smaller before it is printed, which takes minutes
+@pytest.mark.timeout(1200)  # a failure is made smaller before it is printed, which takes minutes
 def test_sqlite_says_what_memory_says(seed: int | None, tmp_path: Path) -> None:
     numbers = count()
 
@@ -569,7 +569,7 @@ def test_sqlite_says_what_memory_says(seed: int | None, tmp_path: Path) -> None:
 
 
 @pytest.mark.generated
-@pytest.mark.timeout(600)  # a failure is made smaller before it is printed, which takes minutes
+@pytest.mark.timeout(1200)  # a failure is made smaller before it is printed, which takes minutes
 def test_postgresql_says_what_memory_says(seed: int | None, postgres_url: str) -> None:
     opened = store.from_url(postgres_url)
 
