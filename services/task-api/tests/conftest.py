@@ -112,7 +112,8 @@ def postgres_url(postgres_server: str) -> Iterator[str]:
     name = f"test_{uuid4().hex}"
     _execute(postgres_server, f"CREATE SCHEMA {name}")
     yield f"{postgres_server}?search_path={name}"
-    _execute(postgres_server, f"DROP SCHEMA {name} CASCADE")
+    # A test that failed in the middle of a transaction still holds its locks, and nobody ends it while this waits.
+    _execute(postgres_server, f"SET lock_timeout = '30s'; DROP SCHEMA {name} CASCADE")
 
 
 def _execute(url: str, statement: str) -> None:
