@@ -1,9 +1,9 @@
 """Processes of the service that begin with its imports done, as forks of a Python that has them.
 
-The imports are most of what a start takes, and the tests start the service more than a hundred times. From the fork on
-such a process is what `python -m task_api` is: its own arguments, environment, files, signals and end. What reads the
-environment before that, the interpreter and the C library, is not asked again: a test of that, or of the start itself,
-takes subprocess.Popen.
+The imports are most of what a start takes, and the tests start the service more than a hundred times. From the fork
+on such a process is what `python -m task_api` is: its own arguments, environment, files, signals and end.
+What reads the environment before that, the interpreter and the C library, is not asked again: a test of that, or of the
+start itself, takes subprocess.Popen.
 """
 
 from __future__ import annotations
