@@ -9,8 +9,6 @@ CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/isolate.sh
 # Nothing is asked for beyond this machine, and a proxy of SOCKS would need a package more.
 unset http_proxy https_proxy all_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY
-# Modules would be compiled anew in each of the many processes that the tests start.
-unset PYTHONDONTWRITEBYTECODE
 
 selected='' left_out=''
 if ! docker info > /dev/null 2>&1; then
