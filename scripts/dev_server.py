@@ -17,6 +17,7 @@ import runpy
 import selectors
 import signal
 import socket
+import stat
 import struct
 import subprocess
 import sys
@@ -30,6 +31,8 @@ from pathlib import Path
 
 QUIET_SECONDS = 0.01
 """Files that are saved together, as by `git checkout`, follow each other faster."""
+STALLED_SECONDS = 5.0
+"""How long a file that is being written holds up the others, where nothing more is written."""
 END_SECONDS = 1.0
 """How long an open stream may keep the old code."""
 TAIL_BYTES = 20_000
@@ -52,7 +55,8 @@ libc = ctypes.CDLL(None, use_errno=True)
 class Watch:
     """What is written, made, moved or deleted below a folder, by inotify(7)."""
 
-    MODIFY, CHANGES = 0x2, 0x8 | 0xC0 | 0x100 | 0x200  # those: closed after writing, moved, made, deleted
+    MODIFY, CREATE = 0x2, 0x100
+    CHANGES = 0x8 | 0xC0 | CREATE | 0x200  # closed after writing, moved, made, deleted
     OVERFLOW, FOLDER = 0x4000, 0x40000000
 
     def __init__(self, root: Path) -> None:
@@ -70,12 +74,14 @@ class Watch:
     def due_at(self) -> list[float]:
         """When what changed is to be served, if something did. Not while a file is being written: half of a migration
         would be applied."""
-        return [self._last + QUIET_SECONDS] if self._changed and not self._being_written else []
+        quiet = STALLED_SECONDS if self._being_written else QUIET_SECONDS
+        return [self._last + quiet] if self._changed else []
 
     def take(self) -> str:
         """What changed since the last call."""
         names = sorted(self._changed)
         self._changed.clear()
+        self._being_written.clear()
         return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
     def read(self) -> None:
@@ -90,11 +96,19 @@ class Watch:
                 self._watch_folders()
             if mask & self.OVERFLOW:
                 self._being_written.clear()
-            if mask & self.MODIFY:
+            path = Path(self._folders.get(folder, "")) / name
+            if mask & self.MODIFY or (mask & self.CREATE and self._is_open(path)):
                 self._being_written.add((folder, name))
             elif mask & (self.CHANGES | self.OVERFLOW) and name != "__pycache__":
                 self._being_written.discard((folder, name))
-                self._changed.add(str(Path(self._folders.get(folder, "")) / name))
+                self._changed.add(str(path))
+
+    def _is_open(self, path: Path) -> bool:
+        """Whether what was made will be closed: a file will, a folder or a link has nothing to write."""
+        with suppress(OSError):
+            made = (self._root / path).lstat()
+            return stat.S_ISREG(made.st_mode) and made.st_nlink == 1
+        return False
 
     def _watch_folders(self) -> None:
         for folder, folders, _ in os.walk(self._root):
