@@ -11,6 +11,7 @@
 # out without, and with REQUIRE_ALL=1 that is a failure.
 set -euo pipefail
 CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. scripts/isolate.sh
 
 minutes=${MINUTES:-10}
 for name in SEED MINUTES; do
