@@ -55,3 +55,12 @@ has_registry() { [[ $(docker container inspect --format '{{ .State.Running }}' "
 
 # Where images go that the registry is to have: localhost:5001.
 registry() { echo "localhost:$(docker port "$REGISTRY_NAME" 5000/tcp | head -n 1 | sed 's/.*://')"; }
+
+# Of ports of this machine.
+is_taken() { (: < "/dev/tcp/127.0.0.1/$1") 2> /dev/null; }
+
+next_free() {
+  local port=$(($1 + 1))
+  while is_taken "$port"; do port=$((port + 1)); done
+  echo "$port"
+}

@@ -255,14 +255,6 @@ check_inotify() {
   fi
 }
 
-is_taken() { (: < "/dev/tcp/127.0.0.1/$1") 2> /dev/null; }
-
-next_free() {
-  local port=$(($1 + 1))
-  while is_taken "$port"; do port=$((port + 1)); done
-  echo "$port"
-}
-
 # Those of a cluster or a registry that is there are its own.
 check_ports() {
   local name port ports=() free=() taken=() instead=()

@@ -69,8 +69,8 @@ wants_registry() {
   local port=${REGISTRY_PORT:-5001} instead='Images go to each node as a whole'
   if [[ ${REGISTRY:-} == 1 ]] || has_registry; then return; fi
   if [[ ${REGISTRY:-} == 0 ]]; then return 1; fi
-  if (: < "/dev/tcp/127.0.0.1/$port") 2> /dev/null; then
-    echo "There is no local registry: port $port of 127.0.0.1 is taken. $instead. On another port: make up REGISTRY_PORT=$((port + 1))"
+  if is_taken "$port"; then
+    echo "There is no local registry: port $port of 127.0.0.1 is taken. $instead. On another port: make up REGISTRY_PORT=$(next_free "$port")"
   elif docker image inspect "$REGISTRY_IMAGE" > /dev/null 2>&1 || docker pull --quiet "$REGISTRY_IMAGE" > /dev/null; then
     return
   else

@@ -13,7 +13,6 @@ calls of a deploy. What ends the program ends its thread, wherever it waits.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import select
 import socket
@@ -164,13 +163,14 @@ class Cluster:
 class Leases:
     """A file for each, beside the other one: a helm at work has that in its memory, and writes all of it."""
 
+    lock = threading.Lock()
+
     def __init__(self, file: Path) -> None:
         self.folder = file.with_suffix(".leases")
         self.folder.mkdir(exist_ok=True)
 
     def handle(self, call: Call) -> int:
-        with (self.folder / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with self.lock:
             match call.arguments:
                 case ["get", "lease", name, *_]:
                     if (self.folder / name).exists():

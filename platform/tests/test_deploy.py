@@ -656,6 +656,22 @@ def waiting_rollback(site: Site, *words: str) -> subprocess.Popen[str]:
     return process
 
 
+def rollback_that_waited(
+    site: Site, *words: str, follows: list[dict[str, Any]], serves: str
+) -> subprocess.CompletedProcess[str]:
+    """A rollback from slow-2, whose deploy is killed while that waits for it: slow-2 has failed, and these follow."""
+    first = site.begin_slow_upgrade()
+    with waiting_rollback(site, *words) as process:
+        os.killpg(first.pid, signal.SIGKILL)
+        first.communicate(timeout=10)
+        *ran, slow = site.state["revisions"]
+        ended = [*ran, slow | {"status": "failed"}, *follows]
+        site.write(**site.state | {"revisions": ended, "serves": serves})
+        site.set_lease({})
+        output, errors = process.communicate(timeout=60)
+    return subprocess.CompletedProcess(words, process.returncode, output, errors)
+
+
 def test_a_rollback_asks_a_deploy_to_stop_and_leaves_its_commit(site: Site) -> None:
     site.ran("zero", "one")
     with site.start("deploy", IMAGE_TAG="slow-2", LEASE_DURATION="12s") as deploy:
@@ -699,20 +715,20 @@ def test_a_rollback_asks_nobody_else_to_stop(site: Site, holder: str) -> None:
 def test_a_rollback_beside_a_deploy_that_goes_back_by_itself_goes_no_further(site: Site) -> None:
     """Whoever asked wanted to leave slow-2. Its deploy has left it already, so `one` stays and slow-2 is held."""
     site.ran("zero", "one")
-    first = site.begin_slow_upgrade()
-    with waiting_rollback(site) as rollback:
-        # The deploy ends as one that failed and went back.
-        os.killpg(first.pid, signal.SIGKILL)
-        first.communicate(timeout=10)
-        back = revision(4, "one", "deployed", age=0)
-        stopped = [*site.state["revisions"][:2], revision(3, "slow-2", "failed", age=0), back]
-        site.write(**site.state | {"revisions": stopped, "serves": "one"})
-        site.set_lease({})
-        output, errors = rollback.communicate(timeout=60)
-    assert rollback.returncode == 0, errors
-    assert "Nothing to roll back: slow-2 was left while this waited, and one serves." in output
+    done = rollback_that_waited(site, follows=[revision(4, "one", "deployed", age=0)], serves="one")
+    assert done.returncode == 0, done.stderr
+    assert "Nothing to roll back: slow-2 was left while this waited, and one serves." in done.stdout
     assert list(site.state["held"]) == ["slow-2"]
     assert site.state["serves"] == "one"
+
+
+def test_a_rollback_that_finds_a_way_back_that_did_not_end_goes_it(site: Site) -> None:
+    site.ran("zero", "one")
+    done = rollback_that_waited(site, follows=[revision(4, "one", "failed", age=0)], serves="slow-2")
+    assert done.returncode == 0, done.stderr
+    assert "one serves" in done.stdout
+    assert site.state["serves"] == "one"
+    assert list(site.state["held"]) == ["slow-2"]
 
 
 @pytest.mark.parametrize("words", [(), ("1",)])
@@ -720,35 +736,11 @@ def test_a_rollback_that_finds_another_commit_than_it_was_asked_to_leave_is_refu
     site: Site, words: tuple[str, ...]
 ) -> None:
     site.ran("one")
-    first = site.begin_slow_upgrade()
-    with waiting_rollback(site, *words) as rollback:
-        os.killpg(first.pid, signal.SIGKILL)
-        first.communicate(timeout=10)
-        follows = [*site.state["revisions"], revision(3, "three", "deployed", age=0)]
-        site.write(**site.state | {"revisions": follows, "serves": "three"})
-        site.set_lease({})
-        _, errors = rollback.communicate(timeout=60)
-    assert rollback.returncode == 2
-    assert "While this waited for the lock, slow-2 was followed by three. Nothing was changed." in errors
+    done = rollback_that_waited(site, *words, follows=[revision(3, "three", "deployed", age=0)], serves="three")
+    assert done.returncode == 2
+    assert "While this waited for the lock, slow-2 was followed by three. Nothing was changed." in done.stderr
     assert site.state["held"] is None
     assert site.state["serves"] == "three"
-
-
-def test_a_rollback_that_finds_a_way_back_that_did_not_end_goes_it(site: Site) -> None:
-    site.ran("zero", "one")
-    first = site.begin_slow_upgrade()
-    with waiting_rollback(site) as rollback:
-        os.killpg(first.pid, signal.SIGKILL)
-        first.communicate(timeout=10)
-        back = revision(4, "one", "failed", age=0)
-        ended = [*site.state["revisions"][:2], revision(3, "slow-2", "failed", age=0), back]
-        site.write(**site.state | {"revisions": ended, "serves": "slow-2"})
-        site.set_lease({})
-        output, errors = rollback.communicate(timeout=60)
-    assert rollback.returncode == 0, errors
-    assert "one serves" in output
-    assert site.state["serves"] == "one"
-    assert list(site.state["held"]) == ["slow-2"]
 
 
 def test_a_rollback_that_is_refused_anyway_stops_no_deploy(site: Site) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-READ_BY_EACH = r"versions\.env|pyproject\.toml|requirements-(tools|checkov)\.txt|\.[^/]*|scripts/(lint/.*|schemas\.py)"
+READ_BY_EACH = r"versions\.env|pyproject\.toml|requirements-(tools|checkov)\.txt|\.[^/]*|scripts/lint/.*"
 """The tools' versions and settings, and what runs them."""
 
 Command = tuple[str, ...]

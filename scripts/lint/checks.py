@@ -1,4 +1,4 @@
-"""Every check of `make lint`, in the order in which they start: those first that take longest."""
+"""Every check of `make lint`, in the order in which they start."""
 
 from __future__ import annotations
 

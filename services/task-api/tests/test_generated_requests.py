@@ -34,7 +34,7 @@ def test_generated_requests_find_nothing_that_the_document_does_not_say(
     tmp_path: Path,
     record_property: Callable[[str, object], None],
 ) -> None:
-    """All phases and all checks of schemathesis, with tokens on, so that every documented status can occur."""
+    """All checks of schemathesis, with a seed all phases, and tokens, so that every documented status can occur."""
     url = f"sqlite:///{tmp_path}/tasks.db" if kind == "sqlite" else request.getfixturevalue("postgres_url")
     made = run("token", "new", "--name", "fuzz", "--scope", "read", "--scope", "write")
     (tmp_path / "tokens").write_text(made.stdout)

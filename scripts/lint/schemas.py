@@ -1,21 +1,15 @@
-"""Lays out the JSON schemas that kubeconform reads (scripts/lint.sh), without a network for the built-in kinds.
-
-    python scripts/schemas.py FOLDER KUBERNETES_VERSION MANIFEST...
-
-FOLDER/built-in/ has the kinds of that Kubernetes, from the package kubernetes-validate. FOLDER/GROUP/ has custom
-resources, from CustomResourceDefinitions: a manifest is a release's file or its URL.
-"""
+"""Lays out the JSON schemas that kubeconform reads, without a network for the built-in kinds."""
 
 from __future__ import annotations
 
 import json
-import sys
 import urllib.request
 from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
 import yaml
+from scripts.lint.check import Failed
 
 Schema = dict[str, Any]
 
@@ -78,19 +72,18 @@ def write_built_in(folder: Path, version: str) -> None:
         (target / file.name).write_text(json.dumps(schema))
 
 
-def main() -> None:
-    folder, version, *manifests = sys.argv[1:]
-    write_built_in(Path(folder), version)
+def lay_out(folder: Path, version: str, manifests: list[str]) -> None:
+    """FOLDER/built-in/ has the kinds of that Kubernetes, from the package kubernetes-validate. FOLDER/GROUP/ has custom
+    resources, from CustomResourceDefinitions: a manifest is a release's file or its URL. Raises Failed."""
+    write_built_in(folder, version)
     for manifest in manifests:
         try:
-            written = write_custom(Path(folder), manifest)
+            written = write_custom(folder, manifest)
         except (OSError, yaml.YAMLError) as error:
-            sys.exit(f"{manifest} cannot be read ({error}). Without a network, download it and name the file instead.")
+            raise Failed(
+                f"{manifest} cannot be read ({error}). Without a network, download it and name the file instead."
+            ) from error
         if not written:
-            sys.exit(
+            raise Failed(
                 f"{manifest} holds no CustomResourceDefinition. It should be the release's file, see versions.env."
             )
-
-
-if __name__ == "__main__":
-    main()
