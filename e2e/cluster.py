@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import shlex
 import ssl
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,20 @@ class Cluster:
         """The certificate of the Secret task-api-tls, as PEM."""
         secret = self.core.read_namespaced_secret("task-api-tls", NAMESPACE)
         return base64.b64decode(secret.data["tls.crt"]).decode()
+
+
+def kubectl(*arguments: str, given: str | None = None) -> str:
+    """What kubectl says of the cluster; it has to succeed."""
+    command = ["kubectl", "--kubeconfig", str(REPOSITORY / ".kube/config"), "--context", CONTEXT, *arguments]
+    done = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def create_namespace(name: str) -> None:
+    """An empty one, whatever a run that was killed left under its name."""
+    kubectl("delete", "namespace", name, "--ignore-not-found")
+    kubectl("create", "namespace", name)
 
 
 def client_of(host: str, trust: ssl.SSLContext, https_port: int) -> httpx2.Client:

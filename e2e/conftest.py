@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterator
 
 import httpx2
 import pytest
-from e2e.cluster import CONTEXT, HOST, REPOSITORY, Cluster, client_of
+from e2e.cluster import HOST, REPOSITORY, Cluster, client_of, create_namespace, kubectl
 from e2e.namespace import MakeNamespace, Namespace
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.wait_strategies import HttpWaitStrategy
@@ -100,12 +100,9 @@ def make_namespace(tmp_path_factory: pytest.TempPathFactory, image: str, https_p
     def make(name: str) -> Namespace:
         folder = tmp_path_factory.mktemp(name)
         namespace = Namespace(name, folder / "kubeconfig", image, https_port)
-        namespace.run(
-            f"kubectl config view --kubeconfig {REPOSITORY}/.kube/config --flatten --minify --context {CONTEXT}"
-            f" > {folder}/kubeconfig && kubectl config set-context --current --namespace {name}"
-            f" && kubectl delete namespace {name} --ignore-not-found"  # left by a run that was killed
-            f" && kubectl create namespace {name}"
-        )
+        create_namespace(name)
+        (folder / "kubeconfig").write_text(kubectl("config", "view", "--flatten", "--minify"))
+        namespace.run(f"kubectl config set-context --current --namespace {name}")
         Namespace.made.append(namespace)
         namespace.run(f"kubectl label namespace {name} pod-security.kubernetes.io/enforce=restricted")
         namespace.make_certificate(folder)

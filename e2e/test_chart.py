@@ -105,7 +105,7 @@ def upgraded(release: Namespace, task: dict[str, Any], first_password: str) -> U
     assert task
     assert first_password
     token = new_token(release)
-    return Upgraded(token, roll_out(release, WITH_TOKENS, 3, formula=28, token=token))
+    return Upgraded(token, roll_out(release, WITH_TOKENS, 3, formula=16, token=token))
 
 
 @pytest.fixture(scope="module")
@@ -238,7 +238,7 @@ def test_ten_replicas_roll_out_in_time_and_without_a_failed_request(
     try:
         installed_again.run(f"{upgrade} --set replicaCount=10")
         values = f"{QUICK_DOWN} --set podAnnotations.change=second --set replicaCount=10"
-        record_property(SUMMARY, roll_out(installed_again, values, 10, formula=70))
+        record_property(SUMMARY, roll_out(installed_again, values, 10, formula=40))
     finally:
         installed_again.run(f"{upgrade} --set podAnnotations.change=second")
         installed_again.wait_for_replicas(3)

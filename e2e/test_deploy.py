@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from e2e.cluster import CONTEXT, REPOSITORY
+from e2e.cluster import REPOSITORY, create_namespace, kubectl
 from e2e.eventually import eventually
 
 NAMESPACE = "delivery"
@@ -105,11 +105,6 @@ class Pipeline:
         return process
 
 
-def kubectl(*arguments: str) -> str:
-    command = ["kubectl", "--kubeconfig", str(REPOSITORY / ".kube/config"), "--context", CONTEXT, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-
 def make_commits(image: str, commits: list[str]) -> list[str]:
     """Gives the cluster the image under test as these commits: only what they say of themselves differs."""
     repository = image.rpartition(":")[0]
@@ -142,7 +137,7 @@ def other_commits(image: str) -> Iterator[list[str]]:
 @pytest.fixture(scope="module")
 def pipeline(repository: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
     folder = tmp_path_factory.mktemp("pipeline")
-    kubectl("create", "namespace", NAMESPACE)
+    create_namespace(NAMESPACE)
     kubeconfig = REPOSITORY / f"kubeconfig-ci-{NAMESPACE}"
     try:
         # The context's name goes into the file, so that the script needs none.

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx2
 import pytest
 from documentation import commands_run_by
-from e2e.cluster import CONTEXT, NAMESPACE, REPOSITORY, Cluster, client_of
+from e2e.cluster import CONTEXT, REPOSITORY, Cluster, client_of, kubectl
 from e2e.eventually import eventually
 from repository_copy import copy_repository, lend_environments
 
@@ -33,10 +33,6 @@ def run(folder: Path, *command: str) -> str:
     )
     assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
     return done.stdout
-
-
-def kubectl(*arguments: str) -> str:
-    return run(REPOSITORY, "kubectl", "--context", CONTEXT, "--namespace", NAMESPACE, *arguments)
 
 
 def objects() -> list[str]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from e2e.cluster import CONTEXT, REPOSITORY
+from e2e.cluster import REPOSITORY, create_namespace, kubectl
 from e2e.eventually import eventually
 from e2e.workflow_run import OF_EVERY_RUN, SOURCE, Origin, Run, Runner, Settings
 from testcontainers.core.container import DockerContainer
@@ -45,8 +45,7 @@ class Environment:
 
     def __init__(self, namespace: str, folder: Path) -> None:
         self.namespace = namespace
-        kubectl("delete", "namespace", namespace, "--ignore-not-found")  # left by a run that was killed
-        kubectl("create", "namespace", namespace)
+        create_namespace(namespace)
         admin = folder / "admin"
         # The context's name goes into the file, so that the script needs none.
         admin.write_text(kubectl("config", "view", "--minify", "--flatten", "--raw"))
@@ -100,11 +99,6 @@ class Registry:
         manifest = "application/vnd.oci.image.manifest.v1+json"
         answer = httpx2.head(f"http://{self.host}/v2/{name}/manifests/{reference}", headers={"Accept": manifest})
         return answer.headers["docker-content-digest"] if answer.status_code == 200 else None
-
-
-def kubectl(*arguments: str) -> str:
-    command = ["kubectl", "--kubeconfig", str(REPOSITORY / ".kube/config"), "--context", CONTEXT, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def docker(*arguments: str, said: str = "") -> str:

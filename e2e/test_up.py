@@ -12,26 +12,20 @@ from typing import Any
 import httpx2
 import pytest
 import yaml
-from e2e.cluster import CONTEXT, NAMESPACE, REPOSITORY, Cluster
+from e2e.cluster import CONTEXT, NAMESPACE, REPOSITORY, Cluster, kubectl
 from e2e.eventually import eventually
 from repository_copy import copy_repository
 from tilt import Tilt
 
 
-def run(*command: str, given: str | None = None, folder: Path = REPOSITORY) -> str:
-    done = subprocess.run(
-        command, cwd=folder, env=os.environ, input=given, capture_output=True, text=True, timeout=600, check=False
-    )
+def run(*command: str, folder: Path = REPOSITORY) -> str:
+    done = subprocess.run(command, cwd=folder, env=os.environ, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
     return done.stdout
 
 
 def make_up(repository: Path, *settings: str) -> None:
     run("make", "up", *settings, folder=repository)
-
-
-def kubectl(*arguments: str, given: str | None = None) -> str:
-    return run("kubectl", "--context", CONTEXT, *arguments, given=given)
 
 
 def content_tag(repository: Path) -> str:

@@ -100,7 +100,7 @@ def test_the_api_runs_as_the_user_of_its_image() -> None:
 
 
 def rollout_seconds(deployment: Manifest, replicas: int) -> int:
-    """The formula of the chart's README, for pods that serve within one period of their start-up probe."""
+    """The formula of the chart's README."""
     spec = deployment["spec"]
     rolling = spec["strategy"]["rollingUpdate"]
     # Kubernetes rounds per cent of the first up and of the second down.
@@ -108,8 +108,10 @@ def rollout_seconds(deployment: Manifest, replicas: int) -> int:
         round_(replicas * int(rolling[key][:-1]) / 100) if isinstance(rolling[key], str) else rolling[key]
         for key, round_ in (("maxSurge", math.ceil), ("maxUnavailable", math.floor))
     )
-    probe = spec["template"]["spec"]["containers"][0]["startupProbe"]["periodSeconds"]
-    return math.ceil(replicas / (surge + unavailable)) * int(probe + 1 + spec["minReadySeconds"])
+    # As measured (e2e/test_chart.py prints it): longer periods of the start-up probe would add to it.
+    until_ready = 5
+    assert spec["template"]["spec"]["containers"][0]["startupProbe"]["periodSeconds"] == 1
+    return math.ceil(replicas / (surge + unavailable)) * int(until_ready + spec["minReadySeconds"])
 
 
 @pytest.mark.parametrize(("replicas", "values"), [(3, ()), (10, ()), (10, ("rollingUpdate.maxSurge=25%",))])
@@ -125,7 +127,7 @@ def test_a_rollout_fits_into_the_time_that_a_deploy_waits(replicas: int, values:
 def test_pods_have_five_minutes_to_start_and_each_probe_its_own_question() -> None:
     container = api_container(raw())
     startup, liveness, readiness = (container[f"{kind}Probe"] for kind in ("startup", "liveness", "readiness"))
-    assert (startup["failureThreshold"], startup["periodSeconds"]) == (30, 10)
+    assert (startup["failureThreshold"], startup["periodSeconds"]) == (300, 1)
     assert startup["httpGet"] == liveness["httpGet"] == {"path": "/livez", "port": "http"}
     assert readiness["httpGet"] == {"path": "/readyz", "port": "http"}
     assert one("Deployment", raw())["spec"]["minReadySeconds"] <= 5
@@ -176,9 +178,9 @@ def test_all_pods_together_leave_the_database_connections() -> None:
     used = connections(raw(), values)
     database = one("StatefulSet", raw())["spec"]["template"]["spec"]["containers"][0]
     assert database["args"] == ["postgres", "-c", "max_connections=100"]
-    assert used == 85
+    assert used == 95
     assert used < 100
-    assert "(10 + 1) x 5 + 30 = 85 < 100" in (CHART / "README.md").read_text()
+    assert "(10 + 1) x 5 + 40 = 95 < 100" in (CHART / "README.md").read_text()
 
 
 def test_the_reserve_covers_pods_that_still_end_while_others_start() -> None:
@@ -189,7 +191,7 @@ def test_the_reserve_covers_pods_that_still_end_while_others_start() -> None:
     settings = environment(api_container(raw()))
     end_seconds = 5 + int(settings["TASKS_DRAIN_SECONDS"]) + int(settings["TASKS_GRACEFUL_SECONDS"]) + CLOSE_SECONDS
     ending = math.ceil(end_seconds / wave_seconds) * wave_pods * int(settings["TASKS_DATABASE_POOL_SIZE"])
-    assert (wave_seconds, end_seconds, ending) == (14, 21, 20)
+    assert (wave_seconds, end_seconds, ending) == (8, 21, 30)
     assert yaml.safe_load((CHART / "values.yaml").read_text())["database"]["reservedConnections"] == ending + 10
 
 
@@ -197,11 +199,11 @@ def test_the_reserve_covers_pods_that_still_end_while_others_start() -> None:
     ("values", "sum_"),
     [
         (("autoscaling.maxReplicas=13",), "14 pods (the most, maxSurge included) x database.poolSize 5 + "),
-        (("database.poolSize=7",), "= 107 connections"),
+        (("database.poolSize=7",), "= 117 connections"),
         (("rollingUpdate.maxSurge=31%",), "14 pods"),  # 3.1 of 10 pods are 4, as Kubernetes counts
-        (("database.maxConnections=85",), "not below database.maxConnections 85"),
+        (("database.maxConnections=95",), "not below database.maxConnections 95"),
         (("autoscaling.enabled=false", "replicaCount=13"), "14 pods"),
-        (("database.existingSecret=mine", "database.poolSize=7"), "= 107 connections"),
+        (("database.existingSecret=mine", "database.poolSize=7"), "= 117 connections"),
     ],
 )
 def test_more_connections_than_the_database_has_are_refused(values: tuple[str, ...], sum_: str) -> None:

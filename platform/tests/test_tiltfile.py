@@ -79,8 +79,6 @@ def test_a_reload_is_not_held_up(tilt: Tilt) -> None:
     drain = {variable["name"]: variable.get("value") for variable in container["env"]}["TASKS_DRAIN_SECONDS"]
     assert drain == "0"
     assert container["livenessProbe"]["periodSeconds"] == 24 * 60 * 60
-    assert container["startupProbe"]["periodSeconds"] == 1
-    assert container["startupProbe"]["failureThreshold"] == 300
 
 
 def test_of_the_security_context_only_the_root_file_system_differs(tilt: Tilt) -> None:
