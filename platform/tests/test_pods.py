@@ -114,7 +114,9 @@ def rollout_seconds(deployment: Manifest, replicas: int) -> int:
     return math.ceil(replicas / (surge + unavailable)) * int(until_ready + spec["minReadySeconds"])
 
 
-@pytest.mark.parametrize(("replicas", "values"), [(3, ()), (10, ()), (10, ("rollingUpdate.maxSurge=25%",))])
+@pytest.mark.parametrize(
+    ("replicas", "values"), [(3, ()), (10, ()), (10, ("rollingUpdate.maxSurge=25%", "database.maxConnections=120"))]
+)
 def test_a_rollout_fits_into_the_time_that_a_deploy_waits(replicas: int, values: tuple[str, ...]) -> None:
     seconds = rollout_seconds(one("Deployment", render(*sets(*values))), replicas)
     surge = "25%" if values else "1"
