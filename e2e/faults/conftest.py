@@ -72,8 +72,7 @@ def installed(make_namespace: MakeNamespace) -> Namespace:
 @pytest.fixture
 def victim(installed: Namespace) -> Namespace:
     """The release, whole again after the fault before."""
-    installed.wait_for_rollout()
-    installed.wait_for_replicas(REPLICAS)
+    settle(installed)
     installed.wait_until_it_serves()
     return installed
 

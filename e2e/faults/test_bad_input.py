@@ -21,7 +21,7 @@ from e2e.cluster import REPOSITORY
 from e2e.conftest import SUMMARY
 from e2e.eventually import eventually
 from e2e.faults.bad_input import Bad, Real, bad_requests
-from e2e.faults.conftest import CHART, POSTGRES, Live, revision
+from e2e.faults.conftest import CHART, POSTGRES, Live, revision, settle
 from e2e.faults.nodes import restarts
 from e2e.faults.report import Report
 from e2e.namespace import Namespace
@@ -55,7 +55,7 @@ def guarded(installed: Namespace) -> Iterator[tuple[Namespace, str]]:
     try:
         token = new_token(installed)
         installed.run(f"helm upgrade task-api {CHART} {installed.values} {WITH_TOKENS} {UNPROTECTED} --wait")
-        installed.wait_for_rollout()
+        settle(installed)
         with installed.client() as client:
             eventually(
                 lambda: {client.get("/v1/tasks").status_code for _ in range(12)} == {401}, "every pod asks", seconds=60
@@ -63,7 +63,7 @@ def guarded(installed: Namespace) -> Iterator[tuple[Namespace, str]]:
         yield installed, token
     finally:
         installed.run(f"helm rollback task-api {before} --wait")
-        installed.wait_for_rollout()
+        settle(installed)
         installed.run("kubectl delete secret task-api-tokens task-api-test-token --ignore-not-found")
 
 
