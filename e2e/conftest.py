@@ -7,6 +7,7 @@ import shutil
 import ssl
 import subprocess
 from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -14,9 +15,38 @@ from e2e.cluster import HOST, REPOSITORY, Cluster, client_of, create_namespace, 
 from e2e.namespace import MakeNamespace, Namespace
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.wait_strategies import HttpWaitStrategy
+from xdist.scheduler import LoadFileScheduling
 
 SUMMARY = "summary"
 """What a test records under this name is printed at the end of the run."""
+
+
+RELEASES = ("chart", "disruption", "monitoring", "new_service", "raw_manifests", "scaling", "service", "up")
+"""Of these files several change the same release: that of `make up`, or the one that `release` installs."""
+
+
+class ByRelease(LoadFileScheduling):  # type: ignore[misc]  # it has no types
+    """Gives a worker whole files, and all that share a release to the same one.
+
+    The mark xdist_group would say it shorter, but xdist 3.8 does not see it with pytest 9.2 (findings/xdist-groups.sh).
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        return "releases" if Path(path).stem.removeprefix("test_") in RELEASES else path
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByRelease:
+    """Called where there are several workers: `make e2e` has two."""
+    return ByRelease(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    """Refuses a file that shares a release and is not in RELEASES: two workers would change it at once."""
+    for item in items:
+        shared = {"cluster", "api", "monitoring", "release"}.intersection(item.fixturenames)
+        if shared and item.path.stem.removeprefix("test_") not in RELEASES:
+            raise pytest.UsageError(f"{item.path.name} takes {shared}: add it to RELEASES in e2e/conftest.py")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -26,9 +26,11 @@ BAD = "0" * 40  # an image that is nowhere
 OTHERS = [f"{number:040x}" for number in range(100, 110)]  # one for each deploy of the trial
 HELM_3, HELM_4 = "HELM_VERSION", "HELM_4_VERSION"  # in versions.env
 
-# One pod without a database, on the node that has the images.
+# One pod without a database, on the node that has the images; nobody's requests have to outlive the one before it.
 VALUES = f"""
 replicaCount: 1
+minReadySeconds: 0
+shutdown: {{preStopSeconds: 1, drainSeconds: 0}}
 autoscaling: {{enabled: false}}
 ingress: {{enabled: false}}
 database: {{inMemory: true}}

@@ -411,7 +411,7 @@ UNREAD = {
     "lists, and then closed": b"\r\n".join([LIST] * LISTS) + b"Connection: close\r\n",
     "stream": b"GET /v1/changes HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n",
 }
-ROUNDS, UNREAD_ROUNDS = 6, 3
+ROUNDS, UNREAD_ROUNDS = 6, 2
 """Of a hundred requests each; those that are not read have a megabyte to answer, and more of them would take long."""
 FEW = 3
 """Files that the process may have open beyond those it had: a leak of connections leaves hundreds."""
