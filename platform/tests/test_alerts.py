@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from documentation import commands_run_by
 from exported import FROM_OTHERS, METRICS, metrics_of
 from manifests import REPOSITORY, one, render, sets
 from promtool import EACH, Prometheus, promtool
@@ -205,6 +207,13 @@ def test_the_rules_are_what_prometheus_reads(prometheus: Prometheus, tmp_path: P
     """Expressions and the templates of annotations; two rules that are the same are a fault."""
     (tmp_path / "alerts.yaml").write_text(yaml.safe_dump(ALERTS))
     promtool(prometheus, tmp_path, "check", "rules", "--lint=all", "--lint-fatal", "alerts.yaml")
+
+
+def test_a_prometheus_without_the_operator_reads_them_from_a_file(tmp_path: Path) -> None:
+    (documented,) = commands_run_by("platform/tests/test_alerts.py", "docs/operate.md")
+    (tmp_path / "platform").symlink_to(REPOSITORY / "platform")
+    subprocess.run(["bash", "-euo", "pipefail", "-c", documented.commands], cwd=tmp_path, check=True)
+    assert yaml.safe_load((tmp_path / "alerts.yaml").read_text()) == ALERTS
 
 
 def test_each_alert_has_a_case() -> None:
