@@ -24,10 +24,7 @@ helm() { command helm --kube-context "$CONTEXT" "$@"; }
 
 # Services that can be deployed: those with a chart that can be installed, and is no library.
 deployable_services() {
-  local chart
-  for chart in $(grep --files-with-matches '^type: application' platform/helm/*/Chart.yaml); do
-    basename "$(dirname "$chart")"
-  done
+  grep --files-with-matches '^type: application' platform/helm/*/Chart.yaml | cut -d / -f 3
 }
 
 # Where kind cannot say, that is no answer: taken for `no`, a cluster would be made where one is.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 LIBRARY = Path(__file__).resolve().parent.parent / "platform/helm/service"
 
-LINKS = {"charts/service": "../../service", "values.schema.json": "../service/files/values.schema.json"}
+LINKS = {"charts/library": "../../service", "values.schema.json": "../service/files/values.schema.json"}
 """Where the library and the schema of its values are, from the chart's folder."""
 
 FILES = {
@@ -20,18 +20,17 @@ version: 0.1.0
 # The release of the service; the image to run is chosen by image.tag.
 appVersion: "0.1.0"
 kubeVersion: ">=1.26.0-0"
-dependencies: # by the link charts/service
-  - name: service
-    alias: library
+dependencies: # by the link charts/library
+  - name: library
     version: "*"
     repository: file://../service
     import-values: [defaults]
 """,
     ".helmignore": """\
 # What checks the library stays out of the chart's package.
-/charts/service/ci/
-/charts/service/tests/
-/charts/service/README.md.gotmpl
+/charts/library/ci/
+/charts/library/tests/
+/charts/library/README.md.gotmpl
 """,
     "values.yaml": """\
 # What this chart has otherwise than the library. All values, with their defaults: ../service/README.md
@@ -63,10 +62,9 @@ helmTest:
   credential:
     secretName: NAME-test-token
 """,
-    "templates/_service.tpl": """\
-{{- /* What the library has to know of this service; what each is stands in ../../service/templates/_hooks.tpl. */}}
-
-{{- define "service.runbooks" -}}docs/operate.md#taskapi{{- end }}
+    "files/service.yaml": """\
+# What the library has to know of this service. What each of these is: ../../service/templates/_self.tpl
+runbooks: docs/operate.md#taskapi
 """,
 }
 
@@ -81,8 +79,8 @@ database:
 database:
   existingSecret: NAME-database
 """,
-    "templates/_service.tpl": """
-{{- define "service.keeps" -}}KEEPS{{- end }}
+    "files/service.yaml": """\
+keeps: KEEPS
 """,
 }
 """What comes after the files of the same names."""
@@ -102,12 +100,14 @@ def chart(name: str, keeps: str = "") -> Iterator[tuple[str, str]]:
 
 
 def objects(*, database: bool) -> list[str]:
-    """The templates of the library that are an object, or the notes: those that are called as their file is."""
-    names = [file.stem[1:] for file in sorted(LIBRARY.glob("templates/_*.tpl"))]
-    called = [name for name in names if f'define "service.{name}" ' in (LIBRARY / f"templates/_{name}.tpl").read_text()]
-    others = ("validate", "database")
+    """The templates of the library that are an object, or the notes: each has a file of its own."""
+    files = {file.stem[1:]: file.read_text() for file in sorted(LIBRARY.glob("templates/_*.tpl"))}
     of_a_database = ("postgres", "cloudnativepg", "database-")
-    return [name for name in called if name not in others and (database or not name.startswith(of_a_database))]
+    return [
+        name
+        for name, text in files.items()
+        if (name == "notes" or "\nkind: " in text) and (database or not name.startswith(of_a_database))
+    ]
 
 
 def path_of(template: str) -> str:

@@ -118,6 +118,33 @@ def test_the_tests_of_the_library_hold_for_each_service(charts: Path, name: str)
     assert int(re.findall(r"Tests: +(\d+) passed", said)[0]) > 20
 
 
+def test_two_services_in_a_chart_around_them_stay_themselves(charts: Path) -> None:
+    around = charts / "around"
+    (around / "charts").mkdir(parents=True)
+    (around / "Chart.yaml").write_text("apiVersion: v2\nname: around\nversion: 0.1.0\n")
+    for name in ("orders", "order-views"):
+        shutil.copytree(charts / name, around / "charts" / name)
+    rendered = render(chart=around, release="shop")
+    prefixes = {
+        m["metadata"]["name"]: {re.sub("(_DRAIN|_GRACEFUL|_DATABASE).*", "", name) for name in environment(container)}
+        for m in rendered
+        if m["kind"] == "Deployment"
+        for container in m["spec"]["template"]["spec"]["containers"]
+    }
+    assert prefixes == {"shop-orders": {"ORDERS"}, "shop-order-views": {"ORDER_VIEWS"}}
+    databases = [m["metadata"]["name"] for m in rendered if m["kind"] == "StatefulSet"]
+    assert databases == ["shop-orders-postgres"]
+
+
+@pytest.mark.parametrize("text", ["keep: orders\n", "keeps: [\n"])
+def test_what_a_chart_says_of_its_service_and_nobody_reads_is_refused(charts: Path, tmp_path: Path, text: str) -> None:
+    shutil.copytree(charts / "orders", tmp_path / "orders")
+    (tmp_path / "orders/files/service.yaml").write_text(text)
+    done = helm_template(chart=tmp_path / "orders")
+    assert done.returncode == 1
+    assert "files/service.yaml of the chart has " in done.stderr
+
+
 # --- alerts and dashboard -------------------------------------------------------------
 
 
@@ -197,7 +224,7 @@ def test_a_package_has_the_library_and_nothing_that_checks_it(tmp_path: Path) ->
         assert all(member.isfile() for member in tar.getmembers())
         names = {name.removeprefix("task-api/") for name in tar.getnames()}
         tar.extractall(tmp_path, filter="data")
-    assert {"values.schema.json", "charts/service/templates/_hpa.tpl", "charts/service/files/alerts.yaml"} <= names
+    assert {"values.schema.json", "charts/library/templates/_hpa.tpl", "charts/library/files/alerts.yaml"} <= names
     assert not [name for name in names if re.search(r"(^|/)ci/|(?<!templates/)tests/|gotmpl", name)]
     arguments = sets("database.bundled.existingSecret=a")
     assert render(*arguments, chart=tmp_path / "task-api") == render(*arguments)
@@ -213,7 +240,7 @@ def test_an_archive_of_the_repository_renders_the_same(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "archive.tar") as tar:
         tar.extractall(tmp_path, filter="data")
     unpacked = tmp_path / "platform/helm/task-api"
-    assert (unpacked / "charts/service").is_symlink()
+    assert (unpacked / "charts/library").is_symlink()
     arguments = sets("database.bundled.existingSecret=a")
     assert render(*arguments, chart=unpacked) == render(*arguments)
     refused = helm_template(*sets("replicaCuont=3"), chart=unpacked)

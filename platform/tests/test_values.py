@@ -168,7 +168,7 @@ def with_a_kept_secret(folder: Path, kept: dict[str, str]) -> dict[str, str]:
     """What the chart makes of a Secret that is there. `helm template` asks no cluster: a value is asked instead."""
     chart = folder / "chart"
     shutil.copytree(CHART, chart)
-    template = chart / "charts/service/templates/_database-secret.tpl"
+    template = chart / "charts/library/templates/_database-secret.tpl"
     asked = 'lookup "v1" "Secret" .Release.Namespace $name'
     assert asked in template.read_text()
     template.write_text(template.read_text().replace(asked, ".Values.global.kept"))
@@ -404,7 +404,7 @@ def test_what_needs_the_operator_is_off_until_asked_for_and_never_gated_on_the_c
 def test_the_rules_of_every_service_and_its_own_have_the_releases_names(tmp_path: Path) -> None:
     chart = tmp_path / "orders"
     shutil.copytree(CHART, chart)
-    (chart / "charts/service/files/alerts.yaml").write_text("""groups:
+    (chart / "charts/library/files/alerts.yaml").write_text("""groups:
   - name: service-name.first
     rules:
       - alert: ServiceNameDown

@@ -9,6 +9,12 @@ not go together. All of it is said at once, so that nobody repairs one value aft
 {{- $name := include "service.name" . }}
 {{- $keeps := include "service.keeps" . }}
 
+{{- range $key := include "service.self" . | fromYaml | keys | sortAlpha }}
+{{- if not (has $key (list "environmentPrefix" "keeps" "stream" "runbooks" "test")) }}
+{{- $wrong = append $wrong (printf "files/service.yaml of the chart has %s, which says nothing to the library, or is no YAML." $key) }}
+{{- end }}
+{{- end }}
+
 {{- $tag := include "service.tag" . }}
 {{- if not (regexMatch "^([a-z0-9.-]+(:[0-9]+)?/)?[a-z0-9._-]+(/[a-z0-9._-]+)*$" $values.image.repository) }}
 {{- $wrong = append $wrong (printf "image.repository is %q. Give it in lower case, without tag and digest: you/%s or registry.example.com/you/%s." $values.image.repository $name $name) }}
