@@ -84,8 +84,9 @@ openapi: $(SERVICE_ENVIRONMENTS) ## Write the OpenAPI documents, after a change 
 	  SERVICE=$$service scripts/run.sh openapi > $$file.new && mv $$file.new $$file || { rm -f $$file.new; exit 1; }; done
 
 .PHONY: docs
-docs: ## Write the chart's README, after a change of its values
-	@scripts/go-tools.sh && .tools/helm-docs --chart-search-root platform/helm
+docs: ## Write the charts' READMEs, after a change of values
+	@scripts/go-tools.sh && for template in platform/helm/*/README.md.gotmpl; do \
+	  .tools/helm-docs --chart-search-root "$${template%/*}"; done
 
 .PHONY: new-service
 new-service: services/task-api/.venv/run.stamp $(TOOLS_ENVIRONMENT) ## Make another service out of the first (NAME=orders)

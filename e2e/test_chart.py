@@ -367,7 +367,8 @@ def test_the_server_accepts_everything_that_the_chart_can_render(make_namespace:
     (tmp_path / "rendered.yaml").write_text(
         namespace.run(
             # Without the pod of `helm test`: a dry run makes no service account, without which no pod is admitted.
-            f"helm template task-api {CHART} --values {CHART}/ci/all-on-values.yaml --skip-tests"
+            f"helm template task-api {CHART} --values ./platform/helm/service/ci/all-on-values.yaml"
+            f" --values {CHART}/ci/all-on-values.yaml --skip-tests"
             f" --kube-version {version}"
         )
     )

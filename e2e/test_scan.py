@@ -16,7 +16,11 @@ from pathlib import Path
 import pytest
 from e2e.cluster import REPOSITORY
 
-SERVICES = sorted(chart.parent.name for chart in REPOSITORY.glob("platform/helm/*/Chart.yaml"))
+SERVICES = sorted(
+    chart.parent.name
+    for chart in REPOSITORY.glob("platform/helm/*/Chart.yaml")
+    if "type: application" in chart.read_text()
+)
 FIXES = {"zlib": "9:9.9", "fastapi": "99.9"}
 """Versions that no image has yet, of a Debian source package (its binary package is zlib1g) and a Python package."""
 

@@ -22,10 +22,9 @@ export KUBECTL_KUBERC=false
 kubectl() { command kubectl --context "$CONTEXT" "$@"; }
 helm() { command helm --kube-context "$CONTEXT" "$@"; }
 
-# Services that can be deployed: those with a chart.
+# Services that can be deployed: those with a chart that can be installed, and is no library.
 deployable_services() {
-  local chart
-  for chart in platform/helm/*/Chart.yaml; do basename "$(dirname "$chart")"; done
+  grep --files-with-matches '^type: application' platform/helm/*/Chart.yaml | cut -d / -f 3
 }
 
 # Where kind cannot say, that is no answer: taken for `no`, a cluster would be made where one is.

@@ -1,19 +1,18 @@
-"""Makes a second service out of the first: its skeleton and its chart as they are today, without what tasks are about.
+"""Makes a second service out of the first: its skeleton as it is today, without what tasks are about, and a chart.
 
     python -m scripts.new_service NAME        (or: make new-service NAME=orders)
 
 There are no templates that could grow old. Every file of the first service is copied and its names are replaced; left
 out are its domain (domain.py and what that alone knows: tasks/, store/ and most tests), and what other files hold
 between the markers `[domain]` and `[/domain]`. In their place comes a domain that says hello and keeps nothing
-(hello_service.py): it needs no database, and its chart has none. Everything else of the kit finds services by their
-folders.
+(hello_service.py): it needs no database. Its chart (new_chart.py) has a line for each object of the library
+platform/helm/service. Everything else of the kit finds services by their folders.
 
 The raw manifests of platform/k8s/ are the first service's alone: they are written for reading, and one set is enough.
 """
 
 from __future__ import annotations
 
-import json
 import keyword
 import re
 import shutil
@@ -22,9 +21,9 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from scripts.hello_service import DOMAIN_PY, HELLO_PY, LOCAL_ENV, TEST_PY
+from scripts.new_chart import LINKS, chart
 
 ROOT = Path(__file__).resolve().parent.parent
 FIRST, FIRST_PACKAGE = "task-api", "task_api"
@@ -45,38 +44,6 @@ REWORDED = {
         "    a variable `TASK_API_PORT=tcp://...`.": "Kubernetes gives pods beside a Service named `task-api` a "
         "variable\n    `TASKS_PORT=tcp://...`, unless they have `enableServiceLinks: false`, as those of the chart."
     },
-    "Chart.yaml": {
-        "API with its database, autoscaling": "API with autoscaling",
-        "[fastapi, tasks, api]": "[fastapi, api]",
-    },
-    "README.md": {
-        "<!-- run by e2e/test_docs.py -->": "<!-- not run: e2e/test_docs.py runs those of the first chart -->",
-        "API with its database, autoscaling": "API with autoscaling",
-        " on any cluster with a default StorageClass, once": " on any cluster, once",
-        "| the storage is closed, within a second": "| it ends, within a second",
-        " `database.maxConnections` has to suffice for it.": "",
-        " and out only to DNS and the database.": " and out only to DNS.",
-        ", an identity provider or a database on another port than 443 and 5432.": " or an identity provider on "
-        "another port than 443.",
-        " Closing the storage takes one more.": "",
-    },
-    "README.md.gotmpl": {
-        "<!-- run by e2e/test_docs.py -->": "<!-- not run: e2e/test_docs.py runs those of the first chart -->",
-        " on any cluster with a default StorageClass, once": " on any cluster, once",
-        "| the storage is closed, within a second": "| it ends, within a second",
-    },
-    "values.yaml": {
-        " `database.maxConnections` has to suffice for it.": "",
-        " and out only to DNS and the database.": " and out only to DNS.",
-        ", an identity provider\n  # or a database on another port than 443 and 5432.": " or an identity\n"
-        "  # provider on another port than 443.",
-        " Closing the storage takes one more.": "",
-    },
-    "files/alerts.yaml": {
-        "        # /v1/changes streams for as long as its reader stays: its duration says nothing.\n": "",
-        ', route!="/v1/changes"': "",
-    },
-    "files/dashboard.json": {"Requests, database and pods": "Requests and pods", ', route!=\\"/v1/changes\\"': ""},
 }
 
 
@@ -142,8 +109,6 @@ def renamed(text: str, name: str) -> str:
             "tasks:{scope}": f"{name}:{{scope}}",
             '"tsk_"': f'"{package_of(name)}_"',
             "/tasks": f"/{name}",
-            "tasks.example.com": f"{name}.example.com",
-            "team: tasks": f"team: {name}",
         },
     )
 
@@ -242,56 +207,6 @@ def service(name: str) -> Iterator[tuple[str, str]]:
         yield replaced(path, names), replaced(text, names)
 
 
-# --- the chart ------------------------------------------------------------------------
-
-
-def chart(name: str) -> Iterator[tuple[str, str]]:
-    """The files of the new chart, by their paths in its folder."""
-    for path, text in files(ROOT / "platform/helm" / FIRST):
-        new = copied(path, text, name)
-        if path == "values.schema.json":
-            schema = json.loads(new)
-            del schema["properties"]["database"]
-            schema["required"].remove("database")
-            new = json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
-        elif path == "files/dashboard.json":
-            new = json.dumps(dashboard(json.loads(new), name), indent=2, ensure_ascii=False) + "\n"
-        elif path == "README.md":
-            new = re.sub(r"^\| database\..*\n", "", new, flags=re.MULTILINE)
-        if new:
-            yield renamed(path, name), new
-
-
-def dashboard(whole: dict[str, Any], name: str) -> dict[str, Any]:
-    """Without the panels of figures that only the first service's domain has, the others moved together."""
-    source = "".join(
-        text for path, text in files(ROOT / "services" / FIRST / "src" / FIRST_PACKAGE) if path.startswith(DOMAIN)
-    )
-    figures = re.compile(
-        "|".join(renamed(figure, name) for figure in re.findall(rf'"({FIRST_PACKAGE}_[a-z_]+)"', source))
-    )
-    rows: list[list[dict[str, Any]]] = []
-    for panel in whole["panels"]:
-        if panel["type"] == "row":
-            rows.append([panel])
-        elif not figures.search(json.dumps(panel)):
-            rows[-1].append(panel)
-    whole["panels"] = []
-    y = 0
-    for row, *panels in (row for row in rows if len(row) > 1):
-        row["gridPos"]["y"] = y
-        x, y, height = 0, y + row["gridPos"]["h"], 0
-        for panel in panels:
-            place = panel["gridPos"]
-            if x + place["w"] > 24:
-                x, y = 0, y + height
-            place["x"], place["y"] = x, y
-            x, height = x + place["w"], place["h"]
-        y += height
-        whole["panels"] += [row, *panels]
-    return whole
-
-
 # --- both -----------------------------------------------------------------------------
 
 
@@ -329,6 +244,10 @@ def make(name: str) -> None:
                 file = Path(folder, target, path)
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_text(text)
+        for link, leads_to in LINKS.items():
+            file = Path(folder, f"platform/helm/{name}", link)
+            file.parent.mkdir(exist_ok=True)
+            file.symlink_to(leads_to)
         source = f"{folder}/services/{name}/src"
         environment = {"PYTHONPATH": source, "PYTHONDONTWRITEBYTECODE": "1"}
         document = run(PYTHON, "-m", package_of(name), "openapi", environment=environment)
@@ -373,7 +292,7 @@ def main() -> int:
   Serve it        make run SERVICE={name}, then: curl '127.0.0.1:8000/v1/hello?name=you'
   Test it         make test lint
   Deploy it       make up: https://{name}.localhost:8443/docs
-  After a change  of its API: make openapi; of its chart's values: make docs; of its packages: make lock
+  After a change  of its API: make openapi; of its packages: make lock
   Remove it       rm -r services/{name} platform/helm/{name}, and where it was deployed: helm uninstall {name}""")
     return 0
 

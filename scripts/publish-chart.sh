@@ -17,12 +17,16 @@ tag=$1
 repository=$(LC_ALL=C tr '[:upper:]' '[:lower:]' <<< "$2") # a registry takes no capitals, and an account's name may have some
 version_of() { sed -n 's/^version: //p' "$1/Chart.yaml"; }
 charts=()
+all=() # but the library, which is in each of them
 for chart in "$root"/platform/helm/*/; do
+  if grep --quiet '^type: application' "$chart/Chart.yaml"; then all+=("$chart"); fi
+done
+for chart in "${all[@]}"; do
   if [[ $tag == "v$(version_of "$chart")" ]]; then charts+=("${chart%/}"); fi
 done
 if ((${#charts[@]} == 0)); then
   echo "The tag is $tag, and no chart has that version:" >&2
-  for chart in "$root"/platform/helm/*/; do
+  for chart in "${all[@]}"; do
     echo "  $(basename "$chart") has version: $(version_of "$chart"). Tag v$(version_of "$chart"), or change the version first." >&2
   done
   exit 1

@@ -116,7 +116,8 @@ release() {
   # made names the release, so the next revision takes it as it is, and no data is lost.
   kubectl delete secret --selector "owner=helm,name=$SERVICE,status in (pending-install,pending-upgrade,pending-rollback)"
   if ! helm status "$SERVICE" > /dev/null 2>&1; then give_to_helm; fi
-  helm upgrade --install "$SERVICE" "platform/helm/$SERVICE" --values "platform/helm/$SERVICE/values-dev.yaml" \
+  helm upgrade --install "$SERVICE" "platform/helm/$SERVICE" \
+    --values platform/helm/service/values-dev.yaml --values "platform/helm/$SERVICE/values-dev.yaml" \
     --set "image.repository=$repository" --set-string "image.tag=$(scripts/image-tag.sh)" \
     --set serviceMonitor.enabled=$monitoring --set prometheusRule.enabled=$monitoring \
     --history-max 10 --wait --timeout 180s
@@ -127,7 +128,8 @@ release() {
 give_to_helm() {
   local version there
   version=$(kubectl get nodes --output 'jsonpath={.items[0].status.nodeInfo.kubeletVersion}')
-  there=$(helm template "$SERVICE" "platform/helm/$SERVICE" --values "platform/helm/$SERVICE/values-dev.yaml" --no-hooks \
+  there=$(helm template "$SERVICE" "platform/helm/$SERVICE" --no-hooks \
+    --values platform/helm/service/values-dev.yaml --values "platform/helm/$SERVICE/values-dev.yaml" \
     --kube-version "$version" | kubectl get --filename - --ignore-not-found --output name)
   [[ -n $there ]] || return 0
   # shellcheck disable=SC2086 # names, a line each

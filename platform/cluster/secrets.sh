@@ -39,7 +39,10 @@ END
 }
 
 # The user and the database that the chart has PostgreSQL make.
-of_the_chart() { sed -n "/name: $1\$/{n;s/^ *value: *//p;}" "platform/helm/$service/templates/postgres.yaml"; }
+of_the_chart() {
+  helm template "$service" "platform/helm/$service" --show-only templates/postgres.yaml \
+    | sed -n "/name: $1\$/{n;s/^ *value: *//p;}"
+}
 
 make_password() {
   local random

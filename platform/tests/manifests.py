@@ -14,15 +14,42 @@ import yaml
 PLATFORM = Path(__file__).parent.parent
 REPOSITORY = PLATFORM.parent
 CHART = PLATFORM / "helm/task-api"
-CHARTS = sorted(file.parent for file in PLATFORM.glob("helm/*/Chart.yaml"))
+LIBRARY = PLATFORM / "helm/service"
+"""The chart that holds every template, and the defaults of every value."""
+CHARTS = sorted(file.parent for file in PLATFORM.glob("helm/*/Chart.yaml") if file.parent != LIBRARY)
 
 
-def values_files(chart: Path) -> list[Path]:
-    """Each file of values that the chart brings: those of other surroundings, and those made for checks."""
-    return [*sorted((chart / "ci").glob("*-values.yaml")), *sorted(chart.glob("values-*.yaml"))]
+def values_of(name: str, chart: Path = CHART) -> list[str]:
+    """Arguments for a file of values, which the library has, or the chart, or both: then the chart's comes last."""
+    files = [file for file in (chart.parent / LIBRARY.name / name, chart / name) if file.exists()]
+    assert files, f"neither {chart.name} nor the library has {name}"
+    return [argument for file in files for argument in ("--values", str(file))]
+
+
+def values_files(chart: Path) -> dict[str, list[str]]:
+    """The same for each by its name: those of other surroundings, and those made for checks."""
+    folders, patterns = (chart.parent / LIBRARY.name, chart), ("ci/*-values.yaml", "values-*.yaml")
+    names = {str(file.relative_to(folder)) for folder in folders for p in patterns for file in folder.glob(p)}
+    return {name: values_of(name, chart) for name in sorted(names)}
 
 
 VALUES_FILES = values_files(CHART)
+
+
+def default_values(chart: Path = CHART) -> dict[str, Any]:
+    """The library's defaults with what the chart has otherwise."""
+
+    def merged(ours: Any, own: Any) -> Any:
+        if isinstance(ours, dict) and isinstance(own, dict):
+            return {key: merged(ours.get(key, own.get(key)), own.get(key, ours.get(key))) for key in ours | own}
+        return own
+
+    defaults: dict[str, Any] = merged(
+        yaml.safe_load((LIBRARY / "values.yaml").read_text())["exports"]["defaults"],
+        yaml.safe_load((chart / "values.yaml").read_text()),
+    )
+    return defaults
+
 
 Manifest = dict[str, Any]
 

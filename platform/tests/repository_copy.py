@@ -19,9 +19,10 @@ def copy_repository(folder: Path) -> Path:
         check=True,
     ).stdout.split("\0")
     for file in filter(None, files):
-        if (REPOSITORY / file).is_file():
+        if (REPOSITORY / file).is_file() or (REPOSITORY / file).is_symlink():
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(REPOSITORY / file, folder / file)  # with its time, by which make knows what is older
+            # With its time, by which make knows what is older; a link as a link.
+            shutil.copy2(REPOSITORY / file, folder / file, follow_symlinks=False)
     subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
     return folder
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-import shutil
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 import yaml
+from documentation import commands_run_by
 from exported import FROM_OTHERS, METRICS, metrics_of
-from manifests import CHART, REPOSITORY
+from manifests import REPOSITORY, one, render, sets
 from promtool import EACH, Prometheus, promtool
 
-ALERTS = CHART / "files/alerts.yaml"
-RULES: list[dict[str, Any]] = [r for group in yaml.safe_load(ALERTS.read_text())["groups"] for r in group["rules"]]
+# The library's, and the service's own beside them, as a release named task-api in the namespace default has them.
+ALERTS: dict[str, Any] = one("PrometheusRule", render(*sets("prometheusRule.enabled=true")))["spec"]
+RULES: list[dict[str, Any]] = [rule for group in ALERTS["groups"] for rule in group["rules"]]
 RUNBOOKS = (REPOSITORY / "docs/operate.md").read_text()
 
 JOB = 'namespace="default", job="task-api"'
@@ -194,8 +196,8 @@ def promtool_test(case: Case, what: str, series: Series, expected: list[tuple[in
 
 @pytest.mark.parametrize("prometheus", EACH)
 def test_each_alert_fires_when_it_should_and_is_quiet_otherwise(prometheus: Prometheus, tmp_path: Path) -> None:
-    shutil.copy(ALERTS, tmp_path)
-    tests = {"rule_files": [ALERTS.name], "evaluation_interval": "1m", "tests": list(promtool_tests())}
+    (tmp_path / "alerts.yaml").write_text(yaml.safe_dump(ALERTS))
+    tests = {"rule_files": ["alerts.yaml"], "evaluation_interval": "1m", "tests": list(promtool_tests())}
     (tmp_path / "tests.yaml").write_text(yaml.safe_dump(tests))
     promtool(prometheus, tmp_path, "test", "rules", "tests.yaml")
 
@@ -203,8 +205,15 @@ def test_each_alert_fires_when_it_should_and_is_quiet_otherwise(prometheus: Prom
 @pytest.mark.parametrize("prometheus", EACH)
 def test_the_rules_are_what_prometheus_reads(prometheus: Prometheus, tmp_path: Path) -> None:
     """Expressions and the templates of annotations; two rules that are the same are a fault."""
-    shutil.copy(ALERTS, tmp_path)
-    promtool(prometheus, tmp_path, "check", "rules", "--lint=all", "--lint-fatal", ALERTS.name)
+    (tmp_path / "alerts.yaml").write_text(yaml.safe_dump(ALERTS))
+    promtool(prometheus, tmp_path, "check", "rules", "--lint=all", "--lint-fatal", "alerts.yaml")
+
+
+def test_a_prometheus_without_the_operator_reads_them_from_a_file(tmp_path: Path) -> None:
+    (documented,) = commands_run_by("platform/tests/test_alerts.py", "docs/operate.md")
+    (tmp_path / "platform").symlink_to(REPOSITORY / "platform")
+    subprocess.run(["bash", "-euo", "pipefail", "-c", documented.commands], cwd=tmp_path, check=True)
+    assert yaml.safe_load((tmp_path / "alerts.yaml").read_text()) == ALERTS
 
 
 def test_each_alert_has_a_case() -> None:

@@ -29,7 +29,7 @@ def granted() -> dict[tuple[str, str], set[str]]:
 
 
 def rendered() -> set[tuple[str, str]]:
-    everything = [m for file in VALUES_FILES for m in render("--values", str(file))]
+    everything = [m for arguments in VALUES_FILES.values() for m in render(*arguments)]
     everything += render(*sets("ingress.enabled=false"))
     kinds = set()
     for manifest in everything:

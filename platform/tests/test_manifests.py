@@ -5,12 +5,11 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from manifests import CHART, PLATFORM, VALUES_FILES, Manifest, raw, raw_files, render, render_files, sets
+from manifests import PLATFORM, VALUES_FILES, Manifest, raw, raw_files, render, render_files, sets
 
 HELM_ONLY_LABELS = {"helm.sh/chart", "app.kubernetes.io/managed-by", "app.kubernetes.io/version"}
 IDENTITY = {("kind",), ("metadata",), ("metadata", "name"), ("metadata", "labels")}
@@ -123,9 +122,9 @@ def test_an_object_is_in_the_file_of_the_same_name_by_both_roads() -> None:
 
 
 def test_every_template_is_one_object_at_most() -> None:
-    for values in (CHART / "ci").glob("*-values.yaml"):
-        for name, manifests in render_files("--values", str(values), helm_tests=True).items():
-            assert len(manifests) == 1, f"{name} with {values.name}"
+    for values, arguments in VALUES_FILES.items():
+        for name, manifests in render_files(*arguments, helm_tests=True).items():
+            assert len(manifests) == 1, f"{name} with {values}"
 
 
 def test_the_service_monitor_is_the_charts_with_it_switched_on() -> None:
@@ -142,8 +141,8 @@ def test_applying_the_folder_needs_no_custom_resource_and_no_kustomize() -> None
 
 
 def test_no_object_names_a_namespace() -> None:
-    for values in (CHART / "ci").glob("*-values.yaml"):
-        for manifest in render("--values", str(values), helm_tests=True) + raw():
+    for arguments in VALUES_FILES.values():
+        for manifest in render(*arguments, helm_tests=True) + raw():
             assert "namespace" not in manifest["metadata"]
 
 
@@ -178,12 +177,12 @@ def labels(value: Any) -> Iterator[tuple[str, str]]:
             yield from labels(below)
 
 
-@pytest.mark.parametrize("values", VALUES_FILES, ids=lambda file: file.stem)
+@pytest.mark.parametrize("values", VALUES_FILES)
 @pytest.mark.parametrize("release", ["r" * 53, f"{'r' * 44}-task-api", f"task-api-{'r' * 44}"])
-def test_with_the_longest_name_of_a_release_every_name_and_label_fits(release: str, values: Path) -> None:
+def test_with_the_longest_name_of_a_release_every_name_and_label_fits(release: str, values: str) -> None:
     assert len(release) == 53  # Helm takes no more
     seen = 0
-    for manifest in render("--values", str(values), release=release, helm_tests=True):
+    for manifest in render(*VALUES_FILES[values], release=release, helm_tests=True):
         name = manifest["metadata"]["name"]
         assert len(name) <= LONGEST_NAMES.get(manifest["kind"], 63), f"{manifest['kind']} {name}"
         assert re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", name)

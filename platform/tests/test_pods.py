@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from manifests import (
     CHART,
     CHARTS,
     Manifest,
     api_container,
+    default_values,
     environment,
     one,
     pod_specs,
@@ -34,9 +35,9 @@ def every_pod() -> list[Any]:
     """Of the raw manifests and of each chart with each of its files of values, the pod of `helm test` included."""
     roads = {"k8s": raw()}
     roads |= {
-        f"{chart.name}-{file.stem}": render("--values", str(file), helm_tests=True, chart=chart)
+        f"{chart.name}-{Path(name).stem}": render(*arguments, helm_tests=True, chart=chart)
         for chart in CHARTS
-        for file in values_files(chart)
+        for name, arguments in values_files(chart).items()
     }
     return [
         pytest.param(pod, id=f"{road}-{pod['containers'][0]['name']}")
@@ -176,7 +177,7 @@ def connections(manifests: list[Manifest], values: Manifest) -> int:
 
 
 def test_all_pods_together_leave_the_database_connections() -> None:
-    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    values = default_values()
     used = connections(raw(), values)
     database = one("StatefulSet", raw())["spec"]["template"]["spec"]["containers"][0]
     assert database["args"] == ["postgres", "-c", "max_connections=100"]
@@ -194,7 +195,7 @@ def test_the_reserve_covers_pods_that_still_end_while_others_start() -> None:
     end_seconds = 5 + int(settings["TASKS_DRAIN_SECONDS"]) + int(settings["TASKS_GRACEFUL_SECONDS"]) + CLOSE_SECONDS
     ending = math.ceil(end_seconds / wave_seconds) * wave_pods * int(settings["TASKS_DATABASE_POOL_SIZE"])
     assert (wave_seconds, end_seconds, ending) == (8, 21, 30)
-    assert yaml.safe_load((CHART / "values.yaml").read_text())["database"]["reservedConnections"] == ending + 10
+    assert default_values()["database"]["reservedConnections"] == ending + 10
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from manifests import REPOSITORY, Manifest, pod_specs, render
+from manifests import REPOSITORY, Manifest, pod_specs, render, values_of
 from tilt import Tilt
 
 CONTEXT = "kind-task-platform"
@@ -99,7 +99,7 @@ def test_every_object_of_the_chart_belongs_to_a_resource(tilt: Tilt) -> None:
 
 
 def test_the_objects_are_those_of_make_up(tilt: Tilt) -> None:
-    released = render("--values", str(REPOSITORY / "platform/helm/task-api/values-dev.yaml"))
+    released = render(*values_of("values-dev.yaml"))
     assert {(m["kind"], m["metadata"]["name"]) for m in tilt.applied} == {
         (m["kind"], m["metadata"]["name"]) for m in released
     }
@@ -108,7 +108,7 @@ def test_the_objects_are_those_of_make_up(tilt: Tilt) -> None:
 def test_the_database_is_what_make_up_made_so_that_it_is_not_started_anew(tilt: Tilt) -> None:
     """Tilt's own apply labels the pods (internal/controllers/core/kubernetesapply), and a StatefulSet replaces them."""
     (version,) = tilt.kube_versions
-    released = render("--values", str(REPOSITORY / "platform/helm/task-api/values-dev.yaml"), kubernetes=version)
+    released = render(*values_of("values-dev.yaml"), kubernetes=version)
     theirs = tilt.by_command["task-api-postgres"]
     assert {m["kind"] for m in theirs} == {"StatefulSet", "Service", "NetworkPolicy"}
     assert theirs == [m for m in released if m["metadata"]["name"] == "task-api-postgres"]
@@ -128,7 +128,7 @@ def fields(value: Any, path: str = "") -> set[str]:
 @pytest.mark.parametrize("version", ["v1.29.14", "v1.36.1"])
 def test_no_field_is_removed_or_added_so_that_each_way_follows_the_other(version: str) -> None:
     """An apply leaves what is not in it, and of two ways to wait before the end the second is refused."""
-    released = render("--values", str(REPOSITORY / "platform/helm/task-api/values-dev.yaml"), kubernetes=version)
+    released = render(*values_of("values-dev.yaml"), kubernetes=version)
     node = f"kindest/node:{version}@sha256:{'0' * 64}"
     for theirs in read(environment={"KIND_NODE_IMAGE": node}).applied:
         name = theirs["metadata"]["name"]
@@ -182,7 +182,8 @@ def test_what_takes_long_or_changes_the_release_runs_when_it_is_clicked(tilt: Ti
 def test_a_second_service_is_found_by_its_folder_and_gets_the_next_port(tmp_path: Path) -> None:
     for file in ("Tiltfile", "Dockerfile", "versions.env"):
         shutil.copy(REPOSITORY / file, tmp_path)
-    shutil.copytree(REPOSITORY / "platform/helm/task-api", tmp_path / "platform/helm/task-api")
+    for chart in ("service", "task-api"):
+        shutil.copytree(REPOSITORY / "platform/helm" / chart, tmp_path / "platform/helm" / chart)
     (tmp_path / "scripts").mkdir()
     shutil.copy(REPOSITORY / "scripts/dev_server.py", tmp_path / "scripts")
     (tmp_path / "services/task-api/src").mkdir(parents=True)

@@ -14,8 +14,10 @@ import pytest
 import yaml
 from manifests import (
     CHART,
+    LIBRARY,
     VALUES_FILES,
     api_container,
+    default_values,
     environment,
     helm_template,
     one,
@@ -24,6 +26,7 @@ from manifests import (
     render,
     render_files,
     sets,
+    values_of,
 )
 
 DIGEST = "sha256:" + "0a" * 32
@@ -33,7 +36,7 @@ DIGEST = "sha256:" + "0a" * 32
 
 
 def test_the_defaults_are_those_that_people_know() -> None:
-    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    values = default_values()
     assert values["image"]["repository"] == "your-dockerhub-username/task-api"
     assert values["image"]["tag"] == "latest"
     assert values["image"]["pullPolicy"] == "IfNotPresent"
@@ -122,16 +125,15 @@ def test_every_knob_of_the_pods_arrives() -> None:
 
 
 def test_a_values_file_for_an_environment_holds_only_differences() -> None:
-    defaults = yaml.safe_load((CHART / "values.yaml").read_text())
+    defaults = default_values()
 
     def same(ours: Any, default: Any, path: str) -> list[str]:
         if isinstance(ours, dict):
             return [found for key, value in ours.items() for found in same(value, default[key], f"{path}.{key}")]
         return [path] if ours == default else []
 
-    for file in VALUES_FILES:
-        if file.parent == CHART:
-            assert same(yaml.safe_load(file.read_text()), defaults, file.stem) == []
+    for file in (*CHART.glob("values-*.yaml"), *LIBRARY.glob("values-*.yaml")):
+        assert same(yaml.safe_load(file.read_text()), defaults, file.stem) == []
 
 
 # --- the database ---------------------------------------------------------------------
@@ -147,7 +149,7 @@ def test_an_external_database_leaves_the_bundled_one_out() -> None:
 
 
 def test_with_a_secret_of_ones_own_the_chart_renders_the_same_each_time() -> None:
-    arguments = ("--values", str(CHART / "values-dev.yaml"))
+    arguments = values_of("values-dev.yaml")
     first, second = (helm_template(*arguments).stdout for _ in range(2))
     assert first == second
     assert "Secret" not in {m["kind"] for m in render(*arguments)}
@@ -166,7 +168,7 @@ def with_a_kept_secret(folder: Path, kept: dict[str, str]) -> dict[str, str]:
     """What the chart makes of a Secret that is there. `helm template` asks no cluster: a value is asked instead."""
     chart = folder / "chart"
     shutil.copytree(CHART, chart)
-    template = chart / "templates/database-secret.yaml"
+    template = chart / "charts/library/templates/_database-secret.tpl"
     asked = 'lookup "v1" "Secret" .Release.Namespace $name'
     assert asked in template.read_text()
     template.write_text(template.read_text().replace(asked, ".Values.global.kept"))
@@ -204,7 +206,7 @@ def test_no_value_is_a_password() -> None:
             return [leaf for key, below in value.items() for leaf in leaves(below, f"{path}.{key}")]
         return [path]
 
-    names = leaves(yaml.safe_load((CHART / "values.yaml").read_text()), "")
+    names = leaves(default_values(), "")
     assert not [name for name in names if re.search(r"(password|token|\.url)$", name, re.IGNORECASE)]
 
 
@@ -230,7 +232,7 @@ def test_cloudnativepg_replicates_each_write() -> None:
 
 
 def test_memory_is_for_one_pod_that_is_never_two() -> None:
-    rendered = render("--values", str(CHART / "ci/memory-values.yaml"))
+    rendered = render(*values_of("ci/memory-values.yaml"))
     spec = one("Deployment", rendered)["spec"]
     assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
     assert environment(api_container(rendered))["TASKS_DATABASE_URL"] == "memory://"
@@ -254,14 +256,14 @@ def test_tokens_come_from_a_folder_that_sees_changes() -> None:
 
 
 def test_oidc_names_issuer_and_audience() -> None:
-    settings = environment(api_container(render("--values", str(CHART / "ci/oidc-values.yaml"))))
+    settings = environment(api_container(render(*values_of("ci/oidc-values.yaml"))))
     assert settings["TASKS_AUTH"] == "oidc"
-    assert settings["TASKS_OIDC_ISSUER"] == "https://login.example.com/realms/tasks"
-    assert settings["TASKS_OIDC_AUDIENCE"] == "task-api"
+    assert settings["TASKS_OIDC_ISSUER"] == "https://login.example.com/realms/ours"
+    assert settings["TASKS_OIDC_AUDIENCE"] == "api"
 
 
 def test_production_asks_for_tokens_and_prometheus_has_one() -> None:
-    rendered = render("--values", str(CHART / "values-production.yaml"), helm_tests=True)
+    rendered = render(*values_of("values-production.yaml"), helm_tests=True)
     assert environment(api_container(rendered))["TASKS_AUTH"] == "tokens"
     endpoints = {endpoint["path"]: endpoint for endpoint in one("ServiceMonitor", rendered)["spec"]["endpoints"]}
     credential = {"name": "task-api-metrics-token", "key": "token"}
@@ -319,11 +321,11 @@ def test_each_label_that_the_chart_writes_is_refused_to_others() -> None:
 
 
 def test_each_variable_that_the_chart_writes_is_refused_in_the_environment_of_ones_own() -> None:
-    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    values = default_values()
     written = {
         name
-        for file in VALUES_FILES
-        for name in environment(api_container(render("--values", str(file))))
+        for arguments in VALUES_FILES.values()
+        for name in environment(api_container(render(*arguments)))
         if name.startswith("TASKS_")
     }
     assert {"TASKS_DATABASE_URL", "TASKS_ROOT_PATH", "TASKS_OIDC_ISSUER", "TASKS_AUTH_TOKEN_FILE"} <= written
@@ -396,36 +398,57 @@ def test_what_needs_the_operator_is_off_until_asked_for_and_never_gated_on_the_c
     assert not {m["kind"] for m in render()} & monitoring
     switched_on = sets("serviceMonitor.enabled=true", "prometheusRule.enabled=true", "dashboard.enabled=true")
     assert {m["kind"] for m in render(*switched_on)} >= monitoring
-    assert not [t for t in (CHART / "templates").rglob("*") if t.is_file() and "APIVersions" in t.read_text()]
+    assert not [t for t in (LIBRARY / "templates").rglob("*") if t.is_file() and "APIVersions" in t.read_text()]
 
 
-def test_alerts_and_dashboard_arrive_as_their_files_say(tmp_path: Path) -> None:
-    chart = tmp_path / "chart"
+def test_the_rules_of_every_service_and_its_own_have_the_releases_names(tmp_path: Path) -> None:
+    chart = tmp_path / "orders"
     shutil.copytree(CHART, chart)
-    alert = """groups:
-  - name: g
+    (chart / "charts/library/files/alerts.yaml").write_text("""groups:
+  - name: service-name.first
     rules:
-      - alert: A
-        expr: up{namespace="default", job="task-api"} == 0
+      - alert: ServiceNameDown
+        expr: up{namespace="default", job="service-name", route!="/stream"} == service_name_b
         annotations:
           summary: "{{ $labels.pod }} is {{ $value }}"
-          runbook_url: docs/operate.md#a
-"""
+          runbook_url: RUNBOOKSdown
+""")
+    own = {
+        "alert": "Mine",
+        "expr": 'a{namespace="default", job="service-name"}',
+        "annotations": {"runbook_url": "docs/m"},
+    }
+    groups = [{"name": f"service-name.{name}", "rules": [own]} for name in ("first", "own")]
+    (chart / "files/alerts.yaml").write_text(yaml.safe_dump({"groups": groups}))
+    arguments = (*sets("prometheusRule.enabled=true", "prometheusRule.repositoryUrl=https://a/"), "--namespace", "shop")
+    rendered = render(*arguments, chart=chart, release="task-api-two")
+    first, database, others = one("PrometheusRule", rendered)["spec"]["groups"]
+    named = own | {
+        "expr": 'a{namespace="shop", job="task-api-two"}',
+        "annotations": {"runbook_url": "https://a/docs/m"},
+    }
+    assert (first["name"], database["name"], others["name"]) == tuple(
+        f"task-api-two.{name}" for name in ("first", "database", "own")
+    )
+    assert others["rules"] == [named]
+    general, after = first["rules"]
+    assert after == named
+    assert general == {
+        "alert": "TaskApiDown",
+        "expr": 'up{namespace="shop", job="task-api-two", route!="/v1/changes"} == task_api_b',
+        "annotations": {
+            "summary": "{{ $labels.pod }} is {{ $value }}",
+            "runbook_url": "https://a/docs/operate.md#taskapidown",
+        },
+    }
+
+
+def test_a_dashboard_of_its_own_arrives_as_its_file_says(tmp_path: Path) -> None:
+    chart = tmp_path / "chart"
+    shutil.copytree(CHART, chart)
     panels = {"title": "{{pod}}", "panels": []}
-    (chart / "files").mkdir(exist_ok=True)
-    (chart / "files/alerts.yaml").write_text(alert)
     (chart / "files/dashboard.json").write_text(json.dumps(panels, indent=2))
-    switched_on = sets("prometheusRule.enabled=true", "dashboard.enabled=true")
-    rendered = render(*switched_on, chart=chart)
-    assert one("PrometheusRule", rendered)["spec"] == yaml.safe_load(alert)
-    elsewhere = render(*switched_on, *sets("prometheusRule.repositoryUrl=https://example.com/kit/"), chart=chart)
-    (rule,) = one("PrometheusRule", elsewhere)["spec"]["groups"][0]["rules"]
-    assert rule["annotations"]["runbook_url"] == "https://example.com/kit/docs/operate.md#a"
-    (rule,) = one("PrometheusRule", render(*switched_on, "--namespace", "tasks", chart=chart, release="task-api-two"))[
-        "spec"
-    ]["groups"][0]["rules"]
-    assert rule["expr"] == 'up{namespace="tasks", job="task-api-two"} == 0'
-    dashboard = one("ConfigMap", rendered)
+    dashboard = one("ConfigMap", render(*sets("dashboard.enabled=true"), chart=chart))
     assert json.loads(dashboard["data"]["task-api.json"]) == panels
     assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"
 
@@ -443,7 +466,7 @@ def test_alerts_and_dashboard_arrive_as_their_files_say(tmp_path: Path) -> None:
         (("image.digest=sha256:12",), "Give sha256: and 64 hexadecimal digits"),
         (("ingress.host=https://task-api.local",), "without https://, port and path"),
         (("ingress.extraHosts={Tasks.example.com}",), "in lower case"),
-        (("ingress.path=tasks",), 'ingress.path is "tasks". Give / or a prefix such as /tasks'),
+        (("ingress.path=tasks",), 'ingress.path is "tasks". Give / or a prefix such as /task-api'),
         (("ingress.path=/tasks/",), "a slash before it and none after it"),
         (("ingress.path=/tasks(.*)",), "of letters, digits, - and _"),
         (("podLabels.app=mine",), "podLabels has app. The chart writes that label itself"),
@@ -510,17 +533,21 @@ def test_a_value_that_is_null_is_refused_by_its_name_or_stands_for_nothing() -> 
     """`nodeSelector:` in a file, with nothing behind it, is null. It must not end in an error of Go's templates."""
     schema = json.loads((CHART / "values.schema.json").read_text())
 
-    def optional(node: dict[str, Any], path: tuple[str, ...] = ()) -> list[str]:
+    def optional(node: dict[str, Any], of_defaults: dict[str, Any], path: tuple[str, ...] = ()) -> list[str]:
         node = resolve(schema, node)
-        required = node.get("required", ())
+        required = of_defaults.get("required", ())
         return [
             found
             for key, below in node.get("properties", {}).items()
-            for found in (optional(below, (*path, key)) if key in required else [".".join((*path, key))])
+            for found in (
+                optional(below, of_defaults.get("properties", {}).get(key, {}), (*path, key))
+                if key in required
+                else [".".join((*path, key))]
+            )
         ]
 
     # The autoscaler needs requests, and a sentence says so; global values are no default that null could take away.
-    nulls = set(optional(schema)) - {"resources.requests", "global"}
+    nulls = set(optional(schema, schema["then"])) - {"resources.requests", "global", "library"}
     assert {"image.digest", "ingress.extraHosts", "commonLabels", "prometheusRule.repositoryUrl"} <= nulls
     switched_on = sets("serviceMonitor.enabled=true", "prometheusRule.enabled=true", "dashboard.enabled=true")
     rendered = render(*switched_on, *sets(*(f"{name}=null" for name in nulls)), helm_tests=True)
@@ -550,14 +577,18 @@ def test_the_schema_knows_every_value_and_no_other() -> None:
         if not isinstance(value, dict) or known is None:
             return []
         assert node["additionalProperties"] is False, f"{path} takes anything"
-        wrong = [f"{path}.{key}" for key in known.keys() ^ value.keys() if (path, key) != ("", "global")]
+        wrong = [
+            f"{path}.{key}"
+            for key in known.keys() ^ value.keys()
+            if (path, key) not in {("", "global"), ("", "library")}
+        ]
         return wrong + [
             w for key in known.keys() & value.keys() for w in compare(value[key], known[key], f"{path}.{key}")
         ]
 
     # What these have in their defaults is an example of what may be there.
     free = re.compile(r"^\.(affinity|autoscaling\.behavior\.\w+)\.")
-    found = compare(yaml.safe_load((CHART / "values.yaml").read_text()), schema, "")
+    found = compare(default_values(), schema, "")
     assert [path for path in found if not free.match(path)] == []
 
 
@@ -567,6 +598,6 @@ def test_an_older_kubernetes_is_refused(kubernetes: str) -> None:
 
 
 @pytest.mark.parametrize("kubernetes", ["1.26.0", "v1.29.3-gke.100", "1.34.4", "1.37.0"])
-@pytest.mark.parametrize("file", VALUES_FILES, ids=lambda file: file.stem)
-def test_every_values_file_renders_on_every_kubernetes(kubernetes: str, file: Path) -> None:
-    assert one("Deployment", render("--values", str(file), kubernetes=kubernetes))
+@pytest.mark.parametrize("file", VALUES_FILES)
+def test_every_values_file_renders_on_every_kubernetes(kubernetes: str, file: str) -> None:
+    assert one("Deployment", render(*VALUES_FILES[file], kubernetes=kubernetes))

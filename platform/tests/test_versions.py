@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 from machine import Machine
-from manifests import CHART, REPOSITORY, raw
+from manifests import CHART, REPOSITORY, default_values, raw
 
 VERSIONS = dict(
     line.split("=", 1) for line in (REPOSITORY / "versions.env").read_text().splitlines() if re.match(r"[A-Z]", line)
@@ -43,7 +43,7 @@ def test_the_image_gets_locked_packages_alone_and_compiles_none() -> None:
 
 
 def test_the_database_of_chart_manifests_and_tests() -> None:
-    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    values = default_values()
     assert values["database"]["bundled"]["image"] == VERSIONS["POSTGRES_IMAGE"]
     (stateful_set,) = (m for m in raw() if m["kind"] == "StatefulSet")
     assert stateful_set["spec"]["template"]["spec"]["containers"][0]["image"] == VERSIONS["POSTGRES_IMAGE"]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from manifests import REPOSITORY
+from manifests import CHARTS, REPOSITORY
 from repository_copy import copy_repository
 
 FILES = sorted((REPOSITORY / ".github/workflows").glob("*.yml"))
@@ -552,7 +552,7 @@ def test_what_is_built_and_scanned_is_every_service_that_has_a_chart(tmp_path: P
             assert workflow[job]["strategy"]["matrix"] == {
                 "service": f"${{{{ fromJSON(needs.{lister}.outputs.services) }}}}"
             }
-    charts = sorted(file.parent.name for file in (REPOSITORY / "platform/helm").glob("*/Chart.yaml"))
+    charts = [chart.name for chart in CHARTS]
     assert found == [charts, charts]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 from collections import defaultdict
 from pathlib import Path
@@ -26,9 +25,11 @@ PLAIN_MANIFESTS = ("platform/k8s", "platform/k8s/monitoring", "platform/deployer
 class Charts:
     """The charts, and what each Helm makes of them for each Kubernetes: rendered once, for all checks that read it."""
 
-    def __init__(self, work: Path, charts: list[Path]) -> None:
+    def __init__(self, work: Path, folder: Path) -> None:
+        """folder: holds a chart for each service, and the library that all of them are made of."""
         self.work = work
-        self.charts = charts
+        self.library = folder / "service"
+        self.charts = [chart for chart in sorted(folder.iterdir()) if chart != self.library]
         self._rendering: defaultdict[tuple[str, str], Lock] = defaultdict(Lock)
 
     def rendered(self, helm: str, kubernetes: str) -> Path:
@@ -43,35 +44,40 @@ class Charts:
                 self._render(helm, kubernetes, folder)
         return folder
 
-    @staticmethod
-    def values(chart: Path) -> list[Path]:
-        """Each file that a chart is rendered with: its defaults, other surroundings', and those made for checks."""
-        return sorted([*chart.glob("values*.yaml"), *chart.glob("ci/*-values.yaml")])
+    def values(self, chart: Path) -> dict[str, list[str | Path]]:
+        """Each set of values that a chart is rendered with, as arguments of helm, by the file's name.
+
+        They are those of other surroundings, and those made for checks. A chart's own file comes after the library's.
+        """
+        patterns, folders = ("values-*.yaml", "ci/*-values.yaml"), (self.library, chart)
+        files = sorted({file.relative_to(f) for f in folders for pattern in patterns for file in f.glob(pattern)})
+        return {
+            file.name: [part for f in folders if (f / file).exists() for part in ("--values", f / file)]
+            for file in files
+        }
 
     def _render(self, helm: str, kubernetes: str, folder: Path) -> None:
         made = {}
         for chart in self.charts:
-            has_database = re.search("^database:", (chart / "values.yaml").read_text(), re.MULTILINE)
-            for values in self.values(chart):
+            has_database = (chart / "templates/postgres.yaml").exists()
+            for name, values in self.values(chart).items():
                 settings = ["--set-string", "image.tag=0.1.0"]
-                if has_database and values.name != "defaults-values.yaml":
+                if has_database and name != "defaults-values.yaml":
                     settings += ["--set", f"database.bundled.existingSecret={chart.name}-database"]
                 settings += ["--kube-version", f"{kubernetes}.0"]
-                made[f"{chart.name}-{values.name}"] = run(
-                    helm, "template", chart.name, chart, "--values", values, *settings
-                )
+                made[f"{chart.name}-{name}"] = run(helm, "template", chart.name, chart, *values, *settings)
         folder.mkdir()
         for name, text in made.items():
             (folder / name).write_text(text)
 
     def lint(self, chart: Path) -> None:
         failures = []
-        for values in self.values(chart):
-            command = ["helm", "lint", "--strict", "--quiet", "--kube-version", f"{OLDEST_KUBERNETES}.0", "--values"]
+        for name, values in self.values(chart).items():
+            command = ["helm", "lint", "--strict", "--quiet", "--kube-version", f"{OLDEST_KUBERNETES}.0"]
             try:
-                run(*command, values, chart)
+                run(*command, *values, chart)
             except Failed as failed:
-                failures.append(f"With {values}:\n{failed}")
+                failures.append(f"With {name}:\n{failed}")
         if failures:
             raise Failed("".join(failures))
 
@@ -140,11 +146,15 @@ class Charts:
         run(*checkov, self.rendered("helm", NEWEST_KUBERNETES))
 
     def tests(self, chart: Path) -> None:
-        if not list(chart.glob("tests/*_test.yaml")):
-            raise Failed(f"{chart}/tests holds no *_test.yaml.")
-        run("helm-unittest", "--strict", "--file", "tests/*_test.yaml", chart)
+        """The library's, which hold for every service's chart, and the chart's own."""
+        of_all = self.library / "tests"
+        if not list(of_all.glob("*_test.yaml")):
+            raise Failed(f"{of_all} holds no *_test.yaml.")
+        files = ("--file", f"../{self.library.name}/tests/*_test.yaml", "--file", "tests/*_test.yaml")
+        run("helm-unittest", "--strict", "--with-subchart=false", *files, chart)
 
     def readme(self, chart: Path) -> None:
+        """Those of charts with a README.md.gotmpl: helm-docs writes them."""
         made = run("helm-docs", "--chart-search-root", chart, "--log-level", "warning", "--dry-run")
         if made != (chart / "README.md").read_text():
             raise Failed(f"{chart}/README.md is not what values.yaml says. Write it again: make docs")

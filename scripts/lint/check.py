@@ -58,9 +58,16 @@ def run(*command: str | Path) -> str:
 
 
 def our_files() -> dict[str, str]:
-    """The files that are the repository's, or will be when they are added: a hash of the content, by path."""
+    """The files that are the repository's, or will be when they are added: a hash of the content, by path.
+
+    Of a link to a folder it is where that leads.
+    """
     listed = run("git", "ls-files", "--cached", "--others", "--exclude-standard", "-z").split("\0")
-    return {path: digest(Path(path).read_bytes()) for path in sorted(listed) if path and Path(path).is_file()}
+    paths = [path for path in sorted(listed) if path and (Path(path).is_file() or Path(path).is_symlink())]
+    return {
+        path: digest(Path(path).read_bytes() if Path(path).is_file() else str(Path(path).readlink()).encode())
+        for path in paths
+    }
 
 
 def digest(content: bytes) -> str:

@@ -51,4 +51,6 @@ def checks(services: list[str], files: Iterable[str], charts: Charts) -> Iterato
     yield Check("Charts, security (checkov)", OF_CHARTS, charts.security, needs="helm")
     for chart in charts.charts:
         yield Check(f"Chart {chart.name}, tests (helm-unittest)", OF_CHARTS, partial(charts.tests, chart), needs="go")
-        yield Check(f"Chart {chart.name}, README (helm-docs)", OF_CHARTS, partial(charts.readme, chart), needs="go")
+    for chart in [charts.library, *charts.charts]:
+        if (chart / "README.md.gotmpl").exists():
+            yield Check(f"Chart {chart.name}, README (helm-docs)", OF_CHARTS, partial(charts.readme, chart), needs="go")

@@ -2,16 +2,22 @@
 What values.schema.json cannot say, or not so that a person understands it: how a text has to look, and which values do
 not go together. All of it is said at once, so that nobody repairs one value after the other.
 */}}
-{{- define "task-api.validate" -}}
+{{- define "service.validate" -}}
 {{- $values := .Values }}
-{{- /* [domain] */}}
-{{- $database := include "task-api.database" . }}
-{{- /* [/domain] */}}
+{{- $database := include "service.database" . }}
 {{- $wrong := list }}
+{{- $name := include "service.name" . }}
+{{- $keeps := include "service.keeps" . }}
 
-{{- $tag := include "task-api.tag" . }}
+{{- range $key := include "service.self" . | fromYaml | keys | sortAlpha }}
+{{- if not (has $key (list "environmentPrefix" "keeps" "stream" "runbooks" "test")) }}
+{{- $wrong = append $wrong (printf "files/service.yaml of the chart has %s, which says nothing to the library, or is no YAML." $key) }}
+{{- end }}
+{{- end }}
+
+{{- $tag := include "service.tag" . }}
 {{- if not (regexMatch "^([a-z0-9.-]+(:[0-9]+)?/)?[a-z0-9._-]+(/[a-z0-9._-]+)*$" $values.image.repository) }}
-{{- $wrong = append $wrong (printf "image.repository is %q. Give it in lower case, without tag and digest: you/task-api or registry.example.com/you/task-api." $values.image.repository) }}
+{{- $wrong = append $wrong (printf "image.repository is %q. Give it in lower case, without tag and digest: you/%s or registry.example.com/you/%s." $values.image.repository $name $name) }}
 {{- end }}
 {{- if not (regexMatch "^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$" $tag) }}
 {{- $wrong = append $wrong (printf "image.tag is %q. A tag has letters, digits, dots, - and _, and 128 of them at most." $tag) }}
@@ -26,31 +32,33 @@ not go together. All of it is said at once, so that nobody repairs one value aft
 {{- end }}
 {{- end }}
 {{- if not (regexMatch "^(/|(/[A-Za-z0-9_-]+)+)$" $values.ingress.path) }}
-{{- $wrong = append $wrong (printf "ingress.path is %q. Give / or a prefix such as /tasks: with a slash before it and none after it, of letters, digits, - and _." $values.ingress.path) }}
+{{- $wrong = append $wrong (printf "ingress.path is %q. Give / or a prefix such as /%s: with a slash before it and none after it, of letters, digits, - and _." $values.ingress.path $name) }}
 {{- end }}
 
-{{- /* [domain] */}}
+{{- if and (not $keeps) (ne (toJson $values.database) (toJson $values.library.exports.defaults.database)) }}
+{{- $wrong = append $wrong (printf "A value of database is set, and %s keeps nothing in a database. Take it out." $name) }}
+{{- end }}
+
 {{- $chosen := list }}
 {{- if $values.database.existingSecret }}{{ $chosen = append $chosen "database.existingSecret" }}{{ end }}
 {{- if $values.database.cloudNativePG.enabled }}{{ $chosen = append $chosen "database.cloudNativePG.enabled" }}{{ end }}
 {{- if $values.database.inMemory }}{{ $chosen = append $chosen "database.inMemory" }}{{ end }}
 {{- if gt (len $chosen) 1 }}
-{{- $wrong = append $wrong (printf "%s are set together. Tasks are kept in one place: set one of them." (join " and " $chosen)) }}
+{{- $wrong = append $wrong (printf "%s are set together. %s are kept in one place: set one of them." (join " and " $chosen) (title $keeps)) }}
 {{- end }}
 
 {{- if and $values.database.inMemory (or $values.autoscaling.enabled (gt (int $values.replicaCount) 1)) }}
-{{- $wrong = append $wrong "database.inMemory is true and there may be more than one replica. Each pod would have tasks of its own, and which of them a client sees would change with every request. Set autoscaling.enabled=false and replicaCount=1, or choose a database." }}
+{{- $wrong = append $wrong (printf "database.inMemory is true and there may be more than one replica. Each pod would have %s of its own, and which of them a client sees would change with every request. Set autoscaling.enabled=false and replicaCount=1, or choose a database." $keeps) }}
 {{- end }}
 
-{{- if ne $database "memory" }}
-{{- $pods := include "task-api.mostPods" . | int }}
+{{- if has $database (list "bundled" "cloudNativePG" "external") }}
+{{- $pods := include "service.mostPods" . | int }}
 {{- $used := add (mul $pods (int $values.database.poolSize)) (int $values.database.reservedConnections) }}
 {{- if ge $used (int64 $values.database.maxConnections) }}
 {{- $wrong = append $wrong (printf "%d pods (the most, maxSurge included) x database.poolSize %d + database.reservedConnections %d = %d connections, which is not below database.maxConnections %d. Lower autoscaling.maxReplicas or database.poolSize, or raise max_connections of the database and database.maxConnections." $pods (int $values.database.poolSize) (int $values.database.reservedConnections) $used (int $values.database.maxConnections)) }}
 {{- end }}
 {{- end }}
 
-{{- /* [/domain] */}}
 {{- with $values.shutdown }}
 {{- $needed := add (int .preStopSeconds) (int .drainSeconds) (int .gracefulSeconds) 1 }}
 {{- if ge $needed (int64 .terminationGracePeriodSeconds) }}
@@ -91,8 +99,8 @@ not go together. All of it is said at once, so that nobody repairs one value aft
 {{- $wrong = append $wrong (printf "serviceMonitor.enabled is true and auth.mode is %s, but serviceMonitor.credential.secretName is not set. Prometheus would be answered 401 at /metrics: name the Secret with a token that has the scope read." $values.auth.mode) }}
 {{- end }}
 
-{{- $ofPods := include "task-api.selectorLabels" . | fromYaml | keys }}
-{{- $ofAll := concat $ofPods (list "app.kubernetes.io/managed-by" "app.kubernetes.io/version" "helm.sh/chart" (printf "%s-client" (include "task-api.fullname" .))) }}
+{{- $ofPods := include "service.selectorLabels" . | fromYaml | keys }}
+{{- $ofAll := concat $ofPods (list "app.kubernetes.io/managed-by" "app.kubernetes.io/version" "helm.sh/chart" (printf "%s-client" (include "service.fullname" .))) }}
 {{- range $value, $own := dict "commonLabels" $ofAll "podLabels" $ofPods }}
 {{- range $key := index $values $value | default dict | keys | sortAlpha }}
 {{- if has $key $own }}
@@ -102,17 +110,19 @@ not go together. All of it is said at once, so that nobody repairs one value aft
 {{- end }}
 
 {{- /* Of two variables of one name Kubernetes takes the last, and what is checked above would not be what is so. */}}
-{{- $valueOf := dict "TASKS_DRAIN_SECONDS" "shutdown.drainSeconds" "TASKS_GRACEFUL_SECONDS" "shutdown.gracefulSeconds" "TASKS_AUTH" "auth.mode" "TASKS_AUTH_TOKEN_FILE" "auth.tokens.existingSecret" "TASKS_OIDC_ISSUER" "auth.oidc.issuer" "TASKS_OIDC_AUDIENCE" "auth.oidc.audience" }}
-{{- /* [domain] */}}
-{{- $valueOf = mergeOverwrite $valueOf (dict "TASKS_DATABASE_URL" "database.existingSecret" "TASKS_DATABASE_POOL_SIZE" "database.poolSize") }}
-{{- /* [/domain] */}}
-{{- if or $values.ingress.enabled $values.httpRoute.enabled }}
-{{- $_ := set $valueOf "TASKS_ROOT_PATH" "ingress.path" }}
+{{- $valueOf := dict "DRAIN_SECONDS" "shutdown.drainSeconds" "GRACEFUL_SECONDS" "shutdown.gracefulSeconds" "AUTH" "auth.mode" "AUTH_TOKEN_FILE" "auth.tokens.existingSecret" "OIDC_ISSUER" "auth.oidc.issuer" "OIDC_AUDIENCE" "auth.oidc.audience" }}
+{{- if $keeps }}
+{{- $valueOf = mergeOverwrite $valueOf (dict "DATABASE_URL" "database.existingSecret" "DATABASE_POOL_SIZE" "database.poolSize") }}
 {{- end }}
+{{- if or $values.ingress.enabled $values.httpRoute.enabled }}
+{{- $_ := set $valueOf "ROOT_PATH" "ingress.path" }}
+{{- end }}
+{{- $prefix := include "service.environmentPrefix" . }}
 {{- $seen := list }}
 {{- range $values.extraEnv }}
-{{- if hasKey $valueOf .name }}
-{{- $wrong = append $wrong (printf "extraEnv has %s, which the chart writes itself. Set %s instead." .name (index $valueOf .name)) }}
+{{- $setting := trimPrefix $prefix .name }}
+{{- if and (hasPrefix $prefix .name) (hasKey $valueOf $setting) }}
+{{- $wrong = append $wrong (printf "extraEnv has %s, which the chart writes itself. Set %s instead." .name (index $valueOf $setting)) }}
 {{- else if has .name $seen }}
 {{- $wrong = append $wrong (printf "extraEnv has %s twice. Take one of them out." .name) }}
 {{- end }}

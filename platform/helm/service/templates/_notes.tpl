@@ -1,0 +1,85 @@
+{{- define "service.notes" -}}
+{{- $name := include "service.fullname" . }}
+{{- $kubectl := printf "kubectl --namespace %s" .Release.Namespace }}
+{{- $scheme := ternary "http" "https" (empty .Values.ingress.tls.secretName) }}
+{{- $path := trimSuffix "/" .Values.ingress.path }}
+{{- $reachable := or .Values.ingress.enabled .Values.httpRoute.enabled }}
+{{- $port := ternary "" (printf ":%d" (int .Values.service.port)) (eq (int .Values.service.port) 80) }}
+{{- $namespaces := concat .Values.networkPolicy.ingressNamespaces .Values.networkPolicy.monitoringNamespaces | uniq }}
+{{- if .Values.ingress.enabled -}}
+The API:           {{ $scheme }}://{{ .Values.ingress.host }}{{ $path }}/docs
+{{- else if .Values.httpRoute.enabled -}}
+The API:           {{ .Values.ingress.host }}{{ $path }}/docs, by the Gateway's listeners
+{{- end }}
+
+Watch it start:    {{ $kubectl }} rollout status deployment/{{ $name }}
+Its pods:          {{ $kubectl }} get pods -l app={{ include "service.name" . }}
+{{- if .Values.autoscaling.enabled }}
+Its autoscaler:    {{ $kubectl }} get hpa {{ $name }}
+{{- end }}
+From this machine: {{ $kubectl }} port-forward svc/{{ $name }} 8000:{{ .Values.service.port }}
+{{- if .Values.networkPolicy.enabled }}
+From a pod here:   http://{{ $name }}{{ $port }}, with the pod's label {{ $name }}-client=true
+Others let in:     {{ with $namespaces }}pods of the namespaces {{ join ", " . }}{{ else }}no namespace{{ end }}
+{{- with .Values.networkPolicy.extraIngress }}, and networkPolicy.extraIngress{{ end }}
+{{- end }}
+Test it:           helm test {{ .Release.Name }} --namespace {{ .Release.Namespace }} --logs
+
+{{- if hasPrefix "your-dockerhub-username/" .Values.image.repository }}
+
+WARNING: image.repository is the placeholder. The pods start only where an image of that name was loaded;
+  otherwise: helm upgrade {{ .Release.Name }} ... --set image.repository=<yours> --set image.tag=<commit>
+{{- end }}
+{{- if and (eq (toString .Values.image.tag) "latest") (not .Values.image.digest) }}
+
+WARNING: image.tag is latest. A new image under the same tag reaches no pod; deploy a commit's tag.
+{{- end }}
+{{- if eq .Values.auth.mode "none" }}
+
+WARNING: auth.mode is none. Whoever reaches the API may read and change everything in it{{ if $reachable }}, and it is reachable
+  as {{ .Values.ingress.host }}{{ end }}. Set auth.mode to tokens or oidc.
+{{- end }}
+{{- if .Values.ingress.enabled }}
+{{- if not .Values.ingress.tls.secretName }}
+
+WARNING: ingress.tls.secretName is empty. Requests and tokens travel unencrypted.
+{{- else if not .Values.ingress.tls.clusterIssuer }}
+
+NOTE: the certificate is the Secret {{ .Values.ingress.tls.secretName }}. Without it ingress-nginx serves one of its own, which
+  no client trusts: {{ $kubectl }} create secret tls {{ .Values.ingress.tls.secretName }} --cert=tls.crt --key=tls.key
+{{- end }}
+{{- end }}
+{{- if eq (include "service.database" .) "memory" }}
+
+WARNING: database.inMemory is true. All {{ include "service.keeps" . }} are gone whenever the pod ends.
+{{- else if eq (include "service.database" .) "bundled" }}
+
+NOTE: {{ include "service.keeps" . }} are in the bundled PostgreSQL, a single pod. For production name your own: database.existingSecret.
+  Its volume and its password stay after an uninstall, for the next install under the same name.
+{{- end }}
+{{- if not .Values.networkPolicy.enabled }}
+
+WARNING: networkPolicy.enabled is false. Every pod of the cluster may call the API.
+{{- if eq (include "service.database" .) "bundled" }} And the database.
+{{- end }}
+{{- end }}
+{{- $single := eq (int .Values.replicaCount) 1 }}
+{{- if eq (include "service.database" .) "memory" }}{{ $single = false }}{{ end }}
+{{- if $single }}
+
+WARNING: replicaCount is 1. While that pod starts anew or its node is drained nobody is answered. Set it to 2 or more.
+{{- end }}
+{{- if .Values.autoscaling.enabled }}
+
+NOTE: the autoscaler needs metrics-server. Without it TARGETS says <unknown>, and there stay {{ .Values.replicaCount }} replicas.
+{{- end }}
+{{- if and .Values.serviceMonitor.enabled (not .Values.serviceMonitor.labels) }}
+
+NOTE: serviceMonitor.labels is empty. A Prometheus that selects ServiceMonitors by a label, as kube-prometheus-stack's
+  does by `release`, does not see this one.
+{{- end }}
+{{- if and (ne .Values.auth.mode "none") (not .Values.helmTest.credential.secretName) }}
+
+NOTE: helmTest.credential.secretName is empty. `helm test` can only check that nobody writes without a token.
+{{- end }}
+{{- end }}

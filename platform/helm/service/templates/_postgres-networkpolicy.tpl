@@ -1,0 +1,65 @@
+{{- define "service.postgres-networkpolicy" -}}
+{{- $database := include "service.database" . }}
+{{- if and .Values.networkPolicy.enabled (has $database (list "bundled" "cloudNativePG")) }}
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata:
+  name: {{ include "service.postgres.fullname" . }}
+  labels:
+    {{- include "service.postgres.labels" . | nindent 4 }}
+  {{- if eq $database "cloudNativePG" }}
+  annotations:
+    # The operator makes the pods that it selects, so no checker sees them here.
+    kube-score/ignore: networkpolicy-targets-pod
+  {{- end }}
+spec:
+  podSelector:
+    matchLabels:
+      {{- include "service.database.podLabels" . | nindent 6 }}
+  {{- if eq $database "bundled" }}
+  policyTypes: [Ingress, Egress]
+  {{- else }}
+  # Not Egress: each instance asks the Kubernetes API and its own kind.
+  policyTypes: [Ingress]
+  {{- end }}
+  ingress:
+    - from:
+        - podSelector:
+            matchLabels:
+              {{- include "service.selectorLabels" . | nindent 14 }}
+      ports:
+        - port: 5432
+          protocol: TCP
+    {{- if eq $database "cloudNativePG" }}
+    # Replication between the instances, and the operator, which asks each how it is.
+    - from:
+        - podSelector:
+            matchLabels:
+              {{- include "service.database.podLabels" . | nindent 14 }}
+        - namespaceSelector:
+            matchLabels:
+              kubernetes.io/metadata.name: {{ .Values.database.cloudNativePG.operatorNamespace | quote }}
+      ports:
+        - port: 5432
+          protocol: TCP
+        - port: 8000
+          protocol: TCP
+    {{- with .Values.networkPolicy.monitoringNamespaces }}
+    # The instances' metrics.
+    - from:
+        {{- range . }}
+        - namespaceSelector:
+            matchLabels:
+              kubernetes.io/metadata.name: {{ . | quote }}
+        {{- end }}
+      ports:
+        - port: 9187
+          protocol: TCP
+    {{- end }}
+    {{- end }}
+  {{- if eq $database "bundled" }}
+  # It calls nobody.
+  egress: []
+  {{- end }}
+{{- end }}
+{{- end }}

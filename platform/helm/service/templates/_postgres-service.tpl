@@ -1,0 +1,20 @@
+{{- define "service.postgres-service" -}}
+{{- if eq (include "service.database" .) "bundled" }}
+apiVersion: v1
+kind: Service
+metadata:
+  name: {{ include "service.postgres.fullname" . }}
+  labels:
+    {{- include "service.postgres.labels" . | nindent 4 }}
+spec:
+  # Headless: there is one pod, and its name stands for it.
+  clusterIP: None
+  selector:
+    {{- include "service.postgres.selectorLabels" . | nindent 4 }}
+  ports:
+    - name: postgres
+      port: 5432
+      targetPort: postgres
+      protocol: TCP
+{{- end }}
+{{- end }}

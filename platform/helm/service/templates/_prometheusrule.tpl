@@ -1,0 +1,55 @@
+{{- define "service.prometheusrule" -}}
+{{- if .Values.prometheusRule.enabled }}
+apiVersion: monitoring.coreos.com/v1
+kind: PrometheusRule
+metadata:
+  name: {{ include "service.fullname" . }}
+  labels:
+    {{- $labels := include "service.labels" . | fromYaml }}
+    {{- mergeOverwrite $labels (default dict .Values.prometheusRule.labels) | toYaml | nindent 4 }}
+spec:
+  groups:
+    {{- include "service.alerts" . | fromYaml | dig "groups" list | toYaml | nindent 4 }}
+{{- end }}
+{{- end }}
+
+{{/*
+The rules of every service, of those with a database, and of this one, under the names that this release has. They are in
+files: Helm would take Prometheus' own templates in them for its own. A group may be in two of them, and is made one.
+*/}}
+{{- define "service.alerts" -}}
+{{- $files := list (.Subcharts.library.Files.Get "files/alerts.yaml") }}
+{{- if include "service.keeps" . }}
+{{- $files = append $files (.Subcharts.library.Files.Get "files/alerts-database.yaml") }}
+{{- end }}
+{{- $groups := list }}
+{{- range $file := append $files (.Files.Get "files/alerts.yaml") }}
+{{- range $group := include "service.named" (list $ $file) | fromYaml | dig "groups" list }}
+{{- $there := false }}
+{{- range $groups }}
+{{- if eq .name $group.name }}
+{{- $there = set . "rules" (concat .rules $group.rules) }}
+{{- end }}
+{{- end }}
+{{- if not $there }}
+{{- $groups = append $groups $group }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- dict "groups" $groups | toYaml }}
+{{- end }}
+
+{{/* The text of a file, the second of the two that it is given, with what this release is called. */}}
+{{- define "service.named" -}}
+{{- $text := last . }}
+{{- with first . }}
+{{- $stream := include "service.stream" . }}
+{{- $text = $text | replace ", route!=\"/stream\"" (ternary (printf ", route!=%q" $stream) "" (ne $stream "")) }}
+{{- $text = $text | replace "namespace=\"default\"" (printf "namespace=%q" .Release.Namespace) }}
+{{- $text = $text | replace "service_name" (include "service.name.snake" .) }}
+{{- $text = $text | replace "ServiceName" (include "service.name.pascal" .) }}
+{{- $text = $text | replace "RUNBOOKS" (include "service.runbooks" .) }}
+{{- $text = $text | replace "runbook_url: docs/" (printf "runbook_url: %sdocs/" (default "" .Values.prometheusRule.repositoryUrl)) }}
+{{- $text | replace "service-name" (include "service.fullname" .) }}
+{{- end }}
+{{- end }}

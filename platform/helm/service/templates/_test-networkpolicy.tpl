@@ -1,0 +1,31 @@
+{{- define "service.test-networkpolicy" -}}
+{{- if .Values.networkPolicy.enabled }}
+# The pod of `helm test` calls the API, and nobody calls it.
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata:
+  name: {{ include "service.fullname" . }}-test
+  labels:
+    {{- include "service.commonLabels" . | nindent 4 }}
+    {{- include "service.test.selectorLabels" . | nindent 4 }}
+spec:
+  podSelector:
+    matchLabels:
+      {{- include "service.test.selectorLabels" . | nindent 6 }}
+  policyTypes: [Ingress, Egress]
+  ingress: []
+  egress:
+    - ports:
+        - port: 53
+          protocol: UDP
+        - port: 53
+          protocol: TCP
+    - to:
+        - podSelector:
+            matchLabels:
+              {{- include "service.selectorLabels" . | nindent 14 }}
+      ports:
+        - port: 8000
+          protocol: TCP
+{{- end }}
+{{- end }}

@@ -1,0 +1,248 @@
+"""The library chart: what it makes of a service's few lines, and that every way of taking a chart finds it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from exported import metrics_of
+from manifests import (
+    CHART,
+    CHARTS,
+    LIBRARY,
+    REPOSITORY,
+    api_container,
+    environment,
+    helm_template,
+    one,
+    render,
+    sets,
+    values_files,
+)
+from promtool import EACH, Prometheus, promtool
+from scripts.new_chart import LINKS, chart
+
+HELM_TESTS = REPOSITORY / ".tools/helm-unittest"
+
+
+def run(*command: str | Path, folder: Path) -> str:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def charts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the library and the charts of two services: orders has a database, and order-views has none."""
+    folder = tmp_path_factory.mktemp("helm")
+    shutil.copytree(LIBRARY, folder / LIBRARY.name)
+    for name, keeps in {"orders": "orders", "order-views": ""}.items():
+        for path, text in chart(name, keeps):
+            file = folder / name / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+        for link, leads_to in LINKS.items():
+            (folder / name / link).parent.mkdir(exist_ok=True)
+            (folder / name / link).symlink_to(leads_to)
+    return folder
+
+
+# --- what it is -----------------------------------------------------------------------
+
+
+def test_it_knows_no_service() -> None:
+    names = "|".join(re.sub("[-_]", "[-_ ]?", chart.name) for chart in CHARTS) + r"|\btasks?\b|TASKS_"
+    files = [file for file in LIBRARY.rglob("*") if file.is_file()]
+    assert len(files) > 30
+    assert [file for file in files if re.search(names, file.read_text(), re.IGNORECASE)] == []
+
+
+@pytest.mark.parametrize("chart", CHARTS, ids=lambda chart: str(chart.name))
+def test_every_object_of_a_chart_is_a_line_and_the_links_lead_to_the_library(chart: Path) -> None:
+    for link, leads_to in LINKS.items():
+        assert (chart / link).is_symlink()
+        assert str((chart / link).readlink()) == leads_to
+        assert (chart / link).exists()
+    for template in (file for file in (chart / "templates").rglob("*") if file.is_file() and file.suffix != ".tpl"):
+        assert re.fullmatch(r'\{\{- include "service\.[a-z-]+" \. \}\}\n', template.read_text()), template
+
+
+def test_a_service_without_a_database_has_none_of_its_objects(charts: Path) -> None:
+    rendered = render(chart=charts / "order-views")
+    assert {(m["kind"], m["metadata"]["name"]) for m in rendered} == {
+        (kind, "order-views")
+        for kind in (
+            *("Deployment", "Service", "Ingress", "HorizontalPodAutoscaler"),
+            *("PodDisruptionBudget", "NetworkPolicy", "ServiceAccount"),
+        )
+    }
+    assert environment(api_container(rendered)).keys() == {"ORDER_VIEWS_DRAIN_SECONDS", "ORDER_VIEWS_GRACEFUL_SECONDS"}
+    (dns,) = one("NetworkPolicy", rendered)["spec"]["egress"]
+    assert {port["port"] for port in dns["ports"]} == {53}
+    done = helm_template(*sets("database.existingSecret=mine"), chart=charts / "order-views")
+    assert done.returncode == 1
+    assert "A value of database is set, and order-views keeps nothing in a database." in done.stderr
+
+
+def test_a_service_with_a_database_has_its_objects_under_its_name(charts: Path) -> None:
+    rendered = render(chart=charts / "orders")
+    assert {"StatefulSet", "Secret"} <= {m["kind"] for m in rendered}
+    url = environment(api_container(rendered))["ORDERS_DATABASE_URL"]
+    assert url == {"secretKeyRef": {"name": "orders-database", "key": "url"}}
+    secret = one("Secret", rendered)["stringData"]
+    assert secret["url"] == f"postgresql://orders:{secret['password']}@orders-postgres/orders"
+    database = one("StatefulSet", rendered)["spec"]["template"]["spec"]["containers"][0]
+    assert environment(database).items() >= {"POSTGRES_USER": "orders", "POSTGRES_DB": "orders"}.items()
+
+
+@pytest.mark.parametrize("name", ["orders", "order-views"])
+def test_each_file_of_values_renders(charts: Path, name: str) -> None:
+    files = values_files(charts / name)
+    assert {"values-dev.yaml", "values-production.yaml", "ci/all-on-values.yaml", "ci/oidc-values.yaml"} <= files.keys()
+    for arguments in files.values():
+        assert one("Deployment", render(*arguments, chart=charts / name, helm_tests=True))
+
+
+@pytest.mark.skipif(not HELM_TESTS.exists(), reason="helm-unittest is built by make lint")
+@pytest.mark.parametrize("name", ["orders", "order-views"])
+def test_the_tests_of_the_library_hold_for_each_service(charts: Path, name: str) -> None:
+    files = ("--with-subchart=false", "--file", "../service/tests/*_test.yaml")
+    said = run(HELM_TESTS, "--strict", *files, name, folder=charts)
+    assert int(re.findall(r"Tests: +(\d+) passed", said)[0]) > 20
+
+
+def test_two_services_in_a_chart_around_them_stay_themselves(charts: Path) -> None:
+    around = charts / "around"
+    (around / "charts").mkdir(parents=True)
+    (around / "Chart.yaml").write_text("apiVersion: v2\nname: around\nversion: 0.1.0\n")
+    for name in ("orders", "order-views"):
+        shutil.copytree(charts / name, around / "charts" / name)
+    rendered = render(chart=around, release="shop")
+    prefixes = {
+        m["metadata"]["name"]: {re.sub("(_DRAIN|_GRACEFUL|_DATABASE).*", "", name) for name in environment(container)}
+        for m in rendered
+        if m["kind"] == "Deployment"
+        for container in m["spec"]["template"]["spec"]["containers"]
+    }
+    assert prefixes == {"shop-orders": {"ORDERS"}, "shop-order-views": {"ORDER_VIEWS"}}
+    databases = [m["metadata"]["name"] for m in rendered if m["kind"] == "StatefulSet"]
+    assert databases == ["shop-orders-postgres"]
+
+
+@pytest.mark.parametrize("text", ["keep: orders\n", "keeps: [\n"])
+def test_what_a_chart_says_of_its_service_and_nobody_reads_is_refused(charts: Path, tmp_path: Path, text: str) -> None:
+    shutil.copytree(charts / "orders", tmp_path / "orders")
+    (tmp_path / "orders/files/service.yaml").write_text(text)
+    done = helm_template(chart=tmp_path / "orders")
+    assert done.returncode == 1
+    assert "files/service.yaml of the chart has " in done.stderr
+
+
+# --- alerts and dashboard -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prometheus", EACH)
+@pytest.mark.parametrize(("name", "metrics"), [("orders", "orders"), ("order-views", "order_views")])
+def test_its_alerts_ask_for_the_services_own_metrics_and_have_runbooks(
+    charts: Path, tmp_path: Path, prometheus: Prometheus, name: str, metrics: str
+) -> None:
+    arguments = (*sets("prometheusRule.enabled=true"), "--namespace", "shop")
+    spec = one("PrometheusRule", render(*arguments, chart=charts / name, release=f"{name}-two"))["spec"]
+    assert [group["name"].removeprefix(f"{name}-two.") for group in spec["groups"]] == [
+        *("objective", "service"),
+        *(["database"] if name == "orders" else []),
+    ]
+    runbooks = (REPOSITORY / "docs/operate.md").read_text().lower()
+    for rule in (rule for group in spec["groups"] for rule in group["rules"]):
+        assert (
+            f'namespace="shop", {"horizontalpodautoscaler" if "kube_h" in rule["expr"] else "job"}="{name}-two"'
+            in rule["expr"]
+        )
+        assert "stream" not in rule["expr"]
+        for metric in metrics_of(rule["expr"]):
+            assert re.match(rf"{metrics}[_:]|(http|kube|process)_|up$", metric)
+        if "alert" in rule:
+            page, _, anchor = rule["annotations"]["runbook_url"].partition("#")
+            assert page == "docs/operate.md"
+            assert f"\n### {anchor}\n" in runbooks
+    (tmp_path / "alerts.yaml").write_text(yaml.safe_dump(spec))
+    promtool(prometheus, tmp_path, "check", "rules", "--lint=all", "--lint-fatal", "alerts.yaml")
+
+
+def dashboard(chart: Path) -> dict[str, Any]:
+    (text,) = one("ConfigMap", render(*sets("dashboard.enabled=true"), chart=chart))["data"].values()
+    read: dict[str, Any] = json.loads(text)
+    return read
+
+
+@pytest.mark.parametrize("name", ["orders", "order-views"])
+def test_the_panels_of_its_dashboard_lie_side_by_side_without_a_gap(charts: Path, name: str) -> None:
+    whole = dashboard(charts / name)
+    assert (whole["uid"], whole["title"]) == (name, "Orders API" if name == "orders" else "Order Views API")
+    places = [panel["gridPos"] for panel in whole["panels"]]
+    cells = [(p["x"] + x, p["y"] + y) for p in places for x in range(p["w"]) for y in range(p["h"])]
+    assert len(cells) == len(set(cells))
+    assert max(x for x, _ in cells) < 24
+    assert {y for _, y in cells} == set(range(max(y for _, y in cells) + 1))
+    assert len({panel["id"] for panel in whole["panels"]}) == len(whole["panels"])
+    rows = [panel["title"] for panel in whole["panels"] if panel["type"] == "row"]
+    assert rows == ["Now", "Requests", "Pods", *(["Database"] if name == "orders" else [])]
+
+
+def test_a_dashboard_of_a_services_own_has_the_panels_of_the_librarys(charts: Path) -> None:
+    """They stand twice, since such a dashboard has an order of its own; each is the same in both."""
+
+    def panels(whole: dict[str, Any], streams: str) -> dict[str, Any]:
+        text = json.dumps(whole).replace(streams, "")
+        return {
+            panel["title"]: [(target["expr"], target["legendFormat"]) for target in panel.get("targets", [])]
+            for panel in json.loads(text)["panels"]
+        }
+
+    librarys = panels(dashboard(charts / "orders"), "none")
+    own = panels(dashboard(CHART), ', route!=\\"/v1/changes\\"')
+    assert len(librarys) > 25
+    assert librarys == {
+        title: [(expr.replace("task_api_", "orders_"), legend) for expr, legend in own[title]] for title in librarys
+    }
+
+
+# --- how it is taken ------------------------------------------------------------------
+
+
+def test_a_package_has_the_library_and_nothing_that_checks_it(tmp_path: Path) -> None:
+    run("helm", "package", CHART, "--destination", tmp_path, folder=REPOSITORY)
+    (package,) = tmp_path.glob("*.tgz")
+    with tarfile.open(package) as tar:
+        assert all(member.isfile() for member in tar.getmembers())
+        names = {name.removeprefix("task-api/") for name in tar.getnames()}
+        tar.extractall(tmp_path, filter="data")
+    assert {"values.schema.json", "charts/library/templates/_hpa.tpl", "charts/library/files/alerts.yaml"} <= names
+    assert not [name for name in names if re.search(r"(^|/)ci/|(?<!templates/)tests/|gotmpl", name)]
+    arguments = sets("database.bundled.existingSecret=a")
+    assert render(*arguments, chart=tmp_path / "task-api") == render(*arguments)
+
+
+def test_an_archive_of_the_repository_renders_the_same(tmp_path: Path) -> None:
+    """With links as links: `git archive`, and what GitHub makes for a download."""
+    files = run("git", "ls-files", "--cached", "--others", "--exclude-standard", "platform/helm", folder=REPOSITORY)
+    present = [file for file in files.splitlines() if (REPOSITORY / file).is_symlink() or (REPOSITORY / file).is_file()]
+    with tarfile.open(tmp_path / "archive.tar", "w") as tar:
+        for file in present:
+            tar.add(REPOSITORY / file, arcname=file, recursive=False)
+    with tarfile.open(tmp_path / "archive.tar") as tar:
+        tar.extractall(tmp_path, filter="data")
+    unpacked = tmp_path / "platform/helm/task-api"
+    assert (unpacked / "charts/library").is_symlink()
+    arguments = sets("database.bundled.existingSecret=a")
+    assert render(*arguments, chart=unpacked) == render(*arguments)
+    refused = helm_template(*sets("replicaCuont=3"), chart=unpacked)
+    assert refused.returncode == 1
+    assert "replicaCuont" in refused.stderr
