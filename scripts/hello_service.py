@@ -19,7 +19,7 @@ from pydantic_settings import BaseSettings
 from starlette.types import ASGIApp
 
 from PACKAGE import hello
-from PACKAGE.check import Check
+from chassis.check import Check
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -104,7 +104,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, Field
 
 from PACKAGE.auth import requires
-from PACKAGE.problems import problem_responses
+from chassis.problems import problem_responses
 
 router = APIRouter(prefix="/v1/hello", tags=["hello"])
 

@@ -32,7 +32,7 @@ PYTHON = ROOT / f"services/{FIRST}/.venv/bin/python"
 LONGEST = 20  # with longer names lines of code and YAML would be longer than lint allows
 
 DOMAIN = ("domain.py", "store", "tasks")
-TESTS = ("preloaded.py", "running.py", "test_docs.py", "test_openapi.py", "test_probes.py")
+TESTS = ("places.py", "preloaded.py", "running.py", "test_docs.py", "test_openapi.py", "test_probes.py")
 """The tests that hold for any service. What the others say of the skeleton, they say while the first service has it."""
 
 START, END, ALL = "[domain]", "[/domain]", "[domain: all of this file]"
@@ -98,8 +98,8 @@ def check(name: str) -> None:
     locked = {
         entry.split("==")[0] for entry in lock_entries((ROOT / f"services/{FIRST}/requirements-dev.txt").read_text())
     }
-    tests = {Path(test).stem for test in (*TESTS, "conftest.py")}
-    if package in sys.stdlib_module_names | tests or keyword.iskeyword(package) or name in locked or is_module(package):
+    ours = {Path(test).stem for test in (*TESTS, "conftest.py")} | {path.name for path in ROOT.glob("packages/*/src/*")}
+    if package in sys.stdlib_module_names | ours or keyword.iskeyword(package) or name in locked or is_module(package):
         raise Refused(f"NAME={name} is the name of a Python module that the service would hide. Take another.")
     if name == "kubernetes":
         raise Refused(f"NAME={name} is the name of a Service that every cluster has. Take another.")
@@ -330,7 +330,7 @@ def make(name: str) -> None:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_text(text)
         source = f"{folder}/services/{name}/src"
-        environment = {"PYTHONPATH": source, "PYTHONDONTWRITEBYTECODE": "1"}
+        environment = {"PYTHONPATH": f"{source}:{ROOT}/packages/chassis/src", "PYTHONDONTWRITEBYTECODE": "1"}
         document = run(PYTHON, "-m", package_of(name), "openapi", environment=environment)
         Path(folder, f"services/{name}/openapi.json").write_text(document)
         try:

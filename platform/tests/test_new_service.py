@@ -139,15 +139,20 @@ def test_its_tests_pass(copy: Path) -> None:
 
 
 def test_its_lock_has_all_that_it_imports_and_nothing_of_the_first_services_domain(copy: Path) -> None:
-    source = "".join(file.read_text() for file in (copy / MADE[0] / "src").rglob("*.py"))
+    folders = (copy / MADE[0] / "src", copy / "packages/chassis/src")
+    source = "".join(file.read_text() for folder in folders for file in folder.rglob("*.py"))
     imported = set(re.findall(r"^ *(?:from|import) ([a-z0-9_]+)", source, re.MULTILINE))
-    others = imported - sys.stdlib_module_names - {PACKAGE}
+    others = imported - sys.stdlib_module_names - {PACKAGE, "chassis"}
     assert {"fastapi", "joserfc", "structlog"} <= others
     locked = set(re.findall(r"^([a-z0-9-]+)==", (copy / MADE[0] / "requirements.txt").read_text(), re.MULTILINE))
     modules = {"opentelemetry": "opentelemetry-sdk"}
     assert {modules.get(module, module.replace("_", "-")) for module in others} <= locked
     assert not {"asyncpg", "icalendar", "python-dateutil", "opentelemetry-instrumentation-asyncpg"} & locked
-    asked = tomllib.loads((copy / MADE[0] / "pyproject.toml").read_text())["project"]["dependencies"]
+    asked = [
+        package
+        for project in (MADE[0], "packages/chassis")
+        for package in tomllib.loads((copy / project / "pyproject.toml").read_text())["project"]["dependencies"]
+    ]
     assert {re.split(r"[ ;>]", package)[0] for package in asked} <= locked
 
 
@@ -227,7 +232,7 @@ def test_make_scripts_and_tilt_find_both_by_their_folders(copy: Path) -> None:
         ("x" * 21, "at most 20 small letters"),
         *(
             (name, "the name of a Python module")
-            for name in ("json", "import", "fastapi", "prometheus-client", "joserfc")
+            for name in ("json", "import", "fastapi", "prometheus-client", "joserfc", "chassis")
         ),
         *(
             (name, "the name of a Python module")

@@ -25,6 +25,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
+from places import SOURCES
+
 PRELOADED = "task_api.__main__"
 RECORD = 16
 """How long what is said of a process is: its id, and later its exit code."""
@@ -81,7 +83,7 @@ def _parent() -> socket.socket:
     with its:
         process = subprocess.Popen(
             [sys.executable, __file__, str(its.fileno())],
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent / "src")},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, SOURCES))},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             pass_fds=[its.fileno()],

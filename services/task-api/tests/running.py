@@ -16,9 +16,9 @@ from threading import Thread
 from typing import IO, Any, TypeAlias
 
 import pytest
+from places import SOURCES
 from preloaded import Forked
 
-SERVICE = Path(__file__).parent.parent
 DEADLINE_SECONDS = 90
 """More than anything takes on a machine that is busy with other things: a test that is green never waits for it."""
 COMMAND = [sys.executable, "-m", "task_api"]
@@ -39,7 +39,7 @@ def eventually(look: Callable[[], object], what: str, *, seconds: float = DEADLI
 
 def environment(**settings: str) -> dict[str, str]:
     """The environment of a process of the service, with these settings."""
-    return {**os.environ, "PYTHONPATH": str(SERVICE / "src"), **settings}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, SOURCES)), **settings}
 
 
 def start(command: Sequence[str], env: Mapping[str, str], stdout: IO[Any], stderr: IO[Any] | int) -> Process:

@@ -24,6 +24,7 @@ from joserfc.jwk import ECKey, Key, OctKey, OKPKey, RSAKey
 from joserfc.jws import JWSRegistry
 from starlette.testclient import TestClient
 
+from chassis.problems import Problem
 from task_api.auth import (
     ANYBODY,
     Authenticator,
@@ -38,7 +39,6 @@ from task_api.auth import (
 )
 from task_api.auth.choice import from_settings
 from task_api.auth.oidc import OIDCAuth
-from task_api.problems import Problem
 from task_api.settings import InvalidSettings, Settings
 
 AUDIENCE = "tasks"

@@ -15,7 +15,8 @@ from typing import Any
 
 import httpx2
 import pytest
-from running import DEADLINE_SECONDS, SERVE, SERVICE, environment, run, serving
+from places import SERVICE
+from running import DEADLINE_SECONDS, SERVE, environment, run, serving
 
 import task_api
 

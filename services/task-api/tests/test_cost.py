@@ -24,7 +24,7 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 from starlette.types import Message, Scope
 
-from task_api import logs
+from chassis import logs
 from task_api.app import create_app
 from task_api.settings import Settings
 from task_api.store import postgres

@@ -8,7 +8,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
-from running import SERVICE
+from places import SERVICE
 
 PACKAGE = SERVICE / "src/task_api"
 OF_THE_DOMAIN = ("domain.py", "store", "tasks")

@@ -20,8 +20,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from running import DEADLINE_SECONDS, Service, serving
 from uvicorn.server import ServerState
 
+from chassis.body import DROP_BYTES
 from task_api.app import create_app
-from task_api.body import DROP_BYTES
 from task_api.connection import MAX_HEAD_BYTES, bounded
 from task_api.settings import Settings
 

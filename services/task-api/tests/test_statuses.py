@@ -13,13 +13,13 @@ import pytest
 from anyio.from_thread import BlockingPortal
 from fastapi import FastAPI
 from httpx2 import Response
-from running import SERVICE
+from places import SERVICE
 from starlette.testclient import TestClient
 from starlette.types import Message
 
+from chassis.rate_limit import RateLimit
 from task_api.app import create_app
 from task_api.auth import AuthUnavailable, Caller, new_token
-from task_api.rate_limit import RateLimit
 from task_api.settings import Settings
 from task_api.store import KeyInUse, StoreUnavailable
 from task_api.store.memory import MemoryStore

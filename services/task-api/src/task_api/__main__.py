@@ -9,7 +9,8 @@ import sys
 
 import uvloop
 
-from task_api import domain, logs
+from chassis import logs
+from task_api import domain
 from task_api.app import create_app
 from task_api.auth import SCOPES, new_token
 from task_api.server import CannotListen, serve

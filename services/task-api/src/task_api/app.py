@@ -16,10 +16,11 @@ from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.types import ASGIApp
 
 import task_api
-from task_api import docs, domain, edge, health, problems, tracing
+from chassis import problems
+from chassis.rate_limit import RateLimit
+from task_api import docs, domain, edge, health, tracing
 from task_api.auth.choice import from_settings
 from task_api.domain import Domain
-from task_api.rate_limit import RateLimit
 from task_api.settings import Settings, read_settings
 
 log = logging.getLogger(__name__)

@@ -13,8 +13,8 @@ from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from chassis.problems import PHRASES
 from task_api import metrics
-from task_api.problems import PHRASES
 
 MAX_HEAD_BYTES = 64 * 1024
 """Request line and headers together. ingress-nginx lets 32 KiB through."""

@@ -14,8 +14,8 @@ from pydantic.config import JsonDict
 from pydantic_settings import BaseSettings
 from starlette.types import ASGIApp
 
+from chassis.check import Check
 from task_api import store
-from task_api.check import Check
 from task_api.store import StoreBusy, StoreUnavailable
 from task_api.tasks import changes, direct, feed, problems, routes, upkeep
 

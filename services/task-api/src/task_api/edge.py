@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from task_api import body, logs, metrics
+from chassis import body, logs
+from chassis.problems import METHODS, Problem, answer
+from task_api import metrics
 from task_api.health import PROBES
-from task_api.problems import METHODS, Problem, answer
 
 if TYPE_CHECKING:
     from task_api.health import Vitals

@@ -15,12 +15,12 @@ from prometheus_client import REGISTRY, CollectorRegistry, Gauge
 from pydantic import BaseModel, ConfigDict, Field
 
 import task_api
+from chassis.check import Check
+from chassis.exposition import exposition, is_preferred
+from chassis.problems import problem_responses
 from task_api import domain, metrics
 from task_api.auth import requires
-from task_api.check import Check
 from task_api.domain import Domain
-from task_api.exposition import exposition, is_preferred
-from task_api.problems import problem_responses
 
 TICK_SECONDS = 0.5
 

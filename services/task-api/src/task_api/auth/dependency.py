@@ -8,9 +8,9 @@ from fastapi import Request
 from fastapi.openapi.models import HTTPBearer
 from fastapi.security.base import SecurityBase
 
+from chassis.problems import Problem
+from chassis.rate_limit import RateLimit
 from task_api.auth.protocol import ANYBODY, Authenticator, AuthUnavailable, Caller, NoAuth, Scope, Unauthenticated
-from task_api.problems import Problem
-from task_api.rate_limit import RateLimit
 
 
 def requires(scope: Scope) -> Callable[[Request], Awaitable[Caller]]:

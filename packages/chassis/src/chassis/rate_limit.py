@@ -11,7 +11,7 @@ from collections import OrderedDict
 
 from fastapi import Request
 
-from task_api.problems import Problem
+from chassis.problems import Problem
 
 WINDOWS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 
