@@ -3,8 +3,8 @@
     python -m scripts.new_service NAME        (or: make new-service NAME=orders)
 
 There are no templates that could grow old. Every file of the first service is copied and its names are replaced; left
-out are its domain (domain.py and what that alone knows: tasks/, store/ and most tests), and what other files hold
-between the markers `[domain]` and `[/domain]`. In their place comes a domain that says hello and keeps nothing
+out are what it is for (service.py, settings.py, tasks/, store/ and most tests), and what other files hold
+between the markers `[domain]` and `[/domain]`. In their place comes a service that says hello and keeps nothing
 (hello_service.py): it needs no database, and its chart has none. Everything else of the kit finds services by their
 folders.
 
@@ -24,14 +24,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from scripts.hello_service import DOMAIN_PY, HELLO_PY, LOCAL_ENV, TEST_PY
+from scripts.hello_service import HELLO_PY, LOCAL_ENV, SERVICE_PY, SETTINGS_PY, TEST_PY
 
 ROOT = Path(__file__).resolve().parent.parent
 FIRST, FIRST_PACKAGE = "task-api", "task_api"
 PYTHON = ROOT / f"services/{FIRST}/.venv/bin/python"
 LONGEST = 20  # with longer names lines of code and YAML would be longer than lint allows
 
-DOMAIN = ("domain.py", "store", "tasks")
+DOMAIN = ("service.py", "settings.py", "store", "tasks")
 TESTS = ("places.py", "preloaded.py", "running.py", "test_docs.py", "test_openapi.py", "test_probes.py")
 """The tests that hold for any service. What the others say of the skeleton, they say while the first service has it."""
 
@@ -40,11 +40,6 @@ START, END, ALL = "[domain]", "[/domain]", "[domain: all of this file]"
 # Where a sentence, and not a line, is about tasks or their database. Each must be found: or else it was reworded, and
 # whoever did it finds the sentence here.
 REWORDED = {
-    "src/task_api/settings.py": {
-        "The prefix is not `TASK_API_`: Kubernetes gives every pod beside a Service named `task-api`\n"
-        "    a variable `TASK_API_PORT=tcp://...`.": "Kubernetes gives pods beside a Service named `task-api` a "
-        "variable\n    `TASKS_PORT=tcp://...`, unless they have `enableServiceLinks: false`, as those of the chart."
-    },
     "Chart.yaml": {
         "API with its database, autoscaling": "API with autoscaling",
         "[fastapi, tasks, api]": "[fastapi, api]",
@@ -139,8 +134,6 @@ def renamed(text: str, name: str) -> str:
             "TASK_API_": package_of(name).upper() + "_",
             FIRST: name,
             FIRST_PACKAGE: package_of(name),
-            "tasks:{scope}": f"{name}:{{scope}}",
-            '"tsk_"': f'"{package_of(name)}_"',
             "/tasks": f"/{name}",
             "tasks.example.com": f"{name}.example.com",
             "team: tasks": f"team: {name}",
@@ -233,12 +226,19 @@ def service(name: str) -> Iterator[tuple[str, str]]:
             if new:
                 yield renamed(path, name), new
     for path, text in {
-        "src/PACKAGE/domain.py": DOMAIN_PY,
+        "src/PACKAGE/service.py": SERVICE_PY,
+        "src/PACKAGE/settings.py": SETTINGS_PY,
         "src/PACKAGE/hello.py": HELLO_PY,
         "tests/test_hello.py": TEST_PY,
         "local.env": LOCAL_ENV,
     }.items():
-        names = {"PACKAGE": package_of(name), "PREFIX": package_of(name).upper(), "TITLE_": title_of(name)}
+        names = {
+            "PACKAGE": package_of(name),
+            "PREFIX": package_of(name).upper(),
+            "TITLE_": title_of(name),
+            "CLASS_": title_of(name).replace(" ", ""),
+            "NAME_": name,
+        }
         yield replaced(path, names), replaced(text, names)
 
 
@@ -268,7 +268,13 @@ def dashboard(whole: dict[str, Any], name: str) -> dict[str, Any]:
         text for path, text in files(ROOT / "services" / FIRST / "src" / FIRST_PACKAGE) if path.startswith(DOMAIN)
     )
     figures = re.compile(
-        "|".join(renamed(figure, name) for figure in re.findall(rf'"({FIRST_PACKAGE}_[a-z_]+)"', source))
+        "|".join(
+            renamed(figure, name)
+            for figure in (
+                *re.findall(rf'"({FIRST_PACKAGE}_[a-z_]+)"', source),
+                *(f"{FIRST_PACKAGE}_{noun}\\b" for noun in re.findall(r'noun="([a-z_]+)"', source)),
+            )
+        )
     )
     rows: list[list[dict[str, Any]]] = []
     for panel in whole["panels"]:
@@ -367,7 +373,7 @@ def main() -> int:
     package = package_of(name)
     print(f"""Made services/{name}/ and platform/helm/{name}/. It says hello; put what it is for in the place of that:
 
-  services/{name}/src/{package}/domain.py   what the service is for, and all that the rest of it knows of that
+  services/{name}/src/{package}/service.py  what the service is, and all that the chassis knows of it
   services/{name}/src/{package}/hello.py    the example route, and its tests in tests/test_hello.py
 
   Serve it        make run SERVICE={name}, then: curl '127.0.0.1:8000/v1/hello?name=you'

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+from graphlib import TopologicalSorter
 from pathlib import Path
 
+import pytest
 from manifests import REPOSITORY
 from repository_copy import copy_repository
 from test_surroundings import tag
@@ -41,6 +43,30 @@ def test_no_service_imports_another() -> None:
 def test_the_chassis_imports_no_service() -> None:
     assert packages(CHASSIS) == {"chassis"} <= imported(CHASSIS)
     assert not imported(CHASSIS) & set().union(*map(packages, SERVICES))
+
+
+@pytest.mark.parametrize("project", [CHASSIS, *SERVICES], ids=lambda project: project.name)
+def test_imports_within_a_project_do_not_go_round_in_circles(project: Path) -> None:
+    source = project / "src"
+    modules = {
+        ".".join(file.relative_to(source).with_suffix("").parts).removesuffix(".__init__"): file
+        for file in source.rglob("*.py")
+    }
+
+    def named(file: Path) -> set[str]:
+        """The project's modules that this one names in its imports."""
+        found: set[str] = set()
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module in modules:
+                below = {f"{node.module}.{alias.name}" for alias in node.names} & modules.keys()
+                found |= below or {node.module}
+            elif isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names} & modules.keys()
+        return found
+
+    graph = {name: named(file) for name, file in modules.items()}
+    assert sum(map(len, graph.values())) >= len(modules)
+    TopologicalSorter(graph).prepare()  # or CycleError, which names the modules of the circle
 
 
 def test_a_changed_line_in_the_chassis_is_another_image_of_every_service(tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def test_line_ends_and_where_a_link_leads_are_content(tree: Path) -> None:
     (tree / CODE / "link").symlink_to("app.py")
     tags = [tag(tree)]
     (tree / CODE / "link").unlink()
-    (tree / CODE / "link").symlink_to("domain.py")
+    (tree / CODE / "link").symlink_to("service.py")
     tags.append(tag(tree))
     app = tree / CODE / "app.py"
     app.write_bytes(app.read_bytes().replace(b"\n", b"\r\n"))

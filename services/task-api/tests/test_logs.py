@@ -22,7 +22,7 @@ import httpx2
 import pytest
 from running import DEADLINE_SECONDS, Service, environment, serving
 
-from task_api.auth import new_token
+from chassis.auth import new_token
 
 CREDENTIAL, LINE = new_token("ann", ["read", "write"])
 PASSWORD = uuid4().hex

@@ -23,10 +23,10 @@ from running import DEADLINE_SECONDS
 from starlette.testclient import TestClient
 
 import task_api
-from task_api import health
+from chassis import health
+from chassis.auth import new_token
+from chassis.metrics import CpuThrottling
 from task_api.app import create_app
-from task_api.auth import new_token
-from task_api.metrics import CpuThrottling
 from task_api.settings import Settings
 from task_api.store import Write
 from task_api.tasks import feed
@@ -239,7 +239,7 @@ V1 = "nr_periods 50\nnr_throttled 8\nthrottled_time 2500000000\n"
 
 def throttling(root: Path) -> dict[str, float | None]:
     registry = CollectorRegistry()
-    registry.register(CpuThrottling(root))
+    registry.register(CpuThrottling("task_api", root))
     names = ("periods", "throttled_periods", "throttled_seconds")
     return {name: registry.get_sample_value(f"task_api_cpu_{name}_total") for name in names}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx2
 from running import serving
 
-from task_api.auth import new_token
+from chassis.auth import new_token
 
 
 def test_no_rate_is_limited_unless_it_is_set() -> None:

@@ -1,4 +1,4 @@
-"""How many requests a caller may send in a time, where TASKS_RATE_LIMIT says so.
+"""How many requests a caller may send in a time, where the setting `rate_limit` says so.
 
 Each process counts for itself.
 """

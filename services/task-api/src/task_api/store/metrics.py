@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from task_api.metrics import SECONDS
+from chassis.metrics import SECONDS
 
 pool_max = Gauge("task_api_db_pool_max_connections", "Connections to the database that there may be")
 pool_open = Gauge("task_api_db_pool_connections", "Connections to the database that are open")

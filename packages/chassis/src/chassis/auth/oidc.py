@@ -15,7 +15,7 @@ from joserfc.jwk import JWKRegistry, Key
 from joserfc.jws import CompactSignature, JWSRegistry, extract_compact, validate_compact
 from joserfc.jwt import JWTClaimsRegistry
 
-from task_api.auth.protocol import SCOPES, AuthUnavailable, Caller, Scope, Unauthenticated, bearer_token
+from chassis.auth.protocol import SCOPES, AuthUnavailable, Caller, Scope, Unauthenticated, bearer_token
 
 # Only with a key pair: a public key must never be taken for the shared secret of HS256, nor `none` for a signature.
 ALGORITHMS = frozenset(
@@ -37,6 +37,7 @@ class OIDCAuth:
     """Knows the callers that an issuer vouches for.
 
     issuer: its URL, letter by letter as in `iss` and in its discovery document. audience: what `aud` must name.
+    scope_prefix: what may stand before a scope, with a colon between: with `tasks`, `tasks:read` is `read`, too.
     clock: seconds, never going back. now: seconds since 1970.
     """
 
@@ -45,10 +46,12 @@ class OIDCAuth:
         issuer: str,
         audience: str,
         *,
+        scope_prefix: str,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._keys = _IssuerKeys(issuer, clock)
+        self._scope_prefix = scope_prefix
         self._claims = JWTClaimsRegistry(
             now=lambda: int(now()),
             leeway=LEEWAY_SECONDS,
@@ -74,7 +77,7 @@ class OIDCAuth:
             raise _invalid("The token has expired.") from None
         except ClaimError as error:
             raise _invalid(f"The token is not for this API or not valid now: see its claim {error.claim}.") from None
-        return Caller(claims["sub"], _scopes(claims))
+        return Caller(claims["sub"], _scopes(claims, self._scope_prefix))
 
 
 class _Registry(JWSRegistry):
@@ -210,7 +213,7 @@ def _verify(signed: CompactSignature, key: Key) -> dict[str, Any]:
     raise _invalid("The token's signature is wrong.")
 
 
-def _scopes(claims: dict[str, Any]) -> frozenset[Scope]:
+def _scopes(claims: dict[str, Any], prefix: str) -> frozenset[Scope]:
     # A string of words is the standard (RFC 9068); `scp` is a list with Okta and a string with Entra.
     named: set[str] = set()
     for claim in (claims.get("scope"), claims.get("scp")):
@@ -218,7 +221,7 @@ def _scopes(claims: dict[str, Any]) -> frozenset[Scope]:
             named.update(claim.split())
         elif isinstance(claim, list):
             named.update(word for word in claim if isinstance(word, str))
-    return frozenset(scope for scope in SCOPES if named & {scope, f"tasks:{scope}"})
+    return frozenset(scope for scope in SCOPES if named & {scope, f"{prefix}:{scope}"})
 
 
 def _invalid(detail: str) -> Unauthenticated:

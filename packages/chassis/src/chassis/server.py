@@ -16,9 +16,10 @@ from collections.abc import Callable, Iterator
 import uvicorn
 from fastapi import FastAPI
 
-from task_api.connection import bounded
-from task_api.health import Vitals
-from task_api.settings import Settings
+from chassis.connection import bounded
+from chassis.health import Vitals
+from chassis.service import Service
+from chassis.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -37,11 +38,11 @@ class CannotListen(Exception):
 async def serve(app: FastAPI, settings: Settings, *, fd: int | None = None) -> None:
     """Serves until SIGTERM or SIGINT, then drains, finishes what is in flight and returns.
 
-    Answers from the first moment, if only that it is not ready yet: the domain is opened meanwhile.
+    Answers from the first moment, if only that it is not ready yet: the service is opened meanwhile.
     fd: a socket that listens already, from the parent process. Raises CannotListen before anything else is opened, and
     what the application's lifespan raises.
     """
-    with _listen(settings.host, settings.port) if fd is None else socket.socket(fileno=fd) as listener:
+    with _listen(settings) if fd is None else socket.socket(fileno=fd) as listener:
         server = _Server(app, settings)
         opening = asyncio.current_task()
         assert opening is not None
@@ -59,8 +60,10 @@ async def serve(app: FastAPI, settings: Settings, *, fd: int | None = None) -> N
                 _announce(listener)
                 if settings.rate_limit and not settings.trusted_proxies:
                     log.warning(
-                        "TASKS_RATE_LIMIT counts those without a token by address, and behind a proxy"
-                        " they all have the proxy's: name it in TASKS_TRUSTED_PROXIES"
+                        "%s counts those without a token by address, and behind a proxy"
+                        " they all have the proxy's: name it in %s",
+                        settings.variable("rate_limit"),
+                        settings.variable("trusted_proxies"),
                     )
                 await serving
         except asyncio.CancelledError:
@@ -73,13 +76,14 @@ async def serve(app: FastAPI, settings: Settings, *, fd: int | None = None) -> N
 
 class _Server(uvicorn.Server):
     def __init__(self, app: FastAPI, settings: Settings) -> None:
+        service: Service = app.state.service
         super().__init__(
             uvicorn.Config(
                 app,
                 lifespan="off",
                 root_path=settings.root_path,
                 loop="uvloop",
-                http=bounded(settings.head_seconds, settings.write_seconds),
+                http=bounded(settings.head_seconds, settings.write_seconds, service.metrics.slow_clients_total),
                 ws="none",
                 log_config=None,
                 access_log=False,
@@ -90,7 +94,8 @@ class _Server(uvicorn.Server):
                 timeout_graceful_shutdown=math.ceil(settings.graceful_seconds),
             )
         )
-        self._app = app
+        self._vitals: Vitals = app.state.vitals
+        self._service = service
         self._drain_seconds = settings.drain_seconds
 
     @contextlib.contextmanager
@@ -99,12 +104,11 @@ class _Server(uvicorn.Server):
 
     def drain(self) -> None:
         """The first signal: not ready, streams end, answers close their connections; then the end. A second hurries."""
-        vitals: Vitals = self._app.state.vitals
-        if vitals.draining:
+        if self._vitals.draining:
             self.hurry()
             return
-        vitals.draining = True
-        self._app.state.domain.end_streams()
+        self._vitals.draining = True
+        self._service.end_streams()
         if self._drain_seconds:
             log.info("Draining for %g s; a second signal hurries", self._drain_seconds)
         asyncio.get_running_loop().call_later(self._drain_seconds, self._stop)
@@ -130,12 +134,13 @@ def _on_signal(action: Callable[[], object]) -> None:
         loop.add_signal_handler(sig, action)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(settings: Settings) -> socket.socket:
+    host, port = settings.host, settings.port
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except (socket.gaierror, UnicodeError):
         raise CannotListen(
-            f"TASKS_HOST: {host!r} is no address of this machine, nor the name of one. "
+            f"{settings.variable('host')}: {host!r} is no address of this machine, nor the name of one. "
             "127.0.0.1 is for this machine alone, 0.0.0.0 for all that reach it."
         ) from None
     listener = socket.socket(family, kind, protocol)
@@ -148,7 +153,7 @@ def _listen(host: str, port: int) -> socket.socket:
         if error.errno == errno.EADDRINUSE:
             raise CannotListen(
                 f"Port {port} on {host} is taken. End what uses it (`lsof -i :{port}` names it) "
-                f"or choose another: TASKS_PORT={port + 1}"
+                f"or choose another: {settings.variable('port')}={port + 1}"
             ) from error
         raise CannotListen(f"Cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}") from error
     return listener

@@ -1,4 +1,4 @@
-"""What this service is for: tasks. All that the modules beside this one know of them stands here."""
+"""What this service is: all that the chassis, which runs it, knows of it stands here."""
 
 from __future__ import annotations
 
@@ -6,40 +6,22 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
-from pydantic import AfterValidator, Field, SecretStr, ValidationInfo
-from pydantic.config import JsonDict
-from pydantic_settings import BaseSettings
 from starlette.types import ASGIApp
 
+import task_api
 from chassis.check import Check
+from chassis.metrics import Metrics
+from chassis.service import Command, HealthTexts, Service
 from task_api import store
+from task_api.settings import Settings
 from task_api.store import StoreBusy, StoreUnavailable
 from task_api.tasks import changes, direct, feed, problems, routes, upkeep
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
-
-TITLE = "Task Management API"
-DESCRIPTION = """
-Tasks to create, find, change and follow.
-
-Every task has a version, and its `ETag` is made of it: send it as `If-Match`, and nobody's change is overwritten. With
-an `Idempotency-Key` a creation is safe to send again. Errors are problem documents (RFC 9457). Times are in UTC.
-"""
-TAGS = [
-    {"name": "tasks", "description": "The tasks, one by one, in lists and in batches"},
-    {"name": "changes", "description": "What became of them, in pages or as a stream"},
-]
-
-TOTAL = "tasks_total"
-TOTAL_IS = "Tasks in the storage, counted every five seconds, above 10,000 an estimate; null when not known"
-TOTAL_GAUGE = ("task_api_tasks", "Tasks in the storage; above 10,000 an estimate")
-STORAGE_IS = "memory, sqlite or postgresql"
-DEGRADED_IS = "The storage does not answer"
-HEALTH_EXAMPLE: JsonDict = {"storage": "postgresql", "checks": {"storage": {"status": "ok", "detail": ""}}}
 
 COUNT_SECONDS = 5.0
 """How often tasks are counted, whoever asks for their number."""
@@ -51,64 +33,46 @@ OK = Check(status="ok")
 log = logging.getLogger(__name__)
 
 
-def _storage_url(url: SecretStr) -> SecretStr:
-    store.check_url(url.get_secret_value())
-    return url
+async def _migrate(settings: Settings) -> None:
+    service = TaskApi(settings)
+    try:
+        await service.open()  # opening brings the schema up to date
+    finally:
+        await service.close()
 
 
-def _within(setting: str) -> AfterValidator:
-    """A time that has to be over before another one is."""
+class TaskApi(Service):
+    """The tasks of one running app: where they are kept and who follows their changes."""
 
-    def check(seconds: float, given: ValidationInfo) -> float:
-        most = given.data.get(setting)
-        if most is not None and seconds > most:
-            raise ValueError(f"{seconds:g} is more than TASKS_{setting.upper()}, which is {most:g}")
-        return seconds
+    name = "task-api"
+    version = task_api.__version__
+    title = "Task Management API"
+    description = """
+Tasks to create, find, change and follow.
 
-    return AfterValidator(check)
-
-
-Seconds = Annotated[float, Field(gt=0, le=300)]
-
-
-class DomainSettings(BaseSettings):
-    """Those that only tasks need."""
-
-    database_url: Annotated[SecretStr, AfterValidator(_storage_url)] = Field(
-        default=SecretStr("memory://"),
-        description="storage: memory://, sqlite:///relative/path, sqlite:////absolute/path or postgresql://user:password@host/name",
+Every task has a version, and its `ETag` is made of it: send it as `If-Match`, and nobody's change is overwritten. With
+an `Idempotency-Key` a creation is safe to send again. Errors are problem documents (RFC 9457). Times are in UTC.
+"""
+    tags = (
+        {"name": "tasks", "description": "The tasks, one by one, in lists and in batches"},
+        {"name": "changes", "description": "What became of them, in pages or as a stream"},
     )
-    database_pool_size: int = Field(
-        default=5,
-        ge=1,
-        le=100,
-        description="number of connections to PostgreSQL; all pods together must stay below its max_connections",
+    settings = Settings
+    metrics = Metrics("task_api")
+    health = HealthTexts(
+        noun="tasks",
+        total="Tasks in the storage, counted every five seconds, above 10,000 an estimate; null when not known",
+        gauge="Tasks in the storage; above 10,000 an estimate",
+        storage="memory, sqlite or postgresql",
+        degraded="The storage does not answer",
+        example={"storage": "postgresql", "checks": {"storage": {"status": "ok", "detail": ""}}},
     )
-    database_queue_size: int = Field(
-        default=100, ge=0, le=10_000, description="number of requests that may wait for the storage; more get a 503"
-    )
-    database_wait_seconds: float = Field(
-        default=60, ge=0, description="seconds to wait at start for a PostgreSQL that does not answer yet"
-    )
-    database_seconds: Seconds = Field(
-        default=5, description="seconds that a piece of work may take in PostgreSQL, with waiting and trying again"
-    )
-    database_statement_seconds: Annotated[Seconds, _within("database_seconds")] = Field(
-        default=2,
-        validate_default=True,
-        description="seconds that a statement may take (PostgreSQL's statement_timeout)",
-    )
-    database_lock_seconds: Annotated[Seconds, _within("database_statement_seconds")] = Field(
-        default=1,
-        validate_default=True,
-        description="seconds that a statement may wait for a lock (PostgreSQL's lock_timeout)",
-    )
+    credential_prefix = "tsk_"
+    scope_prefix = "tasks"
+    cannot_open = (StoreUnavailable,)
+    commands = (Command("migrate", "bring the schema of TASKS_DATABASE_URL up to date and end", _migrate),)
 
-
-class Domain:
-    """The tasks of one running app: where they are kept and who follows their changes. Opens nothing by itself."""
-
-    def __init__(self, settings: DomainSettings) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._store = store.from_url(
             settings.database_url.get_secret_value(),
             limits=store.Limits(
@@ -120,16 +84,12 @@ class Domain:
             ),
             wait_seconds=settings.database_wait_seconds,
         )
+        self.storage = self._store.kind
         self._feed = feed.Feed(self._store)
         self._total: int | None = None
         self._counted = OK
         self._ping: asyncio.Task[Check] | None = None
         self._pinged_at = 0.0
-
-    @property
-    def storage(self) -> str:
-        """What /health and task_api_build_info call it."""
-        return self._store.kind
 
     def add_to(self, app: FastAPI) -> None:
         """Gives `app` its routes, what they ask for in its state, and the problems that may come from any of them."""
@@ -144,7 +104,7 @@ class Domain:
         return direct.Direct(app, rest)
 
     async def open(self) -> None:
-        """Before the first request; brings the schema up to date. Raises CannotOpen."""
+        """Before the first request; brings the schema up to date. Raises StoreUnavailable."""
         await self._store.open()
         await self._count()
         if self._store.kind == "memory":
@@ -175,6 +135,12 @@ class Domain:
             storage = Check(status="ok", detail=detail)
         return None if storage.status == "failed" else self._total, {"storage": storage}
 
+    def trace(self, provider: TracerProvider) -> None:
+        """Makes a span of each statement to PostgreSQL."""
+        from opentelemetry.instrumentation.asyncpg import AsyncPGInstrumentor
+
+        AsyncPGInstrumentor().instrument(tracer_provider=provider)
+
     async def _keep_counting(self) -> None:
         while True:
             await asyncio.sleep(COUNT_SECONDS)
@@ -203,28 +169,3 @@ async def _tried(work: Callable[[], Awaitable[None]]) -> Check:
         log.exception("The storage fails in a way that nobody foresaw")
         return Check(status="failed", detail="the storage fails in a way that nobody foresaw; the log has it")
     return OK
-
-
-CannotOpen = StoreUnavailable
-"""What ends the start with a line, not with a traceback."""
-
-
-async def _migrate(settings: DomainSettings) -> None:
-    domain = Domain(settings)
-    try:
-        await domain.open()  # opening brings the schema up to date
-    finally:
-        await domain.close()
-
-
-COMMANDS: dict[str, tuple[str, Callable[[DomainSettings], Coroutine[None, None, None]]]] = {
-    "migrate": ("bring the schema of TASKS_DATABASE_URL up to date and end", _migrate)
-}
-"""Those of the command line beside the ones that every service has: their help, and what they do."""
-
-
-def trace(provider: TracerProvider) -> None:
-    """Makes a span of each statement to PostgreSQL."""
-    from opentelemetry.instrumentation.asyncpg import AsyncPGInstrumentor
-
-    AsyncPGInstrumentor().instrument(tracer_provider=provider)

@@ -1,7 +1,7 @@
 """Who calls, and what they may do: nobody is asked, tokens in a file, or the JWTs of an OpenID Connect issuer."""
 
-from task_api.auth.dependency import requires
-from task_api.auth.protocol import (
+from chassis.auth.dependency import requires
+from chassis.auth.protocol import (
     ANYBODY,
     SCOPES,
     Authenticator,
@@ -11,7 +11,7 @@ from task_api.auth.protocol import (
     Scope,
     Unauthenticated,
 )
-from task_api.auth.tokens import TokenAuth, new_token
+from chassis.auth.tokens import TokenAuth, new_token
 
 __all__ = [
     "ANYBODY",

@@ -17,27 +17,28 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from task_api.auth.protocol import SCOPES, Caller, Scope, Unauthenticated, bearer_token
+from chassis.auth.protocol import SCOPES, Caller, Scope, Unauthenticated, bearer_token
 
 RECHECK_SECONDS = 1.0
 """The file is looked at no more often than this: a revoked token lives that much longer."""
 
-# Recognizable, so that scanners for leaked secrets can find it in a repository.
-_PREFIX = "tsk_"
 _LINE = re.compile(r"([0-9a-f]{64})\s+((?:read|write)(?:,(?:read|write))*)\s+(\S.*)")
 
 log = logging.getLogger(__name__)
 
 
-def new_token(name: str, scopes: Iterable[Scope]) -> tuple[str, str]:
-    """A new token for its caller, and its line for the file. Raises ValueError for a bad name or no scope."""
+def new_token(name: str, scopes: Iterable[Scope], *, prefix: str = "") -> tuple[str, str]:
+    """A new token for its caller, and its line for the file. Raises ValueError for a bad name or no scope.
+
+    prefix: what makes it recognizable, so that scanners for leaked secrets can find it in a repository.
+    """
     asked = set(scopes)
     granted = [scope for scope in SCOPES if scope in asked]
     if not granted or len(granted) != len(asked):
         raise ValueError("A token needs a scope, read or write or both.")
     if not name.strip() or not name.isprintable():
         raise ValueError("A token needs a name of printable characters on one line.")
-    token = _PREFIX + secrets.token_urlsafe(32)
+    token = prefix + secrets.token_urlsafe(32)
     return token, f"{_hash(token).hex()} {','.join(granted)} {name.strip()}"
 
 

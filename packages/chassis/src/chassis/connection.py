@@ -11,10 +11,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
+from prometheus_client import Counter
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from chassis.problems import PHRASES
-from task_api import metrics
 
 MAX_HEAD_BYTES = 64 * 1024
 """Request line and headers together. ingress-nginx lets 32 KiB through."""
@@ -22,11 +22,11 @@ TOO_LARGE = f"Request line and headers have more than {MAX_HEAD_BYTES} bytes, wh
 LINGER_SECONDS = 2.0
 
 
-def bounded(head_seconds: float, write_seconds: float) -> type[asyncio.Protocol]:
+def bounded(head_seconds: float, write_seconds: float, slow_clients: Counter) -> type[asyncio.Protocol]:
     """The protocol class for uvicorn.
 
     head_seconds: from a request's first byte to the end of its headers. write_seconds: how long a client may read
-    nothing of what waits for it.
+    nothing of what waits for it. slow_clients: counts those who were too slow, by `part`.
     """
 
     class Bounded(_Connection):
@@ -34,6 +34,7 @@ def bounded(head_seconds: float, write_seconds: float) -> type[asyncio.Protocol]
             super().__init__(*args, **kwargs)
             self.head_seconds = head_seconds
             self.write_seconds = write_seconds
+            self.slow_clients = slow_clients
 
     return Bounded
 
@@ -41,6 +42,7 @@ def bounded(head_seconds: float, write_seconds: float) -> type[asyncio.Protocol]
 class _Connection(HttpToolsProtocol):
     head_seconds: float
     write_seconds: float
+    slow_clients: Counter
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -147,7 +149,7 @@ class _Connection(HttpToolsProtocol):
         if self.transport.get_write_buffer_size() < self._unread:
             self._watch_reading()
         else:
-            metrics.slow_clients_total.labels("write").inc()
+            self.slow_clients.labels("write").inc()
             self.transport.abort()
 
     def _stop_watching(self) -> None:
@@ -156,7 +158,7 @@ class _Connection(HttpToolsProtocol):
             self._read_deadline = None
 
     def _too_slow(self) -> None:
-        metrics.slow_clients_total.labels("head").inc()
+        self.slow_clients.labels("head").inc()
         self._refuse(408, f"The headers did not arrive within {self.head_seconds:g} s.")
 
     def _refuse(self, status: int, detail: str) -> None:

@@ -22,10 +22,11 @@ from fastapi.responses import JSONResponse
 from joserfc import jws, jwt
 from joserfc.jwk import ECKey, Key, OctKey, OKPKey, RSAKey
 from joserfc.jws import JWSRegistry
+from pydantic_settings import SettingsConfigDict
 from starlette.testclient import TestClient
 
-from chassis.problems import Problem
-from task_api.auth import (
+from chassis import settings
+from chassis.auth import (
     ANYBODY,
     Authenticator,
     AuthUnavailable,
@@ -37,11 +38,18 @@ from task_api.auth import (
     new_token,
     requires,
 )
-from task_api.auth.choice import from_settings
-from task_api.auth.oidc import OIDCAuth
-from task_api.settings import InvalidSettings, Settings
+from chassis.auth.choice import from_settings
+from chassis.auth.oidc import OIDCAuth
+from chassis.problems import Problem
+from chassis.settings import InvalidSettings
 
 AUDIENCE = "tasks"
+
+
+class Settings(settings.Settings):
+    model_config = SettingsConfigDict(env_prefix="ORDERS_")
+
+
 NOW = 1_800_000_000
 
 
@@ -111,7 +119,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def oidc(issuer: Issuer, clock: Clock) -> OIDCAuth:
-    return OIDCAuth(issuer.url, AUDIENCE, clock=clock, now=lambda: NOW)
+    return OIDCAuth(issuer.url, AUDIENCE, clock=clock, now=lambda: NOW, scope_prefix="tasks")
 
 
 def elliptic_key(kid: str) -> ECKey:
@@ -178,7 +186,7 @@ async def test_nobody_is_asked_on_a_laptop() -> None:
 
 
 def test_a_token_is_long_and_only_its_hash_is_stored() -> None:
-    token, line = new_token("ci of the shop", ["write", "read"])
+    token, line = new_token("ci of the shop", ["write", "read"], prefix="tsk_")
     assert token.startswith("tsk_")
     assert len(base64.urlsafe_b64decode(token.removeprefix("tsk_") + "=")) == 32
     assert line == f"{hashlib.sha256(token.encode()).hexdigest()} read,write ci of the shop"
@@ -210,7 +218,7 @@ async def test_a_request_without_a_bearer_token_is_told_how_to_send_one_but_of_n
     write_tokens(tmp_path / "tokens", new_token("ci", ["read"])[1])
     for authorization in (None, "", "Bearer", "Bearer ", "Basic YTpi", "tsk_alone"):
         refused = await refusal(TokenAuth(tmp_path / "tokens"), authorization)
-        assert refused.challenge == 'Bearer realm="task-api"'
+        assert refused.challenge("orders") == 'Bearer realm="orders"'
         assert "Authorization: Bearer" in refused.detail
 
 
@@ -220,11 +228,11 @@ async def test_a_token_that_is_not_in_the_file_is_refused_without_being_repeated
     auth = TokenAuth(tmp_path / "tokens")
     for wrong in (new_token("ci", ["read"])[0], token[:-1], token + "A", line.split()[0], "\xff\xfe", "a b"):
         refused = await refusal(auth, f"Bearer {wrong}")
-        assert refused.challenge == (
-            'Bearer realm="task-api", error="invalid_token", '
+        assert refused.challenge("orders") == (
+            'Bearer realm="orders", error="invalid_token", '
             'error_description="This token is not known: it was mistyped or revoked."'
         )
-        assert wrong not in refused.challenge + repr(refused)
+        assert wrong not in refused.challenge("orders") + repr(refused)
 
 
 async def test_a_changed_token_file_is_followed_within_a_second(tmp_path: Path, clock: Clock) -> None:
@@ -469,7 +477,7 @@ async def test_garbage_is_refused_and_never_repeated(
 ) -> None:
     refused = await refusal(oidc, f"Bearer {garbage}")
     assert refused.error == "invalid_token"
-    refused.challenge.encode("ascii")
+    refused.challenge("orders").encode("ascii")
     assert '"' not in refused.detail
     if len(garbage) > 3:
         assert garbage not in refused.detail + caplog.text
@@ -553,7 +561,7 @@ async def test_the_last_known_keys_are_used_while_the_issuer_is_down(
 
 async def test_a_known_key_does_not_wait_for_a_slow_issuer(issuer: Issuer, clock: Clock) -> None:
     """Beside the one request that asks, while the keys are old."""
-    auth = OIDCAuth(issuer.url, AUDIENCE, clock=clock, now=lambda: NOW)
+    auth = OIDCAuth(issuer.url, AUDIENCE, clock=clock, now=lambda: NOW, scope_prefix="tasks")
     await auth.authenticate(signed(issuer))
     clock.seconds += 3600
     finished: list[str] = []
@@ -584,7 +592,7 @@ async def test_an_issuer_that_nobody_listens_for_is_unavailable(issuer: Issuer) 
     authorization = signed(issuer)
     issuer.close()
     with pytest.raises(AuthUnavailable):
-        await OIDCAuth(issuer.url, AUDIENCE).authenticate(authorization)
+        await OIDCAuth(issuer.url, AUDIENCE, scope_prefix="tasks").authenticate(authorization)
 
 
 async def test_keys_of_an_issuer_with_another_name_are_not_taken(
@@ -616,32 +624,39 @@ async def test_keys_that_are_not_understood_are_passed_over(issuer: Issuer, oidc
 @pytest.mark.parametrize(
     ("auth", "issuer_url", "audience", "missing"),
     [
-        ("tokens", None, None, "TASKS_AUTH_TOKEN_FILE"),
-        ("oidc", None, "tasks", "TASKS_OIDC_ISSUER"),
-        ("oidc", "login.example", "tasks", "TASKS_OIDC_ISSUER"),
-        ("oidc", "https://login.example", None, "TASKS_OIDC_AUDIENCE"),
+        ("tokens", None, None, "ORDERS_AUTH_TOKEN_FILE"),
+        ("oidc", None, "tasks", "ORDERS_OIDC_ISSUER"),
+        ("oidc", "login.example", "tasks", "ORDERS_OIDC_ISSUER"),
+        ("oidc", "https://login.example", None, "ORDERS_OIDC_AUDIENCE"),
     ],
 )
 def test_a_missing_setting_is_named(
     auth: Literal["tokens", "oidc"], issuer_url: str | None, audience: str | None, missing: str
 ) -> None:
     with pytest.raises(InvalidSettings, match=missing):
-        from_settings(Settings(auth=auth, oidc_issuer=issuer_url, oidc_audience=audience))
+        from_settings(Settings(auth=auth, oidc_issuer=issuer_url, oidc_audience=audience), scope_prefix="tasks")
 
 
 def test_a_token_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidSettings, match=f"{tmp_path}/none cannot be read: No such file"):
-        from_settings(Settings(auth="tokens", auth_token_file=tmp_path / "none"))
+        from_settings(Settings(auth="tokens", auth_token_file=tmp_path / "none"), scope_prefix="tasks")
 
 
 def test_each_way_of_authentication_can_be_chosen(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "tokens").touch()
     issuer_url = "https://login.example"
-    assert isinstance(from_settings(Settings(auth="none")), NoAuth)
-    assert isinstance(from_settings(Settings(auth="tokens", auth_token_file=tmp_path / "tokens")), TokenAuth)
-    assert isinstance(from_settings(Settings(auth="oidc", oidc_issuer=issuer_url, oidc_audience="tasks")), OIDCAuth)
+    assert isinstance(from_settings(Settings(auth="none"), scope_prefix="tasks"), NoAuth)
+    assert isinstance(
+        from_settings(Settings(auth="tokens", auth_token_file=tmp_path / "tokens"), scope_prefix="tasks"), TokenAuth
+    )
+    assert isinstance(
+        from_settings(Settings(auth="oidc", oidc_issuer=issuer_url, oidc_audience="tasks"), scope_prefix="tasks"),
+        OIDCAuth,
+    )
     assert not caplog.records
-    from_settings(Settings(auth="oidc", oidc_issuer="http://login.example", oidc_audience="tasks"))
+    from_settings(
+        Settings(auth="oidc", oidc_issuer="http://login.example", oidc_audience="tasks"), scope_prefix="tasks"
+    )
     assert "not https" in caplog.text
 
 
@@ -652,6 +667,7 @@ def test_each_way_of_authentication_can_be_chosen(tmp_path: Path, caplog: pytest
 def an_app(authenticator: Authenticator) -> Iterator[TestClient]:
     app = FastAPI()
     app.state.authenticator = authenticator
+    app.state.realm = "orders"
     app.state.rate_limit = None
 
     @app.exception_handler(Problem)
@@ -680,7 +696,7 @@ def test_a_route_answers_401_403_or_the_caller(tmp_path: Path) -> None:
     with an_app(TokenAuth(tmp_path / "tokens")) as client:
         missing = client.get("/tasks")
         assert missing.status_code == 401
-        assert missing.headers["www-authenticate"] == 'Bearer realm="task-api"'
+        assert missing.headers["www-authenticate"] == 'Bearer realm="orders"'
 
         wrong = client.get("/tasks", headers={"Authorization": "Bearer tsk_wrong"})
         assert wrong.status_code == 401

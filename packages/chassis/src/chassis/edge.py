@@ -10,16 +10,16 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from prometheus_client import Counter
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from chassis import body, logs
+from chassis import body, logs, metrics
+from chassis.health import PROBES
 from chassis.problems import METHODS, Problem, answer
-from task_api import metrics
-from task_api.health import PROBES
 
 if TYPE_CHECKING:
-    from task_api.health import Vitals
+    from chassis.health import Vitals
 
 log = logging.getLogger(__name__)
 
@@ -42,10 +42,11 @@ class BodyLimits:
 class Edge:
     """Pure ASGI: Starlette's BaseHTTPMiddleware costs more than the route behind it."""
 
-    def __init__(self, app: ASGIApp, *, vitals: Vitals, body_limits: BodyLimits) -> None:
+    def __init__(self, app: ASGIApp, *, vitals: Vitals, body_limits: BodyLimits, slow_clients: Counter) -> None:
         self._app = app
         self._vitals = vitals
         self._limits = body_limits
+        self._slow_clients = slow_clients
         self._in_flight = 0
         metrics.requests_in_flight.set_function(lambda: self._in_flight)
 
@@ -111,7 +112,7 @@ class Edge:
         except body.ClientGone:
             return
         except body.BodyTooSlow:
-            metrics.slow_clients_total.labels("body").inc()
+            self._slow_clients.labels("body").inc()
             detail = f"The body did not arrive within {limits.seconds:g} s. Send it again, on a better connection."
             problem = Problem(408, detail, type="body-too-slow", headers={"Connection": "close"})
             await answer(Request(scope), problem)(scope, receive, send)

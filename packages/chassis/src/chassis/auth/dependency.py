@@ -8,15 +8,16 @@ from fastapi import Request
 from fastapi.openapi.models import HTTPBearer
 from fastapi.security.base import SecurityBase
 
+from chassis.auth.protocol import ANYBODY, Authenticator, AuthUnavailable, Caller, NoAuth, Scope, Unauthenticated
 from chassis.problems import Problem
 from chassis.rate_limit import RateLimit
-from task_api.auth.protocol import ANYBODY, Authenticator, AuthUnavailable, Caller, NoAuth, Scope, Unauthenticated
 
 
 def requires(scope: Scope) -> Callable[[Request], Awaitable[Caller]]:
     """A dependency that lets only callers with this scope in, and says who they are.
 
-    `app.state.authenticator` decides who they are. Raises Problem 401, 403, 429 or 503.
+    `app.state.authenticator` decides who they are, `app.state.realm` is the service's name. Raises Problem 401, 403,
+    429 or 503.
 
         @router.get("", dependencies=[Depends(requires("read"))])
     """
@@ -46,7 +47,9 @@ class _Requires(SecurityBase):
         except Unauthenticated as error:
             if rate_limit is not None:  # who guesses gets no further than who knows
                 await rate_limit.take(request, _address(request))
-            raise Problem(401, error.detail, headers={"WWW-Authenticate": error.challenge}) from None
+            raise Problem(
+                401, error.detail, headers={"WWW-Authenticate": error.challenge(request.app.state.realm)}
+            ) from None
         except AuthUnavailable as error:
             raise Problem(503, str(error), headers={"Retry-After": "1"}) from None
         request.state.subject = caller.subject

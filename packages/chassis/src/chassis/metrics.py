@@ -1,4 +1,4 @@
-"""What the service counts, for Prometheus (https://prometheus.io/docs/practices/naming/)."""
+"""What every service counts, for Prometheus (https://prometheus.io/docs/practices/naming/)."""
 
 from __future__ import annotations
 
@@ -22,14 +22,28 @@ CGROUP = Path("/sys/fs/cgroup")
 disable_created_metrics()  # a series more for each counter and histogram, which Prometheus has no use for
 
 requests_in_flight = Gauge("http_requests_in_flight", "Requests being answered, streams among them")
-slow_clients_total = Counter(
-    "task_api_slow_clients", "Clients that did not send their request, or read its answer, in time", ["part"]
-)  # part: head, body or write
 
-loop_lag_seconds = Histogram(
-    "task_api_event_loop_lag_seconds", "How late the event loop did what was due", buckets=LAG_SECONDS
-)
-build_info = Gauge("task_api_build_info", "Always 1; what runs", ["version", "revision", "python", "storage"])
+
+class Metrics:
+    """What every service counts under a name of its own. There can be one of each name in a process.
+
+    namespace: what the names begin with, as in task_api_build_info.
+    """
+
+    def __init__(self, namespace: str) -> None:
+        self.namespace = namespace
+        self.slow_clients_total = Counter(
+            f"{namespace}_slow_clients",
+            "Clients that did not send their request, or read its answer, in time",
+            ["part"],
+        )  # part: head, body or write
+        self.loop_lag_seconds = Histogram(
+            f"{namespace}_event_loop_lag_seconds", "How late the event loop did what was due", buckets=LAG_SECONDS
+        )
+        self.build_info = Gauge(
+            f"{namespace}_build_info", "Always 1; what runs", ["version", "revision", "python", "storage"]
+        )
+        REGISTRY.register(CpuThrottling(namespace))
 
 
 class Answers(Collector):
@@ -82,15 +96,18 @@ class _Durations:
 class CpuThrottling(Collector):
     """How often the kernel stopped this container since it had used its CPU limit up.
 
-    root: where the cgroup file system is mounted; within a container its own group is the root. Yields nothing
-    where there is no limit (https://docs.kernel.org/admin-guide/cgroup-v2.html#cpu-interface-files).
+    namespace: what the names begin with. root: where the cgroup file system is mounted; within a container its own
+    group is the root. Yields nothing where there is no limit
+    (https://docs.kernel.org/admin-guide/cgroup-v2.html#cpu-interface-files).
     """
 
-    def __init__(self, root: Path = CGROUP) -> None:
+    def __init__(self, namespace: str, root: Path = CGROUP) -> None:
+        self._namespace = namespace
         self._root = root
 
     def collect(self) -> Iterator[Metric]:
         """The counters of cgroup v2, or of v1."""
+        namespace = self._namespace
         for file, unit, per_second in (
             (self._root / "cpu.stat", "throttled_usec", 1e6),
             (self._root / "cpu/cpu.stat", "throttled_time", 1e9),
@@ -100,12 +117,14 @@ class CpuThrottling(Collector):
             except OSError:
                 continue
             if unit in stat:
-                yield CounterMetricFamily("task_api_cpu_periods", "CPU periods", value=stat["nr_periods"])
+                yield CounterMetricFamily(f"{namespace}_cpu_periods", "CPU periods", value=stat["nr_periods"])
                 yield CounterMetricFamily(
-                    "task_api_cpu_throttled_periods", "CPU periods cut short by the limit", value=stat["nr_throttled"]
+                    f"{namespace}_cpu_throttled_periods",
+                    "CPU periods cut short by the limit",
+                    value=stat["nr_throttled"],
                 )
                 yield CounterMetricFamily(
-                    "task_api_cpu_throttled_seconds",
+                    f"{namespace}_cpu_throttled_seconds",
                     "How long this container stood still by its CPU limit",
                     value=stat[unit] / per_second,
                 )
@@ -114,4 +133,3 @@ class CpuThrottling(Collector):
 
 answers = Answers()
 REGISTRY.register(answers)
-REGISTRY.register(CpuThrottling())

@@ -34,10 +34,12 @@ class Unauthenticated(Exception):
         self.detail = detail
         self.error = error
 
-    @property
-    def challenge(self) -> str:
-        """The value of WWW-Authenticate. Without a credential no error is named (RFC 6750, section 3.1)."""
-        challenge = 'Bearer realm="task-api"'
+    def challenge(self, realm: str) -> str:
+        """The value of WWW-Authenticate. Without a credential no error is named (RFC 6750, section 3.1).
+
+        realm: the service's name.
+        """
+        challenge = f'Bearer realm="{realm}"'
         if self.error is not None:
             challenge += f', error="{self.error}", error_description="{self.detail}"'
         return challenge

@@ -11,8 +11,8 @@ from typing import Any
 
 from fastapi.telemetry import TelemetryConfig
 
-from task_api import __version__, domain
-from task_api.health import PROBES
+from chassis.health import PROBES
+from chassis.service import Service
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +25,8 @@ END_SECONDS = 1.0
 OFF = TelemetryConfig(tracing=False, metrics=False, logs=False, operation_spans=False)
 
 
-def config(revision: str) -> TelemetryConfig:
-    """What FastAPI is told: a span for each sampled request, and in it those that the domain makes.
+def config(service: Service, revision: str) -> TelemetryConfig:
+    """What FastAPI is told: a span for each sampled request, and in it those that the service makes.
 
     FastAPI makes no spans for ASGI's single messages, which others do at a third of the cost of a request.
     Its metrics are Prometheus' here.
@@ -47,13 +47,13 @@ def config(revision: str) -> TelemetryConfig:
                 span.set_attribute("url.query", "REDACTED")
 
     sampler = None if os.environ.get("OTEL_TRACES_SAMPLER") else ParentBased(TraceIdRatioBased(SAMPLED))
-    named = {"service.name": "task-api", "service.version": __version__, "service.revision": revision}
+    named = {"service.name": service.name, "service.version": service.version, "service.revision": revision}
     # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES win over what is named here; in `create` alone they would not.
     resource = Resource.create(named).merge(OTELResourceDetector().detect())
     provider = TracerProvider(sampler=sampler, resource=resource, shutdown_on_exit=False)
     provider.add_span_processor(WithoutQuery())
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    domain.trace(provider)
+    service.trace(provider)
     return TelemetryConfig(
         tracer_provider=provider, metrics=False, logs=False, operation_spans=False, exclude=_is_probe
     )
