@@ -17,7 +17,7 @@ compile requirements-uv.in --output-file requirements-uv.txt
 compile requirements-tools.in --output-file requirements-tools.txt
 compile requirements-checkov.in --output-file requirements-checkov.txt
 chassis=packages/chassis/pyproject.toml
-compile "$chassis" --group "$chassis:dev" --output-file packages/chassis/requirements-dev.txt
+compile "$chassis" --all-extras --group "$chassis:dev" --output-file packages/chassis/requirements-dev.txt
 for service in "$@"; do
   # With what the chassis needs. The chassis itself goes in by its path: an index may have another of that name.
   compile "$chassis" "services/$service/pyproject.toml" --output-file "services/$service/requirements.txt"

@@ -267,12 +267,14 @@ def dashboard(whole: dict[str, Any], name: str) -> dict[str, Any]:
     source = "".join(
         text for path, text in files(ROOT / "services" / FIRST / "src" / FIRST_PACKAGE) if path.startswith(DOMAIN)
     )
+    of_databases = (ROOT / "packages/chassis/src/chassis/postgres/metrics.py").read_text()
     figures = re.compile(
         "|".join(
             renamed(figure, name)
             for figure in (
                 *re.findall(rf'"({FIRST_PACKAGE}_[a-z_]+)"', source),
                 *(f"{FIRST_PACKAGE}_{noun}\\b" for noun in re.findall(r'noun="([a-z_]+)"', source)),
+                *(f"{FIRST_PACKAGE}_{figure}" for figure in re.findall(r'f"{namespace}_([a-z_]+)"', of_databases)),
             )
         )
     )

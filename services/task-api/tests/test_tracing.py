@@ -22,10 +22,10 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from running import DEADLINE_SECONDS, environment, serving
 
 from chassis import tracing
+from chassis.postgres.database import CLOSE_SECONDS
 from task_api.app import create_app
 from task_api.service import TaskApi
 from task_api.settings import Settings
-from task_api.store.postgres import CLOSE_SECONDS
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 CALLER = "00f067aa0ba902b7"

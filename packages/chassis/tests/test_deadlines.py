@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from task_api.store.deadlines import TICK_SECONDS, Deadlines
+from chassis.postgres.deadlines import TICK_SECONDS, Deadlines
 
 
 def now() -> float:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import asyncpg
 
-from task_api.store.migrations import Migration, migrations, refuse_changed
-from task_api.store.postgres_errors import UNREACHABLE, reason
-from task_api.store.protocol import StoreUnavailable
+from chassis.migrations import Migration, read_migrations, refuse_changed
+from chassis.postgres.errors import UNREACHABLE, reason
+from chassis.storage import StoreUnavailable
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
 
 log = logging.getLogger(__name__)
 
-MIGRATION_LOCK = 0x7461736B  # "task" in ASCII: any number that nothing else in this database locks
 MIGRATION_CONNECT_SECONDS = 5.0
 """For what takes no time: to connect, to look up, to say goodbye."""
 MIGRATION_WAIT_SECONDS = 60.0
@@ -25,8 +25,10 @@ MIGRATION_SECONDS = 600.0
 """For a migration itself. A server that lost its power never says that it will not answer."""
 
 
-async def migrate(url: str) -> None:
+async def migrate(url: str, folder: Path, *, lock: int) -> None:
     """Applies what is missing, on a connection of its own: pods that start together take turns by its lock.
+
+    folder: of the migrations. lock: any number that nothing else in this database locks.
 
     Raises StoreUnavailable where a migration fails, was changed since it was applied, or its lock is not to be had, and
     what asyncpg raises where the server cannot be reached.
@@ -35,15 +37,14 @@ async def migrate(url: str) -> None:
         url, timeout=MIGRATION_CONNECT_SECONDS, command_timeout=MIGRATION_CONNECT_SECONDS
     )
     try:
-        await _bring_up_to_date(connection)
+        await _bring_up_to_date(connection, read_migrations(folder), lock)
     except BaseException:
         connection.terminate()  # a goodbye waits for the server, and who was told to end does not wait
         raise
     await connection.close(timeout=MIGRATION_CONNECT_SECONDS)  # the lock goes with the session
 
 
-async def _bring_up_to_date(connection: Connection) -> None:
-    wanted = migrations("postgres")
+async def _bring_up_to_date(connection: Connection, wanted: list[Migration], lock: int) -> None:
     applied = await _applied(connection)
     refuse_changed(wanted, applied)
     if all(m.number in applied for m in wanted):
@@ -53,13 +54,13 @@ async def _bring_up_to_date(connection: Connection) -> None:
     # Ours is a little longer than the server's, which says what it waited for.
     wait = MIGRATION_WAIT_SECONDS + MIGRATION_CONNECT_SECONDS
     try:
-        await connection.execute(f"SELECT pg_advisory_lock({MIGRATION_LOCK})", timeout=wait)
+        await connection.execute(f"SELECT pg_advisory_lock({lock})", timeout=wait)
     except asyncpg.LockNotAvailableError as error:
         raise StoreUnavailable(
             f"Another session has held the lock for migrations for {MIGRATION_WAIT_SECONDS:.0f} s. Either it still "
             "migrates, and this works when it is done; or it hangs, and has to be ended: "
             "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted "
-            f"AND objid = {MIGRATION_LOCK} AND database = "
+            f"AND objid = {lock} AND database = "
             "(SELECT oid FROM pg_database WHERE datname = current_database())"
         ) from error
     await connection.execute(
