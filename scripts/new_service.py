@@ -32,7 +32,7 @@ PYTHON = ROOT / f"services/{FIRST}/.venv/bin/python"
 LONGEST = 20  # with longer names lines of code and YAML would be longer than lint allows
 
 DOMAIN = ("service.py", "settings.py", "store", "tasks")
-TESTS = ("places.py", "preloaded.py", "running.py", "test_docs.py", "test_openapi.py", "test_probes.py")
+TESTS = ("running.py", "test_openapi.py")
 """The tests that hold for any service. What the others say of the skeleton, they say while the first service has it."""
 
 START, END, ALL = "[domain]", "[/domain]", "[domain: all of this file]"
@@ -93,7 +93,9 @@ def check(name: str) -> None:
     locked = {
         entry.split("==")[0] for entry in lock_entries((ROOT / f"services/{FIRST}/requirements-dev.txt").read_text())
     }
-    ours = {Path(test).stem for test in (*TESTS, "conftest.py")} | {path.name for path in ROOT.glob("packages/*/src/*")}
+    ours = {Path(test).stem for test in (*TESTS, "conftest.py", "preloaded.py", "programs.py")} | {
+        path.name for path in ROOT.glob("packages/*/src/*")
+    }
     if package in sys.stdlib_module_names | ours or keyword.iskeyword(package) or name in locked or is_module(package):
         raise Refused(f"NAME={name} is the name of a Python module that the service would hide. Take another.")
     if name == "kubernetes":

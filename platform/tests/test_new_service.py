@@ -245,7 +245,7 @@ def test_make_scripts_and_tilt_find_both_by_their_folders(copy: Path) -> None:
         ),
         *(
             (name, "the name of a Python module")
-            for name in ("running", "test-probes", "conftest", "typing-inspection")
+            for name in ("running", "test-openapi", "conftest", "typing-inspection")
         ),
         ("kubernetes", "the name of a Service that every cluster has"),
     ],

@@ -31,7 +31,7 @@ def checks(services: list[str], files: Iterable[str], charts: Charts) -> Iterato
         # Each has a cache of its own: one that another's settings have written is no use.
         mypy = ("mypy", "--config-file", f"{project}/pyproject.toml", "--cache-dir", f".mypy_cache/{name}")
         interpreter = ("--python-executable", f"{project}/.venv/bin/python")
-        reads = rf"({chassis}/src|{project})/(.*\.pyi?|pyproject\.toml|requirements-dev\.txt)"
+        reads = rf"({chassis}/(src|testing)|{project})/(.*\.pyi?|pyproject\.toml|requirements-dev\.txt)"
         yield Check(f"Python types: {name} (mypy)", reads, (*mypy, *interpreter, f"{project}/src", f"{project}/tests"))
     yield Check("Shell (shellcheck)", shell, ("shellcheck", "--external-sources", *ours(shell)))
     yield Check("YAML (yamllint)", yaml, ("yamllint", "--strict", *ours(yaml)))

@@ -15,8 +15,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from places import SERVICE
-from running import DEADLINE_SECONDS, SERVE, environment, run, serving
+from running import DEADLINE_SECONDS, SERVE, SERVICE, environment, run, serving
 
 import task_api
 

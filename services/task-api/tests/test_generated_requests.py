@@ -13,9 +13,8 @@ from pathlib import Path
 import httpx2
 import pytest
 from conftest import SUMMARY
-from places import SERVICE
 from prometheus_client.parser import text_string_to_metric_families
-from running import Service, environment, run, serving
+from running import SERVICE, Service, environment, run, serving
 
 EXAMPLES, FUZZ_EXAMPLES = 8, 100
 """Of each operation, in each of schemathesis's phases but `coverage`, which has one for each bound in the document."""

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
+from expositions import PROMETHEUS_3, read
 from pydantic import SecretStr
 from starlette.testclient import TestClient
-from test_probes import PROMETHEUS_3, read
 
 import task_api
 from chassis.health import Vitals

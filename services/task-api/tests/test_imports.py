@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from places import SERVICE
+from running import SERVICE
 
 PACKAGE = SERVICE / "src/task_api"
 

@@ -14,12 +14,11 @@ import asyncpg
 import pytest
 from databases import opened, pool_of
 from making import NOW, a_task
-from places import SERVICE
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from pydantic import SecretStr
-from running import DEADLINE_SECONDS
+from running import DEADLINE_SECONDS, SERVICE
 from starlette.testclient import TestClient
 
 import task_api

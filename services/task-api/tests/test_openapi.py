@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from places import SERVICE, SOURCES
-from running import run
+from running import SERVICE, SOURCES, run
 
 DOCUMENT = SERVICE / "openapi.json"
 

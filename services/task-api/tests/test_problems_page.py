@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from places import SERVICE, SOURCES
+from running import SERVICE, SOURCES
 
 
 def test_every_type_of_problem_has_a_section_in_the_docs() -> None:

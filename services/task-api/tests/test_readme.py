@@ -7,8 +7,7 @@ import subprocess
 from pathlib import Path
 
 import httpx2
-from places import SERVICE
-from running import serving
+from running import SERVICE, serving
 
 REPOSITORY = SERVICE.parents[1]
 

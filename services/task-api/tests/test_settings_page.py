@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from places import SERVICE
+from running import SERVICE
 
 from task_api.settings import Settings
 

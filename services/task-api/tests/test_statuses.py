@@ -13,7 +13,7 @@ import pytest
 from anyio.from_thread import BlockingPortal
 from fastapi import FastAPI
 from httpx2 import Response
-from places import SERVICE
+from running import SERVICE
 from starlette.testclient import TestClient
 from starlette.types import Message
 

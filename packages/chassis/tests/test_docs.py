@@ -6,15 +6,15 @@ import re
 
 import httpx2
 import pytest
+from hello.service import Hello, Settings
 from running import serving
 from starlette.testclient import TestClient
 
-from task_api.app import create_app
-from task_api.settings import Settings
+from chassis.app import create_app
 
 
 def test_the_page_and_all_its_files_come_from_the_service_itself() -> None:
-    with TestClient(create_app(Settings())) as client:
+    with TestClient(create_app(Hello, Settings())) as client:
         page = client.get("/docs")
         assert page.status_code == 200
         addresses = re.findall(r'(?:src|href|url)["\']?[=:] ?["\']([^"\']+)', page.text)
@@ -25,9 +25,9 @@ def test_the_page_and_all_its_files_come_from_the_service_itself() -> None:
         assert 'route="/docs/assets/{path}",status="200"' in client.get("/metrics").text
 
 
-@pytest.mark.parametrize("path", ["/tasks", ""])
+@pytest.mark.parametrize("path", ["/hello", ""])
 def test_behind_a_proxy_that_takes_a_prefix_off_every_link_has_it(path: str) -> None:
-    with serving(TASKS_ROOT_PATH=path) as service, httpx2.Client(base_url=service.url) as client:
+    with serving(HELLO_ROOT_PATH=path) as service, httpx2.Client(base_url=service.url) as client:
         page = client.get("/docs").text
         links = re.findall(r"[\"'](/[^\"']+(?:css|js|png|json))[\"']", page)
         assert len(links) == 4

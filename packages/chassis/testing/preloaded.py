@@ -1,7 +1,7 @@
-"""Processes of the service that begin with its imports done, as forks of a Python that has them.
+"""Processes of a service that begin with its imports done, as forks of a Python that has them.
 
 The imports are most of what a start takes, and the tests start the service more than a hundred times. From the fork
-on such a process is what `python -m task_api` is: its own arguments, environment, files, signals and end.
+on such a process is what `python -m PACKAGE` is: its own arguments, environment, files, signals and end.
 What reads the environment before that, the interpreter and the C library, is not asked again: a test of that, or of the
 start itself, takes subprocess.Popen.
 """
@@ -25,17 +25,26 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
-from places import SOURCES
-
-PRELOADED = "task_api.__main__"
 RECORD = 16
 """How long what is said of a process is: its id, and later its exit code."""
 
 
 class Forked:
-    """A process, as far as subprocess.Popen[str] has it for these tests. The command begins with sys.executable."""
+    """A process, as far as subprocess.Popen[str] has it for these tests. The command begins with sys.executable.
 
-    def __init__(self, command: Sequence[str], env: Mapping[str, str], stdout: IO[Any], stderr: IO[Any] | int) -> None:
+    preloaded: the module whose imports are done when it begins. path: PYTHONPATH while they are.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        env: Mapping[str, str],
+        stdout: IO[Any],
+        stderr: IO[Any] | int,
+        *,
+        preloaded: str,
+        path: str,
+    ) -> None:
         self.args = command
         self.returncode: int | None = None
         self.stderr: IO[str] | None = None
@@ -50,7 +59,9 @@ class Forked:
             self._status, saying = os.pipe()
             given.callback(os.close, saying)
             asked = {"command": command[1:], "environment": dict(env), "folder": str(Path.cwd())}
-            socket.send_fds(_parent(), [json.dumps(asked).encode() + b"\n"], [stdout.fileno(), writing, saying])
+            socket.send_fds(
+                _parent(preloaded, path), [json.dumps(asked).encode() + b"\n"], [stdout.fileno(), writing, saying]
+            )
         self.pid = int(os.read(self._status, RECORD))
 
     def poll(self) -> int | None:
@@ -77,13 +88,13 @@ class Forked:
 
 
 @functools.cache
-def _parent() -> socket.socket:
+def _parent(preloaded: str, path: str) -> socket.socket:
     """The connection to the Python that is forked, which ends with it."""
     ours, its = socket.socketpair()
     with its:
         process = subprocess.Popen(
-            [sys.executable, __file__, str(its.fileno())],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, SOURCES))},
+            [sys.executable, __file__, str(its.fileno()), preloaded],
+            env={**os.environ, "PYTHONPATH": path},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             pass_fds=[its.fileno()],
@@ -98,8 +109,8 @@ def _parent() -> socket.socket:
 
 def main() -> None:
     connection = socket.socket(fileno=int(sys.argv[1]))
-    importlib.import_module(PRELOADED)
-    del sys.modules[PRELOADED]  # it is run anew, in each fork
+    importlib.import_module(sys.argv[2])
+    del sys.modules[sys.argv[2]]  # it is run anew, in each fork
     gc.freeze()  # what is shared is not to be copied for being looked at
     signal.signal(signal.SIGCHLD, _reap)
     while True:

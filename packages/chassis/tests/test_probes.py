@@ -5,20 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from expositions import OPENMETRICS, PROMETHEUS_3, read
 from fastapi import FastAPI
-from httpx2 import Response
-from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
-from prometheus_client.parser import text_string_to_metric_families as parse_text
+from hello.service import Hello, Settings
 from starlette.testclient import TestClient
 
-from task_api.app import create_app
-from task_api.settings import Settings
+from chassis.app import create_app
 
-PROMETHEUS_3 = (
-    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
-    "application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,"
-    "text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
-)
 PROMETHEUS_3_PROTOBUF = (
     "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.7," + PROMETHEUS_3
 )
@@ -30,12 +23,12 @@ CHROME = (
     "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*;q=0.8,"
     "application/signed-exchange;v=b3;q=0.7"
 )
-OPENMETRICS, TEXT, JSON = "application/openmetrics-text", "text/plain", "application/json"
+TEXT, JSON = "text/plain", "application/json"
 
 
 @pytest.fixture
 def client() -> Iterator[TestClient]:
-    with TestClient(create_app(Settings())) as client:
+    with TestClient(create_app(Hello, Settings())) as client:
         yield client
 
 
@@ -83,22 +76,14 @@ def test_prometheus_gets_metrics_and_everybody_else_json(
         assert answer.json()["status"] == "ok"
     else:
         samples = read(answer)
-        assert samples.keys() > {"task_api_health_status", "task_api_uptime_seconds", "task_api_memory_bytes"}
-        assert samples["task_api_health_status"] == 1
+        assert samples.keys() > {"hello_health_status", "hello_uptime_seconds", "hello_memory_bytes"}
+        assert samples["hello_health_status"] == 1
 
 
 def test_all_lines_of_the_header_are_read(client: TestClient) -> None:
     for lines in ([JSON + ";q=0.1", TEXT], [TEXT, JSON + ";q=0.1"]):
         answer = client.get("/health", headers=[("Accept", line) for line in lines])
         assert answer.headers["content-type"].startswith(TEXT)
-
-
-def read(answer: Response) -> dict[str, float]:
-    """The samples of an exposition."""
-    openmetrics = answer.headers["content-type"].startswith(OPENMETRICS)
-    assert answer.text.endswith("# EOF\n") == openmetrics
-    parse = parse_openmetrics if openmetrics else parse_text
-    return {sample.name: sample.value for family in parse(answer.text) for sample in family.samples}
 
 
 def test_readiness_lists_its_checks(client: TestClient) -> None:
