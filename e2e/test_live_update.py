@@ -183,6 +183,13 @@ def test_a_saved_line_is_served(
     record_property(SUMMARY, f"Median of {SAVES} saves {request.node.callspec.id}: {median}")
 
 
+def test_a_saved_line_of_the_chassis_is_served(dev_image: str) -> None:
+    module = "app/src/chassis/health.py"
+    with running(dev_image) as dev:
+        dev.save({module: dev.read(module).replace('return "ok"', 'return "changed"')})
+        eventually(lambda: (answer := dev.get("/livez")) is not None and answer.text == "changed", "it is served")
+
+
 @pytest.mark.parametrize(
     ("line", "why"),
     [
