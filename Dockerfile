@@ -23,6 +23,7 @@ RUN python -m pip --python /opt/venv/bin/python install --no-cache-dir --disable
       --require-hashes --only-binary :all: --requirement /build/requirements.txt \
  && python -m compileall -q --invalidation-mode unchecked-hash /opt/venv/lib
 
+COPY packages/chassis/src /app/src
 COPY services/${SERVICE}/src /app/src
 # `app serve` runs the service's own package, task_api of task-api, whatever else lies beside it. Nor do the modes of files
 # depend on the checkout (a umask of 077, a file system without modes).
@@ -52,7 +53,7 @@ ENV PATH=/opt/venv/bin:$PATH \
 RUN app --help > /dev/null && find /tmp -mindepth 1 -delete
 ENV PYTHONDONTWRITEBYTECODE=1
 
-# It watches /app/src and forks a process that imports the service alone.
+# It watches /app/src and forks a process that imports the service and the chassis alone.
 COPY scripts/dev_server.py /build/dev_server.py
 
 USER 1000:1000

@@ -27,8 +27,9 @@ LOOPS ?=
 SERVICES := $(patsubst services/%/pyproject.toml,%,$(wildcard services/*/pyproject.toml))
 export SERVICE
 
-# Python environments: one for each service, one for the tools that check and test the platform, one for checkov.
+# Python environments: one for each service and the chassis, one for the tools that check and test the platform, one for checkov.
 SERVICE_ENVIRONMENTS := $(SERVICES:%=services/%/.venv/dev.stamp)
+CHASSIS_ENVIRONMENT := packages/chassis/.venv/dev.stamp
 TOOLS_ENVIRONMENT := .venv/tools.stamp
 CHECKOV_ENVIRONMENT := .tools/checkov/tools.stamp
 BENCH_ENVIRONMENT := .tools/bench/bench.stamp
@@ -47,10 +48,10 @@ run: services/$(SERVICE)/.venv/run.stamp ## Serve the API on http://127.0.0.1:80
 	@scripts/run.sh serve
 
 .PHONY: install
-install: $(SERVICE_ENVIRONMENTS) ## Install every service's Python packages ahead of need
+install: $(CHASSIS_ENVIRONMENT) $(SERVICE_ENVIRONMENTS) ## Install every service's Python packages ahead of need
 
 .PHONY: test
-test: $(SERVICE_ENVIRONMENTS) ## Run every service's tests
+test: $(CHASSIS_ENVIRONMENT) $(SERVICE_ENVIRONMENTS) ## Run the tests of the chassis and of every service
 	@scripts/test.sh $(SERVICES)
 
 .PHONY: fuzz
@@ -64,7 +65,7 @@ doctor: ## Check what this machine has; says what repairs it
 ##@ Change
 
 .PHONY: lint
-lint: $(SERVICE_ENVIRONMENTS) $(TOOLS_ENVIRONMENT) $(CHECKOV_ENVIRONMENT) ## Check what can be checked by reading it
+lint: $(CHASSIS_ENVIRONMENT) $(SERVICE_ENVIRONMENTS) $(TOOLS_ENVIRONMENT) $(CHECKOV_ENVIRONMENT) ## Check what can be checked by reading it
 	@scripts/lint.sh $(SERVICES)
 
 .PHONY: test-platform
@@ -214,7 +215,7 @@ bench-loop: ## Measure what a developer waits for (LOOPS=test)
 
 .PHONY: clean
 clean: ## Remove what was installed, built, cached and reported
-	rm -rf .image .tools .venv services/*/.venv services/*/build services/*/src/*.egg-info reports
+	rm -rf .image .tools .venv {packages,services}/*/.venv {packages,services}/*/build {packages,services}/*/src/*.egg-info reports
 	find . \( -name .git -o -name .data \) -prune -o -type d \( -name __pycache__ -o -name '.*_cache' -o -name .hypothesis \
 	  -o -name .schemathesis \) -prune -exec rm -rf {} +
 
@@ -231,6 +232,9 @@ services/%/.venv/run.stamp: services/%/requirements.txt always
 
 services/%/.venv/dev.stamp: services/%/requirements-dev.txt always
 	@scripts/install.sh services/$*/.venv $< $@ services/$*/requirements.txt services/$*/.venv/run.stamp
+
+$(CHASSIS_ENVIRONMENT): packages/chassis/requirements-dev.txt always
+	@scripts/install.sh packages/chassis/.venv $< $@
 
 $(TOOLS_ENVIRONMENT): requirements-tools.txt always
 	@scripts/install.sh .venv $< $@

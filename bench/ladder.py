@@ -19,6 +19,7 @@ from bench.machine import (
     OTHER_CORE,
     ROOT,
     SERVER_CORE,
+    SERVICE_PATH,
     SERVICE_PYTHON,
     CannotMeasure,
     Server,
@@ -105,7 +106,7 @@ def _ladder() -> Iterator[Mapping[str, Callable[[str], Figures]]]:
         own = {
             "TASKS_DATABASE_URL": db.url,
             "TASKS_DATABASE_POOL_SIZE": str(POOL),
-            "PYTHONPATH": "services/task-api/src",
+            "PYTHONPATH": SERVICE_PATH,
         }
         serve("service", SERVICE_PYTHON, "-m", "task_api", "serve", "--port", "PORT", **own)
         servers["service"].wait_until_ready()

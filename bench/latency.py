@@ -12,7 +12,17 @@ from typing import Any
 from bench import database
 from bench.database import ID_FORMAT
 from bench.ladder import CONNECTIONS, ROWS
-from bench.machine import ADDRESS, OTHER_CORE, ROOT, SERVICE_PYTHON, CannotMeasure, free_port, run, serving
+from bench.machine import (
+    ADDRESS,
+    OTHER_CORE,
+    ROOT,
+    SERVICE_PATH,
+    SERVICE_PYTHON,
+    CannotMeasure,
+    free_port,
+    run,
+    serving,
+)
 
 VEGETA = ROOT / ".tools/bench-go/vegeta"
 RUNS = 5
@@ -28,7 +38,7 @@ def measure(say: Callable[[str], None]) -> dict[str, object]:
     runs = []
     with database.running() as db, tempfile.TemporaryDirectory() as folder:
         port = free_port()
-        environment = {"TASKS_DATABASE_URL": db.url, "PYTHONPATH": "services/task-api/src"}
+        environment = {"TASKS_DATABASE_URL": db.url, "PYTHONPATH": SERVICE_PATH}
         command = (SERVICE_PYTHON, "-m", "task_api", "serve", "--port", str(port))
         with serving(*command, port=port, log=Path(folder) / "log", **environment) as server:
             server.wait_until_ready()

@@ -21,6 +21,7 @@ OTHER_CORE = "1"
 """The server has a core to itself. PostgreSQL and what sends the load share the other one."""
 
 SERVICE_PYTHON = ROOT / "services/task-api/.venv/bin/python"
+SERVICE_PATH = "services/task-api/src:packages/chassis/src"
 BENCH_PYTHON = ROOT / ".tools/bench/bin/python"
 
 

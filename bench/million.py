@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench import database
-from bench.machine import ADDRESS, SERVICE_PYTHON, CannotMeasure, free_port, serving
+from bench.machine import ADDRESS, SERVICE_PATH, SERVICE_PYTHON, CannotMeasure, free_port, serving
 
 FEW, MANY = 10, 1_000_000
 STEP = 100_000
@@ -39,7 +39,7 @@ def measure(say: Callable[[str], None]) -> dict[str, object]:
     """Times are those of the client, one request after the other: medians, in ms."""
     with database.running() as db, tempfile.TemporaryDirectory() as folder:
         port = free_port()
-        environment = {"TASKS_DATABASE_URL": db.url, "PYTHONPATH": "services/task-api/src"}
+        environment = {"TASKS_DATABASE_URL": db.url, "PYTHONPATH": SERVICE_PATH}
         command = (SERVICE_PYTHON, "-m", "task_api", "serve", "--port", str(port))
         with serving(*command, port=port, log=Path(folder) / "log", **environment) as server:
             server.wait_until_ready()

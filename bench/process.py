@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench import database
 from bench.ladder import ROWS, wrk
-from bench.machine import SERVICE_PYTHON, cpu_seconds, free_port, resident_mib, serving
+from bench.machine import SERVICE_PATH, SERVICE_PYTHON, cpu_seconds, free_port, resident_mib, serving
 
 STARTS = 5
 MINUTES = 10
@@ -21,7 +21,7 @@ MALLOC = {"MALLOC_TRIM_THRESHOLD_": "131072"}
 def measure(say: Callable[[str], None]) -> dict[str, object]:
     """On PostgreSQL, as in production."""
     with database.running() as db, tempfile.TemporaryDirectory() as folder:
-        environment = {"TASKS_DATABASE_URL": db.url, "PYTHONPATH": "services/task-api/src", **MALLOC}
+        environment = {"TASKS_DATABASE_URL": db.url, "PYTHONPATH": SERVICE_PATH, **MALLOC}
         starts, idle, minutes = [], 0.0, []
         for number in range(STARTS + 1):
             port = free_port()

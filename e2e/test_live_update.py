@@ -183,6 +183,13 @@ def test_a_saved_line_is_served(
     record_property(SUMMARY, f"Median of {SAVES} saves {request.node.callspec.id}: {median}")
 
 
+def test_a_saved_line_of_the_chassis_is_served(dev_image: str) -> None:
+    module = "app/src/chassis/health.py"
+    with running(dev_image) as dev:
+        dev.save({module: dev.read(module).replace('return "ok"', 'return "changed"')})
+        eventually(lambda: (answer := dev.get("/livez")) is not None and answer.text == "changed", "it is served")
+
+
 @pytest.mark.parametrize(
     ("line", "why"),
     [
@@ -207,7 +214,7 @@ def test_what_cannot_be_served_is_the_answer_to_every_request_until_it_is_mended
 
 def test_what_fails_at_start_is_the_answer_too(dev_image: str) -> None:
     with running(dev_image) as dev:
-        dev.save({f"{PACKAGE}/domain.py": dev.read(f"{PACKAGE}/domain.py").replace("await self._count()", "1 / 0")})
+        dev.save({f"{PACKAGE}/service.py": dev.read(f"{PACKAGE}/service.py").replace("await self._count()", "1 / 0")})
         dev.fails("ZeroDivisionError")
 
 

@@ -6,7 +6,7 @@ set -euo pipefail
 CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/isolate.sh
 
-locks=(requirements-uv.txt requirements-tools.txt requirements-checkov.txt bench/requirements.txt)
+locks=(requirements-uv.txt requirements-tools.txt requirements-checkov.txt bench/requirements.txt packages/chassis/requirements-dev.txt)
 for service in "$@"; do locks+=("services/$service/requirements.txt" "services/$service/requirements-dev.txt"); done
 
 log=$(mktemp)

@@ -2,9 +2,10 @@
 
     python dev_server.py PACKAGE HOST PORT
 
-The parent has imported the third-party packages, and forks a child that imports the service alone and runs its command
-`serve` on the parent's socket. On a change it forks the next: clients wait meanwhile and are not refused. After a child
-that ends by itself, as at a line that cannot be parsed, the next answers every request with what that one said last.
+The parent has imported the third-party packages, and forks a child that imports the service and the chassis, which lie
+side by side, and runs the service's command `serve` on the parent's socket. On a change it forks the next: clients wait
+meanwhile and are not refused. After a child that ends by itself, as at a line that cannot be parsed, the next answers
+every request with what that one said last.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ import contextlib, os, runpy, sys
 sys.argv[1:] = ["openapi"]
 with contextlib.suppress(SystemExit), open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
     runpy.run_module({package!r}, run_name="__main__")
-print(*(name for name in sys.modules if name.partition(".")[0] not in ("__main__", {package!r})))
+print(*(name for name in sys.modules if name.partition(".")[0] not in {watched!r}))
 """
 
 Work = Callable[[], None]
@@ -148,7 +149,8 @@ class DevServer:
         if found is None or found.origin is None:
             sys.exit(f"There is no package {package} on the path: {sys.path}")
         self._package = package
-        self._watch = Watch(Path(found.origin).parent.parent)
+        self._root = Path(found.origin).parent.parent
+        self._watch = Watch(self._root)
         self._listener = socket.create_server((host, port), backlog=2048)
         self._selector = selectors.PollSelector()
         self._selector.register(self._watch, selectors.EVENT_READ, self._watch.read)
@@ -237,10 +239,12 @@ class DevServer:
             child.end()
 
     def _preload(self) -> None:
-        """Imports what the service has from others, once; beside the first child, which does so itself."""
+        """Imports what the service has from outside the watched folder, once; beside the first child, which does so
+        itself."""
         if self._has_preloaded:
             return
-        command = [sys.executable, "-c", NAME_MODULES.format(package=self._package)]
+        watched = {"__main__", *(path.stem for path in self._root.iterdir())}
+        command = [sys.executable, "-c", NAME_MODULES.format(package=self._package, watched=watched)]
         listed = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False)
         for name in listed.stdout.split():
             with suppress(Exception):

@@ -113,7 +113,7 @@ tool() { # severity when it is missing, name, minimum, command that prints its v
 check_checkout() {
   local files=() file
   while IFS= read -r file; do files+=("$file"); done < <(LC_ALL=C grep -lsI $'\r' Makefile Dockerfile .dockerignore ./*.env \
-    .ci/run scripts/* platform/cluster/* services/*/local.env services/*/*.txt || true)
+    .ci/run scripts/* platform/cluster/* services/*/local.env packages/*/*.txt services/*/*.txt || true)
   if ((${#files[@]})); then
     fail "Lines end as Windows ends them (CRLF), which no shell reads: ${files[*]:0:3}$( ((${#files[@]} > 3)) && echo ' ...' || true). \
 Commit or stash what you changed, then:" 'git rm -r --cached --quiet . && git reset --hard'

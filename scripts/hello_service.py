@@ -1,62 +1,50 @@
-"""What a second service is for until it has a purpose: the files of a domain that says hello.
+"""What a second service is for until it has a purpose: the files of one that says hello.
 
 new_service.py writes them, with the words in capitals replaced.
 """
 
 from __future__ import annotations
 
-DOMAIN_PY = '''"""What this service is for: to say hello. All that the other modules know of it stands here."""
+SERVICE_PY = '''"""What this service is: all that the chassis, which runs it, knows of it stands here."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING
-
 from fastapi import FastAPI
-from pydantic import Field
-from pydantic.config import JsonDict
-from pydantic_settings import BaseSettings
-from starlette.types import ASGIApp
 
+import PACKAGE
+from chassis.check import Check
+from chassis.metrics import Metrics
+from chassis.service import HealthTexts, Service
 from PACKAGE import hello
-from PACKAGE.check import Check
+from PACKAGE.settings import Settings
 
-if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import TracerProvider
 
-TITLE = "TITLE_ API"
-DESCRIPTION = """
+class CLASS_(Service):
+    """What one running app says and how often. It keeps nothing, so that any number of pods are alike."""
+
+    name = "NAME_"
+    version = PACKAGE.__version__
+    title = "TITLE_ API"
+    description = """
 Says hello.
 
 Errors are problem documents (RFC 9457).
 """
-TAGS = [{"name": "hello", "description": "An example, to put your own routes in the place of"}]
+    tags = ({"name": "hello", "description": "An example, to put your own routes in the place of"},)
+    settings = Settings
+    metrics = Metrics("PACKAGE")
+    health = HealthTexts(
+        noun="hellos",
+        total="How often this process said hello",
+        gauge="How often this process said hello",
+        storage="none: this service keeps nothing",
+        degraded="Something that the service needs does not answer",
+        example={"storage": "none", "checks": {}},
+    )
+    credential_prefix = "PACKAGE_"
+    scope_prefix = "NAME_"
 
-TOTAL = "hellos_total"
-TOTAL_IS = "How often this process said hello"
-TOTAL_GAUGE = ("PACKAGE_hellos", TOTAL_IS)
-STORAGE_IS = "none: this service keeps nothing"
-DEGRADED_IS = "Something that the service needs does not answer"
-HEALTH_EXAMPLE: JsonDict = {"storage": "none", "checks": {}}
-
-
-class DomainSettings(BaseSettings):
-    """Those that only this service needs."""
-
-    greeting: str = Field(default="Hello", min_length=1, max_length=100, description="word to greet callers with")
-
-
-class CannotOpen(Exception):
-    """What the service needs is not there; the message says what, and what to do."""
-
-
-class Domain:
-    """What one running app says and how often. It keeps nothing, so that any number of pods are alike."""
-
-    storage = "none"
-    """What /health and PACKAGE_build_info call it."""
-
-    def __init__(self, settings: DomainSettings) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._greeter = hello.Greeter(settings.greeting)
 
     def add_to(self, app: FastAPI) -> None:
@@ -64,34 +52,31 @@ class Domain:
         app.state.greeter = self._greeter
         app.include_router(hello.router)
 
-    def shortcut(self, _app: FastAPI, rest: ASGIApp) -> ASGIApp:
-        """Could answer what is asked for most without `rest`, which is all of the app behind its edge."""
-        return rest
-
-    async def open(self) -> None:
-        """Before the first request: the place to connect to what it needs. Raises CannotOpen."""
-
-    def background(self) -> list[Coroutine[None, None, None]]:
-        """What goes on while it is open, until it is cancelled."""
-        return []
-
-    def end_streams(self) -> None:
-        """Ends answers that would not end by themselves."""
-
-    async def close(self) -> None:
-        """After the last request, or where it could not be opened."""
-
     async def condition(self) -> tuple[int | None, dict[str, Check]]:
         """The total for /health, and whether each thing that it needs answers; never raises because of one."""
         return self._greeter.hellos, {}
+'''
+
+SETTINGS_PY = '''"""What can be set from outside, beside what every service lets set."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from chassis import settings
 
 
-COMMANDS: dict[str, tuple[str, Callable[[DomainSettings], Coroutine[None, None, None]]]] = {}
-"""Those of the command line beside the ones that every service has: their help, and what they do."""
+class Settings(settings.Settings):
+    """Read from the environment: `PREFIX_` and the field's name in capitals.
 
+    Kubernetes gives pods beside a Service named `NAME_` a variable
+    `PREFIX_PORT=tcp://...`, unless they have `enableServiceLinks: false`, as those of the chart.
+    """
 
-def trace(_provider: TracerProvider) -> None:
-    """Makes spans of what the service asks of others: nothing so far."""
+    model_config = SettingsConfigDict(env_prefix="PREFIX_")
+
+    greeting: str = Field(default="Hello", min_length=1, max_length=100, description="word to greet callers with")
 '''
 
 HELLO_PY = '''"""/v1/hello: an example of a route that checks who calls and what they send."""
@@ -103,8 +88,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, Field
 
-from PACKAGE.auth import requires
-from PACKAGE.problems import problem_responses
+from chassis.auth import requires
+from chassis.problems import problem_responses
 
 router = APIRouter(prefix="/v1/hello", tags=["hello"])
 
@@ -161,7 +146,7 @@ from running import run, serving
 from starlette.testclient import TestClient
 
 from PACKAGE.app import create_app
-from PACKAGE.auth import new_token
+from chassis.auth import new_token
 from PACKAGE.settings import Settings
 
 

@@ -19,7 +19,7 @@ if ! command -v sha256sum > /dev/null; then sha256=(shasum -a 256); fi
 # What .dockerignore leaves out by its name wherever it is (**/NAME) is not looked for.
 left_out=()
 while read -r pattern; do left_out+=(-name "$pattern" -prune -o); done < <(sed -n 's|^\*\*/||p' .dockerignore)
-files() { find "services/$service/src" ${left_out[@]+"${left_out[@]}"} "$@" -print | LC_ALL=C sort; }
+files() { find packages/chassis/src "services/$service/src" ${left_out[@]+"${left_out[@]}"} "$@" -print | LC_ALL=C sort; }
 
 {
   # Without DOCKER_DEFAULT_PLATFORM it is an image for this machine; with it perhaps for another.

@@ -16,9 +16,12 @@ compile() {
 compile requirements-uv.in --output-file requirements-uv.txt
 compile requirements-tools.in --output-file requirements-tools.txt
 compile requirements-checkov.in --output-file requirements-checkov.txt
+chassis=packages/chassis/pyproject.toml
+compile "$chassis" --all-extras --group "$chassis:dev" --output-file packages/chassis/requirements-dev.txt
 for service in "$@"; do
-  compile "services/$service/pyproject.toml" --output-file "services/$service/requirements.txt"
-  compile "services/$service/pyproject.toml" --group "services/$service/pyproject.toml:dev" \
+  # With what the chassis needs. The chassis itself goes in by its path: an index may have another of that name.
+  compile "$chassis" "services/$service/pyproject.toml" --output-file "services/$service/requirements.txt"
+  compile "$chassis" "services/$service/pyproject.toml" --group "services/$service/pyproject.toml:dev" \
     --constraint "services/$service/requirements.txt" --output-file "services/$service/requirements-dev.txt"
 done
 # After the services: what both have is of the service's version.

@@ -3,8 +3,8 @@
     python -m scripts.new_service NAME        (or: make new-service NAME=orders)
 
 There are no templates that could grow old. Every file of the first service is copied and its names are replaced; left
-out are its domain (domain.py and what that alone knows: tasks/, store/ and most tests), and what other files hold
-between the markers `[domain]` and `[/domain]`. In their place comes a domain that says hello and keeps nothing
+out are what it is for (service.py, settings.py, tasks/, store/ and most tests), and what other files hold
+between the markers `[domain]` and `[/domain]`. In their place comes a service that says hello and keeps nothing
 (hello_service.py): it needs no database. Its chart (new_chart.py) has a line for each object of the library
 platform/helm/service. Everything else of the kit finds services by their folders.
 
@@ -22,7 +22,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from scripts.hello_service import DOMAIN_PY, HELLO_PY, LOCAL_ENV, TEST_PY
+from scripts.hello_service import HELLO_PY, LOCAL_ENV, SERVICE_PY, SETTINGS_PY, TEST_PY
 from scripts.new_chart import LINKS, chart
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,21 +30,11 @@ FIRST, FIRST_PACKAGE = "task-api", "task_api"
 PYTHON = ROOT / f"services/{FIRST}/.venv/bin/python"
 LONGEST = 20  # with longer names lines of code and YAML would be longer than lint allows
 
-DOMAIN = ("domain.py", "store", "tasks")
-TESTS = ("preloaded.py", "running.py", "test_docs.py", "test_openapi.py", "test_probes.py")
+DOMAIN = ("service.py", "settings.py", "store", "tasks")
+TESTS = ("running.py", "test_openapi.py")
 """The tests that hold for any service. What the others say of the skeleton, they say while the first service has it."""
 
 START, END, ALL = "[domain]", "[/domain]", "[domain: all of this file]"
-
-# Where a sentence, and not a line, is about tasks or their database. Each must be found: or else it was reworded, and
-# whoever did it finds the sentence here.
-REWORDED = {
-    "src/task_api/settings.py": {
-        "The prefix is not `TASK_API_`: Kubernetes gives every pod beside a Service named `task-api`\n"
-        "    a variable `TASK_API_PORT=tcp://...`.": "Kubernetes gives pods beside a Service named `task-api` a "
-        "variable\n    `TASKS_PORT=tcp://...`, unless they have `enableServiceLinks: false`, as those of the chart."
-    },
-}
 
 
 class Refused(Exception):
@@ -65,8 +55,10 @@ def check(name: str) -> None:
     locked = {
         entry.split("==")[0] for entry in lock_entries((ROOT / f"services/{FIRST}/requirements-dev.txt").read_text())
     }
-    tests = {Path(test).stem for test in (*TESTS, "conftest.py")}
-    if package in sys.stdlib_module_names | tests or keyword.iskeyword(package) or name in locked or is_module(package):
+    ours = {Path(test).stem for test in (*TESTS, "conftest.py", "preloaded.py", "programs.py")} | {
+        path.name for path in ROOT.glob("packages/*/src/*")
+    }
+    if package in sys.stdlib_module_names | ours or keyword.iskeyword(package) or name in locked or is_module(package):
         raise Refused(f"NAME={name} is the name of a Python module that the service would hide. Take another.")
     if name == "kubernetes":
         raise Refused(f"NAME={name} is the name of a Service that every cluster has. Take another.")
@@ -106,8 +98,6 @@ def renamed(text: str, name: str) -> str:
             "TASK_API_": package_of(name).upper() + "_",
             FIRST: name,
             FIRST_PACKAGE: package_of(name),
-            "tasks:{scope}": f"{name}:{{scope}}",
-            '"tsk_"': f'"{package_of(name)}_"',
             "/tasks": f"/{name}",
         },
     )
@@ -194,16 +184,23 @@ def service(name: str) -> Iterator[tuple[str, str]]:
         if path.startswith("requirements"):
             yield path, renamed(pruned(text, left_out, constraints), name)
         else:
-            new = copied(path, text, name)
+            new = renamed(without_domain(text), name)
             if new:
                 yield renamed(path, name), new
     for path, text in {
-        "src/PACKAGE/domain.py": DOMAIN_PY,
+        "src/PACKAGE/service.py": SERVICE_PY,
+        "src/PACKAGE/settings.py": SETTINGS_PY,
         "src/PACKAGE/hello.py": HELLO_PY,
         "tests/test_hello.py": TEST_PY,
         "local.env": LOCAL_ENV,
     }.items():
-        names = {"PACKAGE": package_of(name), "PREFIX": package_of(name).upper(), "TITLE_": title_of(name)}
+        names = {
+            "PACKAGE": package_of(name),
+            "PREFIX": package_of(name).upper(),
+            "TITLE_": title_of(name),
+            "CLASS_": title_of(name).replace(" ", ""),
+            "NAME_": name,
+        }
         yield replaced(path, names), replaced(text, names)
 
 
@@ -222,18 +219,6 @@ def files(folder: Path) -> list[tuple[str, str]]:
     return [(path, (folder / path).read_text()) for path in sorted(set(listed)) if path and (folder / path).is_file()]
 
 
-def copied(path: str, text: str, name: str) -> str:
-    text = without_domain(text)
-    for old, new in REWORDED.get(path, {}).items() if text else ():
-        if old not in text:
-            raise Refused(
-                f"Nothing was made: {path} does not say any longer: {old!r}. "
-                "Bring REWORDED in scripts/new_service.py up to date."
-            )
-        text = text.replace(old, new)
-    return renamed(text, name)
-
-
 def make(name: str) -> None:
     """Makes both folders, or nothing."""
     check(name)
@@ -249,7 +234,7 @@ def make(name: str) -> None:
             file.parent.mkdir(exist_ok=True)
             file.symlink_to(leads_to)
         source = f"{folder}/services/{name}/src"
-        environment = {"PYTHONPATH": source, "PYTHONDONTWRITEBYTECODE": "1"}
+        environment = {"PYTHONPATH": f"{source}:{ROOT}/packages/chassis/src", "PYTHONDONTWRITEBYTECODE": "1"}
         document = run(PYTHON, "-m", package_of(name), "openapi", environment=environment)
         Path(folder, f"services/{name}/openapi.json").write_text(document)
         try:
@@ -286,7 +271,7 @@ def main() -> int:
     package = package_of(name)
     print(f"""Made services/{name}/ and platform/helm/{name}/. It says hello; put what it is for in the place of that:
 
-  services/{name}/src/{package}/domain.py   what the service is for, and all that the rest of it knows of that
+  services/{name}/src/{package}/service.py  what the service is, and all that the chassis knows of it
   services/{name}/src/{package}/hello.py    the example route, and its tests in tests/test_hello.py
 
   Serve it        make run SERVICE={name}, then: curl '127.0.0.1:8000/v1/hello?name=you'

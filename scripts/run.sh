@@ -6,6 +6,6 @@ set -euo pipefail
 CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/isolate.sh
 
-export PYTHONPATH=services/$SERVICE/src
+export PYTHONPATH=services/$SERVICE/src:packages/chassis/src
 . scripts/local-env.sh
 exec "services/$SERVICE/.venv/bin/python" -m "${SERVICE//-/_}" "$@"

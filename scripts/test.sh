@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the tests of each service, in the service's own environment.
+# Runs the tests of the chassis and of each service, each in an environment of its own.
 # What is left out for want of Docker or PostgreSQL is said at the end; with REQUIRE_ALL=1 that is a failure.
 # FUZZ_SEED (scripts/fuzz.sh) has the generated tests alone run, and long.
 #
@@ -24,20 +24,23 @@ if [[ -n ${FUZZ_SEED:-} ]]; then
   seeded=(--hypothesis-seed "$FUZZ_SEED")
 fi
 
+folders=("${@/#/services/}")
+if [[ -z ${FUZZ_SEED:-} ]]; then folders=(packages/chassis "${folders[@]}"); fi # the chassis has no generated tests
+
 failed=()
-for service in "$@"; do
-  echo "Testing $service"
+for folder in "${folders[@]}"; do
+  echo "Testing ${folder##*/}"
   status=0
-  (cd "services/$service" && exec .venv/bin/python -m pytest --quiet --numprocesses auto --maxschedchunk 1 --durations=10 \
+  (cd "$folder" && exec .venv/bin/python -m pytest --quiet --numprocesses auto --maxschedchunk 1 --durations=10 \
     -m "$selected" ${seeded[@]+"${seeded[@]}"}) || status=$?
   if ((status == 5)) && [[ -n ${FUZZ_SEED:-} ]]; then
-    echo "$service has no generated tests"
+    echo "${folder##*/} has no generated tests"
   elif ((status)); then
-    failed+=("$service")
+    failed+=("$folder")
   fi
 done
 if ((${#failed[@]})); then
-  echo "Failed: ${failed[*]}. Run one alone: cd services/${failed[0]} && .venv/bin/python -m pytest -k NAME" >&2
+  echo "Failed: ${failed[*]##*/}. Run one alone: cd ${failed[0]} && .venv/bin/python -m pytest -k NAME" >&2
   exit 1
 fi
 if [[ -n $left_out ]]; then

@@ -6,7 +6,7 @@ python bare.py serve --port PORT
 
 import sys
 
-from task_api import edge
+from chassis import edge
 from task_api.__main__ import main
 
 edge.Edge = lambda rest, **_: rest

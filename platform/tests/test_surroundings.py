@@ -28,7 +28,7 @@ def tree(tmp_path: Path) -> Path:
     for path in ("Dockerfile", ".dockerignore", "versions.env", "services/task-api/requirements.txt"):
         (tmp_path / "tree" / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(REPOSITORY / path, tmp_path / "tree" / path)
-    for folder in ("scripts", CODE):
+    for folder in ("scripts", "packages/chassis/src", CODE):
         shutil.copytree(REPOSITORY / folder, tmp_path / "tree" / folder)
     return tmp_path / "tree"
 
@@ -119,7 +119,7 @@ def test_line_ends_and_where_a_link_leads_are_content(tree: Path) -> None:
     (tree / CODE / "link").symlink_to("app.py")
     tags = [tag(tree)]
     (tree / CODE / "link").unlink()
-    (tree / CODE / "link").symlink_to("body.py")
+    (tree / CODE / "link").symlink_to("service.py")
     tags.append(tag(tree))
     app = tree / CODE / "app.py"
     app.write_bytes(app.read_bytes().replace(b"\n", b"\r\n"))

@@ -53,13 +53,15 @@ def test_what_is_built_is_the_dev_stage_of_what_runs(tilt: Tilt) -> None:
 
 
 def test_the_build_sees_what_the_dockerfile_copies(tilt: Tilt) -> None:
-    copied = re.findall(r"^COPY ((?:services|scripts)/\S+)", (REPOSITORY / "Dockerfile").read_text(), re.MULTILINE)
+    copied = re.findall(
+        r"^COPY ((?:packages|services|scripts)/\S+)", (REPOSITORY / "Dockerfile").read_text(), re.MULTILINE
+    )
     assert {path.replace("${SERVICE}", "task-api") for path in copied} == set(tilt.builds["task-api"].only)
 
 
 def test_code_is_copied_to_where_the_dev_server_watches_and_a_new_lock_builds_again(tilt: Tilt) -> None:
     build = tilt.builds["task-api"]
-    assert build.syncs == [("services/task-api/src", "/app/src")]
+    assert build.syncs == [("packages/chassis/src", "/app/src"), ("services/task-api/src", "/app/src")]
     assert "PYTHONPATH=/app/src" in (REPOSITORY / "Dockerfile").read_text()
     assert build.fall_back_on == ["services/task-api/requirements.txt"]
 
@@ -186,6 +188,7 @@ def test_a_second_service_is_found_by_its_folder_and_gets_the_next_port(tmp_path
         shutil.copytree(REPOSITORY / "platform/helm" / chart, tmp_path / "platform/helm" / chart)
     (tmp_path / "scripts").mkdir()
     shutil.copy(REPOSITORY / "scripts/dev_server.py", tmp_path / "scripts")
+    (tmp_path / "packages/chassis/src").mkdir(parents=True)
     (tmp_path / "services/task-api/src").mkdir(parents=True)
     (tmp_path / "services/task-api/requirements.txt").touch()
     shutil.copytree(tmp_path / "services/task-api", tmp_path / "services/work-api")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from functools import partial
+from pathlib import Path
 
 from scripts.lint.charts import NEWEST_KUBERNETES, OLDEST_KUBERNETES, SLEEPING_KUBERNETES, Charts
 from scripts.lint.check import Check, Command
@@ -24,13 +25,14 @@ def checks(services: list[str], files: Iterable[str], charts: Charts) -> Iterato
     yield Check("Python format (ruff)", python, ("ruff", "format", "--check", "."))
     yield Check("Python code (ruff)", python, ("ruff", "check", "."))
     yield Check("Python types: bench, e2e, platform, scripts (mypy)", python, ("mypy",))
-    for name in services:
-        service = f"services/{name}"
+    chassis = "packages/chassis"
+    for project in (chassis, *(f"services/{name}" for name in services)):
+        name = Path(project).name
         # Each has a cache of its own: one that another's settings have written is no use.
-        mypy = ("mypy", "--config-file", f"{service}/pyproject.toml", "--cache-dir", f".mypy_cache/{name}")
-        interpreter = ("--python-executable", f"{service}/.venv/bin/python")
-        reads = rf"{service}/(.*\.pyi?|pyproject\.toml|requirements-dev\.txt)"
-        yield Check(f"Python types: {name} (mypy)", reads, (*mypy, *interpreter, f"{service}/src", f"{service}/tests"))
+        mypy = ("mypy", "--config-file", f"{project}/pyproject.toml", "--cache-dir", f".mypy_cache/{name}")
+        interpreter = ("--python-executable", f"{project}/.venv/bin/python")
+        reads = rf"({chassis}/(src|testing)|{project})/(.*\.pyi?|pyproject\.toml|requirements-dev\.txt)"
+        yield Check(f"Python types: {name} (mypy)", reads, (*mypy, *interpreter, f"{project}/src", f"{project}/tests"))
     yield Check("Shell (shellcheck)", shell, ("shellcheck", "--external-sources", *ours(shell)))
     yield Check("YAML (yamllint)", yaml, ("yamllint", "--strict", *ours(yaml)))
     yield Check("Markdown (pymarkdown)", markdown, ("pymarkdown", "scan", *ours(markdown)))

@@ -12,8 +12,9 @@ import asyncpg
 import docker
 from docker.errors import DockerException
 
+from chassis.postgres.pool import Pool
 from task_api.store import Limits
-from task_api.store.pool import Pool
+from task_api.store.metrics import metrics
 from task_api.store.postgres import PostgresStore
 
 POSTGRES_IMAGE = "postgres:17"
@@ -37,7 +38,7 @@ async def opened(url: str, **limits: Any) -> AsyncIterator[PostgresStore]:
 @contextlib.asynccontextmanager
 async def pool_of(url: str, *, size: int) -> AsyncIterator[Pool]:
     """A pool as a store has it, without the store: for who holds its connections longer than a request would."""
-    pool = Pool(lambda: asyncpg.connect(url), size=size, queue_size=10)
+    pool = Pool(lambda: asyncpg.connect(url), size=size, queue_size=10, metrics=metrics)
     try:
         yield pool
     finally:

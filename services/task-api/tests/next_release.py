@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import sys
 
+from chassis.migrations import Migration, read_migrations
+from chassis.postgres import schema
 from task_api.__main__ import main
-from task_api.store import postgres_schema
-from task_api.store.migrations import Migration, migrations
 
 SQL = {
     # Long enough that the pods of the release before write meanwhile.
@@ -19,5 +19,5 @@ SQL = {
 
 if __name__ == "__main__":
     added = Migration(9999, "effort", SQL[sys.argv.pop(1)])
-    vars(postgres_schema)["migrations"] = lambda kind: [*migrations(kind), added]
+    vars(schema)["read_migrations"] = lambda folder: [*read_migrations(folder), added]
     sys.exit(main())

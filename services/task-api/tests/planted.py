@@ -13,8 +13,8 @@ from datetime import datetime
 from typing import Any
 from unittest.mock import patch
 
+from chassis.server import _Server
 from task_api.__main__ import main
-from task_api.server import _Server
 from task_api.store import Answer, Write
 from task_api.store.postgres import PostgresStore
 from task_api.store.sqlite import SQLiteStore

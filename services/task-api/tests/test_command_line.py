@@ -15,16 +15,9 @@ from typing import Any
 
 import httpx2
 import pytest
-from running import DEADLINE_SECONDS, SERVE, SERVICE, environment, run, serving
+from running import DEADLINE_SECONDS, SERVICE, environment, run, serving
 
 import task_api
-
-
-@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_cleanly_with_an_idle_connection_open(sig: signal.Signals) -> None:
-    with serving() as service, httpx2.Client(base_url=service.url) as client:
-        assert client.get("/livez").text == "ok"  # and the connection is kept
-        assert service.stop(sig) == 0
 
 
 def test_a_signal_ends_it_while_it_waits_for_its_database() -> None:
@@ -38,17 +31,6 @@ def test_a_signal_ends_it_while_it_waits_for_its_database() -> None:
         process.terminate()
         assert process.wait(DEADLINE_SECONDS) == 0
         connection.close()
-
-
-def test_it_serves_on_a_socket_of_its_parent() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        fd, (host, port) = listener.fileno(), listener.getsockname()
-        process = subprocess.Popen([*SERVE, "--fd", str(fd)], env=environment(), pass_fds=[fd])
-        try:
-            assert httpx2.get(f"http://{host}:{port}/livez", timeout=DEADLINE_SECONDS).text == "ok"
-        finally:
-            process.terminate()
-            assert process.wait(DEADLINE_SECONDS) == 0
 
 
 def test_a_task_survives_the_restart(tmp_path: Path) -> None:
@@ -69,16 +51,6 @@ def test_an_acknowledged_task_survives_kill_9(tmp_path: Path) -> None:
         assert httpx2.get(f"{service.url}/v1/tasks/{task['id']}").json() == task
 
 
-def test_a_taken_port_is_one_clear_line() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        port = other.getsockname()[1]
-        done = run("serve", "--port", str(port))
-    assert done.returncode == 1
-    assert done.stderr.splitlines() == [done.stderr.strip()]
-    assert f"Port {port} on 127.0.0.1 is taken" in done.stderr
-    assert "TASKS_PORT=" in done.stderr
-
-
 def test_a_folder_that_cannot_be_written_is_one_clear_line() -> None:
     done = run("serve", "--port", "0", TASKS_DATABASE_URL="sqlite:////dev/null/folder/tasks.db")
     assert done.returncode == 1
@@ -89,8 +61,6 @@ def test_a_folder_that_cannot_be_written_is_one_clear_line() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "rule"),
     [
-        ("TASKS_PORT", "http", "valid integer"),
-        ("TASKS_PORT", "70000", "less than or equal to 65535"),
         ("TASKS_DATABASE_URL", "mysql://me:hunter2@db/tasks", "memory://, sqlite:/// or postgresql://"),
         ("TASKS_DATABASE_URL", "sqlite://tasks.db", "three slashes"),
         ("TASKS_DATABASE_URL", "postgresql:///hunter2", "names a host"),
@@ -103,7 +73,6 @@ def test_a_folder_that_cannot_be_written_is_one_clear_line() -> None:
         ("TASKS_DATABASE_URL", "postgresql://me:hunter2@[::1/tasks", "cannot be read"),
         ("TASKS_DATABASE_STATEMENT_SECONDS", "6", "more than TASKS_DATABASE_SECONDS, which is 5"),
         ("TASKS_DATABASE_LOCK_SECONDS", "3", "more than TASKS_DATABASE_STATEMENT_SECONDS, which is 2"),
-        ("TASKS_HOST", "nohost.invalid", "no address of this machine"),
     ],
 )
 def test_a_wrong_setting_is_one_line_with_its_name_and_rule_but_not_its_value(name: str, value: str, rule: str) -> None:
@@ -147,13 +116,6 @@ def test_a_new_token_opens_the_api_that_has_its_line(tmp_path: Path) -> None:
         assert client.get("/v1/tasks").status_code == 200
         assert client.post("/v1/tasks", json={"title": "x"}).status_code == 403
         assert client.get("/health", headers={"Authorization": ""}).status_code == 200
-
-
-def test_a_mode_without_its_settings_is_one_line_that_names_them() -> None:
-    done = run("serve", TASKS_AUTH="tokens")
-    assert done.returncode == 1
-    assert done.stderr.splitlines() == [done.stderr.strip()]
-    assert "TASKS_AUTH_TOKEN_FILE" in done.stderr
 
 
 def test_a_stream_of_changes_goes_on_where_it_was_and_ends_with_the_service(tmp_path: Path) -> None:

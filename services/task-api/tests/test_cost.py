@@ -24,10 +24,10 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 from starlette.types import Message, Scope
 
-from task_api import logs
+from chassis import logs
+from chassis.postgres import database
 from task_api.app import create_app
 from task_api.settings import Settings
-from task_api.store import postgres
 from task_api.store.postgres_rows import NAMES, row_of, task_of
 from task_api.tasks import rules
 from task_api.tasks.models import NewTask
@@ -64,11 +64,11 @@ async def app(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[
     async def connect(*_: object, **__: object) -> Connected:
         return Connected()
 
-    async def migrate(_url: str) -> None:
+    async def migrate(*_: object, **__: object) -> None:
         pass
 
     monkeypatch.setattr(asyncpg, "connect", connect)
-    monkeypatch.setattr(postgres, "migrate", migrate)
+    monkeypatch.setattr(database, "migrate", migrate)
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
     monkeypatch.setattr(logs, "_access", None)
     app = create_app(Settings(database_url=SecretStr("postgresql://nobody@127.0.0.1/none")))

@@ -18,9 +18,10 @@ from prometheus_client import REGISTRY
 from proxy import Proxy
 from running import environment
 
-from task_api.store import Answer, KeyInUse, Limits, StoreBusy, StoreUnavailable, Write, postgres_schema
-from task_api.store.postgres import PostgresStore
-from task_api.store.postgres_schema import MIGRATION_CONNECT_SECONDS, MIGRATION_LOCK
+from chassis.postgres import schema
+from chassis.postgres.schema import MIGRATION_CONNECT_SECONDS
+from task_api.store import Answer, KeyInUse, Limits, StoreBusy, StoreUnavailable, Write
+from task_api.store.postgres import MIGRATION_LOCK, PostgresStore
 from task_api.tasks import rules
 from task_api.tasks.models import Task, TaskPatch
 
@@ -140,8 +141,8 @@ async def test_a_migration_that_froze_is_given_up(
     moment: str, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for bound in ("CONNECT", "WAIT"):
-        monkeypatch.setattr(postgres_schema, f"MIGRATION_{bound}_SECONDS", 1.0)
-    monkeypatch.setattr(postgres_schema, "MIGRATION_SECONDS", 1.0)
+        monkeypatch.setattr(schema, f"MIGRATION_{bound}_SECONDS", 1.0)
+    monkeypatch.setattr(schema, "MIGRATION_SECONDS", 1.0)
 
     def freeze(answer: bytes) -> bool:
         if MOMENTS[moment] in answer:
@@ -158,7 +159,7 @@ async def test_a_migration_that_froze_is_given_up(
 async def test_a_start_that_waits_for_a_migration_that_hangs_says_how_to_end_it(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres_schema, "MIGRATION_WAIT_SECONDS", 1.0)
+    monkeypatch.setattr(schema, "MIGRATION_WAIT_SECONDS", 1.0)
     store = PostgresStore(postgres_url, limits=Limits(), wait_seconds=0)
     hanging = await asyncpg.connect(postgres_url)
     await hanging.execute(f"SELECT pg_advisory_lock({MIGRATION_LOCK})")

@@ -14,8 +14,8 @@ from httpx2 import Response
 from pydantic import SecretStr
 from starlette.testclient import TestClient
 
+from chassis.auth import new_token
 from task_api.app import create_app
-from task_api.auth import new_token
 from task_api.settings import Settings
 from task_api.store import Answer, StoreBusy, StoreUnavailable, Write
 from task_api.store.memory import MemoryStore

@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
+from expositions import PROMETHEUS_3, read
 from pydantic import SecretStr
 from starlette.testclient import TestClient
-from test_probes import PROMETHEUS_3, read
 
 import task_api
-from task_api import domain
+from chassis.health import Vitals
+from task_api import service
 from task_api.app import create_app
-from task_api.health import Vitals
 from task_api.settings import Settings
 from task_api.store import StoreUnavailable
 from task_api.store.memory import MemoryStore
@@ -86,8 +86,8 @@ def test_a_defect_is_answered_without_its_details(monkeypatch: pytest.MonkeyPatc
 
 @pytest.fixture
 def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
-    monkeypatch.setattr(domain, "PING_SECONDS", 0.0)
-    monkeypatch.setattr(domain, "COUNT_SECONDS", 0.01)
+    monkeypatch.setattr(service, "PING_SECONDS", 0.0)
+    monkeypatch.setattr(service, "COUNT_SECONDS", 0.01)
     with TestClient(create_app(Settings())) as client:
         client.post("/v1/tasks", json={"title": "one"})
         _until_counted(client, 1)
@@ -136,7 +136,7 @@ def test_the_count_is_kept_up_by_itself_and_not_by_who_asks(monkeypatch: pytest.
         for _ in range(10):
             assert client.get("/health").json()["tasks_total"] == 0
         assert counted == 1
-    monkeypatch.setattr(domain, "COUNT_SECONDS", 0.01)
+    monkeypatch.setattr(service, "COUNT_SECONDS", 0.01)
     with TestClient(create_app(Settings())) as client:
         client.post("/v1/tasks", json={"title": "one"})
         _until_counted(client, 1)
@@ -158,8 +158,8 @@ async def test_however_many_ask_at_once_the_storage_is_asked_once(monkeypatch: p
 
     monkeypatch.setattr(MemoryStore, "ping", slowly)
     now = 1000.0
-    monkeypatch.setattr(domain, "time", SimpleNamespace(monotonic=lambda: now))
-    served = domain.Domain(Settings())
+    monkeypatch.setattr(service, "time", SimpleNamespace(monotonic=lambda: now))
+    served = service.TaskApi(Settings())
     impatient = asyncio.create_task(served.condition())
     others = [asyncio.create_task(served.condition()) for _ in range(50)]
     await asyncio.sleep(0)

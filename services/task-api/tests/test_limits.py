@@ -20,9 +20,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from running import DEADLINE_SECONDS, Service, serving
 from uvicorn.server import ServerState
 
+from chassis.body import DROP_BYTES
+from chassis.connection import MAX_HEAD_BYTES, bounded
 from task_api.app import create_app
-from task_api.body import DROP_BYTES
-from task_api.connection import MAX_HEAD_BYTES, bounded
+from task_api.service import TaskApi
 from task_api.settings import Settings
 
 MIB = 1024 * 1024
@@ -313,7 +314,7 @@ async def test_an_empty_line_before_a_request_takes_no_time_from_its_answer() ->
 @contextlib.asynccontextmanager
 async def _idling() -> AsyncIterator[Client]:
     """A connection to the application, where idle ones are ended soon."""
-    protocol: Callable[..., asyncio.Protocol] = bounded(10, 10)
+    protocol: Callable[..., asyncio.Protocol] = bounded(10, 10, TaskApi.metrics.slow_clients_total)
     config = uvicorn.Config(create_app(Settings()), timeout_keep_alive=IDLE_SECONDS, log_config=None)
     config.load()
     state = ServerState()

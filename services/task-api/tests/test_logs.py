@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import pty
 import re
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import asyncpg
 import httpx2
 import pytest
-from running import DEADLINE_SECONDS, Service, environment, serving
+from log_lines import lines_of, raw
+from running import DEADLINE_SECONDS, Service, serving
 
-from task_api.auth import new_token
+from chassis.auth import new_token
 
 CREDENTIAL, LINE = new_token("ann", ["read", "write"])
 PASSWORD = uuid4().hex
 SECRETS = (CREDENTIAL, PASSWORD, "s3cr3t")
-TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 
 
 @pytest.fixture(scope="module")
@@ -44,107 +34,10 @@ def client(service: Service) -> Iterator[httpx2.Client]:
         yield open_client
 
 
-def lines_of(service: Service, request_id: str) -> list[dict[str, Any]]:
-    """What the log says of a request. What comes after it on the same connection has made sure that it is there."""
-    _settle(service)
-    return [line for line in map(json.loads, service.log) if line.get("request_id") == request_id]
-
-
-def _settle(service: Service) -> None:
-    """Waits until all that was said has been read: one more request's line comes last."""
-    last = uuid4().hex
-    httpx2.get(f"{service.url}/last", headers={"X-Request-ID": last})
-    deadline = datetime.now(UTC) + timedelta(seconds=DEADLINE_SECONDS)
-    while not any(last in line for line in service.log):
-        assert datetime.now(UTC) < deadline, "its line did not come"
-        time.sleep(0.005)
-
-
-def raw(service: Service, request: bytes) -> bytes:
-    """Sends bytes as they are and returns the beginning of the answer."""
-    host, port = service.url.removeprefix("http://").rsplit(":", 1)
-    with socket.create_connection((host, int(port)), DEADLINE_SECONDS) as connection:
-        connection.sendall(request)
-        return connection.recv(65536)
-
-
-def test_a_request_is_one_line_of_json(service: Service, client: httpx2.Client) -> None:
-    answer = client.post("/v1/tasks", json={"title": "x"})
-    (line,) = lines_of(service, answer.headers["x-request-id"])
-    at = datetime.fromisoformat(line.pop("timestamp"))
-    assert abs(datetime.now(UTC) - at) < timedelta(minutes=1)
-    assert at.utcoffset() == timedelta(0)
-    assert 0 < line.pop("duration_ms") < DEADLINE_SECONDS * 1000
-    assert line == {
-        "level": "info",
-        "message": "request",
-        "request_id": answer.headers["x-request-id"],
-        "method": "POST",
-        "path": "/v1/tasks",
-        "route": "/v1/tasks",
-        "status": 201,
-        "client": "127.0.0.1",
-        "subject": "ann",
-    }
-
-
 def test_the_line_of_a_request_has_the_template_of_its_route(service: Service, client: httpx2.Client) -> None:
     path = f"/v1/tasks/{uuid4()}"
     (line,) = lines_of(service, client.get(path).headers["x-request-id"])
     assert (line["path"], line["route"], line["status"]) == (path, "/v1/tasks/{task_id}", 404)
-
-
-def test_probes_are_logged_only_when_they_fail(service: Service, client: httpx2.Client) -> None:
-    for path in ("/livez", "/readyz", "/health", "/metrics"):
-        assert lines_of(service, client.get(path).headers["x-request-id"]) == []
-    refused = client.get("/metrics", headers={"Authorization": ""})
-    assert [line["status"] for line in lines_of(service, refused.headers["x-request-id"])] == [401]
-
-
-@pytest.mark.parametrize("request_id", ["a", "A-Z_a.z-0", "x" * 128, "0" * 32])
-def test_the_clients_request_id_is_kept(service: Service, client: httpx2.Client, request_id: str) -> None:
-    request_id = request_id[:96] + uuid4().hex[:32] if len(request_id) == 128 else request_id
-    answer = client.get("/v1/tasks", headers={"X-Request-ID": request_id})
-    assert answer.headers.get_list("x-request-id") == [request_id]
-    assert len(lines_of(service, request_id)) == 1
-
-
-@pytest.mark.parametrize(
-    "request_id",
-    [b"", b"x" * 129, b"a b", b"a\tb", b'a"b', b"a,b", b"a/b", b"\xc3\xa4", b"\xff", b"{}", b"\x1b", b"%0a"],
-)
-def test_another_request_id_is_replaced(service: Service, request_id: bytes) -> None:
-    answer = raw(service, b"GET /v1/tasks HTTP/1.1\r\nHost: x\r\nX-Request-ID: " + request_id + b"\r\n\r\n")
-    if answer.startswith(b"HTTP/1.1 400"):
-        assert request_id == b"\x1b"  # no header may have it
-        return
-    (own,) = re.findall(rb"x-request-id: (.*)\r\n", answer)
-    assert re.fullmatch(rb"[0-9a-f]{32}", own)
-    assert len(lines_of(service, own.decode())) == 1
-
-
-@pytest.mark.parametrize(
-    ("traceparent", "trace"),
-    [
-        (f"00-{TRACE}-00f067aa0ba902b7-01", TRACE),
-        (f"00-{TRACE}-00f067aa0ba902b7-00", TRACE),
-        (f"cc-{TRACE}-00f067aa0ba902b7-01-what-will-be", TRACE),
-        (f"00-{'0' * 32}-00f067aa0ba902b7-01", None),
-        (f"00-{TRACE}-{'0' * 16}-01", None),
-        (f"00-{TRACE}0-00f067aa0ba902b7-01", None),
-        (f"00-{TRACE[1:]}-00f067aa0ba902b7-01", None),
-        (f"00-{TRACE.upper()}-00f067aa0ba902b7-01", None),
-        (f"ff-{TRACE}-00f067aa0ba902b7-01", None),
-        (f"00-{TRACE}-00f067aa0ba902b7-01-more", None),
-        ("", None),
-    ],
-)
-def test_the_line_has_the_callers_trace(
-    service: Service, client: httpx2.Client, traceparent: str, trace: str | None
-) -> None:
-    answer = client.get("/v1/tasks", headers={"traceparent": traceparent})
-    (line,) = lines_of(service, answer.headers["x-request-id"])
-    assert line.get("trace_id") == trace
 
 
 def test_nothing_secret_is_in_the_log(service: Service, client: httpx2.Client) -> None:
@@ -201,91 +94,3 @@ async def test_all_lines_of_a_request_have_its_id_and_none_the_databases_passwor
     finally:
         await admin.execute(f"DROP SCHEMA {schema} CASCADE; DROP OWNED BY owner; DROP ROLE owner")
         await admin.close()
-
-
-HOSTILE = b"/%0a%7b%22level%22:%22error%22%7d%0d%1b%5b31m%1b%5d0;x%07%c2%9b2J%7f%00%e2%80%a8%ff"
-
-
-def test_no_path_forges_a_line_or_reaches_the_terminal(service: Service) -> None:
-    _settle(service)
-    before = len(service.log)
-    answer = raw(service, b"GET " + HOSTILE + b" HTTP/1.1\r\nHost: x\r\n\r\n")
-    (request_id,) = re.findall(rb"x-request-id: (.*)\r\n", answer)
-    (line,) = lines_of(service, request_id.decode())
-    assert line["path"] == HOSTILE.decode()
-    assert len(service.log) == before + 2  # this line and the one that was waited for
-    assert all(" " <= character <= "~" for said in service.log for character in said.rstrip("\n"))
-
-
-def test_a_long_path_is_cut(service: Service, client: httpx2.Client) -> None:
-    (line,) = lines_of(service, client.get("/" + "x" * 10_000).headers["x-request-id"])
-    assert len(line["path"]) == 500
-
-
-def test_what_the_server_says_itself_is_json_too(service: Service) -> None:
-    assert raw(service, b"\x16\x03\x01\r\n\r\n").startswith(b"HTTP/1.1 400")
-    _settle(service)
-    lines = [json.loads(line) for line in service.log]  # every line of all these tests
-    assert [line["level"] for line in lines if line["message"] == "Invalid HTTP request received."][-1:] == ["warning"]
-    assert all({"timestamp", "level", "message"} <= line.keys() for line in lines)
-
-
-@contextlib.contextmanager
-def on_a_terminal(*, no_color: str = "", **settings: str) -> Iterator[tuple[str, subprocess.Popen[bytes], int]]:
-    """The service with a terminal as its standard error: its URL, process, and the terminal's other end."""
-    other, terminal = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "task_api", "serve", "--port", "0"],
-        env=environment(**settings) | {"TERM": "xterm", "NO_COLOR": no_color, "FORCE_COLOR": ""},
-        stderr=terminal,
-    )
-    os.close(terminal)
-    try:
-        said = _read_until(other, b"/health)")
-        (url,) = re.findall(rb"Listening on (http://[0-9.:]+)", said)
-        yield url.decode(), process, other
-    finally:
-        process.kill()
-        process.wait()
-        os.close(other)
-
-
-def _read_until(terminal: int, end: bytes | None) -> bytes:
-    said = b""
-    while end is None or end not in said:
-        try:
-            data = os.read(terminal, 65536)
-        except OSError:  # so Linux says that the other end is closed
-            break
-        if not data:
-            break
-        said += data
-    return said
-
-
-def test_people_on_a_terminal_read_lines_in_colour(tmp_path: Path) -> None:
-    with on_a_terminal(TASKS_DATABASE_URL=f"sqlite:///{tmp_path}/tasks.db") as (url, process, terminal):
-        httpx2.get(f"{url}/v1/tasks", headers={"X-Request-ID": "of-the-list"})
-        httpx2.get(url + HOSTILE.decode(), headers={"X-Request-ID": "of-the-hostile"})
-        httpx2.get(f"{url}/livez")
-        process.terminate()
-        said = _read_until(terminal, None).decode()
-        assert process.wait(DEADLINE_SECONDS) == 0
-    lines = [line for line in said.split("\r\n") if line]
-    plain = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in lines]
-    assert any("\x1b[" in line for line in lines)  # colours, and nothing else:
-    assert all(character.isprintable() for line in plain for character in line)
-    requests = [line for line in plain if "request_id=" in line]
-    assert ["of-the-list" in line for line in requests] == [True, False]
-    assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \[info\] GET /v1/tasks 200 in \d+\.\d ms ", requests[0])
-    assert not any(line.startswith("{") for line in plain)
-
-
-def test_people_who_want_no_colour_get_none() -> None:
-    with on_a_terminal(no_color="1") as (url, process, terminal):
-        httpx2.get(f"{url}/v1/tasks")
-        process.terminate()
-        said = _read_until(terminal, None).decode()
-        assert process.wait(DEADLINE_SECONDS) == 0
-    assert "GET /v1/tasks 200" in said
-    assert "\x1b" not in said

@@ -14,7 +14,7 @@ import asyncpg
 import pytest
 from databases import opened, pool_of
 from making import NOW, a_task
-from prometheus_client import CollectorRegistry, Metric
+from prometheus_client import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from pydantic import SecretStr
@@ -22,10 +22,9 @@ from running import DEADLINE_SECONDS, SERVICE
 from starlette.testclient import TestClient
 
 import task_api
-from task_api import health
+from chassis import health
+from chassis.auth import new_token
 from task_api.app import create_app
-from task_api.auth import new_token
-from task_api.metrics import CpuThrottling
 from task_api.settings import Settings
 from task_api.store import Write
 from task_api.tasks import feed
@@ -230,31 +229,6 @@ async def test_work_done_again_is_counted_by_what_ended_it(postgres_url: str) ->
             await admin.execute("DROP TRIGGER fails ON tasks")
             await writing
             await admin.close()
-
-
-V2 = "usage_usec 5000\nuser_usec 4000\nsystem_usec 1000\nnr_periods 40\nnr_throttled 7\nthrottled_usec 1500000\n"
-V1 = "nr_periods 50\nnr_throttled 8\nthrottled_time 2500000000\n"
-
-
-def throttling(root: Path) -> dict[str, float | None]:
-    registry = CollectorRegistry()
-    registry.register(CpuThrottling(root))
-    names = ("periods", "throttled_periods", "throttled_seconds")
-    return {name: registry.get_sample_value(f"task_api_cpu_{name}_total") for name in names}
-
-
-def test_the_cpu_limits_effect_is_read_from_either_version_of_cgroups(tmp_path: Path) -> None:
-    nothing = {"periods": None, "throttled_periods": None, "throttled_seconds": None}
-    assert throttling(tmp_path) == nothing
-    (tmp_path / "cpu").mkdir()
-    (tmp_path / "cpu" / "cpu.stat").write_text(V1)
-    assert throttling(tmp_path) == {"periods": 50, "throttled_periods": 8, "throttled_seconds": 2.5}
-    # Without a limit the file has only the usage, as at the root of version 2.
-    (tmp_path / "cpu" / "cpu.stat").unlink()
-    (tmp_path / "cpu.stat").write_text("usage_usec 5000\nuser_usec 4000\nsystem_usec 1000\n")
-    assert throttling(tmp_path) == nothing
-    (tmp_path / "cpu.stat").write_text(V2)
-    assert throttling(tmp_path) == {"periods": 40, "throttled_periods": 7, "throttled_seconds": 1.5}
 
 
 def test_metrics_are_for_who_may_read_and_health_is_for_all(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ import asyncpg
 import pytest
 from databases import connected
 
-from task_api.store import Limits, StoreUnavailable, from_url, migrations, postgres_schema
+from chassis.postgres import schema
+from task_api.store import Limits, StoreUnavailable, from_url, migrations
 
 FIRST = "0001_tasks.sql"
 Execute = Callable[[str], Awaitable[list[tuple[object, ...]]]]
@@ -116,7 +117,7 @@ async def without_checksums(url: str) -> AsyncIterator[asyncpg.Connection[asyncp
 
 
 async def test_a_dump_keeps_nobody_from_starting(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postgres_schema, "RECORD_WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(schema, "RECORD_WAIT_SECONDS", 0.05)
     async with without_checksums(postgres_url) as dump:
         async with dump.transaction():
             await dump.execute("LOCK TABLE schema_migrations IN ACCESS SHARE MODE")

@@ -17,9 +17,10 @@ from balancer import Balancer
 from databases import connected
 from running import SERVE, environment, start
 
-from task_api.store.migrations import migrations
+from chassis.migrations import read_migrations
+from task_api.store import migrations
 
-KNOWN = [migration.number for migration in migrations("postgres")]
+KNOWN = [migration.number for migration in read_migrations(migrations.FOLDER / "postgres")]
 NEXT = [sys.executable, str(Path(__file__).parent / "next_release.py")]
 
 

@@ -29,11 +29,11 @@ def test_the_tour_prints_what_stands_in_its_page(tmp_path: Path) -> None:
 def test_the_commands_on_tokens_make_one_that_opens_the_api(tmp_path: Path) -> None:
     page = (REPOSITORY / "docs/auth.md").read_text()
     (block,) = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
-    enter, make, serve = block.splitlines()
+    enter, export, make, serve = block.splitlines()
     assert enter == "cd services/task-api"
     tokens = tmp_path / "tokens"
     for command in (make, make):
-        command = command.replace(">> tokens", f">> {tokens}")
+        command = f"{export}\n{command}".replace(">> tokens", f">> {tokens}")
         done = subprocess.run(["bash", "-c", command], cwd=SERVICE, capture_output=True, text=True, check=True)
         (token,) = re.findall(r"now: (\S+)", done.stderr)
     assert len(tokens.read_text().splitlines()) == 2

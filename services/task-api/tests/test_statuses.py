@@ -17,9 +17,9 @@ from running import SERVICE
 from starlette.testclient import TestClient
 from starlette.types import Message
 
+from chassis.auth import AuthUnavailable, Caller, new_token
+from chassis.rate_limit import RateLimit
 from task_api.app import create_app
-from task_api.auth import AuthUnavailable, Caller, new_token
-from task_api.rate_limit import RateLimit
 from task_api.settings import Settings
 from task_api.store import KeyInUse, StoreUnavailable
 from task_api.store.memory import MemoryStore

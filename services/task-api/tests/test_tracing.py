@@ -21,10 +21,11 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from running import DEADLINE_SECONDS, environment, serving
 
-from task_api import domain, tracing
+from chassis import tracing
+from chassis.postgres.database import CLOSE_SECONDS
 from task_api.app import create_app
+from task_api.service import TaskApi
 from task_api.settings import Settings
-from task_api.store.postgres import CLOSE_SECONDS
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 CALLER = "00f067aa0ba902b7"
@@ -204,7 +205,7 @@ async def test_the_last_traces_are_sent_while_the_storage_is_closed(monkeypatch:
         await both.wait()
 
     monkeypatch.setattr(tracing, "end", wait_for_the_other)
-    monkeypatch.setattr(domain.Domain, "close", wait_for_the_other)
+    monkeypatch.setattr(TaskApi, "close", wait_for_the_other)
     app = create_app(Settings())
     async with asyncio.timeout(DEADLINE_SECONDS), app.router.lifespan_context(app):
         pass

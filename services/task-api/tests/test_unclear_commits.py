@@ -10,8 +10,9 @@ from databases import opened
 from making import a_task
 from proxy import Proxy
 
-from task_api.store import StoreBusy, StoreUnavailable, Write, postgres
-from task_api.store.pool import Pool
+from chassis.postgres import database
+from chassis.postgres.pool import Pool
+from task_api.store import StoreBusy, StoreUnavailable, Write
 
 
 async def hold_the_next_connection(pool: Pool, until: asyncio.Event) -> None:
@@ -36,7 +37,7 @@ async def test_who_cannot_learn_what_became_of_a_commit_is_not_told_that_nothing
         pools.append(Pool(*given, **named))
         return pools[-1]
 
-    monkeypatch.setattr(postgres, "Pool", made)
+    monkeypatch.setattr(database, "Pool", made)
     async with (
         Proxy(postgres_url).running() as proxy,
         opened(proxy.url, pool_size=1, queue_size=0) as store,

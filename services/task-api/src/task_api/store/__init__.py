@@ -1,15 +1,14 @@
 """Where tasks are kept: one protocol, three kinds of storage, chosen by a URL."""
 
-from task_api.store.postgres import Limits
+from chassis.postgres.database import Limits
+from chassis.storage import StoreBusy, StoreUnavailable
 from task_api.store.protocol import (
     ANSWER_HOURS,
     Answer,
     ChangesPurged,
     KeyInUse,
     Store,
-    StoreBusy,
     StoredChange,
-    StoreUnavailable,
     VersionConflict,
     Write,
     WrongPosition,

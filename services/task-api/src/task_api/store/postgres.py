@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import logging
-import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import datetime
-from random import SystemRandom
-from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import asyncpg
 
-from task_api.store import metrics
-from task_api.store.deadlines import Deadlines
+from chassis.postgres.database import Database, Limits, Use, transaction
+from task_api.store import migrations
 from task_api.store.listing import select
-from task_api.store.pool import Pool
-from task_api.store.postgres_errors import BROKEN_CONNECTION, REFUSED, ROLLED_BACK, UNREACHABLE, reason, sqlstate
+from task_api.store.metrics import metrics
 from task_api.store.postgres_rows import FIELDS, ROW, Dialect, row_of, task_of
-from task_api.store.postgres_schema import migrate
 from task_api.store.protocol import (
     ANSWER_HOURS,
     Answer,
     ChangesPurged,
     KeyInUse,
-    StoreBusy,
     StoredChange,
-    StoreUnavailable,
     VersionConflict,
     Write,
     WrongPosition,
@@ -40,10 +29,6 @@ from task_api.tasks.query import Query
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
-
-T = TypeVar("T")
-
-log = logging.getLogger(__name__)
 
 INSERT = f"INSERT INTO tasks ({FIELDS}, due, words) VALUES ({ROW}) ON CONFLICT (id) DO NOTHING RETURNING updated_at"
 UPDATE = f"UPDATE tasks SET ({FIELDS}, due, words) = ({ROW}) WHERE id = $1 AND version = $21 - 1 RETURNING updated_at"
@@ -59,89 +44,29 @@ KEEP_ANSWER = f"""
      WHERE kept.at <= $6 - interval '{ANSWER_HOURS} hours'
 """
 
-CLOSE_SECONDS = 1.0
-
 PURGE_SECONDS = 60.0
 
 EXACT_COUNT = 10_000
 """Up to so many tasks are counted one by one, above it PostgreSQL's own estimate is taken: counting a million takes
 a tenth of a second of its CPU."""
 
-FIRST_PAUSE_SECONDS = 0.02
+MIGRATION_LOCK = 0x7461736B
+"""`task` in ASCII."""
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What may be asked of PostgreSQL, and how long it may take.
-
-    pool_size: connections. queue_size: callers that may wait for one. seconds: all that one call of a store's method
-    may take, with waiting and trying again. statement_seconds, lock_seconds: PostgreSQL's statement_timeout and
-    lock_timeout.
-    """
-
-    pool_size: int = 5
-    queue_size: int = 100
-    seconds: float = 5
-    statement_seconds: float = 2
-    lock_seconds: float = 1
-
-    @property
-    def attempt_seconds(self) -> float:
-        """How long to wait for the server. asyncpg sets no TCP keepalive: without this a half-open connection blocks
-        its caller for ever (https://github.com/MagicStack/asyncpg/issues/421 and its like)."""
-        return min(self.seconds, self.statement_seconds + 0.5)  # the server's own timeout comes first
-
-
-class PostgresStore:
+class PostgresStore(Database):
     kind = "postgresql"
 
     def __init__(self, url: str, *, limits: Limits, wait_seconds: float) -> None:
-        self._url = url
-        self._limits = limits
-        self._wait_seconds = wait_seconds
-        self._pool: Pool | None = None
-        self._deadlines = Deadlines()
-
-    async def open(self) -> None:
-        parts = urlsplit(self._url)
-        where = parts.netloc.rpartition("@")[2] + parts.path  # without user and password: this is printed
-        deadline = time.monotonic() + self._wait_seconds
-        while True:
-            try:
-                await migrate(self._url)
-                self._pool = Pool(self._connect, size=self._limits.pool_size, queue_size=self._limits.queue_size)
-                return
-            except UNREACHABLE as error:
-                if time.monotonic() >= deadline:
-                    raise StoreUnavailable(
-                        f"PostgreSQL at {where} cannot be reached: {reason(error)}. "
-                        "Is it running, and does TASKS_DATABASE_URL name the right host and port?"
-                    ) from error
-                log.warning("PostgreSQL at %s does not answer yet (%s); trying again", where, reason(error))
-                await asyncio.sleep(1)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                raise StoreUnavailable(
-                    f"PostgreSQL at {where} refused: {reason(error)}. "
-                    "Check user, password and database name in TASKS_DATABASE_URL."
-                ) from error
-
-    async def close(self) -> None:
-        if self._pool is not None:
-            pool, self._pool = self._pool, None
-            try:
-                await asyncio.wait_for(pool.close(), CLOSE_SECONDS)
-            except (*UNREACHABLE, *BROKEN_CONNECTION) as error:
-                log.info("PostgreSQL did not take leave: %s", reason(error))
-
-    async def ping(self) -> None:
-        await self._run(lambda db: db.fetchval("SELECT 1"))
+        use = Use("task-api", "TASKS_DATABASE_URL", migrations.FOLDER / "postgres", MIGRATION_LOCK, metrics)
+        super().__init__(url, use, limits=limits, wait_seconds=wait_seconds)
 
     async def commit(self, writes: Sequence[Write], answer: Answer | None = None, *, now: datetime) -> Answer | None:
         async def commit(db: Connection) -> Answer | None:
             if answer is None and len(writes) == 1:
                 await _write(db, writes[0])
                 return None
-            async with _transaction(db):
+            async with transaction(db):
                 if answer is not None and (kept := await _keep_answer(db, answer, now)) is not None:
                     return kept
                 for write in writes:
@@ -206,7 +131,7 @@ class PostgresStore:
 
     async def purge(self, *, deleted_before: datetime, answers_before: datetime) -> int:
         async def purge(connection: Connection) -> int:
-            async with _transaction(connection):
+            async with transaction(connection):
                 await connection.execute(f"SET LOCAL statement_timeout = '{PURGE_SECONDS:.0f}s'")
                 gone: str = await connection.execute("DELETE FROM tasks WHERE deleted_at < $1", deleted_before)
                 # Up to the first entry that stays: none before it may stay either, or the feed would have a gap.
@@ -247,88 +172,6 @@ class PostgresStore:
              WHERE xid >= pg_snapshot_xmin(pg_current_snapshot())
         """
         return max(0.0, float(await self._run(lambda db: db.fetchval(statement))))
-
-    async def _run(
-        self,
-        work: Callable[[Connection], Coroutine[Any, Any, T]],
-        settle: Callable[[Connection], Coroutine[Any, Any, T]] | None = None,
-        *,
-        seconds: float | None = None,
-    ) -> T:
-        """Does `work` on one connection; again, where it failed and may succeed in the time there is.
-
-        settle: takes the place of `work` once a connection was lost and nobody knows whether `work` was done.
-        seconds: how long an attempt may take, where that is not the usual.
-        """
-        pool = self._pool
-        if pool is None:
-            raise StoreUnavailable("PostgreSQL: the storage is not open")
-        now = asyncio.get_running_loop().time
-        deadline = now() + (seconds or self._limits.seconds)
-        pause = FIRST_PAUSE_SECONDS
-        while True:
-            try:
-                connection = await pool.acquire(deadline=deadline)
-                until = min(deadline, now() + (seconds or self._limits.attempt_seconds))
-                try:
-                    done = await self._deadlines.keep(until, work(connection))
-                except (asyncio.CancelledError, *UNREACHABLE, *BROKEN_CONNECTION):
-                    # It is broken, or still waits for an answer that nobody wants any more.
-                    pool.discard(connection)
-                    raise
-                except BaseException:
-                    pool.release(connection)
-                    raise
-                pool.release(connection)
-                return done
-            except (*ROLLED_BACK, *UNREACHABLE, *BROKEN_CONNECTION) as error:
-                if not isinstance(error, ROLLED_BACK):
-                    pool.discard_idle()
-                    work = settle or work
-                wait = pause * SystemRandom().uniform(0.5, 1.5)  # so that not all come back at once
-                if now() + wait > deadline:
-                    raise StoreUnavailable(f"PostgreSQL does not answer: {reason(error)}") from error
-                metrics.db_retries_total.labels(sqlstate(error)).inc()
-                await asyncio.sleep(wait)
-                pause *= 2
-            except REFUSED as error:
-                raise StoreUnavailable(f"PostgreSQL refused: {reason(error)}") from error
-            except StoreBusy as error:
-                if work is not settle:
-                    raise
-                # StoreBusy would say that nothing was changed. An earlier attempt may have changed it all.
-                raise StoreUnavailable(f"PostgreSQL does not answer in time: {error}") from error
-
-    async def _connect(self) -> Connection:
-        try:
-            return await asyncpg.connect(
-                self._url,
-                timeout=self._limits.attempt_seconds,
-                server_settings={
-                    "application_name": "task-api",
-                    "statement_timeout": f"{self._limits.statement_seconds * 1000:.0f}",
-                    "lock_timeout": f"{self._limits.lock_seconds * 1000:.0f}",
-                    "idle_in_transaction_session_timeout": f"{self._limits.seconds * 1000:.0f}",
-                },
-            )
-        except UNREACHABLE:
-            raise
-        except asyncpg.PostgresError as error:  # no such user or database, a wrong password, no right to connect
-            raise StoreUnavailable(f"PostgreSQL refused: {reason(error)}") from error
-
-
-@contextlib.asynccontextmanager
-async def _transaction(db: Connection) -> AsyncIterator[None]:
-    """As asyncpg's own, but who is cancelled does not undo it: the connection may be dead, and a ROLLBACK on it would
-    wait for ever. `_run` cuts it, and that undoes it as well."""
-    transaction = db.transaction()
-    await transaction.start()
-    try:
-        yield
-    except Exception:
-        await transaction.rollback()
-        raise
-    await transaction.commit()
 
 
 async def _write(db: Connection, write: Write) -> None:

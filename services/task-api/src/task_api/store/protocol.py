@@ -16,14 +16,6 @@ ANSWER_HOURS = 24
 """How long the answer under an Idempotency-Key is kept."""
 
 
-class StoreUnavailable(Exception):
-    """The storage cannot be reached or opened; the message says which one, why, and what to do."""
-
-
-class StoreBusy(StoreUnavailable):
-    """So many requests wait for the storage that one more would not be served in time. Nothing was changed."""
-
-
 class VersionConflict(Exception):
     """A task of the commit is not at the version before: somebody else was faster. Nothing was changed."""
 

@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
 
-from task_api.store import metrics
+from chassis.migrations import read_migrations, refuse_changed
+from chassis.storage import StoreBusy, StoreUnavailable
+from task_api.store import migrations
 from task_api.store.listing import select
-from task_api.store.migrations import migrations, refuse_changed
+from task_api.store.metrics import metrics
 from task_api.store.protocol import (
     ANSWER_HOURS,
     Answer,
     ChangesPurged,
-    StoreBusy,
     StoredChange,
-    StoreUnavailable,
     VersionConflict,
     Write,
     WrongPosition,
@@ -168,7 +168,7 @@ class SQLiteStore:
         if self._connection is None:
             raise StoreUnavailable("SQLite: the storage is not open")
         if self._waiting > self._queue_size:
-            metrics.db_rejected_total.inc()
+            metrics.rejected_total.inc()
             raise StoreBusy(f"{self._queue_size} requests wait for the SQLite file already")
         connection = self._connection
         self._waiting += 1
@@ -284,7 +284,7 @@ def _migrate(db: sqlite3.Connection) -> None:
     if "checksum" not in {name for _, name, *_ in db.execute("PRAGMA table_info(schema_migrations)")}:
         db.execute("ALTER TABLE schema_migrations ADD COLUMN checksum text")
     applied = dict(db.execute("SELECT number, checksum FROM schema_migrations"))
-    wanted = migrations("sqlite")
+    wanted = read_migrations(migrations.FOLDER / "sqlite")
     refuse_changed(wanted, applied)
     for migration in wanted:
         if migration.number not in applied:

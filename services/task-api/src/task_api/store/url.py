@@ -6,8 +6,9 @@ import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from chassis.postgres.database import Limits
 from task_api.store.memory import MemoryStore
-from task_api.store.postgres import Limits, PostgresStore
+from task_api.store.postgres import PostgresStore
 from task_api.store.protocol import Store
 from task_api.store.sqlite import SQLiteStore
 

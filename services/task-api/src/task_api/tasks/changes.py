@@ -11,7 +11,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic.config import JsonDict
 
-from task_api.problems import Problem, problem_responses
+from chassis.problems import Problem, problem_responses
 from task_api.store import ChangesPurged, StoredChange, WrongPosition
 from task_api.tasks.dependencies import Reader, StoreDependency
 from task_api.tasks.feed import CHUNK, Feed

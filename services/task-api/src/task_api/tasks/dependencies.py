@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from task_api.auth import Caller, requires
+from chassis.auth import Caller, requires
 from task_api.store import Store
 
 

@@ -17,8 +17,8 @@ from fastapi.routing import APIRoute
 from pydantic import ValidationError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from task_api.auth import requires
-from task_api.body import ClientGone, replay, whole_body
+from chassis.auth import requires
+from chassis.body import ClientGone, replay, whole_body
 from task_api.tasks import routes
 from task_api.tasks.models import NewTask
 

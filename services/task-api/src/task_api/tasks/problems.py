@@ -7,8 +7,8 @@ import logging
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
-from task_api import logs
-from task_api.problems import Problem, answer
+from chassis import logs
+from chassis.problems import Problem, answer
 from task_api.store import KeyInUse, StoreBusy, StoreUnavailable
 from task_api.tasks.commands import KeyReused, NoSuchTask, OtherVersion
 from task_api.tasks.rules import RuleBroken

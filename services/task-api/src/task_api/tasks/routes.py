@@ -12,7 +12,7 @@ from uuid import UUID
 from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response, status
 from pydantic import StringConstraints
 
-from task_api.problems import Problem, problem_responses
+from chassis.problems import Problem, problem_responses
 from task_api.tasks import commands
 from task_api.tasks.dependencies import Reader, StoreDependency, Writer
 from task_api.tasks.idempotency import IdempotencyKey, replayed_header, request_key

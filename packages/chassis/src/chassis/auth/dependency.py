@@ -1,0 +1,68 @@
+"""What a route needs, as a FastAPI dependency."""
+
+# Annotations are not postponed here: FastAPI cannot resolve those of an object's __call__.
+
+from collections.abc import Awaitable, Callable
+
+from fastapi import Request
+from fastapi.openapi.models import HTTPBearer
+from fastapi.security.base import SecurityBase
+
+from chassis.auth.protocol import ANYBODY, Authenticator, AuthUnavailable, Caller, NoAuth, Scope, Unauthenticated
+from chassis.problems import Problem
+from chassis.rate_limit import RateLimit
+
+
+def requires(scope: Scope) -> Callable[[Request], Awaitable[Caller]]:
+    """A dependency that lets only callers with this scope in, and says who they are.
+
+    `app.state.authenticator` decides who they are, `app.state.realm` is the service's name. Raises Problem 401, 403,
+    429 or 503.
+
+        @router.get("", dependencies=[Depends(requires("read"))])
+    """
+    return _Requires(scope)
+
+
+class _Requires(SecurityBase):
+    """The security scheme itself: that saves a call for each request, and OpenAPI shows the padlock."""
+
+    def __init__(self, scope: Scope) -> None:
+        self.scheme_name = "bearer"
+        self.model = HTTPBearer(
+            description="A token of the service's own or a JWT of the OpenID Connect issuer, "
+            "with the scope `read` or `write`"
+        )
+        self._scope = scope
+
+    async def __call__(self, request: Request) -> Caller:
+        authenticator: Authenticator = request.app.state.authenticator
+        rate_limit: RateLimit | None = request.app.state.rate_limit
+        if isinstance(authenticator, NoAuth):  # nobody is asked: not even the header is looked for
+            if rate_limit is not None:
+                await rate_limit.take(request, _address(request))
+            return ANYBODY
+        try:
+            caller = await authenticator.authenticate(request.headers.get("Authorization"))
+        except Unauthenticated as error:
+            if rate_limit is not None:  # who guesses gets no further than who knows
+                await rate_limit.take(request, _address(request))
+            raise Problem(
+                401, error.detail, headers={"WWW-Authenticate": error.challenge(request.app.state.realm)}
+            ) from None
+        except AuthUnavailable as error:
+            raise Problem(503, str(error), headers={"Retry-After": "1"}) from None
+        request.state.subject = caller.subject
+        if rate_limit is not None:
+            await rate_limit.take(request, f"subject {caller.subject}")
+        if self._scope not in caller.scopes:
+            raise Problem(
+                403,
+                f"This needs the scope {self._scope}, which the credential does not have.",
+                headers={"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{self._scope}"'},
+            )
+        return caller
+
+
+def _address(request: Request) -> str:
+    return f"address {request.client.host if request.client else ''}"

@@ -1,0 +1,209 @@
+"""A PostgreSQL, as every store on one needs it: opened, asked, asked again, closed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from random import SystemRandom
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+import asyncpg
+
+from chassis.postgres.deadlines import Deadlines
+from chassis.postgres.errors import BROKEN_CONNECTION, REFUSED, ROLLED_BACK, UNREACHABLE, reason, sqlstate
+from chassis.postgres.metrics import DatabaseMetrics
+from chassis.postgres.pool import Pool
+from chassis.postgres.schema import migrate
+from chassis.storage import StoreBusy, StoreUnavailable
+
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record]
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+CLOSE_SECONDS = 1.0
+
+FIRST_PAUSE_SECONDS = 0.02
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What may be asked of PostgreSQL, and how long it may take.
+
+    pool_size: connections. queue_size: callers that may wait for one. seconds: all that one call of a store's method
+    may take, with waiting and trying again. statement_seconds, lock_seconds: PostgreSQL's statement_timeout and
+    lock_timeout.
+    """
+
+    pool_size: int = 5
+    queue_size: int = 100
+    seconds: float = 5
+    statement_seconds: float = 2
+    lock_seconds: float = 1
+
+    @property
+    def attempt_seconds(self) -> float:
+        """How long to wait for the server. asyncpg sets no TCP keepalive: without this a half-open connection blocks
+        its caller for ever (https://github.com/MagicStack/asyncpg/issues/421 and its like)."""
+        return min(self.seconds, self.statement_seconds + 0.5)  # the server's own timeout comes first
+
+
+@dataclass(frozen=True)
+class Use:
+    """What a service is to its database.
+
+    name: what pg_stat_activity shows. setting: the variable that the URL comes from, for who has to mend it.
+    migrations: the folder of its schema. lock: the number under which its pods take turns to apply them: any that
+    nothing else in the database locks.
+    """
+
+    name: str
+    setting: str
+    migrations: Path
+    lock: int
+    metrics: DatabaseMetrics
+
+
+class Database:
+    """A store on PostgreSQL is a subclass, and asks it by `_run`."""
+
+    def __init__(self, url: str, use: Use, *, limits: Limits, wait_seconds: float) -> None:
+        """wait_seconds: how long `open` waits for a server that does not answer yet."""
+        self._url = url
+        self._use = use
+        self._limits = limits
+        self._wait_seconds = wait_seconds
+        self._pool: Pool | None = None
+        self._deadlines = Deadlines()
+
+    async def open(self) -> None:
+        """Connects and brings the schema up to date. Raises StoreUnavailable."""
+        parts = urlsplit(self._url)
+        where = parts.netloc.rpartition("@")[2] + parts.path  # without user and password: this is printed
+        deadline = time.monotonic() + self._wait_seconds
+        while True:
+            try:
+                await migrate(self._url, self._use.migrations, lock=self._use.lock)
+                self._pool = Pool(
+                    self._connect,
+                    size=self._limits.pool_size,
+                    queue_size=self._limits.queue_size,
+                    metrics=self._use.metrics,
+                )
+                return
+            except UNREACHABLE as error:
+                if time.monotonic() >= deadline:
+                    raise StoreUnavailable(
+                        f"PostgreSQL at {where} cannot be reached: {reason(error)}. "
+                        f"Is it running, and does {self._use.setting} name the right host and port?"
+                    ) from error
+                log.warning("PostgreSQL at %s does not answer yet (%s); trying again", where, reason(error))
+                await asyncio.sleep(1)
+            except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                raise StoreUnavailable(
+                    f"PostgreSQL at {where} refused: {reason(error)}. "
+                    f"Check user, password and database name in {self._use.setting}."
+                ) from error
+
+    async def close(self) -> None:
+        """Says goodbye, in at most CLOSE_SECONDS. Safe to call on one that was never opened."""
+        if self._pool is not None:
+            pool, self._pool = self._pool, None
+            try:
+                await asyncio.wait_for(pool.close(), CLOSE_SECONDS)
+            except (*UNREACHABLE, *BROKEN_CONNECTION) as error:
+                log.info("PostgreSQL did not take leave: %s", reason(error))
+
+    async def ping(self) -> None:
+        """Asks for an answer."""
+        await self._run(lambda db: db.fetchval("SELECT 1"))
+
+    async def _run(
+        self,
+        work: Callable[[Connection], Coroutine[Any, Any, T]],
+        settle: Callable[[Connection], Coroutine[Any, Any, T]] | None = None,
+        *,
+        seconds: float | None = None,
+    ) -> T:
+        """Does `work` on one connection; again, where it failed and may succeed in the time there is.
+
+        settle: takes the place of `work` once a connection was lost and nobody knows whether `work` was done.
+        seconds: how long an attempt may take, where that is not the usual.
+        """
+        pool = self._pool
+        if pool is None:
+            raise StoreUnavailable("PostgreSQL: the storage is not open")
+        now = asyncio.get_running_loop().time
+        deadline = now() + (seconds or self._limits.seconds)
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                connection = await pool.acquire(deadline=deadline)
+                until = min(deadline, now() + (seconds or self._limits.attempt_seconds))
+                try:
+                    done = await self._deadlines.keep(until, work(connection))
+                except (asyncio.CancelledError, *UNREACHABLE, *BROKEN_CONNECTION):
+                    # It is broken, or still waits for an answer that nobody wants any more.
+                    pool.discard(connection)
+                    raise
+                except BaseException:
+                    pool.release(connection)
+                    raise
+                pool.release(connection)
+                return done
+            except (*ROLLED_BACK, *UNREACHABLE, *BROKEN_CONNECTION) as error:
+                if not isinstance(error, ROLLED_BACK):
+                    pool.discard_idle()
+                    work = settle or work
+                wait = pause * SystemRandom().uniform(0.5, 1.5)  # so that not all come back at once
+                if now() + wait > deadline:
+                    raise StoreUnavailable(f"PostgreSQL does not answer: {reason(error)}") from error
+                self._use.metrics.retries_total.labels(sqlstate(error)).inc()
+                await asyncio.sleep(wait)
+                pause *= 2
+            except REFUSED as error:
+                raise StoreUnavailable(f"PostgreSQL refused: {reason(error)}") from error
+            except StoreBusy as error:
+                if work is not settle:
+                    raise
+                # StoreBusy would say that nothing was changed. An earlier attempt may have changed it all.
+                raise StoreUnavailable(f"PostgreSQL does not answer in time: {error}") from error
+
+    async def _connect(self) -> Connection:
+        try:
+            return await asyncpg.connect(
+                self._url,
+                timeout=self._limits.attempt_seconds,
+                server_settings={
+                    "application_name": self._use.name,
+                    "statement_timeout": f"{self._limits.statement_seconds * 1000:.0f}",
+                    "lock_timeout": f"{self._limits.lock_seconds * 1000:.0f}",
+                    "idle_in_transaction_session_timeout": f"{self._limits.seconds * 1000:.0f}",
+                },
+            )
+        except UNREACHABLE:
+            raise
+        except asyncpg.PostgresError as error:  # no such user or database, a wrong password, no right to connect
+            raise StoreUnavailable(f"PostgreSQL refused: {reason(error)}") from error
+
+
+@contextlib.asynccontextmanager
+async def transaction(db: Connection) -> AsyncIterator[None]:
+    """As asyncpg's own, but who is cancelled does not undo it: the connection may be dead, and a ROLLBACK on it would
+    wait for ever. `_run` cuts it, and that undoes it as well."""
+    transaction = db.transaction()
+    await transaction.start()
+    try:
+        yield
+    except Exception:
+        await transaction.rollback()
+        raise
+    await transaction.commit()

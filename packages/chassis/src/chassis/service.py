@@ -1,0 +1,104 @@
+"""What the chassis has to know of a service: a class whose attributes say what it is. A running app has one of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from fastapi import FastAPI
+from pydantic.config import JsonDict
+from starlette.types import ASGIApp
+
+from chassis.check import Check
+from chassis.metrics import Metrics
+from chassis.settings import Settings
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+
+
+@dataclass(frozen=True)
+class Command:
+    """One of the command line, beside those that every service has. run: gets the service's settings."""
+
+    name: str
+    help: str
+    run: Callable[[Any], Coroutine[None, None, None]]
+
+
+@dataclass(frozen=True)
+class HealthTexts:
+    """What /health calls the things of this service.
+
+    noun: what it counts, as in `tasks_total` and `task_api_tasks`. total, gauge: what this number is, in the OpenAPI
+    document and for Prometheus. storage: the kinds that there are. degraded: when the answer is a 503. example: of
+    `storage` and `checks`.
+    """
+
+    noun: str
+    total: str
+    gauge: str
+    storage: str
+    degraded: str
+    example: JsonDict
+
+
+class Service:
+    """What a service is for. A subclass sets the attributes without a value, and overrides what it needs of the rest.
+
+    Made for each app, of its settings; opens nothing by that.
+    """
+
+    name: ClassVar[str]
+    """As its image, its Service in Kubernetes and its traces are called: `task-api`. Its package is `task_api`."""
+    version: ClassVar[str]
+    title: ClassVar[str]
+    description: ClassVar[str]
+    """In Markdown, for the head of the API's documentation."""
+    tags: ClassVar[Sequence[dict[str, Any]]]
+    """Of its operations, as OpenAPI has them."""
+    settings: ClassVar[type[Settings]]
+    metrics: ClassVar[Metrics]
+    """Made once, by the class: the names in it are those of the process."""
+    health: ClassVar[HealthTexts]
+    credential_prefix: ClassVar[str]
+    """What its tokens begin with, so that scanners for leaked secrets find them: `tsk_`."""
+    scope_prefix: ClassVar[str]
+    """What an issuer may put before a scope that is meant for this service, with a colon between: `tasks`."""
+    cannot_open: ClassVar[tuple[type[Exception], ...]] = ()
+    """What `open` raises where something that it needs is not there; the message says what, and what to do."""
+    commands: ClassVar[Sequence[Command]] = ()
+
+    storage = "none"
+    """What /health and the metric build_info call it."""
+
+    def __init__(self, settings: Settings) -> None:
+        """settings: of the class `settings`."""
+
+    def add_to(self, app: FastAPI) -> None:
+        """Gives `app` its routes, what they ask for in its state, and the problems that may come from any of them."""
+
+    def shortcut(self, _app: FastAPI, rest: ASGIApp) -> ASGIApp:
+        """May answer what is asked for most without `rest`, which is all of `app` behind its edge."""
+        return rest
+
+    async def open(self) -> None:
+        """Before the first request: connects to what it needs. Raises one of `cannot_open`."""
+
+    def background(self) -> list[Coroutine[None, None, None]]:
+        """What goes on while it is open, until it is cancelled."""
+        return []
+
+    def end_streams(self) -> None:
+        """Ends answers that would not end by themselves."""
+
+    async def close(self) -> None:
+        """After the last request, or where it could not be opened; within a second."""
+
+    async def condition(self) -> tuple[int | None, dict[str, Check]]:
+        """The total for /health, and whether each thing that it needs answers; never raises because of one."""
+        return None, {}
+
+    def trace(self, _provider: TracerProvider) -> None:
+        """Makes spans of what it asks of others."""

@@ -1,0 +1,735 @@
+"""Who may call, and what a caller without the right credential is told."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Annotated, Any, Literal
+
+import pytest
+from fastapi import Depends, FastAPI, Request
+from fastapi.responses import JSONResponse
+from joserfc import jws, jwt
+from joserfc.jwk import ECKey, Key, OctKey, OKPKey, RSAKey
+from joserfc.jws import JWSRegistry
+from pydantic_settings import SettingsConfigDict
+from starlette.testclient import TestClient
+
+from chassis import settings
+from chassis.auth import (
+    ANYBODY,
+    Authenticator,
+    AuthUnavailable,
+    Caller,
+    NoAuth,
+    Scope,
+    TokenAuth,
+    Unauthenticated,
+    new_token,
+    requires,
+)
+from chassis.auth.choice import from_settings
+from chassis.auth.oidc import OIDCAuth
+from chassis.problems import Problem
+from chassis.settings import InvalidSettings
+
+AUDIENCE = "tasks"
+
+
+class Settings(settings.Settings):
+    model_config = SettingsConfigDict(env_prefix="ORDERS_")
+
+
+NOW = 1_800_000_000
+
+
+class Clock:
+    """Time that passes when a test says so, in seconds."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+class Issuer:
+    """An OpenID Connect issuer: an HTTP server that publishes keys, and a hand that signs with them."""
+
+    def __init__(self) -> None:
+        self.keys: list[Key] = []
+        self.foreign_keys: list[object] = []
+        self.fetches = 0
+        self.broken = False
+        issuer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                if self.path.endswith("/jwks"):
+                    issuer.fetches += 1
+                status, body = issuer.answer(self.path)
+                self.send_response(status)
+                self.end_headers()
+                self.wfile.write(json.dumps(body).encode())
+
+            def log_message(self, format: str, *args: object) -> None:  # the name it has in http.server
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self.claimed_url = self.url
+        self._thread = Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
+        self._thread.start()
+
+    def answer(self, path: str) -> tuple[int, object]:
+        if self.broken:
+            return 500, None
+        if path == "/.well-known/openid-configuration":
+            return 200, {"issuer": self.claimed_url, "jwks_uri": f"{self.url}/jwks"}
+        return 200, {"keys": [*self.foreign_keys, *(key.as_dict(private=False) for key in self.keys)]}
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+@pytest.fixture
+def issuer() -> Iterator[Issuer]:
+    server = Issuer()
+    server.keys = [KEYS["ES256"]]
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def oidc(issuer: Issuer, clock: Clock) -> OIDCAuth:
+    return OIDCAuth(issuer.url, AUDIENCE, clock=clock, now=lambda: NOW, scope_prefix="tasks")
+
+
+def elliptic_key(kid: str) -> ECKey:
+    return ECKey.generate_key("P-256", {"kid": kid})
+
+
+KEYS: dict[str, Key] = {
+    "RS256": RSAKey.generate_key(2048, {"kid": "rsa"}),
+    "PS256": RSAKey.generate_key(2048, {"kid": "pss"}),
+    "ES256": elliptic_key("elliptic"),
+    "ES384": ECKey.generate_key("P-384", {"kid": "elliptic 384"}),
+    "EdDSA": OKPKey.generate_key("Ed25519", {"kid": "edwards"}),
+    "Ed25519": OKPKey.generate_key("Ed25519", {"kid": "edwards, by its new name"}),
+}
+
+
+def claims_of(issuer: Issuer, **changed: object) -> dict[str, object]:
+    """What a good token says, or with changes; None leaves a claim out."""
+    claims = {"iss": issuer.url, "aud": AUDIENCE, "sub": "ada", "exp": NOW + 300, "scope": "tasks:read", **changed}
+    return {name: value for name, value in claims.items() if value is not None}
+
+
+def signed(
+    issuer: Issuer,
+    key: Key = KEYS["ES256"],
+    *,
+    alg: str = "ES256",
+    header: dict[str, Any] | None = None,
+    **changed: object,
+) -> str:
+    """The Authorization header with a JWT; `changed` claims differ from a good one's."""
+    return "Bearer " + jwt.encode(
+        {"alg": alg, "kid": key.kid, **(header or {})},
+        claims_of(issuer, **changed),
+        key,
+        registry=JWSRegistry(algorithms=[alg], strict_check_header=False),
+    )
+
+
+async def refusal(authenticator: Authenticator, authorization: str | None) -> Unauthenticated:
+    with pytest.raises(Unauthenticated) as raised:
+        await authenticator.authenticate(authorization)
+    return raised.value
+
+
+def write_tokens(path: Path, *lines: str) -> None:
+    """As Kubernetes does it: a new file, and a link that is pointed to it in one step."""
+    version = path.parent / f"version-{time.monotonic_ns()}"
+    version.write_text("\n".join(lines))
+    link = path.parent / "next"
+    link.symlink_to(version)
+    link.replace(path)
+
+
+# --- without authentication -------------------------------------------------------------------------------------------
+
+
+async def test_nobody_is_asked_on_a_laptop() -> None:
+    assert await NoAuth().authenticate(None) is ANYBODY
+    assert ANYBODY.scopes == {"read", "write"}
+
+
+# --- tokens -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_token_is_long_and_only_its_hash_is_stored() -> None:
+    token, line = new_token("ci of the shop", ["write", "read"], prefix="tsk_")
+    assert token.startswith("tsk_")
+    assert len(base64.urlsafe_b64decode(token.removeprefix("tsk_") + "=")) == 32
+    assert line == f"{hashlib.sha256(token.encode()).hexdigest()} read,write ci of the shop"
+    assert new_token("ci", ["read"])[0] != new_token("ci", ["read"])[0]
+
+
+@pytest.mark.parametrize("name", ["", "  ", "two\nlines", "bell\a"])
+def test_a_token_needs_a_name_that_fits_on_a_line(name: str) -> None:
+    with pytest.raises(ValueError, match="name of printable characters"):
+        new_token(name, ["read"])
+
+
+@pytest.mark.parametrize("scopes", [[], ["admin"], ["read", "admin"]])
+def test_a_token_needs_scopes_that_exist(scopes: list[Scope]) -> None:
+    with pytest.raises(ValueError, match="read or write or both"):
+        new_token("ci", scopes)
+
+
+async def test_a_token_says_who_calls_and_what_it_may_do(tmp_path: Path) -> None:
+    reader, read_line = new_token("dashboard", ["read"])
+    writer, write_line = new_token("import job", ["write"])
+    write_tokens(tmp_path / "tokens", "# made in March", "", read_line, f"  {write_line}\r", "")
+    auth = TokenAuth(tmp_path / "tokens")
+    assert await auth.authenticate(f"Bearer {reader}") == Caller("dashboard", frozenset({"read"}))
+    assert await auth.authenticate(f"bearer  {writer}") == Caller("import job", frozenset({"write"}))
+
+
+async def test_a_request_without_a_bearer_token_is_told_how_to_send_one_but_of_no_error(tmp_path: Path) -> None:
+    write_tokens(tmp_path / "tokens", new_token("ci", ["read"])[1])
+    for authorization in (None, "", "Bearer", "Bearer ", "Basic YTpi", "tsk_alone"):
+        refused = await refusal(TokenAuth(tmp_path / "tokens"), authorization)
+        assert refused.challenge("orders") == 'Bearer realm="orders"'
+        assert "Authorization: Bearer" in refused.detail
+
+
+async def test_a_token_that_is_not_in_the_file_is_refused_without_being_repeated(tmp_path: Path) -> None:
+    token, line = new_token("ci", ["read"])
+    write_tokens(tmp_path / "tokens", line)
+    auth = TokenAuth(tmp_path / "tokens")
+    for wrong in (new_token("ci", ["read"])[0], token[:-1], token + "A", line.split()[0], "\xff\xfe", "a b"):
+        refused = await refusal(auth, f"Bearer {wrong}")
+        assert refused.challenge("orders") == (
+            'Bearer realm="orders", error="invalid_token", '
+            'error_description="This token is not known: it was mistyped or revoked."'
+        )
+        assert wrong not in refused.challenge("orders") + repr(refused)
+
+
+async def test_a_changed_token_file_is_followed_within_a_second(tmp_path: Path, clock: Clock) -> None:
+    path = tmp_path / "tokens"
+    (old, old_line), (new, new_line) = new_token("ci", ["read"]), new_token("ci", ["read"])
+    write_tokens(path, old_line)
+    auth = TokenAuth(path, clock=clock)
+    write_tokens(path, new_line)
+    clock.seconds += 0.9
+    assert (await auth.authenticate(f"Bearer {old}")).subject == "ci"  # not looked at again yet
+    clock.seconds += 0.1
+    assert (await auth.authenticate(f"Bearer {new}")).subject == "ci"
+    await refusal(auth, f"Bearer {old}")
+
+
+async def test_an_unchanged_token_file_is_not_read_again(
+    tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    token, line = new_token("ci", ["read"])
+    write_tokens(tmp_path / "tokens", line)
+    auth = TokenAuth(tmp_path / "tokens", clock=clock)
+    for _ in range(3):
+        clock.seconds += 1
+        await auth.authenticate(f"Bearer {token}")
+    assert caplog.text.count("1 tokens were read from") == 1
+
+
+async def test_an_emptied_token_file_revokes_every_token(tmp_path: Path, clock: Clock) -> None:
+    token, line = new_token("ci", ["read"])
+    write_tokens(tmp_path / "tokens", line)
+    auth = TokenAuth(tmp_path / "tokens", clock=clock)
+    write_tokens(tmp_path / "tokens", "# nobody")
+    clock.seconds += 1
+    await refusal(auth, f"Bearer {token}")
+
+
+@pytest.mark.parametrize("damage", ["wrong", "missing"])
+async def test_tokens_stay_valid_while_the_changed_file_cannot_be_used_and_the_log_says_so_once(
+    damage: Literal["wrong", "missing"], tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "tokens"
+    token, line = new_token("ci", ["read"])
+    write_tokens(path, line)
+    auth = TokenAuth(path, clock=clock)
+    if damage == "wrong":
+        write_tokens(path, line, token)  # the token where its hash should be
+    else:
+        path.unlink()
+    for _ in range(3):
+        clock.seconds += 1
+        assert (await auth.authenticate(f"Bearer {token}")).subject == "ci"
+    errors = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert len(errors) == 1
+    assert str(path) in errors[0]
+    assert token not in caplog.text
+
+    added, added_line = new_token("ops", ["write"])
+    write_tokens(path, line, added_line)
+    clock.seconds += 1
+    assert (await auth.authenticate(f"Bearer {added}")).subject == "ops"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "tsk_c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2U read ci",
+        f"{'a' * 63} read ci",
+        f"{'a' * 64} read",
+        f"{'a' * 64} admin ci",
+        f"{'a' * 64} read, write ci",
+        f"{'a' * 64}",
+    ],
+)
+def test_a_wrong_line_keeps_the_service_from_starting_and_is_named_but_not_shown(wrong: str, tmp_path: Path) -> None:
+    path = tmp_path / "tokens"
+    write_tokens(path, "# a comment", "", wrong)
+    with pytest.raises(ValueError, match="Line 3 of the token file") as raised:
+        TokenAuth(path)
+    assert str(path) in str(raised.value)
+    assert wrong not in str(raised.value)
+    assert wrong.split()[0] not in str(raised.value)
+
+
+def test_a_file_that_is_no_text_is_a_wrong_line(tmp_path: Path) -> None:
+    (tmp_path / "tokens").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match="Line 1 of the token file"):
+        TokenAuth(tmp_path / "tokens")
+
+
+# --- OpenID Connect ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("alg", KEYS)
+async def test_a_jwt_of_the_issuer_is_accepted_with_every_kind_of_key_pair(
+    alg: str, issuer: Issuer, oidc: OIDCAuth
+) -> None:
+    if alg == "EdDSA":  # joserfc warns of the name when it signs; the service is to know it quietly
+        with pytest.warns(UserWarning, match="RFC 9864"):
+            authorization = signed(issuer, KEYS[alg], alg=alg)
+    else:
+        authorization = signed(issuer, KEYS[alg], alg=alg)
+    issuer.keys = list(KEYS.values())
+    assert await oidc.authenticate(authorization) == Caller("ada", frozenset({"read"}))
+
+
+@pytest.mark.parametrize(
+    ("claims", "expected"),
+    [
+        ({"scope": "openid tasks:read tasks:write"}, {"read", "write"}),
+        ({"scope": "write"}, {"write"}),
+        ({"scope": None, "scp": ["read", "tasks:write", 7]}, {"read", "write"}),
+        ({"scope": None, "scp": "tasks:write"}, {"write"}),
+        ({"scope": "tasks:readwrite other:read"}, set()),
+        ({"scope": {"read": True}}, set()),
+        ({"scope": None}, set()),
+    ],
+)
+async def test_scopes_are_read_from_the_claims_that_issuers_use(
+    claims: dict[str, Any], expected: set[str], issuer: Issuer, oidc: OIDCAuth
+) -> None:
+    assert (await oidc.authenticate(signed(issuer, **claims))).scopes == expected
+
+
+@pytest.mark.parametrize(
+    "accepted",
+    [
+        {"aud": ["other", AUDIENCE]},
+        {"exp": NOW - 29},
+        {"exp": NOW + 0.5},
+        {"nbf": NOW + 30},
+        {"header": {"nonce": "of an issuer's own"}},
+    ],
+)
+async def test_a_token_is_accepted_within_the_leeway_and_among_other_audiences(
+    accepted: dict[str, Any], issuer: Issuer, oidc: OIDCAuth
+) -> None:
+    assert (await oidc.authenticate(signed(issuer, **accepted))).subject == "ada"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"iss": "https://elsewhere.example"}, "iss"),
+        ({"iss": None}, "iss"),
+        ({"aud": "other"}, "aud"),
+        ({"aud": ["other"]}, "aud"),
+        ({"aud": None}, "aud"),
+        ({"exp": NOW - 30}, "expired"),
+        ({"exp": None}, "exp"),
+        ({"exp": "tomorrow"}, "exp"),
+        ({"exp": float("nan")}, "exp"),
+        ({"exp": True}, "exp"),
+        ({"nbf": NOW + 31}, "nbf"),
+        ({"sub": None}, "sub"),
+        ({"sub": ""}, "sub"),
+        ({"sub": 7}, "sub"),
+    ],
+)
+async def test_a_token_for_somebody_else_or_another_time_is_refused(
+    wrong: dict[str, Any], told: str, issuer: Issuer, oidc: OIDCAuth
+) -> None:
+    refused = await refusal(oidc, signed(issuer, **wrong))
+    assert refused.error == "invalid_token"
+    assert told in refused.detail
+
+
+def encoded(part: object) -> str:
+    text = part if isinstance(part, bytes) else json.dumps(part).encode()
+    return base64.urlsafe_b64encode(text).rstrip(b"=").decode()
+
+
+@pytest.mark.parametrize("alg", ["none", "NONE", "HS256", "HS384", "HS512", "ES256K", ["RS256"], None, 7])
+async def test_an_algorithm_without_a_key_pair_is_refused_without_asking_the_issuer(
+    alg: object, issuer: Issuer, oidc: OIDCAuth
+) -> None:
+    token = f"{encoded({'alg': alg, 'kid': 'elliptic'})}.{encoded(claims_of(issuer))}."
+    assert (await refusal(oidc, f"Bearer {token}")).error == "invalid_token"
+    assert issuer.fetches == 0
+
+
+async def test_the_public_key_is_not_taken_for_a_shared_secret(issuer: Issuer, oidc: OIDCAuth) -> None:
+    key = KEYS["RS256"]
+    assert isinstance(key, RSAKey)
+    issuer.keys = [key]
+    assert await oidc.authenticate(signed(issuer, key, alg="RS256"))
+    # By hand: joserfc refuses to make this well-known forgery.
+    unsigned = f"{encoded({'alg': 'HS256', 'kid': 'rsa'})}.{encoded(claims_of(issuer))}"
+    forged = hmac.digest(key.as_pem(private=False), unsigned.encode(), "sha256")
+    assert "algorithm" in (await refusal(oidc, f"Bearer {unsigned}.{encoded(forged)}")).detail
+
+
+async def test_a_shared_secret_among_the_published_keys_is_not_used(issuer: Issuer, oidc: OIDCAuth) -> None:
+    secret = OctKey.generate_key(256, {"kid": "secret"})
+    issuer.foreign_keys = [secret.as_dict(private=True)]
+    await refusal(oidc, signed(issuer, secret, alg="HS256"))
+
+
+async def test_a_key_is_used_only_for_what_it_was_published_for(issuer: Issuer, oidc: OIDCAuth) -> None:
+    encrypting = ECKey.generate_key("P-256", {"kid": "encrypting"})
+    issuer.keys = [KEYS["ES256"]]
+    issuer.foreign_keys = [{**encrypting.as_dict(private=False), "use": "enc"}]
+    await refusal(oidc, signed(issuer, encrypting))
+
+
+async def test_a_token_that_was_changed_after_signing_is_refused(issuer: Issuer, oidc: OIDCAuth) -> None:
+    header, _, signature = signed(issuer).split(".")
+    claims = claims_of(issuer, scope="tasks:read tasks:write")
+    assert "signature" in (await refusal(oidc, f"{header}.{encoded(claims)}.{signature}")).detail
+
+
+async def test_a_key_of_another_hand_with_a_known_name_is_refused(issuer: Issuer, oidc: OIDCAuth) -> None:
+    assert "signature" in (await refusal(oidc, signed(issuer, elliptic_key("elliptic")))).detail
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        "x",
+        "..",
+        "a.b.c",
+        "\xff.\xff.\xff",
+        "." * 100_000,
+        "a" * 1_000_000,
+        f"{encoded(['alg', 'b64'])}.e30.x",
+        f"{encoded(['alg'])}.e30.x",
+        f"{encoded('alg')}.e30.x",
+        f"{encoded({'alg': 'ES256', 'crit': 7})}.e30.x",
+        f"{encoded({'alg': 'ES256', 'crit': [[]]})}.e30.x",
+        f"{encoded({'alg': 'ES256', 'crit': ['exp'], 'exp': 1})}.e30.x",
+        f"{encoded({'alg': 'ES256', 'kid': 7})}.e30.x",
+        f"{encoded({'alg': 'ES256', 'kid': 'elliptic'})}.e30.x",
+        f"{encoded({'alg': 'ES256', 'kid': 'elliptic'})}.e30.",
+        f"{encoded({'alg': 'ES256', 'kid': 'elliptic'})}.%%.AAAA",
+        f"{encoded(b'[' * 380)}.e30.x",
+        "tsk_c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2U",
+    ],
+    ids=range(18),
+)
+async def test_garbage_is_refused_and_never_repeated(
+    garbage: str, oidc: OIDCAuth, caplog: pytest.LogCaptureFixture
+) -> None:
+    refused = await refusal(oidc, f"Bearer {garbage}")
+    assert refused.error == "invalid_token"
+    refused.challenge("orders").encode("ascii")
+    assert '"' not in refused.detail
+    if len(garbage) > 3:
+        assert garbage not in refused.detail + caplog.text
+
+
+async def test_claims_that_are_no_object_are_refused_though_signed(issuer: Issuer, oidc: OIDCAuth) -> None:
+    for payload in (b"[]", b"x", b"\xff"):
+        token = jws.serialize_compact({"alg": "ES256", "kid": "elliptic"}, payload, KEYS["ES256"])
+        await refusal(oidc, f"Bearer {token}")
+    assert issuer.fetches == 1
+
+
+async def test_keys_are_fetched_once_and_used_again(issuer: Issuer, oidc: OIDCAuth, clock: Clock) -> None:
+    for _ in range(20):
+        clock.seconds += 40
+        await oidc.authenticate(signed(issuer))
+    assert issuer.fetches == 1
+    clock.seconds += 140
+    await oidc.authenticate(signed(issuer))
+    assert issuer.fetches == 2
+
+
+async def test_requests_that_come_together_wait_for_one_fetch(issuer: Issuer, oidc: OIDCAuth) -> None:
+    callers = await asyncio.gather(*(oidc.authenticate(signed(issuer)) for _ in range(30)))
+    assert {caller.subject for caller in callers} == {"ada"}
+    assert issuer.fetches == 1
+
+
+async def test_a_rotated_key_is_fetched_when_a_token_names_it(issuer: Issuer, oidc: OIDCAuth, clock: Clock) -> None:
+    old, new = KEYS["ES256"], elliptic_key("next")
+    await oidc.authenticate(signed(issuer, old))
+    issuer.keys = [old, new]
+    clock.seconds += 10
+    await oidc.authenticate(signed(issuer, new))
+    await oidc.authenticate(signed(issuer, old))
+    assert issuer.fetches == 2
+
+
+async def test_a_withdrawn_key_is_refused_after_a_quarter_of_an_hour(
+    issuer: Issuer, oidc: OIDCAuth, clock: Clock
+) -> None:
+    await oidc.authenticate(signed(issuer))
+    issuer.keys = [elliptic_key("next")]
+    clock.seconds += 15 * 60
+    assert "does not publish" in (await refusal(oidc, signed(issuer))).detail
+
+
+async def test_a_flood_of_forged_key_names_asks_the_issuer_once_in_ten_seconds(
+    issuer: Issuer, oidc: OIDCAuth, clock: Clock
+) -> None:
+    await oidc.authenticate(signed(issuer))
+    for number in range(200):
+        clock.seconds += 0.1
+        await refusal(oidc, signed(issuer, header={"kid": f"forged {number}"}))
+    assert 2 <= issuer.fetches <= 3
+
+
+async def test_a_token_without_a_key_name_is_accepted_while_there_is_only_one_key(
+    issuer: Issuer, oidc: OIDCAuth, clock: Clock
+) -> None:
+    nameless = ECKey.generate_key("P-256", {"kid": "elliptic"})
+    token = "Bearer " + jwt.encode({"alg": "ES256"}, claims_of(issuer), nameless)
+    issuer.keys = [nameless]
+    assert (await oidc.authenticate(token)).subject == "ada"
+    issuer.keys = [nameless, elliptic_key("another")]
+    clock.seconds += 15 * 60
+    await refusal(oidc, token)
+
+
+async def test_the_last_known_keys_are_used_while_the_issuer_is_down(
+    issuer: Issuer, oidc: OIDCAuth, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    await oidc.authenticate(signed(issuer))
+    issuer.broken = True
+    for _ in range(5):
+        clock.seconds += 3600
+        assert (await oidc.authenticate(signed(issuer))).subject == "ada"
+    assert "the last known ones stay in use" in caplog.text
+    assert "Bearer" not in caplog.text
+
+
+async def test_a_known_key_does_not_wait_for_a_slow_issuer(issuer: Issuer, clock: Clock) -> None:
+    """Beside the one request that asks, while the keys are old."""
+    auth = OIDCAuth(issuer.url, AUDIENCE, clock=clock, now=lambda: NOW, scope_prefix="tasks")
+    await auth.authenticate(signed(issuer))
+    clock.seconds += 3600
+    finished: list[str] = []
+
+    async def call(name: str) -> None:
+        await auth.authenticate(signed(issuer))
+        finished.append(name)
+
+    await asyncio.gather(call("asks"), call("does not wait"))
+    assert finished == ["does not wait", "asks"]
+    assert issuer.fetches == 2
+
+
+async def test_no_token_can_be_checked_before_the_issuer_gave_its_keys_and_then_it_can(
+    issuer: Issuer, oidc: OIDCAuth, clock: Clock
+) -> None:
+    issuer.broken = True
+    with pytest.raises(AuthUnavailable, match="issuer does not answer"):
+        await oidc.authenticate(signed(issuer))
+    issuer.broken = False
+    with pytest.raises(AuthUnavailable):  # not asked again yet
+        await oidc.authenticate(signed(issuer))
+    clock.seconds += 1
+    assert (await oidc.authenticate(signed(issuer))).subject == "ada"
+
+
+async def test_an_issuer_that_nobody_listens_for_is_unavailable(issuer: Issuer) -> None:
+    authorization = signed(issuer)
+    issuer.close()
+    with pytest.raises(AuthUnavailable):
+        await OIDCAuth(issuer.url, AUDIENCE, scope_prefix="tasks").authenticate(authorization)
+
+
+async def test_keys_of_an_issuer_with_another_name_are_not_taken(
+    issuer: Issuer, oidc: OIDCAuth, caplog: pytest.LogCaptureFixture
+) -> None:
+    issuer.claimed_url = issuer.url + "/"
+    with pytest.raises(AuthUnavailable):
+        await oidc.authenticate(signed(issuer))
+    assert "discovery document" in caplog.text
+
+
+async def test_keys_that_are_not_understood_are_passed_over(issuer: Issuer, oidc: OIDCAuth) -> None:
+    issuer.foreign_keys = [
+        "no key",
+        {},
+        {"kty": ["RSA"]},
+        {"kty": "AKP", "alg": "ML-DSA-44", "pub": "AA"},
+        {"kty": "EC", "crv": "P-0", "x": "AA", "y": "AA", "kid": "elliptic"},
+        {"kty": "RSA", "n": "", "e": "AQAB", "kid": "elliptic"},
+        {"kty": "RSA", "kid": "elliptic"},
+        {"kty": "OKP", "crv": "Ed25519", "x": "AA"},
+    ]
+    assert (await oidc.authenticate(signed(issuer))).subject == "ada"
+
+
+# --- settings ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("auth", "issuer_url", "audience", "missing"),
+    [
+        ("tokens", None, None, "ORDERS_AUTH_TOKEN_FILE"),
+        ("oidc", None, "tasks", "ORDERS_OIDC_ISSUER"),
+        ("oidc", "login.example", "tasks", "ORDERS_OIDC_ISSUER"),
+        ("oidc", "https://login.example", None, "ORDERS_OIDC_AUDIENCE"),
+    ],
+)
+def test_a_missing_setting_is_named(
+    auth: Literal["tokens", "oidc"], issuer_url: str | None, audience: str | None, missing: str
+) -> None:
+    with pytest.raises(InvalidSettings, match=missing):
+        from_settings(Settings(auth=auth, oidc_issuer=issuer_url, oidc_audience=audience), scope_prefix="tasks")
+
+
+def test_a_token_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSettings, match=f"{tmp_path}/none cannot be read: No such file"):
+        from_settings(Settings(auth="tokens", auth_token_file=tmp_path / "none"), scope_prefix="tasks")
+
+
+def test_each_way_of_authentication_can_be_chosen(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "tokens").touch()
+    issuer_url = "https://login.example"
+    assert isinstance(from_settings(Settings(auth="none"), scope_prefix="tasks"), NoAuth)
+    assert isinstance(
+        from_settings(Settings(auth="tokens", auth_token_file=tmp_path / "tokens"), scope_prefix="tasks"), TokenAuth
+    )
+    assert isinstance(
+        from_settings(Settings(auth="oidc", oidc_issuer=issuer_url, oidc_audience="tasks"), scope_prefix="tasks"),
+        OIDCAuth,
+    )
+    assert not caplog.records
+    from_settings(
+        Settings(auth="oidc", oidc_issuer="http://login.example", oidc_audience="tasks"), scope_prefix="tasks"
+    )
+    assert "not https" in caplog.text
+
+
+# --- routes -----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def an_app(authenticator: Authenticator) -> Iterator[TestClient]:
+    app = FastAPI()
+    app.state.authenticator = authenticator
+    app.state.realm = "orders"
+    app.state.rate_limit = None
+
+    @app.exception_handler(Problem)
+    async def problem(_request: Request, problem: Problem) -> JSONResponse:
+        return JSONResponse({"detail": problem.detail}, problem.status, headers=problem.headers)
+
+    @app.get("/tasks")
+    async def read(caller: Annotated[Caller, Depends(requires("read"))]) -> str:
+        return caller.subject
+
+    @app.post("/tasks", dependencies=[Depends(requires("write"))])
+    async def write() -> str:
+        return "written"
+
+    @app.get("/health")
+    async def health() -> str:
+        return "ok"
+
+    with TestClient(app) as client:
+        yield client
+
+
+def test_a_route_answers_401_403_or_the_caller(tmp_path: Path) -> None:
+    token, line = new_token("dashboard", ["read"])
+    write_tokens(tmp_path / "tokens", line)
+    with an_app(TokenAuth(tmp_path / "tokens")) as client:
+        missing = client.get("/tasks")
+        assert missing.status_code == 401
+        assert missing.headers["www-authenticate"] == 'Bearer realm="orders"'
+
+        wrong = client.get("/tasks", headers={"Authorization": "Bearer tsk_wrong"})
+        assert wrong.status_code == 401
+        assert 'error="invalid_token"' in wrong.headers["www-authenticate"]
+
+        good = {"Authorization": f"Bearer {token}"}
+        assert client.get("/tasks", headers=good).json() == "dashboard"
+        forbidden = client.post("/tasks", headers=good)
+        assert forbidden.status_code == 403
+        assert forbidden.headers["www-authenticate"] == 'Bearer error="insufficient_scope", scope="write"'
+        assert forbidden.json()["detail"] == "This needs the scope write, which the credential does not have."
+
+        assert client.get("/health").json() == "ok"
+
+
+def test_a_route_answers_503_while_tokens_cannot_be_checked(issuer: Issuer, oidc: OIDCAuth) -> None:
+    issuer.broken = True
+    with an_app(oidc) as client:
+        response = client.get("/tasks", headers={"Authorization": signed(issuer)})
+        assert response.status_code == 503
+        assert response.headers["retry-after"] == "1"
+
+
+def test_a_route_asks_nobody_without_authentication() -> None:
+    with an_app(NoAuth()) as client:
+        assert client.get("/tasks", headers={"Authorization": "Basic nonsense"}).status_code == 200
+        assert client.post("/tasks").json() == "written"
+
+
+def test_the_openapi_document_names_bearer_tokens_where_they_are_needed() -> None:
+    with an_app(NoAuth()) as client:
+        document = client.get("/openapi.json").json()
+    assert document["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
+    assert document["paths"]["/tasks"]["get"]["security"] == [{"bearer": []}]
+    assert document["paths"]["/tasks"]["post"]["security"] == [{"bearer": []}]
+    assert "security" not in document["paths"]["/health"]["get"]

@@ -1,0 +1,115 @@
+"""How many requests a caller may send, and how who sends more is told."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import httpx2
+import pytest
+from running import serving
+from starlette.requests import Request
+
+from chassis.auth import new_token
+from chassis.problems import Problem
+from chassis.rate_limit import MAX_CALLERS, RateLimit
+
+
+def test_no_rate_is_limited_unless_it_is_set() -> None:
+    with serving() as service, httpx2.Client(base_url=service.url) as client:
+        answers = [client.get("/v1/hello") for _ in range(20)]
+    assert {answer.status_code for answer in answers} == {200}
+    assert not any("ratelimit" in name for name in answers[-1].headers)
+
+
+def test_a_request_too_many_is_told_when_to_come_back() -> None:
+    with serving(HELLO_RATE_LIMIT="3/minute") as limited, httpx2.Client(base_url=limited.url) as client:
+        answers = [client.get("/v1/hello", headers={"X-Forwarded-For": f"10.0.0.{n}"}) for n in range(4)]
+        assert [answer.status_code for answer in answers] == [200, 200, 200, 429]  # the header is nobody's word
+        assert [answer.headers["ratelimit"].split(";")[1] for answer in answers] == ["r=2", "r=1", "r=0", "r=0"]
+        assert {answer.headers["ratelimit-policy"] for answer in answers} == {'"default";q=3;w=60'}
+        refused = answers[-1]
+        assert refused.json()["type"] == "/problems/rate-limited"
+        assert 18 <= int(refused.headers["retry-after"]) <= 20  # each of the three is a third of the minute
+        reset = refused.headers["ratelimit"].split(";t=")[1]
+        assert 55 <= int(reset) <= 60
+        assert any("HELLO_TRUSTED_PROXIES" in line for line in limited.log)  # whose all of them would be behind one
+        # Probes are not limited, and count for nothing.
+        for path in ("/livez", "/readyz", "/health"):
+            for _ in range(5):
+                probe = client.get(path)
+                assert probe.status_code == 200
+                assert "ratelimit" not in probe.headers
+
+
+def test_a_rate_is_limited_by_token_and_who_has_none_by_address(tmp_path: Path) -> None:
+    (ann, line), (bob, other) = new_token("ann", ["read"]), new_token("bob", ["read"])
+    (tmp_path / "tokens").write_text(f"{line}\n{other}\n")
+    settings = {"HELLO_AUTH": "tokens", "HELLO_AUTH_TOKEN_FILE": str(tmp_path / "tokens")}
+    with (
+        serving(HELLO_RATE_LIMIT="3/minute", HELLO_TRUSTED_PROXIES="127.0.0.0/8", **settings) as limited,
+        httpx2.Client(base_url=limited.url) as client,
+    ):
+
+        def statuses(token: str, address: str, number: int = 4) -> list[int]:
+            headers = {"Authorization": f"Bearer {token}", "X-Forwarded-For": address}
+            return [client.get("/v1/hello", headers=headers).status_code for _ in range(number)]
+
+        assert statuses(ann, "10.0.0.1") == [200, 200, 200, 429]
+        assert statuses(ann, "10.0.0.2", 1) == [429]  # wherever she calls from
+        assert statuses(bob, "10.0.0.1") == [200, 200, 200, 429]
+        # Who guesses tokens is counted too, each guess and all of them together.
+        guesses = [statuses(f"guess-{n}", "10.0.0.3", 1)[0] for n in range(4)]
+        assert guesses == [401, 401, 401, 429]
+        assert statuses("guess", "10.0.0.4", 1) == [401]
+        # The proxy's word counts, not what the client wrote before it.
+        assert statuses("guess", "10.9.9.9, 10.0.0.3", 1) == [429]
+
+
+async def _take(limit: RateLimit, caller: str) -> Request:
+    request = Request({"type": "http", "state": {}})
+    await limit.take(request, caller)
+    return request
+
+
+async def test_a_rate_is_that_of_any_time_not_of_the_clocks_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    limit = RateLimit("6/minute")
+    for _ in range(6):
+        await _take(limit, "ann")
+    with pytest.raises(Problem) as refused:
+        await _take(limit, "ann")
+    assert refused.value.headers == {"Retry-After": "10"}
+    now += 10  # as it was told
+    await _take(limit, "ann")
+    with pytest.raises(Problem):
+        await _take(limit, "ann")
+    now += 60
+    for _ in range(6):
+        await _take(limit, "ann")
+
+
+async def test_callers_who_stay_away_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    limit = RateLimit("10/second")
+    for n in range(1000):
+        await _take(limit, f"address {n}")
+    now += 1
+    for _ in range(600):
+        now += 1
+        await _take(limit, "ann")
+    assert limit.remembered() == 1
+
+
+async def test_a_flood_of_callers_does_not_fill_the_memory() -> None:
+    limit = RateLimit("2/day")
+    await _take(limit, "ann")
+    for n in range(MAX_CALLERS + 500):
+        if n == MAX_CALLERS // 2:
+            await _take(limit, "ann")
+        await _take(limit, f"address {n}")
+    assert limit.remembered() == MAX_CALLERS
+    with pytest.raises(Problem):  # whoever was here last is remembered longest
+        await _take(limit, "ann")

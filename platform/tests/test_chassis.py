@@ -1,0 +1,86 @@
+"""What stands on what: each service on the chassis and on no other service, the chassis on none."""
+
+from __future__ import annotations
+
+import ast
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+from manifests import REPOSITORY
+from repository_copy import copy_repository
+from test_surroundings import tag
+
+CHASSIS = REPOSITORY / "packages/chassis"
+SERVICES = sorted(file.parent for file in REPOSITORY.glob("services/*/pyproject.toml"))
+
+
+def packages(project: Path) -> set[str]:
+    """The names under which a project's code is imported."""
+    return {file.parent.name for file in project.glob("src/*/__init__.py")}
+
+
+def imported(project: Path) -> set[str]:
+    """The top-level packages that the code and the tests of a project import, wherever they do so."""
+    found: set[str] = set()
+    for file in (*project.glob("src/**/*.py"), *project.glob("tests/**/*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module is not None:
+                names.append(node.module)
+            found |= {name.partition(".")[0] for name in names}
+    return found
+
+
+def test_no_service_imports_another() -> None:
+    assert SERVICES
+    for service in SERVICES:
+        others = set().union(*(packages(other) for other in SERVICES if other != service))
+        assert "chassis" in imported(service)
+        assert not imported(service) & others, service
+
+
+def test_the_chassis_imports_no_service() -> None:
+    assert packages(CHASSIS) == {"chassis"} <= imported(CHASSIS)
+    assert not imported(CHASSIS) & set().union(*map(packages, SERVICES))
+
+
+@pytest.mark.parametrize("project", [CHASSIS, *SERVICES], ids=lambda project: project.name)
+def test_imports_within_a_project_do_not_go_round_in_circles(project: Path) -> None:
+    source = project / "src"
+    modules = {
+        ".".join(file.relative_to(source).with_suffix("").parts).removesuffix(".__init__"): file
+        for file in source.rglob("*.py")
+    }
+
+    def named(file: Path) -> set[str]:
+        """The project's modules that this one names in its imports."""
+        found: set[str] = set()
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module in modules:
+                below = {f"{node.module}.{alias.name}" for alias in node.names} & modules.keys()
+                found |= below or {node.module}
+            elif isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names} & modules.keys()
+        return found
+
+    graph = {name: named(file) for name, file in modules.items()}
+    assert sum(map(len, graph.values())) >= len(modules)
+    TopologicalSorter(graph).prepare()  # or CycleError, which names the modules of the circle
+
+
+def test_a_changed_line_in_the_chassis_is_another_image_of_every_service(tmp_path: Path) -> None:
+    copy = copy_repository(tmp_path)
+    second = copy / "services/orders/src"
+    second.mkdir(parents=True)
+    (second.parent / "requirements.txt").touch()
+    services = [service.name for service in SERVICES] + ["orders"]
+
+    def tags() -> list[str]:
+        return [tag(copy, SERVICE=service) for service in services]
+
+    before = tags()
+    with (copy / "packages/chassis/src/chassis/__init__.py").open("a") as file:
+        file.write("# a changed line\n")
+    after = tags()
+    assert len({*before, *after}) == 2 * len(services)
