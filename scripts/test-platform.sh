@@ -18,7 +18,7 @@ if ! docker info > /dev/null 2>&1; then
   leave_out docker 'the rules of alerts in Prometheus 2: needs Docker, https://docs.docker.com/get-docker/'
 fi
 if ! command -v go > /dev/null; then
-  leave_out go 'the rules of alerts in Prometheus 3: needs Go, https://go.dev/dl/'
+  leave_out go 'the rules of alerts in Prometheus 3, and the tests of the library chart: needs Go, https://go.dev/dl/'
 elif ! scripts/go-tools.sh; then
   exit 1
 fi

@@ -29,8 +29,6 @@ from manifests import (
 from promtool import EACH, Prometheus, promtool
 from scripts.new_chart import LINKS, chart
 
-HELM_TESTS = REPOSITORY / ".tools/helm-unittest"
-
 
 def run(*command: str | Path, folder: Path) -> str:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
@@ -110,11 +108,11 @@ def test_each_file_of_values_renders(charts: Path, name: str) -> None:
         assert one("Deployment", render(*arguments, chart=charts / name, helm_tests=True))
 
 
-@pytest.mark.skipif(not HELM_TESTS.exists(), reason="helm-unittest is built by make lint")
+@pytest.mark.go
 @pytest.mark.parametrize("name", ["orders", "order-views"])
 def test_the_tests_of_the_library_hold_for_each_service(charts: Path, name: str) -> None:
     files = ("--with-subchart=false", "--file", "../service/tests/*_test.yaml")
-    said = run(HELM_TESTS, "--strict", *files, name, folder=charts)
+    said = run(REPOSITORY / ".tools/helm-unittest", "--strict", *files, name, folder=charts)
     assert int(re.findall(r"Tests: +(\d+) passed", said)[0]) > 20
 
 
