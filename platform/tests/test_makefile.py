@@ -64,10 +64,10 @@ def copy(tmp_path: Path) -> Path:
     """The repository with environments that do nothing."""
     copy_repository(tmp_path)
     (tmp_path / "scripts/install.sh").write_text("#!/bin/sh\n")
-    for service in tmp_path.glob("services/*"):
-        (service / ".venv/bin").mkdir(parents=True)
-        (service / ".venv/bin/python").write_text("#!/bin/sh\necho half\nexit 1\n")
-        (service / ".venv/bin/python").chmod(0o755)
+    for project in (*tmp_path.glob("packages/*"), *tmp_path.glob("services/*")):
+        (project / ".venv/bin").mkdir(parents=True)
+        (project / ".venv/bin/python").write_text("#!/bin/sh\necho half\nexit 1\n")
+        (project / ".venv/bin/python").chmod(0o755)
     return tmp_path
 
 
@@ -83,8 +83,9 @@ def test_a_service_that_fails_keeps_its_openapi_document(copy: Path) -> None:
 def test_what_is_left_out_for_want_of_docker_is_said_and_can_be_forbidden(
     copy: Path, require_all: str, code: int
 ) -> None:
-    python, docker = copy / "services/task-api/.venv/bin/python", copy / "without/docker"
-    python.write_text('#!/bin/sh\necho "$@"\n')
+    docker = copy / "without/docker"
+    for project in ("packages/chassis", "services/task-api"):
+        (copy / project / ".venv/bin/python").write_text('#!/bin/sh\necho "$@"\n')
     docker.parent.mkdir()
     docker.write_text("#!/bin/sh\nexit 1\n")
     docker.chmod(0o755)
