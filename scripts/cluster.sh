@@ -24,7 +24,10 @@ helm() { command helm --kube-context "$CONTEXT" "$@"; }
 
 # Services that can be deployed: those with a chart that can be installed, and is no library.
 deployable_services() {
-  grep --files-with-matches '^type: application' platform/helm/*/Chart.yaml | cut -d / -f 3
+  local chart
+  for chart in platform/helm/*/Chart.yaml; do
+    if grep --quiet '^type: application' "$chart"; then basename "$(dirname "$chart")"; fi
+  done
 }
 
 # Where kind cannot say, that is no answer: taken for `no`, a cluster would be made where one is.
