@@ -119,6 +119,14 @@ check_checkout() {
 Commit or stash what you changed, then:" 'git rm -r --cached --quiet . && git reset --hard'
     return
   fi
+  for file in platform/helm/*/charts/library platform/helm/*/values.schema.json; do
+    if [[ -f $file && ! -L $file && $(head -c 4 "$file") == ../* ]]; then files+=("$file"); fi
+  done
+  if ((${#files[@]})); then
+    fail "Symbolic links are files here, as Git for Windows writes them, so that Helm does not find the charts' library: ${files[*]}. \
+Write them as links:" "git config core.symlinks true && git checkout -- ${files[*]}"
+    return
+  fi
   if [[ $PWD == *:* ]]; then
     fail "The path of this folder has a colon, at which PATH and KUBECONFIG are cut. Move it:" "mv '$PWD' '${PWD//:/-}'"
   elif [[ $PWD == /mnt/[a-z]/* && -n ${WSL_DISTRO_NAME:-} ]]; then

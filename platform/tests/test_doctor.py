@@ -440,6 +440,19 @@ def test_files_with_windows_line_ends_are_named(machine: Machine, own_kubeconfig
     assert repair == "git rm -r --cached --quiet . && git reset --hard"
 
 
+def test_links_that_were_written_as_files_are_named(machine: Machine, own_kubeconfig: Path) -> None:
+    assert own_kubeconfig.exists()
+    link = machine.repository / "platform/helm/task-api/charts/library"
+    link.unlink(missing_ok=True)
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.write_text("../../service")
+    code, output = machine.doctor("checkout")
+    assert code == 1
+    wrong, repair = complaint(output)
+    assert "Symbolic links are files here, as Git for Windows writes them" in wrong
+    assert repair == "git config core.symlinks true && git checkout -- platform/helm/task-api/charts/library"
+
+
 @pytest.mark.parametrize(
     ("git", "wrong", "repair"),
     [
