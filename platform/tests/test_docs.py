@@ -163,13 +163,14 @@ def outputs(section: str) -> dict[str, list[str]]:
 
 
 def test_the_readme_shows_what_make_test_prints() -> None:
-    chassis, _, service, _, generated, _, last = outputs("Test it")["make test"]
+    chassis, _, first, service, _, generated, _, last = outputs("Test it")["make test"]
     script = (REPOSITORY / "scripts/test.sh").read_text()
     assert f'echo "{chassis.replace("chassis", "${folder##*/}")}"' in script
     assert f'echo "{service.replace("task-api", "${folder##*/}")}"' in script
     count, _, what = generated.partition(" ")
     assert count.isdigit()
     assert what.replace("on sqlite", "on {kind}") in (SERVICE_TESTS / "test_generated_requests.py").read_text()
+    assert re.fullmatch(r"\d+ passed in \d+\.\d\ds", first)
     assert re.fullmatch(r"\d+ passed in \d+\.\d\ds \(\d:\d\d:\d\d\)", last)
 
 
