@@ -42,7 +42,7 @@ def objects() -> list[str]:
 
 
 @pytest.fixture
-def deployed(tmp_path: Path) -> Iterator[Path]:
+def deployed(tmp_path: Path, image: str) -> Iterator[Path]:
     """A copy of the repository with a second service, deployed by `make up`; with all that it made gone in the end."""
     copy = copy_repository(tmp_path)
     lend_environments(copy)
@@ -57,9 +57,10 @@ def deployed(tmp_path: Path) -> Iterator[Path]:
         run(copy, "helm", "uninstall", NAME, "--kube-context", CONTEXT, "--ignore-not-found", "--wait")
         kubectl("delete", "pod", f"{NAME}-test", "--ignore-not-found")
         kubectl("delete", "secret", f"{NAME}-tls", "--ignore-not-found")
-        remove = [["docker", "image", "rm", f"{NAME}:{tag}", f"{NAME}:latest"]]
+        there = f"{image.rpartition('task-api:')[0]}{NAME}:{tag}"  # with the registry's name, where there is one
+        remove = [["docker", "image", "rm", "--force", there, f"{NAME}:{tag}", f"{NAME}:latest"]]
         nodes = run(REPOSITORY, "kind", "get", "nodes", "--name", "task-platform").split()
-        remove += [["docker", "exec", node, "crictl", "rmi", f"{NAME}:{tag}"] for node in nodes]
+        remove += [["docker", "exec", node, "crictl", "rmi", there] for node in nodes]
         for command in remove:
             subprocess.run(command, capture_output=True, check=False)  # there is none where `make up` failed
     assert objects() == []
