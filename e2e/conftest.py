@@ -15,6 +15,7 @@ from e2e.cluster import HOST, REPOSITORY, Cluster, client_of, create_namespace, 
 from e2e.namespace import MakeNamespace, Namespace
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.wait_strategies import HttpWaitStrategy
+from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
 SUMMARY = "summary"
@@ -25,7 +26,7 @@ RELEASES = ("chart", "disruption", "monitoring", "new_service", "raw_manifests",
 """Of these files several change the same release: that of `make up`, or the one that `release` installs."""
 
 
-class ByRelease(LoadFileScheduling):  # type: ignore[misc]  # it has no types
+class ByRelease(LoadFileScheduling):
     """Gives a worker whole files, and all that share a release to the same one.
 
     The mark xdist_group would say it shorter, but xdist 3.8 does not see it with pytest 9.2 (findings/xdist-groups.sh).
@@ -36,7 +37,7 @@ class ByRelease(LoadFileScheduling):  # type: ignore[misc]  # it has no types
         return "releases" if Path(path).stem.removeprefix("test_") in RELEASES else path
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByRelease:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByRelease:
     """Called where there are several workers: `make e2e` has two."""
     return ByRelease(config, log)
 

@@ -88,6 +88,13 @@ class Program:
                 file.seek(0)
             return subprocess.CompletedProcess(process.args, code, stdout.read(), stderr.read())
 
+    def refused(self, *arguments: str, **settings: str) -> str:
+        """What it says of a command that it cannot run: one line."""
+        done = self.run(*arguments, **settings)
+        assert done.returncode == 1
+        assert done.stderr.splitlines() == [done.stderr.strip()]
+        return done.stderr
+
     @contextmanager
     def serving(self, **settings: str) -> Iterator[Service]:
         """Serves on a free port until the end of the block."""

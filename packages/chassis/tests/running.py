@@ -9,4 +9,4 @@ from programs import Program
 TESTS = Path(__file__).parent
 PROGRAM = Program("hello", "HELLO_", (TESTS, TESTS.parent / "src"))
 
-environment, run, serving = PROGRAM.environment, PROGRAM.run, PROGRAM.serving
+environment, refused, serving = PROGRAM.environment, PROGRAM.refused, PROGRAM.serving

@@ -13,4 +13,5 @@ SOURCES = (SERVICE / "src", SERVICE.parents[1] / "packages/chassis/src")
 PROGRAM = Program("task_api", "TASKS_", SOURCES)
 SERVE = PROGRAM.serve
 
-environment, start, run, serving = PROGRAM.environment, PROGRAM.start, PROGRAM.run, PROGRAM.serving
+environment, start, serving = PROGRAM.environment, PROGRAM.start, PROGRAM.serving
+run, refused = PROGRAM.run, PROGRAM.refused

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fastapi import FastAPI
@@ -33,15 +33,15 @@ class HealthTexts:
 
     noun: what it counts, as in `tasks_total` and `task_api_tasks`. total, gauge: what this number is, in the OpenAPI
     document and for Prometheus. storage: the kinds that there are. degraded: when the answer is a 503. example: of
-    `storage` and `checks`.
+    `storage` and `checks`. Where nothing is said of the last three, the service keeps nothing.
     """
 
     noun: str
     total: str
     gauge: str
-    storage: str
-    degraded: str
-    example: JsonDict
+    storage: str = "none: this service keeps nothing"
+    degraded: str = "Something that the service needs does not answer"
+    example: JsonDict = field(default_factory=lambda: {"storage": "none", "checks": {}})
 
 
 class Service:

@@ -37,14 +37,7 @@ class Hello(Service):
     tags = ({"name": "hello", "description": "An example"},)
     settings = Settings
     metrics = Metrics("hello")
-    health = HealthTexts(
-        noun="hellos",
-        total="None",
-        gauge="None",
-        storage="none",
-        degraded="Never",
-        example={"storage": "none", "checks": {}},
-    )
+    health = HealthTexts(noun="hellos", total="None", gauge="None")
     credential_prefix = "hello_"
     scope_prefix = "hello"
 
