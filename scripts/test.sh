@@ -24,11 +24,13 @@ if [[ -n ${FUZZ_SEED:-} ]]; then
   seeded=(--hypothesis-seed "$FUZZ_SEED")
 fi
 
-folders=("${@/#/services/}")
-if [[ -z ${FUZZ_SEED:-} ]]; then folders=(packages/chassis "${folders[@]}"); fi # the chassis has no generated tests
-
 failed=()
-for folder in "${folders[@]}"; do
+for folder in packages/chassis "${@/#/services/}"; do
+  # Without that library pytest does not know its option.
+  if [[ -n ${FUZZ_SEED:-} ]] && ! grep --quiet '^hypothesis==' "$folder/requirements-dev.txt"; then
+    echo "${folder##*/} has no generated tests"
+    continue
+  fi
   echo "Testing ${folder##*/}"
   status=0
   (cd "$folder" && exec .venv/bin/python -m pytest --quiet --numprocesses auto --maxschedchunk 1 --durations=10 \

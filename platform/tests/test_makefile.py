@@ -131,6 +131,10 @@ def test_fuzz_takes_another_seed_each_round_and_ends_with_the_one_that_fails(cop
 
 def test_fuzz_has_nothing_to_run_in_a_service_without_generated_tests(copy: Path) -> None:
     assert fuzz(copy, "exit 5", SEED="7")[0] == 0  # pytest's code for it
+    lock = copy / "services/task-api/requirements-dev.txt"
+    lock.write_text(lock.read_text().replace("hypothesis==", "another=="))
+    code, calls, _ = fuzz(copy, "exit 4", SEED="7")  # and for an option that it does not know
+    assert (code, calls) == (0, [])
 
 
 @pytest.mark.parametrize("given", [{"SEED": "x"}, {"MINUTES": "1.5"}])
