@@ -21,7 +21,9 @@ SHELL := bash
 # What bash reads before the first line of a recipe or script; scripts/isolate.sh takes away the rest.
 unexport BASH_ENV BASHOPTS CDPATH ENV POSIXLY_CORRECT SHELLOPTS
 
-SERVICE ?= task-api
+ifeq ($(origin SERVICE),undefined)
+  SERVICE := $(shell scripts/default-service.sh)
+endif
 PARTS ?=
 LOOPS ?=
 SERVICES := $(patsubst services/%/pyproject.toml,%,$(wildcard services/*/pyproject.toml))

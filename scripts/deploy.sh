@@ -12,4 +12,6 @@ if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/nul
   echo "Python 3.11 or newer is needed, and $python is not. Name one: PYTHON=/path/to/python3.11 $0 $*" >&2
   exit 2
 fi
+SERVICE=${SERVICE:-$(scripts/default-service.sh)}
+export SERVICE
 exec "$python" -m scripts.deploy "$@"

@@ -7,7 +7,7 @@ set -euo pipefail
 CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/cluster.sh
 
-service=${SERVICE:-task-api}
+service=${SERVICE:-$(scripts/default-service.sh)}
 number=0
 
 ok() { number=$((number + 1)) && printf '%3d  ok     %s\n' "$number" "$1"; }

@@ -12,7 +12,8 @@ need_cluster
 # no output of a step on GitHub.
 unset MAKEFLAGS MAKELEVEL MFLAGS GITHUB_ACTIONS GITHUB_OUTPUT GITHUB_STEP_SUMMARY
 
-IMAGE=task-api:$(SERVICE=task-api scripts/image-tag.sh)
+SERVICE=$(scripts/default-service.sh) # which the tests ask for, too (platform/tests/under_test.py)
+IMAGE=$SERVICE:$(SERVICE=$SERVICE scripts/image-tag.sh)
 if has_registry; then IMAGE=$(registry)/$IMAGE; fi # the name by which the nodes have it
 HTTP_PORT=$(published_port 80)
 HTTPS_PORT=$(published_port 443)

@@ -6,7 +6,7 @@ set -euo pipefail
 CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/isolate.sh
 
-service=${SERVICE:-task-api}
+service=${SERVICE:-$(scripts/default-service.sh)}
 base=${PYTHON_IMAGE:-$(sed -n 's/^PYTHON_IMAGE=//p' versions.env)}
 if [[ ! -d services/$service/src ]]; then
   echo "There is no service $service: its code would be in services/$service/src" >&2

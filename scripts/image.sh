@@ -7,7 +7,7 @@ CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/cluster.sh
 scripts/doctor.sh docker
 
-service=${SERVICE:-task-api}
+service=${SERVICE:-$(scripts/default-service.sh)}
 tag=$(scripts/image-tag.sh) commit=''
 # A deploy asks every pod for the commit under which the image was pushed.
 if [[ -n ${REVISION:-} && $REVISION == "$(git rev-parse HEAD 2> /dev/null)" ]]; then

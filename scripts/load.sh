@@ -11,7 +11,7 @@ CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/cluster.sh
 scripts/doctor.sh wrk python
 need_cluster
-export SERVICE=${SERVICE:-task-api}
+export SERVICE=${SERVICE:-$(scripts/default-service.sh)}
 . scripts/local-env.sh
 
 arguments=(--seconds "${SECONDS_OF_LOAD:-30}" --connections "${CONNECTIONS:-20}")

@@ -6,4 +6,4 @@ CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
 need_cluster
 
 # The HPA may start more pods than the five that kubectl follows by itself.
-kubectl logs --selector "app=${SERVICE:-task-api}" --all-containers --prefix --follow --tail 20 --max-log-requests 50
+kubectl logs --selector "app=${SERVICE:-$(scripts/default-service.sh)}" --all-containers --prefix --follow --tail 20 --max-log-requests 50

@@ -5,7 +5,7 @@ CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/cluster.sh
 need_cluster
 
-url=https://${SERVICE:-task-api}.localhost:$(published_port 443)/docs
+url=https://${SERVICE:-$(scripts/default-service.sh)}.localhost:$(published_port 443)/docs
 echo "$url"
 echo "(its certificate is of this machine's own making: the browser asks once)"
 case $(uname -s) in

@@ -15,7 +15,7 @@ echo
 kubectl get hpa --output "custom-columns=$hpa"
 echo
 kubectl get ingress --output 'custom-columns=INGRESS:.metadata.name,CLASS:.spec.ingressClassName,HOSTS:.spec.rules[*].host'
-host=${SERVICE:-task-api}.localhost
+host=${SERVICE:-$(scripts/default-service.sh)}.localhost
 printf '\nhttps://%s:%s/health says:\n' "$host" "$(published_port 443)"
 health=$(curl --silent --show-error --insecure --max-time 5 \
   --resolve "$host:$(published_port 443):127.0.0.1" "https://$host:$(published_port 443)/health")

@@ -13,7 +13,7 @@ set -euo pipefail
 CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/cluster.sh
 
-export HTTP_PORT=${HTTP_PORT:-8080} HTTPS_PORT=${HTTPS_PORT:-8443} SERVICE=${SERVICE:-task-api}
+export HTTP_PORT=${HTTP_PORT:-8080} HTTPS_PORT=${HTTPS_PORT:-8443} SERVICE=${SERVICE:-$(scripts/default-service.sh)}
 log=.kube/log
 
 cluster() {

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import yaml
+from under_test import CHART as CHART
+from under_test import REPOSITORY as REPOSITORY
 
 PLATFORM = Path(__file__).parent.parent
-REPOSITORY = PLATFORM.parent
-CHART = PLATFORM / "helm/task-api"
 LIBRARY = PLATFORM / "helm/service"
 """The chart that holds every template, and the defaults of every value."""
 CHARTS = sorted(file.parent for file in PLATFORM.glob("helm/*/Chart.yaml") if file.parent != LIBRARY)

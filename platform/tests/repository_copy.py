@@ -6,7 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from manifests import REPOSITORY
+from under_test import REPOSITORY, SERVICE
 
 
 def copy_repository(folder: Path) -> Path:
@@ -29,6 +29,6 @@ def copy_repository(folder: Path) -> Path:
 
 def lend_environments(folder: Path) -> None:
     """Lets the copy use the Python environments and built tools of the repository, which git ignores."""
-    for path in (".venv", ".tools", "packages/chassis/.venv", "services/task-api/.venv"):
+    for path in (".venv", ".tools", "packages/chassis/.venv", f"services/{SERVICE}/.venv"):
         if (REPOSITORY / path).exists():
             (folder / path).symlink_to(REPOSITORY / path)

@@ -37,6 +37,7 @@ class Site:
             "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
             "PYTHON": sys.executable,
             "KUBECONFIG": str(folder / "kubeconfig"),
+            "SERVICE": "task-api",
             "IMAGE_REPOSITORY": "docker.io/you/task-api",
             "GITHUB_STEP_SUMMARY": str(folder / "summary"),
             "SETTLE_AGE": "2s",

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from manifests import REPOSITORY
 from repository_copy import copy_repository
+from under_test import PACKAGE, SERVICE
 
 
 def make(*arguments: str, folder: Path = REPOSITORY, **more: str) -> subprocess.CompletedProcess[str]:
@@ -41,7 +42,7 @@ def test_each_verb_is_in_the_help_once() -> None:
 def test_a_service_that_there_is_not_is_refused_with_those_there_are() -> None:
     done = make("run", "SERVICE=nope")
     assert done.returncode == 2
-    assert re.match(r"There is no service named nope\. The services are: .*\btask-api\b", done.stderr)
+    assert re.match(rf"There is no service named nope\. The services are: .*\b{SERVICE}\b", done.stderr)
 
 
 def test_all_of_end_to_end_is_all_of_it() -> None:
@@ -53,7 +54,7 @@ def test_a_push_to_nowhere_stops_before_it_builds() -> None:
     done = make("push")
     assert done.returncode == 2
     assert (
-        "IMAGE_REPOSITORY: is not set: say where, IMAGE_REPOSITORY=docker.io/you/task-api"
+        f"IMAGE_REPOSITORY: is not set: say where, IMAGE_REPOSITORY=docker.io/you/{SERVICE}"
         in done.stderr.splitlines()[0]
     )
     assert done.stdout == ""
@@ -72,7 +73,7 @@ def copy(tmp_path: Path) -> Path:
 
 
 def test_a_service_that_fails_keeps_its_openapi_document(copy: Path) -> None:
-    file = copy / "services/task-api/openapi.json"
+    file = copy / f"services/{SERVICE}/openapi.json"
     before = file.read_text()
     assert make("openapi", folder=copy).returncode == 2
     assert file.read_text() == before
@@ -84,13 +85,13 @@ def test_what_is_left_out_for_want_of_docker_is_said_and_can_be_forbidden(
     copy: Path, require_all: str, code: int
 ) -> None:
     docker = copy / "without/docker"
-    for project in ("packages/chassis", "services/task-api"):
+    for project in ("packages/chassis", f"services/{SERVICE}"):
         (copy / project / ".venv/bin/python").write_text('#!/bin/sh\necho "$@"\n')
     docker.parent.mkdir()
     docker.write_text("#!/bin/sh\nexit 1\n")
     docker.chmod(0o755)
     environment = {**os.environ, "PATH": f"{docker.parent}:{os.environ['PATH']}", "REQUIRE_ALL": require_all}
-    test = [str(copy / "scripts/test.sh"), "task-api"]
+    test = [str(copy / "scripts/test.sh"), SERVICE]
     done = subprocess.run(test, env=environment, capture_output=True, text=True, check=False)
     assert "-m not docker" in done.stdout
     assert "Left out: what needs " in done.stdout
@@ -102,7 +103,7 @@ def fuzz(copy: Path, python: str, **settings: str) -> tuple[int, list[str], list
     calls, summary = copy / "calls", copy / "summary"
     calls.write_text("")
     summary.write_text("")
-    (copy / "services/task-api/.venv/bin/python").write_text(f'#!/bin/sh\necho "$@" >> {calls}\n{python}\n')
+    (copy / f"services/{SERVICE}/.venv/bin/python").write_text(f'#!/bin/sh\necho "$@" >> {calls}\n{python}\n')
     for tool in ("docker", "initdb"):
         (copy / "with").mkdir(exist_ok=True)
         (copy / "with" / tool).write_text("#!/bin/sh\n")
@@ -131,7 +132,7 @@ def test_fuzz_takes_another_seed_each_round_and_ends_with_the_one_that_fails(cop
 
 def test_fuzz_has_nothing_to_run_in_a_service_without_generated_tests(copy: Path) -> None:
     assert fuzz(copy, "exit 5", SEED="7")[0] == 0  # pytest's code for it
-    lock = copy / "services/task-api/requirements-dev.txt"
+    lock = copy / f"services/{SERVICE}/requirements-dev.txt"
     lock.write_text(lock.read_text().replace("hypothesis==", "another=="))
     code, calls, _ = fuzz(copy, "exit 4", SEED="7")  # and for an option that it does not know
     assert (code, calls) == (0, [])
@@ -145,7 +146,7 @@ def test_fuzz_refuses_what_is_no_number(copy: Path, given: dict[str, str]) -> No
 def test_clean_leaves_nothing_that_git_ignores_but_data_and_the_cluster(copy: Path) -> None:
     for path in (
         ".hypothesis",
-        "services/task-api/.schemathesis",
+        f"services/{SERVICE}/.schemathesis",
         "e2e/__pycache__",
         ".mypy_cache",
         "reports",
@@ -164,7 +165,7 @@ def test_clean_leaves_nothing_that_git_ignores_but_data_and_the_cluster(copy: Pa
 
 @pytest.mark.parametrize("language", ["C", "en_US.UTF-8"])
 def test_the_tag_of_an_image_is_that_of_its_content_in_every_language(copy: Path, language: str) -> None:
-    (copy / "services/task-api/src/task_api/Zeta.py").touch()
+    (copy / f"services/{SERVICE}/src/{PACKAGE}/Zeta.py").touch()
     environment = {**os.environ, "LC_ALL": "", "LANG": language}
     tags = [
         subprocess.run(

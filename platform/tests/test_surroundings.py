@@ -12,8 +12,9 @@ import pytest
 from machine import Machine
 from manifests import REPOSITORY
 from repository_copy import copy_repository
+from under_test import PACKAGE, SERVICE
 
-CODE = "services/task-api/src/task_api"
+CODE = f"services/{SERVICE}/src/{PACKAGE}"
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """What goes into an image and what names it, without Git."""
-    for path in ("Dockerfile", ".dockerignore", "versions.env", "services/task-api/requirements.txt"):
+    for path in ("Dockerfile", ".dockerignore", "versions.env", f"services/{SERVICE}/requirements.txt"):
         (tmp_path / "tree" / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(REPOSITORY / path, tmp_path / "tree" / path)
     for folder in ("scripts", "packages/chassis/src", CODE):
@@ -130,7 +131,7 @@ def test_line_ends_and_where_a_link_leads_are_content(tree: Path) -> None:
 def test_what_is_not_sent_to_docker_is_not_in_the_tag(tree: Path) -> None:
     before = tag(tree)
     source = tree / CODE
-    for path in ("__pycache__/app.pyc", "../task_api.egg-info/PKG-INFO", ".DS_Store", ".app.py.swp", "app.py~"):
+    for path in ("__pycache__/app.pyc", "../service.egg-info/PKG-INFO", ".DS_Store", ".app.py.swp", "app.py~"):
         (source / path).parent.mkdir(exist_ok=True)
         (source / path).write_text("x")
     for inside in (source / "app.py", source):
@@ -356,7 +357,7 @@ def test_the_name_that_wsl_exports_is_no_name_of_a_service(whole: Path) -> None:
 def test_lint_in_an_archive_says_what_it_lacks(tmp_path: Path) -> None:
     folder = copy_repository(tmp_path)
     shutil.rmtree(folder / ".git")
-    lint: list[str | Path] = [folder / "scripts/lint.sh", "task-api"]
+    lint: list[str | Path] = [folder / "scripts/lint.sh", SERVICE]
     done = subprocess.run(
         lint, env=environment(GIT_CEILING_DIRECTORIES=str(tmp_path.parent)), capture_output=True, text=True, check=False
     )

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 from manifests import REPOSITORY, Manifest, pod_specs, render, values_of
 from tilt import Tilt
+from under_test import HAS_DATABASE, NEEDS_A_DATABASE, PREFIX, SERVICE
 
 CONTEXT = "kind-task-platform"
 
 
 def read(*, settings: dict[str, Any] | None = None, **given: Any) -> Tilt:
-    """With the first service alone, however many there are; unless the settings say otherwise."""
-    return Tilt(REPOSITORY, CONTEXT, settings={"services": ["task-api"]} | (settings or {}), **given).read()
+    """With one service alone, however many there are; unless the settings say otherwise."""
+    return Tilt(REPOSITORY, CONTEXT, settings={"services": [SERVICE]} | (settings or {}), **given).read()
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def api(manifests: list[Manifest]) -> dict[str, Any]:
     return dict(container)
 
 
-def object_of(kind: str, tilt: Tilt, name: str = "task-api") -> Manifest:
+def object_of(kind: str, tilt: Tilt, name: str = SERVICE) -> Manifest:
     (found,) = (m for m in tilt.applied if m["kind"] == kind and m["metadata"]["name"] == name)
     return found
 
@@ -47,23 +48,23 @@ def test_no_context_at_all_is_refused_too() -> None:
 
 def test_what_is_built_is_the_dev_stage_of_what_runs(tilt: Tilt) -> None:
     assert {ref: (build.target, build.build_args) for ref, build in tilt.builds.items()} == {
-        "task-api": ("dev", {"SERVICE": "task-api"})
+        SERVICE: ("dev", {"SERVICE": SERVICE})
     }
-    assert api(tilt.applied)["image"] == "task-api:tilt"
+    assert api(tilt.applied)["image"] == f"{SERVICE}:tilt"
 
 
 def test_the_build_sees_what_the_dockerfile_copies(tilt: Tilt) -> None:
     copied = re.findall(
         r"^COPY ((?:packages|services|scripts)/\S+)", (REPOSITORY / "Dockerfile").read_text(), re.MULTILINE
     )
-    assert {path.replace("${SERVICE}", "task-api") for path in copied} == set(tilt.builds["task-api"].only)
+    assert {path.replace("${SERVICE}", SERVICE) for path in copied} == set(tilt.builds[SERVICE].only)
 
 
 def test_code_is_copied_to_where_the_dev_server_watches_and_a_new_lock_builds_again(tilt: Tilt) -> None:
-    build = tilt.builds["task-api"]
-    assert build.syncs == [("packages/chassis/src", "/app/src"), ("services/task-api/src", "/app/src")]
+    build = tilt.builds[SERVICE]
+    assert build.syncs == [("packages/chassis/src", "/app/src"), (f"services/{SERVICE}/src", "/app/src")]
     assert "PYTHONPATH=/app/src" in (REPOSITORY / "Dockerfile").read_text()
-    assert build.fall_back_on == ["services/task-api/requirements.txt"]
+    assert build.fall_back_on == [f"services/{SERVICE}/requirements.txt"]
 
 
 def test_one_pod_runs_whatever_the_hpa_of_make_up_wanted(tilt: Tilt) -> None:
@@ -78,13 +79,13 @@ def test_a_reload_is_not_held_up(tilt: Tilt) -> None:
     assert container["resources"]["limits"]["cpu"] == 64, "more than a machine has: no limit"
     assert container["resources"]["limits"]["memory"]
     assert container["resources"]["requests"]["cpu"], "the HPA needs it"
-    drain = {variable["name"]: variable.get("value") for variable in container["env"]}["TASKS_DRAIN_SECONDS"]
+    drain = {variable["name"]: variable.get("value") for variable in container["env"]}[f"{PREFIX}DRAIN_SECONDS"]
     assert drain == "0"
     assert container["livenessProbe"]["periodSeconds"] == 24 * 60 * 60
 
 
 def test_of_the_security_context_only_the_root_file_system_differs(tilt: Tilt) -> None:
-    chart = render("--set", "database.bundled.existingSecret=x")
+    chart = render(*(["--set", "database.bundled.existingSecret=x"] if HAS_DATABASE else []))
     deployed, usual = api(tilt.applied)["securityContext"], api(chart)["securityContext"]
     assert usual["readOnlyRootFilesystem"] is True
     assert deployed == usual | {"readOnlyRootFilesystem": False}
@@ -94,8 +95,9 @@ def test_of_the_security_context_only_the_root_file_system_differs(tilt: Tilt) -
 
 def test_every_object_of_the_chart_belongs_to_a_resource(tilt: Tilt) -> None:
     assert tilt.uncategorized() == set()
-    assert tilt.resources.keys() == tilt.workloads().keys() == {"task-api", "task-api-postgres"}
-    assert tilt.resources["task-api"].resource_deps == ["task-api-postgres"]
+    databases = [f"{SERVICE}-postgres"] if HAS_DATABASE else []
+    assert tilt.resources.keys() == tilt.workloads().keys() == {SERVICE, *databases}
+    assert tilt.resources[SERVICE].resource_deps == databases
     for resource in tilt.resources.values():
         assert resource.labels
 
@@ -107,13 +109,14 @@ def test_the_objects_are_those_of_make_up(tilt: Tilt) -> None:
     }
 
 
+@NEEDS_A_DATABASE
 def test_the_database_is_what_make_up_made_so_that_it_is_not_started_anew(tilt: Tilt) -> None:
     """Tilt's own apply labels the pods (internal/controllers/core/kubernetesapply), and a StatefulSet replaces them."""
     (version,) = tilt.kube_versions
     released = render(*values_of("values-dev.yaml"), kubernetes=version)
-    theirs = tilt.by_command["task-api-postgres"]
+    theirs = tilt.by_command[f"{SERVICE}-postgres"]
     assert {m["kind"] for m in theirs} == {"StatefulSet", "Service", "NetworkPolicy"}
-    assert theirs == [m for m in released if m["metadata"]["name"] == "task-api-postgres"]
+    assert theirs == [m for m in released if m["metadata"]["name"] == f"{SERVICE}-postgres"]
     assert {name for name, m in tilt.workloads().items() if m["kind"] == "StatefulSet"} == tilt.by_command.keys()
 
 
@@ -149,21 +152,21 @@ def test_the_command_of_the_dev_stage_is_what_runs(tilt: Tilt) -> None:
 
 
 def test_two_ways_lead_to_the_service() -> None:
-    resource = read(environment={"HTTPS_PORT": "9443"}).resources["task-api"]
+    resource = read(environment={"HTTPS_PORT": "9443"}).resources[SERVICE]
     assert [(forward["local"], forward["container"], forward["path"]) for forward in resource.port_forwards] == [
         (8000, 8000, "/docs")
     ]
-    assert [link["url"] for link in resource.links] == ["https://task-api.localhost:9443/docs"]
+    assert [link["url"] for link in resource.links] == [f"https://{SERVICE}.localhost:9443/docs"]
 
 
 def test_the_port_is_a_setting() -> None:
-    assert read(settings={"port": "8100"}).resources["task-api"].port_forwards[0]["local"] == 8100
+    assert read(settings={"port": "8100"}).resources[SERVICE].port_forwards[0]["local"] == 8100
 
 
 def test_an_unknown_setting_or_service_is_refused() -> None:
     with pytest.raises(Exception, match="specifies prot, which is unknown"):
         read(settings={"prot": "8100"})
-    with pytest.raises(Exception, match=r"There is no chart for taks-api\. The services are: .*\btask-api\b"):
+    with pytest.raises(Exception, match=rf"There is no chart for taks-api\. The services are: .*\b{SERVICE}\b"):
         read(settings={"services": ["taks-api"]})
 
 
@@ -184,21 +187,21 @@ def test_what_takes_long_or_changes_the_release_runs_when_it_is_clicked(tilt: Ti
 def test_a_second_service_is_found_by_its_folder_and_gets_the_next_port(tmp_path: Path) -> None:
     for file in ("Tiltfile", "Dockerfile", "versions.env"):
         shutil.copy(REPOSITORY / file, tmp_path)
-    for chart in ("service", "task-api"):
+    for chart in ("service", SERVICE):
         shutil.copytree(REPOSITORY / "platform/helm" / chart, tmp_path / "platform/helm" / chart)
     (tmp_path / "scripts").mkdir()
     shutil.copy(REPOSITORY / "scripts/dev_server.py", tmp_path / "scripts")
     (tmp_path / "packages/chassis/src").mkdir(parents=True)
-    (tmp_path / "services/task-api/src").mkdir(parents=True)
-    (tmp_path / "services/task-api/requirements.txt").touch()
-    shutil.copytree(tmp_path / "services/task-api", tmp_path / "services/work-api")
-    for original in (tmp_path / "platform/helm/task-api").rglob("*"):
-        copy = tmp_path / "platform/helm/work-api" / original.relative_to(tmp_path / "platform/helm/task-api")
+    (tmp_path / f"services/{SERVICE}/src").mkdir(parents=True)
+    (tmp_path / f"services/{SERVICE}/requirements.txt").touch()
+    shutil.copytree(tmp_path / f"services/{SERVICE}", tmp_path / "services/work-api")
+    for original in (tmp_path / f"platform/helm/{SERVICE}").rglob("*"):
+        copy = tmp_path / "platform/helm/work-api" / original.relative_to(tmp_path / f"platform/helm/{SERVICE}")
         if original.is_file():
             copy.parent.mkdir(parents=True, exist_ok=True)
-            copy.write_text(original.read_text().replace("task-api", "work-api"))
+            copy.write_text(original.read_text().replace(SERVICE, "work-api"))
     both = Tilt(tmp_path, CONTEXT).read()
-    assert both.builds.keys() == {"task-api", "work-api"}
+    assert both.builds.keys() == {SERVICE, "work-api"}
     assert both.uncategorized() == set()
     assert [r.port_forwards[0]["local"] for r in both.resources.values() if r.port_forwards] == [8000, 8001]
     alone = Tilt(tmp_path, CONTEXT, settings={"services": ["work-api"]}).read()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from documentation import blocks
 from machine import Machine
-from manifests import REPOSITORY
+from manifests import CHART, REPOSITORY
 
 HEALTHY = {
     "kind get clusters": "echo task-platform; echo other",
@@ -36,9 +36,13 @@ class Loop(Machine):
         self.repository = folder / "copy"
         for path in ("scripts", "platform/cluster"):
             shutil.copytree(REPOSITORY / path, self.repository / path)
-        for path in ("versions.env", "kind-config.yaml", "platform/helm/task-api/Chart.yaml"):
-            (self.repository / path).parent.mkdir(parents=True, exist_ok=True)
+        for path in ("versions.env", "kind-config.yaml"):
             shutil.copy(REPOSITORY / path, self.repository / path)
+        # With one service, task-api, whichever the repository has.
+        for path in ("platform/helm/task-api", "services/task-api"):
+            (self.repository / path).mkdir(parents=True)
+        shutil.copy(CHART / "Chart.yaml", self.repository / "platform/helm/task-api")
+        (self.repository / "services/task-api/pyproject.toml").touch()
         (self.repository / "scripts/doctor.sh").write_text("#!/bin/sh\n")
         (self.repository / "scripts/image-tag.sh").write_text("#!/bin/sh\necho content-1\n")
         (self.repository / ".kube/log").mkdir(parents=True)

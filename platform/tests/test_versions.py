@@ -9,7 +9,8 @@ from pathlib import Path
 
 import yaml
 from machine import Machine
-from manifests import CHART, REPOSITORY, default_values, raw
+from manifests import CHART, REPOSITORY
+from under_test import PACKAGE, SERVICE
 
 VERSIONS = dict(
     line.split("=", 1) for line in (REPOSITORY / "versions.env").read_text().splitlines() if re.match(r"[A-Z]", line)
@@ -40,15 +41,6 @@ def test_the_image_gets_locked_packages_alone_and_compiles_none() -> None:
         r"(COPY \S+/requirements\.txt) /build/requirements\.txt",
         only(r"(?m)^(.* /build/requirements.txt)$", text("Dockerfile")),
     )
-
-
-def test_the_database_of_chart_manifests_and_tests() -> None:
-    values = default_values()
-    assert values["database"]["bundled"]["image"] == VERSIONS["POSTGRES_IMAGE"]
-    (stateful_set,) = (m for m in raw() if m["kind"] == "StatefulSet")
-    assert stateful_set["spec"]["template"]["spec"]["containers"][0]["image"] == VERSIONS["POSTGRES_IMAGE"]
-    tests = text("services/task-api/tests/databases.py")
-    assert only(r'POSTGRES_IMAGE = "(\S+)"', tests) == VERSIONS["POSTGRES_IMAGE"]
 
 
 def test_the_registry_of_tests() -> None:
@@ -95,11 +87,11 @@ def test_the_dev_container_gets_the_tools_of_mise_by_the_mise_of_versions_env(tm
 
 
 def test_the_api_has_one_version_in_the_places_that_contributing_names() -> None:
-    service = "services/task-api"
+    service = f"services/{SERVICE}"
     versions = {
         f"`{service}/pyproject.toml`": tomllib.loads(text(f"{service}/pyproject.toml"))["project"]["version"],
-        f"`{service}/src/task_api/__init__.py`": only(
-            r'__version__ = "(\S+)"', text(f"{service}/src/task_api/__init__.py")
+        f"`{service}/src/{PACKAGE}/__init__.py`": only(
+            r'__version__ = "(\S+)"', text(f"{service}/src/{PACKAGE}/__init__.py")
         ),
         "`appVersion`": yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"],
         "`openapi.json`": json.loads(text(f"{service}/openapi.json"))["info"]["version"],
@@ -112,4 +104,4 @@ def test_the_api_has_one_version_in_the_places_that_contributing_names() -> None
 def test_nothing_says_latest_of_an_image_from_outside() -> None:
     for file in [*Path(REPOSITORY / "platform").rglob("*.yaml"), REPOSITORY / "kind-config.yaml"]:
         for image in re.findall(r"image: (\S+:latest)", file.read_text()):
-            assert image == "your-dockerhub-username/task-api:latest", f"{file}: {image}"
+            assert image == f"your-dockerhub-username/{SERVICE}:latest", f"{file}: {image}"

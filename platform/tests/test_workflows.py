@@ -14,6 +14,7 @@ import pytest
 import yaml
 from manifests import CHARTS, REPOSITORY
 from repository_copy import copy_repository
+from under_test import SERVICE
 
 FILES = sorted((REPOSITORY / ".github/workflows").glob("*.yml"))
 
@@ -95,13 +96,13 @@ BUILDERS = [PIPELINE["build-scan-push"], WORKFLOWS["rebuild.yml"]["jobs"]["rebui
 def test_an_image_is_told_what_scripts_image_metadata_says(job: dict[str, Any], tmp_path: Path) -> None:
     """e2e/test_image.py builds one with the same and looks at it."""
     commit = git("rev-parse", "HEAD")
-    environment = {"SERVICE": "task-api", "GITHUB_SHA": commit, "IMAGE_REPOSITORY": "docker.io/you/task-api"}
+    environment = {"SERVICE": SERVICE, "GITHUB_SHA": commit, "IMAGE_REPOSITORY": f"docker.io/you/{SERVICE}"}
     where = {"GITHUB_SERVER_URL": "https://github.com", "GITHUB_REPOSITORY": "you/it"}
     code, outputs, _ = run_step(step_of(job, "names"), tmp_path, **environment, **where)
     assert code == 0
     assert outputs["build-args"].splitlines() == [
         f"PYTHON_IMAGE={os.environ.get('PYTHON_IMAGE', VERSIONS['PYTHON_IMAGE'])}",
-        "SERVICE=task-api",
+        f"SERVICE={SERVICE}",
         f"REVISION={commit}",
     ]
     created, source = outputs["labels"].splitlines()
@@ -133,7 +134,7 @@ def test_two_builds_of_a_commit_are_the_same_bytes() -> None:
     [step_of(PIPELINE["build-scan-push"], "names"), step_of(WORKFLOWS["rebuild.yml"]["jobs"]["published"], "names")],
 )
 def test_a_run_that_sees_no_account_says_so_and_asks_no_registry(step: dict[str, Any], tmp_path: Path) -> None:
-    code, outputs, said = run_step(step, tmp_path, SERVICE="task-api", IMAGE_REPOSITORY="docker.io//task-api")
+    code, outputs, said = run_step(step, tmp_path, SERVICE=SERVICE, IMAGE_REPOSITORY=f"docker.io//{SERVICE}")
     assert code == 1
     assert outputs == {}
     assert said.startswith("::error::There is no secret DOCKERHUB_USERNAME")
@@ -377,8 +378,8 @@ def runners_checkout(tmp_path: Path) -> Path:
       git -C '{folder}' checkout --quiet --detach
     """
     subprocess.run(["bash", "-euc", script], check=True, capture_output=True)
-    (folder / ".image/task-api").mkdir(parents=True)
-    (folder / ".image/task-api/index.json").touch()
+    (folder / f".image/{SERVICE}").mkdir(parents=True)
+    (folder / f".image/{SERVICE}/index.json").touch()
     return folder
 
 
@@ -393,9 +394,9 @@ def test_a_runners_checkout_has_the_tag_of_a_desk_and_is_as_the_commit(runners_c
     desk = subprocess.run(["scripts/image-tag.sh"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert said("scripts/image-tag.sh") == desk.stdout.strip()
     assert said("git", "status", "--porcelain") == ""
-    assert f"REVISION={desk.stdout.strip()}" in said("scripts/image-metadata.sh", "options", "task-api")
+    assert f"REVISION={desk.stdout.strip()}" in said("scripts/image-metadata.sh", "options", SERVICE)
     commit = said("git", "rev-parse", "HEAD")
-    assert f"REVISION={commit}" in said("scripts/image-metadata.sh", "options", "task-api", commit)
+    assert f"REVISION={commit}" in said("scripts/image-metadata.sh", "options", SERVICE, commit)
 
 
 def test_a_layout_that_has_expired_is_said_to_have(tmp_path: Path) -> None:

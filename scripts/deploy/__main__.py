@@ -9,7 +9,7 @@
 
 Which cluster and namespace: KUBE_CONFIG (a kubeconfig, base64) or KUBECONFIG (a file), and its current context.
 
-    SERVICE (task-api)              whose release it is
+    SERVICE                         whose release it is (without it: that of scripts/default-service.sh)
     IMAGE_REPOSITORY, IMAGE_TAG     what to deploy; the tag is the full commit, never `latest`
     IMAGE_DIGEST                    sha256:... of it, which then decides
     IMAGE_DIGESTS                   a folder with a file for each service instead, named after it, its digest in it:

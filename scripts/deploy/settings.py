@@ -78,7 +78,7 @@ def each_service() -> list[Settings]:
     """One for each file of IMAGE_DIGESTS; without it that of SERVICE alone."""
     folder = os.environ.get("IMAGE_DIGESTS")
     if not folder:
-        return [Settings.of(os.environ.get("SERVICE") or "task-api", os.environ.get("IMAGE_DIGEST", ""))]
+        return [Settings.of(os.environ["SERVICE"], os.environ.get("IMAGE_DIGEST", ""))]
     files = sorted(Path(folder).glob("*"))
     if not files:
         raise Refused(f"IMAGE_DIGESTS={folder} has no digest in it. Was anything pushed?")

@@ -210,7 +210,7 @@ def test_the_rules_are_what_prometheus_reads(prometheus: Prometheus, tmp_path: P
 
 
 def test_a_prometheus_without_the_operator_reads_them_from_a_file(tmp_path: Path) -> None:
-    (documented,) = commands_run_by("platform/tests/test_alerts.py", "docs/operate.md")
+    (documented,) = commands_run_by("platform/tests/task_api/test_alerts.py", "docs/operate.md")
     (tmp_path / "platform").symlink_to(REPOSITORY / "platform")
     subprocess.run(["bash", "-euo", "pipefail", "-c", documented.commands], cwd=tmp_path, check=True)
     assert yaml.safe_load((tmp_path / "alerts.yaml").read_text()) == ALERTS

@@ -1,0 +1,15 @@
+"""The version of PostgreSQL stands once in versions.env; where a format cannot read it, the copy must agree."""
+
+from __future__ import annotations
+
+from manifests import default_values, raw
+from test_versions import VERSIONS, only, text
+
+
+def test_the_database_of_chart_manifests_and_tests() -> None:
+    values = default_values()
+    assert values["database"]["bundled"]["image"] == VERSIONS["POSTGRES_IMAGE"]
+    (stateful_set,) = (m for m in raw() if m["kind"] == "StatefulSet")
+    assert stateful_set["spec"]["template"]["spec"]["containers"][0]["image"] == VERSIONS["POSTGRES_IMAGE"]
+    tests = text("services/task-api/tests/databases.py")
+    assert only(r'POSTGRES_IMAGE = "(\S+)"', tests) == VERSIONS["POSTGRES_IMAGE"]

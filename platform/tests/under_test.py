@@ -1,0 +1,26 @@
+"""The service that stands for all where a test needs one: that of scripts/default-service.sh."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+REPOSITORY = Path(__file__).parents[2]
+
+SERVICE = subprocess.run(
+    [REPOSITORY / "scripts/default-service.sh"], capture_output=True, text=True, check=True
+).stdout.strip()
+PACKAGE = SERVICE.replace("-", "_")
+
+CHART = REPOSITORY / "platform/helm" / SERVICE
+SELF = yaml.safe_load((CHART / "files/service.yaml").read_text()) or {}
+"""What the chart says of the service."""
+PREFIX: str = SELF.get("environmentPrefix", f"{PACKAGE.upper()}_")
+"""What the names of its settings begin with."""
+
+HAS_DATABASE = bool(SELF.get("keeps"))
+NEEDS_A_DATABASE = pytest.mark.skipif(not HAS_DATABASE, reason=f"{SERVICE} keeps nothing in a database")
+"""Marks a test of what a service without a database has not."""
