@@ -122,12 +122,13 @@ logs: ## Follow what the service's pods log
 open: ## Open the service's documentation in a browser
 	@scripts/open.sh
 
+FAULTS := $(wildcard e2e/*/faults)
 # The faults come first and alone, since the autoscaler has to see the load; the others mostly wait, so two at a time.
 .PHONY: e2e
 e2e: $(TOOLS_ENVIRONMENT) ## Test image, chart and release; needs `make up`
 	@failed=0; \
-	scripts/e2e.sh -m 'not full' e2e/faults || failed=1; \
-	scripts/e2e.sh -m 'not full' --ignore e2e/faults --numprocesses 2 --dist loadfile || failed=1; \
+	for faults in $(FAULTS); do scripts/e2e.sh -m 'not full' "$$faults" || failed=1; done; \
+	scripts/e2e.sh -m 'not full' $(FAULTS:%=--ignore %) --numprocesses 2 --dist loadfile || failed=1; \
 	exit $$failed
 
 .PHONY: e2e-full

@@ -6,16 +6,16 @@ import base64
 import shlex
 import ssl
 import subprocess
-from pathlib import Path
 from typing import Any
 
 import httpx2
 import kubernetes
+from under_test import REPOSITORY as REPOSITORY
+from under_test import SERVICE
 
-REPOSITORY = Path(__file__).parent.parent
 CONTEXT = "kind-task-platform"
 NAMESPACE = "default"
-HOST = "task-api.local"
+HOST = f"{SERVICE}.local"
 
 
 class Cluster:
@@ -29,7 +29,7 @@ class Cluster:
 
     def ready_pods(self) -> list[Any]:
         """The API's pods that are ready and stay (V1Pod)."""
-        pods = self.core.list_namespaced_pod(NAMESPACE, label_selector="app=task-api").items
+        pods = self.core.list_namespaced_pod(NAMESPACE, label_selector=f"app={SERVICE}").items
         return [
             pod
             for pod in pods
@@ -38,8 +38,8 @@ class Cluster:
         ]
 
     def certificate(self) -> str:
-        """The certificate of the Secret task-api-tls, as PEM."""
-        secret = self.core.read_namespaced_secret("task-api-tls", NAMESPACE)
+        """The certificate of the service's Secret, as PEM."""
+        secret = self.core.read_namespaced_secret(f"{SERVICE}-tls", NAMESPACE)
         return base64.b64decode(secret.data["tls.crt"]).decode()
 
 

@@ -15,6 +15,7 @@ from e2e.cluster import HOST, REPOSITORY, Cluster, client_of, create_namespace, 
 from e2e.namespace import MakeNamespace, Namespace
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.wait_strategies import HttpWaitStrategy
+from under_test import HAS_DATABASE, SERVICE
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
@@ -27,14 +28,14 @@ RELEASES = ("chart", "disruption", "monitoring", "new_service", "raw_manifests",
 
 
 class ByRelease(LoadFileScheduling):
-    """Gives a worker whole files, and all that share a release to the same one.
+    """Gives a worker whole files, those of one name together, and all that share a release to the same one.
 
     The mark xdist_group would say it shorter, but xdist 3.8 does not see it with pytest 9.2 (findings/xdist-groups.sh).
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        path = nodeid.partition("::")[0]
-        return "releases" if Path(path).stem.removeprefix("test_") in RELEASES else path
+        name = Path(nodeid.partition("::")[0]).stem
+        return "releases" if name.removeprefix("test_") in RELEASES else name
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByRelease:
@@ -45,7 +46,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByRelea
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
     """Refuses a file that shares a release and is not in RELEASES: two workers would change it at once."""
     for item in items:
-        shared = {"cluster", "api", "monitoring", "release"}.intersection(item.fixturenames)
+        shared = {"cluster", "api", "monitoring", "release", "below_a_path"}.intersection(item.fixturenames)
         if shared and item.path.stem.removeprefix("test_") not in RELEASES:
             raise pytest.UsageError(f"{item.path.name} takes {shared}: add it to RELEASES in e2e/conftest.py")
 
@@ -77,6 +78,22 @@ def pytest_runtest_makereport(
 def image() -> str:
     """The image under test: the one of this content, which `make up` deploys."""
     return os.environ["IMAGE"]
+
+
+@pytest.fixture(scope="session")
+def dev_image() -> Iterator[str]:
+    """That of the `dev` stage, for Tilt."""
+    done = subprocess.run(
+        ["docker", "build", "--quiet", "--target", "dev", "."],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    image = done.stdout.split()[-1]
+    yield image
+    subprocess.run(["docker", "image", "rm", "--force", image], capture_output=True, check=True)
 
 
 @pytest.fixture(scope="session")
@@ -119,7 +136,7 @@ def wrk() -> str:
 
 @pytest.fixture
 def api(trust: ssl.SSLContext, https_port: int) -> Iterator[httpx2.Client]:
-    """A client of https://task-api.local."""
+    """A client of the service that `make up` deployed."""
     with client_of(HOST, trust, https_port) as client:
         yield client
 
@@ -150,12 +167,32 @@ def make_namespace(tmp_path_factory: pytest.TempPathFactory, image: str, https_p
 
 @pytest.fixture(scope="session")
 def release(make_namespace: MakeNamespace) -> Namespace:
-    """The chart installed as `task-api` in a namespace of its own; every test that takes it leaves three replicas."""
+    """The chart installed in a namespace of its own; every test that takes it leaves three replicas."""
     namespace = make_namespace("e2e-chart")
-    namespace.run(f"helm install task-api ./platform/helm/task-api {namespace.values} --wait --timeout 120s")
+    namespace.run(f"helm install {SERVICE} ./platform/helm/{SERVICE} {namespace.values} --wait --timeout 120s")
     namespace.wait_for_replicas(3)
     namespace.wait_until_it_serves()
     return namespace
+
+
+@pytest.fixture(scope="session")
+def smallest(make_namespace: MakeNamespace) -> Namespace:
+    """The smallest release there is, one pod below the path /below; it may still start."""
+    namespace = make_namespace("e2e-path")
+    in_memory = "--set database.inMemory=true" if HAS_DATABASE else ""
+    namespace.run(
+        f"helm install {SERVICE} ./platform/helm/{SERVICE} {namespace.values} --set ingress.path=/below"
+        f" --set replicaCount=1 --set autoscaling.enabled=false {in_memory}"
+    )
+    return namespace
+
+
+@pytest.fixture(scope="session")
+def below_a_path(smallest: Namespace) -> Namespace:
+    """The same once it serves."""
+    smallest.wait_for_rollout()
+    smallest.wait_until_it_serves("/below/readyz")
+    return smallest
 
 
 @pytest.fixture(scope="session")

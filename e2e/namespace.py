@@ -12,6 +12,7 @@ from typing import ClassVar
 import httpx2
 from e2e.cluster import REPOSITORY, client_of
 from e2e.eventually import eventually
+from under_test import SERVICE
 
 CALM = "autoscaling.behavior.scaleDown"
 QUICK_DOWN = (
@@ -33,7 +34,7 @@ class Namespace:
         repository, _, tag = image.rpartition(":")  # the repository may name a registry's port
         self.values = (
             f"--set image.repository={repository} --set image.tag={tag}"
-            f" --set ingress.host={self.host} --set ingress.tls.secretName=task-api-tls"
+            f" --set ingress.host={self.host} --set ingress.tls.secretName={SERVICE}-tls"
             f" --set podLabels.e2e={name}"  # tells its pods from those of the other releases on a node
         )
         self._environment = {**os.environ, "KUBECONFIG": str(kubeconfig)}
@@ -71,7 +72,7 @@ class Namespace:
             )
 
     def make_certificate(self, folder: Path) -> None:
-        """Makes the Secret task-api-tls, self-signed for the namespace's host, by the command of ingress.yaml."""
+        """Makes the Secret of the certificate, self-signed for the namespace's host, by the command of ingress.yaml."""
         # A file, not -addext: the LibreSSL of older macOS does not know that option.
         (folder / "request").write_text(
             "[req]\nprompt = no\ndistinguished_name = name\nx509_extensions = extensions\n"
@@ -81,7 +82,7 @@ class Namespace:
         )
         self.run(
             "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -config request -keyout tls.key -out tls.crt"
-            " && kubectl create secret tls task-api-tls --cert=tls.crt --key=tls.key",
+            f" && kubectl create secret tls {SERVICE}-tls --cert=tls.crt --key=tls.key",
             folder=folder,
         )
         self._certificate = (folder / "tls.crt").read_text()
@@ -120,12 +121,13 @@ class Namespace:
         `helm --wait` of Helm 3 does not wait so long: to it a Deployment is ready when all but maxUnavailable of its
         new pods are, and an old one may still serve.
         """
-        self.run(f"kubectl rollout status deployment/task-api --timeout={seconds:.0f}s")
+        self.run(f"kubectl rollout status deployment/{SERVICE} --timeout={seconds:.0f}s")
 
     def wait_for_replicas(self, wanted: int, *, seconds: float = 120) -> None:
         """Returns once the Deployment has exactly so many pods, all of them ready."""
         look = (
-            "kubectl get deployment task-api -o jsonpath='{.spec.replicas} {.status.replicas} {.status.readyReplicas}'"
+            f"kubectl get deployment {SERVICE}"
+            " -o jsonpath='{.spec.replicas} {.status.replicas} {.status.readyReplicas}'"
         )
         eventually(lambda: self.run(look).split() == [str(wanted)] * 3, f"{wanted} replicas are ready", seconds=seconds)
 
@@ -134,8 +136,8 @@ class Namespace:
         commands = (
             "kubectl get pods,hpa,ingress,pvc -o wide",
             "kubectl get events --sort-by=.lastTimestamp | tail -n 25",
-            "kubectl logs -l app=task-api --prefix --tail=20",
-            "kubectl logs -l app=task-api --prefix --tail=20 --previous",  # of those that were started again
+            f"kubectl logs -l app={SERVICE} --prefix --tail=20",
+            f"kubectl logs -l app={SERVICE} --prefix --tail=20 --previous",  # of those that were started again
             "kubectl logs -l app.kubernetes.io/name=postgres --prefix --tail=20",
             "kubectl logs -l app.kubernetes.io/name=postgres --prefix --tail=20 --previous",
         )

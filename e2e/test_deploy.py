@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from e2e.cluster import REPOSITORY, create_namespace, kubectl
 from e2e.eventually import eventually
+from under_test import HAS_DATABASE, PREFIX, SERVICE
 
 NAMESPACE = "delivery"
 NODE = "task-platform-worker"
@@ -33,7 +34,7 @@ minReadySeconds: 0
 shutdown: {{preStopSeconds: 1, drainSeconds: 0}}
 autoscaling: {{enabled: false}}
 ingress: {{enabled: false}}
-database: {{inMemory: true}}
+{"database: {inMemory: true}" if HAS_DATABASE else ""}
 nodeSelector: {{kubernetes.io/hostname: {NODE}}}
 """
 
@@ -92,13 +93,13 @@ class Pipeline:
 
     def history(self) -> list[dict[str, Any]]:
         """Helm's revisions, oldest first; none where there is no release."""
-        return json.loads(self.tool("helm", "history", "task-api", "--output", "json") or "[]") or []
+        return json.loads(self.tool("helm", "history", SERVICE, "--output", "json") or "[]") or []
 
     def releases(self) -> list[tuple[int, str]]:
         return [(revision["revision"], revision["status"]) for revision in self.history()]
 
     def tag(self, revision: int) -> str:
-        values = self.tool("helm", "get", "values", "task-api", "--revision", str(revision), "--output", "json")
+        values = self.tool("helm", "get", "values", SERVICE, "--revision", str(revision), "--output", "json")
         return str(json.loads(values)["image"]["tag"])
 
     def begin_upgrade_that_hangs(self) -> subprocess.Popen[str]:
@@ -247,9 +248,7 @@ def test_a_rollback_that_is_killed_is_gone_on_with_and_not_undone(deployed: Pipe
 
 @pytest.mark.full
 def test_a_first_install_that_is_killed_is_removed_and_installed_again(pipeline: Pipeline) -> None:
-    subprocess.run(
-        ["helm", "uninstall", "task-api", "--wait"], env=pipeline.environment, capture_output=True, check=False
-    )
+    subprocess.run(["helm", "uninstall", SERVICE, "--wait"], env=pipeline.environment, capture_output=True, check=False)
     process = pipeline.start("deploy", IMAGE_TAG=BAD)
     eventually(lambda: pipeline.releases() == [(1, "pending-install")], "the install is pending", seconds=30)
     os.killpg(process.pid, signal.SIGKILL)
@@ -284,9 +283,9 @@ def test_a_field_that_was_changed_by_hand_stops_neither_a_deploy_nor_a_rollback(
     request.addfinalizer(lambda: pipeline.use_helm(HELM_3))
     pipeline.deploy(ONE)
     revision = str(pipeline.releases()[-1][0])
-    by_hand = ("--namespace", NAMESPACE, "deployment/task-api")
+    by_hand = ("--namespace", NAMESPACE, f"deployment/{SERVICE}")
     for verb in (("deploy", TWO), ("rollback", revision)):
-        kubectl("set", "env", *by_hand, "--containers", "api", "TASKS_LOG_LEVEL=debug")
+        kubectl("set", "env", *by_hand, "--containers", "api", f"{PREFIX}LOG_LEVEL=debug")
         kubectl("set", "image", *by_hand, f"api={pipeline.environment['IMAGE_REPOSITORY']}:{OTHERS[0]}")
         status, output = (
             pipeline.run("deploy", IMAGE_TAG=verb[1]) if verb[0] == "deploy" else pipeline.run("rollback", verb[1])

@@ -12,13 +12,14 @@ import pytest
 from e2e.conftest import SUMMARY
 from e2e.namespace import Namespace
 from e2e.traffic import Traffic
+from under_test import SERVICE
 
 
 @pytest.fixture
 def node(release: Namespace) -> Iterator[str]:
     """The worker with most of the API's pods; whatever happens, pods may come to it afterwards."""
     release.wait_for_replicas(3)
-    nodes = release.run("kubectl get pods -l app=task-api -o jsonpath='{.items[*].spec.nodeName}'").split()
+    nodes = release.run(f"kubectl get pods -l app={SERVICE} -o jsonpath='{{.items[*].spec.nodeName}}'").split()
     busiest, pods = Counter(nodes).most_common(1)[0]
     assert pods >= 2
     try:
@@ -53,7 +54,7 @@ def test_a_drained_node_leaves_the_service_ready_and_fails_no_request(
     release: Namespace, node: str, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     watch = release.start(
-        "kubectl get endpointslices -l kubernetes.io/service-name=task-api --watch --output-watch-events -o json",
+        f"kubectl get endpointslices -l kubernetes.io/service-name={SERVICE} --watch --output-watch-events -o json",
         tmp_path / "endpointslices",
     )
     try:
@@ -62,13 +63,13 @@ def test_a_drained_node_leaves_the_service_ready_and_fails_no_request(
             # downtime, or no move at all. And the node has tenants that are no part of this: Prometheus, a release.
             said = release.run(
                 f"kubectl drain {node} --ignore-daemonsets --delete-emptydir-data --timeout=150s"
-                f" --pod-selector=app=task-api,e2e={release.name}"
+                f" --pod-selector=app={SERVICE},e2e={release.name}"
             )
             release.wait_for_replicas(3)
     finally:
         watch.terminate()
         watch.wait(timeout=10)
-    nodes = release.run("kubectl get pods -l app=task-api -o jsonpath='{.items[*].spec.nodeName}'").split()
+    nodes = release.run(f"kubectl get pods -l app={SERVICE} -o jsonpath='{{.items[*].spec.nodeName}}'").split()
     assert node not in nodes
     evicted = said.count(" evicted")
     assert evicted >= 2, said

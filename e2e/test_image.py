@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -18,8 +19,10 @@ import httpx2
 import pytest
 from e2e.cluster import REPOSITORY
 from e2e.eventually import eventually
+from e2e.example import EXAMPLE
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.wait_strategies import LogMessageWaitStrategy
+from under_test import SELF, SERVICE
 
 
 @dataclass(frozen=True)
@@ -55,9 +58,9 @@ def built(request: pytest.FixtureRequest, image: str, tmp_path_factory: pytest.T
         yield of_the_pipeline(image, commit, os.environ["GITHUB_REPOSITORY"]) if commit else of_this_machine(image)
         return
     commit, repository = output("git", "rev-parse", "HEAD"), "you/it"
-    name = f"of-the-pipeline/task-api:{output('scripts/image-tag.sh', SERVICE='task-api')}"
+    name = f"of-the-pipeline/{SERVICE}:{output('scripts/image-tag.sh', SERVICE=SERVICE)}"
     where = {"GITHUB_SERVER_URL": "https://github.com", "GITHUB_REPOSITORY": repository}
-    options = output("scripts/image-metadata.sh", "options", "task-api", commit, **where).splitlines()
+    options = output("scripts/image-metadata.sh", "options", SERVICE, commit, **where).splitlines()
     layout = tmp_path_factory.mktemp("built") / "image"
     try:
         output("docker", "build", "--quiet", *options, "--tag", name, ".")
@@ -95,9 +98,10 @@ def test_it_starts_read_only_as_user_1000_and_answers(container: DockerContainer
     assert container.exec("touch /app/x").exit_code != 0
 
 
-def test_it_keeps_tasks(container: DockerContainer) -> None:
-    task = httpx2.post(f"{url(container)}/v1/tasks", json={"title": "in a container"}).json()
-    assert httpx2.get(f"{url(container)}/v1/tasks/{task['id']}").json() == task
+def test_it_keeps_what_it_is_given(container: DockerContainer) -> None:
+    with httpx2.Client(base_url=url(container)) as client:
+        path, kept = EXAMPLE.write(client)
+        assert client.get(path).json() == kept
 
 
 def test_nothing_in_it_can_install_packages(container: DockerContainer) -> None:
@@ -150,17 +154,20 @@ def test_its_labels_say_what_it_is(built: Built) -> None:
     about = {k.removeprefix("org.opencontainers.image."): v for k, v in labels.items() if "opencontainers" in k}
     base = about.pop("base.name")
     assert base.startswith("python:3.11-slim") or "PYTHON_IMAGE" in os.environ  # a base of somebody's own
-    assert about == {"title": "task-api", "licenses": "Apache-2.0", **built.about}
+    assert about == {"title": SERVICE, "licenses": "Apache-2.0", **built.about}
 
 
 def test_docker_stop_ends_it_in_time_with_exit_code_0(built: Built) -> None:
-    stream = {"Accept": "text/event-stream"}
-    with started(built) as container, httpx2.Client() as client, httpx2.Client() as other:
+    """With a connection that is kept, and a reader of its stream where the service has one."""
+    with started(built) as container, httpx2.Client() as client, contextlib.ExitStack() as reading:
         docker = container.get_wrapped_container()
         client.get(f"{url(container)}/livez")  # and the connection stays open
-        with other.stream("GET", f"{url(container)}/v1/changes", headers=stream) as changes:
+        if "stream" in SELF:
+            headers = {"Accept": "text/event-stream"}
+            changes = reading.enter_context(httpx2.stream("GET", f"{url(container)}{SELF['stream']}", headers=headers))
             next(changes.iter_lines())
-            docker.stop(timeout=5)  # then it would be killed: exit code 137
+        docker.stop(timeout=5)  # then it would be killed: exit code 137
+        reading.close()
         assert docker.wait()["StatusCode"] == 0
 
 
@@ -204,7 +211,7 @@ def contents(image: str, folder: Path) -> tuple[dict[str, Any], list[dict[str, o
 def test_built_twice_from_nothing_it_differs_in_times_alone(tmp_path: Path) -> None:
     """The builder at hand leaves the times of files, and of the build, as they were. In the pipeline BuildKit sets them
     to the commit's (SOURCE_DATE_EPOCH and rewrite-timestamp), and so the digest is the same, too."""
-    names = ["task-api:built-once", "task-api:built-twice"]
+    names = [f"{SERVICE}:built-once", f"{SERVICE}:built-twice"]
     build = ["docker", "build", "--quiet", "--no-cache", "--tag"]
     try:
         for name in names:

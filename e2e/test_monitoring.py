@@ -10,26 +10,45 @@ from typing import Any
 import httpx2
 import pytest
 import yaml
-from e2e.cluster import NAMESPACE, REPOSITORY, Cluster
+from e2e.cluster import NAMESPACE, Cluster
 from e2e.eventually import eventually
+from e2e.example import EXAMPLE, LOAD_PATH, ROUTE
+from under_test import CHART, PACKAGE, SERVICE
 
 ENDPOINTS = {"/health", "/metrics"}
 
-CHART = REPOSITORY / "platform/helm/task-api"
-QUERIES: list[tuple[str, str]] = [
-    (f"{panel['title']}, {target['refId']}", target["expr"])
-    for panel in json.loads((CHART / "files/dashboard.json").read_text())["panels"]
-    for target in panel.get("targets", [])
-]
-GRAFANA = {"$__rate_interval": "2m", "$namespace": NAMESPACE, "$job": "task-api"}
+GRAFANA = {"$__rate_interval": "2m", "$namespace": NAMESPACE, "$job": SERVICE}
 """What Grafana puts in the place of its variables; the interval of a rate is four scrapes."""
 
 
+def rendered(template: str, value: str) -> dict[str, Any]:
+    """The object that a template of the chart makes where a value is true."""
+    command = [
+        "helm",
+        "template",
+        SERVICE,
+        str(CHART),
+        "--set",
+        f"{value}=true",
+        "--show-only",
+        f"templates/{template}",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found: dict[str, Any] = yaml.safe_load(done.stdout)
+    return found
+
+
 def rules_of_the_chart() -> list[dict[str, Any]]:
-    command = ["helm", "template", "task-api", str(CHART), "--set", "prometheusRule.enabled=true"]
-    command += ["--show-only", "templates/prometheusrule.yaml"]
-    rendered = yaml.safe_load(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    return [rule for group in rendered["spec"]["groups"] for rule in group["rules"]]
+    groups = rendered("prometheusrule.yaml", "prometheusRule.enabled")["spec"]["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+(DASHBOARD,) = rendered("dashboard.yaml", "dashboard.enabled")["data"].values()
+QUERIES: list[tuple[str, str]] = [
+    (f"{panel['title']}, {target['refId']}", target["expr"])
+    for panel in json.loads(DASHBOARD)["panels"]
+    for target in panel.get("targets", [])
+]
 
 
 class Prometheus:
@@ -73,7 +92,7 @@ def scraped(prometheus: Prometheus, cluster: Cluster) -> set[str]:
         ready = {pod.metadata.name for pod in cluster.ready_pods()}
         up = {
             (sample["metric"]["pod"], sample["metric"]["metrics_path"])
-            for sample in prometheus.query('up{service="task-api"} == 1')
+            for sample in prometheus.query(f'up{{service="{SERVICE}"}} == 1')
         }
         return ready if ready and up == {(pod, path) for pod in ready for path in ENDPOINTS} else None
 
@@ -87,10 +106,10 @@ def test_both_endpoints_of_every_pod_are_up(scraped: set[str]) -> None:
 @pytest.mark.parametrize(
     ("name", "least"),
     [
-        ("task_api_health_status", 1),
-        ("task_api_uptime_seconds", 1),
-        ("task_api_tasks", 0),
-        ("task_api_memory_bytes", 1e7),
+        (f"{PACKAGE}_health_status", 1),
+        (f"{PACKAGE}_uptime_seconds", 1),
+        (f"{PACKAGE}_memory_bytes", 1e7),
+        *((name, 0) for name in EXAMPLE.counted),
     ],
 )
 def test_the_figures_of_health_can_be_queried(
@@ -103,14 +122,14 @@ def test_the_figures_of_health_can_be_queried(
 
 def test_requests_are_counted_by_route(prometheus: Prometheus, scraped: set[str], api: httpx2.Client) -> None:
     assert scraped
-    counted = 'sum(http_requests_total{route="/v1/tasks", method="GET", status="200"})'
+    counted = f'sum(http_requests_total{{job="{SERVICE}", route="{ROUTE}", method="GET", status="200"}})'
 
     def total() -> float:
         return sum(float(sample["value"][1]) for sample in prometheus.query(counted))
 
     before = total()
     for _ in range(20):
-        assert api.get("/v1/tasks?page_size=1").status_code == 200
+        assert api.get(LOAD_PATH).status_code == 200
     eventually(lambda: total() >= before + 20, "Prometheus has counted twenty requests more", seconds=120)
 
 
@@ -123,10 +142,8 @@ def test_every_query_of_the_dashboard_has_data_under_load(
         query = query.replace(variable, value)
 
     def figures() -> list[float] | None:
-        written = api.post("/v1/tasks", json={"title": "load"})
-        assert written.status_code == 201
-        assert api.get(written.headers["location"]).status_code == 200
-        assert api.delete(written.headers["location"]).status_code == 204
+        for answer, wanted in EXAMPLE.requests(api):
+            assert answer.status_code == wanted
         # A route that nobody asks for has none at the moment: 0 / 0 is NaN, which Grafana leaves out.
         return [
             figure for sample in prometheus.query(query) if not math.isnan(figure := float(sample["value"][1]))

@@ -21,6 +21,7 @@ from e2e.eventually import eventually
 from e2e.workflow_run import OF_EVERY_RUN, SOURCE, Origin, Run, Runner, Settings
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.wait_strategies import HttpWaitStrategy
+from under_test import HAS_DATABASE, PACKAGE, SERVICE
 
 pytestmark = pytest.mark.full
 
@@ -30,10 +31,10 @@ SECRETS = {"DOCKERHUB_USERNAME": "somebody", "DOCKERHUB_TOKEN": "the-token-of-th
 VALUES = f"""replicaCount: 1
 autoscaling: {{enabled: false}}
 ingress: {{enabled: false}}
-database: {{inMemory: true}}
+{"database: {inMemory: true}" if HAS_DATABASE else ""}
 nodeSelector: {{kubernetes.io/hostname: {NODE}}}
 """
-CODE = "services/task-api/src/task_api/__init__.py"
+CODE = f"services/{SERVICE}/src/{PACKAGE}/__init__.py"
 DOES_NOT_START = '\nimport sys\n\nif "serve" in sys.argv:\n    raise SystemExit("This commit does not start.")\n'
 SOON = {"DEPLOY_TIMEOUT": "15s"}
 """Where the workflow waits two minutes for pods to get ready."""
@@ -77,13 +78,15 @@ class Environment:
         return sorted(found.splitlines(), key=lambda line: int(line.split()[0]))
 
     def held(self) -> dict[str, str]:
-        found = self.kubectl("get", "configmap", "task-api-held", "--ignore-not-found", "--output", "jsonpath={.data}")
+        found = self.kubectl(
+            "get", "configmap", f"{SERVICE}-held", "--ignore-not-found", "--output", "jsonpath={.data}"
+        )
         held: dict[str, str] = json.loads(found) if found else {}
         return held
 
     def serves(self, commit: str) -> bool:
         """Whether that is what each pod says that it is, those aside that are about to end."""
-        pods = json.loads(self.kubectl("get", "pods", "--selector", "app=task-api", "--output", "json"))["items"]
+        pods = json.loads(self.kubectl("get", "pods", "--selector", f"app={SERVICE}", "--output", "json"))["items"]
         stay = [pod["metadata"]["name"] for pod in pods if "deletionTimestamp" not in pod["metadata"]]
         ask = "import urllib.request as web; print(web.urlopen('http://127.0.0.1:8000/health').read().decode())"
         said = [json.loads(self.kubectl("exec", pod, "--", "python", "-c", ask))["revision"] for pod in stay]
@@ -214,7 +217,7 @@ def test_each_job_works_on_the_commit_that_was_pushed(pushed: Run) -> None:
     assert sorted(pushed.of("test")) == sorted([out, out, *tested])
     assert pushed.of("lint") == [out, f"make lint at {commit}", f"make test-platform at {commit}"]
     assert [line for line in pushed.of("e2e") if not line.startswith("sudo ")] == [
-        *(out, "get image-task-api", f"make up at {commit}", f"make e2e at {commit}")
+        *(out, f"get image-{SERVICE}", f"make up at {commit}", f"make e2e at {commit}")
     ]
 
 
@@ -222,11 +225,11 @@ def test_the_scan_comes_before_the_login_and_the_login_before_the_push(pushed: R
     digest = pushed.outputs["build-scan-push.digest"]
     assert pushed.of("build-scan-push") == [
         f"check out {pushed.commit}, depth 1, credentials kept: false",
-        f"build task-api:{pushed.commit} as images/task-api",
-        f"scan images/task-api {digest}",
-        "keep image-task-api",
+        f"build {SERVICE}:{pushed.commit} as images/{SERVICE}",
+        f"scan images/{SERVICE} {digest}",
+        f"keep image-{SERVICE}",
         f"log in to {registry.host} as somebody",
-        "keep digest-task-api",
+        f"keep digest-{SERVICE}",
     ]
     steps = list(pushed.steps_of("build-scan-push"))
     assert steps.index("Log in") < steps.index("Push what was scanned, its digest unchanged")
@@ -236,21 +239,21 @@ def test_what_was_scanned_is_pushed_signed_tested_and_deployed(
     pushed: Run, registry: Registry, production: Environment
 ) -> None:
     digest = pushed.outputs["build-scan-push.digest"]
-    assert registry.digest("task-api", pushed.commit) == digest
-    assert (pushed.artifact("digest-task-api") / "task-api").read_text() == f"{digest}\n"
-    image = f"{registry.host}/task-api@{digest}"
+    assert registry.digest(SERVICE, pushed.commit) == digest
+    assert (pushed.artifact(f"digest-{SERVICE}") / SERVICE).read_text() == f"{digest}\n"
+    image = f"{registry.host}/{SERVICE}@{digest}"
     signed, verified = (line for line in pushed.of("sign") if line.startswith("cosign "))
     assert signed == f"cosign sign --yes {image}"
     assert verified.startswith("cosign verify --certificate-identity ")
     assert verified.endswith(f" {image}")
     assert production.images().endswith(digest)
     # By its configuration: Docker gives it a name of its own.
-    layout = pushed.artifact("image-task-api") / "task-api"
+    layout = pushed.artifact(f"image-{SERVICE}") / SERVICE
     (descriptor,) = json.loads((layout / "index.json").read_text())["manifests"]
     assert descriptor["digest"] == digest
     configuration = json.loads((layout / "blobs" / digest.replace(":", "/")).read_text())["config"]["digest"]
     tag = subprocess.run(["scripts/image-tag.sh"], cwd=pushed.folder / "clone", capture_output=True, text=True)
-    assert f"e2e: Loaded task-api:{tag.stdout.strip()} ({configuration})" in pushed.log
+    assert f"e2e: Loaded {SERVICE}:{tag.stdout.strip()} ({configuration})" in pushed.log
 
 
 def test_latest_moves_and_production_serves_the_commit(
@@ -260,8 +263,8 @@ def test_latest_moves_and_production_serves_the_commit(
     assert f"latest: latest is {pushed.commit} now ({digest})" in pushed.log
     assert f"deploy: 1 pods answer, and each says that it is {pushed.commit}" in pushed.log
     assert pushed.summaries == {
-        "sign": f"Pushed and signed: `{registry.host}/task-api:{pushed.commit}` is `{digest}`\n",
-        "deploy": f"Deployed {registry.host}/task-api:{pushed.commit} {digest}. It is the first deploy.\n\n",
+        "sign": f"Pushed and signed: `{registry.host}/{SERVICE}:{pushed.commit}` is `{digest}`\n",
+        "deploy": f"Deployed {registry.host}/{SERVICE}:{pushed.commit} {digest}. It is the first deploy.\n\n",
     }
     assert production.serves(pushed.commit)
 
@@ -278,35 +281,35 @@ def test_a_secret_is_where_it_is_needed_and_nowhere_else(pushed: Run, production
 def test_a_push_that_another_has_overtaken_moves_nothing(
     runner: Runner, registry: Registry, production: Environment
 ) -> None:
-    latest, revisions = registry.digest("task-api", "latest"), production.revisions()
+    latest, revisions = registry.digest(SERVICE, "latest"), production.revisions()
     commit = runner.origin.commit("Overtaken")
     newer = runner.origin.commit("Newer")
     run = runner.push(commit)
     assert run.succeeded, run.log
     assert run.jobs == dict.fromkeys(BEFORE_STAGES - {"latest"}, "success")
-    assert registry.digest("task-api", commit) == run.outputs["build-scan-push.digest"]
+    assert registry.digest(SERVICE, commit) == run.outputs["build-scan-push.digest"]
     assert run.summaries["tip"] == f"main is at {newer} by now: this run moves neither latest nor production.\n"
-    assert (registry.digest("task-api", "latest"), production.revisions()) == (latest, revisions)
+    assert (registry.digest(SERVICE, "latest"), production.revisions()) == (latest, revisions)
 
 
 def test_what_the_scan_stops_is_not_pushed(runner: Runner, registry: Registry) -> None:
-    run = runner.push(runner.origin.commit("With a hole"), fails=["scan images/task-api"])
+    run = runner.push(runner.origin.commit("With a hole"), fails=[f"scan images/{SERVICE}"])
     assert not run.succeeded
     assert run.jobs == {"test": "success", "lint": "success", "build-scan-push": "failure", "gate": "failure"}
     *before, scan = run.of("build-scan-push")
-    assert scan.startswith("scan images/task-api sha256:")
+    assert scan.startswith(f"scan images/{SERVICE} sha256:")
     assert not [line for line in before if line.startswith("log in")]
     assert [step.name for step in run.steps if step.result == "failure"] == [
         "Scan (a HIGH or CRITICAL finding with a fix stops here)",
         "Everything before succeeded",
     ]
     assert run.seen_by(SECRETS["DOCKERHUB_TOKEN"]) == set()
-    assert registry.digest("task-api", run.commit) is None
+    assert registry.digest(SERVICE, run.commit) is None
 
 
 @pytest.mark.usefixtures("pushed")
 def test_what_end_to_end_stops_is_not_deployed(runner: Runner, registry: Registry, production: Environment) -> None:
-    latest, revisions = registry.digest("task-api", "latest"), production.revisions()
+    latest, revisions = registry.digest(SERVICE, "latest"), production.revisions()
     run = runner.push(runner.origin.commit("With a fault"), fails=["make e2e"])
     assert not run.succeeded
     assert run.jobs == {
@@ -314,7 +317,7 @@ def test_what_end_to_end_stops_is_not_deployed(runner: Runner, registry: Registr
         **dict.fromkeys(("e2e", "gate"), "failure"),
     }
     assert run.of("e2e")[-2:] == ["kind export logs reports/kind --name task-platform", "keep kind-logs"]
-    assert (registry.digest("task-api", "latest"), production.revisions()) == (latest, revisions)
+    assert (registry.digest(SERVICE, "latest"), production.revisions()) == (latest, revisions)
 
 
 def test_a_deploy_that_fails_goes_back_by_itself(
@@ -357,7 +360,7 @@ def test_a_rollback_goes_back_and_holds_what_it_left(pushed: Run, runner: Runner
     good = pushed.commit
     bad = runner.push(runner.origin.commit("Is not what users want"))
     assert bad.succeeded, bad.log
-    run = runner.dispatch("rollback.yml", bad.commit, {"service": "task-api", "revision": ""})
+    run = runner.dispatch("rollback.yml", bad.commit, {"service": SERVICE, "revision": ""})
     assert run.succeeded, run.log
     assert run.jobs == dict.fromkeys(("main", "rollback"), "success")
     assert f": {good} serves. {bad.commit} is held until: make unhold COMMIT={bad.commit}." in run.summaries["rollback"]
@@ -370,7 +373,7 @@ def test_a_rollback_goes_back_and_holds_what_it_left(pushed: Run, runner: Runner
 def test_a_rollback_from_another_branch_asks_nothing_of_the_cluster(runner: Runner, production: Environment) -> None:
     revisions = production.revisions()
     commit = runner.origin.commit("Somewhere else", branch="elsewhere")
-    run = runner.dispatch("rollback.yml", commit, {"service": "task-api"}, branch="elsewhere")
+    run = runner.dispatch("rollback.yml", commit, {"service": SERVICE}, branch="elsewhere")
     assert not run.succeeded
     assert run.jobs == {"main": "failure"}
     assert "This was started from elsewhere, and changed nothing. Start it again: " in run.log
@@ -382,13 +385,13 @@ def test_a_rollback_from_another_branch_asks_nothing_of_the_cluster(runner: Runn
 
 
 def test_a_tag_on_a_tested_commit_publishes_the_charts(pushed: Run, runner: Runner, registry: Registry) -> None:
-    (version,) = re.findall(r"^version: (\S+)", runner.origin.read("platform/helm/task-api/Chart.yaml"), re.MULTILINE)
+    (version,) = re.findall(r"^version: (\S+)", runner.origin.read(f"platform/helm/{SERVICE}/Chart.yaml"), re.MULTILINE)
     runner.origin.tag(f"v{version}", pushed.commit)
     run = runner.tagged(f"v{version}", pushed.commit)
     assert run.succeeded, run.log
-    digest = registry.digest("you/charts/task-api", version)
+    digest = registry.digest(f"you/charts/{SERVICE}", version)
     assert digest is not None
-    chart = f"ghcr.io/you/charts/task-api@{digest}"
+    chart = f"ghcr.io/you/charts/{SERVICE}@{digest}"
     did = run.of("chart")
     places = [
         next(place for place, line in enumerate(did) if line.startswith(begin))

@@ -16,6 +16,7 @@ from typing import Any
 import httpx2
 import pytest
 from e2e.cluster import REPOSITORY
+from under_test import SERVICE
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -42,11 +43,11 @@ def descriptor(layout: Path) -> Any:
 
 
 def in_registry(registry: str, tag: str, media_type: str = MANIFEST) -> httpx2.Response:
-    return httpx2.get(f"http://{registry}/v2/task-api/manifests/{tag}", headers={"Accept": media_type})
+    return httpx2.get(f"http://{registry}/v2/{SERVICE}/manifests/{tag}", headers={"Accept": media_type})
 
 
 def test_every_tag_leads_to_the_bytes_of_the_layout(registry: str, layout: Path, image: str) -> None:
-    done = run("scripts/push.sh", str(layout), f"{registry}/task-api", "0123abc", "again")
+    done = run("scripts/push.sh", str(layout), f"{registry}/{SERVICE}", "0123abc", "again")
     assert done.returncode == 0, done.stderr
     digest = descriptor(layout)["digest"]
     assert f"as {digest}" in done.stdout
@@ -84,18 +85,18 @@ def test_attestations_are_pushed_with_the_image_and_the_digest_is_of_both(
     (attested / "index.json").unlink()
     (attested / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [both]}))
 
-    done = run("scripts/push.sh", str(attested), f"{registry}/task-api", "attested")
+    done = run("scripts/push.sh", str(attested), f"{registry}/{SERVICE}", "attested")
     assert done.returncode == 0, done.stderr
     answer = in_registry(registry, "attested", INDEX)
     assert answer.headers["docker-content-digest"] == both["digest"]
     assert answer.json() == index
     assert in_registry(registry, str(attestation["digest"])).status_code == 200
 
-    loaded = run("scripts/layout.py", "load", str(attested), "task-api:loaded-by-a-test")
+    loaded = run("scripts/layout.py", "load", str(attested), f"{SERVICE}:loaded-by-a-test")
     try:
         assert loaded.returncode == 0, loaded.stderr
     finally:
-        subprocess.run(["docker", "image", "rm", "task-api:loaded-by-a-test"], capture_output=True, check=True)
+        subprocess.run(["docker", "image", "rm", f"{SERVICE}:loaded-by-a-test"], capture_output=True, check=True)
 
 
 def write_blob(layout: Path, content: bytes) -> dict[str, Any]:
@@ -123,17 +124,17 @@ def test_bytes_that_changed_after_they_were_laid_out_are_not_pushed(
 
 
 def test_a_layout_with_no_image_or_two_is_refused_in_a_sentence(registry: str, tmp_path: Path) -> None:
-    done = run("scripts/push.sh", str(tmp_path), f"{registry}/task-api", "none")
+    done = run("scripts/push.sh", str(tmp_path), f"{registry}/{SERVICE}", "none")
     assert done.returncode == 1
     assert "this is not an OCI layout. Make one: make layout" in done.stderr
     (tmp_path / "index.json").write_text(json.dumps({"manifests": [{}, {}]}))
-    done = run("scripts/push.sh", str(tmp_path), f"{registry}/task-api", "two")
+    done = run("scripts/push.sh", str(tmp_path), f"{registry}/{SERVICE}", "two")
     assert done.returncode == 1
     assert "holds 2 images" in done.stderr
 
 
 def test_a_call_without_tags_says_how_it_is_called(layout: Path) -> None:
-    done = run("scripts/push.sh", str(layout), "somewhere/task-api")
+    done = run("scripts/push.sh", str(layout), f"somewhere/{SERVICE}")
     assert done.returncode == 2
     assert "Usage" in done.stderr
 
@@ -153,7 +154,7 @@ def two_commits(registry: str, tmp_path_factory: pytest.TempPathFactory) -> tupl
         subprocess.run([*git, *commit], cwd=folder, check=True)
         done = subprocess.run([*git, "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True)
         commits.append(done.stdout.strip())
-        image = f"task-api:{commits[-1]}"
+        image = f"{SERVICE}:{commits[-1]}"
         recipe = f"FROM scratch\nLABEL org.opencontainers.image.revision={commits[-1]}\nCOPY . /\n"
         build = ["docker", "build", "--quiet", "--tag", image, "--file", "-", str(folder)]
         subprocess.run(build, input=recipe, text=True, capture_output=True, check=True)
@@ -280,31 +281,31 @@ def test_a_registry_that_does_not_say_is_not_taken_for_an_empty_one(tmp_path: Pa
         address = f"127.0.0.1:{server.server_port}"
         threading.Thread(target=server.serve_forever, daemon=True).start()
         if listening:
-            code, output, said = fetch_latest(f"{address}/task-api", tmp_path)
+            code, output, said = fetch_latest(f"{address}/{SERVICE}", tmp_path)
         server.shutdown()
     if not listening:
-        code, output, said = fetch_latest(f"{address}/task-api", tmp_path)
+        code, output, said = fetch_latest(f"{address}/{SERVICE}", tmp_path)
     assert (code, output) == (1, "")
-    assert f"{address}/task-api:latest cannot be asked for. Is the registry reachable, and are you logged in" in said
+    assert f"{address}/{SERVICE}:latest cannot be asked for. Is the registry reachable, and are you logged in" in said
 
 
 # --- the chart ------------------------------------------------------------------------
 
 
 def test_the_chart_is_published_as_an_oci_artifact_that_helm_installs_from(registry: str, tmp_path: Path) -> None:
-    chart = (REPOSITORY / "platform/helm/task-api/Chart.yaml").read_text()
+    chart = (REPOSITORY / f"platform/helm/{SERVICE}/Chart.yaml").read_text()
     (version,) = re.findall(r"^version: (\S+)", chart, re.MULTILINE)
     done = run("scripts/publish-chart.sh", f"v{version}", f"{registry}/You/charts")
     assert done.returncode == 0, done.stderr
-    answer = httpx2.get(f"http://{registry}/v2/you/charts/task-api/manifests/{version}", headers={"Accept": MANIFEST})
+    answer = httpx2.get(f"http://{registry}/v2/you/charts/{SERVICE}/manifests/{version}", headers={"Accept": MANIFEST})
     assert answer.headers["docker-content-digest"] in done.stdout
-    pull = ["helm", "pull", f"oci://{registry}/you/charts/task-api", "--version", version, "--plain-http"]
+    pull = ["helm", "pull", f"oci://{registry}/you/charts/{SERVICE}", "--version", version, "--plain-http"]
     subprocess.run([*pull, "--untar"], cwd=tmp_path, capture_output=True, check=True)
-    assert (tmp_path / "task-api/templates/deployment.yaml").is_file()
+    assert (tmp_path / f"{SERVICE}/templates/deployment.yaml").is_file()
 
 
 def test_a_tag_that_is_not_the_charts_version_publishes_nothing(registry: str) -> None:
     done = run("scripts/publish-chart.sh", "v99.0.0", f"{registry}/charts")
     assert done.returncode == 1
     assert "The tag is v99.0.0, and no chart has that version:" in done.stderr
-    assert httpx2.get(f"http://{registry}/v2/charts/task-api/manifests/99.0.0").status_code == 404
+    assert httpx2.get(f"http://{registry}/v2/charts/{SERVICE}/manifests/99.0.0").status_code == 404

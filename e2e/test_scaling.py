@@ -10,8 +10,10 @@ from collections.abc import Callable
 import pytest
 from e2e.conftest import SUMMARY
 from e2e.eventually import eventually
+from e2e.example import LOAD_PATH
 from e2e.namespace import QUICK_DOWN, Namespace
 from e2e.traffic import Traffic
+from under_test import SERVICE
 
 LOAD_SECONDS = 150
 """At most: it ends when there are pods enough."""
@@ -24,22 +26,22 @@ LEAST = 6
 100m that is work for all 10 pods. But those cores also run wrk, nginx, PostgreSQL and Kubernetes itself, and new pods
 take a share of their own while they start: what is certain is more than 5, for which 350m suffice."""
 
-READY = "kubectl get deployment task-api -o jsonpath='{.status.readyReplicas}'"
+READY = f"kubectl get deployment {SERVICE} -o jsonpath='{{.status.readyReplicas}}'"
 
 
 @pytest.fixture
 def calmer(release: Namespace) -> Namespace:
     """The release, with an autoscaler that takes pods away sooner."""
-    release.run(f"helm upgrade task-api ./platform/helm/task-api --reuse-values {QUICK_DOWN} --wait --timeout 120s")
+    release.run(f"helm upgrade {SERVICE} ./platform/helm/{SERVICE} --reuse-values {QUICK_DOWN} --wait --timeout 120s")
     release.wait_for_replicas(3)
     return release
 
 
 def replicas(release: Namespace) -> int:
-    return int(release.run("kubectl get deployment task-api -o jsonpath='{.spec.replicas}'"))
+    return int(release.run(f"kubectl get deployment {SERVICE} -o jsonpath='{{.spec.replicas}}'"))
 
 
-@pytest.mark.full  # two minutes; e2e/faults/test_autoscaling.py goes up and back in one
+@pytest.mark.full  # two minutes; e2e/task_api/faults/test_autoscaling.py goes up and back in one
 def test_the_autoscaler_goes_up_under_load_and_back_without_a_failed_request(
     calmer: Namespace,
     wrk: str,
@@ -49,7 +51,7 @@ def test_the_autoscaler_goes_up_under_load_and_back_without_a_failed_request(
 ) -> None:
     release, output = calmer, tmp_path_factory.mktemp("load") / "wrk"
     eventually(
-        lambda: "unknown" not in release.run("kubectl get hpa task-api --no-headers"),
+        lambda: "unknown" not in release.run(f"kubectl get hpa {SERVICE} --no-headers"),
         "the autoscaler has CPU figures: see `kubectl top pods` and the log of metrics-server",
         seconds=120,
     )
@@ -58,7 +60,7 @@ def test_the_autoscaler_goes_up_under_load_and_back_without_a_failed_request(
         started = time.monotonic()
         load = release.start(
             f"{wrk} --threads 1 --connections {CONNECTIONS} --duration {LOAD_SECONDS}s --timeout 10s --latency"
-            f" --header 'Host: {release.host}' 'https://127.0.0.1:{https_port}/v1/tasks?page_size=1'",
+            f" --header 'Host: {release.host}' 'https://127.0.0.1:{https_port}{LOAD_PATH}'",
             output,
         )
         try:
@@ -73,13 +75,13 @@ def test_the_autoscaler_goes_up_under_load_and_back_without_a_failed_request(
         said = output.read_text()
         assert load.returncode == 0, said
         assert ready >= LEAST, (
-            f"{ready} pods ready under load, {most} wanted at most: see `kubectl describe hpa task-api`\n{said}"
+            f"{ready} pods ready under load, {most} wanted at most: see `kubectl describe hpa {SERVICE}`\n{said}"
         )
         ended = time.monotonic()
         release.wait_for_replicas(3, seconds=180)
         down_after = time.monotonic() - ended
         eventually(
-            lambda: len(release.run("kubectl get pods -l app=task-api -o name").split()) == 3,
+            lambda: len(release.run(f"kubectl get pods -l app={SERVICE} -o name").split()) == 3,
             "the pods that were too many are gone",
             seconds=60,
         )
@@ -98,5 +100,5 @@ def test_the_autoscaler_goes_up_under_load_and_back_without_a_failed_request(
         SUMMARY,
         f"Autoscaler: from 3 to {LEAST} or more ready pods within {up_after:.0f} s of load, {most} at most, back at 3"
         f" {down_after:.0f} s after it (10 s of calm); {requests[1]} requests of {CONNECTIONS} connections"
-        f" ({rate[1]}/s, p99 {latency[1]}) and {traffic.answers} more with writes, none failed",
+        f" ({rate[1]}/s, p99 {latency[1]}) and {traffic.answers} more of other kinds, none failed",
     )

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from e2e.cluster import REPOSITORY
+from under_test import SERVICE
 
 SERVICES = sorted(
     chart.parent.name
@@ -94,7 +95,7 @@ def advisories(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module", params=SERVICES)
 def image(request: pytest.FixtureRequest, trivy: str, tmp_path_factory: pytest.TempPathFactory) -> Image:
     service = str(request.param)
-    name = os.environ.get("IMAGE") if service == "task-api" else None
+    name = os.environ.get("IMAGE") if service == SERVICE else None
     if name is None:
         name = f"{service}:latest"
         run("scripts/image.sh", SERVICE=service)
@@ -154,7 +155,7 @@ def test_a_known_hole_with_a_fix_is_found_by_the_scanners_own_container_and_list
     record = tmp_path / "usr/lib/python3/site-packages/PyYAML-5.1.dist-info/METADATA"
     record.parent.mkdir(parents=True)
     record.write_text("Metadata-Version: 2.1\nName: PyYAML\nVersion: 5.1\nLicense: MIT\n")
-    image = "task-api:known-hole"
+    image = f"{SERVICE}:known-hole"
     build = ["docker", "build", "--quiet", "--tag", image, "--file", "-", str(tmp_path)]
     subprocess.run(build, input="FROM scratch\nCOPY usr /usr\n", text=True, capture_output=True, check=True)
     layout = tmp_path / "layout"

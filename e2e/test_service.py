@@ -12,6 +12,8 @@ import httpx2
 import pytest
 from e2e.cluster import CONTEXT, HOST, NAMESPACE, REPOSITORY, Cluster
 from e2e.eventually import eventually
+from e2e.example import EXAMPLE
+from under_test import SERVICE
 
 
 def test_three_replicas_are_ready_on_more_than_one_node(cluster: Cluster) -> None:
@@ -24,7 +26,7 @@ def test_three_replicas_are_ready_on_more_than_one_node(cluster: Cluster) -> Non
 
 def test_the_autoscaler_reads_real_cpu_figures(cluster: Cluster) -> None:
     def utilization() -> int | None:
-        hpa = cluster.autoscaling.read_namespaced_horizontal_pod_autoscaler("task-api", NAMESPACE)
+        hpa = cluster.autoscaling.read_namespaced_horizontal_pod_autoscaler(SERVICE, NAMESPACE)
         for metric in hpa.status.current_metrics or []:
             if metric.resource is not None and metric.resource.current.average_utilization is not None:
                 figure: int = metric.resource.current.average_utilization
@@ -32,27 +34,21 @@ def test_the_autoscaler_reads_real_cpu_figures(cluster: Cluster) -> None:
         return None
 
     assert eventually(utilization, "the HPA has a CPU figure", seconds=180) >= 0
-    hpa = cluster.autoscaling.read_namespaced_horizontal_pod_autoscaler("task-api", NAMESPACE)
+    hpa = cluster.autoscaling.read_namespaced_horizontal_pod_autoscaler(SERVICE, NAMESPACE)
     assert (hpa.spec.min_replicas, hpa.spec.max_replicas) == (3, 10)
 
 
-def test_a_task_written_through_the_ingress_is_read_from_every_pod(cluster: Cluster, api: httpx2.Client) -> None:
-    response = api.post("/v1/tasks", json={"title": "written once"})
-    assert response.status_code == 201
-    task = response.json()
-    assert api.get(response.headers["location"]).json() == task
-
+def test_what_the_ingress_serves_every_pod_serves(cluster: Cluster, api: httpx2.Client) -> None:
+    path, kept = EXAMPLE.write(api)
     pods = cluster.ready_pods()
     assert len(pods) >= 3
     for pod in pods:
-        with _forwarded(pod.metadata.name) as url:
-            assert httpx2.get(f"{url}/v1/tasks/{task['id']}").json() == task, pod.metadata.name
-
-    assert api.delete(response.headers["location"]).status_code == 204
+        with pod_url(pod.metadata.name) as url:
+            assert httpx2.get(f"{url}{path}").json() == kept, pod.metadata.name
 
 
 @contextlib.contextmanager
-def _forwarded(pod: str) -> Iterator[str]:
+def pod_url(pod: str) -> Iterator[str]:
     """The pod's own URL. By its node's kubelet: what comes through the API server, a NetworkPolicy keeps out."""
     forward = ["kubectl", "--kubeconfig", str(REPOSITORY / ".kube/config"), "--context", CONTEXT, "port-forward"]
     with subprocess.Popen([*forward, f"pod/{pod}", ":8000"], stdout=subprocess.PIPE, text=True) as process:
@@ -63,19 +59,14 @@ def _forwarded(pod: str) -> Iterator[str]:
             process.terminate()
 
 
-def test_the_service_runs_on_postgresql(api: httpx2.Client) -> None:
-    health = api.get("/health").json()
-    assert (health["status"], health["storage"]) == ("ok", "postgresql")
-
-
-@pytest.mark.parametrize("host", [HOST, "task-api.localhost"])
+@pytest.mark.parametrize("host", [HOST, f"{SERVICE}.localhost"])
 def test_http_is_sent_to_https_under_the_same_name(http_port: int, host: str) -> None:
-    response = httpx2.get(f"http://127.0.0.1:{http_port}/v1/tasks?page_size=1", headers={"Host": host})
+    response = httpx2.get(f"http://127.0.0.1:{http_port}/docs?page=1", headers={"Host": host})
     assert response.status_code == 308
-    assert response.headers["location"] == f"https://{host}/v1/tasks?page_size=1"
+    assert response.headers["location"] == f"https://{host}/docs?page=1"
 
 
-@pytest.mark.parametrize("host", [HOST, "task-api.localhost"])
+@pytest.mark.parametrize("host", [HOST, f"{SERVICE}.localhost"])
 def test_the_certificate_is_the_one_of_the_secret(
     cluster: Cluster, trust: ssl.SSLContext, https_port: int, host: str
 ) -> None:

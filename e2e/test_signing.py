@@ -20,6 +20,7 @@ from typing import Any
 import httpx2
 import pytest
 from e2e.cluster import REPOSITORY
+from under_test import SERVICE
 
 pytestmark = pytest.mark.full
 
@@ -261,11 +262,11 @@ def put(manifests: str, manifest: dict[str, Any]) -> None:
 
 
 def test_a_chart_is_signed_as_the_release_does(registry: str, signer: Signer) -> None:
-    chart = (REPOSITORY / "platform/helm/task-api/Chart.yaml").read_text()
+    chart = (REPOSITORY / f"platform/helm/{SERVICE}/Chart.yaml").read_text()
     (version,) = re.findall(r"^version: (\S+)", chart, re.MULTILINE)
     said = run("scripts/publish-chart.sh", f"v{version}", f"{registry}/signed/charts")
-    (digest,) = re.findall(r"oci://\S+/task-api, version \S+, as (\S+)", said)
-    published = f"{registry}/signed/charts/task-api"
+    (digest,) = re.findall(rf"oci://\S+/{SERVICE}, version \S+, as (\S+)", said)
+    published = f"{registry}/signed/charts/{SERVICE}"
     assert signer.verify(f"{published}@{digest}", "release.yml").returncode != 0
     signer.sign(f"{published}@{digest}", "release.yml")
     done = signer.verify(f"{published}:{version}", "release.yml")

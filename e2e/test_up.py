@@ -14,8 +14,10 @@ import pytest
 import yaml
 from e2e.cluster import CONTEXT, NAMESPACE, REPOSITORY, Cluster, kubectl
 from e2e.eventually import eventually
+from e2e.example import EXAMPLE
 from repository_copy import copy_repository
 from tilt import Tilt
+from under_test import HAS_DATABASE, PACKAGE, SERVICE
 
 
 def run(*command: str, folder: Path = REPOSITORY) -> str:
@@ -42,7 +44,7 @@ def copy(tmp_path: Path) -> Path:
 @pytest.fixture
 def changed_copy(copy: Path) -> Iterator[Path]:
     """With a line more; the repository's own content is deployed again afterwards."""
-    with (copy / "services/task-api/src/task_api/__init__.py").open("a") as module:
+    with (copy / f"services/{SERVICE}/src/{PACKAGE}/__init__.py").open("a") as module:
         module.write("\n# A line more.\n")
     yield copy
     make_up(REPOSITORY)
@@ -50,10 +52,14 @@ def changed_copy(copy: Path) -> Iterator[Path]:
 
 def test_an_unchanged_tree_changes_nothing(cluster: Cluster, copy: Path) -> None:
     def state() -> tuple[object, ...]:
-        deployment = cluster.apps.read_namespaced_deployment("task-api", NAMESPACE)
-        postgres = cluster.apps.read_namespaced_stateful_set("task-api-postgres", NAMESPACE)
+        deployment = cluster.apps.read_namespaced_deployment(SERVICE, NAMESPACE)
+        databases = cluster.apps.list_namespaced_stateful_set(
+            NAMESPACE, label_selector=f"app.kubernetes.io/instance={SERVICE}"
+        )
+        generations = [database.metadata.generation for database in databases.items]
+        assert len(generations) == HAS_DATABASE
         pods = sorted(pod.metadata.uid for pod in cluster.ready_pods())
-        return deployment.metadata.generation, postgres.metadata.generation, pods
+        return deployment.metadata.generation, generations, pods
 
     eventually(lambda: len(cluster.ready_pods()) == 3, "three ready pods")
     before = state()
@@ -64,7 +70,7 @@ def test_an_unchanged_tree_changes_nothing(cluster: Cluster, copy: Path) -> None
 
 @pytest.mark.full  # two minutes with what puts it back; a new image rolls out in test_deploy.py, too
 def test_a_changed_line_rolls_out(cluster: Cluster, changed_copy: Path, api: httpx2.Client, image: str) -> None:
-    task = api.post("/v1/tasks", json={"title": "older than the release"}).json()
+    path, kept = EXAMPLE.write(api)
     changed = content_tag(changed_copy)
     assert changed != content_tag(REPOSITORY)
     make_up(changed_copy)
@@ -72,47 +78,47 @@ def test_a_changed_line_rolls_out(cluster: Cluster, changed_copy: Path, api: htt
     images = {pod.spec.containers[0].image for pod in cluster.ready_pods()}
     repository = image.rpartition(":")[0]
     assert images == {f"{repository}:{changed}"}
-    assert api.get(f"/v1/tasks/{task['id']}").json() == task
+    assert api.get(path).json() == kept
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("released", [True, False], ids=["after make up", "before the first make up"])
 def test_make_up_follows_make_dev(released: bool, api: httpx2.Client) -> None:
     """What Tilt would apply is applied, by its model: its image is not there, so the pods of before go on."""
-    task = api.post("/v1/tasks", json={"title": "older than make dev"}).json()
+    path, kept = EXAMPLE.write(api)
     before = api_container()
     if not released:  # the objects as Tilt makes them, without a word of Helm
-        kubectl("delete", "secret", "--selector", "owner=helm,name=task-api")
+        kubectl("delete", "secret", "--selector", f"owner=helm,name={SERVICE}")
         objects = ("deployment", "statefulset", "service", "ingress", "hpa", "pdb", "networkpolicy", "serviceaccount")
         annotations = ("meta.helm.sh/release-name-", "meta.helm.sh/release-namespace-")
-        kubectl("annotate", ",".join(objects), "--selector", "app.kubernetes.io/instance=task-api", *annotations)
+        kubectl("annotate", ",".join(objects), "--selector", f"app.kubernetes.io/instance={SERVICE}", *annotations)
     environment = {name: os.environ[name] for name in ("KIND_NODE_IMAGE",) if name in os.environ}
-    tilt = Tilt(REPOSITORY, CONTEXT, settings={"services": ["task-api"]}, environment=environment).read()
+    tilt = Tilt(REPOSITORY, CONTEXT, settings={"services": [SERVICE]}, environment=environment).read()
     kubectl("apply", "--filename", "-", given=yaml.safe_dump_all(tilt.applied))
     assert api_container()["resources"]["limits"]["cpu"] == "64"
     make_up(REPOSITORY)
     assert api_container() == before
-    assert api.get(f"/v1/tasks/{task['id']}").json() == task
+    assert api.get(path).json() == kept
 
 
 def api_container() -> dict[str, Any]:
-    deployment = json.loads(kubectl("get", "deployment", "task-api", "--output", "json"))
+    deployment = json.loads(kubectl("get", "deployment", SERVICE, "--output", "json"))
     container: dict[str, Any] = deployment["spec"]["template"]["spec"]["containers"][0]
     return container
 
 
 @pytest.mark.full
 def test_a_release_whose_helm_was_killed_is_taken_up(api: httpx2.Client) -> None:
-    task = api.post("/v1/tasks", json={"title": "older than the kill"}).json()
-    pending = ("get", "secrets", "--selector", "owner=helm,name=task-api,status=pending-upgrade", "--output", "name")
-    command = ["helm", "upgrade", "task-api", "platform/helm/task-api", "--kube-context", CONTEXT, "--reuse-values"]
+    path, kept = EXAMPLE.write(api)
+    pending = ("get", "secrets", "--selector", f"owner=helm,name={SERVICE},status=pending-upgrade", "--output", "name")
+    command = ["helm", "upgrade", SERVICE, f"platform/helm/{SERVICE}", "--kube-context", CONTEXT, "--reuse-values"]
     with subprocess.Popen([*command, "--set", "image.tag=is-nowhere", "--wait"], cwd=REPOSITORY) as helm:
         eventually(lambda: kubectl(*pending) != "", "a pending revision")
         helm.kill()
     assert kubectl(*pending) != ""
     make_up(REPOSITORY)
     assert kubectl(*pending) == ""
-    assert api.get(f"/v1/tasks/{task['id']}").json() == task
+    assert api.get(path).json() == kept
 
 
 @pytest.fixture

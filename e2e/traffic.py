@@ -8,13 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 
 import httpx2
+from e2e.example import EXAMPLE
 from e2e.namespace import Namespace
 
 
 class Traffic:
-    """A client that writes, reads and deletes tasks all the time, and notes each answer that is not the right one.
+    """A client that asks all the time, and notes each answer that is not the right one.
 
-    Writes too: nginx asks a second pod when a GET fails, so with reads alone lost requests would not be seen.
+    Not by GET alone: nginx asks a second pod when that fails, so with reads alone lost requests would not be seen.
     """
 
     def __init__(self, namespace: Namespace, token: str = "") -> None:
@@ -43,11 +44,8 @@ class Traffic:
                 client.headers["Authorization"] = f"Bearer {self._token}"
             while not self._stop.wait(0.02):
                 try:
-                    written = client.post("/v1/tasks", json={"title": "all the time"})
-                    self._note(written, 201)
-                    if written.status_code == 201:
-                        self._note(client.get(written.headers["location"]), 200)
-                        self._note(client.delete(written.headers["location"]), 204)
+                    for answer, wanted in EXAMPLE.requests(client):
+                        self._note(answer, wanted)
                 except httpx2.TransportError as error:
                     self.wrong.append(f"{time.strftime('%X')} {error!r}")
 

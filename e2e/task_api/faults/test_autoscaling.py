@@ -6,8 +6,8 @@ import signal
 from pathlib import Path
 
 from e2e.eventually import eventually
-from e2e.faults.conftest import CHART, REPLICAS, Live, settle
 from e2e.namespace import Namespace
+from e2e.task_api.faults.conftest import CHART, REPLICAS, Live, settle
 
 MOST = 6
 LOAD_SECONDS = 90

@@ -24,7 +24,7 @@ from e2e.eventually import eventually
 from e2e.namespace import MakeNamespace, Namespace
 from repository_copy import copy_repository, lend_environments
 
-THIS = "e2e/test_docs.py"
+THIS = "e2e/task_api/test_docs.py"
 ACCOUNT = "your-dockerhub-username"
 DOCKER = ("Build and run the image", "Push it")
 RESTORE = "Back up and restore"

@@ -20,11 +20,11 @@ import pytest
 from e2e.cluster import REPOSITORY
 from e2e.conftest import SUMMARY
 from e2e.eventually import eventually
-from e2e.faults.bad_input import Bad, Real, bad_requests
-from e2e.faults.conftest import CHART, POSTGRES, Live, revision, settle
-from e2e.faults.nodes import restarts
-from e2e.faults.report import Report
 from e2e.namespace import Namespace
+from e2e.task_api.faults.bad_input import Bad, Real, bad_requests
+from e2e.task_api.faults.conftest import CHART, POSTGRES, Live, revision, settle
+from e2e.task_api.faults.nodes import restarts
+from e2e.task_api.faults.report import Report
 from e2e.test_chart import WITH_TOKENS, new_token
 
 pytestmark = pytest.mark.full

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 from e2e.eventually import eventually
-from e2e.faults.conftest import POSTGRES, Live
-from e2e.faults.nodes import restarts, signal_pod
 from e2e.namespace import Namespace
+from e2e.task_api.faults.conftest import POSTGRES, Live
+from e2e.task_api.faults.nodes import restarts, signal_pod
 
 SELECTOR = "app.kubernetes.io/name=postgres"
 

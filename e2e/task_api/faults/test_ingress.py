@@ -12,8 +12,8 @@ import httpx2
 import pytest
 from e2e.cluster import client_of
 from e2e.eventually import eventually
-from e2e.faults.conftest import Live
 from e2e.namespace import Namespace
+from e2e.task_api.faults.conftest import Live
 
 pytestmark = pytest.mark.full
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from acknowledged.trial import trial
 from e2e.eventually import eventually
-from e2e.faults.conftest import CHART, REPLICAS, Live, MakeVersion, pods, revision, settle
-from e2e.faults.nodes import restarts, signal_pod
 from e2e.namespace import Namespace
+from e2e.task_api.faults.conftest import CHART, REPLICAS, Live, MakeVersion, pods, revision, settle
+from e2e.task_api.faults.nodes import restarts, signal_pod
 
 STOPPED_SECONDS = 20
 

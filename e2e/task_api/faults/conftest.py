@@ -16,8 +16,8 @@ from acknowledged.trial import Trial, judged
 from e2e.cluster import CONTEXT, REPOSITORY
 from e2e.conftest import SUMMARY
 from e2e.eventually import eventually
-from e2e.faults.report import Report
 from e2e.namespace import QUICK_DOWN, MakeNamespace, Namespace
+from e2e.task_api.faults.report import Report
 
 CHART = "./platform/helm/task-api"
 REPLICAS = 3

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from acknowledged.row import Row
 from e2e.cluster import REPOSITORY
-from e2e.faults.report import Report
+from e2e.task_api.faults.report import Report
 
 TESTS = ("acknowledged_writes", "database_faults", "migrations_side_by_side", "several_processes")
 

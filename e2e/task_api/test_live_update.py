@@ -1,0 +1,48 @@
+"""A saved line of the service that keeps tasks: what it does when it starts, and its migrations."""
+
+from __future__ import annotations
+
+import time
+
+from e2e.dev_container import NOTICED, PACKAGE, Running, running
+from e2e.eventually import eventually
+
+
+def tables(dev: Running) -> set[str]:
+    """Those of the SQLite file."""
+    program = "import sqlite3; print(*(t for t, in sqlite3.connect('/tmp/tasks.db').execute("
+    return set(dev.run("python", "-c", program + "'SELECT name FROM sqlite_master')))").split())
+
+
+def test_what_fails_at_start_is_the_answer_too(dev_image: str) -> None:
+    with running(dev_image) as dev:
+        dev.save({f"{PACKAGE}/service.py": dev.read(f"{PACKAGE}/service.py").replace("await self._count()", "1 / 0")})
+        dev.fails("ZeroDivisionError")
+
+
+def test_a_saved_migration_is_applied_and_refused_once_it_was_changed(dev_image: str) -> None:
+    migration = f"{PACKAGE}/store/migrations/sqlite/0099_effort.sql"
+    with running(dev_image, storage="sqlite:////tmp/tasks.db") as dev:
+        dev.save({migration: "CREATE TABLE effort (hours integer);\n"})
+        eventually(lambda: "effort" in tables(dev), "the migration is applied")
+        dev.save({migration: "CREATE TABLE effort (minutes integer);\n"})
+        dev.fails("migration 0099 effort was changed after it was applied")
+        dev.save({migration: "CREATE TABLE effort (hours integer);\n"})
+        eventually(lambda: dev.version() is not None, "it serves again")
+
+
+def test_what_is_half_written_is_waited_for(dev_image: str) -> None:
+    migration = f"{PACKAGE}/store/migrations/sqlite/0099_effort.sql"
+    with running(dev_image, storage="sqlite:////tmp/tasks.db") as dev:
+        with dev.writing(migration) as file:
+            eventually(lambda: dev.run("sh", "-c", f"ls /{migration} || true"), "it is there, and empty")
+            dev.save_version("8.8.8")
+            time.sleep(0.5)  # nothing is to happen within it
+            file.write(b"CREATE TABLE effort (hours integer);\n")
+            file.flush()
+            eventually(lambda: "effort" in dev.run("sh", "-c", f"cat /{migration} || true"), "half of it is there")
+            dev.save_version("9.9.9")
+            file.write(b"CREATE TABLE rest (hours integer);\n")
+        dev.serves("9.9.9")
+        assert tables(dev) >= {"effort", "rest"}
+        assert dev.log().count(NOTICED) == 1

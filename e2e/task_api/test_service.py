@@ -1,0 +1,27 @@
+"""The deployed service and its tasks, through the ingress and from each pod."""
+
+from __future__ import annotations
+
+import httpx2
+from e2e.cluster import Cluster
+from e2e.test_service import pod_url
+
+
+def test_a_task_written_through_the_ingress_is_read_from_every_pod(cluster: Cluster, api: httpx2.Client) -> None:
+    response = api.post("/v1/tasks", json={"title": "written once"})
+    assert response.status_code == 201
+    task = response.json()
+    assert api.get(response.headers["location"]).json() == task
+
+    pods = cluster.ready_pods()
+    assert len(pods) >= 3
+    for pod in pods:
+        with pod_url(pod.metadata.name) as url:
+            assert httpx2.get(f"{url}/v1/tasks/{task['id']}").json() == task, pod.metadata.name
+
+    assert api.delete(response.headers["location"]).status_code == 204
+
+
+def test_the_service_runs_on_postgresql(api: httpx2.Client) -> None:
+    health = api.get("/health").json()
+    assert (health["status"], health["storage"]) == ("ok", "postgresql")
