@@ -96,6 +96,12 @@ new-service: services/task-api/.venv/run.stamp $(TOOLS_ENVIRONMENT) ## Make anot
 	@name='$(if $(filter command,$(firstword $(origin NAME))),$(NAME))'; \
 	  .venv/bin/python -m scripts.new_service "$${name:?is not given: say what it is to be called, make new-service NAME=orders}"
 
+.PHONY: remove-service
+remove-service: ## Remove a service and all that is its own (NAME=)
+	@name='$(if $(filter command,$(firstword $(origin NAME))),$(NAME))'; \
+	  python=$$(scripts/find-python.sh) || { scripts/doctor.sh python; exit 1; }; \
+	  "$$python" -m scripts.remove_service "$${name:?is not given: say which, make remove-service NAME=task-api}"
+
 .PHONY: lock
 lock: ## Lock the Python packages again (UPGRADE=1: the newest)
 	@scripts/lock.sh $(SERVICES)

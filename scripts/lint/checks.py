@@ -24,7 +24,7 @@ def checks(services: list[str], files: Iterable[str], charts: Charts) -> Iterato
 
     yield Check("Python format (ruff)", python, ("ruff", "format", "--check", "."))
     yield Check("Python code (ruff)", python, ("ruff", "check", "."))
-    yield Check("Python types: bench, e2e, platform, scripts (mypy)", python, ("mypy",))
+    yield Check("Python types: tools and tests (mypy)", python, ("mypy",))
     chassis = "packages/chassis"
     for project in (chassis, *(f"services/{name}" for name in services)):
         name = Path(project).name
