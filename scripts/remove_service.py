@@ -2,8 +2,8 @@
 
     python -m scripts.remove_service NAME        (or: make remove-service NAME=task-api)
 
-What is a service's own is in folders of its name, so that is what goes. With the first one, which this kit came with, goes
-what else is about tasks (OF_THE_FIRST), and its name makes room for another's where one has to be given (NAMING).
+What is a service's own is in folders of its name: that is what goes. With the first one, which the kit came with, goes
+what else is about tasks (OF_THE_FIRST), and where one service has to be named, another one is (NAMING).
 
 Nothing is lost: what Git does not have is not removed.
 """
@@ -51,7 +51,7 @@ NAMING = (
 """What has to name one service, or does in an example."""
 
 CUT = {
-    ".github/dependabot.yml": (r" /bench,", r"  - package-ecosystem: gomod\n    directory: /bench/.*\n(    .*\n)+"),
+    ".github/dependabot.yml": (r" /bench,", r"^  - package-ecosystem: gomod\n    directory: /bench/.*\n(    .*\n)+"),
     "Makefile": (
         r"(PARTS|LOOPS) \?=\n",
         r"BENCH_ENVIRONMENT := .*\n",
@@ -60,8 +60,8 @@ CUT = {
     ),
     "README.md": (r"\| `bench/` .*\n", r"\|[^|\n]*\| \[bench/.*\n"),
     "pyproject.toml": (
-        r'"services/\*/src/task_api/.*\n',
-        r'"bench/.*\n',
+        r'^"services/\*/src/task_api/.*\n',
+        r'^"bench/.*\n',
         r'(?<=files = \[)"bench", ',
         r'exclude = \["bench/.*\n',
         r'"services/task-api/tests", ',
@@ -85,11 +85,15 @@ def package_of(name: str) -> str:
     return name.replace("-", "_")
 
 
+def there(path: str) -> bool:
+    return (ROOT / path).exists()
+
+
 def owned(name: str) -> list[str]:
     """What goes with a service, as paths in the repository; of it what there is."""
     package = package_of(name)
     paths = [f"services/{name}", f"platform/helm/{name}", f"e2e/{package}", f"platform/tests/{package}"]
-    return [path for path in (*paths, *(OF_THE_FIRST if name == FIRST else ())) if (ROOT / path).exists()]
+    return list(filter(there, (*paths, *(OF_THE_FIRST if name == FIRST else ()))))
 
 
 def check(name: str) -> None:
@@ -110,17 +114,15 @@ def check(name: str) -> None:
 def changed(name: str, by: str) -> dict[str, str]:
     """The files that are to be written otherwise once the first service makes room for another, and how."""
     texts: dict[str, str] = {}
-    for path in NAMING:
+    for path in filter(there, NAMING):
         text = (ROOT / path).read_text()
         texts[path] = text.replace(name, by).replace(package_of(name), package_of(by))
-    for path, patterns in CUT.items():
+    for path in filter(there, CUT):
         text = (ROOT / path).read_text()
-        for pattern in patterns:
-            text, times = re.subn(pattern, "", text)
+        for pattern in CUT[path]:
+            text, times = re.subn(pattern, "", text, flags=re.MULTILINE)
             if not times:
-                raise Refused(
-                    f"Nothing was removed: {path} has no longer what scripts/remove_service.py cuts: {pattern}"
-                )
+                raise Refused(f"{path} has no longer what scripts/remove_service.py cuts there: {pattern}")
         texts[path] = text
     return texts
 
@@ -130,8 +132,8 @@ def unlinked(page: str, text: str) -> str:
 
     def kept(link: re.Match[str]) -> str:
         path = link[2].partition("#")[0]
-        there = not path or "://" in path or path.startswith("mailto:") or ((ROOT / page).parent / path).exists()
-        return link[0] if there else link[1]
+        elsewhere = not path or "://" in path or path.startswith("mailto:")
+        return link[0] if elsewhere or ((ROOT / page).parent / path).exists() else link[1]
 
     return re.sub(r"\[([^\[\]]*)\]\(([^()\s]+)\)", kept, text)
 
@@ -149,6 +151,7 @@ def remove(name: str) -> None:
     (other, *_) = (service for service in services() if service != name)
     for path, text in (changed(name, other) if name == FIRST else {}).items():
         (ROOT / path).write_text(text)
+    print(f"Removing {name}:\n")
     for path in paths:
         print(f"  {path}")
         if (ROOT / path).is_dir():
@@ -166,7 +169,6 @@ def main(arguments: list[str]) -> int:
     """Removes one service; returns the command's exit code."""
     (name,) = arguments
     try:
-        print(f"Removing {name}:\n")
         remove(name)
     except Refused as refused:
         print(refused, file=sys.stderr)
