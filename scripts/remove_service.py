@@ -40,11 +40,9 @@ NAMING = (
     "platform/cluster/secrets.sh",
     "platform/deployer/role.yaml",
     "scripts/default-service.sh",
-    "scripts/deploy/settings.py",
     "scripts/fetch-latest.sh",
     "scripts/image-metadata.sh",
     "scripts/kubeconfig-ci.sh",
-    "scripts/load.py",
     "scripts/push.sh",
     "scripts/run.sh",
 )

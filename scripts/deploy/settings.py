@@ -64,7 +64,7 @@ class Settings:
         """Refuses what cannot be deployed."""
         if not self.repository:
             raise Refused(
-                "IMAGE_REPOSITORY is not set. Say where the image is: IMAGE_REPOSITORY=docker.io/you/task-api"
+                f"IMAGE_REPOSITORY is not set. Say where the image is: IMAGE_REPOSITORY=docker.io/you/{self.release}"
             )
         if not self.tag:
             raise Refused("IMAGE_TAG is not set. Name the commit to deploy: IMAGE_TAG=$(git rev-parse HEAD)")
