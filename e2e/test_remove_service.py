@@ -1,0 +1,61 @@
+"""`make remove-service`: without its first service the kit makes, deploys and tests another one, alone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from documentation import commands_run_by
+from e2e.cluster import CONTEXT, REPOSITORY, kubectl
+from repository_copy import copy_repository, lend_environments
+from under_test import SERVICE
+
+NAME = "e2e-alone"
+"""Not one that the repository may have already."""
+
+
+def run(folder: Path, *command: str) -> str:
+    environment = {name: value for name, value in os.environ.items() if name not in {"SERVICE", "IMAGE"}}
+    environment["KUBECONFIG"] = str(REPOSITORY / ".kube/config")
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=850)
+    assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Iterator[Path]:
+    """A copy of the repository in which another service took the place of the first, as the page says."""
+    copy = copy_repository(tmp_path)
+    lend_environments(copy)
+    (copy / ".git/info/exclude").write_text(".venv\n.tools\n")  # .gitignore has them as folders, and these are links
+    run(copy, "git", "config", "user.name", "T")
+    run(copy, "git", "config", "user.email", "t@example.com")
+    run(copy, "git", "add", "--all")
+    run(copy, "git", "commit", "--quiet", "--message", "all")
+    (documented,) = commands_run_by("e2e/test_remove_service.py", "docs/develop.md")
+    commands = documented.commands.replace("NAME=orders", f"NAME={NAME}").replace("NAME=task-api", f"NAME={SERVICE}")
+    run(copy, "bash", "-euc", commands)
+    try:
+        yield copy
+    finally:
+        run(copy, "helm", "uninstall", NAME, "--kube-context", CONTEXT, "--ignore-not-found", "--wait")
+        kubectl("delete", "pod", f"{NAME}-test", "--ignore-not-found")
+        kubectl("delete", "secret", f"{NAME}-tls", "--ignore-not-found")
+        named = ("--filter", f"reference=*{NAME}", "--filter", f"reference=*/{NAME}")
+        images = run(copy, "docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", *named)
+        for image in images.split():
+            subprocess.run(["docker", "image", "rm", "--force", image], capture_output=True, check=False)
+
+
+@pytest.mark.full  # five minutes
+def test_another_service_alone_is_deployed_and_tested(alone: Path) -> None:
+    assert [path.name for path in (alone / "services").iterdir()] == [NAME]
+    run(alone, "make", "up")
+    # Those that make no namespaces: the run around this one has them.
+    tests = [f"e2e/test_{name}.py" for name in ("service", "image", "up")]
+    said = run(alone, "scripts/e2e.sh", "-m", "not full", *tests)
+    assert " passed" in said
+    assert " failed" not in said
