@@ -3,11 +3,13 @@
 # for others (make remove-service) the first of them by name.
 set -euo pipefail
 CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. scripts/isolate.sh
 export LC_ALL=C # by which names have the same order on every machine
 
 for project in services/task-api/pyproject.toml services/*/pyproject.toml; do
   if [[ -f $project ]]; then
-    basename "$(dirname "$project")"
+    service=${project%/*}
+    echo "${service##*/}"
     exit
   fi
 done

@@ -65,6 +65,9 @@ def copy(tmp_path: Path) -> Path:
     """The repository with environments that do nothing."""
     copy_repository(tmp_path)
     (tmp_path / "scripts/install.sh").write_text("#!/bin/sh\n")
+    lock = tmp_path / f"services/{SERVICE}/requirements-dev.txt"
+    if "hypothesis==" not in lock.read_text():  # it has no generated tests yet
+        lock.write_text(f"{lock.read_text()}hypothesis==6.0.0\n")
     for project in (*tmp_path.glob("packages/*"), *tmp_path.glob("services/*")):
         (project / ".venv/bin").mkdir(parents=True)
         (project / ".venv/bin/python").write_text("#!/bin/sh\necho half\nexit 1\n")
@@ -103,9 +106,6 @@ def fuzz(copy: Path, python: str, **settings: str) -> tuple[int, list[str], list
     calls, summary = copy / "calls", copy / "summary"
     calls.write_text("")
     summary.write_text("")
-    lock = copy / f"services/{SERVICE}/requirements-dev.txt"
-    if "hypothesis==" not in lock.read_text():  # as where there are no generated tests yet
-        lock.write_text(f"{lock.read_text()}hypothesis==6.0.0\n")
     (copy / f"services/{SERVICE}/.venv/bin/python").write_text(f'#!/bin/sh\necho "$@" >> {calls}\n{python}\n')
     for tool in ("docker", "initdb"):
         (copy / "with").mkdir(exist_ok=True)

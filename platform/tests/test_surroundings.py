@@ -26,7 +26,14 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """What goes into an image and what names it, without Git."""
-    for path in ("Dockerfile", ".dockerignore", "versions.env", f"services/{SERVICE}/requirements.txt"):
+    service = f"services/{SERVICE}"
+    for path in (
+        "Dockerfile",
+        ".dockerignore",
+        "versions.env",
+        f"{service}/requirements.txt",
+        f"{service}/pyproject.toml",
+    ):
         (tmp_path / "tree" / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(REPOSITORY / path, tmp_path / "tree" / path)
     for folder in ("scripts", "packages/chassis/src", CODE):
