@@ -138,7 +138,8 @@ class Database:
     ) -> T:
         """Does `work` on one connection; again, where it failed and may succeed in the time there is.
 
-        settle: takes the place of `work` once a connection was lost and nobody knows whether `work` was done.
+        settle: takes the place of `work` once a connection was lost and nobody knows whether `work` was done. Where it
+        finds that it was, it calls `make_durable` before it returns.
         seconds: how long an attempt may take, where that is not the usual.
         """
         pool = self._pool
@@ -210,3 +211,14 @@ async def transaction(db: Connection) -> AsyncIterator[None]:
         await transaction.rollback()
         raise
     await transaction.commit()
+
+
+async def make_durable(db: Connection) -> None:
+    """Returns once all that this connection can see is on a synchronous standby, too, where the server has one.
+
+    A commit that waits for a standby can be seen by others, if the server restarts or the waiting session is ended,
+    before a standby has it: a `settle` that finds its work done asks this before it says so. A transaction of its own
+    that writes WAL waits for all WAL before it; one that only reads waits for nothing
+    (https://www.postgresql.org/docs/current/warm-standby.html#SYNCHRONOUS-REPLICATION).
+    """
+    await db.execute("SELECT pg_logical_emit_message(true, 'chassis', '')")
