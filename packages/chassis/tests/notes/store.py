@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 import asyncpg
 
-from chassis.postgres.database import Database, Limits, Use
+from chassis.postgres.database import Database, Limits, Use, transaction
 from chassis.postgres.metrics import DatabaseMetrics
 
 if TYPE_CHECKING:
@@ -36,6 +37,16 @@ class NotesStore(Database):
     async def get(self, note_id: UUID) -> str | None:
         text: str | None = await self._run(lambda db: db.fetchval("SELECT text FROM notes WHERE id = $1", note_id))
         return text
+
+    async def replace(self, note_ids: Sequence[UUID], text: str) -> None:
+        """Gives all of them this text, or none."""
+
+        async def replace(db: Connection) -> None:
+            async with transaction(db):
+                for note_id in note_ids:
+                    await db.execute("UPDATE notes SET text = $2 WHERE id = $1", note_id, text)
+
+        await self._run(replace)
 
     async def count(self) -> int:
         return int(await self._run(lambda db: db.fetchval("SELECT count(*) FROM notes")))
