@@ -12,15 +12,17 @@ from typing import Any
 
 import asyncpg
 import pytest
-from databases import BLOCKED, connected, opened, pool_of
+from databases import BLOCKED, connected, pool_of
 from making import a_task
 from prometheus_client import REGISTRY
 from proxy import Proxy
 from running import environment
+from stores import opened
 
 from chassis.postgres import schema
 from chassis.postgres.schema import MIGRATION_CONNECT_SECONDS
 from task_api.store import Answer, KeyInUse, Limits, StoreBusy, StoreUnavailable, Write
+from task_api.store.metrics import metrics
 from task_api.store.postgres import MIGRATION_LOCK, PostgresStore
 from task_api.tasks import rules
 from task_api.tasks.models import Task, TaskPatch
@@ -251,7 +253,7 @@ async def test_who_waits_for_a_connection_that_broke_opens_another_in_its_place(
 
 async def test_who_waits_too_long_for_a_connection_is_told_that_all_are_busy(postgres_url: str) -> None:
     now = asyncio.get_running_loop().time
-    async with pool_of(postgres_url, size=1) as pool:
+    async with pool_of(postgres_url, size=1, metrics=metrics) as pool:
         held = await pool.acquire(deadline=now() + DEADLINE_SECONDS)
         with pytest.raises(StoreBusy):
             await pool.acquire(deadline=now() + 0.3)
@@ -261,7 +263,7 @@ async def test_who_waits_too_long_for_a_connection_is_told_that_all_are_busy(pos
 
 async def test_a_connection_is_not_opened_for_longer_than_the_request_has(postgres_url: str) -> None:
     now = asyncio.get_running_loop().time
-    async with Proxy(postgres_url).running() as proxy, pool_of(proxy.url, size=1) as pool:
+    async with Proxy(postgres_url).running() as proxy, pool_of(proxy.url, size=1, metrics=metrics) as pool:
         pool.release(await pool.acquire(deadline=now() + DEADLINE_SECONDS))
         pool.discard_idle()
         proxy.freeze()

@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from starlette.testclient import TestClient
 
 import task_api
+from chassis import storage_health
 from chassis.health import Vitals
 from task_api import service
 from task_api.app import create_app
@@ -86,8 +87,8 @@ def test_a_defect_is_answered_without_its_details(monkeypatch: pytest.MonkeyPatc
 
 @pytest.fixture
 def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
-    monkeypatch.setattr(service, "PING_SECONDS", 0.0)
-    monkeypatch.setattr(service, "COUNT_SECONDS", 0.01)
+    monkeypatch.setattr(storage_health, "PING_SECONDS", 0.0)
+    monkeypatch.setattr(storage_health, "COUNT_SECONDS", 0.01)
     with TestClient(create_app(Settings())) as client:
         client.post("/v1/tasks", json={"title": "one"})
         _until_counted(client, 1)
@@ -136,7 +137,7 @@ def test_the_count_is_kept_up_by_itself_and_not_by_who_asks(monkeypatch: pytest.
         for _ in range(10):
             assert client.get("/health").json()["tasks_total"] == 0
         assert counted == 1
-    monkeypatch.setattr(service, "COUNT_SECONDS", 0.01)
+    monkeypatch.setattr(storage_health, "COUNT_SECONDS", 0.01)
     with TestClient(create_app(Settings())) as client:
         client.post("/v1/tasks", json={"title": "one"})
         _until_counted(client, 1)
@@ -158,7 +159,7 @@ async def test_however_many_ask_at_once_the_storage_is_asked_once(monkeypatch: p
 
     monkeypatch.setattr(MemoryStore, "ping", slowly)
     now = 1000.0
-    monkeypatch.setattr(service, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(storage_health, "time", SimpleNamespace(monotonic=lambda: now))
     served = service.TaskApi(Settings())
     impatient = asyncio.create_task(served.condition())
     others = [asyncio.create_task(served.condition()) for _ in range(50)]

@@ -9,8 +9,9 @@ from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID
 
 import pytest
-from databases import connected, opened
+from databases import connected
 from making import a_task
+from stores import opened
 
 from task_api.store import Answer, KeyInUse, Limits, StoreUnavailable, Write
 from task_api.store.postgres import PostgresStore

@@ -6,9 +6,9 @@ import asyncio
 from typing import Any
 
 import pytest
-from databases import opened
 from making import a_task
 from proxy import Proxy
+from stores import opened
 
 from chassis.postgres import database
 from chassis.postgres.pool import Pool

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Command:
-    """One of the command line, beside those that every service has. run: gets the service's settings."""
+    """One of the command line, beside those that every service has. run: gets the service, which is not open yet."""
 
     name: str
     help: str

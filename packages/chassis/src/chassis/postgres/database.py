@@ -75,6 +75,9 @@ class Use:
 class Database:
     """A store on PostgreSQL is a subclass, and asks it by `_run`."""
 
+    kind = "postgresql"
+    """What Service.storage says."""
+
     def __init__(self, url: str, use: Use, *, limits: Limits, wait_seconds: float) -> None:
         """wait_seconds: how long `open` waits for a server that does not answer yet."""
         self._url = url
