@@ -156,7 +156,7 @@ def test_what_it_says_names_files_and_verbs_that_there_are(made: Made) -> None:
 
 
 NAMES_OF_OTHERS = r"task[-_ ]?api|\btasks?\b|TASKS_|your[-_ ]?service|skeleton"
-OF_A_DATABASE = r"|postgres|sqlite|asyncpg|database"
+OF_A_DATABASE = r'|postgres|sqlite|asyncpg|database_|\bdatabase"?:'
 RIGHT_WORDS = re.compile(r"docs/operate\.md#taskapi")  # runbooks hold for every service
 
 
