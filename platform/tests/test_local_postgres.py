@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import os
 import re
@@ -13,13 +15,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 from manifests import REPOSITORY
 from scripts.new_service import SKELETONS, copy, forms
 
 NAME, URL = "order-notes", "ORDER_NOTES_DATABASE_URL"
-LISTENING = re.compile(r"Listening on (http://[\d.:]+)")
+LISTENING = re.compile(r"Listening on http://([\d.:]+)")
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def environment(folder: Path, docker: str = "") -> dict[str, str]:
 
 @contextmanager
 def served(folder: Path, *, end: signal.Signals) -> Iterator[str]:
-    """The URL of the service until it is told to end. The signal is for the script alone."""
+    """The address of the service until it is told to end. The signal is for the script alone."""
     command = [folder / "scripts/run.sh", "serve"]
     with subprocess.Popen(command, env=environment(folder), text=True, stderr=subprocess.PIPE) as script:
         try:
@@ -66,10 +67,11 @@ def served(folder: Path, *, end: signal.Signals) -> Iterator[str]:
         assert script.wait(60) == 0
 
 
-def asked(url: str, body: dict[str, str] | None = None) -> Any:
-    response = httpx2.get(url) if body is None else httpx2.post(url, json=body)
-    response.raise_for_status()
-    return response.json()
+def asked(address: str, body: dict[str, str] | None = None) -> Any:
+    with contextlib.closing(http.client.HTTPConnection(address, timeout=30)) as connection:
+        data = None if body is None else json.dumps(body)
+        connection.request("GET" if data is None else "POST", "/v1/notes", data, {"Content-Type": "application/json"})
+        return json.load(connection.getresponse())
 
 
 def docker(*arguments: str) -> str:
@@ -80,16 +82,16 @@ def docker(*arguments: str) -> str:
 def test_notes_are_there_again_after_a_restart_and_the_database_ends_with_the_service(folder: Path) -> None:
     kept = folder / f".data/{NAME}-postgres.env"
     try:
-        with served(folder, end=signal.SIGINT) as url:
-            note = asked(f"{url}/v1/notes", {"text": "Milk"})
+        with served(folder, end=signal.SIGINT) as address:
+            note = asked(address, {"text": "Milk"})
             lines = dict(line.split("=") for line in kept.read_text().splitlines())
             assert docker("port", lines["VOLUME"]).startswith("5432/tcp -> 127.0.0.1:")
             arguments = json.loads(docker("inspect", "--format", "{{json .Args}}", lines["VOLUME"]))
             assert lines["POSTGRES_PASSWORD"] not in str(arguments)
         assert kept.stat().st_mode & 0o777 == 0o600
         assert docker("ps", "--all", "--quiet", "--filter", f"name={lines['VOLUME']}") == ""
-        with served(folder, end=signal.SIGTERM) as url:
-            assert asked(f"{url}/v1/notes") == [note]
+        with served(folder, end=signal.SIGTERM) as address:
+            assert asked(address) == [note]
         assert docker("ps", "--all", "--quiet", "--filter", f"name={lines['VOLUME']}") == ""
     finally:
         if kept.exists():
