@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from documentation import commands_run_by
 from exported import metrics_of
 from manifests import REPOSITORY, helm_template, one, render, sets, values_files
 from repository_copy import copy_repository, lend_environments
@@ -356,6 +358,73 @@ def test_no_service_is_needed_to_make_one(untouched: Path) -> None:
     Made(untouched, "orders", "postgresql").remove()
     assert "make run SERVICE=orders" in said
     assert "Installing" not in said
+
+
+# --- an app from elsewhere ------------------------------------------------------------
+
+APP = '''"""A shop, as FastAPI's own pages would write it."""
+
+from typing import Annotated
+
+from fastapi import FastAPI, HTTPException, Query
+from pydantic import BaseModel, Field
+
+app = FastAPI(title="Shop", version="1.0")
+
+
+class Item(BaseModel):
+    name: str = Field(min_length=1)
+    price: float = Field(gt=0)
+
+
+ITEMS = {1: Item(name="Cup", price=4.5)}
+
+
+@app.get("/items")
+def list_items(most: Annotated[int, Query(ge=1)] = 10) -> list[Item]:
+    """Everything there is."""
+    return list(ITEMS.values())[:most]
+
+
+@app.get("/items/{item_id}")
+async def read_item(item_id: int) -> Item:
+    """One of them."""
+    if item_id not in ITEMS:
+        raise HTTPException(404, "There is no such item.")
+    return ITEMS[item_id]
+'''
+ASK = """
+from starlette.testclient import TestClient
+from chassis.app import create_app
+from shop.service import Shop
+
+with TestClient(create_app(Shop)) as client:
+    for path in ("/items", "/items/1", "/items/9", "/items?most=0", "/readyz"):
+        answer = client.get(path)
+        print(path, answer.status_code, answer.headers["content-type"].partition(";")[0])
+"""
+
+
+def test_a_fastapi_app_is_a_service_after_the_commands_of_the_page(untouched: Path, tmp_path: Path) -> None:
+    (block,) = commands_run_by("platform/tests/test_new_service.py", "docs/extend.md")
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop/main.py").write_text(APP)
+    made = Made(untouched, "shop", "")
+    try:
+        run(untouched, "bash", "-euc", block.commands, **(os.environ | {"HOME": str(tmp_path)}))
+        environment = {"PYTHONPATH": f"{made.service}/src:packages/chassis/src", "PYTHONDONTWRITEBYTECODE": "1"}
+        assert run(untouched, PYTHON, "-c", ASK, **environment).splitlines() == [
+            "/items 200 application/json",
+            "/items/1 200 application/json",
+            "/items/9 404 application/problem+json",
+            "/items?most=0 422 application/problem+json",
+            "/readyz 200 text/plain",
+        ]
+        run(untouched, untouched / ".venv/bin/ruff", "check", made.service)
+        (made.service / "openapi.json").write_text(run(untouched, PYTHON, "-m", "shop", "openapi", **environment))
+        documents.check(made.service, str(PYTHON))
+    finally:
+        made.remove()
 
 
 # --- names ----------------------------------------------------------------------------
