@@ -49,10 +49,10 @@ def environment(folder: Path, docker: str = "") -> dict[str, str]:
 @contextmanager
 def served(folder: Path, *, end: signal.Signals) -> Iterator[str]:
     """The address of the service until it is told to end. The signal is for the script alone."""
-    command = [folder / "scripts/run.sh", "serve"]
+    command: list[str | Path] = [folder / "scripts/run.sh", "serve"]
     with subprocess.Popen(command, env=environment(folder), text=True, stderr=subprocess.PIPE) as script:
+        assert script.stderr is not None
         try:
-            assert script.stderr is not None
             said = []
             for line in script.stderr:
                 said.append(line)
@@ -102,7 +102,7 @@ def test_notes_are_there_again_after_a_restart_and_the_database_ends_with_the_se
 
 def run(folder: Path, *arguments: str, docker: str, **settings: str) -> subprocess.CompletedProcess[str]:
     given = environment(folder, docker) | settings
-    command = [folder / "scripts/run.sh", *arguments]
+    command: list[str | Path] = [folder / "scripts/run.sh", *arguments]
     return subprocess.run(command, env=given, capture_output=True, text=True, timeout=60, check=False)
 
 
