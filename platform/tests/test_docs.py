@@ -163,14 +163,15 @@ def outputs(section: str) -> dict[str, list[str]]:
 
 
 def test_the_readme_shows_what_make_test_prints() -> None:
-    chassis, _, first, service, _, generated, _, last = outputs("Test it")["make test"]
-    script = (REPOSITORY / "scripts/test.sh").read_text()
-    assert f'echo "{chassis.replace("chassis", "${folder##*/}")}"' in script
-    assert f'echo "{service.replace("task-api", "${folder##*/}")}"' in script
+    *of_all, generated, _, last = outputs("Test it")["make test"]
+    tested = [line.removeprefix("Testing ") for line in of_all if line.startswith("Testing ")]
+    assert tested == ["chassis", "skeletons/plain", "skeletons/postgresql", "task-api"]
+    assert 'echo "Testing $name"' in (REPOSITORY / "scripts/test.sh").read_text()
     count, _, what = generated.partition(" ")
     assert count.isdigit()
     assert what.replace("on sqlite", "on {kind}") in (SERVICE_TESTS / "test_generated_requests.py").read_text()
-    assert re.fullmatch(r"\d+ passed in \d+\.\d\ds", first)
+    passed = [line for line in of_all if re.fullmatch(r"\d+ passed in \d+\.\d\ds", line)]
+    assert len(passed) == len(tested) - 1
     assert re.fullmatch(r"\d+ passed in \d+\.\d\ds \(\d:\d\d:\d\d\)", last)
 
 
@@ -228,6 +229,7 @@ def test_no_block_hides_behind_one_that_is_run() -> None:
         ("e2e/test_docs.py", "platform/helm/task-api/README.md", "Which database"): 1,
         ("e2e/test_docs.py", "platform/helm/task-api/README.md", "task-api"): 1,
         ("e2e/test_new_service.py", "docs/extend.md", "A second service"): 1,
+        ("platform/tests/test_new_service.py", "docs/extend.md", "A FastAPI app of yours"): 1,
         ("e2e/test_raw_manifests.py", "platform/helm/task-api/README.md", "From the manifests to the chart"): 1,
         (THIS, "README.md", "Run it"): 1,
         (THIS, "docs/develop.md", "See a change"): 1,

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 from fastapi import APIRouter, FastAPI, Request
 from pydantic import BaseModel
 from pydantic_settings import SettingsConfigDict
 
-from chassis.check import Check
 from chassis.metrics import Metrics
 from chassis.postgres.command_line import migrate_command
+from chassis.postgres.service import PostgresService, health_texts
 from chassis.postgres.settings import DatabaseSettings
-from chassis.postgres.tracing import trace_statements
-from chassis.service import HealthTexts, Service
-from chassis.storage import StoreUnavailable
-from chassis.storage_health import StorageHealth
 from notes.store import NotesStore
-
-if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import TracerProvider
 
 router = APIRouter(prefix="/v1/notes", tags=["notes"])
 
@@ -51,7 +42,7 @@ class Settings(DatabaseSettings):
     model_config = SettingsConfigDict(env_prefix="NOTES_")
 
 
-class Notes(Service):
+class Notes(PostgresService):
     """Keeps notes."""
 
     name = "notes"
@@ -61,43 +52,20 @@ class Notes(Service):
     tags = ({"name": "notes", "description": "An example"},)
     settings = Settings
     metrics = Metrics("notes")
-    health = HealthTexts(noun="notes", total="Notes in the storage", gauge="Notes in the storage", storage="postgresql")
+    health = health_texts("notes")
     credential_prefix = "notes_"
     scope_prefix = "notes"
-    storage = NotesStore.kind
-    cannot_open = (StoreUnavailable,)
     commands = (migrate_command(Settings),)
 
     def __init__(self, settings: Settings) -> None:
-        self._store = NotesStore(
+        self._notes = NotesStore(
             settings.database_url.get_secret_value(),
             limits=settings.limits,
             wait_seconds=settings.database_wait_seconds,
         )
-        self._health = StorageHealth(self._store)
+        super().__init__(self._notes)
 
     def add_to(self, app: FastAPI) -> None:
         """Gives `app` its routes, and the store that they ask for."""
-        app.state.store = self._store
+        app.state.store = self._notes
         app.include_router(router)
-
-    async def open(self) -> None:
-        """Connects, and brings the schema up to date."""
-        await self._store.open()
-        await self._health.opened()
-
-    def background(self) -> list[Coroutine[None, None, None]]:
-        """Counts the notes."""
-        return [self._health.keep_counting()]
-
-    async def close(self) -> None:
-        """Disconnects."""
-        await self._store.close()
-
-    async def condition(self) -> tuple[int | None, dict[str, Check]]:
-        """How many notes there are, and whether the storage answers."""
-        return await self._health.condition()
-
-    def trace(self, provider: TracerProvider) -> None:
-        """Makes a span of each statement."""
-        trace_statements(provider)
