@@ -9,11 +9,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from databases import opened
 from making import a_task
 from replicated import Replicated, replicated
+from stores import opened
 
-from task_api.store import Answer, StoreBusy, StoreUnavailable, Write, postgres
+from chassis.postgres import database
+from task_api.store import Answer, StoreBusy, StoreUnavailable, Write
 from task_api.store.postgres import PostgresStore
 from task_api.tasks.models import Task
 
@@ -107,7 +108,7 @@ async def test_without_the_wait_for_the_standby_a_failover_loses_what_was_acknow
     async def believe(_: object) -> None:
         """Takes what can be seen for durable."""
 
-    monkeypatch.setattr(postgres, "make_durable", believe)
+    monkeypatch.setattr(database, "make_durable", believe)
     with replicated() as pair:
         async with opened(pair.url, seconds=4, statement_seconds=3) as store:
             task = a_task()

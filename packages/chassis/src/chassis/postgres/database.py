@@ -138,8 +138,8 @@ class Database:
     ) -> T:
         """Does `work` on one connection; again, where it failed and may succeed in the time there is.
 
-        settle: takes the place of `work` once a connection was lost and nobody knows whether `work` was done. Where it
-        finds that it was, it calls `make_durable` before it returns.
+        settle: takes the place of `work` once a connection was lost and nobody knows whether `work` was done. What it
+        finds done is durable when this returns. Every `work` that writes has one.
         seconds: how long an attempt may take, where that is not the usual.
         """
         pool = self._pool
@@ -148,12 +148,14 @@ class Database:
         now = asyncio.get_running_loop().time
         deadline = now() + (seconds or self._limits.seconds)
         pause = FIRST_PAUSE_SECONDS
+        settling = False
         while True:
             try:
                 connection = await pool.acquire(deadline=deadline)
                 until = min(deadline, now() + (seconds or self._limits.attempt_seconds))
                 try:
-                    done = await self._deadlines.keep(until, work(connection))
+                    attempt = _settled(settle, connection) if settling and settle else work(connection)
+                    done = await self._deadlines.keep(until, attempt)
                 except (asyncio.CancelledError, *UNREACHABLE, *BROKEN_CONNECTION):
                     # It is broken, or still waits for an answer that nobody wants any more.
                     pool.discard(connection)
@@ -166,7 +168,7 @@ class Database:
             except (*ROLLED_BACK, *UNREACHABLE, *BROKEN_CONNECTION) as error:
                 if not isinstance(error, ROLLED_BACK):
                     pool.discard_idle()
-                    work = settle or work
+                    settling = settle is not None
                 wait = pause * SystemRandom().uniform(0.5, 1.5)  # so that not all come back at once
                 if now() + wait > deadline:
                     raise StoreUnavailable(f"PostgreSQL does not answer: {reason(error)}") from error
@@ -176,10 +178,14 @@ class Database:
             except REFUSED as error:
                 raise StoreUnavailable(f"PostgreSQL refused: {reason(error)}") from error
             except StoreBusy as error:
-                if work is not settle:
+                if not settling:
                     raise
                 # StoreBusy would say that nothing was changed. An earlier attempt may have changed it all.
                 raise StoreUnavailable(f"PostgreSQL does not answer in time: {error}") from error
+
+    async def _run_idempotent(self, work: Callable[[Connection], Coroutine[Any, Any, T]]) -> T:
+        """As `_run`, for what writes and does no harm when it is done twice."""
+        return await self._run(work, work)
 
     async def _connect(self) -> Connection:
         try:
@@ -213,11 +219,17 @@ async def transaction(db: Connection) -> AsyncIterator[None]:
     await transaction.commit()
 
 
+async def _settled(settle: Callable[[Connection], Coroutine[Any, Any, T]], db: Connection) -> T:
+    done = await settle(db)
+    await make_durable(db)
+    return done
+
+
 async def make_durable(db: Connection) -> None:
     """Returns once all that this connection can see is on a synchronous standby, too, where the server has one.
 
     A commit that waits for a standby can be seen by others, if the server restarts or the waiting session is ended,
-    before a standby has it: a `settle` that finds its work done asks this before it says so. A transaction of its own
+    before a standby has it: what is found done is not acknowledged before this. A transaction of its own
     that writes WAL waits for all WAL before it; one that only reads waits for nothing
     (https://www.postgresql.org/docs/current/warm-standby.html#SYNCHRONOUS-REPLICATION).
     """

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import asyncpg
 
-from chassis.postgres.database import Database, Limits, Use, make_durable, transaction
+from chassis.postgres.database import Database, Limits, Use, transaction
 from task_api.store import migrations
 from task_api.store.listing import select
 from task_api.store.metrics import metrics
@@ -72,15 +72,15 @@ class PostgresStore(Database):
             return None
 
         async def settle(db: Connection) -> Answer | None:
-            if not await _is_committed(db, writes, answer):
-                try:
-                    return await commit(db)
-                except VersionConflict:
-                    # The server may have been doing it all the while.
-                    if not await _is_committed(db, writes, answer):
-                        raise
-            await make_durable(db)
-            return None
+            if await _is_committed(db, writes, answer):
+                return None
+            try:
+                return await commit(db)
+            except VersionConflict:
+                # The server may have been doing it all the while.
+                if await _is_committed(db, writes, answer):
+                    return None
+                raise
 
         return await self._run(commit, settle)
 

@@ -23,9 +23,9 @@ class NoteStore(Database):
         super().__init__(url, USE, limits=settings.limits, wait_seconds=wait_seconds)
 
     async def add(self, note: Note) -> None:
-        """Safe to do again where a connection is lost in the middle, as `_run` does: the note has its id already."""
+        """May be done twice, where a connection is lost in the middle: the note has its id already."""
         insert = "INSERT INTO notes (id, text, created_at) VALUES ($1, $2, $3) ON CONFLICT (id) DO NOTHING"
-        await self._run(lambda db: db.execute(insert, note.id, note.text, note.created_at))
+        await self._run_idempotent(lambda db: db.execute(insert, note.id, note.text, note.created_at))
 
     async def get(self, note_id: UUID) -> Note | None:
         row = await self._run(lambda db: db.fetchrow("SELECT * FROM notes WHERE id = $1", note_id))
