@@ -185,12 +185,19 @@ def test_it_has_few_lines(made: Made, untouched: Path, longest: bool) -> None:
     assert sum(lines.values()) <= LINES[made.database]
 
 
+def known_to_git(folder: Path) -> list[Path]:
+    """Those that would be committed: not the environment, nor what tests have left."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    listed = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout.split("\0")
+    return [folder / path for path in listed if path]
+
+
 def windows(folders: list[Path], name: str) -> Iterator[tuple[str, ...]]:
     """Every six lines that follow each other in a file, blank ones and comments aside, under the skeletons' names."""
     names = {new: old for old, new in forms(name).items()}
     pattern = re.compile("|".join(map(re.escape, names)))
-    for file in (file for folder in folders for file in folder.rglob("*") if is_own(file)):
-        if NOT_COUNTED.fullmatch(file.name) or ".venv" in file.parts:
+    for file in (file for folder in folders for file in known_to_git(folder) if is_own(file)):
+        if NOT_COUNTED.fullmatch(file.name):
             continue
         lines = [pattern.sub(lambda found: names[found[0]], line.strip()) for line in file.read_text().splitlines()]
         code = [line for line in lines if line and not line.startswith(("#", "--"))]
