@@ -46,11 +46,18 @@ def environment(folder: Path, docker: str = "") -> dict[str, str]:
     return given
 
 
+def as_on_a_terminal() -> None:
+    """What a shell starts in the background ignores SIGINT, and so does all that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextmanager
 def served(folder: Path, *, end: signal.Signals) -> Iterator[str]:
     """The address of the service until it is told to end. The signal is for the script alone."""
     command: list[str | Path] = [folder / "scripts/run.sh", "serve"]
-    with subprocess.Popen(command, env=environment(folder), text=True, stderr=subprocess.PIPE) as script:
+    with subprocess.Popen(
+        command, env=environment(folder), text=True, stderr=subprocess.PIPE, preexec_fn=as_on_a_terminal
+    ) as script:
         assert script.stderr is not None
         try:
             said = []
