@@ -176,6 +176,17 @@ async def leave_nothing_behind(service: Service, bad: Callable[[Client], Awaitab
     assert sum_of(metrics, "http_requests_total", status="5") == 0
 
 
+async def cut_off_who_do_not_read(service: Service, request: bytes, rounds: int, *, namespace: str) -> None:
+    """The same of clients that do not read what they asked for, each of whom is cut off. namespace: of the metrics."""
+
+    def cut_off() -> float:
+        return sum_of(httpx2.get(f"{service.url}/metrics").text, f"{namespace}_slow_clients_total", part="write")
+
+    before = cut_off()
+    await leave_nothing_behind(service, lambda client: do_not_read(client, request), rounds)
+    assert cut_off() - before >= (1 + rounds) * 100
+
+
 def sum_of(metrics: str, name: str, **labels: str) -> float:
     """The sum of the series of this name whose labels begin with these."""
     return sum(

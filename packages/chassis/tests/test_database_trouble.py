@@ -20,7 +20,7 @@ from prometheus_client import REGISTRY
 from proxy import Proxy
 from running import NOTES
 
-from chassis.postgres import schema
+from chassis.postgres import database, schema
 from chassis.postgres.database import Limits
 from chassis.postgres.schema import MIGRATION_CONNECT_SECONDS
 from chassis.storage import StoreBusy, StoreUnavailable
@@ -246,6 +246,32 @@ async def test_work_that_nobody_heard_of_is_settled_and_done_once(postgres_url: 
         await store.add(note, TEXT)  # which fails where it is done twice
         assert cuts == 1
         assert await store.get(note) == TEXT
+
+
+async def test_what_is_found_done_is_durable_before_it_is_acknowledged(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a standby that is away this waits; services/task-api/tests/test_synchronous_standby.py has one."""
+    real = database.make_durable
+    async with behind_proxy(postgres_url) as (store, proxy), connected(postgres_url) as other:
+        note, found = uuid4(), []
+
+        async def make_durable(db: asyncpg.Connection[asyncpg.Record]) -> None:
+            found.append(await other.fetchval("SELECT text FROM notes WHERE id = $1", note))
+            before = await other.fetchval("SELECT pg_current_wal_flush_lsn()::text")
+            await real(db)
+            assert await other.fetchval("SELECT pg_current_wal_flush_lsn() > $1::text::pg_lsn", before)
+
+        def cut_once(data: bytes) -> bool:
+            if b"INSERT 0 1\0" not in data:
+                return False
+            proxy.before_answer = None
+            return True
+
+        monkeypatch.setattr(database, "make_durable", make_durable)
+        proxy.before_answer = cut_once
+        await store.add(note, TEXT)
+        assert found == [TEXT]
 
 
 async def test_a_deadlock_is_tried_again(postgres_url: str) -> None:

@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import SystemRandom
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -139,7 +140,7 @@ class Database:
         """Does `work` on one connection; again, where it failed and may succeed in the time there is.
 
         settle: takes the place of `work` once a connection was lost and nobody knows whether `work` was done. What it
-        finds done is durable when this returns. Every `work` that writes has one.
+        finds done is durable when this returns. All work whose writes are acknowledged to somebody has one.
         seconds: how long an attempt may take, where that is not the usual.
         """
         pool = self._pool
@@ -154,8 +155,7 @@ class Database:
                 connection = await pool.acquire(deadline=deadline)
                 until = min(deadline, now() + (seconds or self._limits.attempt_seconds))
                 try:
-                    attempt = _settled(settle, connection) if settling and settle else work(connection)
-                    done = await self._deadlines.keep(until, attempt)
+                    done = await self._deadlines.keep(until, work(connection))
                 except (asyncio.CancelledError, *UNREACHABLE, *BROKEN_CONNECTION):
                     # It is broken, or still waits for an answer that nobody wants any more.
                     pool.discard(connection)
@@ -168,7 +168,8 @@ class Database:
             except (*ROLLED_BACK, *UNREACHABLE, *BROKEN_CONNECTION) as error:
                 if not isinstance(error, ROLLED_BACK):
                     pool.discard_idle()
-                    settling = settle is not None
+                    if settle is not None:
+                        settling, work = True, partial(_settled, settle)
                 wait = pause * SystemRandom().uniform(0.5, 1.5)  # so that not all come back at once
                 if now() + wait > deadline:
                     raise StoreUnavailable(f"PostgreSQL does not answer: {reason(error)}") from error
