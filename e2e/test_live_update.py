@@ -215,7 +215,7 @@ def test_what_cannot_be_served_is_the_answer_to_every_request_until_it_is_mended
 def test_what_fails_at_start_is_the_answer_too(dev_image: str) -> None:
     with running(dev_image) as dev:
         before = dev.read(f"{PACKAGE}/service.py")
-        broken = before.replace("await self._store.open()", "1 / 0")
+        broken = before.replace("await super().open()", "1 / 0")
         assert broken != before
         dev.save({f"{PACKAGE}/service.py": broken})
         dev.fails("ZeroDivisionError")

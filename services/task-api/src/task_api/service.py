@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp
@@ -13,21 +12,17 @@ import task_api
 from chassis.check import Check
 from chassis.metrics import Metrics
 from chassis.postgres.command_line import migrate_command
-from chassis.postgres.tracing import trace_statements
-from chassis.service import HealthTexts, Service
-from chassis.storage_health import OK, StorageHealth
+from chassis.postgres.service import PostgresService
+from chassis.service import HealthTexts
+from chassis.storage_health import OK
 from task_api import store
 from task_api.settings import Settings
-from task_api.store import StoreUnavailable
 from task_api.tasks import changes, direct, feed, problems, routes, upkeep
-
-if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import TracerProvider
 
 log = logging.getLogger(__name__)
 
 
-class TaskApi(Service):
+class TaskApi(PostgresService):
     """The tasks of one running app: where they are kept and who follows their changes."""
 
     name = "task-api"
@@ -55,22 +50,21 @@ an `Idempotency-Key` a creation is safe to send again. Errors are problem docume
     )
     credential_prefix = "tsk_"
     scope_prefix = "tasks"
-    cannot_open = (StoreUnavailable,)
     commands = (migrate_command(Settings),)
 
     def __init__(self, settings: Settings) -> None:
-        self._store = store.from_url(
+        self._tasks = store.from_url(
             settings.database_url.get_secret_value(),
             limits=settings.limits,
             wait_seconds=settings.database_wait_seconds,
         )
-        self.storage = self._store.kind
-        self._feed = feed.Feed(self._store)
-        self._health = StorageHealth(self._store)
+        super().__init__(self._tasks)
+        self.storage = self._tasks.kind
+        self._feed = feed.Feed(self._tasks)
 
     def add_to(self, app: FastAPI) -> None:
         """Gives `app` its routes, what they ask for in its state, and the problems that may come from any of them."""
-        app.state.store = self._store
+        app.state.store = self._tasks
         app.state.feed = self._feed
         problems.install_task_problems(app)
         app.include_router(routes.router)
@@ -82,31 +76,22 @@ an `Idempotency-Key` a creation is safe to send again. Errors are problem docume
 
     async def open(self) -> None:
         """Before the first request; brings the schema up to date. Raises StoreUnavailable."""
-        await self._store.open()
-        await self._health.opened()
-        if self._store.kind == "memory":
+        await super().open()
+        if self.storage == "memory":
             log.warning("Tasks are kept in memory and are gone when this process ends: set TASKS_DATABASE_URL")
 
     def background(self) -> list[Coroutine[None, None, None]]:
         """What goes on while it is open, until it is cancelled."""
-        return [self._health.keep_counting(), upkeep.keep_up(self._store), feed.keep_measuring(self._store)]
+        return [*super().background(), upkeep.keep_up(self._tasks), feed.keep_measuring(self._tasks)]
 
     def end_streams(self) -> None:
         """Ends answers that would not end by themselves."""
         self._feed.end()
 
-    async def close(self) -> None:
-        """After the last request, or where it could not be opened."""
-        await self._store.close()
-
     async def condition(self) -> tuple[int | None, dict[str, Check]]:
         """How many tasks there are, and whether the storage answers; never raises because of it."""
-        total, checks = await self._health.condition()
-        if self._store.kind == "memory" and checks["storage"] == OK:
+        total, checks = await super().condition()
+        if self.storage == "memory" and checks["storage"] == OK:
             detail = "tasks are kept in memory and are gone when the service stops; set TASKS_DATABASE_URL"
             checks["storage"] = Check(status="ok", detail=detail)
         return total, checks
-
-    def trace(self, provider: TracerProvider) -> None:
-        """Makes a span of each statement to PostgreSQL."""
-        trace_statements(provider)

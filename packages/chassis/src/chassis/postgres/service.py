@@ -1,4 +1,4 @@
-"""A service whose things are in one PostgreSQL: opened, counted, traced and closed as those of all services are."""
+"""A service whose things are in one PostgreSQL: it is opened, counted, traced and closed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Store(Storage, Protocol):
-    """A subclass of Database that counts what it has."""
+    """A subclass of Database that counts what it has, or what takes its place on a laptop."""
 
     async def open(self) -> None: ...
 
