@@ -26,8 +26,12 @@ with_postgres() { # variable that gets the URL, command...
   fi
   image=${POSTGRES_IMAGE:-$(sed -n 's/^POSTGRES_IMAGE=//p' versions.env)}
   # shellcheck disable=SC2064 # the name as it is now
-  trap "docker stop '$VOLUME' > /dev/null" EXIT
-  docker run --detach --rm --name "$VOLUME" --env-file "$kept" --publish 127.0.0.1::5432 \
+  trap "docker stop '$VOLUME' > /dev/null && docker rm '$VOLUME' > /dev/null" EXIT
+  # Not --rm: the daemon would remove it some time after stop has returned, and the next make run find its name taken.
+  if [[ -n $(docker ps --all --quiet --filter "name=^$VOLUME\$") ]]; then # the machine was switched off
+    docker rm "$VOLUME" > /dev/null
+  fi
+  docker run --detach --name "$VOLUME" --env-file "$kept" --publish 127.0.0.1::5432 \
     --volume "$VOLUME:/var/lib/postgresql/data" "$image" > /dev/null
   port=$(docker port "$VOLUME" 5432/tcp)
   echo "PostgreSQL runs in Docker until this ends; its data stays in the volume $VOLUME"

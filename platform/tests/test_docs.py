@@ -156,6 +156,13 @@ def test_one_test_is_run_alone() -> None:
     assert re.search(r"^=+ \d+ passed.* deselected", done.stdout, re.MULTILINE), done.stdout + done.stderr
 
 
+def test_a_failure_of_the_platforms_tests_ends_with_a_command_that_runs_one() -> None:
+    (hint,) = re.findall(r"One test alone: (.+)'", (REPOSITORY / "scripts/test-platform.sh").read_text())
+    command = hint.replace("NAME", "test_one_test_is_run_alone") + " --collect-only"
+    done = subprocess.run(["bash", "-euc", command], cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+    assert re.search(r"^platform/tests/test_docs.py: 1$|test_one_test_is_run_alone", done.stdout, re.MULTILINE), done
+
+
 def outputs(section: str) -> dict[str, list[str]]:
     """What the README shows that a command prints, by the command."""
     shown = [block.text.splitlines() for block in blocks("README.md") if block.section == section]
