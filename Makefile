@@ -21,6 +21,9 @@ SHELL := bash
 # What bash reads before the first line of a recipe or script; scripts/isolate.sh takes away the rest.
 unexport BASH_ENV BASHOPTS CDPATH ENV POSIXLY_CORRECT SHELLOPTS
 
+# A variable of make's command line alone: a shell may export some NAME of its own.
+typed = $(if $(filter command,$(firstword $(origin $(1)))),$($(1)))
+
 ifeq ($(origin SERVICE),undefined)
   SERVICE := $(shell scripts/default-service.sh)
 endif
@@ -82,9 +85,8 @@ fmt: $(TOOLS_ENVIRONMENT) ## Format the Python code
 	@.venv/bin/ruff check --quiet --fix-only . && .venv/bin/ruff format .
 
 .PHONY: openapi
-openapi: $(SERVICE_ENVIRONMENTS) ## Write the OpenAPI documents, after a change of an API
-	@for service in $(SERVICES); do file=services/$$service/openapi.json; \
-	  SERVICE=$$service scripts/run.sh openapi > $$file.new && mv $$file.new $$file || { rm -f $$file.new; exit 1; }; done
+openapi: $(CHASSIS_ENVIRONMENT) $(SERVICE_ENVIRONMENTS) ## Write the OpenAPI documents, after a change of an API
+	@scripts/openapi.sh $(SERVICES)
 
 .PHONY: docs
 docs: ## Write the charts' READMEs, after a change of values
@@ -92,13 +94,14 @@ docs: ## Write the charts' READMEs, after a change of values
 	  .tools/helm-docs --chart-search-root "$${template%/*}"; done
 
 .PHONY: new-service
-new-service: services/task-api/.venv/run.stamp $(TOOLS_ENVIRONMENT) ## Make another service out of the first (NAME=orders)
-	@name='$(if $(filter command,$(firstword $(origin NAME))),$(NAME))'; \
-	  .venv/bin/python -m scripts.new_service "$${name:?is not given: say what it is to be called, make new-service NAME=orders}"
+new-service: $(CHASSIS_ENVIRONMENT) $(TOOLS_ENVIRONMENT) ## Make a service (NAME=orders DATABASE=postgresql)
+	@name='$(call typed,NAME)' database='$(call typed,DATABASE)'; \
+	  .venv/bin/python -m scripts.new_service \
+	  "$${name:?is not given: say what it is to be called, make new-service NAME=orders}" $${database:+--database "$$database"}
 
 .PHONY: remove-service
 remove-service: ## Remove a service and all that is its own (NAME=)
-	@name='$(if $(filter command,$(firstword $(origin NAME))),$(NAME))'; \
+	@name='$(call typed,NAME)'; \
 	  python=$$(scripts/find-python.sh) || { scripts/doctor.sh python; exit 1; }; \
 	  "$$python" -m scripts.remove_service "$${name:?is not given: say which, make remove-service NAME=task-api}"
 

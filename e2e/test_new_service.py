@@ -1,13 +1,15 @@
-"""`make new-service`: a second service is made in a copy of the repository, deployed beside the first, and removed."""
+"""`make new-service`: a service of each kind is made in a copy, deployed beside the first, and removed."""
 
 from __future__ import annotations
 
 import base64
 import json
 import os
+import re
 import ssl
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
@@ -17,18 +19,19 @@ from e2e.cluster import CONTEXT, REPOSITORY, Cluster, client_of, kubectl
 from e2e.eventually import eventually
 from repository_copy import copy_repository, lend_environments
 
-NAME = "e2e-orders"
-"""Not one that the repository may have already."""
+NAMES = {"orders": "e2e-orders", "order-notes": "e2e-notes"}
+"""Those of the page, and what they are called here: not like one that the repository may have already."""
+PLAIN, NOTES = NAMES.values()
 
 
-def run(folder: Path, *command: str) -> str:
+def run(folder: Path, *command: str, service: str = PLAIN) -> str:
     done = subprocess.run(
         command,
         cwd=folder,
-        env={**os.environ, "KUBECONFIG": str(REPOSITORY / ".kube/config"), "SERVICE": NAME},
+        env={**os.environ, "KUBECONFIG": str(REPOSITORY / ".kube/config"), "SERVICE": service},
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=900,
         check=False,
     )
     assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
@@ -36,55 +39,104 @@ def run(folder: Path, *command: str) -> str:
 
 
 def objects() -> list[str]:
-    """All that is in the namespace of the new service's, but for what ends by itself."""
+    """All that is in the namespace of the new services', but for what ends by itself."""
     kinds = "deployments,statefulsets,services,ingresses,hpa,pdb,networkpolicies,serviceaccounts,secrets,configmaps,pvc"
-    return [name for name in kubectl("get", kinds, "--output", "name").split() if NAME in name]
+    found = kubectl("get", kinds, "--output", "name").split()
+    return [name for name in found if any(service in name for service in NAMES.values())]
 
 
-@pytest.fixture
-def deployed(tmp_path: Path, image: str) -> Iterator[Path]:
-    """A copy of the repository with a second service, deployed by `make up`; with all that it made gone in the end."""
-    copy = copy_repository(tmp_path)
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory: pytest.TempPathFactory, image: str) -> Iterator[Path]:
+    """A copy of the repository with both services, deployed by `make up`; with all that it made gone in the end."""
+    copy = copy_repository(tmp_path_factory.mktemp("copy"))
     lend_environments(copy)
     (documented,) = commands_run_by("e2e/test_new_service.py", "docs/extend.md")
-    said = run(copy, "bash", "-euc", documented.commands.replace("NAME=orders", f"NAME={NAME}"))
-    assert f"helm uninstall {NAME}" in said
-    tag = run(copy, "scripts/image-tag.sh").strip()
+    said = run(copy, "bash", "-euc", re.sub(r"NAME=(\S+)", lambda name: f"NAME={NAMES[name[1]]}", documented.commands))
+    assert all(f"helm uninstall {name}" in said for name in NAMES.values())
+    tags = {name: run(copy, "scripts/image-tag.sh", service=name).strip() for name in NAMES.values()}
     try:
         run(copy, "make", "up")
         yield copy
     finally:
-        run(copy, "helm", "uninstall", NAME, "--kube-context", CONTEXT, "--ignore-not-found", "--wait")
-        kubectl("delete", "pod", f"{NAME}-test", "--ignore-not-found")
-        kubectl("delete", "secret", f"{NAME}-tls", "--ignore-not-found")
-        there = f"{image.rpartition('task-api:')[0]}{NAME}:{tag}"  # with the registry's name, where there is one
-        remove = [["docker", "image", "rm", "--force", there, f"{NAME}:{tag}", f"{NAME}:latest"]]
         nodes = run(REPOSITORY, "kind", "get", "nodes", "--name", "task-platform").split()
-        remove += [["docker", "exec", node, "crictl", "rmi", there] for node in nodes]
-        for command in remove:
-            subprocess.run(command, capture_output=True, check=False)  # there is none where `make up` failed
+        for name, tag in tags.items():
+            run(copy, "helm", "uninstall", name, "--kube-context", CONTEXT, "--ignore-not-found", "--wait")
+            kubectl("delete", "pod", f"{name}-test", "--ignore-not-found")
+            kubectl("delete", "secret", f"{name}-tls", f"{name}-database", "--ignore-not-found")
+            kubectl("delete", "pvc", f"data-{name}-postgres-0", "--ignore-not-found")
+            there = f"{image[: image.rfind('/') + 1]}{name}:{tag}"  # with the registry's name, where there is one
+            remove = [["docker", "image", "rm", "--force", there, f"{name}:{tag}", f"{name}:latest"]]
+            remove += [["docker", "exec", node, "crictl", "rmi", there] for node in nodes]
+            for command in remove:
+                subprocess.run(command, capture_output=True, check=False)  # there is none where `make up` failed
     assert objects() == []
 
 
+@contextmanager
+def client(name: str, https_port: int) -> Iterator[httpx2.Client]:
+    """One that trusts the certificate that `make up` made for the service."""
+    certificate = json.loads(kubectl("get", "secret", f"{name}-tls", "--output", "json"))["data"]["tls.crt"]
+    trust = ssl.create_default_context(cadata=base64.b64decode(certificate).decode())
+    with client_of(f"{name}.local", trust, https_port) as opened:
+        yield opened
+
+
+def field(kind: str, name: str, path: str) -> str:
+    return kubectl("get", kind, name, "--output", f"jsonpath={{{path}}}")
+
+
 @pytest.mark.full
-def test_a_second_service_is_served_beside_the_first(
-    deployed: Path, cluster: Cluster, api: httpx2.Client, https_port: int
+@pytest.mark.usefixtures("deployed")
+def test_services_of_both_kinds_are_served_beside_the_first(
+    cluster: Cluster, api: httpx2.Client, https_port: int
 ) -> None:
     pods = sorted(pod.metadata.uid for pod in cluster.ready_pods())
-    tag = run(deployed, "scripts/image-tag.sh").strip()
-    certificate = json.loads(kubectl("get", "secret", f"{NAME}-tls", "--output", "json"))["data"]["tls.crt"]
-    trust = ssl.create_default_context(cadata=base64.b64decode(certificate).decode())
-    with client_of(f"{NAME}.local", trust, https_port) as orders:
+    with client(PLAIN, https_port) as orders:
         assert orders.get("/v1/hello?name=Ada").json() == {"message": "Hello, Ada!"}
-        assert orders.get("/health").json()["revision"] == tag
-        assert orders.get("/docs").status_code == 200
+        assert orders.get("/v1/notes").status_code == 404
         assert orders.get("/v1/tasks").status_code == 404
-    ready = "jsonpath={.status.readyReplicas}"
-    eventually(lambda: kubectl("get", "deployment", NAME, "--output", ready) == "3", "three ready pods")
-    assert f"{NAME}-database" not in kubectl("get", "secrets", "--output", "name")
-    said = run(deployed, "helm", "test", NAME, "--kube-context", CONTEXT, "--logs")
-    assert "ok: it answers, and shows its metrics only to those who may see them" in said
+    with client(NOTES, https_port) as notes:
+        assert notes.get("/v1/notes").json() == []
+        assert notes.get("/v1/hello").status_code == 404
+        assert notes.get("/health").json()["storage"] == "postgresql"
+    assert f"{PLAIN}-database" not in kubectl("get", "secrets", "--output", "name")
     # The first one goes on as it was.
     assert sorted(pod.metadata.uid for pod in cluster.ready_pods()) == pods
     assert api.get("/health").json()["status"] == "ok"
-    assert api.get("/v1/hello").status_code == 404
+    assert api.get("/openapi.json").json()["info"]["title"] not in ("E2e Orders API", "E2e Notes API")
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", [PLAIN, NOTES])
+def test_it_has_what_every_service_has(deployed: Path, https_port: int, name: str) -> None:
+    eventually(lambda: field("deployment", name, ".status.readyReplicas") == "3", "three ready pods")
+    container = ".spec.template.spec.containers[0]"
+    probes = [
+        field("deployment", name, f"{container}.{probe}Probe.httpGet.path") for probe in ("liveness", "readiness")
+    ]
+    assert probes == ["/livez", "/readyz"]
+    used = ".status.currentMetrics[0].resource.current.averageUtilization"
+    eventually(lambda: field("hpa", name, used), "the HPA has a CPU figure", seconds=180)
+    with client(name, https_port) as opened:
+        assert opened.get("/docs").status_code == 200
+        assert opened.get("/health").json()["revision"] == run(deployed, "scripts/image-tag.sh", service=name).strip()
+        assert f"{name.replace('-', '_')}_build_info{{" in opened.get("/metrics").text
+    said = run(deployed, "helm", "test", name, "--kube-context", CONTEXT, "--logs")
+    assert "ok: it answers, and shows its metrics only to those who may see them" in said
+
+
+@pytest.mark.full
+@pytest.mark.usefixtures("deployed")
+def test_a_note_is_read_again_after_the_pods_of_service_and_database_are_gone(https_port: int) -> None:
+    with client(NOTES, https_port) as notes:
+        written = notes.post("/v1/notes", json={"text": "Milk"})
+        assert written.status_code == 201
+        path = f"/v1/notes/{written.json()['id']}"
+        kubectl("delete", "pods", "--selector", f"app.kubernetes.io/instance={NOTES}", "--wait")
+
+        def reads() -> bool:
+            answer = notes.get(path)
+            return answer.status_code == 200 and answer.json() == written.json()
+
+        eventually(reads, "the note is read again")
+    eventually(lambda: field("deployment", NOTES, ".status.readyReplicas") == "3", "three ready pods")

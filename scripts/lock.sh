@@ -24,5 +24,13 @@ for service in "$@"; do
   compile "$chassis" "services/$service/pyproject.toml" --group "services/$service/pyproject.toml:dev" \
     --constraint "services/$service/requirements.txt" --output-file "services/$service/requirements-dev.txt"
 done
+# They are tested in the chassis' environment, so what they have is of its version. Without the comments that say for
+# whom each package is: those would name the skeleton in the locks of a service that is made of it.
+for skeleton in skeletons/*/service; do
+  locked=(--no-annotate --constraint packages/chassis/requirements-dev.txt)
+  compile "$chassis" "$skeleton/pyproject.toml" "${locked[@]}" --output-file "$skeleton/requirements.txt"
+  compile "$chassis" "$skeleton/pyproject.toml" --group "$skeleton/pyproject.toml:dev" "${locked[@]}" \
+    --output-file "$skeleton/requirements-dev.txt"
+done
 # After the services: what both have is of the service's version.
 compile bench/requirements.in --constraint services/task-api/requirements.txt --output-file bench/requirements.txt

@@ -2,10 +2,17 @@
 # Runs a command of the service named by SERVICE on this machine.
 #
 #   SERVICE=task-api scripts/run.sh serve
+#
+# Where its local.env names a variable as LOCAL_POSTGRESQL, and nothing says what that is, it is the URL of a PostgreSQL
+# that runs in Docker meanwhile.
 set -euo pipefail
 CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/isolate.sh
 
 export PYTHONPATH=services/$SERVICE/src:packages/chassis/src
 . scripts/local-env.sh
-exec "services/$SERVICE/.venv/bin/python" -m "${SERVICE//-/_}" "$@"
+command=("services/$SERVICE/.venv/bin/python" -m "${SERVICE//-/_}" "$@")
+url=${LOCAL_POSTGRESQL:-}
+if [[ -z $url || -n ${!url:-} || ! $1 =~ ^(serve|migrate)$ ]]; then exec "${command[@]}"; fi
+. scripts/local-postgres.sh
+with_postgres "$url" "${command[@]}"

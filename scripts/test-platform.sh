@@ -29,7 +29,7 @@ fi
 
 if (($# == 0)); then set -- platform/tests; fi
 if ! python -m pytest --quiet --numprocesses auto --maxschedchunk 1 -m "$selected" "$@"; then
-  echo 'One test alone: scripts/test-platform.sh -k NAME' >&2
+  echo 'One test alone: scripts/test-platform.sh platform/tests -k NAME' >&2
   exit 1
 fi
 # The form with + is for bash 3.2, where an empty array counts as unset.

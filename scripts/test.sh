@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs the tests of the chassis and of each service, each in an environment of its own.
+# Runs the tests of the chassis, of the skeletons and of each service. Each has an environment of its own, but for the
+# skeletons: they have the chassis'.
 # What is left out for want of Docker or PostgreSQL is said at the end; with REQUIRE_ALL=1 that is a failure.
 # FUZZ_SEED (scripts/fuzz.sh) has the generated tests alone run, and long.
 #
@@ -25,24 +26,27 @@ if [[ -n ${FUZZ_SEED:-} ]]; then
 fi
 
 failed=()
-for folder in packages/chassis "${@/#/services/}"; do
+for folder in packages/chassis skeletons/*/service "${@/#/services/}"; do
+  name=${folder#*/} python=.venv/bin/python
+  if [[ $folder == skeletons/* ]]; then name=${folder%/service} python=../../../packages/chassis/.venv/bin/python; fi
   # Without that library pytest does not know its option.
   if [[ -n ${FUZZ_SEED:-} ]] && ! grep --quiet '^hypothesis==' "$folder/requirements-dev.txt"; then
-    echo "${folder##*/} has no generated tests"
+    echo "$name has no generated tests"
     continue
   fi
-  echo "Testing ${folder##*/}"
+  echo "Testing $name"
   status=0
-  (cd "$folder" && exec .venv/bin/python -m pytest --quiet --numprocesses auto --maxschedchunk 1 --durations=10 \
+  (cd "$folder" && exec "$python" -m pytest --quiet --numprocesses auto --maxschedchunk 1 --durations=10 \
     -m "$selected" ${seeded[@]+"${seeded[@]}"}) || status=$?
   if ((status == 5)) && [[ -n ${FUZZ_SEED:-} ]]; then
-    echo "${folder##*/} has no generated tests"
+    echo "$name has no generated tests"
   elif ((status)); then
-    failed+=("$folder")
+    failed+=("$name")
+    alone=${alone:-"cd $folder && $python -m pytest -k NAME"}
   fi
 done
 if ((${#failed[@]})); then
-  echo "Failed: ${failed[*]##*/}. Run one alone: cd ${failed[0]} && .venv/bin/python -m pytest -k NAME" >&2
+  echo "Failed: ${failed[*]}. Run one alone: $alone" >&2
   exit 1
 fi
 if [[ -n $left_out ]]; then

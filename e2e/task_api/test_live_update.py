@@ -16,7 +16,10 @@ def tables(dev: Running) -> set[str]:
 
 def test_what_fails_at_start_is_the_answer_too(dev_image: str) -> None:
     with running(dev_image) as dev:
-        dev.save({f"{PACKAGE}/service.py": dev.read(f"{PACKAGE}/service.py").replace("await self._count()", "1 / 0")})
+        before = dev.read(f"{PACKAGE}/service.py")
+        broken = before.replace("await super().open()", "1 / 0")
+        assert broken != before
+        dev.save({f"{PACKAGE}/service.py": broken})
         dev.fails("ZeroDivisionError")
 
 

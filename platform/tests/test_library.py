@@ -27,11 +27,14 @@ from manifests import (
     values_files,
 )
 from promtool import EACH, Prometheus, promtool
-from scripts.new_chart import LINKS, chart
+from scripts.new_service import SKELETONS, copy, forms
 from under_test import HAS_DATABASE, PACKAGE, SELF
 
 WITHOUT_CHANCE = sets("database.bundled.existingSecret=a") if HAS_DATABASE else []
 """Values with which a chart renders the same each time: without a password that Helm makes."""
+
+LINKS = {"charts/library": "../../service", "values.schema.json": "../service/files/values.schema.json"}
+"""Where the library and the schema of its values are, from a chart's folder."""
 
 
 def run(*command: str | Path, folder: Path) -> str:
@@ -45,15 +48,26 @@ def charts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the library and the charts of two services: orders has a database, and order-views has none."""
     folder = tmp_path_factory.mktemp("helm")
     shutil.copytree(LIBRARY, folder / LIBRARY.name)
-    for name, keeps in {"orders": "orders", "order-views": ""}.items():
-        for path, text in chart(name, keeps):
-            file = folder / name / path
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text)
-        for link, leads_to in LINKS.items():
-            (folder / name / link).parent.mkdir(exist_ok=True)
-            (folder / name / link).symlink_to(leads_to)
+    for name, database in {"orders": "postgresql", "order-views": ""}.items():
+        copy(SKELETONS[database] / "chart", folder / name, LIBRARY.parent / name, forms(name))
     return folder
+
+
+def objects(*, database: bool) -> dict[str, str]:
+    """A chart's templates by their paths: of each template of the library that is an object, or the notes, one."""
+    paths = {}
+    for file in LIBRARY.glob("templates/_*.tpl"):
+        name = file.stem[1:]
+        if name == "notes":
+            path = "NOTES.txt"
+        elif "\nkind: " in file.read_text() and (
+            database or not name.startswith(("postgres", "cloudnativepg", "database-"))
+        ):
+            path = f"{name.replace('test-', 'tests/')}.yaml"
+        else:
+            continue
+        paths[path] = f'{{{{- include "service.{name}" . }}}}\n'
+    return paths
 
 
 # --- what it is -----------------------------------------------------------------------
@@ -76,6 +90,14 @@ def test_every_object_of_a_chart_is_a_line_and_the_links_lead_to_the_library(cha
         assert (chart / link).exists()
     for template in (file for file in (chart / "templates").rglob("*") if file.is_file() and file.suffix != ".tpl"):
         assert re.fullmatch(r'\{\{- include "service\.[a-z-]+" \. \}\}\n', template.read_text()), template
+
+
+@pytest.mark.parametrize("database", SKELETONS)
+def test_a_skeletons_chart_has_every_object_of_the_library(database: str) -> None:
+    templates = SKELETONS[database] / "chart/templates"
+    found = {str(file.relative_to(templates)): file.read_text() for file in templates.rglob("*") if file.is_file()}
+    assert len(found) > 10
+    assert found == objects(database=bool(database))
 
 
 def test_a_service_without_a_database_has_none_of_its_objects(charts: Path) -> None:

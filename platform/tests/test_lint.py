@@ -149,10 +149,10 @@ def test_every_file_of_a_kind_is_read_by_its_check() -> None:
     for title, pattern in {
         "Python code (ruff)": r".*\.py",
         "Shell (shellcheck)": r".*\.sh|\.ci/run",
-        "YAML (yamllint)": r"(?!platform/helm/.*/templates/).*\.ya?ml",
+        "YAML (yamllint)": r"(?!(platform/helm|skeletons)/.*/templates/).*\.ya?ml",
         "Markdown (pymarkdown)": r"(?!bench/findings).*\.md",
         "Workflows (actionlint)": r"\.github/workflows/.*",
-        "Charts, security (checkov)": r"platform/helm/.*",
+        "Charts, security (checkov)": r"(platform/helm|skeletons/[^/]*/chart)/.*",
     }.items():
         files = [path for path in FILES if re.fullmatch(pattern, path)]
         assert files

@@ -1,34 +1,88 @@
-"""`make new-service`: what it makes of the first service, in a copy of the repository."""
+"""`make new-service`: what it makes of each skeleton, in a copy of the repository that has no service yet."""
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from documentation import commands_run_by
 from exported import metrics_of
 from manifests import REPOSITORY, helm_template, one, render, sets, values_files
 from repository_copy import copy_repository, lend_environments
+from scripts.lint import documents
+from scripts.new_service import LONGEST, SKELETONS, forms
 from tilt import Tilt
 
-NAME, PACKAGE, PREFIX = "order-items", "order_items", "ORDER_ITEMS"
-MADE = (f"services/{NAME}", f"platform/helm/{NAME}")
+PYTHON = REPOSITORY / "packages/chassis/.venv/bin/python"
+"""Skeletons are tested in this environment, and so is what is made of them here."""
+LINES = {"": 200, "postgresql": 300}
+"""How many a service may have at most, by its database."""
+NOT_COUNTED = re.compile(r"requirements.*\.txt|openapi\.json|README\.md")
 
 
-def new_service(copy: Path, name: str) -> subprocess.CompletedProcess[str]:
+@dataclass(frozen=True)
+class Made:
+    """A service that was made in a copy of the repository."""
+
+    copy: Path
+    name: str
+    database: str
+    said: str = ""
+
+    @property
+    def package(self) -> str:
+        return self.name.replace("-", "_")
+
+    @property
+    def service(self) -> Path:
+        return self.copy / "services" / self.name
+
+    @property
+    def chart(self) -> Path:
+        return self.copy / "platform/helm" / self.name
+
+    def files(self) -> list[Path]:
+        """All but what it links to, which is the library's."""
+        found = (path for folder in (self.service, self.chart) for path in sorted(folder.rglob("*")))
+        return [path for path in found if is_own(path)]
+
+    def remove(self) -> None:
+        for folder in (self.service, self.chart):
+            shutil.rmtree(folder)
+
+
+PLAIN, NOTES = ("order-items", ""), ("order-notes", "postgresql")
+EACH = pytest.mark.parametrize("made", [PLAIN, NOTES], ids=["plain", "postgresql"], indirect=True)
+
+
+def is_own(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink() and not {"charts", "__pycache__"} & set(path.parts)
+
+
+def new_service(copy: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [copy / ".venv/bin/python", "-m", "scripts.new_service", name],
+        [copy / ".venv/bin/python", "-m", "scripts.new_service", *arguments],
         cwd=copy,
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def make(copy: Path, name: str, database: str) -> Made:
+    done = new_service(copy, name, *(["--database", database] if database else []))
+    assert done.returncode == 0, done.stderr
+    return Made(copy, name, database, done.stdout)
 
 
 def run(copy: Path, *command: str | Path, **environment: str) -> str:
@@ -37,20 +91,24 @@ def run(copy: Path, *command: str | Path, **environment: str) -> str:
     return done.stdout
 
 
+def run_its_tests(made: Made, *arguments: str) -> str:
+    return run(made.service, PYTHON, "-m", "pytest", "--quiet", "-p", "no:cacheprovider", *arguments)
+
+
 def state(copy: Path) -> str:
     """What git sees of the copy: nothing but what was made there is untracked."""
     return run(copy, "git", "status", "--short", "--untracked-files=all")
 
 
 def prepared(folder: Path) -> Path:
-    """A copy with the first service alone, however many there are."""
+    """A copy without any service."""
     copy_repository(folder)
-    for other in [*folder.glob("services/*"), *folder.glob("platform/helm/*")]:
-        if other.name not in ("task-api", "service"):
-            shutil.rmtree(other)
-    run(folder, "git", "add", "--all")
     lend_environments(folder)
+    for other in [*folder.glob("services/*"), *folder.glob("platform/helm/*")]:
+        if other.name != "service":
+            shutil.rmtree(other)
     (folder / ".git/info/exclude").write_text(".venv\n.tools\n")
+    run(folder, "git", "add", "--all")
     return folder
 
 
@@ -60,171 +118,320 @@ def untouched(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def said() -> list[str]:
-    return []
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One in which two services are made, of each kind one."""
+    return prepared(tmp_path_factory.mktemp("copy"))
 
 
 @pytest.fixture(scope="module")
-def copy(tmp_path_factory: pytest.TempPathFactory, said: list[str]) -> Path:
-    """One with a second service."""
-    copy = prepared(tmp_path_factory.mktemp("copy"))
-    done = new_service(copy, NAME)
-    assert done.returncode == 0, done.stderr
-    said.append(done.stdout)
-    return copy
+def both(copy: Path) -> dict[tuple[str, str], Made]:
+    return {(name, database): make(copy, name, database) for name, database in (PLAIN, NOTES)}
 
 
-def made(copy: Path) -> list[Path]:
-    """All but what it links to, which is the library's."""
-    files = (path for folder in MADE for path in sorted((copy / folder).rglob("*")))
-    return [path for path in files if path.is_file() and not path.is_symlink() and "charts" not in path.parts]
+@pytest.fixture
+def made(both: dict[tuple[str, str], Made], request: pytest.FixtureRequest) -> Made:
+    return both[request.param]
 
 
 # --- what is there --------------------------------------------------------------------
 
 
-def test_two_folders_are_made_and_nothing_else_is_touched(copy: Path) -> None:
-    before = set(run(copy, "git", "ls-files").splitlines())
-    changed = [line for line in state(copy).splitlines() if line[3:] not in before]
-    assert all(line.startswith("?? ") and line[3:].startswith(MADE) for line in changed)
-    assert len(changed) > 30
+@EACH
+def test_two_folders_are_made_and_nothing_else_is_touched(made: Made, untouched: Path) -> None:
+    before = state(untouched)
+    again = make(untouched, made.name, made.database)
+    changed = [line for line in state(untouched).splitlines() if line not in before.splitlines()]
+    again.remove()
+    assert all(line.startswith((f"?? services/{made.name}/", f"?? platform/helm/{made.name}/")) for line in changed)
+    assert len(changed) > 25
+    assert state(untouched) == before
 
 
-def test_what_it_says_names_files_and_verbs_that_there_are(copy: Path, said: list[str]) -> None:
-    paths = re.findall(r"(?:services|platform|tests)/[\w./-]+", said[0])
+@EACH
+def test_what_it_says_names_files_and_verbs_that_there_are(made: Made) -> None:
+    paths = re.findall(r"(?:services|platform|tests)/[\w./-]+", made.said)
     assert len(paths) >= 5
-    assert all((copy / path).exists() or (copy / MADE[0] / path).exists() for path in paths)
-    targets = re.findall(r"^([a-z0-9-]+):", (copy / "Makefile").read_text(), re.MULTILINE)
-    verbs = re.findall(r"make ([a-z-]+)", said[0])
+    assert all((made.copy / path).exists() or (made.service / path).exists() for path in paths)
+    targets = re.findall(r"^([a-z0-9-]+):", (made.copy / "Makefile").read_text(), re.MULTILINE)
+    verbs = re.findall(r"make ([a-z-]+)", made.said)
     assert {"run", "test", "up", "openapi", "lock"} <= set(verbs) <= set(targets)
 
 
-OTHERS_WORDS = re.compile(
-    r'task[-_ ]?api|\btasks?\b|TASKS_|postgres|sqlite|asyncpg|database_|\bdatabase"?:|\[/?domain[]:]', re.IGNORECASE
-)
-RIGHT_WORDS = re.compile(
-    r"docs/operate\.md#taskapi"  # runbooks hold for every service
-    r"|asyncio\.Task|create_task|current_task|keep_alive_task|what this task logs"  # asyncio's
-)
+NAMES_OF_OTHERS = r"task[-_ ]?api|\btasks?\b|TASKS_|your[-_ ]?service|skeleton"
+OF_A_DATABASE = r'|postgres|sqlite|asyncpg|database_|\bdatabase"?:'
+RIGHT_WORDS = re.compile(r"docs/operate\.md#taskapi")  # runbooks hold for every service
 
 
-def test_nothing_of_it_speaks_of_tasks_or_a_database(copy: Path) -> None:
-    for file in made(copy):
-        assert not OTHERS_WORDS.search(str(file.relative_to(copy)))
+@EACH
+def test_nothing_of_it_speaks_of_another_service_or_of_a_database_that_it_lacks(made: Made) -> None:
+    words = re.compile(NAMES_OF_OTHERS + ("" if made.database else OF_A_DATABASE), re.IGNORECASE)
+    for file in made.files():
+        assert not words.search(str(file.relative_to(made.copy)))
         for line in file.read_text().splitlines():
-            assert not OTHERS_WORDS.search(RIGHT_WORDS.sub("", line)), f"{file}: {line}"
+            assert not words.search(RIGHT_WORDS.sub("", line)), f"{file}: {line}"
+
+
+@EACH
+@pytest.mark.parametrize("longest", [False, True])
+def test_it_has_few_lines(made: Made, untouched: Path, longest: bool) -> None:
+    """A long name breaks lines of code."""
+    counted = make(untouched, "abcdefghij-klmnopqrs"[:LONGEST], made.database) if longest else made
+    lines = {
+        file: len(file.read_text().splitlines()) for file in counted.files() if not NOT_COUNTED.fullmatch(file.name)
+    }
+    if longest:
+        counted.remove()
+    assert len(lines) > 20
+    assert sum(lines.values()) <= LINES[made.database]
+
+
+def known_to_git(folder: Path) -> list[Path]:
+    """Those that would be committed: not the environment, nor what tests have left."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    listed = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout.split("\0")
+    return [folder / path for path in listed if path]
+
+
+def windows(folders: list[Path], name: str) -> Iterator[tuple[str, ...]]:
+    """Every six lines that follow each other in a file, blank ones and comments aside, under the skeletons' names."""
+    names = {new: old for old, new in forms(name).items()}
+    pattern = re.compile("|".join(map(re.escape, names)))
+    for file in (file for folder in folders for file in known_to_git(folder) if is_own(file)):
+        if NOT_COUNTED.fullmatch(file.name):
+            continue
+        lines = [pattern.sub(lambda found: names[found[0]], line.strip()) for line in file.read_text().splitlines()]
+        code = [line for line in lines if line and not line.startswith(("#", "--"))]
+        yield from (tuple(code[i : i + 6]) for i in range(len(code) - 5))
+
+
+def test_no_two_services_share_six_lines(both: dict[tuple[str, str], Made]) -> None:
+    """One of each kind, and those that the repository has."""
+    services = [made.service for made in both.values()]
+    services += [file.parent for file in REPOSITORY.glob("services/*/pyproject.toml")]
+    of_each = [
+        (service, set(windows([service, service.parents[1] / "platform/helm" / service.name], service.name)))
+        for service in services
+    ]
+    assert all(len(found) > 20 for _, found in of_each)
+    for (one_of_them, some), (other, others) in itertools.combinations(of_each, 2):
+        assert not some & others, (one_of_them, other)
 
 
 # --- the service ----------------------------------------------------------------------
 
 
+@EACH
 @pytest.mark.parametrize("arguments", [("check",), ("format", "--check")])
-def test_its_code_is_as_ruff_wants_it(copy: Path, arguments: tuple[str, ...]) -> None:
-    run(copy, copy / ".venv/bin/ruff", *arguments, MADE[0])
+def test_its_code_is_as_ruff_wants_it(made: Made, arguments: tuple[str, ...]) -> None:
+    run(made.copy, made.copy / ".venv/bin/ruff", *arguments, made.service)
 
 
-def test_its_types_are_right(copy: Path, tmp_path: Path) -> None:
-    folder = copy / MADE[0]
-    python = copy / "services/task-api/.venv/bin/python"
-    run(
-        copy,
-        *(copy / ".venv/bin/mypy", "--config-file", folder / "pyproject.toml", "--python-executable", python),
-        *("--cache-dir", tmp_path, folder / "src", folder / "tests"),
-    )
+@EACH
+def test_its_types_are_right(made: Made, tmp_path: Path) -> None:
+    config = made.copy / "packages/chassis/pyproject.toml"
+    mypy = (made.copy / ".venv/bin/mypy", "--config-file", config, "--python-executable", PYTHON)
+    run(made.copy, *mypy, "--cache-dir", tmp_path, made.service / "src", made.service / "tests")
 
 
-def test_its_tests_pass(copy: Path) -> None:
-    python = REPOSITORY / "services/task-api/.venv/bin/python"
-    said = run(copy / MADE[0], python, "-m", "pytest", "--quiet", "-p", "no:cacheprovider")
+def test_its_tests_pass(both: dict[tuple[str, str], Made]) -> None:
+    said = run_its_tests(both[PLAIN])
     assert re.search(r"\b\d+ passed\b", said)
 
 
-def test_its_lock_has_all_that_it_imports_and_nothing_of_the_first_services_domain(copy: Path) -> None:
-    folders = (copy / MADE[0] / "src", copy / "packages/chassis/src")
-    source = "".join(file.read_text() for folder in folders for file in folder.rglob("*.py"))
-    imported = set(re.findall(r"^ *(?:from|import) ([a-z0-9_]+)", source, re.MULTILINE))
-    others = imported - sys.stdlib_module_names - {PACKAGE, "chassis", "asyncpg"}
-    assert {"fastapi", "joserfc", "structlog"} <= others
-    locked = set(re.findall(r"^([a-z0-9-]+)==", (copy / MADE[0] / "requirements.txt").read_text(), re.MULTILINE))
-    modules = {"opentelemetry": "opentelemetry-sdk"}
-    assert {modules.get(module, module.replace("_", "-")) for module in others} <= locked
-    assert not {"asyncpg", "icalendar", "python-dateutil", "opentelemetry-instrumentation-asyncpg"} & locked
+@pytest.mark.docker
+def test_its_tests_pass_on_a_real_postgresql(both: dict[tuple[str, str], Made]) -> None:
+    said = run_its_tests(both[NOTES])
+    assert re.search(r"\b\d+ passed\b", said)
+
+
+@EACH
+def test_its_openapi_document_is_that_of_its_code(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(made.copy)
+    documents.check(made.service, str(PYTHON))
+
+
+@EACH
+def test_its_lock_has_all_that_it_imports_and_nothing_of_a_database_that_it_lacks(made: Made) -> None:
+    imported = {
+        module
+        for file in (made.service / "src").rglob("*.py")
+        for module in re.findall(r"^ *(?:from|import) ([a-z0-9_]+)", file.read_text(), re.MULTILINE)
+    }
+    others = imported - sys.stdlib_module_names - {made.package, "chassis"}
+    assert {"fastapi", "pydantic"} <= others
+    locked = set(re.findall(r"^([a-z0-9-]+)==", (made.service / "requirements.txt").read_text(), re.MULTILINE))
+    assert {module.replace("_", "-") for module in others} <= locked
+    of_a_database = {"asyncpg", "opentelemetry-instrumentation-asyncpg"}
+    assert locked & of_a_database == (of_a_database if made.database else set())
     asked = [
         package
-        for project in (MADE[0], "packages/chassis")
-        for package in tomllib.loads((copy / project / "pyproject.toml").read_text())["project"]["dependencies"]
+        for project in (made.service, made.copy / "packages/chassis")
+        for package in tomllib.loads((project / "pyproject.toml").read_text())["project"]["dependencies"]
     ]
     assert {re.split(r"[ ;>]", package)[0] for package in asked} <= locked
+
+
+@pytest.mark.parametrize("skeleton", SKELETONS.values(), ids=lambda skeleton: skeleton.name)
+@pytest.mark.parametrize("lock", ["requirements.txt", "requirements-dev.txt"])
+def test_the_environment_that_skeletons_are_tested_in_has_what_they_lock(skeleton: Path, lock: str) -> None:
+    def packages(file: Path) -> set[str]:
+        return set(re.findall(r"^[a-z0-9-]+==.*?(?= \\$)", file.read_text(), re.MULTILINE))
+
+    locked = packages(skeleton / "service" / lock)
+    assert len(locked) > 20
+    assert locked <= packages(REPOSITORY / "packages/chassis/requirements-dev.txt")
 
 
 # --- the chart ------------------------------------------------------------------------
 
 
-def test_its_chart_renders_a_service_without_a_database(copy: Path) -> None:
-    chart = copy / MADE[1]
-    kinds = {manifest["kind"] for manifest in render(chart=chart)}
-    assert kinds == {
+def test_its_chart_renders_a_service_without_a_database(both: dict[tuple[str, str], Made]) -> None:
+    rendered, name = render(chart=both[PLAIN].chart), both[PLAIN].name
+    assert {manifest["kind"] for manifest in rendered} == {
         *("Deployment", "Service", "Ingress", "HorizontalPodAutoscaler"),
         *("PodDisruptionBudget", "NetworkPolicy", "ServiceAccount"),
     }
-    deployment = one("Deployment", render(chart=chart))
-    assert deployment["metadata"]["name"] == NAME
+    deployment = one("Deployment", rendered)
+    assert deployment["metadata"]["name"] == name
     variables = [variable["name"] for variable in deployment["spec"]["template"]["spec"]["containers"][0]["env"]]
-    assert variables == [f"{PREFIX}_DRAIN_SECONDS", f"{PREFIX}_GRACEFUL_SECONDS"]
-    (dns,) = one("NetworkPolicy", render(chart=chart))["spec"]["egress"]
+    assert variables == ["ORDER_ITEMS_DRAIN_SECONDS", "ORDER_ITEMS_GRACEFUL_SECONDS"]
+    (dns,) = one("NetworkPolicy", rendered)["spec"]["egress"]
     assert {port["port"] for port in dns["ports"]} == {53}
 
 
-def test_its_chart_renders_with_each_file_of_values(copy: Path) -> None:
-    chart = copy / MADE[1]
-    files = values_files(chart)
+@EACH
+def test_its_chart_renders_with_each_file_of_values(made: Made) -> None:
+    files = values_files(made.chart)
     assert {"values-dev.yaml", "values-production.yaml", "ci/all-on-values.yaml"} <= files.keys()
     for name, arguments in files.items():
-        done = helm_template(*arguments, chart=chart)
+        done = helm_template(*arguments, chart=made.chart)
         assert done.returncode == 0, f"{name}: {done.stderr}"
 
 
-def test_its_chart_is_a_line_for_each_object_and_what_it_has_otherwise(copy: Path) -> None:
-    files = [path for path in made(copy) if path.is_relative_to(copy / MADE[1])]
-    lines = {path.relative_to(copy / MADE[1]): path.read_text().splitlines() for path in files}
-    objects = {path: text for path, text in lines.items() if path.parts[0] == "templates" and path.suffix != ".tpl"}
-    assert len(objects) == 14
+@EACH
+def test_its_chart_is_a_line_for_each_object_and_what_it_has_otherwise(made: Made) -> None:
+    lines = {
+        path.relative_to(made.chart): path.read_text().splitlines()
+        for path in made.files()
+        if path.is_relative_to(made.chart)
+    }
+    objects = {path: text for path, text in lines.items() if path.parts[0] == "templates"}
+    assert len(objects) == (19 if made.database else 14)
     assert [path for path, text in objects.items() if len(text) != 1] == []
     assert sum(map(len, lines.values())) <= 60
 
 
-def test_alerts_and_dashboard_ask_for_what_it_exports(copy: Path) -> None:
-    python = REPOSITORY / "services/task-api/.venv/bin/python"
+@EACH
+def test_alerts_and_dashboard_ask_for_what_it_exports(made: Made) -> None:
     ask = (
         "from starlette.testclient import TestClient\n"
-        f"from {PACKAGE}.app import create_app\n"
-        "with TestClient(create_app()) as client:\n"
-        "    print(client.get('/metrics').text, client.get('/health', headers={'Accept': 'text/plain'}).text, sep='')"
+        "from chassis.app import create_app\n"
+        f"from {made.package}.__main__ import {forms(made.name)['YourService']} as service\n"
+        "client = TestClient(create_app(service))\n"
+        "print(client.get('/metrics').text, client.get('/health', headers={'Accept': 'text/plain'}).text, sep='')"
     )
-    said = run(copy, python, "-c", ask, PYTHONPATH=f"{MADE[0]}/src:packages/chassis/src", PYTHONDONTWRITEBYTECODE="1")
-    own = set(re.findall(rf"^# TYPE ({PACKAGE}_[a-z_]+?)(?:_total)? ", said, re.MULTILINE))
+    environment = {"PYTHONPATH": f"{made.service}/src:packages/chassis/src", "PYTHONDONTWRITEBYTECODE": "1"}
+    if made.database:  # it is not asked
+        environment[f"{made.package.upper()}_DATABASE_URL"] = "postgresql://nobody@127.0.0.1:1/none"
+    said = run(made.copy, PYTHON, "-c", ask, **environment)
+    own = set(re.findall(rf"^# TYPE ({made.package}_[a-z_]+?)(?:_total)? ", said, re.MULTILINE))
     # These are there where a container has a limit.
-    own |= {f"{PACKAGE}_{name}" for name in ("cpu_periods", "cpu_throttled_periods", "cpu_throttled_seconds")}
-    rendered = render(*sets("prometheusRule.enabled=true", "dashboard.enabled=true"), chart=copy / MADE[1])
-    dashboard = json.loads(one("ConfigMap", rendered)["data"][f"{NAME}.json"])
+    own |= {f"{made.package}_{name}" for name in ("cpu_periods", "cpu_throttled_periods", "cpu_throttled_seconds")}
+    rendered = render(*sets("prometheusRule.enabled=true", "dashboard.enabled=true"), chart=made.chart)
+    dashboard = json.loads(one("ConfigMap", rendered)["data"][f"{made.name}.json"])
     asked = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
     asked += [rule["expr"] for group in one("PrometheusRule", rendered)["spec"]["groups"] for rule in group["rules"]]
     named = {re.sub("_(total|bucket)$", "", name) for expression in asked for name in metrics_of(expression)}
-    of_its_own = {name for name in named if name.startswith(f"{PACKAGE}_")}
-    assert {f"{PACKAGE}_health_status", f"{PACKAGE}_cpu_periods"} <= of_its_own <= own
+    of_its_own = {name for name in named if name.startswith(f"{made.package}_")}
+    assert {f"{made.package}_health_status", f"{made.package}_cpu_periods"} <= of_its_own <= own
 
 
 # --- who finds it ---------------------------------------------------------------------
 
 
-def test_make_scripts_and_tilt_find_both_by_their_folders(copy: Path) -> None:
-    both = [NAME, "task-api"]
-    assert run(copy, "bash", "-c", ". scripts/cluster.sh && deployable_services").split() == both
-    assert f"scripts/test.sh {' '.join(both)}\n" in run(copy, "make", "--dry-run", "test")
-    assert f"scripts/lint.sh {' '.join(both)}\n" in run(copy, "make", "--dry-run", "lint")
+def test_make_scripts_and_tilt_find_both_by_their_folders(both: dict[tuple[str, str], Made], copy: Path) -> None:
+    names = [name for name, _ in both]
+    assert run(copy, "bash", "-c", ". scripts/cluster.sh && deployable_services").split() == names
+    assert f"scripts/test.sh {' '.join(names)}\n" in run(copy, "make", "--dry-run", "test")
+    assert f"scripts/lint.sh {' '.join(names)}\n" in run(copy, "make", "--dry-run", "lint")
     tilt = Tilt(copy, "kind-task-platform").read()
-    assert list(tilt.builds) == both
+    assert list(tilt.builds) == names
     assert tilt.uncategorized() == set()
+
+
+def test_no_service_is_needed_to_make_one(untouched: Path) -> None:
+    assert not [*untouched.glob("services/*/src")]
+    said = run(untouched, "make", "new-service", "NAME=orders", "DATABASE=postgresql")
+    Made(untouched, "orders", "postgresql").remove()
+    assert "make run SERVICE=orders" in said
+    assert "Installing" not in said
+
+
+# --- an app from elsewhere ------------------------------------------------------------
+
+APP = '''"""A shop, as FastAPI's own pages would write it."""
+
+from typing import Annotated
+
+from fastapi import FastAPI, HTTPException, Query
+from pydantic import BaseModel, Field
+
+app = FastAPI(title="Shop", version="1.0")
+
+
+class Item(BaseModel):
+    name: str = Field(min_length=1)
+    price: float = Field(gt=0)
+
+
+ITEMS = {1: Item(name="Cup", price=4.5)}
+
+
+@app.get("/items")
+def list_items(most: Annotated[int, Query(ge=1)] = 10) -> list[Item]:
+    """Everything there is."""
+    return list(ITEMS.values())[:most]
+
+
+@app.get("/items/{item_id}")
+async def read_item(item_id: int) -> Item:
+    """One of them."""
+    if item_id not in ITEMS:
+        raise HTTPException(404, "There is no such item.")
+    return ITEMS[item_id]
+'''
+ASK = """
+from starlette.testclient import TestClient
+from chassis.app import create_app
+from shop.service import Shop
+
+with TestClient(create_app(Shop)) as client:
+    for path in ("/items", "/items/1", "/items/9", "/items?most=0", "/readyz"):
+        answer = client.get(path)
+        print(path, answer.status_code, answer.headers["content-type"].partition(";")[0])
+"""
+
+
+def test_a_fastapi_app_is_a_service_after_the_commands_of_the_page(untouched: Path, tmp_path: Path) -> None:
+    (block,) = commands_run_by("platform/tests/test_new_service.py", "docs/extend.md")
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop/main.py").write_text(APP)
+    made = Made(untouched, "shop", "")
+    try:
+        run(untouched, "bash", "-euc", block.commands, **(os.environ | {"HOME": str(tmp_path)}))
+        environment = {"PYTHONPATH": f"{made.service}/src:packages/chassis/src", "PYTHONDONTWRITEBYTECODE": "1"}
+        assert run(untouched, PYTHON, "-c", ASK, **environment).splitlines() == [
+            "/items 200 application/json",
+            "/items/1 200 application/json",
+            "/items/9 404 application/problem+json",
+            "/items?most=0 422 application/problem+json",
+            "/readyz 200 text/plain",
+        ]
+        run(untouched, untouched / ".venv/bin/ruff", "check", made.service)
+        (made.service / "openapi.json").write_text(run(untouched, PYTHON, "-m", "shop", "openapi", **environment))
+        documents.check(made.service, str(PYTHON))
+    finally:
+        made.remove()
 
 
 # --- names ----------------------------------------------------------------------------
@@ -233,7 +440,7 @@ def test_make_scripts_and_tilt_find_both_by_their_folders(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("task-api", "is taken: there is services/task-api. Take another"),
+        ("service", "is taken: there is platform/helm/service. Take another"),
         *(
             (name, "cannot be the name of a Service")
             for name in ("Orders", "order_items", "1st", "-a", "a-", "a--b", "")
@@ -242,11 +449,11 @@ def test_make_scripts_and_tilt_find_both_by_their_folders(copy: Path) -> None:
         ("x" * 21, "at most 20 small letters"),
         *(
             (name, "the name of a Python module")
-            for name in ("json", "import", "fastapi", "prometheus-client", "joserfc", "chassis")
+            for name in ("json", "import", "fastapi", "prometheus-client", "joserfc", "chassis", "asyncpg")
         ),
         *(
             (name, "the name of a Python module")
-            for name in ("running", "test-openapi", "conftest", "typing-inspection")
+            for name in ("programs", "test-hello", "test-notes", "conftest", "typing-inspection")
         ),
         ("kubernetes", "the name of a Service that every cluster has"),
     ],
@@ -260,51 +467,33 @@ def test_a_name_that_cannot_be_is_refused_in_one_line(untouched: Path, name: str
     assert state(untouched) == before
 
 
-def test_a_second_time_is_refused_and_changes_nothing(copy: Path) -> None:
-    (copy / MADE[0] / "src" / PACKAGE / "hello.py").write_text("# changed since\n")
+def test_a_database_that_no_skeleton_has_is_refused_in_one_line(untouched: Path) -> None:
+    done = new_service(untouched, "orders", "--database", "mysql")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "DATABASE=mysql is none that a skeleton has: take postgresql, or leave DATABASE out.\n"
+
+
+def test_a_second_time_is_refused_and_changes_nothing(untouched: Path) -> None:
+    made = make(untouched, "orders", "")
+    file = made.service / "src/orders/hello.py"
+    file.write_text("# changed since\n")
     try:
-        done = new_service(copy, NAME)
+        done = new_service(untouched, "orders")
         assert done.returncode == 1
-        assert f"NAME={NAME} is taken: there is services/{NAME}." in done.stderr
-        assert (copy / MADE[0] / "src" / PACKAGE / "hello.py").read_text() == "# changed since\n"
+        assert "NAME=orders is taken: there is services/orders." in done.stderr
+        assert file.read_text() == "# changed since\n"
     finally:
-        run(copy, "rm", "-r", *MADE)
-        assert new_service(copy, NAME).returncode == 0
+        made.remove()
 
 
-def test_the_longest_name_breaks_no_line(untouched: Path) -> None:
-    name = "abcdefghij-klmnopqrs"
-    assert new_service(untouched, name).returncode == 0
+@EACH
+def test_the_longest_name_breaks_no_line(made: Made, untouched: Path) -> None:
+    longest = make(untouched, "abcdefghij-klmnopqrs", made.database)
     try:
         for arguments in (["check"], ["format", "--check"]):
-            run(untouched, untouched / ".venv/bin/ruff", *arguments, f"services/{name}")
+            run(untouched, untouched / ".venv/bin/ruff", *arguments, longest.service)
     finally:
-        run(untouched, "rm", "-r", f"services/{name}", f"platform/helm/{name}")
-
-
-@pytest.mark.parametrize(
-    ("file", "change"),
-    [
-        ("services/task-api/pyproject.toml", lambda text: text.replace("[/domain]", "")),
-        (
-            "services/task-api/src/task_api/__main__.py",
-            lambda text: text.replace("command_line.main", "command_line.no_main"),
-        ),
-    ],
-)
-def test_where_the_first_service_has_changed_too_far_nothing_is_made(
-    tmp_path: Path, file: str, change: Callable[[str], str]
-) -> None:
-    copy = prepared(tmp_path)
-    text = (copy / file).read_text()
-    assert change(text) != text
-    (copy / file).write_text(change(text))
-    before = state(copy)
-    done = new_service(copy, "orders")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("Nothing was made: ")
-    assert len(done.stderr.splitlines()) == 1
-    assert state(copy) == before
+        longest.remove()
 
 
 def test_where_the_last_step_fails_neither_folder_is_left(tmp_path: Path) -> None:
@@ -323,28 +512,17 @@ def test_where_the_last_step_fails_neither_folder_is_left(tmp_path: Path) -> Non
     assert state(copy) == before
 
 
-@pytest.mark.parametrize("name", ["my-task-api", "task-api-tasks", "sub-title-package"])
-def test_a_name_that_contains_another_is_whole_wherever_it_stands(untouched: Path, name: str) -> None:
-    package, prefix = name.replace("-", "_"), name.replace("-", "_").upper()
-    assert new_service(untouched, name).returncode == 0
+@pytest.mark.parametrize("name", ["my-your-service", "your-service-two", "sub-title-package"])
+@pytest.mark.parametrize("database", SKELETONS)
+def test_a_name_that_contains_another_is_whole_wherever_it_stands(untouched: Path, name: str, database: str) -> None:
+    made = make(untouched, name, database)
     try:
-        for folder in (f"services/{name}", f"platform/helm/{name}"):
-            for file in (path for path in (untouched / folder).rglob("*") if path.is_file()):
-                text = file.read_text()
-                for right in (name, package, prefix):
-                    text = text.replace(right, "")
-                assert not re.search(r"task[-_]api|\bTASKS_", text), file
-        helm_template(chart=untouched / f"platform/helm/{name}").check_returncode()
-        python = REPOSITORY / "services/task-api/.venv/bin/python"
-        run(
-            untouched / f"services/{name}",
-            python,
-            "-m",
-            "pytest",
-            "--quiet",
-            "-p",
-            "no:cacheprovider",
-            "tests/test_hello.py",
-        )
+        for file in made.files():
+            text = file.read_text()
+            for right in forms(name).values():
+                text = text.replace(right, "")
+            assert not re.search(r"your[-_ ]?service", text, re.IGNORECASE), file
+        helm_template(chart=made.chart).check_returncode()
+        documents.check(made.service, str(PYTHON))
     finally:
-        run(untouched, "rm", "-r", f"services/{name}", f"platform/helm/{name}")
+        made.remove()

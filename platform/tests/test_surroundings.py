@@ -265,6 +265,7 @@ def test_every_script_that_is_run_is_isolated() -> None:
         "scan.sh",
         "isolate.sh",
         "local-env.sh",
+        "local-postgres.sh",
     }
     sources = re.compile(r"^\. (?:\"\$root/)?scripts/(?:isolate|versions|cluster)\.sh", re.MULTILINE)
     scripts = [*REPOSITORY.glob("scripts/*.sh"), *REPOSITORY.glob("platform/cluster/*.sh")]

@@ -44,7 +44,7 @@ def main() -> int:
 
     with TemporaryDirectory() as work:
         contents = our_files()
-        wanted = list(checks(sys.argv[1:], contents, Charts(Path(work), Path("platform/helm"))))
+        wanted = list(checks(sys.argv[1:], contents, Charts(Path(work), Path())))
         left_out = [f"{check.title}: {missing[check.needs]}" for check in wanted if check.needs in missing]
         if "helm" in missing:
             left_out.append(f"The rendered charts in the checks of manifests: {missing['helm']}")

@@ -25,11 +25,12 @@ PLAIN_MANIFESTS = ("platform/k8s", "platform/k8s/monitoring", "platform/deployer
 class Charts:
     """The charts, and what each Helm makes of them for each Kubernetes: rendered once, for all checks that read it."""
 
-    def __init__(self, work: Path, folder: Path) -> None:
-        """folder: holds a chart for each service, and the library that all of them are made of."""
+    def __init__(self, work: Path, repository: Path) -> None:
+        """Of each service, and of the skeletons that services are made of."""
         self.work = work
-        self.library = folder / "service"
-        self.charts = [chart for chart in sorted(folder.iterdir()) if chart != self.library]
+        self.library = repository / "platform/helm/service"
+        charts = [chart for chart in sorted(repository.glob("platform/helm/*/")) if chart != self.library]
+        self.charts = charts + sorted(repository.glob("skeletons/*/chart/"))
         self._rendering: defaultdict[tuple[str, str], Lock] = defaultdict(Lock)
 
     def rendered(self, helm: str, kubernetes: str) -> Path:
@@ -60,12 +61,13 @@ class Charts:
         made = {}
         for chart in self.charts:
             has_database = (chart / "templates/postgres.yaml").exists()
+            release = chart.name if chart.parent == self.library.parent else "your-service"
             for name, values in self.values(chart).items():
                 settings = ["--set-string", "image.tag=0.1.0"]
                 if has_database and name != "defaults-values.yaml":
-                    settings += ["--set", f"database.bundled.existingSecret={chart.name}-database"]
+                    settings += ["--set", f"database.bundled.existingSecret={release}-database"]
                 settings += ["--kube-version", f"{kubernetes}.0"]
-                made[f"{chart.name}-{name}"] = run(helm, "template", chart.name, chart, *values, *settings)
+                made[f"{name_of(chart)}-{name}"] = run(helm, "template", release, chart, *values, *settings)
         folder.mkdir()
         for name, text in made.items():
             (folder / name).write_text(text)
@@ -151,7 +153,8 @@ class Charts:
         of_all = self.library / "tests"
         if not list(of_all.glob("*_test.yaml")):
             raise Failed(f"{of_all} holds no *_test.yaml.")
-        files = ("--file", f"../{self.library.name}/tests/*_test.yaml", "--file", "tests/*_test.yaml")
+        library = os.path.relpath(self.library, chart)
+        files = ("--file", f"{library}/tests/*_test.yaml", "--file", "tests/*_test.yaml")
         run("helm-unittest", "--strict", "--with-subchart=false", *files, chart)
 
     def readme(self, chart: Path) -> None:
@@ -159,6 +162,11 @@ class Charts:
         made = run("helm-docs", "--chart-search-root", chart, "--log-level", "warning", "--dry-run")
         if made != (chart / "README.md").read_text():
             raise Failed(f"{chart}/README.md is not what values.yaml says. Write it again: make docs")
+
+
+def name_of(chart: Path) -> str:
+    """What the chart is called in titles and files: a skeleton's is skeletons/NAME/chart."""
+    return chart.parent.name if chart.name == "chart" else chart.name
 
 
 def plain_manifests() -> list[Path]:

@@ -7,17 +7,19 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
-from scripts.lint.charts import NEWEST_KUBERNETES, OLDEST_KUBERNETES, SLEEPING_KUBERNETES, Charts
+from scripts.lint import documents
+from scripts.lint.charts import NEWEST_KUBERNETES, OLDEST_KUBERNETES, SLEEPING_KUBERNETES, Charts, name_of
 from scripts.lint.check import Check, Command
 
-OF_CHARTS = r"platform/(helm|k8s|deployer|cluster)/.*"
+CHASSIS = "packages/chassis"
+OF_CHARTS = r"platform/(helm|k8s|deployer|cluster)/.*|skeletons/[^/]*/chart/.*"
 
 
 def checks(services: list[str], files: Iterable[str], charts: Charts) -> Iterator[Check]:
     def ours(pattern: str) -> Command:
         return tuple(path for path in files if re.fullmatch(pattern, path))
 
-    shell, yaml = r".*\.sh|\.ci/run", r"(?!platform/helm/[^/]*/templates/).*\.ya?ml"
+    shell, yaml = r".*\.sh|\.ci/run", r"(?!(platform/helm/[^/]*|skeletons/[^/]*/chart)/templates/).*\.ya?ml"
     # All but a piece that becomes the last section of bench/RESULTS.md, and has no title of its own.
     markdown = r"(?!bench/findings\.md).*\.md"
     python = r".*\.pyi?|.*pyproject\.toml"
@@ -25,14 +27,21 @@ def checks(services: list[str], files: Iterable[str], charts: Charts) -> Iterato
     yield Check("Python format (ruff)", python, ("ruff", "format", "--check", "."))
     yield Check("Python code (ruff)", python, ("ruff", "check", "."))
     yield Check("Python types: tools and tests (mypy)", python, ("mypy",))
-    chassis = "packages/chassis"
-    for project in (chassis, *(f"services/{name}" for name in services)):
-        name = Path(project).name
-        # Each has a cache of its own: one that another's settings have written is no use.
-        mypy = ("mypy", "--config-file", f"{project}/pyproject.toml", "--cache-dir", f".mypy_cache/{name}")
-        interpreter = ("--python-executable", f"{project}/.venv/bin/python")
-        reads = rf"({chassis}/(src|testing)|{project})/(.*\.pyi?|pyproject\.toml|requirements-dev\.txt)"
-        yield Check(f"Python types: {name} (mypy)", reads, (*mypy, *interpreter, f"{project}/src", f"{project}/tests"))
+    skeletons = [Path(path).parent for path in ours(r"skeletons/[^/]*/service/pyproject\.toml")]
+    for project in (Path(CHASSIS), *(Path("services", name) for name in services), *skeletons):
+        name = str(project.parent) if project in skeletons else project.name
+        python = f"{CHASSIS if project in skeletons else project}/.venv/bin/python"
+        # The settings are the chassis'. The caches are not: each project has an environment, and packages, of its own.
+        mypy = ("mypy", "--config-file", f"{CHASSIS}/pyproject.toml", "--cache-dir", f".mypy_cache/{name}")
+        reads = rf"{CHASSIS}/((src|testing)/.*\.pyi?|pyproject\.toml)|{project}/(.*\.pyi?|requirements-dev\.txt)"
+        yield Check(
+            f"Python types: {name} (mypy)",
+            reads,
+            (*mypy, "--python-executable", python, f"{project}/src", f"{project}/tests"),
+        )
+        if project != Path(CHASSIS):
+            reads = rf"({CHASSIS}|{project})/src/.*|{project}/(openapi\.json|requirements\.txt)"
+            yield Check(f"OpenAPI document: {name}", reads, partial(documents.check, project, python))
     yield Check("Shell (shellcheck)", shell, ("shellcheck", "--external-sources", *ours(shell)))
     yield Check("YAML (yamllint)", yaml, ("yamllint", "--strict", *ours(yaml)))
     yield Check("Markdown (pymarkdown)", markdown, ("pymarkdown", "scan", *ours(markdown)))
@@ -42,7 +51,7 @@ def checks(services: list[str], files: Iterable[str], charts: Charts) -> Iterato
     yield Check("Workflows (actionlint)", r"\.github/.*", ("actionlint",), needs="go")
 
     for chart in charts.charts:
-        yield Check(f"Chart {chart.name} (helm lint)", OF_CHARTS, partial(charts.lint, chart), needs="helm")
+        yield Check(f"Chart {name_of(chart)} (helm lint)", OF_CHARTS, partial(charts.lint, chart), needs="helm")
     for kubernetes in (OLDEST_KUBERNETES, SLEEPING_KUBERNETES, NEWEST_KUBERNETES):
         title = f"Manifests, Kubernetes {kubernetes} (kubernetes-validate)"
         yield Check(title, OF_CHARTS, partial(charts.manifests, kubernetes))
@@ -52,7 +61,8 @@ def checks(services: list[str], files: Iterable[str], charts: Charts) -> Iterato
     yield Check("Charts and manifests, good practice (kube-linter)", OF_CHARTS, charts.linter, needs="go")
     yield Check("Charts, security (checkov)", OF_CHARTS, charts.security, needs="helm")
     for chart in charts.charts:
-        yield Check(f"Chart {chart.name}, tests (helm-unittest)", OF_CHARTS, partial(charts.tests, chart), needs="go")
+        name = name_of(chart)
+        yield Check(f"Chart {name}, tests (helm-unittest)", OF_CHARTS, partial(charts.tests, chart), needs="go")
     for chart in [charts.library, *charts.charts]:
         if (chart / "README.md.gotmpl").exists():
             yield Check(f"Chart {chart.name}, README (helm-docs)", OF_CHARTS, partial(charts.readme, chart), needs="go")

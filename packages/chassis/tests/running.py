@@ -1,4 +1,4 @@
-"""The service of a few lines as a process of its own, for the tests beside this file."""
+"""The services of a few lines as processes of their own, for the tests beside this file."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 from programs import Program
 
 TESTS = Path(__file__).parent
-PROGRAM = Program("hello", "HELLO_", (TESTS, TESTS.parent / "src"))
+SOURCES = (TESTS, TESTS.parent / "src")
+PROGRAM = Program("hello", "HELLO_", SOURCES)
+NOTES = Program("notes", "NOTES_", SOURCES)
 
 environment, refused, serving = PROGRAM.environment, PROGRAM.refused, PROGRAM.serving

@@ -11,6 +11,7 @@ from hello.service import Hello, Settings
 from starlette.testclient import TestClient
 
 from chassis.app import create_app
+from chassis.service import HealthTexts
 
 PROMETHEUS_3_PROTOBUF = (
     "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.7," + PROMETHEUS_3
@@ -96,3 +97,19 @@ def test_readiness_lists_its_checks(client: TestClient) -> None:
     assert answer.text == "[+]started ok\n[-]not-draining failed\nreadyz check failed\n"
     assert client.get("/readyz").text == "not ready: not-draining"
     assert client.get("/livez").status_code == 200
+
+
+class Countless(Hello):
+    """One that counts nothing."""
+
+    health = HealthTexts()
+
+
+def test_what_a_service_does_not_count_is_in_no_form_of_its_health() -> None:
+    with TestClient(create_app(Countless, Settings())) as client:
+        health = client.get("/health").json()
+        gauges = read(client.get("/health", headers={"Accept": TEXT}))
+        documented = client.get("/openapi.json").json()["components"]["schemas"]["Health"]
+    assert not [name for name in health if name.endswith("total")]
+    assert health.keys() == documented["properties"].keys() == documented["examples"][0].keys()
+    assert gauges.keys() == {"hello_health_status", "hello_uptime_seconds", "hello_memory_bytes"}

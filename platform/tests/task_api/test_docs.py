@@ -87,6 +87,13 @@ def test_one_test_is_run_alone() -> None:
     assert re.search(r"^=+ \d+ passed.* deselected", done.stdout, re.MULTILINE), done.stdout + done.stderr
 
 
+def test_a_failure_of_the_platforms_tests_ends_with_a_command_that_runs_one() -> None:
+    (hint,) = re.findall(r"One test alone: (.+)'", (REPOSITORY / "scripts/test-platform.sh").read_text())
+    command = hint.replace("NAME", "test_one_test_is_run_alone") + " --collect-only"
+    done = subprocess.run(["bash", "-euc", command], cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+    assert "test_docs.py::test_one_test_is_run_alone" in done.stdout, done.stdout + done.stderr
+
+
 def outputs(section: str) -> dict[str, list[str]]:
     """What the README shows that a command prints, by the command."""
     shown = [block.text.splitlines() for block in blocks("README.md") if block.section == section]
@@ -94,14 +101,15 @@ def outputs(section: str) -> dict[str, list[str]]:
 
 
 def test_the_readme_shows_what_make_test_prints() -> None:
-    chassis, _, first, service, _, generated, _, last = outputs("Test it")["make test"]
-    script = (REPOSITORY / "scripts/test.sh").read_text()
-    assert f'echo "{chassis.replace("chassis", "${folder##*/}")}"' in script
-    assert f'echo "{service.replace("task-api", "${folder##*/}")}"' in script
+    *of_all, generated, _, last = outputs("Test it")["make test"]
+    tested = [line.removeprefix("Testing ") for line in of_all if line.startswith("Testing ")]
+    assert tested == ["chassis", "skeletons/plain", "skeletons/postgresql", "task-api"]
+    assert 'echo "Testing $name"' in (REPOSITORY / "scripts/test.sh").read_text()
     count, _, what = generated.partition(" ")
     assert count.isdigit()
     assert what.replace("on sqlite", "on {kind}") in (SERVICE_TESTS / "test_generated_requests.py").read_text()
-    assert re.fullmatch(r"\d+ passed in \d+\.\d\ds", first)
+    passed = [line for line in of_all if re.fullmatch(r"\d+ passed in \d+\.\d\ds", line)]
+    assert len(passed) == len(tested) - 1
     assert re.fullmatch(r"\d+ passed in \d+\.\d\ds \(\d:\d\d:\d\d\)", last)
 
 
@@ -155,6 +163,7 @@ def test_no_block_hides_behind_one_that_is_run() -> None:
         ("e2e/task_api/test_docs.py", "platform/helm/task-api/README.md", "Which database"): 1,
         ("e2e/task_api/test_docs.py", "platform/helm/task-api/README.md", "task-api"): 1,
         ("e2e/test_new_service.py", "docs/extend.md", "A second service"): 1,
+        ("platform/tests/test_new_service.py", "docs/extend.md", "A FastAPI app of yours"): 1,
         ("e2e/test_remove_service.py", "docs/develop.md", "Take the place of the first service"): 1,
         (
             "e2e/task_api/test_raw_manifests.py",

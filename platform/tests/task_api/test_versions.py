@@ -11,5 +11,5 @@ def test_the_database_of_chart_manifests_and_tests() -> None:
     assert values["database"]["bundled"]["image"] == VERSIONS["POSTGRES_IMAGE"]
     (stateful_set,) = (m for m in raw() if m["kind"] == "StatefulSet")
     assert stateful_set["spec"]["template"]["spec"]["containers"][0]["image"] == VERSIONS["POSTGRES_IMAGE"]
-    tests = text("services/task-api/tests/databases.py")
+    tests = text("packages/chassis/testing/databases.py")
     assert only(r'POSTGRES_IMAGE = "(\S+)"', tests) == VERSIONS["POSTGRES_IMAGE"]

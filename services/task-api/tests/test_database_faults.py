@@ -119,6 +119,7 @@ def inside(container: DockerContainer, command: str) -> int:
     return code
 
 
+@pytest.mark.docker
 @pytest.mark.timeout(600)
 def test_a_full_disk_loses_nothing_and_needs_no_restart_of_the_service(
     own_postgres: tuple[DockerContainer, str], tmp_path: Path, keep: Callable[[Row], None]
@@ -132,6 +133,7 @@ def test_a_full_disk_loses_nothing_and_needs_no_restart_of_the_service(
     assert {attempt.answer for attempt in running.history.failures} == {"503"}
 
 
+@pytest.mark.docker
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("mode", "signal"), [("fast", "INT"), ("immediate", "QUIT")], ids=["fast", "immediate"])
 def test_a_restart_of_postgres_loses_nothing_and_needs_no_restart_of_the_service(

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
-from databases import opened
 from making import a_task
+from stores import opened
 
 from task_api.store import Store, StoreBusy, StoredChange, StoreUnavailable, Write
 from task_api.store.memory import MemoryStore

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
-from databases import opened, pool_of
+from databases import pool_of
 from making import NOW, a_task
 from prometheus_client import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
@@ -20,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from pydantic import SecretStr
 from running import DEADLINE_SECONDS, SERVICE
 from starlette.testclient import TestClient
+from stores import opened
 
 import task_api
 from chassis import health
@@ -27,6 +28,7 @@ from chassis.auth import new_token
 from task_api.app import create_app
 from task_api.settings import Settings
 from task_api.store import Write
+from task_api.store.metrics import metrics
 from task_api.tasks import feed
 
 LABELS = {
@@ -194,7 +196,7 @@ async def test_the_pool_tells_how_it_is_used(postgres_url: str) -> None:
             kinds = ("max_connections", "connections", "idle_connections", "waiting")
             return {kind: value(client, f"task_api_db_pool_{kind}") for kind in kinds}
 
-        async with pool_of(postgres_url, size=2) as connections:
+        async with pool_of(postgres_url, size=2, metrics=metrics) as connections:
             deadline = asyncio.get_running_loop().time() + 5
             assert pool() == {"max_connections": 2, "connections": 0, "idle_connections": 0, "waiting": 0}
             connections.release(await connections.acquire(deadline=deadline))

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 import asyncpg
-from databases import connected, opened
+from databases import connected
+from stores import opened
 
 from task_api.store.listing import select
 from task_api.store.postgres import EXACT_COUNT

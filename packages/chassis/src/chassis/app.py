@@ -47,6 +47,7 @@ def create_app(service: type[Service], settings: Settings | None = None) -> Fast
         redirect_slashes=False,  # behind a proxy the redirect would name the wrong scheme and host
         generate_unique_id_function=lambda route: route.name,  # operation ids that read well in generated clients
     )
+    app.state.settings = settings
     app.state.service = served
     app.state.vitals = vitals
     app.state.telemetry = telemetry

@@ -42,7 +42,7 @@ def main(service: type[Service]) -> int:
                 print(json.dumps(create_app(service, settings()).openapi(), indent=2))
             case other:
                 (command,) = (command for command in service.commands if command.name == other)
-                asyncio.run(command.run(read_settings(settings)))
+                asyncio.run(command.run(service(read_settings(settings))))
     except clear as error:
         print(error, file=sys.stderr)
         return 1

@@ -48,7 +48,7 @@ def model(texts: HealthTexts) -> type[Answer]:
         "version": "0.1.0",
         "revision": "4b60abfbe2d1",
         "uptime_seconds": 4711.25,
-        total_name: 42,
+        **({total_name: 42} if texts.noun else {}),
         "memory_bytes": 57438208,
         **texts.example,
     }
@@ -56,7 +56,7 @@ def model(texts: HealthTexts) -> type[Answer]:
     class Health(Answer):
         model_config = ConfigDict(json_schema_extra={"examples": [example]})
 
-        total: int | None = Field(serialization_alias=total_name, description=texts.total)
+        total: int | None = Field(serialization_alias=total_name, description=texts.total, exclude=not texts.noun)
         storage: str = Field(description=texts.storage)
 
     return Health
@@ -99,7 +99,7 @@ class Vitals:
         for name, text, value in (
             ("health_status", "1 when the service is well, 0 when it is degraded", float(health.status == "ok")),
             ("uptime_seconds", "Since the process began", health.uptime_seconds),
-            (texts.noun, texts.gauge, health.total),
+            (texts.noun, texts.gauge, health.total if texts.noun else None),
             ("memory_bytes", "Resident memory of the process", health.memory_bytes),
         ):
             if value is not None:

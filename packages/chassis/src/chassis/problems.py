@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any, LiteralString
 
@@ -11,6 +12,11 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
+
+from chassis import logs
+from chassis.storage import StoreBusy, StoreUnavailable
+
+log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
@@ -122,6 +128,17 @@ def install_problems(app: FastAPI) -> None:
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         detail = "The request does not fit the schema; see `errors`."
         return answer(request, Problem(422, detail, type="invalid-request"), _field_errors(error))
+
+    @app.exception_handler(StoreUnavailable)
+    async def no_storage(request: Request, error: StoreUnavailable) -> JSONResponse:
+        log.error("%s %s failed: %s", request.method, logs.shown_path(request.scope), error)
+        detail = "The storage does not answer. Try again in a moment."
+        return answer(request, Problem(503, detail, type="storage-unavailable", headers={"Retry-After": "1"}))
+
+    @app.exception_handler(StoreBusy)
+    async def busy(request: Request, _error: StoreBusy) -> JSONResponse:
+        detail = "More requests wait for the storage than it can serve in time. Try again in a moment."
+        return answer(request, Problem(503, detail, type="overloaded", headers={"Retry-After": "1"}))
 
 
 def _methods(request: Request) -> set[str]:

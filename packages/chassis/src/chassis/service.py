@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Command:
-    """One of the command line, beside those that every service has. run: gets the service's settings."""
+    """One of the command line, beside those that every service has. run: gets the service, which is not open yet."""
 
     name: str
     help: str
@@ -31,14 +31,14 @@ class Command:
 class HealthTexts:
     """What /health calls the things of this service.
 
-    noun: what it counts, as in `tasks_total` and `task_api_tasks`. total, gauge: what this number is, in the OpenAPI
-    document and for Prometheus. storage: the kinds that there are. degraded: when the answer is a 503. example: of
-    `storage` and `checks`. Where nothing is said of the last three, the service keeps nothing.
+    noun: what it counts, as in `tasks_total` and `task_api_tasks`; without one there is no such number. total, gauge:
+    what this number is, in the OpenAPI document and for Prometheus. storage: the kinds that there are. degraded: when
+    the answer is a 503. example: of `storage` and `checks`. Where nothing is said of any, the service keeps nothing.
     """
 
-    noun: str
-    total: str
-    gauge: str
+    noun: str = ""
+    total: str = ""
+    gauge: str = ""
     storage: str = "none: this service keeps nothing"
     degraded: str = "Something that the service needs does not answer"
     example: JsonDict = field(default_factory=lambda: {"storage": "none", "checks": {}})
@@ -61,7 +61,7 @@ class Service:
     settings: ClassVar[type[Settings]]
     metrics: ClassVar[Metrics]
     """Made once, by the class: the names in it are those of the process."""
-    health: ClassVar[HealthTexts]
+    health: ClassVar[HealthTexts] = HealthTexts()
     credential_prefix: ClassVar[str]
     """What its tokens begin with, so that scanners for leaked secrets find them: `tsk_`."""
     scope_prefix: ClassVar[str]
@@ -77,7 +77,10 @@ class Service:
         """settings: of the class `settings`."""
 
     def add_to(self, app: FastAPI) -> None:
-        """Gives `app` its routes, what they ask for in its state, and the problems that may come from any of them."""
+        """Gives `app` its routes, what they ask for in its state, and the problems that may come from any of them.
+
+        In its state are already `settings`, as this was made of, and `service`, which is this.
+        """
 
     def shortcut(self, _app: FastAPI, rest: ASGIApp) -> ASGIApp:
         """May answer what is asked for most without `rest`, which is all of `app` behind its edge."""

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Depends, FastAPI
+from fastapi import FastAPI
 from pydantic_settings import SettingsConfigDict
 
 from chassis import settings
-from chassis.auth import requires
 from chassis.check import Check
 from chassis.metrics import Metrics
-from chassis.problems import problem_responses
 from chassis.service import HealthTexts, Service
-
-router = APIRouter(prefix="/v1/hello", tags=["hello"])
-
-
-@router.get("", dependencies=[Depends(requires("read"))], responses=problem_responses(401, 403, 429, 503))
-async def say_hello() -> dict[str, str]:
-    """Greets the world."""
-    return {"message": "Hello, world!"}
+from hello.greetings import Greeter, router
 
 
 class Settings(settings.Settings):
@@ -41,9 +32,17 @@ class Hello(Service):
     credential_prefix = "hello_"
     scope_prefix = "hello"
 
+    def __init__(self, settings: Settings) -> None:
+        self._greeter = Greeter()
+
     def add_to(self, app: FastAPI) -> None:
-        """Gives `app` its routes."""
+        """Gives `app` its routes, and what they ask for in its state."""
+        app.state.greeter = self._greeter
         app.include_router(router)
+
+    def end_streams(self) -> None:
+        """Ends what would not end by itself."""
+        self._greeter.end()
 
     async def condition(self) -> tuple[int | None, dict[str, Check]]:
         """Nothing is kept, and nothing can be lost."""

@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import SystemRandom
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -75,6 +76,9 @@ class Use:
 class Database:
     """A store on PostgreSQL is a subclass, and asks it by `_run`."""
 
+    kind = "postgresql"
+    """What Service.storage says."""
+
     def __init__(self, url: str, use: Use, *, limits: Limits, wait_seconds: float) -> None:
         """wait_seconds: how long `open` waits for a server that does not answer yet."""
         self._url = url
@@ -135,7 +139,8 @@ class Database:
     ) -> T:
         """Does `work` on one connection; again, where it failed and may succeed in the time there is.
 
-        settle: takes the place of `work` once a connection was lost and nobody knows whether `work` was done.
+        settle: takes the place of `work` once a connection was lost and nobody knows whether `work` was done. What it
+        finds done is durable when this returns. All work whose writes are acknowledged to somebody has one.
         seconds: how long an attempt may take, where that is not the usual.
         """
         pool = self._pool
@@ -144,6 +149,7 @@ class Database:
         now = asyncio.get_running_loop().time
         deadline = now() + (seconds or self._limits.seconds)
         pause = FIRST_PAUSE_SECONDS
+        settling = False
         while True:
             try:
                 connection = await pool.acquire(deadline=deadline)
@@ -162,7 +168,8 @@ class Database:
             except (*ROLLED_BACK, *UNREACHABLE, *BROKEN_CONNECTION) as error:
                 if not isinstance(error, ROLLED_BACK):
                     pool.discard_idle()
-                    work = settle or work
+                    if settle is not None:
+                        settling, work = True, partial(_settled, settle)
                 wait = pause * SystemRandom().uniform(0.5, 1.5)  # so that not all come back at once
                 if now() + wait > deadline:
                     raise StoreUnavailable(f"PostgreSQL does not answer: {reason(error)}") from error
@@ -172,10 +179,14 @@ class Database:
             except REFUSED as error:
                 raise StoreUnavailable(f"PostgreSQL refused: {reason(error)}") from error
             except StoreBusy as error:
-                if work is not settle:
+                if not settling:
                     raise
                 # StoreBusy would say that nothing was changed. An earlier attempt may have changed it all.
                 raise StoreUnavailable(f"PostgreSQL does not answer in time: {error}") from error
+
+    async def _run_idempotent(self, work: Callable[[Connection], Coroutine[Any, Any, T]]) -> T:
+        """As `_run`, for what writes and does no harm when it is done twice."""
+        return await self._run(work, work)
 
     async def _connect(self) -> Connection:
         try:
@@ -207,3 +218,20 @@ async def transaction(db: Connection) -> AsyncIterator[None]:
         await transaction.rollback()
         raise
     await transaction.commit()
+
+
+async def _settled(settle: Callable[[Connection], Coroutine[Any, Any, T]], db: Connection) -> T:
+    done = await settle(db)
+    await make_durable(db)
+    return done
+
+
+async def make_durable(db: Connection) -> None:
+    """Returns once all that this connection can see is on a synchronous standby, too, where the server has one.
+
+    A commit that waits for a standby can be seen by others, if the server restarts or the waiting session is ended,
+    before a standby has it: what is found done is not acknowledged before this. A transaction of its own
+    that writes WAL waits for all WAL before it; one that only reads waits for nothing
+    (https://www.postgresql.org/docs/current/warm-standby.html#SYNCHRONOUS-REPLICATION).
+    """
+    await db.execute("SELECT pg_logical_emit_message(true, 'chassis', '')")

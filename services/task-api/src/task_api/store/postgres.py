@@ -55,8 +55,6 @@ MIGRATION_LOCK = 0x7461736B
 
 
 class PostgresStore(Database):
-    kind = "postgresql"
-
     def __init__(self, url: str, *, limits: Limits, wait_seconds: float) -> None:
         use = Use("task-api", "TASKS_DATABASE_URL", migrations.FOLDER / "postgres", MIGRATION_LOCK, metrics)
         super().__init__(url, use, limits=limits, wait_seconds=wait_seconds)

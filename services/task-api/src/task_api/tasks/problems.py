@@ -1,23 +1,18 @@
-"""What can go wrong with tasks and with their storage, as problem documents."""
+"""What can go wrong with tasks, as problem documents."""
 
 from __future__ import annotations
-
-import logging
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
-from chassis import logs
 from chassis.problems import Problem, answer
-from task_api.store import KeyInUse, StoreBusy, StoreUnavailable
+from task_api.store import KeyInUse
 from task_api.tasks.commands import KeyReused, NoSuchTask, OtherVersion
 from task_api.tasks.rules import RuleBroken
 
-log = logging.getLogger(__name__)
-
 
 def install_task_problems(app: FastAPI) -> None:
-    """Answers what can go wrong with tasks and their storage, in whatever route, by the problem that it is."""
+    """Answers what can go wrong with tasks, in whatever route, by the problem that it is."""
 
     @app.exception_handler(NoSuchTask)
     async def missing(request: Request, error: NoSuchTask) -> JSONResponse:
@@ -40,14 +35,3 @@ def install_task_problems(app: FastAPI) -> None:
     async def in_use(request: Request, _error: KeyInUse) -> JSONResponse:
         detail = "A request with this Idempotency-Key is still under way. Try again in a moment, under the same key."
         return answer(request, Problem(409, detail, type="idempotency-key-in-use", headers={"Retry-After": "1"}))
-
-    @app.exception_handler(StoreUnavailable)
-    async def no_storage(request: Request, error: StoreUnavailable) -> JSONResponse:
-        log.error("%s %s failed: %s", request.method, logs.shown_path(request.scope), error)
-        detail = "The storage does not answer. Try again in a moment."
-        return answer(request, Problem(503, detail, type="storage-unavailable", headers={"Retry-After": "1"}))
-
-    @app.exception_handler(StoreBusy)
-    async def busy(request: Request, _error: StoreBusy) -> JSONResponse:
-        detail = "More requests wait for the storage than it can serve in time. Try again in a moment."
-        return answer(request, Problem(503, detail, type="overloaded", headers={"Retry-After": "1"}))

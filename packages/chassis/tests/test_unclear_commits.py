@@ -1,18 +1,18 @@
-"""A commit of which nobody knows whether it was done is never called refused."""
+"""Work of which nobody knows whether it was done is never called refused."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Any
+from uuid import uuid4
 
 import pytest
-from databases import opened
-from making import a_task
+from opened import TEXT, opened
 from proxy import Proxy
 
 from chassis.postgres import database
 from chassis.postgres.pool import Pool
-from task_api.store import StoreBusy, StoreUnavailable, Write
+from chassis.storage import StoreBusy, StoreUnavailable
 
 
 async def hold_the_next_connection(pool: Pool, until: asyncio.Event) -> None:
@@ -43,7 +43,7 @@ async def test_who_cannot_learn_what_became_of_a_commit_is_not_told_that_nothing
         opened(proxy.url, pool_size=1, queue_size=0) as store,
         opened(postgres_url) as other,
     ):
-        task, until = a_task(), asyncio.Event()
+        note, until = uuid4(), asyncio.Event()
         await store.ping()
 
         def cut_and_let_another_in(data: bytes) -> bool:
@@ -53,12 +53,12 @@ async def test_who_cannot_learn_what_became_of_a_commit_is_not_told_that_nothing
             return True
 
         proxy.before_answer = cut_and_let_another_in
-        committing = asyncio.create_task(store.commit([Write(task, "created")], now=task.updated_at))
+        adding = asyncio.create_task(store.add(note, TEXT))
         await asyncio.sleep(0)  # it has the connection now
         holding = asyncio.create_task(hold_the_next_connection(pools[0], until))
         with pytest.raises(StoreUnavailable) as error:
-            await committing
+            await adding
         until.set()
         await holding
         assert type(error.value) is StoreUnavailable, "StoreBusy promises that nothing was changed"
-        assert await other.get(task.id) == task
+        assert await other.get(note) == TEXT

@@ -1,0 +1,121 @@
+"""PostgreSQL for a test: where it comes from, and connections past the store."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import glob
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import warnings
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import asyncpg
+import docker
+import pytest
+from docker.errors import DockerException
+from testcontainers.community.postgres import PostgresContainer
+
+from chassis.postgres.metrics import DatabaseMetrics
+from chassis.postgres.pool import Pool
+
+POSTGRES_IMAGE = "postgres:17"
+POSTGRES_OPTIONS = "-c fsync=off -c autovacuum=off"
+"""No test here pulls the plug, so nothing has to reach the disk. And task-api's change feed waits for every transaction
+that is older than a change, autovacuum's too: a test would see the change a moment late, now and then."""
+NOBODY = 65534
+
+# Not by pg_stat_activity, which a transaction sees as it was when it first looked.
+BLOCKED = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))"
+"""How many wait for a lock of the connection that asks."""
+
+
+@contextlib.contextmanager
+def running_postgres() -> Iterator[str]:
+    """The URL of a PostgreSQL until the end of the block: a container, else one made by a local `initdb`."""
+    if docker_answers():
+        container = PostgresContainer(POSTGRES_IMAGE, driver=None).with_command(f"postgres {POSTGRES_OPTIONS}")
+        with container as server:
+            yield server.get_connection_url()
+    elif initdb := _find_initdb():
+        with _local_postgres(initdb.parent) as url:
+            yield url
+    else:
+        pytest.fail("Neither Docker nor a local initdb was found. Start Docker, or install PostgreSQL's server")
+
+
+@contextlib.asynccontextmanager
+async def connected(url: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    """A connection that is open until the end of the block."""
+    connection = await asyncpg.connect(url)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+@contextlib.asynccontextmanager
+async def pool_of(url: str, *, size: int, metrics: DatabaseMetrics) -> AsyncIterator[Pool]:
+    """A pool as a store has it, without the store: for who holds its connections longer than a request would."""
+    pool = Pool(lambda: asyncpg.connect(url), size=size, queue_size=10, metrics=metrics)
+    try:
+        yield pool
+    finally:
+        await pool.close()
+
+
+def docker_answers() -> bool:
+    """Whether there is a Docker to run containers with."""
+    with warnings.catch_warnings():
+        # Where nobody listens the library forgets to close its socket, and that would fail the next test.
+        warnings.simplefilter("ignore", ResourceWarning)
+        answers = _docker_is_pinged()
+        gc.collect()
+    return answers
+
+
+def _docker_is_pinged() -> bool:
+    try:
+        with contextlib.closing(docker.from_env()) as client:
+            return bool(client.ping())
+    except DockerException:
+        return False
+
+
+def _find_initdb() -> Path | None:
+    on_path = shutil.which("initdb")
+    packaged = sorted(glob.glob("/usr/lib/postgresql/*/bin/initdb"))  # Debian keeps it off the PATH
+    found = on_path or (packaged[-1] if packaged else None)
+    return Path(found) if found else None
+
+
+@contextlib.contextmanager
+def _local_postgres(bin_dir: Path) -> Iterator[str]:
+    folder = Path(tempfile.mkdtemp(prefix="test-postgres-"))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    user = None
+    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
+        user = NOBODY
+        os.chown(folder, NOBODY, NOBODY)
+
+    def run(*command: str) -> None:
+        done = subprocess.run(
+            [bin_dir / command[0], *command[1:]], user=user, cwd=folder, capture_output=True, text=True
+        )
+        assert done.returncode == 0, f"{command} failed:\n{done.stdout}{done.stderr}"
+
+    data, options = folder / "data", f"-p {port} -k {folder} -h 127.0.0.1 {POSTGRES_OPTIONS}"
+    try:
+        run("initdb", "--username=test", "--auth=trust", "--no-sync", str(data))
+        run("pg_ctl", "start", "--wait", f"--pgdata={data}", f"--options={options}", f"--log={folder}/log")
+        try:
+            yield f"postgresql://test@127.0.0.1:{port}/postgres"
+        finally:
+            run("pg_ctl", "stop", "--mode=immediate", f"--pgdata={data}")
+    finally:
+        shutil.rmtree(folder)

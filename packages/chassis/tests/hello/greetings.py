@@ -1,0 +1,89 @@
+"""/v1/hello: short answers, long ones, and one that does not end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import PlainTextResponse, StreamingResponse
+from pydantic import BaseModel
+
+from chassis.auth import requires
+from chassis.problems import problem_responses
+
+LONG = "Hello, world! " * 3_000
+"""A greeting of 42 kB."""
+
+READS, WRITES = [Depends(requires("read"))], [Depends(requires("write"))]
+router = APIRouter(prefix="/v1/hello", tags=["hello"], responses=problem_responses(401, 403, 422, 429, 503))
+
+
+class Greeting(BaseModel):
+    name: str
+
+
+class Greeter:
+    """Tells all who listen whom it greets."""
+
+    def __init__(self) -> None:
+        self._last = ""
+        self._news = asyncio.Event()
+        self._ended = False
+
+    def greet(self, name: str) -> dict[str, str]:
+        """Who listens hears it."""
+        self._last = name
+        self._wake()
+        return {"message": f"Hello, {name}!"}
+
+    def end(self) -> None:
+        """Ends all streams."""
+        self._ended = True
+        self._wake()
+
+    async def listen(self, past: int) -> AsyncIterator[str]:
+        """So many long greetings, and then those that come."""
+        yield "retry: 2000\n\n"
+        for _ in range(past):
+            yield f"data: {LONG}\n\n"
+        while not self._ended:
+            await self._news.wait()
+            if not self._ended:
+                yield f"data: {self._last}\n\n"
+
+    def _wake(self) -> None:
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+
+@router.get("", dependencies=READS)
+async def say_hello() -> dict[str, str]:
+    """Greets the world."""
+    return {"message": "Hello, world!"}
+
+
+@router.post("", status_code=201, dependencies=WRITES)
+async def say_hello_to(request: Request, greeting: Greeting) -> dict[str, str]:
+    """Greets somebody, and tells who listens."""
+    greeter: Greeter = request.app.state.greeter
+    return greeter.greet(greeting.name)
+
+
+@router.get("/often", response_class=PlainTextResponse, dependencies=READS)
+async def say_hello_often(times: int) -> str:
+    """Greets the world so many times, at length."""
+    return LONG * times
+
+
+@router.get("/stream", response_class=StreamingResponse, dependencies=READS)
+async def listen(request: Request, past: int = 0) -> StreamingResponse:
+    """Greetings as they come."""
+    greeter: Greeter = request.app.state.greeter
+    return StreamingResponse(greeter.listen(past), media_type="text/event-stream")
+
+
+@router.get("/{name}", dependencies=READS)
+async def say_hello_by_name(name: str) -> dict[str, str]:
+    """Greets somebody, and tells nobody."""
+    return {"message": f"Hello, {name}!"}

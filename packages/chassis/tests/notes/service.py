@@ -1,0 +1,71 @@
+"""What this service is."""
+
+from __future__ import annotations
+
+from uuid import UUID, uuid4
+
+from fastapi import APIRouter, FastAPI, Request
+from pydantic import BaseModel
+from pydantic_settings import SettingsConfigDict
+
+from chassis.metrics import Metrics
+from chassis.postgres.command_line import migrate_command
+from chassis.postgres.service import PostgresService, health_texts
+from chassis.postgres.settings import DatabaseSettings
+from notes.store import NotesStore
+
+router = APIRouter(prefix="/v1/notes", tags=["notes"])
+
+
+class Note(BaseModel):
+    text: str
+
+
+@router.post("", status_code=201)
+async def add_note(request: Request, note: Note) -> UUID:
+    """Keeps a note."""
+    note_id = uuid4()
+    await request.app.state.store.add(note_id, note.text)
+    return note_id
+
+
+@router.get("/{note_id}")
+async def get_note(request: Request, note_id: UUID) -> str | None:
+    """Reads it."""
+    text: str | None = await request.app.state.store.get(note_id)
+    return text
+
+
+class Settings(DatabaseSettings):
+    """Read from the environment: `NOTES_` and the field's name in capitals."""
+
+    model_config = SettingsConfigDict(env_prefix="NOTES_")
+
+
+class Notes(PostgresService):
+    """Keeps notes."""
+
+    name = "notes"
+    version = "1.2.3"
+    title = "Notes API"
+    description = "Keeps notes."
+    tags = ({"name": "notes", "description": "An example"},)
+    settings = Settings
+    metrics = Metrics("notes")
+    health = health_texts("notes")
+    credential_prefix = "notes_"
+    scope_prefix = "notes"
+    commands = (migrate_command(Settings),)
+
+    def __init__(self, settings: Settings) -> None:
+        self._notes = NotesStore(
+            settings.database_url.get_secret_value(),
+            limits=settings.limits,
+            wait_seconds=settings.database_wait_seconds,
+        )
+        super().__init__(self._notes)
+
+    def add_to(self, app: FastAPI) -> None:
+        """Gives `app` its routes, and the store that they ask for."""
+        app.state.store = self._notes
+        app.include_router(router)

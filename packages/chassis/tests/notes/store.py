@@ -1,0 +1,52 @@
+"""Notes in PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import asyncpg
+
+from chassis.postgres.database import Database, Limits, Use, transaction
+from chassis.postgres.metrics import DatabaseMetrics
+
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record]
+
+metrics = DatabaseMetrics("notes")
+
+LOCK = 0x6E6F7465
+USE = Use("notes", "NOTES_DATABASE_URL", Path(__file__).parent / "migrations", LOCK, metrics)
+
+INSERT = "INSERT INTO notes (id, text) VALUES ($1, $2)"
+
+
+class NotesStore(Database):
+    def __init__(self, url: str, *, limits: Limits, wait_seconds: float) -> None:
+        super().__init__(url, USE, limits=limits, wait_seconds=wait_seconds)
+
+    async def add(self, note_id: UUID, text: str) -> None:
+        """Raises asyncpg.UniqueViolationError for one that is there, unless this call may have put it there."""
+        await self._run(
+            lambda db: db.execute(INSERT, note_id, text),
+            lambda db: db.execute(f"{INSERT} ON CONFLICT DO NOTHING", note_id, text),
+        )
+
+    async def get(self, note_id: UUID) -> str | None:
+        text: str | None = await self._run(lambda db: db.fetchval("SELECT text FROM notes WHERE id = $1", note_id))
+        return text
+
+    async def replace(self, note_ids: Sequence[UUID], text: str) -> None:
+        """Gives all of them this text, or none."""
+
+        async def replace(db: Connection) -> None:
+            async with transaction(db):
+                for note_id in note_ids:
+                    await db.execute("UPDATE notes SET text = $2 WHERE id = $1", note_id, text)
+
+        await self._run(replace)
+
+    async def count(self) -> int:
+        return int(await self._run(lambda db: db.fetchval("SELECT count(*) FROM notes")))

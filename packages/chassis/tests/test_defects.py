@@ -1,0 +1,36 @@
+"""What nobody foresaw: the client learns nothing of it, and the log all."""
+
+from __future__ import annotations
+
+import pytest
+from hello.service import Hello
+from starlette.testclient import TestClient
+
+from chassis.app import create_app
+from chassis.health import Vitals
+
+
+def test_a_defect_is_answered_without_its_details() -> None:
+    async def broken() -> None:
+        raise RuntimeError("secret detail")
+
+    app = create_app(Hello, Hello.settings())
+    app.get("/v1/broken")(broken)
+    with TestClient(app, raise_server_exceptions=False) as client:
+        response = client.get("/v1/broken")
+    assert response.status_code == 500
+    assert response.headers["content-type"] == "application/problem+json"
+    assert "secret detail" not in response.text
+
+
+def test_background_work_that_ends_by_a_defect_is_not_silent(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(_: object) -> None:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(Vitals, "keep_measuring", broken)
+    with TestClient(create_app(Hello, Hello.settings())) as client:
+        client.get("/livez")
+    assert "is not done any more" in caplog.text
+    assert "a defect" in caplog.text

@@ -1,0 +1,323 @@
+"""What the service takes from its clients, and how it ends with those who ask for more."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+import httpx2
+import pytest
+import uvicorn
+from bad_clients import (
+    FREED_AT_ONCE,
+    MIB,
+    Client,
+    connected,
+    connection_to,
+    cut_off_who_do_not_read,
+    leave_nothing_behind,
+    trickling,
+)
+from hello.service import Hello, Settings
+from programs import Service
+from running import serving
+from uvicorn.server import ServerState
+
+from chassis.app import create_app
+from chassis.body import DROP_BYTES
+from chassis.connection import MAX_HEAD_BYTES, bounded
+
+SMALL = 100_000
+PIECE = 128 * 1024
+IMPATIENT = {
+    **{f"HELLO_{name}_SECONDS": "0.5" for name in ("HEAD", "BODY", "WRITE")},
+    "HELLO_BODY_MAX_BYTES": str(SMALL),
+    **FREED_AT_ONCE,
+}
+POST = b"POST /v1/hello HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Service]:
+    """The service as it is without settings."""
+    with serving() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def impatient() -> Iterator[Service]:
+    """The service with little time for its clients, and little room."""
+    with serving(**IMPATIENT) as running:
+        yield running
+
+
+def of_length(body: bytes) -> bytes:
+    """A request with this body, its length said before."""
+    return POST + b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+
+
+def in_chunks(body: bytes) -> bytes:
+    """A request with this body, its length not said."""
+    pieces = [body[i : i + 50_000] for i in range(0, len(body), 50_000)]
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
+    return POST + b"Transfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n"
+
+
+# --- The body --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", [of_length, in_chunks])
+async def test_a_body_of_one_mebibyte_is_taken_and_one_byte_more_is_not(
+    service: Service, form: Callable[[bytes], bytes]
+) -> None:
+    async with connected(service) as client:
+        await client.send(form(b'{"name": "x"}'.ljust(MIB)))
+        assert (await client.answer()).status == 201
+        await client.send(form(b'{"name": "x"}'.ljust(MIB + 1)))  # all of it, before it reads
+        answer = await client.answer()
+        assert answer.status == 413
+        assert answer.problem()["type"] == "/problems/body-too-large"
+        assert f"{MIB} bytes" in answer.problem()["detail"]
+        assert answer.headers["connection"] == "close"
+        assert await client.is_closed()
+
+
+async def test_a_client_that_asks_first_is_told_before_it_sends(service: Service) -> None:
+    async with connected(service) as client:
+        await client.send(POST + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % (2 * MIB))
+        assert (await client.answer()).status == 413
+    async with connected(service) as client:
+        body = b'{"name": "x"}'
+        await client.send(POST + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(body))
+        assert (await client.answer()).status == 100
+        await client.send(body)
+        assert (await client.answer()).status == 201
+
+
+async def test_who_sends_without_end_is_cut_off(service: Service) -> None:
+    async with connected(service) as client:
+        await client.send(POST + b"Transfer-Encoding: chunked\r\n\r\n")
+        sent = 0
+        with contextlib.suppress(ConnectionError):
+            while sent < 10 * DROP_BYTES:
+                await client.send(b"10000\r\n" + b"x" * 65536 + b"\r\n")
+                sent += 65536
+        assert DROP_BYTES < sent < DROP_BYTES + 16 * MIB  # the last are what the system's buffers may hold
+
+
+@pytest.mark.parametrize("form", ["Content-Length: 100", "Transfer-Encoding: chunked"])
+async def test_a_body_that_trickles_is_answered_408(impatient: Service, form: str) -> None:
+    async with connected(impatient) as client:
+        await client.send(POST + form.encode() + b"\r\n\r\n")
+        async with trickling(client, b"1\r\nx\r\n"):
+            answer = await client.answer()
+        assert answer.status == 408
+        assert answer.problem()["type"] == "/problems/body-too-slow"
+        assert await client.is_closed()
+
+
+# --- The head --------------------------------------------------------------------------------------------------------
+
+
+async def test_headers_that_trickle_are_answered_408(impatient: Service) -> None:
+    async with connected(impatient) as client:
+        await client.send(b"GET /livez HTTP/1.1\r\nHost: x\r\n")
+        async with trickling(client, b"a: b\r\n"):
+            answer = await client.answer()
+            assert answer.status == 408
+            assert b"0.5 s" in answer.content
+            assert await client.is_closed()
+
+
+async def test_time_between_two_requests_is_not_time_for_headers(impatient: Service) -> None:
+    async with connected(impatient) as client:
+        for _ in range(2):
+            await client.send(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert (await client.answer()).status == 200
+            await asyncio.sleep(0.7)
+
+
+NEVER_ENDING = b"GET /livez HTTP/1.1\r\nHost: x\r\na: " + b"x" * 4 * MIB
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /livez HTTP/1.1\r\nHost: x\r\na: " + b"x" * MAX_HEAD_BYTES + b"\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: x\r\n" + b"a: b\r\n" * MAX_HEAD_BYTES + b"\r\n",
+        b"GET /" + b"x" * MAX_HEAD_BYTES + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        of_length(b"{}").replace(b"\r\n\r\n", b"\r\na: " + b"x" * MAX_HEAD_BYTES + b"\r\n\r\n"),
+        NEVER_ENDING,
+    ],
+    ids=["one huge header", "many headers", "a huge path", "with a body", "one that never ends"],
+)
+async def test_a_head_over_64_kib_is_answered_431(service: Service, head: bytes) -> None:
+    async with connected(service) as client:
+        await client.send(head)  # all of it, before it reads
+        answer = await client.answer()
+        assert answer.status == 431
+        assert str(MAX_HEAD_BYTES).encode() in answer.content
+        assert await client.is_closed()
+    assert not any("Invalid HTTP" in line for line in service.log)
+
+
+async def test_a_head_below_64_kib_is_taken_in_whatever_pieces_it_comes(service: Service) -> None:
+    async with connected(service) as client:
+        await client.send(b"GET /livez HTTP/1.1\r\nHost: x\r\n")
+        for number in range(6):
+            await client.send(b"a%d: %b\r\n" % (number, b"x" * 10_000))
+            await asyncio.sleep(0.02)  # so that the service reads them one by one
+        await client.send(b"\r\n")
+        assert (await client.answer()).status == 200
+
+
+async def test_a_body_does_not_count_for_the_head_that_follows_it(service: Service) -> None:
+    async with connected(service) as client:
+        await client.send(of_length(b'{"name": "x"}'.ljust(200_000)) + b"GET /livez HTTP/1.1\r\nHost")
+        assert (await client.answer()).status == 201
+        await client.send(b": x\r\n\r\n")
+        assert (await client.answer()).status == 200
+
+
+IDLE_SECONDS = 1
+
+
+@pytest.mark.parametrize("request_", [b"", b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"], ids=["first", "between"])
+async def test_an_empty_line_does_not_keep_a_connection_for_ever(request_: bytes) -> None:
+    async with _idling() as client:
+        if request_:
+            await client.send(request_)
+            assert (await client.answer()).status == 200
+        await client.send(b"\r\n")
+        assert await client.is_closed()
+
+
+async def test_an_empty_line_before_a_request_takes_no_time_from_its_answer() -> None:
+    async with _idling() as client:
+        await client.send(b"\r\nGET /v1/hello/stream HTTP/1.1\r\nHost: x\r\n\r\n\r\n")
+        await client.until(b"retry: 2000\n\n\r\n")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(3 * IDLE_SECONDS):
+                await client.is_closed()
+
+
+@contextlib.asynccontextmanager
+async def _idling() -> AsyncIterator[Client]:
+    """A connection to the application, where idle ones are ended soon."""
+    protocol: Callable[..., asyncio.Protocol] = bounded(10, 10, Hello.metrics.slow_clients_total)
+    config = uvicorn.Config(create_app(Hello, Settings()), timeout_keep_alive=IDLE_SECONDS, log_config=None)
+    config.load()
+    state = ServerState()
+    server = await asyncio.get_running_loop().create_server(
+        lambda: protocol(config=config, server_state=state, app_state={}), "127.0.0.1"
+    )
+    async with server, connection_to(*server.sockets[0].getsockname()) as client:
+        yield client
+        client.close()
+        while state.connections:
+            await asyncio.sleep(0.01)
+
+
+async def test_pipelined_requests_are_answered_in_turn(service: Service) -> None:
+    async with connected(service) as client:
+        missing = b"GET /v1/missing HTTP/1.1\r\nHost: x\r\n\r\n"
+        await client.send(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n" + of_length(b'{"name": "x"}') + missing)
+        assert [(await client.answer()).status for _ in range(3)] == [200, 201, 404]
+
+
+async def test_a_head_that_trickles_behind_a_request_is_not_answered_in_its_place(impatient: Service) -> None:
+    async with connected(impatient) as client:
+        # A stream is a request that is still being answered when the time for the next one's headers is over.
+        await client.send(b"GET /v1/hello/stream HTTP/1.1\r\nHost: x\r\n\r\nGET /livez")
+        answer = await client.answer()
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        await asyncio.sleep(0.7)
+        httpx2.post(f"{impatient.url}/v1/hello", json={"name": "in the stream"})
+        assert b"in the stream" in await client.until(b"in the stream")
+
+
+async def test_an_offer_of_http_2_is_answered_in_http_1(service: Service) -> None:
+    """As Java's HTTP client makes it with its first request; it is nothing to warn of."""
+    upgrade = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABk\r\n"
+    async with connected(service) as client:
+        await client.send(b"GET /livez HTTP/1.1\r\nHost: x\r\n" + upgrade + b"\r\n")
+        assert (await client.answer()).content == b"ok"
+    assert not any("pgrade" in line for line in service.log)
+
+
+async def test_slow_clients_do_not_hinder_others(service: Service) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        for beginning in (b"", b"GET /livez HTTP/1.1\r\nHos", POST + b"Content-Length: 100\r\n\r\n{") * 50:
+            await (await stack.enter_async_context(connected(service))).send(beginning)
+        async with connected(service) as client:
+            await client.send(of_length(b'{"name": "x"}'))
+            assert (await client.answer()).status == 201
+
+
+# --- Memory ----------------------------------------------------------------------------------------------------------
+
+
+async def _answered(client: Client, request: bytes, *statuses: int) -> None:
+    await client.send(request)
+    answer = await client.answer()
+    assert answer.status in statuses, answer.content
+
+
+async def _trickle(client: Client, head: bytes) -> None:
+    await client.send(head)
+    async with trickling(client, b"a"):
+        assert (await client.answer()).status == 408
+
+
+async def _go(client: Client, request: bytes) -> None:
+    await client.send(request)  # and the connection is closed
+
+
+BAD: dict[str, Callable[[Client], Awaitable[None]]] = {
+    "too large": lambda client: _answered(client, of_length(b"x" * (SMALL + 1)), 413),
+    "too large in chunks": lambda client: _answered(client, in_chunks(b"x" * (SMALL + 1)), 413),
+    "trickled body": lambda client: _trickle(client, POST + b"Content-Length: 100\r\n\r\n"),
+    "trickled head": lambda client: _trickle(client, b"GET /livez HTTP/1.1\r\na: "),
+    "huge head": lambda client: _answered(client, NEVER_ENDING[: 5 * MAX_HEAD_BYTES], 431),
+    "invalid HTTP": lambda client: _answered(client, b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", 400),
+    "deep JSON": lambda client: _answered(client, of_length(b"[" * 50_000), 400, 422),
+    "invalid UTF-8": lambda client: _answered(client, of_length(b'{"name": "\xff\xfe"}'), 400, 422),
+    "gone in mid-body": lambda client: _go(client, POST + b"Content-Length: 90000\r\n\r\n" + b"x" * 80_000),
+    "gone before the answer": lambda client: _go(client, of_length(b'{"name": 5}')),
+}
+LISTS = 4
+LIST = b"GET /v1/hello/often?times=25 HTTP/1.1\r\nHost: x\r\n"
+UNREAD = {
+    "lists": b"\r\n".join([LIST] * LISTS),
+    "lists, and then closed": b"\r\n".join([LIST] * LISTS) + b"Connection: close\r\n",
+    "stream": b"GET /v1/hello/stream?past=100 HTTP/1.1\r\nHost: x\r\n",
+}
+ROUNDS, UNREAD_ROUNDS = 6, 2
+"""Of a hundred requests each; those that are not read have a megabyte to answer, and more of them would take long."""
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("kind", BAD)
+async def test_a_hundred_bad_requests_at_once_leave_nothing_behind(impatient: Service, kind: str) -> None:
+    await leave_nothing_behind(impatient, BAD[kind], ROUNDS)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("kind", UNREAD)
+async def test_a_hundred_clients_at_once_that_do_not_read_leave_nothing_behind(impatient: Service, kind: str) -> None:
+    await cut_off_who_do_not_read(impatient, UNREAD[kind], UNREAD_ROUNDS, namespace="hello")
+
+
+async def test_a_client_that_reads_slowly_but_reads_gets_all_of_it(impatient: Service) -> None:
+    async with connected(impatient) as client:
+        await client.send(UNREAD["lists, and then closed"] + b"\r\n")
+        for _ in range(LISTS):
+            head = await client.until(b"\r\n\r\n")
+            (length,) = re.findall(rb"content-length: (\d+)", head)
+            for _ in range(int(length) // PIECE):
+                await client.read(PIECE)
+                await asyncio.sleep(0.05)  # all together longer than the service waits for a client that reads nothing
+            await client.read(int(length) % PIECE)
+        assert await client.is_closed()

@@ -1,0 +1,95 @@
+"""Migrations of PostgreSQL, and who may not apply them."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import asyncpg
+import pytest
+from databases import connected
+from migration_contract import Execute, MigrationContract, Start
+from notes import store
+from notes.store import NotesStore
+
+from chassis.postgres import schema
+from chassis.postgres.database import Limits
+
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Copies of the migrations, which are what is applied."""
+    copies = tmp_path / "migrations"
+    shutil.copytree(store.USE.migrations, copies)
+    monkeypatch.setattr(store, "USE", replace(store.USE, migrations=copies))
+    return copies
+
+
+async def started(url: str) -> None:
+    """As a process of the service starts and ends."""
+    notes = NotesStore(url, limits=Limits(), wait_seconds=0)
+    await notes.open()
+    await notes.close()
+
+
+@pytest.fixture
+def start(postgres_url: str) -> Start:
+    return lambda: started(postgres_url)
+
+
+@pytest.fixture
+async def execute(postgres_url: str) -> AsyncIterator[Execute]:
+    async with connected(postgres_url) as connection:
+
+        async def execute(statement: str) -> list[tuple[object, ...]]:
+            return [tuple(row) for row in await connection.fetch(statement)]
+
+        yield execute
+
+
+class TestPostgresql(MigrationContract):
+    first = "0001_notes.sql"
+    word = "text"
+
+
+@contextlib.asynccontextmanager
+async def without_checksums(url: str) -> AsyncIterator[Connection]:
+    await started(url)
+    async with connected(url) as connection:
+        await connection.execute("ALTER TABLE schema_migrations DROP COLUMN checksum")
+        yield connection
+
+
+async def test_a_dump_keeps_nobody_from_starting(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schema, "RECORD_WAIT_SECONDS", 0.05)
+    async with without_checksums(postgres_url) as dump:
+        async with dump.transaction():
+            await dump.execute("LOCK TABLE schema_migrations IN ACCESS SHARE MODE")
+            await started(postgres_url)
+        await started(postgres_url)
+        assert await dump.fetchval("SELECT count(*) FROM schema_migrations WHERE checksum IS NULL") == 0
+
+
+async def test_who_may_not_change_the_schema_starts_on_what_others_applied(postgres_url: str) -> None:
+    role = f"reader_{uuid4().hex}"
+    parts = urlsplit(postgres_url)
+    own = parts._replace(netloc=f"{role}:x@{parts.netloc.rpartition('@')[2]}").geturl()
+    async with without_checksums(postgres_url) as owner:
+        schema = await owner.fetchval("SELECT current_schema()")
+        await owner.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'x'")
+        try:
+            await owner.execute(
+                f"GRANT USAGE ON SCHEMA {schema} TO {role}; GRANT SELECT ON schema_migrations TO {role}"
+            )
+            await started(own)
+        finally:
+            await owner.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")

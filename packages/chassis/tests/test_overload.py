@@ -1,0 +1,49 @@
+"""More work than the database can do."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+import asyncpg
+import httpx2
+from bad_clients import until
+from programs import DEADLINE_SECONDS
+from running import NOTES
+
+
+async def test_more_work_than_the_database_can_do_is_refused_at_once(postgres_url: str) -> None:
+    settings = {
+        "NOTES_DATABASE_URL": postgres_url,
+        "NOTES_DATABASE_POOL_SIZE": "1",
+        "NOTES_DATABASE_QUEUE_SIZE": "1",
+        "NOTES_DATABASE_LOCK_SECONDS": "25",  # the lock is held until all has been seen
+        "NOTES_DATABASE_STATEMENT_SECONDS": "25",
+        "NOTES_DATABASE_SECONDS": "25",
+    }
+    with NOTES.serving(**settings) as busy:
+        other = await asyncpg.connect(postgres_url)
+        async with httpx2.AsyncClient(base_url=busy.url, timeout=DEADLINE_SECONDS) as client:
+            note = (await client.post("/v1/notes", json={"text": "x"})).json()
+            transaction = other.transaction()
+            await transaction.start()
+            await other.execute("LOCK TABLE notes IN ACCESS EXCLUSIVE MODE")
+            waiting = []
+            for holds in ("notes_db_pool_idle_connections 0.0", "notes_db_pool_waiting 1.0"):
+                waiting.append(asyncio.create_task(client.get(f"/v1/notes/{note}")))
+                await until(partial(_told, client, holds))
+            refused = await client.get(f"/v1/notes/{note}")
+            assert refused.status_code == 503
+            assert refused.json()["type"] == "/problems/overloaded"
+            assert refused.headers["retry-after"] == "1"
+            assert "notes_db_rejected_total 1.0" in (await client.get("/metrics")).text
+            health = await client.get("/health")
+            assert (health.status_code, health.json()["status"]) == (200, "ok")
+            assert not any(request.done() for request in waiting)  # what was refused was refused at once
+            await transaction.rollback()
+            assert [(await request).status_code for request in waiting] == [200, 200]
+        await other.close()
+
+
+async def _told(client: httpx2.AsyncClient, line: str) -> bool:
+    return line in (await client.get("/metrics")).text

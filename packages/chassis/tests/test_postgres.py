@@ -1,0 +1,103 @@
+"""A PostgreSQL that is not there, late, refuses, or throws out who is connected."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from urllib.parse import urlsplit, urlunsplit
+
+import pytest
+from databases import connected
+from notes.store import NotesStore
+from opened import opened
+
+from chassis.postgres.database import Limits
+from chassis.storage import StoreUnavailable
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+async def test_a_server_that_is_not_there_is_named_without_its_password() -> None:
+    port = _free_port()
+    url = f"postgresql://me:hunter2@127.0.0.1:{port}/notes"
+    nowhere = NotesStore(url, limits=Limits(pool_size=1), wait_seconds=0)
+    with pytest.raises(StoreUnavailable) as error:
+        await nowhere.open()
+    assert f"127.0.0.1:{port}/notes" in str(error.value)
+    assert "hunter2" not in str(error.value)
+
+
+async def test_a_server_that_starts_late_is_waited_for(postgres_url: str) -> None:
+    real = urlsplit(postgres_url)
+    port = _free_port()
+    late = NotesStore(
+        urlunsplit(real._replace(netloc=f"{real.username}:{real.password}@127.0.0.1:{port}")),
+        limits=Limits(pool_size=1),
+        wait_seconds=30,
+    )
+    opening = asyncio.create_task(late.open())
+    await asyncio.sleep(0)  # the first attempt finds nobody
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        from_server, to_server = await asyncio.open_connection(real.hostname, real.port)
+        await asyncio.gather(_pump(reader, to_server), _pump(from_server, writer))
+
+    proxy = await asyncio.start_server(forward, "127.0.0.1", port)
+    try:
+        await opening
+        await late.ping()
+    finally:
+        await late.close()
+        proxy.close()
+        await proxy.wait_closed()
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65536):
+        writer.write(data)
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_a_role_that_may_not_log_in_ends_at_once_and_says_so(postgres_url: str) -> None:
+    real = urlsplit(postgres_url)
+    stranger = urlunsplit(real._replace(netloc=f"stranger:hunter2@{real.hostname}:{real.port}"))
+    async with connected(postgres_url) as admin:
+        await admin.execute("CREATE ROLE stranger NOLOGIN")
+        try:
+            with pytest.raises(StoreUnavailable, match=r"refused.*NOTES_DATABASE_URL") as error:
+                await NotesStore(stranger, limits=Limits(pool_size=1), wait_seconds=60).open()
+            assert "hunter2" not in str(error.value)
+        finally:
+            await admin.execute("DROP ROLE stranger")
+
+
+async def test_connections_cut_by_the_server_are_replaced(postgres_url: str) -> None:
+    async with opened(postgres_url, pool_size=1) as store, connected(postgres_url) as admin:
+        for _ in range(20):  # the moment in which asyncpg hears of it differs
+            await store.ping()
+            cut = await admin.fetchval(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            assert cut >= 1
+            async with asyncio.timeout(30):
+                while True:
+                    with contextlib.suppress(StoreUnavailable):  # a request on a connection that was cut may fail
+                        await store.ping()
+                        break
+
+
+async def test_a_request_is_one_round_trip(postgres_url: str) -> None:
+    """What asyncpg's own pool sends after each use of a connection would be a second one."""
+    async with opened(postgres_url, pool_size=1) as store, connected(postgres_url) as admin:
+        await store.count()
+        last = await admin.fetch(
+            "SELECT query FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        assert [query for (query,) in last if "count(*)" in query]

@@ -1,0 +1,88 @@
+"""A PostgreSQL with a synchronous standby, both in one container, to stop, restart and promote."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import asyncpg
+from acknowledged.processes import free_port
+from databases import POSTGRES_IMAGE, connected, docker_answers
+from running import eventually
+from testcontainers.core.container import DockerContainer
+
+PRIMARY, STANDBY = 5432, 5433
+"""Their ports in the container."""
+SETUP = f"""
+set -eu
+initdb --pgdata=/tmp/primary --username=test --auth=trust --no-sync
+echo "listen_addresses = '*'" >> /tmp/primary/postgresql.conf
+echo 'host all all all trust' >> /tmp/primary/pg_hba.conf
+pg_ctl start --pgdata=/tmp/primary --log=/tmp/primary.log
+pg_basebackup --username=test --pgdata=/tmp/standby --write-recovery-conf
+echo 'port = {STANDBY}' >> /tmp/standby/postgresql.conf
+pg_ctl start --pgdata=/tmp/standby --log=/tmp/standby.log
+# As the chart has it in a Cluster of CloudNativePG: a commit waits until any one standby has it.
+psql --username=test --dbname=postgres --command "ALTER SYSTEM SET synchronous_standby_names = 'ANY 1 (*)'" \
+  --command 'SELECT pg_reload_conf()'
+touch /tmp/ready
+sleep infinity
+"""
+
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+Mode = Literal["fast", "immediate"]
+
+
+@dataclass
+class Replicated:
+    """url: of the primary. standby_url: of what was the standby, which takes writes once it is promoted."""
+
+    url: str
+    standby_url: str
+    _container: DockerContainer
+
+    def stop_standby(self) -> None:
+        self._run("pg_ctl stop --pgdata=/tmp/standby --mode=immediate")
+
+    def start_standby(self) -> None:
+        self._run("pg_ctl start --pgdata=/tmp/standby --log=/tmp/standby.log")
+
+    def restart_primary(self, mode: Mode) -> None:
+        self._run(f"pg_ctl restart --pgdata=/tmp/primary --log=/tmp/primary.log --mode={mode}")
+
+    def promote(self) -> None:
+        """Ends the primary, and lets the standby that was stopped take its place with what it has."""
+        self._run("pg_ctl stop --pgdata=/tmp/primary --mode=immediate")
+        self._run("pg_ctl start --pgdata=/tmp/standby --log=/tmp/standby.log")
+        self._run("pg_ctl promote --pgdata=/tmp/standby")
+
+    async def end_those_who_wait(self) -> int:
+        """Ends the sessions whose commit waits for the standby; returns how many."""
+        async with connected(self.url) as db:
+            return len(await db.fetch(WAITING.replace("count(*)", "pg_terminate_backend(pid)")))
+
+    async def waiting(self) -> int:
+        """How many commits wait for the standby."""
+        try:
+            async with connected(self.url) as db:
+                return int(await db.fetchval(WAITING))
+        except (OSError, asyncpg.PostgresError):
+            return 0
+
+    def _run(self, command: str) -> None:
+        done = self._container.exec(["bash", "-c", command])
+        assert done.exit_code == 0, f"{command}: {done.output!r}"
+
+
+@contextlib.contextmanager
+def replicated() -> Iterator[Replicated]:
+    """Both are there until the end of the block."""
+    assert docker_answers(), "Docker does not answer, and a primary with a standby runs in a container. Start it"
+    ports = free_port(), free_port()
+    container = DockerContainer(POSTGRES_IMAGE).with_kwargs(entrypoint=["bash", "-c", SETUP], user="postgres")
+    with container.with_bind_ports(PRIMARY, ports[0]).with_bind_ports(STANDBY, ports[1]):
+        eventually(lambda: container.exec("test -e /tmp/ready").exit_code == 0, "both are there", seconds=60)
+        primary, standby = (f"postgresql://test@127.0.0.1:{port}/postgres" for port in ports)
+        yield Replicated(primary, standby, container)

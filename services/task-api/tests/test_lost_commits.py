@@ -1,0 +1,106 @@
+"""A connection to PostgreSQL is lost in the middle of a commit: what was acknowledged stays, and is done once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable
+from typing import Any
+
+import pytest
+from making import a_task
+from proxy import Proxy
+from stores import opened
+
+from task_api.store import Answer, KeyInUse, StoreUnavailable, Write
+from task_api.store.postgres import PostgresStore
+from task_api.tasks import rules
+from task_api.tasks.models import Task, TaskPatch
+
+DEADLINE_SECONDS = 30
+
+
+@contextlib.asynccontextmanager
+async def behind_proxy(url: str, **limits: Any) -> AsyncIterator[tuple[PostgresStore, Proxy]]:
+    async with Proxy(url).running() as proxy, opened(proxy.url, **limits) as store:
+        yield store, proxy
+
+
+async def create(store: PostgresStore) -> Task:
+    task = a_task()
+    await store.commit([Write(task, "created")], now=task.updated_at)
+    return task
+
+
+async def test_a_transaction_whose_connection_freezes_in_its_middle_holds_nobody_for_ever(postgres_url: str) -> None:
+    async with behind_proxy(postgres_url, seconds=2, statement_seconds=0.2) as (store, proxy):
+        await store.ping()
+        task = a_task()
+        answer = Answer("ann", "key", "fingerprint", 201, task.model_dump_json())
+        frozen = False
+
+        def freeze_after_the_first_statement(data: bytes) -> bool:
+            nonlocal frozen
+            if not frozen and b"INSERT 0 1\0" in data:
+                frozen = True
+                proxy.freeze_open()
+            return False
+
+        proxy.before_answer = freeze_after_the_first_statement
+
+        def commit() -> Awaitable[Answer | None]:
+            # A ROLLBACK on the frozen connection would wait for its answer for ever.
+            committing = store.commit([Write(task, "created")], answer, now=task.updated_at)
+            return asyncio.wait_for(committing, DEADLINE_SECONDS)
+
+        # PostgreSQL does not know yet that nobody is there any more: the frozen transaction still holds the key.
+        with pytest.raises((StoreUnavailable, KeyInUse)):
+            await commit()
+        assert frozen
+        for _ in range(DEADLINE_SECONDS):
+            with contextlib.suppress(StoreUnavailable, KeyInUse):
+                await commit()
+                break
+            await asyncio.sleep(0.5)
+        assert await store.get(task.id) == task
+        assert [change.task for change in await store.changes(None, size=10)] == [task]
+
+
+@pytest.mark.parametrize("keyed", [False, True], ids=["one-statement", "with-idempotency-key"])
+async def test_a_commit_that_nobody_heard_of_is_settled_and_done_once(keyed: bool, postgres_url: str) -> None:
+    async with behind_proxy(postgres_url) as (store, proxy), opened(postgres_url) as other:
+        task = a_task()
+        answer = Answer("ann", "key", "fingerprint", 201, task.model_dump_json()) if keyed else None
+        cuts = 0
+
+        def cut_once(data: bytes) -> bool:
+            nonlocal cuts
+            last = b"COMMIT\0" if keyed else b"INSERT 0 1\0"
+            cuts += cuts == 0 and last in data
+            return cuts == 1 and last in data
+
+        proxy.before_answer = cut_once
+        assert await store.commit([Write(task, "created")], answer, now=task.updated_at) is None
+        assert cuts == 1
+        assert await other.get(task.id) == task
+        assert [change.task for change in await other.changes(None, size=10)] == [task]
+
+
+async def test_a_change_whose_commit_nobody_heard_of_is_no_conflict_with_itself(postgres_url: str) -> None:
+    async with behind_proxy(postgres_url) as (store, proxy), opened(postgres_url) as other:
+        task = await create(store)
+        changed = rules.change(task, TaskPatch(title="changed"), now=task.updated_at)
+        cut = False
+
+        def cut_and_overtake(data: bytes) -> bool:
+            nonlocal cut
+            if cut or b"INSERT 0 1\0" not in data:
+                return False
+            cut = True
+            return True
+
+        proxy.before_answer = cut_and_overtake
+        await store.commit([Write(changed, "updated")], now=changed.updated_at)
+        assert cut
+        assert await other.get(task.id) == changed
+        assert [change.type for change in await other.changes(None, size=10)] == ["created", "updated"]

@@ -1,0 +1,123 @@
+"""Where commits wait for a standby, a write is acknowledged once the standby has it, and not once it can be seen."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from making import a_task
+from replicated import Replicated, replicated
+from stores import opened
+
+from chassis.postgres import database
+from task_api.store import Answer, StoreBusy, StoreUnavailable, Write
+from task_api.store.postgres import PostgresStore
+from task_api.tasks.models import Task
+
+pytestmark = [pytest.mark.docker, pytest.mark.postgresql]
+
+Strike = Callable[[Replicated], Coroutine[Any, Any, object]]
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[Replicated]:
+    with replicated() as both:
+        yield both
+
+
+async def end_sessions(pair: Replicated) -> None:
+    assert await pair.end_those_who_wait() > 0
+
+
+async def restart_fast(pair: Replicated) -> None:
+    await asyncio.to_thread(pair.restart_primary, "fast")
+
+
+async def restart_immediate(pair: Replicated) -> None:
+    await asyncio.to_thread(pair.restart_primary, "immediate")
+
+
+STRIKES = pytest.mark.parametrize("strike", [end_sessions, restart_fast, restart_immediate])
+
+
+async def wait_for(count: int, pair: Replicated) -> None:
+    """Returns once so many commits wait for the standby."""
+    async with asyncio.timeout(30):
+        while await pair.waiting() < count:
+            await asyncio.sleep(0.02)
+
+
+def changed(task: Task, **members: object) -> Task:
+    later = task.updated_at + timedelta(seconds=1)
+    return task.model_copy(update={"version": task.version + 1, "updated_at": later, **members})
+
+
+@contextlib.asynccontextmanager
+async def waiting_writes(store: PostgresStore, pair: Replicated) -> AsyncIterator[list[asyncio.Task[Answer | None]]]:
+    """A creation without a key and one with, a change and a deletion, which wait for a standby that is gone.
+
+    It is there again after the block.
+    """
+    first, second, plain, keyed = a_task(), a_task(), a_task(), a_task()
+    for task in (first, second):
+        await store.commit([Write(task, "created")], now=task.updated_at)
+    answer = Answer("somebody", str(keyed.id), "fingerprint", 201, keyed.model_dump_json())
+    writes: list[tuple[Write, Answer | None]] = [
+        (Write(plain, "created"), None),
+        (Write(keyed, "created"), answer),
+        (Write(changed(first, title="changed"), "updated"), None),
+        (Write(changed(second, deleted_at=second.updated_at), "deleted"), None),
+    ]
+    await asyncio.to_thread(pair.stop_standby)
+    try:
+        commits = [
+            asyncio.create_task(store.commit([write], kept, now=write.task.updated_at)) for write, kept in writes
+        ]
+        await wait_for(len(commits), pair)
+        yield commits
+    finally:
+        await asyncio.to_thread(pair.start_standby)
+
+
+@STRIKES
+async def test_what_can_be_seen_and_is_on_no_standby_is_not_acknowledged(strike: Strike, pair: Replicated) -> None:
+    async with opened(pair.url, seconds=4, statement_seconds=3) as store, waiting_writes(store, pair) as commits:
+        await strike(pair)
+        for error in await asyncio.gather(*commits, return_exceptions=True):
+            assert isinstance(error, StoreUnavailable), error
+            assert not isinstance(error, StoreBusy), "StoreBusy promises that nothing was changed"
+
+
+@STRIKES
+async def test_it_is_acknowledged_once_the_standby_is_there_again(strike: Strike, pair: Replicated) -> None:
+    async with opened(pair.url, seconds=60, statement_seconds=30) as store:
+        async with waiting_writes(store, pair) as commits:
+            await strike(pair)
+        assert await asyncio.gather(*commits) == [None] * len(commits)
+
+
+async def test_without_the_wait_for_the_standby_a_failover_loses_what_was_acknowledged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So these tests would see it, and a failover is what they say it is."""
+
+    async def believe(_: object) -> None:
+        """Takes what can be seen for durable."""
+
+    monkeypatch.setattr(database, "make_durable", believe)
+    with replicated() as pair:
+        async with opened(pair.url, seconds=4, statement_seconds=3) as store:
+            task = a_task()
+            await asyncio.to_thread(pair.stop_standby)
+            commit = asyncio.create_task(store.commit([Write(task, "created")], now=task.updated_at))
+            await wait_for(1, pair)
+            await end_sessions(pair)
+            assert await commit is None
+            assert await store.get(task.id) == task
+        await asyncio.to_thread(pair.promote)
+        async with opened(pair.standby_url) as promoted:
+            assert await promoted.get(task.id) is None

@@ -1,0 +1,3 @@
+"""Your Service."""
+
+__version__ = "0.1.0"

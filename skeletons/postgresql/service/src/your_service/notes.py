@@ -1,0 +1,46 @@
+"""/v1/notes: routes that write and read."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+from uuid import UUID, uuid4
+
+from fastapi import APIRouter, Depends, Query, Request
+
+from chassis.auth import requires
+from chassis.problems import Problem, problem_responses
+from your_service.models import NewNote, Note
+from your_service.store import NoteStore
+
+router = APIRouter(prefix="/v1/notes", tags=["notes"])
+READ, WRITE = Depends(requires("read")), Depends(requires("write"))
+
+
+async def _store(request: Request) -> NoteStore:
+    store: NoteStore = request.app.state.store
+    return store
+
+
+Store = Annotated[NoteStore, Depends(_store)]
+
+
+@router.post("", status_code=201, dependencies=[WRITE], responses=problem_responses(401, 403, 408, 413, 422, 429, 503))
+async def add_note(store: Store, new: NewNote) -> Note:
+    """Keeps a note, and answers once it is on the disk."""
+    note = Note(**new.model_dump(), id=uuid4(), created_at=datetime.now(UTC))
+    await store.add(note)
+    return note
+
+
+@router.get("", dependencies=[READ], responses=problem_responses(401, 403, 422, 429, 503))
+async def list_notes(store: Store, limit: Annotated[int, Query(ge=1, le=100)] = 20) -> list[Note]:
+    """The newest first."""
+    return await store.newest(limit)
+
+
+@router.get("/{note_id}", dependencies=[READ], responses=problem_responses(401, 403, 404, 422, 429, 503))
+async def get_note(store: Store, note_id: UUID) -> Note:
+    """One by its id."""
+    note = await store.get(note_id)
+    if note is None:
+        raise Problem(404, f"There is no note {note_id}.", type="not-found")
+    return note

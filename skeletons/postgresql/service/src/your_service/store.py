@@ -1,0 +1,40 @@
+"""Notes in PostgreSQL: all of this service's SQL."""
+
+from pathlib import Path
+from uuid import UUID
+
+from chassis.postgres.database import Database, Use
+from chassis.postgres.metrics import DatabaseMetrics
+from your_service.models import Note
+from your_service.settings import Settings
+
+USE = Use(
+    name="your-service",
+    setting=Settings.variable("database_url"),
+    migrations=Path(__file__).parent / "migrations",
+    lock=1,  # the database is this service's own
+    metrics=DatabaseMetrics("your_service"),
+)
+
+
+class NoteStore(Database):
+    def __init__(self, settings: Settings) -> None:
+        url, wait_seconds = settings.database_url.get_secret_value(), settings.database_wait_seconds
+        super().__init__(url, USE, limits=settings.limits, wait_seconds=wait_seconds)
+
+    async def add(self, note: Note) -> None:
+        """May be done twice, where a connection is lost in the middle: the note has its id already."""
+        insert = "INSERT INTO notes (id, text, created_at) VALUES ($1, $2, $3) ON CONFLICT (id) DO NOTHING"
+        await self._run_idempotent(lambda db: db.execute(insert, note.id, note.text, note.created_at))
+
+    async def get(self, note_id: UUID) -> Note | None:
+        row = await self._run(lambda db: db.fetchrow("SELECT * FROM notes WHERE id = $1", note_id))
+        return None if row is None else Note(**row)
+
+    async def newest(self, limit: int) -> list[Note]:
+        rows = await self._run(lambda db: db.fetch("SELECT * FROM notes ORDER BY created_at DESC LIMIT $1", limit))
+        return [Note(**row) for row in rows]
+
+    async def count(self) -> int:
+        """For /health, every five seconds."""
+        return int(await self._run(lambda db: db.fetchval("SELECT count(*) FROM notes")))

@@ -1,0 +1,1 @@
+pytest_plugins = ["event_loop", "postgres_fixtures"]
