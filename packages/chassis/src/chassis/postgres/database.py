@@ -18,6 +18,7 @@ import asyncpg
 
 from chassis.postgres.deadlines import Deadlines
 from chassis.postgres.errors import BROKEN_CONNECTION, REFUSED, ROLLED_BACK, UNREACHABLE, reason, sqlstate
+from chassis.postgres.held import HeldCommits
 from chassis.postgres.metrics import DatabaseMetrics
 from chassis.postgres.pool import Pool
 from chassis.postgres.schema import migrate
@@ -87,6 +88,7 @@ class Database:
         self._wait_seconds = wait_seconds
         self._pool: Pool | None = None
         self._deadlines = Deadlines()
+        self._held = HeldCommits(bound=limits.pool_size, seconds=limits.attempt_seconds, metrics=use.metrics)
 
     async def open(self) -> None:
         """Connects and brings the schema up to date. Raises StoreUnavailable."""
@@ -127,8 +129,10 @@ class Database:
                 log.info("PostgreSQL did not take leave: %s", reason(error))
 
     async def ping(self) -> None:
-        """Asks for an answer."""
-        await self._run(lambda db: db.fetchval("SELECT 1"))
+        """Asks for an answer. Raises StoreUnavailable where writes would not be begun, too."""
+        await self._run(self._held.look)
+        if self._held.is_at_bound:
+            raise StoreUnavailable(f"no write is begun: {self._held.sentence()}")
 
     async def _run(
         self,
@@ -150,6 +154,8 @@ class Database:
         deadline = now() + (seconds or self._limits.seconds)
         pause = FIRST_PAUSE_SECONDS
         settling = False
+        if settle is not None:
+            work = partial(self._held.write, work)
         while True:
             try:
                 connection = await pool.acquire(deadline=deadline)
@@ -158,6 +164,7 @@ class Database:
                     done = await self._deadlines.keep(until, work(connection))
                 except (asyncio.CancelledError, *UNREACHABLE, *BROKEN_CONNECTION):
                     # It is broken, or still waits for an answer that nobody wants any more.
+                    self._held.given_up()
                     pool.discard(connection)
                     raise
                 except BaseException:
