@@ -90,5 +90,5 @@ async def test_commits_that_wait_for_a_standby_take_no_more_backends_than_twice_
                     await asyncio.sleep(0.1)
             record_property("summary", f"{dict(Counter(await asyncio.gather(*writes)))}, at most {most} backends")
         service.stop()
-    assert any("No write is begun" in line for line in service.log)
+    assert any("Writes are refused" in line for line in service.log)
     assert any("Writes are begun again" in line for line in service.log)

@@ -79,6 +79,18 @@ async def test_the_sequence_of_a_serial_needs_a_right_and_that_of_an_identity_co
             await db.execute("INSERT INTO counted DEFAULT VALUES")
 
 
+async def test_the_partitions_of_a_table_need_no_rights(postgres_url: str) -> None:
+    async with role_of(postgres_url) as (role, url):
+        await execute(
+            postgres_url,
+            "CREATE TABLE parted (number integer) PARTITION BY RANGE (number)",
+            "CREATE TABLE part PARTITION OF parted DEFAULT",
+            f"GRANT {RIGHTS} ON notes, parted TO {role}; GRANT SELECT ON schema_migrations TO {role}",
+        )
+        async with opened(url), connected(url) as db:
+            await db.execute("INSERT INTO parted VALUES (1)")
+
+
 async def test_tables_of_others_in_the_same_schema_are_not_asked_for(postgres_url: str) -> None:
     async with role_of(postgres_url) as (role, url), role_of(postgres_url) as (other, _):
         await execute(

@@ -229,8 +229,8 @@ RULES = (
     ),
 )
 
-# Where the tables are is where schema_migrations is, whose owner made them. What an extension brought is its own, and
-# the sequence of an identity column asks for no right.
+# Where the tables are is where schema_migrations is, whose owner made them. What an extension brought is its own; the
+# sequence of an identity column needs no right, nor does a partition, which is reached by its table.
 RIGHTS = """
     SELECT relkind = 'S' AS is_sequence, oid::regclass::text AS name, missing FROM (
         SELECT c.oid, c.relkind, ARRAY(
@@ -244,7 +244,7 @@ RIGHTS = """
                     ORDER BY place
                ) AS missing
           FROM pg_class AS kept JOIN pg_class AS c USING (relnamespace, relowner)
-         WHERE kept.oid = to_regclass('schema_migrations') AND c.relkind IN ('r', 'p', 'S')
+         WHERE kept.oid = to_regclass('schema_migrations') AND c.relkind IN ('r', 'p', 'S') AND NOT c.relispartition
            AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = c.oid
                               AND deptype = ANY (CASE c.relkind WHEN 'S' THEN '{e,i}' ELSE '{e}' END::"char"[]))
     ) AS tables WHERE missing <> '{}' ORDER BY name

@@ -150,7 +150,7 @@ class Database:
 
         wrong = [f"PostgreSQL: {each.sentence}" for each in await self._run(look) if each.decision != "warn"]
         if self._held.is_at_bound:
-            wrong.append(f"No write is begun: {self._held.sentence()}")
+            wrong.append(f"Writes are refused: {self._held.sentence()}")
         if wrong:
             raise StoreUnavailable(". ".join(wrong))
 

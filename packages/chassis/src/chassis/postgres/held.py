@@ -77,12 +77,12 @@ class HeldCommits:
         if (self._held or now < self._looks_until) and now - self._looked_at >= LOOK_SECONDS:
             await self.look(db)
         is_one_too_many = self._held > 0 and self._held + self._writing >= self._bound
-        if is_one_too_many != self._refuses:
-            self._refuses = is_one_too_many
-            if is_one_too_many:
-                log.warning("No write is begun: %s", self.sentence())
-            else:
-                log.info("Writes are begun again: %d commits are held", self._held)
+        if is_one_too_many and not self._refuses:
+            self._refuses = True
+            log.warning("Writes are refused: %s", self.sentence())
+        elif self._refuses and not self._held:
+            self._refuses = False
+            log.info("Writes are begun again: PostgreSQL holds no commit any more")
         if is_one_too_many:
             self._rejected.inc()
             raise StoreBusy(self.sentence())
@@ -100,7 +100,7 @@ class HeldCommits:
     def sentence(self) -> str:
         """What is so, and what to do."""
         return (
-            f"PostgreSQL has held {self._held} commits for over {self._seconds:g} s. Where pg_stat_activity says that "
-            "they wait for SyncRep, a synchronous standby is missing: start one, or, if a failover may then lose "
-            "writes, take it out of synchronous_standby_names. Otherwise its disk does not answer"
+            f"PostgreSQL holds commits that began over {self._seconds:g} s ago, {self._held} of them. Where "
+            "pg_stat_activity says that they wait for SyncRep, a synchronous standby is missing: start one, or, if a "
+            "failover may lose writes, take it out of synchronous_standby_names. Otherwise its disk does not answer"
         )
