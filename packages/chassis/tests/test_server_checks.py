@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+import asyncpg
 import pytest
 from databases import connected
 from notes.store import NotesStore
@@ -158,12 +159,11 @@ async def test_what_costs_something_is_in_the_log_and_degrades_nothing(
     postgres_url: str, setting: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with role_of(postgres_url) as (role, url):
-        schema = await _schema(postgres_url)
-        await execute(
-            postgres_url,
-            f"GRANT {RIGHTS} ON ALL TABLES IN SCHEMA {schema} TO {role}",
-            f"ALTER ROLE {role} {setting}",
-        )
+        await execute(postgres_url, f"GRANT {RIGHTS} ON ALL TABLES IN SCHEMA {await _schema(postgres_url)} TO {role}")
+        try:
+            await execute(postgres_url, f"ALTER ROLE {role} {setting}")
+        except asyncpg.UndefinedObjectError as error:  # transaction_timeout is of PostgreSQL 17
+            pytest.skip(str(error))
         async with opened(url) as store:
             await store.ping()
         said = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
