@@ -88,7 +88,8 @@ async def test_who_may_not_change_the_schema_starts_on_what_others_applied(postg
         await owner.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'x'")
         try:
             await owner.execute(
-                f"GRANT USAGE ON SCHEMA {schema} TO {role}; GRANT SELECT ON schema_migrations TO {role}"
+                f"GRANT USAGE ON SCHEMA {schema} TO {role}; GRANT SELECT ON schema_migrations TO {role};"
+                f"GRANT SELECT, INSERT, UPDATE, DELETE ON notes TO {role}"
             )
             await started(own)
         finally:

@@ -29,6 +29,7 @@ LABELS = {
     "task_api_db_pool_acquire_seconds": set(),
     "task_api_db_retries": {"sqlstate"},
     "task_api_db_rejected": set(),
+    "task_api_db_held_commits": set(),
     "task_api_idempotent_replays": set(),
     "task_api_change_feed_lag_seconds": set(),
     "task_api_event_loop_lag_seconds": set(),

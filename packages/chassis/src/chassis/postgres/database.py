@@ -16,8 +16,10 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
+from chassis.postgres import checks
 from chassis.postgres.deadlines import Deadlines
 from chassis.postgres.errors import BROKEN_CONNECTION, REFUSED, ROLLED_BACK, UNREACHABLE, reason, sqlstate
+from chassis.postgres.held import HeldCommits
 from chassis.postgres.metrics import DatabaseMetrics
 from chassis.postgres.pool import Pool
 from chassis.postgres.schema import migrate
@@ -73,6 +75,10 @@ class Use:
     metrics: DatabaseMetrics
 
 
+class _TakesNoWrites(StoreUnavailable):
+    """Now; that may pass."""
+
+
 class Database:
     """A store on PostgreSQL is a subclass, and asks it by `_run`."""
 
@@ -87,15 +93,19 @@ class Database:
         self._wait_seconds = wait_seconds
         self._pool: Pool | None = None
         self._deadlines = Deadlines()
+        self._held = HeldCommits(bound=limits.pool_size, seconds=limits.attempt_seconds, metrics=use.metrics)
 
     async def open(self) -> None:
-        """Connects and brings the schema up to date. Raises StoreUnavailable."""
+        """Connects, brings the schema up to date, and proves that what was found there can be worked with. Raises
+        StoreUnavailable."""
         parts = urlsplit(self._url)
         where = parts.netloc.rpartition("@")[2] + parts.path  # without user and password: this is printed
         deadline = time.monotonic() + self._wait_seconds
         while True:
             try:
-                await migrate(self._url, self._use.migrations, lock=self._use.lock)
+                await self._prove_server(where)
+                await self._migrate(where)
+                await self._prove_rights(where)
                 self._pool = Pool(
                     self._connect,
                     size=self._limits.pool_size,
@@ -110,6 +120,11 @@ class Database:
                         f"Is it running, and does {self._use.setting} name the right host and port?"
                     ) from error
                 log.warning("PostgreSQL at %s does not answer yet (%s); trying again", where, reason(error))
+                await asyncio.sleep(1)
+            except _TakesNoWrites as error:  # as while a failover goes on
+                if time.monotonic() >= deadline:
+                    raise
+                log.warning("%s; trying again", error)
                 await asyncio.sleep(1)
             except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
                 raise StoreUnavailable(
@@ -127,8 +142,17 @@ class Database:
                 log.info("PostgreSQL did not take leave: %s", reason(error))
 
     async def ping(self) -> None:
-        """Asks for an answer."""
-        await self._run(lambda db: db.fetchval("SELECT 1"))
+        """Asks for an answer. Raises StoreUnavailable where a promise cannot be kept, too."""
+
+        async def look(db: Connection) -> list[checks.Finding]:
+            await self._held.look(db)
+            return await checks.findings(db, self._limits, setting=self._use.setting)
+
+        wrong = [f"PostgreSQL: {each.sentence}" for each in await self._run(look) if each.decision != "warn"]
+        if self._held.is_at_bound:
+            wrong.append(f"Writes are refused: {self._held.sentence()}")
+        if wrong:
+            raise StoreUnavailable(". ".join(wrong))
 
     async def _run(
         self,
@@ -150,6 +174,8 @@ class Database:
         deadline = now() + (seconds or self._limits.seconds)
         pause = FIRST_PAUSE_SECONDS
         settling = False
+        if settle is not None:
+            work = partial(self._held.write, work)
         while True:
             try:
                 connection = await pool.acquire(deadline=deadline)
@@ -158,6 +184,7 @@ class Database:
                     done = await self._deadlines.keep(until, work(connection))
                 except (asyncio.CancelledError, *UNREACHABLE, *BROKEN_CONNECTION):
                     # It is broken, or still waits for an answer that nobody wants any more.
+                    self._held.given_up()
                     pool.discard(connection)
                     raise
                 except BaseException:
@@ -188,18 +215,62 @@ class Database:
         """As `_run`, for what writes and does no harm when it is done twice."""
         return await self._run(work, work)
 
+    async def _prove_server(self, where: str) -> None:
+        """Raises StoreUnavailable where the server, the database or the role is none to begin with."""
+        async with self._probe() as db:
+            found = await checks.findings(db, self._limits, setting=self._use.setting)
+        for each in found:
+            sentence = f"PostgreSQL at {where}: {each.sentence}"
+            if each.decision == "wait":
+                raise _TakesNoWrites(sentence)
+            if each.decision == "refuse":
+                raise StoreUnavailable(sentence)
+        for each in found:
+            log.warning("PostgreSQL at %s: %s", where, each.sentence)
+
+    async def _migrate(self, where: str) -> None:
+        try:
+            await migrate(self._url, self._use.migrations, lock=self._use.lock)
+        except asyncpg.InsufficientPrivilegeError as error:
+            await self._prove_rights(where)
+            raise StoreUnavailable(
+                f"PostgreSQL at {where}: {reason(error)}, which migrations need. GRANT USAGE, CREATE ON SCHEMA ... TO "
+                "the role that applies them: it owns what they make"
+            ) from error
+
+    async def _prove_rights(self, where: str) -> None:
+        """Raises StoreUnavailable where requests would be refused."""
+        async with self._probe() as db:
+            if missing := await checks.missing_rights(db):
+                raise StoreUnavailable(f"PostgreSQL at {where}: {missing}")
+
+    @contextlib.asynccontextmanager
+    async def _probe(self) -> AsyncIterator[Connection]:
+        """A connection like those of the pool, before there is one."""
+        db = await self._dial()
+        try:
+            async with asyncio.timeout(self._limits.attempt_seconds):
+                yield db
+        except BaseException:
+            db.terminate()  # a goodbye waits for the server, and who was told to end does not wait
+            raise
+        await db.close(timeout=CLOSE_SECONDS)
+
+    async def _dial(self) -> Connection:
+        return await asyncpg.connect(
+            self._url,
+            timeout=self._limits.attempt_seconds,
+            server_settings={
+                "application_name": self._use.name,
+                "statement_timeout": f"{self._limits.statement_seconds * 1000:.0f}",
+                "lock_timeout": f"{self._limits.lock_seconds * 1000:.0f}",
+                "idle_in_transaction_session_timeout": f"{self._limits.seconds * 1000:.0f}",
+            },
+        )
+
     async def _connect(self) -> Connection:
         try:
-            return await asyncpg.connect(
-                self._url,
-                timeout=self._limits.attempt_seconds,
-                server_settings={
-                    "application_name": self._use.name,
-                    "statement_timeout": f"{self._limits.statement_seconds * 1000:.0f}",
-                    "lock_timeout": f"{self._limits.lock_seconds * 1000:.0f}",
-                    "idle_in_transaction_session_timeout": f"{self._limits.seconds * 1000:.0f}",
-                },
-            )
+            return await self._dial()
         except UNREACHABLE:
             raise
         except asyncpg.PostgresError as error:  # no such user or database, a wrong password, no right to connect

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import asyncpg
-from acknowledged.processes import free_port
 from databases import POSTGRES_IMAGE, connected, docker_answers
-from running import eventually
+from programs import eventually
 from testcontainers.core.container import DockerContainer
 
 PRIMARY, STANDBY = 5432, 5433
@@ -80,9 +79,9 @@ class Replicated:
 def replicated() -> Iterator[Replicated]:
     """Both are there until the end of the block."""
     assert docker_answers(), "Docker does not answer, and a primary with a standby runs in a container. Start it"
-    ports = free_port(), free_port()
     container = DockerContainer(POSTGRES_IMAGE).with_kwargs(entrypoint=["bash", "-c", SETUP], user="postgres")
-    with container.with_bind_ports(PRIMARY, ports[0]).with_bind_ports(STANDBY, ports[1]):
+    with container.with_exposed_ports(PRIMARY, STANDBY):
         eventually(lambda: container.exec("test -e /tmp/ready").exit_code == 0, "both are there", seconds=60)
-        primary, standby = (f"postgresql://test@127.0.0.1:{port}/postgres" for port in ports)
+        host, ports = container.get_container_host_ip(), map(container.get_exposed_port, (PRIMARY, STANDBY))
+        primary, standby = (f"postgresql://test@{host}:{port}/postgres" for port in ports)
         yield Replicated(primary, standby, container)
