@@ -63,7 +63,7 @@ async def list_changes(
 
     Ask again with `next_since`, or send `Accept: text/event-stream` and get them as they come. A page of large tasks
     has fewer than were asked for, so that it has at most 1 MiB. Changes are kept for 30 days; a reader that comes later
-    is told so (410), and begins again with a list. So does one whose last change is gone since the storage was restored.
+    is told so (410), and begins again with a list. So is one whose last change is gone since the storage was restored.
     """
     headers = {"Vary": "Accept", "Cache-Control": "no-store"}
     streams = "text/event-stream" in request.headers.get("accept", "")
@@ -78,8 +78,8 @@ async def list_changes(
         raise Problem(410, detail, type="changes-purged") from None
     except OtherHistory:
         detail = (
-            "The change that this stands for is not kept: the storage was restored to an earlier state, or a failover "
-            "lost its last changes. Ask for `since=now`, then list the tasks, and follow from that answer's `next_since`."
+            "The change that this stands for is gone: the storage was restored to an earlier state, or lost its last "
+            "changes in a failover. Ask for `since=now`, list the tasks, and follow from the `next_since` of the first."
         )
         raise Problem(410, detail, type="other-history") from None
     if streams:
