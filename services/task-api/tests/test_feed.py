@@ -124,6 +124,22 @@ async def test_streams_end_when_the_storage_is_lost_and_begin_again_when_it_is_b
     followed.end()
 
 
+async def test_streams_of_readers_that_are_ahead_of_a_restored_storage_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "LOOK_SECONDS", 0.01)
+    store = MemoryStore()
+    followed = Feed(store)
+    followers = [Follower(followed) for _ in range(3)]
+    await add(store, "lost")
+    await told(followers, ["lost"])
+    vars(store).update(vars(MemoryStore()))
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        await asyncio.gather(*(follower.task for follower in followers))
+    again = Follower(followed, await store.last_position())
+    await add(store, "new")
+    await told([again], ["new"])
+    followed.end()
+
+
 async def test_a_storage_that_is_busy_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed, "LOOK_SECONDS", 0.01)
     store = Counting()

@@ -36,4 +36,20 @@ BEGIN
     RETURN seen.newest + 1 - seen.not_ended;
 END
 $$;
-ALTER TABLE changes ALTER xid SET DEFAULT (pg_current_xact_id()::text::bigint + changes_ahead())::text::xid8;
+
+-- The xid of an entry. Mostly it comes after the newest one's, and there is nothing else to look at: that takes 14 us,
+-- all of it 35.
+CREATE OR REPLACE FUNCTION changes_xid() RETURNS xid8 LANGUAGE plpgsql AS $$
+DECLARE
+    ahead bigint;
+    newest xid8;
+BEGIN
+    SELECT purged.ahead, (SELECT xid FROM changes ORDER BY xid DESC LIMIT 1)
+      INTO STRICT ahead, newest FROM changes_purged AS purged;
+    IF ahead = 0 AND newest < pg_current_xact_id() THEN
+        RETURN pg_current_xact_id();
+    END IF;
+    RETURN (pg_current_xact_id()::text::bigint + changes_ahead())::text::xid8;
+END
+$$;
+ALTER TABLE changes ALTER xid SET DEFAULT changes_xid();
