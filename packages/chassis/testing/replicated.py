@@ -1,4 +1,4 @@
-"""A PostgreSQL with a synchronous standby, both in one container, to stop, restart and promote."""
+"""A PostgreSQL with a standby, both in one container, to stop, restart and promote."""
 
 from __future__ import annotations
 
@@ -42,6 +42,11 @@ class Replicated:
     standby_url: str
     _container: DockerContainer
 
+    def wait_for_no_standby(self) -> None:
+        """From here on a commit is acknowledged without a standby that has it."""
+        set_none = "ALTER SYSTEM SET synchronous_standby_names = ''"
+        self._run(f'psql --username=test --dbname=postgres --command "{set_none}" --command "SELECT pg_reload_conf()"')
+
     def stop_standby(self) -> None:
         self._run("pg_ctl stop --pgdata=/tmp/standby --mode=immediate")
 
@@ -55,6 +60,11 @@ class Replicated:
         """Ends the primary, and lets the standby that was stopped take its place with what it has."""
         self._run("pg_ctl stop --pgdata=/tmp/primary --mode=immediate")
         self._run("pg_ctl start --pgdata=/tmp/standby --log=/tmp/standby.log")
+        self._run("pg_ctl promote --pgdata=/tmp/standby")
+
+    def promote_running(self) -> None:
+        """As `promote`, with a standby that has never been stopped."""
+        self._run("pg_ctl stop --pgdata=/tmp/primary --mode=immediate")
         self._run("pg_ctl promote --pgdata=/tmp/standby")
 
     async def end_those_who_wait(self) -> int:
