@@ -12,15 +12,26 @@ from functools import partial
 from pathlib import Path
 from random import SystemRandom
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
 
 import asyncpg
 
+from chassis.postgres.connection import Refused, connect
 from chassis.postgres.deadlines import Deadlines
-from chassis.postgres.errors import BROKEN_CONNECTION, REFUSED, ROLLED_BACK, UNREACHABLE, reason, sqlstate
+from chassis.postgres.errors import (
+    BROKEN_CONNECTION,
+    REFUSED,
+    ROLLED_BACK,
+    STATEMENT_LOST,
+    UNREACHABLE,
+    next_step,
+    reason,
+    sqlstate,
+)
 from chassis.postgres.metrics import DatabaseMetrics
 from chassis.postgres.pool import Pool
+from chassis.postgres.pooler import prove, refuse_session, statement_lost
 from chassis.postgres.schema import migrate
+from chassis.postgres.url import Pooler, parse
 from chassis.storage import StoreBusy, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -41,7 +52,7 @@ class Limits:
 
     pool_size: connections. queue_size: callers that may wait for one. seconds: all that one call of a store's method
     may take, with waiting and trying again. statement_seconds, lock_seconds: PostgreSQL's statement_timeout and
-    lock_timeout.
+    lock_timeout. pooler: what is between. prepared_statements: whether the server keeps them for the next request.
     """
 
     pool_size: int = 5
@@ -49,6 +60,17 @@ class Limits:
     seconds: float = 5
     statement_seconds: float = 2
     lock_seconds: float = 1
+    pooler: Pooler = "none"
+    prepared_statements: bool = True
+
+    @property
+    def session(self) -> dict[str, str]:
+        """Settings of each connection's session, in PostgreSQL's own unit, milliseconds."""
+        return {
+            "statement_timeout": f"{self.statement_seconds * 1000:.0f}",
+            "lock_timeout": f"{self.lock_seconds * 1000:.0f}",
+            "idle_in_transaction_session_timeout": f"{self.seconds * 1000:.0f}",
+        }
 
     @property
     def attempt_seconds(self) -> float:
@@ -80,8 +102,9 @@ class Database:
     """What Service.storage says."""
 
     def __init__(self, url: str, use: Use, *, limits: Limits, wait_seconds: float) -> None:
-        """wait_seconds: how long `open` waits for a server that does not answer yet."""
-        self._url = url
+        """wait_seconds: how long `open` waits for a server that does not answer yet. Raises ValueError for a URL that
+        cannot be used."""
+        self._address = parse(url)
         self._use = use
         self._limits = limits
         self._wait_seconds = wait_seconds
@@ -90,31 +113,42 @@ class Database:
 
     async def open(self) -> None:
         """Connects and brings the schema up to date. Raises StoreUnavailable."""
-        parts = urlsplit(self._url)
-        where = parts.netloc.rpartition("@")[2] + parts.path  # without user and password: this is printed
+        address, use, limits = self._address, self._use, self._limits
+        if address.ignored:
+            log.info("Of the URL in %s is ignored what asyncpg lacks: %s", use.setting, ", ".join(address.ignored))
         deadline = time.monotonic() + self._wait_seconds
         while True:
             try:
-                await migrate(self._url, self._use.migrations, lock=self._use.lock)
+                refuse_session(address, use.setting, limits.pooler)
+                await migrate(address, use.migrations, lock=use.lock, setting=use.setting, pooler=limits.pooler)
+                await prove(
+                    self._open_connection,
+                    limits.session,
+                    setting=use.setting,
+                    pooler=limits.pooler,
+                    prepared_statements=limits.prepared_statements,
+                    seconds=limits.attempt_seconds,
+                )
                 self._pool = Pool(
                     self._connect,
-                    size=self._limits.pool_size,
-                    queue_size=self._limits.queue_size,
-                    metrics=self._use.metrics,
+                    size=limits.pool_size,
+                    queue_size=limits.queue_size,
+                    metrics=use.metrics,
                 )
                 return
             except UNREACHABLE as error:
                 if time.monotonic() >= deadline:
                     raise StoreUnavailable(
-                        f"PostgreSQL at {where} cannot be reached: {reason(error)}. "
-                        f"Is it running, and does {self._use.setting} name the right host and port?"
+                        f"PostgreSQL at {address.where} cannot be reached: {reason(error)}. "
+                        f"{next_step(error, use.setting)}"
                     ) from error
-                log.warning("PostgreSQL at %s does not answer yet (%s); trying again", where, reason(error))
+                log.warning("PostgreSQL at %s does not answer yet (%s); trying again", address.where, reason(error))
                 await asyncio.sleep(1)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except Refused as error:
+                raise StoreUnavailable(f"PostgreSQL at {address.where} refused: {error}") from error
+            except (asyncpg.PostgresError, *BROKEN_CONNECTION) as error:
                 raise StoreUnavailable(
-                    f"PostgreSQL at {where} refused: {reason(error)}. "
-                    f"Check user, password and database name in {self._use.setting}."
+                    f"PostgreSQL at {address.where} refused: {reason(error)}. Mend it there or in {use.setting}."
                 ) from error
 
     async def close(self) -> None:
@@ -178,6 +212,9 @@ class Database:
                 pause *= 2
             except REFUSED as error:
                 raise StoreUnavailable(f"PostgreSQL refused: {reason(error)}") from error
+            except STATEMENT_LOST as error:
+                refused = statement_lost(error, self._use.setting)
+                raise StoreUnavailable(f"PostgreSQL refused: {refused}") from error
             except StoreBusy as error:
                 if not settling:
                     raise
@@ -190,20 +227,19 @@ class Database:
 
     async def _connect(self) -> Connection:
         try:
-            return await asyncpg.connect(
-                self._url,
-                timeout=self._limits.attempt_seconds,
-                server_settings={
-                    "application_name": self._use.name,
-                    "statement_timeout": f"{self._limits.statement_seconds * 1000:.0f}",
-                    "lock_timeout": f"{self._limits.lock_seconds * 1000:.0f}",
-                    "idle_in_transaction_session_timeout": f"{self._limits.seconds * 1000:.0f}",
-                },
-            )
-        except UNREACHABLE:
-            raise
-        except asyncpg.PostgresError as error:  # no such user or database, a wrong password, no right to connect
-            raise StoreUnavailable(f"PostgreSQL refused: {reason(error)}") from error
+            return await self._open_connection()
+        except Refused as error:
+            raise StoreUnavailable(f"PostgreSQL refused: {error}") from error
+
+    async def _open_connection(self) -> Connection:
+        return await connect(
+            self._address,
+            setting=self._use.setting,
+            seconds=self._limits.attempt_seconds,
+            session={"application_name": self._use.name, **self._limits.session},
+            pooler=self._limits.pooler,
+            prepared_statements=self._limits.prepared_statements,
+        )
 
 
 @contextlib.asynccontextmanager

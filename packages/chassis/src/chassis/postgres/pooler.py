@@ -1,0 +1,85 @@
+"""What a pooler between the service and PostgreSQL lets through, proved before the first request.
+
+A session of PostgreSQL's is not the service's behind one of mode `transaction`: what is set, prepared or locked in it
+meets the next client. Without a word about it here, each request would fail, or now and then one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from chassis.postgres.connection import Refused, goodbye
+from chassis.postgres.errors import STATEMENT_LOST, reason
+from chassis.postgres.url import Address, Pooler
+
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record]
+
+log = logging.getLogger(__name__)
+
+PROOF = "SELECT pg_backend_pid()"
+SETTINGS = "SELECT name, setting FROM pg_settings WHERE name = ANY ($1::text[])"
+
+
+def refuse_session(address: Address, setting: str, pooler: Pooler) -> None:
+    """Raises Refused where the URL asks for what the pooler does not let through."""
+    refused = {"options"} if pooler == "session" else {"options", "search_path"} if pooler == "transaction" else set()
+    if found := sorted(address.session.keys() & refused):
+        raise Refused(
+            f"{', '.join(found)} in the URL does not pass a pooler of mode {pooler}. Remove it from {setting}, and "
+            "set it on the role: ALTER ROLE ... SET search_path = ..."
+        )
+
+
+async def prove(
+    connect: Callable[[], Awaitable[Connection]],
+    session: Mapping[str, str],
+    *,
+    setting: str,
+    pooler: Pooler,
+    prepared_statements: bool,
+    seconds: float,
+) -> None:
+    """Opens a connection as the pool will; behind a pooler two, to see whether they share a session of PostgreSQL's.
+
+    session: the settings that each is to have. seconds: for each answer. Raises Refused, and what asyncpg raises.
+    """
+    prefix = setting.removesuffix("URL")
+    async with goodbye(await connect(), seconds) as first:
+        found = dict(await first.fetch(SETTINGS, list(session), timeout=seconds))
+        missing = [name for name, value in session.items() if found.get(name) != value]
+        if pooler == "transaction" and missing:
+            wanted = " ".join(f"ALTER ROLE ... SET {name} = {session[name]};" for name in missing)
+            log.warning("Behind the pooler PostgreSQL has limits of its own. To have those that are set: %s", wanted)
+        elif missing:
+            raise Refused(
+                f"A connection is without the {', '.join(missing)} that it asks for. There is a pooler between: set "
+                f"{prefix}POOLER to its mode, session or transaction (PgBouncer's pool_mode)"
+            )
+        if pooler == "none" or not prepared_statements:
+            return
+        # Poolers give who comes next the connection that was used last, if nobody else came in between.
+        async with goodbye(await connect(), seconds) as second:
+            try:
+                pids = {
+                    await (await db.prepare(PROOF, name="chassis_proof", timeout=seconds)).fetchval(timeout=seconds)
+                    for db in (first, second)
+                }
+            except STATEMENT_LOST as error:
+                raise Refused(statement_lost(error, setting)) from error
+        if pooler == "session" and len(pids) == 1:
+            raise Refused(f"The pooler is of mode transaction, and {prefix}POOLER says session. Set it to transaction")
+
+
+def statement_lost(error: BaseException, setting: str) -> str:
+    """What to do where a statement is not there that was prepared, or is there already."""
+    prefix = setting.removesuffix("URL")
+    return (
+        f"{reason(error).splitlines()[0]}. A pooler of mode transaction is between that keeps no "
+        f"prepared statements: set {prefix}POOLER=transaction, and {prefix}PREPARED_STATEMENTS=false or PgBouncer's "
+        "max_prepared_statements (1.21 and later)"
+    )
