@@ -47,8 +47,9 @@ def sqlstate(error: BaseException) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """What to print of it."""
-    return (str(error) or type(error).__name__).rstrip(".")
+    """What to print of it, in one line: asyncpg puts DETAIL and HINT on lines of their own."""
+    lines = (str(error) or type(error).__name__).splitlines()
+    return ". ".join(line.rstrip(".") for line in lines)
 
 
 def is_lasting(error: BaseException) -> bool:
@@ -71,12 +72,15 @@ def next_step(error: BaseException, setting: str) -> str:
             return f"sslrootcert in {setting} has to name the file of the CA that signed the server's certificate."
         case _ if _is_about_tls(error):
             return f"Switch TLS on in the server, or, if its network is safe, take sslmode=prefer in {setting}."
+        case asyncpg.ClientConfigurationError():
+            return f"sslrootcert in {setting} has to name the file of the CA, or system."
         case asyncpg.InvalidPasswordError():
             return f"Check user and password in {setting}."
         case asyncpg.InvalidAuthorizationSpecificationError():
             return (
                 "The server's pg_hba.conf says which user may connect to which database, from where, with TLS or "
-                f"without, and how; the role needs LOGIN. Mend it there, or user and sslmode in {setting}."
+                "without, and how; the role needs LOGIN. Mend it there, or user, sslmode, sslcert and sslkey in "
+                f"{setting}."
             )
         case asyncpg.InvalidCatalogNameError():
             return f"Create it, or name the right one in {setting}."

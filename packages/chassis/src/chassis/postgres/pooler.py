@@ -50,7 +50,8 @@ async def prove(
     """
     prefix = setting.removesuffix("URL")
     async with goodbye(await connect(), seconds) as first:
-        found = dict(await first.fetch(SETTINGS, list(session), timeout=seconds))
+        rows = await first.fetch(SETTINGS, list(session), timeout=seconds)
+        found = {row["name"]: row["setting"] for row in rows}
         missing = [name for name, value in session.items() if found.get(name) != value]
         if pooler == "transaction" and missing:
             wanted = " ".join(f"ALTER ROLE ... SET {name} = {session[name]};" for name in missing)
@@ -79,7 +80,7 @@ def statement_lost(error: BaseException, setting: str) -> str:
     """What to do where a statement is not there that was prepared, or is there already."""
     prefix = setting.removesuffix("URL")
     return (
-        f"{reason(error).splitlines()[0]}. A pooler of mode transaction is between that keeps no "
+        f"{reason(error)}. A pooler of mode transaction is between that keeps no "
         f"prepared statements: set {prefix}POOLER=transaction, and {prefix}PREPARED_STATEMENTS=false or PgBouncer's "
         "max_prepared_statements (1.21 and later)"
     )

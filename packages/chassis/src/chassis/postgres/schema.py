@@ -50,7 +50,12 @@ async def migrate(address: Address, folder: Path, *, lock: int, setting: str, po
     async with goodbye(connection, MIGRATION_CONNECT_SECONDS):
         try:
             await _bring_up_to_date(connection, read_migrations(folder), lock)
-        except (asyncpg.InsufficientPrivilegeError, asyncpg.InvalidSchemaNameError) as error:
+        except asyncpg.InvalidSchemaNameError as error:
+            raise StoreUnavailable(
+                f"{reason(error)}: no schema of the search_path is there, or none that the user in {setting} may use. "
+                "Create it, or mend search_path there or on the role."
+            ) from error
+        except asyncpg.InsufficientPrivilegeError as error:
             raise StoreUnavailable(
                 f"The user in {setting} lacks a right: {reason(error)}. Let it read schema_migrations (GRANT SELECT), "
                 "and, where migrations are missing, make tables (GRANT CREATE ON SCHEMA); or apply them by the command "
