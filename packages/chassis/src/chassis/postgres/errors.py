@@ -48,8 +48,8 @@ def sqlstate(error: BaseException) -> str:
 
 def reason(error: BaseException) -> str:
     """What to print of it, in one line: asyncpg puts DETAIL and HINT on lines of their own."""
-    lines = (str(error) or type(error).__name__).splitlines()
-    return ". ".join(line.rstrip(".") for line in lines)
+    lines = str(error).splitlines() or [type(error).__name__]
+    return ". ".join(line.strip().rstrip(".") for line in lines if line.strip())
 
 
 def is_lasting(error: BaseException) -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from chassis.postgres.connection import Refused, goodbye
-from chassis.postgres.errors import STATEMENT_LOST, reason
+from chassis.postgres.errors import STATEMENT_LOST
 from chassis.postgres.url import Address, Pooler
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def statement_lost(error: BaseException, setting: str) -> str:
     """What to do where a statement is not there that was prepared, or is there already."""
     prefix = setting.removesuffix("URL")
     return (
-        f"{reason(error)}. A pooler of mode transaction is between that keeps no "
+        f"{str(error).splitlines()[0]}. A pooler of mode transaction is between that keeps no "
         f"prepared statements: set {prefix}POOLER=transaction, and {prefix}PREPARED_STATEMENTS=false or PgBouncer's "
         "max_prepared_statements (1.21 and later)"
     )
