@@ -33,7 +33,7 @@ LIBPQ = {
     *("ssl_min_protocol_version", "sslcert", "sslcertmode", "sslcompression", "sslcrl"),
     *("sslcrldir", "sslkey", "sslkeylogfile", "sslmode", "sslnegotiation"),
     *("sslpassword", "sslrootcert", "sslsni", "target_session_attrs", "tcp_user_timeout"),
-    *("user"),
+    "user",
 }
 """PostgreSQL 18's: https://www.postgresql.org/docs/18/libpq-connect.html#LIBPQ-PARAMKEYWORDS"""
 
@@ -196,7 +196,8 @@ async def test_a_password_of_all_that_is_percent_encoded_is_understood(postgres_
     async with connected(postgres_url) as admin:
         await admin.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{odd}'")
         try:
-            own = postgres_url.replace("test:test@", f"{role}:{quote(odd, safe='')}@")
+            host = urlsplit(postgres_url).netloc.rpartition("@")[2]
+            own = urlsplit(postgres_url)._replace(netloc=f"{role}:{quote(odd, safe='')}@{host}").geturl()
             async with connected(parse(own).dsn) as theirs:
                 assert await theirs.fetchval("SELECT current_user") == role
         finally:
