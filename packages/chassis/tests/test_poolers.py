@@ -127,6 +127,24 @@ async def test_through_a_pooler_of_transactions_the_roles_limits_hold_and_are_as
         assert await one.get(note) == TEXT
 
 
+async def test_limits_that_are_set_on_the_role_hold_through_a_pooler_of_transactions(
+    pooled: Pooled, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    limits = Limits(statement_seconds=0.2, lock_seconds=0.1, seconds=30, pooler="transaction")
+    async with connected(pooled.server) as admin:
+        for setting, value in limits.session.items():
+            await admin.execute(f"ALTER ROLE test IN DATABASE {name} SET {setting} = {value}")
+    one = NotesStore(pooled.url("transaction", name), limits=limits, wait_seconds=0)
+    await one.open()
+    assert [record.message for record in caplog.records if "ALTER ROLE" in record.message] == []
+    note = await add(one)
+    async with connected(pooled.server.rpartition("/")[0] + f"/{name}") as other, other.transaction():
+        await other.execute("LOCK TABLE notes")
+        with pytest.raises(StoreUnavailable, match="lock timeout"):
+            await one.get(note)
+    await one.close()
+
+
 @pytest.mark.parametrize(
     ("mode", "query", "limits", "said"),
     [

@@ -31,7 +31,7 @@ ROLES = """
 CREATE ROLE tls_only LOGIN PASSWORD 'x'; CREATE ROLE by_certificate LOGIN; CREATE ROLE app LOGIN PASSWORD 'x';
 CREATE ROLE nologin PASSWORD 'x'; CREATE ROLE limited LOGIN CONNECTION LIMIT 0 PASSWORD 'x'; CREATE ROLE unlisted LOGIN;
 REVOKE CONNECT ON DATABASE closed FROM PUBLIC;
-GRANT CREATE ON SCHEMA public TO tls_only, by_certificate;
+CREATE SCHEMA AUTHORIZATION tls_only; CREATE SCHEMA AUTHORIZATION by_certificate;
 """
 
 
@@ -182,10 +182,18 @@ async def test_what_may_pass_is_waited_for_and_then_told(user: str, query: str, 
     assert re.search(f"cannot be reached: .*{said}", message), message
 
 
-async def test_by_tls_and_by_certificate_the_service_gets_in(server: Server) -> None:
-    ca = f"sslmode=verify-full&sslrootcert={server.authority.file}"
+@pytest.mark.parametrize(
+    ("user", "query", "host"),
+    [
+        ("tls_only", "", "localhost"),  # sslmode=prefer, which is the default, and a server that lets nobody else in
+        ("tls_only", "sslmode=require&channel_binding=require", "localhost"),
+        ("tls_only", "sslmode=verify-full&sslrootcert={ca}", "localhost"),
+        ("by_certificate", "sslmode=verify-ca&sslrootcert={ca}&sslcert={certificate}&sslkey={key}", "127.0.0.1"),
+    ],
+)
+async def test_as_docs_extend_md_says_it_the_service_gets_in(user: str, query: str, host: str, server: Server) -> None:
     certificate, key = server.authority.sign("by_certificate")
-    for user, query in (("tls_only", ca), ("by_certificate", f"{ca}&sslcert={certificate}&sslkey={key}")):
-        store = NotesStore(server.url(user, f"{query}&search_path=pg_temp"), limits=Limits(), wait_seconds=0)
-        await store.open()
-        await store.close()
+    query = query.format(ca=server.authority.file, certificate=certificate, key=key)
+    store = NotesStore(server.url(user, f"{query}&search_path={user}", host=host), limits=Limits(), wait_seconds=0)
+    await store.open()
+    await store.close()
