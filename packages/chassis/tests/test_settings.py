@@ -14,6 +14,8 @@ DEFAULTS: dict[str, object] = {
     "database_url": SecretStr("postgresql://localhost"),
     "database_pool_size": 5,
     "database_queue_size": 100,
+    "database_pooler": "none",
+    "database_prepared_statements": True,
     "database_wait_seconds": 60,
     "database_seconds": 5,
     "database_statement_seconds": 2,
@@ -47,6 +49,8 @@ def test_the_databases_own_limits_are_the_settings_defaults() -> None:
         seconds=settings.database_seconds,
         statement_seconds=settings.database_statement_seconds,
         lock_seconds=settings.database_lock_seconds,
+        pooler=settings.database_pooler,
+        prepared_statements=settings.database_prepared_statements,
     )
     assert Limits() == settings.limits == expected
 

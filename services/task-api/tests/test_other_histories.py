@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,8 @@ from restored import FIRST, SECOND, Server, backed_up
 from stores import opened
 
 from chassis.postgres.schema import migrate
-from task_api.store import OtherHistory, Store, StoredChange, Write, from_url, migrations
+from chassis.postgres.url import parse
+from task_api.store import OtherHistory, Store, StoredChange, StoreUnavailable, Write, from_url, migrations
 from task_api.store.postgres import MIGRATION_LOCK, _position
 
 
@@ -32,9 +34,9 @@ class Reader:
         """Until it has read the change with this title."""
         async with asyncio.timeout(30):
             while up_to not in self.titles:
-                await self._read(store)
+                await self.read_some(store)
 
-    async def _read(self, store: Store) -> Sequence[StoredChange]:
+    async def read_some(self, store: Store) -> Sequence[StoredChange]:
         changes = await store.changes(self.positions[-1] if self.positions else None, size=2)
         self.positions += [change.position for change in changes]
         self.titles += [change.task.title for change in changes]
@@ -249,6 +251,55 @@ async def test_what_was_restored_once_is_restored_again(server: Server) -> None:
         await goes_on(store, reader)
 
 
+@pytest.mark.docker
+@pytest.mark.postgresql
+@pytest.mark.parametrize("port", [FIRST, SECOND], ids=["same server", "young server"])
+async def test_writes_during_a_restore_are_done_or_refused_and_none_is_missed_after_it(
+    server: Server, port: int
+) -> None:
+    reader = Reader()
+    done = asyncio.Event()
+
+    async def keep_writing(store: Store) -> None:
+        while not done.is_set():
+            with contextlib.suppress(StoreUnavailable):
+                await write(store, "meanwhile")
+
+    async with opened(server.url) as store:
+        await write_until_known(store, reader)
+        await asyncio.to_thread(server.dump)
+    if port == SECOND:
+        await asyncio.to_thread(server.start_second)
+    async with opened(server.url if port == FIRST else server.second_url) as store:
+        writers = [asyncio.create_task(keep_writing(store)) for _ in range(4)]
+        await asyncio.to_thread(server.restore, port)
+        # Somebody follows from what is kept while they write.
+        seen = [await reader.read_some(store) for _ in range(50)]
+        done.set()
+        await asyncio.gather(*writers)
+        await write(store, "last")
+        await reader.read(store, "last")
+        assert any(seen)
+        assert len(reader.titles) == await store.count()
+
+
+@pytest.mark.docker
+@pytest.mark.postgresql
+async def test_a_dump_of_the_release_before_restored_over_this_one_goes_on(server: Server, tmp_path: Path) -> None:
+    reader = Reader()
+    await migrate_as_the_release_before(server.url, tmp_path)
+    async with connected(server.url) as old:
+        for title in "abc":
+            await old.execute(OLD_WRITE, NOW, a_task(title=title).model_dump_json())
+    await asyncio.to_thread(server.dump)
+    async with opened(server.url) as store:
+        await reader.read(store, "c")
+        await write_what_is_lost(store, reader)
+        await asyncio.to_thread(server.restore, FIRST)
+    async with opened(server.url) as store:
+        await goes_on(store, reader)
+
+
 async def test_a_copy_of_a_sqlite_file_goes_on(tmp_path: Path) -> None:
     reader = Reader()
     store = from_url(f"sqlite:///{tmp_path}/tasks.db")
@@ -275,13 +326,18 @@ OLD_READ = """
 """
 
 
+async def migrate_as_the_release_before(url: str, folder: Path) -> None:
+    shutil.copytree(migrations.FOLDER / "postgres", folder / "before")
+    for file in (folder / "before").glob("*.sql"):
+        if file.name >= "0003":
+            file.unlink()
+    await migrate(parse(url), folder / "before", lock=MIGRATION_LOCK, setting="TASKS_DATABASE_URL", pooler="none")
+
+
 async def test_positions_of_the_release_before_hold_and_so_do_those_of_this_one_there(
     postgres_url: str, tmp_path: Path
 ) -> None:
-    shutil.copytree(migrations.FOLDER / "postgres", tmp_path / "before")
-    for file in (tmp_path / "before").glob("000[3-9]*"):
-        file.unlink()
-    await migrate(postgres_url, tmp_path / "before", lock=MIGRATION_LOCK)
+    await migrate_as_the_release_before(postgres_url, tmp_path)
     async with connected(postgres_url) as old:
         written = await old.prepare(OLD_WRITE)
         read = await old.prepare(OLD_READ)
