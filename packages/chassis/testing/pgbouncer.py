@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import docker
-import pytest
 from databases import POSTGRES_IMAGE, POSTGRES_OPTIONS, docker_answers
-from docker.errors import APIError, BuildError
+from docker.errors import BuildError
 from testcontainers.community.postgres import PostgresContainer
 
 IMAGE = "postgres-with-pgbouncer:test"
@@ -37,14 +36,14 @@ class Pooled:
 
 @contextlib.contextmanager
 def running_pgbouncers(settings: dict[str, dict[str, object]]) -> Iterator[Pooled]:
-    """One PgBouncer for each name, with these settings, until the end of the block. Skips where there can be none."""
-    if not docker_answers():
-        pytest.skip("PgBouncer runs in a container: start Docker")
+    """One PgBouncer for each name, with these settings, until the end of the block."""
+    assert docker_answers(), "Docker does not answer, and PgBouncer runs in a container. Start it"
     try:
         with contextlib.closing(docker.from_env()) as client:
             client.images.build(fileobj=io.BytesIO(DOCKERFILE.encode()), tag=IMAGE, rm=True)
-    except (APIError, BuildError) as error:
-        pytest.skip(f"PgBouncer is installed by apt into {POSTGRES_IMAGE}, which needs Debian's mirrors: {error}")
+    except BuildError as error:
+        error.add_note(f"PgBouncer is installed by apt into {POSTGRES_IMAGE}, from Debian's and PostgreSQL's mirrors")
+        raise
     ports = {name: FIRST_PORT + number for number, name in enumerate(settings)}
     container = PostgresContainer(IMAGE, driver=None).with_command(f"postgres {POSTGRES_OPTIONS}")
     with container.with_exposed_ports(5432, *ports.values()) as running:

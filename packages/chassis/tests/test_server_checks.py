@@ -160,14 +160,15 @@ async def test_what_costs_something_is_in_the_log_and_degrades_nothing(
 ) -> None:
     async with role_of(postgres_url) as (role, url):
         await execute(postgres_url, f"GRANT {RIGHTS} ON ALL TABLES IN SCHEMA {await _schema(postgres_url)} TO {role}")
+        expected = [True]
         try:
             await execute(postgres_url, f"ALTER ROLE {role} {setting}")
-        except asyncpg.UndefinedObjectError as error:  # transaction_timeout is of PostgreSQL 17
-            pytest.skip(str(error))
+        except asyncpg.UndefinedObjectError:  # an older one has no transaction_timeout, and is not asked for it
+            expected = []
         async with opened(url) as store:
             await store.ping()
         said = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-        assert [setting.split()[1] in line or "connections for role" in line for line in said] == [True]
+        assert [setting.split()[1] in line or "connections for role" in line for line in said] == expected
 
 
 async def test_a_connection_has_the_time_limits_of_the_service_whatever_its_role_has(
