@@ -20,7 +20,7 @@ from chassis.postgres.connection import Refused, connect, goodbye
 from chassis.postgres.deadlines import Deadlines
 from chassis.postgres.errors import (
     BROKEN_CONNECTION,
-    REFUSED,
+    NOT_RETRIED,
     ROLLED_BACK,
     STATEMENT_LOST,
     UNREACHABLE,
@@ -232,7 +232,7 @@ class Database:
                 self._use.metrics.retries_total.labels(sqlstate(error)).inc()
                 await asyncio.sleep(wait)
                 pause *= 2
-            except REFUSED as error:
+            except NOT_RETRIED as error:
                 raise StoreUnavailable(f"PostgreSQL refused: {reason(error)}") from error
             except STATEMENT_LOST as error:
                 refused = statement_lost(error, self._use.setting)

@@ -29,7 +29,7 @@ CANNOT_CONNECT = (asyncpg.PostgresError, asyncpg.ClientConfigurationError)
 ROLLED_BACK = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 """Nothing was changed, and the same may well succeed now."""
 
-REFUSED = (asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError, asyncpg.InsufficientResourcesError)
+NOT_RETRIED = (asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError, asyncpg.InsufficientResourcesError)
 """It took too long, waited too long for a lock, or the disk is full: the same would most likely fail again."""
 
 STATEMENT_LOST = (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError)
