@@ -6,18 +6,21 @@ A request comes in by connection.py and goes through edge.py and FastAPI to a ro
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute, request_response
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.types import ASGIApp
 
 from chassis import docs, edge, health, problems, tracing
 from chassis.auth.choice import from_settings
 from chassis.rate_limit import RateLimit
+from chassis.routes import Router, operation_id
 from chassis.service import Service
 from chassis.settings import Settings, read_settings
 
@@ -45,7 +48,7 @@ def create_app(service: type[Service], settings: Settings | None = None) -> Fast
         lifespan=_lifespan,
         telemetry=telemetry,
         redirect_slashes=False,  # behind a proxy the redirect would name the wrong scheme and host
-        generate_unique_id_function=lambda route: route.name,  # operation ids that read well in generated clients
+        generate_unique_id_function=operation_id,
     )
     app.state.settings = settings
     app.state.service = served
@@ -91,6 +94,19 @@ def _note_end(work: asyncio.Task[None]) -> None:
 
 class _Application(FastAPI):
     """Its OpenAPI document says of errors what the service really answers, and Edge comes before all other layers."""
+
+    def include_router(self, router: APIRouter, **given: Any) -> None:
+        """As FastAPI does, but the routes that a Router has now are not made again."""
+        super().include_router(router, **given)
+        routes = [route for route in router.routes if isinstance(route, APIRoute)]
+        if isinstance(router, Router) and not given and len(routes) == len(router.routes):
+            self.router.routes[-1:] = [self._own(route) for route in routes]
+
+    def _own(self, route: APIRoute) -> APIRoute:
+        own = copy.copy(route)
+        own.dependency_overrides_provider = self
+        own.app = request_response(own.get_route_handler())
+        return own
 
     def build_middleware_stack(self) -> ASGIApp:
         """Edge and the service's shortcut, then what FastAPI makes of the application.

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Query, Request, Response, status
+from fastapi import Depends, Query, Request, Response, status
 from fastapi.responses import PlainTextResponse
 from prometheus_client import REGISTRY, CollectorRegistry, Gauge
 from pydantic import BaseModel, ConfigDict, Field
@@ -18,6 +18,7 @@ from chassis.auth import requires
 from chassis.check import Check
 from chassis.exposition import exposition, is_preferred
 from chassis.problems import problem_responses
+from chassis.routes import Router
 from chassis.service import HealthTexts, Service
 
 TICK_SECONDS = 0.5
@@ -131,13 +132,13 @@ async def _accept(request: Request) -> str:
 Accept = Annotated[str, Depends(_accept)]
 
 
-def router(service: Service) -> APIRouter:
+def router(service: Service) -> Router:
     """The four routes, as this service's document explains them."""
     answer = model(service.health)
     figure = {
         "text/plain": {"schema": {"type": "string"}, "example": f"{service.metrics.namespace}_health_status 1.0\n"}
     }
-    router = APIRouter(tags=["health"])
+    router = Router(tags=["health"])
     router.get(
         "/health",
         summary="How the service is",

@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import Depends, Request
 from fastapi.responses import PlainTextResponse, StreamingResponse
 from pydantic import BaseModel
 
 from chassis.auth import requires
 from chassis.problems import problem_responses
+from chassis.routes import Router
 
 LONG = "Hello, world! " * 3_000
 """A greeting of 42 kB."""
 
 READS, WRITES = [Depends(requires("read"))], [Depends(requires("write"))]
-router = APIRouter(prefix="/v1/hello", tags=["hello"], responses=problem_responses(401, 403, 422, 429, 503))
+router = Router(prefix="/v1/hello", tags=["hello"], responses=problem_responses(401, 403, 422, 429, 503))
 
 
 class Greeting(BaseModel):

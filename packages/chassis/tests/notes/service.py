@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID, uuid4
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import FastAPI, Request
 from pydantic import BaseModel
 from pydantic_settings import SettingsConfigDict
 
@@ -12,9 +12,10 @@ from chassis.metrics import Metrics
 from chassis.postgres.command_line import migrate_command
 from chassis.postgres.service import PostgresService, health_texts
 from chassis.postgres.settings import DatabaseSettings
+from chassis.routes import Router
 from notes.store import NotesStore
 
-router = APIRouter(prefix="/v1/notes", tags=["notes"])
+router = Router(prefix="/v1/notes", tags=["notes"])
 
 
 class Note(BaseModel):

@@ -7,11 +7,12 @@ import binascii
 from collections.abc import AsyncIterator, Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic.config import JsonDict
 
 from chassis.problems import Problem, problem_responses
+from chassis.routes import Router
 from task_api.store import ChangesPurged, OtherHistory, StoredChange, WrongPosition
 from task_api.tasks.dependencies import Reader, StoreDependency
 from task_api.tasks.feed import CHUNK, Feed
@@ -25,7 +26,7 @@ RETRY_MILLISECONDS = 2000
 # Tells readers, and the tests that make up requests, that not every text is a position.
 FORMAT: JsonDict = {"format": "place-in-feed"}
 
-router = APIRouter(prefix="/v1/changes", tags=["changes"])
+router = Router(prefix="/v1/changes", tags=["changes"])
 
 
 @router.get(

@@ -9,10 +9,11 @@ from typing import Annotated, Any
 from urllib.parse import parse_qsl, urlencode
 from uuid import UUID
 
-from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response, status
+from fastapi import Body, Depends, Path, Query, Request, Response, status
 from pydantic import StringConstraints
 
 from chassis.problems import Problem, problem_responses
+from chassis.routes import Router
 from task_api.tasks import commands
 from task_api.tasks.dependencies import Reader, StoreDependency, Writer
 from task_api.tasks.idempotency import IdempotencyKey, replayed_header, request_key
@@ -52,7 +53,7 @@ SORT_PATTERN = (
     r"(,-?(created_at|updated_at|due|start_at|completed_at|priority|title|position))*$"
 )
 
-router = APIRouter(prefix="/v1/tasks", tags=["tasks"])
+router = Router(prefix="/v1/tasks", tags=["tasks"])
 
 TaskId = Annotated[UUID, Path(description="The task's id", examples=[EXAMPLE_ID])]
 ExactName = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=NO_CONTROL_CHARACTERS)]

@@ -2,14 +2,15 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import Depends, Query, Request
 from pydantic import BaseModel, Field
 
 from chassis.auth import requires
 from chassis.problems import problem_responses
+from chassis.routes import Router
 from your_service.settings import Settings
 
-router = APIRouter(prefix="/v1/hello", tags=["hello"])
+router = Router(prefix="/v1/hello", tags=["hello"])
 
 
 class Hello(BaseModel):

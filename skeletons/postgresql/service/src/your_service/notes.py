@@ -4,14 +4,15 @@ from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID, uuid4
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import Depends, Query, Request
 
 from chassis.auth import requires
 from chassis.problems import Problem, problem_responses
+from chassis.routes import Router
 from your_service.models import NewNote, Note
 from your_service.store import NoteStore
 
-router = APIRouter(prefix="/v1/notes", tags=["notes"])
+router = Router(prefix="/v1/notes", tags=["notes"])
 READ, WRITE = Depends(requires("read")), Depends(requires("write"))
 
 

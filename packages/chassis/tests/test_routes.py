@@ -1,0 +1,68 @@
+"""What becomes of the routes that a service gives its application."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import pytest
+from fastapi import Depends, FastAPI
+from fastapi.routing import APIRoute
+from hello.service import Hello
+from starlette.testclient import TestClient
+
+from chassis.app import create_app
+from chassis.routes import Router
+
+
+def tenant() -> str:
+    return "nobody"
+
+
+plain, prefixed = Router(), Router()
+
+
+@plain.get("/v1/tenant")
+async def get_tenant(tenant: Annotated[str, Depends(tenant)]) -> str:
+    return tenant
+
+
+@prefixed.get("/tenant")
+async def get_other_tenant(tenant: Annotated[str, Depends(tenant)]) -> str:
+    return tenant
+
+
+class WithTenants(Hello):
+    def add_to(self, app: FastAPI) -> None:
+        super().add_to(app)
+        app.include_router(plain)
+        app.include_router(prefixed, prefix="/v2", tags=["tenants"])
+
+
+@pytest.fixture
+def app() -> FastAPI:
+    return create_app(WithTenants, Hello.settings())
+
+
+def test_the_routes_of_a_router_are_made_once_for_all_applications(app: FastAPI) -> None:
+    """FastAPI would make each again when the first request comes."""
+    (made,) = (route for route in plain.routes if isinstance(route, APIRoute))
+    (served,) = (route for route in app.routes if isinstance(route, APIRoute) and route.path == made.path)
+    assert served.dependant is made.dependant
+
+
+def test_a_dependency_is_overridden_in_one_application_alone(app: FastAPI) -> None:
+    app.dependency_overrides[tenant] = lambda: "somebody"
+    for path in ("/v1/tenant", "/v2/tenant"):
+        with TestClient(app) as client:
+            assert client.get(path).json() == "somebody"
+        with TestClient(create_app(WithTenants, Hello.settings())) as client:
+            assert client.get(path).json() == "nobody"
+
+
+def test_a_router_that_is_included_with_a_prefix_and_tags_has_them(app: FastAPI) -> None:
+    assert app.openapi()["paths"]["/v2/tenant"]["get"]["tags"] == ["tenants"]
+
+
+def test_an_operation_is_called_as_its_function(app: FastAPI) -> None:
+    paths = app.openapi()["paths"]
+    assert [paths[path]["get"]["operationId"] for path in ("/v1/tenant", "/health")] == ["get_tenant", "health"]
