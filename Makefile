@@ -59,6 +59,10 @@ install: $(CHASSIS_ENVIRONMENT) $(SERVICE_ENVIRONMENTS) ## Install every service
 test: $(CHASSIS_ENVIRONMENT) $(SERVICE_ENVIRONMENTS) ## Run the tests of the chassis and of every service
 	@scripts/test.sh $(SERVICES)
 
+.PHONY: test-full
+test-full: $(CHASSIS_ENVIRONMENT) $(SERVICE_ENVIRONMENTS) ## The same with what takes minutes more
+	@scripts/test.sh --full $(SERVICES)
+
 .PHONY: fuzz
 fuzz: $(SERVICE_ENVIRONMENTS) ## Run the generated tests for long (MINUTES=10 SEED=)
 	@scripts/fuzz.sh $(SERVICES)
@@ -78,7 +82,7 @@ test-platform: $(SERVICE_ENVIRONMENTS) $(TOOLS_ENVIRONMENT) ## Test charts, scri
 	@scripts/test-platform.sh
 
 .PHONY: check
-check: lint test test-platform ## All that runs before a push, without a cluster
+check: lint test-full test-platform ## All that runs before a push, without a cluster
 
 .PHONY: fmt
 fmt: $(TOOLS_ENVIRONMENT) ## Format the Python code

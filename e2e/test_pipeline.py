@@ -212,7 +212,7 @@ def test_each_job_works_on_the_commit_that_was_pushed(pushed: Run) -> None:
     tested = [
         f"make {what} at {commit} with {python}"
         for python in ("python3.11", "python3.14")
-        for what in ("install", "test")
+        for what in ("install", "test-full")
     ]
     assert sorted(pushed.of("test")) == sorted([out, out, *tested])
     assert pushed.of("lint") == [out, f"make lint at {commit}", f"make test-platform at {commit}"]

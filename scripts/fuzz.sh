@@ -25,7 +25,7 @@ seed=${SEED:-$((RANDOM * 32768 + RANDOM))}
 end=$((SECONDS + 10#$minutes * 60))
 while :; do
   echo "Seed $seed"
-  if ! FUZZ_SEED=$seed scripts/test.sh "$@"; then
+  if ! FUZZ_SEED=$seed scripts/test.sh --full "$@"; then
     # On GitHub it is in the summary of the step, too.
     echo "It fails with seed $seed. The same again: make fuzz SEED=$seed" | tee -a "${GITHUB_STEP_SUMMARY:-/dev/null}" >&2
     exit 1

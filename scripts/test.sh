@@ -4,16 +4,18 @@
 # What is left out for want of Docker or PostgreSQL is said at the end; with REQUIRE_ALL=1 that is a failure.
 # FUZZ_SEED (scripts/fuzz.sh) has the generated tests alone run, and long.
 #
-#   scripts/test.sh SERVICE...
+#   scripts/test.sh SERVICE...          without those marked `full`, which take long
+#   scripts/test.sh --full SERVICE...   all of them
 set -euo pipefail
 CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/isolate.sh
 # Nothing is asked for beyond this machine, and a proxy of SOCKS would need a package more.
 unset http_proxy https_proxy all_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY
 
-selected='' left_out=''
+selected='not full' left_out=''
+if [[ ${1:-} == --full ]]; then selected='' && shift; fi
 if ! docker info > /dev/null 2>&1; then
-  selected='not docker' left_out='what needs Docker, https://docs.docker.com/get-docker/'
+  selected+="${selected:+ and }not docker" left_out='what needs Docker, https://docs.docker.com/get-docker/'
   if ! command -v initdb > /dev/null && ! compgen -G '/usr/lib/postgresql/*/bin/initdb' > /dev/null; then
     selected+=' and not postgresql' left_out='what needs PostgreSQL: by Docker, https://docs.docker.com/get-docker/, or by its own initdb'
   fi

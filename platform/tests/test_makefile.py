@@ -94,11 +94,12 @@ def test_what_is_left_out_for_want_of_docker_is_said_and_can_be_forbidden(
     docker.write_text("#!/bin/sh\nexit 1\n")
     docker.chmod(0o755)
     environment = {**os.environ, "PATH": f"{docker.parent}:{os.environ['PATH']}", "REQUIRE_ALL": require_all}
-    test = [str(copy / "scripts/test.sh"), SERVICE]
-    done = subprocess.run(test, env=environment, capture_output=True, text=True, check=False)
-    assert "-m not docker" in done.stdout
-    assert "Left out: what needs " in done.stdout
-    assert done.returncode == code
+    for full, selected in ((["--full"], "-m not docker"), ([], "-m not full and not docker")):
+        test = [str(copy / "scripts/test.sh"), *full, SERVICE]
+        done = subprocess.run(test, env=environment, capture_output=True, text=True, check=False)
+        assert selected in done.stdout
+        assert "Left out: what needs " in done.stdout
+        assert done.returncode == code
 
 
 def fuzz(copy: Path, python: str, **settings: str) -> tuple[int, list[str], list[str]]:

@@ -34,6 +34,7 @@ async def backends(pair: Replicated) -> int:
         return int(await db.fetchval(BACKENDS))
 
 
+@pytest.mark.full
 async def test_commits_that_wait_for_a_standby_take_no_more_backends_than_twice_the_pool(
     pair: Replicated, record_property: Callable[[str, object], None]
 ) -> None:

@@ -231,6 +231,7 @@ def pair() -> Iterator[Replicated]:
 
 @pytest.mark.docker
 @pytest.mark.postgresql
+@pytest.mark.full
 class TestReplicated:
     @pytest.mark.parametrize(
         ("setting", "said"),

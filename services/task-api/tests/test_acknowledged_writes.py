@@ -40,6 +40,7 @@ def test_a_process_that_is_killed_while_it_writes_loses_nothing(tmp_path: Path, 
         assert running.history.failures, "nobody noticed that the process was killed"
 
 
+@pytest.mark.full
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("bug", "seen"), [("acknowledge-before-commit", "lost"), ("answer-outside-the-transaction", "duplicated")]
@@ -54,6 +55,7 @@ def test_a_bug_that_breaks_the_promise_is_seen(bug: str, seen: str, tmp_path: Pa
         assert getattr(running.verdict, seen), f"{bug} went unseen: {running.verdict}"
 
 
+@pytest.mark.full
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("command", "drains"), [(SERVE, True), ([*PLANTED, "no-drain", "serve"], False)])
 def test_a_rollout_fails_no_request_unless_the_drain_is_missing(

@@ -17,6 +17,7 @@ from running import SERVE, environment, eventually, start
 from testcontainers.core.container import DockerContainer
 
 VOLUME = "/var/lib/postgresql/data"
+FULL = pytest.mark.full
 
 OnLoop = Callable[[Callable[[], None]], object]
 """Has something done on the event loop on which the proxy runs."""
@@ -67,9 +68,9 @@ def silent(proxy: Proxy, running: Trial, on_loop: OnLoop) -> None:
     ("fault", "name", "graceful"),
     [
         (cut, "cut, five times", True),
-        (delay, "0.1 s late", True),
-        (half_open, "half-open", False),
-        (silent, "silent until a client is told so", False),
+        pytest.param(delay, "0.1 s late", True, marks=FULL),
+        pytest.param(half_open, "half-open", False, marks=FULL),
+        pytest.param(silent, "silent until a client is told so", False, marks=FULL),
     ],
     ids=["cut", "delay", "half-open", "silent"],
 )
@@ -119,6 +120,7 @@ def inside(container: DockerContainer, command: str) -> int:
     return code
 
 
+@pytest.mark.full
 @pytest.mark.docker
 @pytest.mark.timeout(600)
 def test_a_full_disk_loses_nothing_and_needs_no_restart_of_the_service(
@@ -135,7 +137,11 @@ def test_a_full_disk_loses_nothing_and_needs_no_restart_of_the_service(
 
 @pytest.mark.docker
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(("mode", "signal"), [("fast", "INT"), ("immediate", "QUIT")], ids=["fast", "immediate"])
+@pytest.mark.parametrize(
+    ("mode", "signal"),
+    [("fast", "INT"), pytest.param("immediate", "QUIT", marks=FULL)],
+    ids=["fast", "immediate"],
+)
 def test_a_restart_of_postgres_loses_nothing_and_needs_no_restart_of_the_service(
     own_postgres: tuple[DockerContainer, str], mode: str, signal: str, tmp_path: Path, keep: Callable[[Row], None]
 ) -> None:

@@ -89,6 +89,7 @@ def test_a_stream_ends_when_the_drain_begins_and_says_when_to_come_back() -> Non
         assert service.stop() == 0
 
 
+@pytest.mark.full
 @pytest.mark.timeout(600)
 def test_the_figures_of_a_cold_start(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     """Start and end take at most three times the CPU of importing FastAPI alone, in turns on the same core: 0.7 s where

@@ -26,7 +26,7 @@ DOCUMENT = SERVICE / "openapi.json"
 
 @pytest.mark.generated
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.full)])
 def test_generated_requests_find_nothing_that_the_document_does_not_say(
     kind: str,
     seed: int | None,

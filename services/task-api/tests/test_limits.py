@@ -41,6 +41,7 @@ ROUNDS, UNREAD_ROUNDS = 6, 2
 """Of a hundred requests each; those that are not read have a megabyte to answer, and more of them would take long."""
 
 
+@pytest.mark.full
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", BAD)
 async def test_a_hundred_bad_requests_at_once_leave_nothing_behind(impatient: Service, kind: str) -> None:
@@ -52,11 +53,13 @@ async def test_a_hundred_bad_requests_at_once_leave_nothing_behind(impatient: Se
     await leave_nothing_behind(impatient, refused, ROUNDS)
 
 
+@pytest.mark.full
 @pytest.mark.timeout(600)
 async def test_a_hundred_clients_at_once_that_go_before_the_answer_leave_nothing_behind(impatient: Service) -> None:
     await leave_nothing_behind(impatient, lambda client: client.send(POST % (12, b'{"title": 5}')), ROUNDS)
 
 
+@pytest.mark.full
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", UNREAD)
 async def test_a_hundred_clients_at_once_that_do_not_read_leave_nothing_behind(full: Service, kind: str) -> None:

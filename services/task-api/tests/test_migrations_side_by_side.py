@@ -42,6 +42,7 @@ async def test_pods_that_start_at_once_on_an_empty_database_migrate_it_once(post
         assert await db.fetchval("SELECT array_agg(number ORDER BY number) FROM schema_migrations") == KNOWN
 
 
+@pytest.mark.full
 @pytest.mark.timeout(600)
 async def test_pods_of_two_releases_serve_side_by_side(
     postgres_url: str, tmp_path: Path, keep: Callable[[Row], None]

@@ -94,6 +94,7 @@ async def goes_on(store: Store, reader: Reader, *, kept: int = 3) -> None:
 # --- failover ---------------------------------------------------------------------------
 
 
+@pytest.mark.full
 @pytest.mark.docker
 @pytest.mark.postgresql
 async def test_positions_hold_through_a_failover_that_loses_nothing() -> None:
@@ -106,6 +107,7 @@ async def test_positions_hold_through_a_failover_that_loses_nothing() -> None:
             await goes_on(store, reader)
 
 
+@pytest.mark.full
 @pytest.mark.docker
 @pytest.mark.postgresql
 async def test_who_read_what_a_failover_lost_is_told_so() -> None:
@@ -136,6 +138,7 @@ def server(container: Server) -> Server:
     return container
 
 
+@pytest.mark.full
 @pytest.mark.docker
 @pytest.mark.postgresql
 async def test_who_read_past_the_point_in_time_of_a_recovery_is_told_so(server: Server) -> None:
@@ -150,6 +153,7 @@ async def test_who_read_past_the_point_in_time_of_a_recovery_is_told_so(server: 
         await goes_on(store, reader)
 
 
+@pytest.mark.full
 @pytest.mark.docker
 @pytest.mark.postgresql
 async def test_who_read_past_a_snapshot_of_the_volume_is_told_so(server: Server) -> None:
@@ -185,6 +189,7 @@ async def test_a_dump_restored_under_running_pods_takes_nothing_but_the_restore(
         await goes_on(store, reader)
 
 
+@pytest.mark.full
 @pytest.mark.docker
 @pytest.mark.postgresql
 async def test_a_dump_restored_into_a_young_server_under_running_pods_goes_on(server: Server) -> None:
@@ -198,6 +203,7 @@ async def test_a_dump_restored_into_a_young_server_under_running_pods_goes_on(se
         assert await other.last_position() == await store.last_position()
 
 
+@pytest.mark.full
 @pytest.mark.docker
 @pytest.mark.postgresql
 async def test_a_dump_as_sql_restored_into_a_young_server_goes_on(server: Server) -> None:
@@ -209,6 +215,7 @@ async def test_a_dump_as_sql_restored_into_a_young_server_goes_on(server: Server
         await goes_on(store, reader)
 
 
+@pytest.mark.full
 @pytest.mark.docker
 @pytest.mark.postgresql
 async def test_rows_copied_into_the_tables_of_a_young_server_go_on(server: Server) -> None:
@@ -221,6 +228,7 @@ async def test_rows_copied_into_the_tables_of_a_young_server_go_on(server: Serve
         await goes_on(store, reader)
 
 
+@pytest.mark.full
 @pytest.mark.docker
 @pytest.mark.postgresql
 async def test_a_feed_that_is_all_purged_goes_on_in_a_young_server(server: Server) -> None:
@@ -238,6 +246,7 @@ async def test_a_feed_that_is_all_purged_goes_on_in_a_young_server(server: Serve
         await goes_on(store, reader, kept=1)
 
 
+@pytest.mark.full
 @pytest.mark.docker
 @pytest.mark.postgresql
 async def test_what_was_restored_once_is_restored_again(server: Server) -> None:
@@ -251,6 +260,7 @@ async def test_what_was_restored_once_is_restored_again(server: Server) -> None:
         await goes_on(store, reader)
 
 
+@pytest.mark.full
 @pytest.mark.docker
 @pytest.mark.postgresql
 @pytest.mark.parametrize("port", [FIRST, SECOND], ids=["same server", "young server"])
@@ -283,6 +293,7 @@ async def test_writes_during_a_restore_are_done_or_refused_and_none_is_missed_af
         assert len(reader.titles) == await store.count()
 
 
+@pytest.mark.full
 @pytest.mark.docker
 @pytest.mark.postgresql
 async def test_a_dump_of_the_release_before_restored_over_this_one_goes_on(server: Server, tmp_path: Path) -> None:

@@ -58,6 +58,7 @@ def test_one_of_several_that_is_killed_loses_nothing(
         balancer.backends = [each.port for each in processes]
 
 
+@pytest.mark.full
 @pytest.mark.timeout(600)
 def test_one_of_several_that_stands_still_does_nothing_twice_when_it_goes_on(
     processes: list[Process], balancer: Balancer, tmp_path: Path, keep: Callable[[Row], None]

@@ -41,7 +41,10 @@ async def restart_immediate(pair: Replicated) -> None:
     await asyncio.to_thread(pair.restart_primary, "immediate")
 
 
-STRIKES = pytest.mark.parametrize("strike", [end_sessions, restart_fast, restart_immediate])
+FULL = pytest.mark.full
+STRIKES = pytest.mark.parametrize(
+    "strike", [restart_fast, pytest.param(end_sessions, marks=FULL), pytest.param(restart_immediate, marks=FULL)]
+)
 
 
 async def wait_for(count: int, pair: Replicated) -> None:
@@ -100,6 +103,7 @@ async def test_it_is_acknowledged_once_the_standby_is_there_again(strike: Strike
         assert await asyncio.gather(*commits) == [None] * len(commits)
 
 
+@pytest.mark.full
 async def test_without_the_wait_for_the_standby_a_failover_loses_what_was_acknowledged(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
