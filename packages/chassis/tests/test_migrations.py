@@ -81,6 +81,26 @@ async def test_a_dump_keeps_nobody_from_starting(postgres_url: str, monkeypatch:
         assert await dump.fetchval("SELECT count(*) FROM schema_migrations WHERE checksum IS NULL") == 0
 
 
+async def test_a_migration_that_finds_its_table_locked_is_tried_again_and_says_who_to_look_for(
+    postgres_url: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schema, "MIGRATION_WAIT_SECONDS", 1.0)
+    await started(postgres_url)
+    (folder / "0099_more.sql").write_text("ALTER TABLE notes ADD COLUMN more text")
+    async with connected(postgres_url) as other, connected(postgres_url) as admin:
+        async with other.transaction():
+            await other.execute("LOCK TABLE notes")
+            with pytest.raises(
+                StoreUnavailable, match="another session kept it from a table: .*lock timeout"
+            ) as caught:
+                await started(postgres_url)
+            assert "mend" not in str(caught.value)
+            oldest = (await admin.fetch(str(caught.value).partition("long: ")[2]))[0]
+            assert "LOCK TABLE notes" in oldest["query"]
+        await started(postgres_url)
+        assert await admin.fetchval("SELECT count(more) FROM notes") == 0
+
+
 async def test_who_may_not_change_the_schema_starts_on_what_others_applied(postgres_url: str) -> None:
     role = f"reader_{uuid4().hex}"
     parts = urlsplit(postgres_url)

@@ -219,7 +219,8 @@ def test_cloudnativepg_replicates_each_write() -> None:
         "instances": 3,
         "bootstrap": {"initdb": {"database": "tasks", "owner": "tasks"}},
         "postgresql": {
-            "parameters": {"max_connections": "100"},  # its parameters are strings
+            # 100, and of 11 pods the pool of 5 once more; its parameters are strings.
+            "parameters": {"max_connections": "155"},
             "synchronous": {"method": "any", "number": 1, "dataDurability": "required", "failoverQuorum": True},
         },
         "storage": {"size": "10Gi", "storageClass": "fast"},

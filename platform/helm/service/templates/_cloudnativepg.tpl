@@ -18,7 +18,10 @@ spec:
       owner: {{ include "service.database.name" . }}
   postgresql:
     parameters:
-      max_connections: {{ .Values.database.maxConnections | toString | quote }}
+      # While no second instance is there the server holds commits that nobody waits for any more, and a connection
+      # with each: of every pod up to as many as its pool has.
+      {{- $held := mul (include "service.mostPods" . | int) (int .Values.database.poolSize) }}
+      max_connections: {{ add (int .Values.database.maxConnections) $held | toString | quote }}
     # A write is answered once any second instance has it, and never before.
     synchronous:
       method: any
