@@ -91,7 +91,7 @@ async def test_a_migration_that_finds_its_table_locked_is_tried_again_and_says_w
         async with other.transaction():
             await other.execute("LOCK TABLE notes")
             with pytest.raises(
-                StoreUnavailable, match="another session kept it from a table: .*lock timeout"
+                StoreUnavailable, match=r"another session kept it from a table: .*lock timeout"
             ) as caught:
                 await started(postgres_url)
             assert "mend" not in str(caught.value)

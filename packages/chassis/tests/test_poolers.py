@@ -30,6 +30,7 @@ POOLERS: dict[str, dict[str, object]] = {
     "transaction": {"pool_mode": "transaction", "max_prepared_statements": 100},
     "forgetful": {"pool_mode": "transaction", "max_prepared_statements": 0},  # as all before 1.21
     "ignoring": {"pool_mode": "session", "ignore_startup_parameters": IGNORE},
+    "statement": {"pool_mode": "statement", "max_prepared_statements": 100},
 }
 WORKING: dict[str, dict[str, Any]] = {
     "session": {"pooler": "session"},
@@ -156,6 +157,8 @@ async def test_limits_that_are_set_on_the_role_hold_through_a_pooler_of_transact
         ("session", "", {}, "unsupported startup parameter.* That is a pooler: set NOTES_DATABASE_POOLER"),
         ("transaction", "", {}, "unsupported startup parameter.* That is a pooler: set NOTES_DATABASE_POOLER"),
         ("ignoring", "", {}, "without the statement_timeout, lock_timeout, .* set NOTES_DATABASE_POOLER to its mode"),
+        ("statement", "", {"pooler": "session"}, "mode statement.* Set its pool_mode"),
+        ("statement", "", {"pooler": "transaction"}, "mode statement.* Set its pool_mode"),
         ("forgetful", "", {"pooler": "session"}, "set NOTES_DATABASE_POOLER=transaction"),
         ("transaction", "", {"pooler": "session"}, "is of mode transaction.* Set it to transaction"),
         ("forgetful", "", {"pooler": "transaction"}, "NOTES_DATABASE_PREPARED_STATEMENTS=false or .*max_prepared"),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from chassis.postgres.connection import Refused, goodbye
-from chassis.postgres.errors import STATEMENT_LOST
+from chassis.postgres.errors import STATEMENT_LOST, reason
 from chassis.postgres.url import Address, Pooler
 
 if TYPE_CHECKING:
@@ -34,8 +34,12 @@ def refuse_session(address: Address, setting: str, pooler: Pooler) -> None:
 
 
 async def prove_session(db: Connection, session: Mapping[str, str], *, setting: str, pooler: Pooler) -> None:
-    """Raises Refused where a connection has not the settings that it was to have. Through a pooler of transactions it
-    has those of the role, which chassis.postgres.checks compares."""
+    """Raises Refused where a connection has not the settings that it was to have, or no transactions.
+
+    Through a pooler of transactions it has the settings of the role, which chassis.postgres.checks compares.
+    """
+    if pooler != "none":
+        await _prove_transactions(db)
     if pooler == "transaction":
         return
     rows = await db.fetch(SETTINGS, list(session))
@@ -45,6 +49,19 @@ async def prove_session(db: Connection, session: Mapping[str, str], *, setting: 
             f"A connection is without the {', '.join(missing)} that it asks for. There is a pooler between: set "
             f"{setting.removesuffix('URL')}POOLER to its mode, session or transaction (PgBouncer's pool_mode)"
         )
+
+
+async def _prove_transactions(db: Connection) -> None:
+    try:
+        await db.execute("BEGIN")
+        await db.execute("COMMIT")
+    except asyncpg.PostgresConnectionError as error:
+        if "statement pooling" not in str(error):  # PgBouncer's words; it has no code of its own
+            raise
+        raise Refused(
+            f"{reason(error)}. The pooler is of mode statement, which has no transactions. Set its pool_mode to "
+            "transaction, for this database at least"
+        ) from error
 
 
 async def prove_statements(

@@ -154,10 +154,9 @@ async def _apply(connection: Connection, migration: Migration, lock: int) -> Non
         raise
     except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
         raise StoreUnavailable(
-            f"Migration {migration.number:04d} {migration.name} was undone, since another session kept it from a table: "
-            f"{reason(error)}. The next start tries it again. Who has been in a "
-            "transaction for long: SELECT pid, state, query FROM pg_stat_activity WHERE datname = current_database() "
-            "ORDER BY xact_start"
+            f"Migration {migration.number:04d} {migration.name} was undone, since another session kept it from a "
+            f"table: {reason(error)}. The next start tries it again. Who has been in a transaction for long: "
+            "SELECT pid, state, query FROM pg_stat_activity WHERE datname = current_database() ORDER BY xact_start"
         ) from error
     except asyncpg.PostgresError as error:
         raise StoreUnavailable(
