@@ -12,12 +12,12 @@ CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # Nothing is asked for beyond this machine, and a proxy of SOCKS would need a package more.
 unset http_proxy https_proxy all_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY
 
-selected='not full' left_out=''
+selected='not full' not_here='' left_out=''
 if [[ ${1:-} == --full ]]; then selected='' && shift; fi
 if ! docker info > /dev/null 2>&1; then
-  selected+="${selected:+ and }not docker" left_out='what needs Docker, https://docs.docker.com/get-docker/'
+  not_here='not docker' left_out='what needs Docker, https://docs.docker.com/get-docker/'
   if ! command -v initdb > /dev/null && ! compgen -G '/usr/lib/postgresql/*/bin/initdb' > /dev/null; then
-    selected+=' and not postgresql' left_out='what needs PostgreSQL: by Docker, https://docs.docker.com/get-docker/, or by its own initdb'
+    not_here+=' and not postgresql' left_out='what needs PostgreSQL: by Docker, https://docs.docker.com/get-docker/, or by its own initdb'
   fi
 fi
 
@@ -37,9 +37,11 @@ for folder in packages/chassis skeletons/*/service "${@/#/services/}"; do
     continue
   fi
   echo "Testing $name"
-  status=0
+  marks=$selected status=0
+  # Without that library nothing is marked so, and pytest does not know the mark.
+  if grep --quiet '^testcontainers==' "$folder/requirements-dev.txt"; then marks+=${not_here:+${marks:+ and }$not_here}; fi
   (cd "$folder" && exec "$python" -m pytest --quiet --numprocesses auto --maxschedchunk 1 --durations=10 \
-    -m "$selected" ${seeded[@]+"${seeded[@]}"}) || status=$?
+    -m "$marks" ${seeded[@]+"${seeded[@]}"}) || status=$?
   if ((status == 5)) && [[ -n ${FUZZ_SEED:-} ]]; then
     echo "$name has no generated tests"
   elif ((status)); then
