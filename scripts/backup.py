@@ -9,7 +9,7 @@ of `make up`.
     RELEASE (SERVICE)       whose database
     NAMESPACE               where it is (without it: that of the context)
     FILE                    the backup; backup writes backups/RELEASE-TIME.dump without it
-    FROM=cronjob            for restore, in place of FILE: the newest that database.bundled.backup made
+    FROM=cronjob            for backup: fetches the newest that database.bundled.backup made, and makes none
     CONFIRM                 for restore without a terminal to ask on: the release's name
 """
 
@@ -23,7 +23,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
@@ -85,20 +85,9 @@ class Database:
 
     def run(self, command: str, *, given: IO[bytes] | None = None, to: IO[bytes] | None = None) -> str:
         """What the command says in the pod, or nothing where it goes `to` a file. Raises Failed with its reason."""
-        done = subprocess.run(
-            [
-                *("kubectl", "--namespace", self.namespace, "exec", *(["--stdin"] if given else []), self.pod),
-                *("--container", "postgres", "--", "bash", "-c", command),
-            ],
-            stdin=given or subprocess.DEVNULL,
-            stdout=to or subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            check=False,
-        )
-        if done.returncode != 0:
-            lines = done.stderr.decode(errors="replace").splitlines()
-            raise Failed("\n".join(line for line in lines if not line.startswith("command terminated")) or "no answer")
-        return "" if to else done.stdout.decode()
+        stdin = ["--stdin"] if given else []
+        inside = ("exec", *stdin, self.pod, "--container", "postgres", "--", "bash", "-c", command)
+        return _must("kubectl", "--namespace", self.namespace, *inside, given=given, to=to)
 
     def rows(self) -> Rows:
         return _rows(self.run(ROWS_NOW))
@@ -113,6 +102,15 @@ class Database:
 
     def __str__(self) -> str:
         return f"release {self.release}, namespace {self.namespace}, cluster {self.server}"
+
+
+def _must(*command: str, given: IO[bytes] | None = None, to: IO[bytes] | None = None) -> str:
+    stdin, stdout = given or subprocess.DEVNULL, to or subprocess.PIPE
+    done = subprocess.run(command, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, check=False)
+    if done.returncode != 0:
+        lines = done.stderr.decode(errors="replace").splitlines()
+        raise Failed("\n".join(line for line in lines if not line.startswith("command terminated")) or "no answer")
+    return "" if to else done.stdout.decode()
 
 
 def _rows(said: str) -> Rows:
@@ -182,13 +180,13 @@ def _elsewhere(release: str, namespace: str, server: str) -> str:
 # --- backup ---------------------------------------------------------------------------
 
 
-def backup(database: Database, file: Path) -> Rows:
+def backup(database: Database, file: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Writes FILE, which is there once it is whole. Raises Refused or Failed, and leaves nothing then."""
     if file.exists():
         raise Refused(f"{file} is there already, and is not overwritten. Name another one, FILE=..., or remove it.")
     try:
         with _new(file) as (written, part):
-            database.run(DUMP, to=written)
+            write(written)
             rows = database.rows_in(part)
     except Failed as failure:
         raise Failed(f"No backup was made, and {file} is not there:\n{failure}") from failure
@@ -196,7 +194,6 @@ def backup(database: Database, file: Path) -> Rows:
         raise Failed(f"{file} cannot be written: {error.strerror}. Nothing is left of the try.") from error
     size = file.stat().st_size
     print(f"{file} is a whole backup of {database}: {_text(rows)}, {size:,} bytes.", flush=True)
-    return rows
 
 
 @contextlib.contextmanager
@@ -244,7 +241,7 @@ def restore(database: Database, file: Path) -> None:
     print(flush=True)
     _confirm(database.release)
     safety = _default_file(database.release, "-before-restore")
-    backup(database, safety)
+    backup(database, safety, lambda to: database.run(DUMP, to=to))
     for attempt in range(1, TRIES + 1):
         try:
             with file.open("rb") as opened:
@@ -277,49 +274,49 @@ def _confirm(release: str) -> None:
         raise Refused(f"Nothing was changed. To go on, confirm it by the release's name: CONFIRM={release}")
 
 
-def newest_of_cronjob(database: Database) -> Path:
-    """Fetches the newest backup of database.bundled.backup into backups/. Raises Refused or Failed."""
-    selector = f"{_of(database.release)},app.kubernetes.io/component=backup"
-    jobs = _items(database.namespace, "cronjobs", selector)
+# --- what the CronJob made ------------------------------------------------------------
+
+NAMES = '"$NAME"-????????T??????Z.dump'
+KEPT = {
+    "backup": (f"ls /backups/{NAMES} | sort | tail -n 1", "cat"),
+    "upload": (
+        f'rclone lsf --files-only --include {NAMES} "$TARGET" | sort | tail -n 1 | sed "s|^|$TARGET/|"',
+        "rclone cat",
+    ),
+}
+"""By the name of the CronJob's container: what prints where the newest backup is, and what prints a backup."""
+
+
+@contextlib.contextmanager
+def newest_of_cronjob(database: Database) -> Iterator[tuple[str, Callable[[IO[bytes]], object]]]:
+    """The newest backup of database.bundled.backup: its name, and what writes it. Raises Refused or Failed."""
+    jobs = _items(database.namespace, "cronjobs", f"{_of(database.release)},app.kubernetes.io/component=backup")
     if not jobs:
-        raise Refused(f"Release {database.release} has no database.bundled.backup. Name a file: make restore FILE=...")
+        raise Refused(f"Release {database.release} has no database.bundled.backup. To make a backup: make backup")
     # A pod as the CronJob makes them, which has the volume or the keys of the bucket, and does nothing.
     template = jobs[0]["spec"]["jobTemplate"]["spec"]["template"]
     template["spec"].pop("initContainers", None)
     container = template["spec"]["containers"][0]
-    newest = next(v["value"] for v in container["env"] if v["name"] == "NEWEST")
+    newest, read = KEPT[container["name"]]
     container |= {"command": ["sleep"], "args": ["3600"]}
     name = f"{jobs[0]['metadata']['name']}-read-{os.getpid()}"
-    labels = template["metadata"]["labels"]
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": name, "labels": labels},
+        "metadata": {"name": name, "labels": template["metadata"]["labels"]},
         "spec": template["spec"] | {"activeDeadlineSeconds": 3600, "terminationGracePeriodSeconds": 0},
     }
     here = ("--namespace", database.namespace)
     kubectl(*here, "create", "--filename", "-", given=json.dumps(pod))
     try:
         kubectl(*here, "wait", f"pod/{name}", "--for=condition=Ready", "--timeout=120s")
-        inside = ("exec", name, "--container", container["name"], "--", "sh", "-c")
-        found = kubectl(*here, *inside, newest).strip()
+        inside = (*here, "exec", name, "--container", container["name"], "--", "sh", "-c")
+        found = kubectl(*inside, newest).strip()
         if not found:
-            raise Refused("There is no backup of the CronJob yet. Make one: make backup")
-        file = Path("backups", Path(found).name)
-        if not file.exists():
-            with _new(file) as (written, _):
-                command = ["kubectl", *here, *inside, f'{_CAT[container["name"]]} "$0"', found]
-                done = subprocess.run(command, stdout=written, stderr=subprocess.PIPE, text=True, check=False)
-                if done.returncode != 0:
-                    raise Failed(f"{found} cannot be read: {done.stderr.strip()}")
+            raise Refused("The CronJob has made no backup yet. To make one: make backup")
+        yield Path(found).name, lambda to: _must("kubectl", *inside, f'{read} "$0"', found, to=to)
     finally:
         kubectl(*here, "delete", "pod", name, "--ignore-not-found", "--wait=false")
-    print(f"The newest backup of {jobs[0]['metadata']['name']} is now in {file}.", flush=True)
-    return file
-
-
-_CAT = {"backup": "cat", "upload": "rclone cat"}
-"""How a backup is read in the CronJob's container."""
 
 
 def do(words: list[str]) -> None:
@@ -328,16 +325,23 @@ def do(words: list[str]) -> None:
         raise Refused("kubectl is needed and was not found. Install it: make doctor")
     file, source = os.environ.get("FILE", ""), os.environ.get("FROM", "")
     match words:
-        case ["backup"]:
+        case ["backup"] if source == "cronjob":
             database = find()
-            backup(database, Path(file) if file else _default_file(database.release))
+            with newest_of_cronjob(database) as (name, write):
+                backup(database, Path(file) if file else Path("backups", name), write)
+        case ["backup"] if not source:
+            database = find()
+            where = Path(file) if file else _default_file(database.release)
+            backup(database, where, lambda to: database.run(DUMP, to=to))
+        case ["backup"]:
+            raise Refused(f"FROM={source} is not known. A backup is made by make backup, fetched by FROM=cronjob.")
         case ["restore"] if file and not source:
             restore(find(), Path(file))
-        case ["restore"] if source == "cronjob" and not file:
-            database = find()
-            restore(database, newest_of_cronjob(database))
         case ["restore"]:
-            raise Refused("What is to be restored? Name a backup, make restore FILE=..., or FROM=cronjob")
+            raise Refused(
+                "What is to be restored? Name a backup: make restore FILE=... The newest of database.bundled.backup is"
+                " fetched by: make backup FROM=cronjob"
+            )
         case _:
             raise Refused(f"{' '.join(words)!r} is not what this script does:\n{__doc__}")
 

@@ -303,7 +303,9 @@ def test_what_is_no_dump_is_not_restored(shop: Shop, content: bytes, reason: str
 def test_a_file_that_is_not_there_or_not_named_is_said(shop: Shop) -> None:
     assert "cannot be read: No such file or directory" in shop.restore().stderr
     assert "What is to be restored?" in shop.restore(FILE="").stderr
-    assert "has no database.bundled.backup" in shop.restore(FILE="", FROM="cronjob").stderr
+    assert "make backup FROM=cronjob" in shop.restore(FROM="cronjob").stderr
+    assert "has no database.bundled.backup" in shop.run("backup", FROM="cronjob").stderr
+    assert "FROM=tape is not known" in shop.run("backup", FROM="tape").stderr
 
 
 # --- where there is nothing for it to do ------------------------------------------------

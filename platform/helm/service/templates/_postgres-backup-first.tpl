@@ -12,6 +12,7 @@ metadata:
     {{- include "service.backup.labels" . | nindent 4 }}
   annotations:
     {{- include "service.backup.ignored" . | nindent 4 }}
+    ignore-check.kube-linter.io/job-ttl-seconds-after-finished: it is of the release, and gone, each upgrade would make it again
 spec:
   {{- $job | nindent 2 }}
 {{- end }}
