@@ -102,7 +102,6 @@ def feed(client: httpx2.Client) -> list[Any]:
 def compare(namespace: Namespace, acknowledged: dict[str, Task]) -> str:
     """Compares each task that was acknowledged before a backup with what was restored, and that with its feed."""
     with namespace.client() as client:
-        total = client.get("/health").json()["tasks_total"]
         states: dict[str, list[Task]] = {}
         for change in feed(client):
             states.setdefault(change["task"]["id"], []).append(change["task"])
@@ -114,8 +113,12 @@ def compare(namespace: Namespace, acknowledged: dict[str, Task]) -> str:
         for task_id, task in acknowledged.items():
             # It may have been changed while the backup was made: then the state that was acknowledged is in its feed.
             assert task in states[task_id]
-    assert total == len(states)
-    return f"{len(acknowledged)} tasks acknowledged before it are in it, each equal, of {total}"
+        eventually(
+            lambda: client.get("/health").json()["tasks_total"] == len(states),
+            f"each of the {len(states)} tasks of the feed is there, and no other",  # it counts every five seconds
+            seconds=30,
+        )
+    return f"{len(acknowledged)} tasks acknowledged before it are in it, each equal, of {len(states)}"
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from manifests import REPOSITORY
 
 pytestmark = pytest.mark.docker
 
-IMAGE = "postgres:17"
+(IMAGE,) = re.findall(r"^POSTGRES_IMAGE=(\S+)$", (REPOSITORY / "versions.env").read_text(), re.MULTILINE)
 KUBECTL = """#!/usr/bin/env bash
 set -euo pipefail
 here=$(dirname "$0")
