@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from chassis.service import Command
 from chassis.storage import StoreUnavailable
-from task_api.store import sqlite_backup
+from task_api.store import Store, sqlite_backup
 from task_api.store.sqlite import SQLiteStore
 
-if TYPE_CHECKING:
-    from task_api.service import TaskApi
+
+class TaskApi(Protocol):
+    """The service, which knows these commands."""
+
+    store: Store
+
+    async def open(self) -> None: ...
+
+    async def close(self) -> None: ...
 
 
 async def _back_up(service: TaskApi, file: str) -> None:
