@@ -59,6 +59,8 @@ SQL
   pg_restore --no-owner --file=- && echo 'COMMIT;'
 }} | PGOPTIONS='-c client_min_messages=warning' {PSQL} > /dev/null"""
 ANALYZE = f"{PSQL} --command=ANALYZE"
+# Another one after a restore, which makes the schema anew.
+SCHEMA = f"""{PSQL} --tuples-only --no-align --command="SELECT oid FROM pg_namespace WHERE nspname = 'public'\""""
 # Reads all of a dump, where --list would read its head alone: one that was cut short has a whole head.
 ROWS_IN_DUMP = """set -o pipefail
 pg_restore --file=- | awk '
@@ -242,6 +244,7 @@ def restore(database: Database, file: Path) -> None:
     _confirm(database.release)
     safety = _default_file(database.release, "-before-restore")
     backup(database, safety, lambda to: database.run(DUMP, to=to))
+    schema = database.run(SCHEMA)
     for attempt in range(1, TRIES + 1):
         try:
             with file.open("rb") as opened:
@@ -251,6 +254,9 @@ def restore(database: Database, file: Path) -> None:
             if "deadlock detected" in str(failure) and attempt < TRIES:
                 print("A request and the restore waited for each other; nothing was changed. Once more.", flush=True)
                 continue
+            if _changed(database, schema, f"{failure}\nWhat was there is in {safety}, too."):
+                print(f"The connection broke, and all was restored before:\n{failure}", flush=True)
+                break
             raise Failed(
                 f"Nothing was restored and nothing was changed: the restore is one transaction.\n{failure}\n"
                 f"What is there is also in {safety}."
@@ -264,6 +270,18 @@ def restore(database: Database, file: Path) -> None:
             f"kubectl --namespace {database.namespace} rollout restart deployment --selector {_of(database.release)}",
             flush=True,
         )
+
+
+def _changed(database: Database, schema: str, failure: str) -> bool:
+    """Whether a restore that failed here was done there, as where the connection broke. Raises Failed: nobody knows."""
+    try:
+        database.rows()  # waits for who has the tables locked
+        return database.run(SCHEMA) != schema
+    except Failed as silent:
+        raise Failed(
+            "The restore failed, and PostgreSQL does not say what is there now. It is all of the backup, or all of what "
+            f"was there before: look once it answers.\n{failure}\n{silent}"
+        ) from silent
 
 
 def _confirm(release: str) -> None:

@@ -247,6 +247,25 @@ def test_a_restore_that_is_cut_short_changes_nothing(shop: Shop) -> None:
     assert shop.content == before
 
 
+def test_a_connection_that_breaks_when_all_is_done_is_no_failure(shop: Shop) -> None:
+    shop.backup()
+    before = shop.content
+    shop.sql(LATER)
+    shop.has_trouble(f'if [[ $* == *COMMIT* ]]; then docker exec -i {shop.container} "$@"; echo lost >&2; exit 1; fi')
+    done = shop.restore()
+    assert done.returncode == 0, done.stderr
+    assert "The connection broke, and all was restored before:\nlost" in done.stdout
+    assert shop.content == before
+
+
+def test_where_nobody_knows_what_became_of_a_restore_it_says_so(shop: Shop) -> None:
+    shop.backup()
+    shop.has_trouble('if [[ $* == *COMMIT* ]]; then touch "$here/gone"; fi; if [[ -e $here/gone ]]; then exit 1; fi')
+    done = shop.restore()
+    assert done.returncode == 1
+    assert "It is all of the backup, or all of what was there before" in done.stderr
+
+
 def test_a_restore_and_a_request_that_wait_for_each_other_are_tried_again(shop: Shop) -> None:
     shop.backup()
     before = shop.content

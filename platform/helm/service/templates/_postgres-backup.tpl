@@ -105,7 +105,7 @@ template:
             umask 077
             cd /backups
             # Of one that was killed: none runs for so long.
-            find . -name '.*.part' -mmin +{{ add 1 (div (int $backup.timeoutSeconds) 60) }} -delete
+            find . -maxdepth 1 -name '.*.part' -mmin +{{ add 1 (div (int $backup.timeoutSeconds) 60) }} -delete
             file=$NAME-$(date -u +%Y%m%dT%H%M%SZ).dump
             trap 'rm -f ".$file.part"' EXIT
             export PGPASSWORD
