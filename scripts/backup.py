@@ -279,8 +279,8 @@ def _changed(database: Database, schema: str, failure: str) -> bool:
         return database.run(SCHEMA) != schema
     except Failed as silent:
         raise Failed(
-            "The restore failed, and PostgreSQL does not say what is there now. It is all of the backup, or all of what "
-            f"was there before: look once it answers.\n{failure}\n{silent}"
+            "The restore failed, and PostgreSQL does not say what is there now. It is all of the backup, or all of what"
+            f" was there before: look once it answers.\n{failure}\n{silent}"
         ) from silent
 
 
