@@ -3,7 +3,7 @@
 # an S3-compatible server: keys and address from RCLONE_CONFIG_S3_*, no right to make buckets, a prefix.
 # What happens: it does, with the commands and the environment as the chart renders them; of three old backups and a new
 # one two are left with keep=2, another release's under the same prefix stay, and with wrong keys nothing is removed.
-# Of rclone 1.60.1: the image rclone/rclone:1.75.1 could not be pulled here. No bucket of Amazon's was asked.
+# With rclone 1.60.1; the image that the chart names, rclone/rclone:1.75.1, and a bucket of Amazon's were not tried.
 # Packages: rclone (Debian 12: 1.60.1), moto[server] 5.2.5; helm
 # Source: platform/helm/service/templates/_postgres-backup.tpl
 # Date: 2026-11-29
