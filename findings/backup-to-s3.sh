@@ -2,7 +2,7 @@
 # Guess: what the chart's CronJob says to rclone (upload under a name, list what is there, remove the oldest) does that on
 # an S3-compatible server: keys and address from RCLONE_CONFIG_S3_*, no right to make buckets, a prefix.
 # What happens: it does, with the commands and the environment as the chart renders them; of three old backups and a new
-# one two are left with keep=2, another release's under the same prefix stay, and with wrong keys nothing is removed.
+# one two are left with keep=2, another release's under the same prefix stay, and without a key nothing is removed.
 # With rclone 1.60.1; the image that the chart names, rclone/rclone:1.75.1, and a bucket of Amazon's were not tried.
 # Packages: rclone (Debian 12: 1.60.1), moto[server] 5.2.5; helm
 # Source: platform/helm/service/templates/_postgres-backup.tpl
@@ -48,7 +48,7 @@ for name in task-api-2026010{1,2,3}T031700Z task-api-two-20260101T031700Z; do
 done
 head -c 20000000 /dev/urandom > "$folder/backups/task-api-20261129T031700Z.dump"
 
-echo '--- keys that are wrong: nothing is removed'
+echo '--- without a key: nothing is removed'
 if (RCLONE_RETRIES=1 RCLONE_LOW_LEVEL_RETRIES=1 KEY='' sh "$folder/upload.sh") > "$folder/said" 2>&1; then echo 'it succeeds'; fi
 tail -n 1 "$folder/said"
 list lsf s3:safe/our/tasks 2> /dev/null
