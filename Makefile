@@ -217,6 +217,16 @@ unhold: ## Let a held commit be deployed again (COMMIT=)
 kubeconfig-ci: ## Make the pipeline's kubeconfig (NAMESPACE=)
 	@scripts/kubeconfig-ci.sh "$${NAMESPACE:?is not set: name the namespace to deploy to, NAMESPACE=...}"
 
+##@ Back up (the cluster of make up, or KUBECONFIG=; docs/operate.md)
+
+.PHONY: backup
+backup: ## Dump a release's PostgreSQL (FILE= RELEASE= NAMESPACE=)
+	@exec scripts/backup.sh backup
+
+.PHONY: restore
+restore: ## Put a backup in its place, pods running (FILE= CONFIRM=)
+	@exec scripts/backup.sh restore
+
 ##@ Measure (bench/README.md)
 
 .PHONY: bench

@@ -15,7 +15,7 @@ leave_out() { # marker, what needs what
 }
 
 if ! docker info > /dev/null 2>&1; then
-  leave_out docker 'the rules of alerts in Prometheus 2: needs Docker, https://docs.docker.com/get-docker/'
+  leave_out docker 'the rules of alerts in Prometheus 2, backup and restore: needs Docker, https://docs.docker.com/get-docker/'
 fi
 if ! command -v go > /dev/null; then
   leave_out go 'the rules of alerts in Prometheus 3, and the tests of the library chart: needs Go, https://go.dev/dl/'

@@ -236,14 +236,19 @@ def test_a_dump_is_restored_into_a_new_database_and_the_feed_goes_on(running: Na
     with running.client() as client:
         client.post("/v1/tasks", json={"title": "the last one before it"})
         feed = client.get("/v1/changes").json()
-    running.run(dump.commands, folder=tmp_path)
 
+    def typed_here(block: Block) -> str:
+        return block.commands.replace("FILE=", f"FILE={tmp_path}/")
+
+    running.run(typed_here(dump))
     running.run(
         "kubectl scale statefulset/task-api-postgres --replicas=0 && kubectl delete pvc data-task-api-postgres-0"
         " && kubectl scale statefulset/task-api-postgres --replicas=1"
         " && kubectl rollout status statefulset/task-api-postgres --timeout=120s"
     )
-    running.run(restore.commands, folder=tmp_path)
+    said = running.run(typed_here(restore))
+    (safety,) = re.findall(r"What was there before is in (\S+)\.$", said, re.MULTILINE)
+    running.run(f"rm {safety}")
 
     running.wait_for_replicas(3)
     running.wait_until_it_serves()

@@ -17,6 +17,8 @@ FROM_OTHERS = {
     "up",  # Prometheus
     "kube_horizontalpodautoscaler_status_desired_replicas",  # kube-state-metrics
     "kube_horizontalpodautoscaler_spec_max_replicas",
+    "kube_cronjob_status_last_successful_time",
+    "kube_cronjob_created",
 }
 
 

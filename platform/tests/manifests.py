@@ -132,10 +132,11 @@ def raw() -> list[Manifest]:
 
 def pod_specs(manifests: list[Manifest]) -> list[Manifest]:
     """The specification of every pod: of workloads' and of those that stand alone."""
+    jobs = [manifest["spec"]["jobTemplate"] for manifest in manifests if manifest["kind"] == "CronJob"]
     return [
-        manifest["spec"] if manifest["kind"] == "Pod" else manifest["spec"]["template"]["spec"]
-        for manifest in manifests
-        if manifest["kind"] == "Pod" or "template" in (manifest.get("spec") or {})
+        manifest["spec"] if manifest.get("kind") == "Pod" else manifest["spec"]["template"]["spec"]
+        for manifest in manifests + jobs
+        if manifest.get("kind") == "Pod" or "template" in (manifest.get("spec") or {})
     ]
 
 

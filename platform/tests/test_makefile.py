@@ -153,7 +153,7 @@ def test_fuzz_refuses_what_is_no_number(copy: Path, given: dict[str, str]) -> No
     assert fuzz(copy, "exit 0", **given)[:2] == (2, [])
 
 
-def test_clean_leaves_nothing_that_git_ignores_but_data_and_the_cluster(copy: Path) -> None:
+def test_clean_leaves_nothing_that_git_ignores_but_data_backups_and_the_cluster(copy: Path) -> None:
     for path in (
         ".hypothesis",
         f"services/{SERVICE}/.schemathesis",
@@ -164,13 +164,13 @@ def test_clean_leaves_nothing_that_git_ignores_but_data_and_the_cluster(copy: Pa
     ):
         (copy / path).mkdir(parents=True, exist_ok=True)
         (copy / path / "file").touch()
-    for path in (".data", ".kube"):
+    for path in (".data", ".kube", "backups"):
         (copy / path / "__pycache__").mkdir(parents=True)
         (copy / path / "file").touch()
     assert make("clean", folder=copy).returncode == 0
     ignored = ["git", "ls-files", "--others", "--ignored", "--exclude-standard"]
     left = subprocess.run(ignored, cwd=copy, capture_output=True, text=True, check=True).stdout.split()
-    assert left == [".data/file", ".kube/file"]
+    assert left == [".data/file", ".kube/file", "backups/file"]
 
 
 @pytest.mark.parametrize("language", ["C", "en_US.UTF-8"])

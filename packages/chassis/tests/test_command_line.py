@@ -10,8 +10,12 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from hello.service import Hello
 from programs import DEADLINE_SECONDS
 from running import NOTES, PROGRAM, environment, refused, serving
+
+from chassis.command_line import main
+from chassis.service import Command
 
 
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
@@ -100,6 +104,20 @@ def test_a_url_with_several_hosts_is_taken_and_the_first_that_answers_is_used(po
         url = re.sub(r"@([^/]+)/", rf"@127.0.0.1:{nobody.getsockname()[1]},\1/", postgres_url)
     done = NOTES.run("migrate", NOTES_DATABASE_URL=url)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_command_of_the_service_gets_what_was_typed_for_its_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = []
+
+    async def keep(service: Hello, file: str) -> None:
+        told.append((service.name, file))
+
+    class Keeping(Hello):
+        commands = (Command("keep", "keeps it", keep, {"file": "where"}),)
+
+    monkeypatch.setattr("sys.argv", ["hello", "keep", "a file"])
+    assert main(Keeping) == 0
+    assert told == [("hello", "a file")]
 
 
 def test_a_new_token_opens_the_api_that_has_its_line(tmp_path: Path) -> None:

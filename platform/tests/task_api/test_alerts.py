@@ -69,6 +69,14 @@ def autoscaler(desired: str) -> Series:
     }
 
 
+def backups(last: str, made: str = "0x3000") -> Series:
+    of = '{namespace="default", cronjob="task-api-backup"}'
+    return {
+        f"kube_cronjob_created{of}": made,
+        **({f"kube_cronjob_status_last_successful_time{of}": last} if last else {}),
+    }
+
+
 # The quiet cases are just below what fires, or do not last.
 CASES = [
     Case("TaskApiDown", "critical", 10, firing=scrapes("0x60", "0x60"), quiet=scrapes("0x60", "1x60")),
@@ -158,6 +166,9 @@ CASES = [
         firing={f"task_api_db_rejected_total{{{POD}}}": "0+2x60"},
         quiet={f"task_api_db_rejected_total{{{POD}}}": "0 0 20x60"},
     ),
+    # One was good after 3 hours, and is too old 30 hours later. Without any they count since the CronJob is there.
+    Case("TaskApiBackupTooOld", "warning", 33 * 60 + 10, firing=backups("10800x3000"), quiet=backups("14400x3000")),
+    Case("TaskApiBackupTooOld", "warning", 30 * 60 + 10, firing=backups(""), quiet=backups("", made="3600x3000")),
     Case(
         "TaskApiChangeFeedLagging",
         "warning",
@@ -228,7 +239,8 @@ def test_each_rule_asks_one_release_for_what_there_is(rule: dict[str, Any]) -> N
     assert selectors
     for selector in selectors:
         # What the chart's template puts the release's namespace and name in place of.
-        assert re.match(r'\{namespace="default", (job|horizontalpodautoscaler)="task-api"', selector)
+        of_one = r'\{namespace="default", (job="task-api"|horizontalpodautoscaler="task-api"|cronjob="task-api-backup")'
+        assert re.match(of_one, selector)
 
 
 @pytest.mark.parametrize("rule", alert_rules(), ids=lambda rule: str(rule["alert"]))

@@ -133,6 +133,26 @@ def test_a_database_outside_is_reached_by_its_port() -> None:
     assert not may_call(manifests, API, STRANGER, 443)
 
 
+@pytest.mark.parametrize(
+    ("values", "port"),
+    [
+        ((), None),
+        (("s3.bucket=safe", "s3.existingSecret=keys"), 443),
+        (("s3.bucket=safe", "s3.existingSecret=keys", "s3.endpoint=http://minio"), 80),
+        (("s3.bucket=safe", "s3.existingSecret=keys", "s3.endpoint=https://minio.example.com:9000/"), 9000),
+    ],
+)
+def test_a_backup_calls_the_database_and_its_bucket_alone(values: tuple[str, ...], port: int | None) -> None:
+    manifests = render(*sets(*(f"database.bundled.backup.{value}" for value in ("enabled=true", *values))))
+    pod = Pod(RELEASE, labels_of(manifests, "Job"))
+    assert may_call(manifests, pod, POSTGRES, 5432)
+    assert may_call(manifests, pod, DNS, 53, "UDP")
+    assert [p for p in (80, 443, 9000) if may_call(manifests, pod, STRANGER, p)] == ([] if port is None else [port])
+    assert not may_call(manifests, pod, API, 8000)
+    assert not may_call(manifests, API, pod, 8000)
+    assert not may_call(CHART_OBJECTS, pod, POSTGRES, 5432)  # where there are none
+
+
 def test_an_identity_provider_is_reached() -> None:
     manifests = render(*sets("auth.mode=oidc", "auth.oidc.issuer=https://login.example.com", "auth.oidc.audience=a"))
     assert may_call(manifests, API, STRANGER, 443)

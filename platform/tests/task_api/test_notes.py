@@ -63,6 +63,11 @@ def test_the_notes_say_who_else_is_let_in(notes_chart: Path) -> None:
     assert "Others let in" not in notes(notes_chart, *sets("networkPolicy.enabled=false"))
 
 
+def test_the_notes_say_that_nobody_backs_up_unless_somebody_does(notes_chart: Path) -> None:
+    assert "Nobody backs it up: set database.bundled.backup.enabled" in notes(notes_chart)
+    assert "Nobody backs it up" not in notes(notes_chart, *sets("database.bundled.backup.enabled=true"))
+
+
 def test_safe_values_bring_no_warning(notes_chart: Path) -> None:
     said = notes(notes_chart, *SAFE)
     assert "WARNING" not in said

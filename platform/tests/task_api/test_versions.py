@@ -1,4 +1,4 @@
-"""The version of PostgreSQL stands once in versions.env; where a format cannot read it, the copy must agree."""
+"""The versions of PostgreSQL and of what uploads its backups: versions.env has them, and the copies must agree."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from test_versions import VERSIONS, only, text
 def test_the_database_of_chart_manifests_and_tests() -> None:
     values = default_values()
     assert values["database"]["bundled"]["image"] == VERSIONS["POSTGRES_IMAGE"]
+    assert values["database"]["bundled"]["backup"]["s3"]["image"] == VERSIONS["RCLONE_IMAGE"]
     (stateful_set,) = (m for m in raw() if m["kind"] == "StatefulSet")
     assert stateful_set["spec"]["template"]["spec"]["containers"][0]["image"] == VERSIONS["POSTGRES_IMAGE"]
     tests = text("packages/chassis/testing/databases.py")

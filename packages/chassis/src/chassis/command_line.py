@@ -42,7 +42,8 @@ def main(service: type[Service]) -> int:
                 print(json.dumps(create_app(service, read_settings(settings)).openapi(), indent=2))
             case other:
                 (command,) = (command for command in service.commands if command.name == other)
-                asyncio.run(command.run(service(read_settings(settings))))
+                given_to_it = [getattr(arguments, name) for name in command.arguments]
+                asyncio.run(command.run(service(read_settings(settings)), *given_to_it))
     except clear as error:
         print(error, file=sys.stderr)
         return 1
@@ -59,7 +60,9 @@ def _parse(service: type[Service]) -> argparse.Namespace:
     serving.add_argument("--port", type=int, help=f"TCP port to listen on (else {variable('port')}, else 8000)")
     serving.add_argument("--fd", type=int, help="number of a socket that listens already, to serve on that one")
     for command in service.commands:
-        commands.add_parser(command.name, help=command.help)
+        its = commands.add_parser(command.name, help=command.help)
+        for name, what in command.arguments.items():
+            its.add_argument(name, help=what, metavar=name.upper())
     tokens = commands.add_parser("token", help="make API tokens").add_subparsers(required=True, metavar="COMMAND")
     new = tokens.add_parser("new", help=f"print a new token, and its line for {variable('auth_token_file')}")
     new.add_argument("--name", required=True, help="whose it is")

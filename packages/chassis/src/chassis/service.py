@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -20,11 +20,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Command:
-    """One of the command line, beside those that every service has. run: gets the service, which is not open yet."""
+    """One of the command line, beside those that every service has.
+
+    run: gets the service, which is not open yet, and what was typed for each of `arguments`, which are names and what
+    each is.
+    """
 
     name: str
     help: str
-    run: Callable[[Any], Coroutine[None, None, None]]
+    run: Callable[..., Coroutine[None, None, None]]
+    arguments: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

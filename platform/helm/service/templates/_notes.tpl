@@ -56,6 +56,9 @@ WARNING: database.inMemory is true. All {{ include "service.keeps" . }} are gone
 
 NOTE: {{ include "service.keeps" . }} are in the bundled PostgreSQL, a single pod. For production name your own: database.existingSecret.
   Its volume and its password stay after an uninstall, for the next install under the same name.
+{{- if not (include "service.backup" .) }}
+  Nobody backs it up: set database.bundled.backup.enabled, or call `make backup` (docs/operate.md).
+{{- end }}
 {{- end }}
 {{- if not .Values.networkPolicy.enabled }}
 

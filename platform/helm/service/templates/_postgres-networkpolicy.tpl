@@ -27,6 +27,11 @@ spec:
         - podSelector:
             matchLabels:
               {{- include "service.selectorLabels" . | nindent 14 }}
+        {{- if include "service.backup" . }}
+        - podSelector:
+            matchLabels:
+              {{- include "service.backup.selectorLabels" . | nindent 14 }}
+        {{- end }}
       ports:
         - port: 5432
           protocol: TCP

@@ -46,6 +46,7 @@ files: Helm would take Prometheus' own templates in them for its own. A group ma
 {{- $stream := include "service.stream" . }}
 {{- $text = $text | replace ", route!=\"/stream\"" (ternary (printf ", route!=%q" $stream) "" (ne $stream "")) }}
 {{- $text = $text | replace "namespace=\"default\"" (printf "namespace=%q" .Release.Namespace) }}
+{{- $text = $text | replace "BACKUP_MAX_AGE_SECONDS" (mul 3600 (int .Values.database.bundled.backup.maxAgeHours) | toString) }}
 {{- $text = $text | replace "service_name" (include "service.name.snake" .) }}
 {{- $text = $text | replace "ServiceName" (include "service.name.pascal" .) }}
 {{- $text = $text | replace "RUNBOOKS" (include "service.runbooks" .) }}

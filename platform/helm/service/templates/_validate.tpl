@@ -59,6 +59,18 @@ not go together. All of it is said at once, so that nobody repairs one value aft
 {{- end }}
 {{- end }}
 
+{{- with $values.database.bundled.backup }}
+{{- if and .enabled $keeps (ne $database "bundled") }}
+{{- $wrong = append $wrong "database.bundled.backup.enabled is true, and the database is not the bundled one. Set it to false: a database of your own has backups of its own kind." }}
+{{- end }}
+{{- if and .s3.bucket (not .s3.existingSecret) }}
+{{- $wrong = append $wrong "database.bundled.backup.s3.bucket is set without s3.existingSecret. Name the Secret with the keys access-key-id and secret-access-key." }}
+{{- end }}
+{{- if and .enabled (not (dig "limits" "ephemeral-storage" "" .resources)) }}
+{{- $wrong = append $wrong "database.bundled.backup.resources.limits.ephemeral-storage is not set. It is how big a backup may be on its way to a bucket: set it." }}
+{{- end }}
+{{- end }}
+
 {{- with $values.shutdown }}
 {{- $needed := add (int .preStopSeconds) (int .drainSeconds) (int .gracefulSeconds) 1 }}
 {{- if ge $needed (int64 .terminationGracePeriodSeconds) }}

@@ -16,6 +16,7 @@ from chassis.postgres.service import PostgresService
 from chassis.service import HealthTexts
 from chassis.storage_health import OK
 from task_api import store
+from task_api.command_line import BACKUP, RESTORE
 from task_api.settings import Settings
 from task_api.tasks import changes, direct, feed, problems, routes, upkeep
 
@@ -50,21 +51,21 @@ an `Idempotency-Key` a creation is safe to send again. Errors are problem docume
     )
     credential_prefix = "tsk_"
     scope_prefix = "tasks"
-    commands = (migrate_command(Settings),)
+    commands = (migrate_command(Settings), BACKUP, RESTORE)
 
     def __init__(self, settings: Settings) -> None:
-        self._tasks = store.from_url(
+        self.store = store.from_url(
             settings.database_url.get_secret_value(),
             limits=settings.limits,
             wait_seconds=settings.database_wait_seconds,
         )
-        super().__init__(self._tasks)
-        self.storage = self._tasks.kind
-        self._feed = feed.Feed(self._tasks)
+        super().__init__(self.store)
+        self.storage = self.store.kind
+        self._feed = feed.Feed(self.store)
 
     def add_to(self, app: FastAPI) -> None:
         """Gives `app` its routes, what they ask for in its state, and the problems that may come from any of them."""
-        app.state.store = self._tasks
+        app.state.store = self.store
         app.state.feed = self._feed
         problems.install_task_problems(app)
         app.include_router(routes.router)
@@ -82,7 +83,7 @@ an `Idempotency-Key` a creation is safe to send again. Errors are problem docume
 
     def background(self) -> list[Coroutine[None, None, None]]:
         """What goes on while it is open, until it is cancelled."""
-        return [*super().background(), upkeep.keep_up(self._tasks), feed.keep_measuring(self._tasks)]
+        return [*super().background(), upkeep.keep_up(self.store), feed.keep_measuring(self.store)]
 
     def end_streams(self) -> None:
         """Ends answers that would not end by themselves."""

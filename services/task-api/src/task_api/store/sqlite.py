@@ -58,7 +58,7 @@ class SQLiteStore:
     kind = "sqlite"
 
     def __init__(self, path: Path, *, queue_size: int) -> None:
-        self._path = path
+        self.path = path
         self._queue_size = queue_size
         self._waiting = 0
         self._thread: ThreadPoolExecutor | None = None
@@ -75,7 +75,7 @@ class SQLiteStore:
             await self.close()
             reason = error.strerror if isinstance(error, OSError) else error
             raise StoreUnavailable(
-                f"Cannot open the SQLite file {self._path.absolute()}: {reason}. "
+                f"Cannot open the SQLite file {self.path.absolute()}: {reason}. "
                 "Choose a file in a folder that you may write to: TASKS_DATABASE_URL=sqlite:///folder/tasks.db"
             ) from error
 
@@ -162,8 +162,8 @@ class SQLiteStore:
         return await self._run(lambda db: _in_transaction(db, purge))
 
     def _connect(self) -> sqlite3.Connection:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        db = sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        db = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)
         try:
             _use_wal(db)
             db.execute("PRAGMA synchronous = FULL")
@@ -185,7 +185,7 @@ class SQLiteStore:
         try:
             return await self._in_thread(lambda: work(connection))
         except sqlite3.OperationalError as error:  # locked for too long, disk full, I/O error
-            raise StoreUnavailable(f"The SQLite file {self._path.absolute()} cannot be used: {error}") from error
+            raise StoreUnavailable(f"The SQLite file {self.path.absolute()} cannot be used: {error}") from error
         finally:
             self._waiting -= 1
 

@@ -1,0 +1,19 @@
+{{- define "service.postgres-backup-first" -}}
+{{- if include "service.backup" . }}
+{{- $job := include "service.backup.job" . | trim }}
+# One backup at once, and again when the settings of the backups change: what is wrong with them shows now, not tonight.
+# Most StorageClasses make a volume when the first pod wants it, and `helm --wait` waits until a claim has its volume.
+apiVersion: batch/v1
+kind: Job
+metadata:
+  # A Job cannot change; another one has another name.
+  name: {{ include "service.backup.fullname" . }}-{{ sha256sum $job | trunc 8 }}
+  labels:
+    {{- include "service.backup.labels" . | nindent 4 }}
+  annotations:
+    {{- include "service.backup.ignored" . | nindent 4 }}
+    ignore-check.kube-linter.io/job-ttl-seconds-after-finished: it is of the release, and gone, each upgrade would make it again
+spec:
+  {{- $job | nindent 2 }}
+{{- end }}
+{{- end }}

@@ -1,0 +1,232 @@
+{{- define "service.postgres-backup" -}}
+{{- if include "service.backup" . }}
+apiVersion: batch/v1
+kind: CronJob
+metadata:
+  name: {{ include "service.backup.fullname" . }}
+  labels:
+    {{- include "service.backup.labels" . | nindent 4 }}
+  annotations:
+    {{- include "service.backup.ignored" . | nindent 4 }}
+spec:
+  schedule: {{ .Values.database.bundled.backup.schedule | quote }}
+  concurrencyPolicy: Forbid
+  # A controller that was away makes up for the last one that it missed, and no longer for one of yesterday.
+  startingDeadlineSeconds: 3600
+  successfulJobsHistoryLimit: 2
+  failedJobsHistoryLimit: 3
+  jobTemplate:
+    metadata:
+      labels:
+        {{- include "service.backup.selectorLabels" . | nindent 8 }}
+    spec:
+      {{- include "service.backup.job" . | trim | nindent 6 }}
+{{- end }}
+{{- end }}
+
+{{/* Where backups go: volume or s3; nothing where there are none. */}}
+{{- define "service.backup" -}}
+{{- if and (eq (include "service.database" .) "bundled") .Values.database.bundled.backup.enabled -}}
+{{- ternary "s3" "volume" (not (empty .Values.database.bundled.backup.s3.bucket)) }}
+{{- end }}
+{{- end }}
+
+{{/* At most 52 characters: a CronJob's Jobs have 11 more. */}}
+{{- define "service.backup.fullname" -}}
+{{ include "service.fullname" . }}-backup
+{{- end }}
+
+{{- define "service.backup.labels" -}}
+{{ include "service.commonLabels" . }}
+{{ include "service.backup.selectorLabels" . }}
+{{- end }}
+
+{{- define "service.backup.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "service.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
+app.kubernetes.io/component: backup
+{{- end }}
+
+{{- define "service.backup.ignored" -}}
+# What checkers ask for otherwise, each with the reason for not doing it. For kube-score it is those of checkov.
+kube-score/ignore: container-image-pull-policy,container-security-context-user-group-id
+checkov.io/skip1: CKV_K8S_15=a backup does not fail because a registry is down
+checkov.io/skip2: CKV_K8S_40=999 is the user that PostgreSQL's official image is made for
+{{- if eq (include "service.backup" .) "s3" }}
+checkov.io/skip3: CKV_K8S_35=rclone reads its settings from the environment, and nothing else runs in the container
+{{- end }}
+{{- end }}
+
+{{/* What a Job of a backup is, of the CronJob and of the first one. */}}
+{{- define "service.backup.job" -}}
+{{- $backup := .Values.database.bundled.backup }}
+{{- $to := include "service.backup" . }}
+{{- $database := include "service.database.name" . }}
+# Each try is a pod of its own, whose log stays.
+backoffLimit: 2
+activeDeadlineSeconds: {{ int $backup.timeoutSeconds }}
+template:
+  metadata:
+    labels:
+      {{- include "service.backup.selectorLabels" . | nindent 6 }}
+  spec:
+    restartPolicy: Never
+    automountServiceAccountToken: false
+    enableServiceLinks: false
+    securityContext:
+      runAsNonRoot: true
+      runAsUser: 999
+      runAsGroup: 999
+      fsGroup: 999
+      fsGroupChangePolicy: OnRootMismatch
+      seccompProfile:
+        type: RuntimeDefault
+    {{ ternary "initContainers" "containers" (eq $to "s3") }}:
+      - name: {{ ternary "dump" "backup" (eq $to "s3") }}
+        image: {{ .Values.database.bundled.image | quote }}
+        imagePullPolicy: IfNotPresent
+        env:
+          - name: NAME
+            value: {{ include "service.fullname" . }}
+          - name: KEEP
+            value: {{ ternary 1 $backup.keep (eq $to "s3") | int | quote }}
+          - name: PGHOST
+            value: {{ include "service.postgres.fullname" . }}
+          - name: PGUSER
+            value: {{ $database }}
+          - name: PGDATABASE
+            value: {{ $database }}
+          - name: PGCONNECT_TIMEOUT
+            value: "10"
+        command: [bash, -c]
+        args:
+          - |
+            set -euo pipefail
+            umask 077
+            cd /backups
+            # Of one that was killed: none runs for so long.
+            find . -maxdepth 1 -name '.*.part' -mmin +{{ add 1 (div (int $backup.timeoutSeconds) 60) }} -delete
+            file=$NAME-$(date -u +%Y%m%dT%H%M%SZ).dump
+            trap 'rm -f ".$file.part"' EXIT
+            export PGPASSWORD
+            PGPASSWORD=$(< /run/secrets/database/password)
+            # It may start just now, and a network plugin may take a moment to let a new pod out.
+            for ((i = 0; i < 60; i++)); do if pg_isready --quiet --timeout=2; then break; else sleep 1; fi; done
+            pg_dump --format=custom --file=".$file.part"
+            # Reads all of it, where --list would read its head alone.
+            pg_restore --file=/dev/null ".$file.part"
+            sync ".$file.part"
+            mv ".$file.part" "$file"
+            sync .
+            echo "$file is a whole backup, of $(wc -c < "$file") bytes"
+            # Only now, and never the new one.
+            ls "$NAME"-????????T??????Z.dump | sort -r | tail -n +$((KEEP + 1)) | while read -r old; do
+              rm "$old"
+              echo "$old is older than the $KEEP that are kept: removed"
+            done
+        resources:
+          {{- toYaml $backup.resources | nindent 10 }}
+        securityContext:
+          allowPrivilegeEscalation: false
+          readOnlyRootFilesystem: true
+          capabilities:
+            drop: [ALL]
+        volumeMounts:
+          - name: backups
+            mountPath: /backups
+          - name: password
+            mountPath: /run/secrets/database
+            readOnly: true
+          - name: tmp
+            mountPath: /tmp
+    {{- if eq $to "s3" }}
+    containers:
+      - name: upload
+        image: {{ $backup.s3.image | quote }}
+        imagePullPolicy: IfNotPresent
+        env:
+          - name: NAME
+            value: {{ include "service.fullname" . }}
+          - name: KEEP
+            value: {{ int $backup.keep | quote }}
+          - name: TARGET
+            value: {{ printf "s3:%s/%s" $backup.s3.bucket (default "" $backup.s3.prefix) | trimSuffix "/" | quote }}
+          - name: HOME
+            value: /tmp
+          - name: RCLONE_CONFIG
+            value: /tmp/rclone.conf
+          - name: RCLONE_CONFIG_S3_TYPE
+            value: s3
+          - name: RCLONE_CONFIG_S3_PROVIDER
+            value: {{ ternary "AWS" "Other" (empty $backup.s3.endpoint) }}
+          {{- with $backup.s3.endpoint }}
+          - name: RCLONE_CONFIG_S3_ENDPOINT
+            value: {{ . | quote }}
+          {{- end }}
+          {{- with $backup.s3.region }}
+          - name: RCLONE_CONFIG_S3_REGION
+            value: {{ . | quote }}
+          {{- end }}
+          # Keys that may write into a bucket need not be allowed to look for buckets and to make them.
+          - name: RCLONE_CONFIG_S3_NO_CHECK_BUCKET
+            value: "true"
+          - name: RCLONE_CONFIG_S3_ACCESS_KEY_ID
+            valueFrom:
+              secretKeyRef:
+                name: {{ $backup.s3.existingSecret | quote }}
+                key: access-key-id
+          - name: RCLONE_CONFIG_S3_SECRET_ACCESS_KEY
+            valueFrom:
+              secretKeyRef:
+                name: {{ $backup.s3.existingSecret | quote }}
+                key: secret-access-key
+        command: [sh, -c]
+        args:
+          - |
+            set -eu
+            cd /backups
+            for file in "$NAME"-*.dump; do
+              # rclone compares the sum of what is there with that of the file; until then there is no such object.
+              rclone copyto "$file" "$TARGET/$file"
+              echo "$file is in $TARGET"
+            done
+            # Only now, and never the new one.
+            rclone lsf --files-only --include "$NAME-????????T??????Z.dump" "$TARGET" > /tmp/there
+            sort -r /tmp/there | tail -n +$((KEEP + 1)) | while read -r old; do
+              rclone deletefile "$TARGET/$old"
+              echo "$old is older than the $KEEP that are kept: removed"
+            done
+        resources:
+          {{- toYaml $backup.resources | nindent 10 }}
+        securityContext:
+          allowPrivilegeEscalation: false
+          readOnlyRootFilesystem: true
+          capabilities:
+            drop: [ALL]
+        volumeMounts:
+          - name: backups
+            mountPath: /backups
+          - name: tmp
+            mountPath: /tmp
+    {{- end }}
+    volumes:
+      - name: backups
+        {{- if eq $to "s3" }}
+        # On its way to the bucket.
+        emptyDir:
+          sizeLimit: {{ index $backup.resources.limits "ephemeral-storage" }}
+        {{- else }}
+        persistentVolumeClaim:
+          claimName: {{ $backup.volume.existingClaim | default (include "service.backup.fullname" .) | quote }}
+        {{- end }}
+      - name: password
+        secret:
+          secretName: {{ include "service.bundledSecret" . | quote }}
+          defaultMode: 0440
+          items:
+            - key: password
+              path: password
+      - name: tmp
+        emptyDir:
+          sizeLimit: 16Mi
+{{- end }}
