@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from task_api.tasks.query import Query, SortKey
+from task_api.tasks.models import Status
+from task_api.tasks.query import Filters, Query, SortKey
+
+OPEN = frozenset({Status.TO_DO, Status.IN_PROGRESS})
+CLOSED = frozenset({Status.DONE, Status.CANCELLED})
+"""What tasks_open_by_due and its like have; their migration says the same."""
 
 
 class Dialect(Protocol):
@@ -35,50 +40,135 @@ class Dialect(Protocol):
 def select(query: Query, size: int, dialect: Dialect) -> tuple[str, list[Any]]:
     """The statement for one page, and its values."""
     values: list[Any] = []
-    filters = query.filters
-
-    def value(v: object) -> str:
-        return dialect.value(v, values)
-
-    where = [f"deleted_at IS {'NOT ' if filters.deleted else ''}NULL"]
-    if filters.status:
-        where.append(dialect.one_of("status", sorted(filters.status), values))
-    if filters.priority:
-        where.append(dialect.one_of("priority", sorted(p.rank for p in filters.priority), values))
-    where += [dialect.has_label(label, values) for label in sorted(filters.label)]
-    if filters.project is not None:
-        where.append(f"project = {value(filters.project)}")
-    if filters.parent is not None:
-        where.append(f"parent = {value(filters.parent)}")
-    if filters.assignee is not None:
-        where.append(f"assignee = {value(filters.assignee)}")
-    if filters.due_before is not None:
-        where.append(f"due < {value(filters.due_before)}")
-    if filters.due_after is not None:
-        where.append(f"due >= {value(filters.due_after)}")
-    if filters.updated_since is not None:
-        where.append(f"updated_at >= {value(filters.updated_since)}")
-    if filters.words is not None:
-        where.append(dialect.has_words(sorted(filters.words), values) if filters.words else "false")
-
-    filtered = len(where) > 1
-
-    steps = [(_expression(step.key, dialect, values), step.descending) for step in query.order]
-    steps.append(("id", query.order[-1].descending))
-    if query.after is not None:
-        where.append(_after(steps, [value(v) for v in (*query.after[0], query.after[1])]))
-    order = ", ".join(f"{expression} {'DESC' if descending else 'ASC'}" for expression, descending in steps)
-    condition = " AND ".join(where)
+    conditions = list(_conditions(query.filters, dialect, values).values())
+    filtered = len(conditions) > 1
+    after, order = _place_and_order(query, dialect, values)
     # PostgreSQL keeps a plan only where it knows the limit; to plan anew takes 46 µs each time. Where there are filters
     # it should: which index is the best depends on what they ask for.
-    limit = value(size) if filtered else str(size)
-    return f"SELECT {dialect.columns} FROM tasks WHERE {condition} ORDER BY {order} LIMIT {limit}", values
+    limit = _value(dialect, values)(size) if filtered else str(size)
+    where = " AND ".join([*conditions, *after])
+    return f"SELECT {dialect.columns} FROM tasks WHERE {where} ORDER BY {order} LIMIT {limit}", values
 
 
-def _expression(key: SortKey, dialect: Dialect, values: list[Any]) -> str:
+def matching(query: Query, dialect: Dialect) -> tuple[str, list[Any]]:
+    """All that meets the filters behind the place, without an order; and its values."""
+    values: list[Any] = []
+    conditions = list(_conditions(query.filters, dialect, values).values())
+    after, _ = _place_and_order(query, dialect, values)
+    return f"SELECT FROM tasks WHERE {' AND '.join([*conditions, *after])}", values
+
+
+def is_read_in_order(query: Query, dialect: Dialect) -> bool:
+    """Whether an index has exactly this list in its order, so that a page reads little more than it returns."""
+    return _conditions(query.filters, dialect, []).keys() - _found_in_order(query) <= {"living"}
+
+
+def walk(query: Query, size: int, reads: int, dialect: Dialect) -> tuple[str, list[Any]]:
+    """The statement for the page as far as it is among the first `reads` tasks in its order, and its values.
+
+    What it returns has a column more, `read`. Where the last row has `reads` there, the list goes on behind it: that
+    row is returned whether it meets the filters or not.
+    """
+    values: list[Any] = []
+    conditions = _conditions(query.filters, dialect, values)
+    after, order = _place_and_order(query, dialect, values)
+    found = _found_in_order(query)
+    inside = [conditions[name] for name in conditions if name in found] + after
+    if query.order[0].key == "due" and _only(query, OPEN):
+        inside.append(_one_of(OPEN))
+        value = _value(dialect, values)
+        # The index has no other form of it.
+        due = _expression(query, "due", dialect, values)
+        if query.filters.due_before is not None:
+            inside.append(f"{due} < {value(query.filters.due_before)}")
+        if query.filters.due_after is not None:
+            inside.append(f"{due} >= {value(query.filters.due_after)}")
+    elif query.order[0].key == "completed_at" and _only(query, CLOSED):
+        inside.append(_one_of(CLOSED))
+    where = f"WHERE {' AND '.join(inside)} " if inside else ""
+    outside = " AND ".join(conditions[name] for name in conditions if name not in found) or "true"
+    # All of it is constants but for the filters and the place, for which the plan is the same: PostgreSQL keeps it.
+    first = f"SELECT *, row_number() OVER (ORDER BY {order}) AS read FROM tasks {where}ORDER BY {order} LIMIT {reads}"
+    return (
+        f"SELECT {dialect.columns}, read FROM ({first}) AS tasks WHERE ({outside}) OR read = {reads}"
+        f" ORDER BY {order} LIMIT {size}"
+    ), values
+
+
+def _conditions(filters: Filters, dialect: Dialect, values: list[Any]) -> dict[str, str]:
+    """By the names that `_found_in_order` has for them."""
+    value = _value(dialect, values)
+    where = {"deleted": "deleted_at IS NOT NULL"} if filters.deleted else {"living": "deleted_at IS NULL"}
+    if filters.status:
+        where["status"] = dialect.one_of("status", sorted(filters.status), values)
+    if filters.priority:
+        where["priority"] = dialect.one_of("priority", sorted(p.rank for p in filters.priority), values)
+    where |= {f"label {label}": dialect.has_label(label, values) for label in sorted(filters.label)}
+    if filters.project is not None:
+        where["project"] = f"project = {value(filters.project)}"
+    if filters.parent is not None:
+        where["parent"] = f"parent = {value(filters.parent)}"
+    if filters.assignee is not None:
+        where["assignee"] = f"assignee = {value(filters.assignee)}"
+    if filters.due_before is not None:
+        where["due_before"] = f"due < {value(filters.due_before)}"
+    if filters.due_after is not None:
+        where["due_after"] = f"due >= {value(filters.due_after)}"
+    if filters.updated_since is not None:
+        where["updated_since"] = f"updated_at >= {value(filters.updated_since)}"
+    if filters.words is not None:
+        where["words"] = dialect.has_words(sorted(filters.words), values) if filters.words else "false"
+    return where
+
+
+def _found_in_order(query: Query) -> set[str]:
+    """The conditions by which an index in the list's order finds its part of the tasks: no task outside is read."""
+    filters = query.filters
+    match query.order[0].key:
+        case "created_at" if filters.deleted:
+            return {"deleted"}
+        case "created_at":
+            # One of them: there is no index of two. The first is the one that few tasks share.
+            given = {"parent": filters.parent, "assignee": filters.assignee, "project": filters.project}
+            return set([name for name, wanted in given.items() if wanted is not None][:1])
+        case "updated_at":
+            return {"updated_since"}
+        case "due" if _only(query, OPEN):
+            return {"project"}
+        case "due":
+            return {"due_before", "due_after"}
+    return set()
+
+
+def _only(query: Query, statuses: frozenset[Status]) -> bool:
+    return bool(query.filters.status) and query.filters.status <= statuses
+
+
+def _one_of(statuses: frozenset[Status]) -> str:
+    """As the indexes have it: of a placeholder PostgreSQL would not know that they have all of these."""
+    return f"status IN ({', '.join(repr(status.value) for status in sorted(statuses))})"
+
+
+def _value(dialect: Dialect, values: list[Any]) -> Callable[[object], str]:
+    return lambda value: dialect.value(value, values)
+
+
+def _place_and_order(query: Query, dialect: Dialect, values: list[Any]) -> tuple[list[str], str]:
+    """The conditions that leave out the pages before, and the order."""
+    steps = [(_expression(query, step.key, dialect, values), step.descending) for step in query.order]
+    steps.append(("id", query.order[-1].descending))
+    order = ", ".join(f"{expression} {'DESC' if descending else 'ASC'}" for expression, descending in steps)
+    if query.after is None:
+        return [], order
+    return _after(steps, [dialect.value(v, values) for v in (*query.after[0], query.after[1])]), order
+
+
+def _expression(query: Query, key: SortKey, dialect: Dialect, values: list[Any]) -> str:
     match key:
         case "created_at":
             return "id"
+        case "due" if not _only(query, OPEN) and (query.filters.due_before or query.filters.due_after):
+            return key  # all of them have one; the index of the filter has them in order
         case "due" | "start_at" | "completed_at":
             return f"coalesce({key}, {dialect.never(values)})"
         case "title":
@@ -87,16 +177,17 @@ def _expression(key: SortKey, dialect: Dialect, values: list[Any]) -> str:
             return key
 
 
-def _after(steps: list[tuple[str, bool]], places: list[str]) -> str:
+def _after(steps: list[tuple[str, bool]], places: list[str]) -> list[str]:
     """What comes after the place, in the order of `steps`.
 
-    With one direction it is a comparison of rows, for which an index is used as a whole.
+    With one direction it is a comparison of rows, for which an index is used as a whole. With more the first step alone
+    tells where an index begins.
     """
     expressions = [expression for expression, _ in steps]
     if len({descending for _, descending in steps}) == 1:
-        return f"({', '.join(expressions)}) {'<' if steps[0][1] else '>'} ({', '.join(places)})"
+        return [f"({', '.join(expressions)}) {'<' if steps[0][1] else '>'} ({', '.join(places)})"]
     ways = []
     for n, (expression, descending) in enumerate(steps):
         equal = [f"{e} = {p}" for e, p in zip(expressions[:n], places[:n], strict=True)]
         ways.append("(" + " AND ".join([*equal, f"{expression} {'<' if descending else '>'} {places[n]}"]) + ")")
-    return f"({' OR '.join(ways)})"
+    return [f"{expressions[0]} {'<=' if steps[0][1] else '>='} {places[0]}", f"({' OR '.join(ways)})"]
