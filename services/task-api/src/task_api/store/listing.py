@@ -51,11 +51,18 @@ def select(query: Query, size: int, dialect: Dialect) -> tuple[str, list[Any]]:
 
 
 def matching(query: Query, dialect: Dialect) -> tuple[str, list[Any]]:
-    """All that meets the filters behind the place, without an order; and its values."""
+    """All that meets the filters, in no order and on whatever page; and its values."""
     values: list[Any] = []
-    conditions = list(_conditions(query.filters, dialect, values).values())
-    after, _ = _place_and_order(query, dialect, values)
-    return f"SELECT FROM tasks WHERE {' AND '.join([*conditions, *after])}", values
+    return f"SELECT * FROM tasks WHERE {' AND '.join(_conditions(query.filters, dialect, values).values())}", values
+
+
+def gather(query: Query, size: int, dialect: Dialect) -> tuple[str, list[Any]]:
+    """The statement for the page out of all that meets the filters, and its values."""
+    found, values = matching(query, dialect)
+    after, order = _place_and_order(query, dialect, values)
+    where = f"WHERE {' AND '.join(after)} " if after else ""
+    # OFFSET 0 keeps PostgreSQL from looking for what meets the filters by the place, which it takes for more selective.
+    return f"SELECT {dialect.columns} FROM ({found} OFFSET 0) AS tasks {where}ORDER BY {order} LIMIT {size}", values
 
 
 def is_read_in_order(query: Query, dialect: Dialect) -> bool:
@@ -72,6 +79,9 @@ def walk(query: Query, size: int, reads: int, dialect: Dialect) -> tuple[str, li
     values: list[Any] = []
     conditions = _conditions(query.filters, dialect, values)
     after, order = _place_and_order(query, dialect, values)
+    steps: dict[str, bool] = {}
+    for expression, descending in _steps(query, dialect, values):
+        steps.setdefault(expression, descending)  # the id may be there twice
     found = _found_in_order(query)
     inside = [conditions[name] for name in conditions if name in found] + after
     if query.order[0].key == "due" and _only(query, OPEN):
@@ -87,11 +97,13 @@ def walk(query: Query, size: int, reads: int, dialect: Dialect) -> tuple[str, li
         inside.append(_one_of(CLOSED))
     where = f"WHERE {' AND '.join(inside)} " if inside else ""
     outside = " AND ".join(conditions[name] for name in conditions if name not in found) or "true"
-    # All of it is constants but for the filters and the place, for which the plan is the same: PostgreSQL keeps it.
-    first = f"SELECT *, row_number() OVER (ORDER BY {order}) AS read FROM tasks {where}ORDER BY {order} LIMIT {reads}"
+    # By their names PostgreSQL knows that they are in order already, and stops when the page is full.
+    named = ", ".join(f"{expression} AS step{n}" for n, expression in enumerate(steps))
+    names = _order([(f"step{n}", descending) for n, descending in enumerate(steps.values())])
+    first = f"SELECT *, {named}, row_number() OVER (ORDER BY {order}) AS read FROM tasks {where}ORDER BY {order}"
     return (
-        f"SELECT {dialect.columns}, read FROM ({first}) AS tasks WHERE ({outside}) OR read = {reads}"
-        f" ORDER BY {order} LIMIT {size}"
+        f"SELECT {dialect.columns}, read FROM ({first} LIMIT {reads}) AS tasks"
+        f" WHERE ({outside}) OR read = {reads} ORDER BY {names} LIMIT {size}"
     ), values
 
 
@@ -155,12 +167,20 @@ def _value(dialect: Dialect, values: list[Any]) -> Callable[[object], str]:
 
 def _place_and_order(query: Query, dialect: Dialect, values: list[Any]) -> tuple[list[str], str]:
     """The conditions that leave out the pages before, and the order."""
-    steps = [(_expression(query, step.key, dialect, values), step.descending) for step in query.order]
-    steps.append(("id", query.order[-1].descending))
-    order = ", ".join(f"{expression} {'DESC' if descending else 'ASC'}" for expression, descending in steps)
+    steps = _steps(query, dialect, values)
     if query.after is None:
-        return [], order
-    return _after(steps, [dialect.value(v, values) for v in (*query.after[0], query.after[1])]), order
+        return [], _order(steps)
+    return _after(steps, [dialect.value(v, values) for v in (*query.after[0], query.after[1])]), _order(steps)
+
+
+def _steps(query: Query, dialect: Dialect, values: list[Any]) -> list[tuple[str, bool]]:
+    """What the list is sorted by, and whether it descends."""
+    steps = [(_expression(query, step.key, dialect, values), step.descending) for step in query.order]
+    return [*steps, ("id", query.order[-1].descending)]
+
+
+def _order(steps: list[tuple[str, bool]]) -> str:
+    return ", ".join(f"{expression} {'DESC' if descending else 'ASC'}" for expression, descending in steps)
 
 
 def _expression(query: Query, key: SortKey, dialect: Dialect, values: list[Any]) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
 from chassis.postgres.database import transaction
-from task_api.store.listing import is_read_in_order, matching, select, walk
+from task_api.store.listing import gather, is_read_in_order, matching, select, walk
 from task_api.store.postgres_rows import Dialect, task_of
 from task_api.tasks.models import Task
 from task_api.tasks.query import Query
@@ -36,7 +36,7 @@ async def page(db: Connection, query: Query, size: int) -> list[Task]:
     it reads so far and no further, and then what the filters' own indexes find."""
     dialect = Dialect()
     if is_read_in_order(query, dialect):
-        return await _selected(db, query, size)
+        return await _fetched(db, select(query, size, dialect))
     few = max(FEW_READS, 5 * size)
     if (found := await _walked(db, query, size, few)) is not None:
         return found
@@ -45,12 +45,12 @@ async def page(db: Connection, query: Query, size: int) -> list[Task]:
         return found
     async with transaction(db):
         await db.execute(BY_FILTERS)
-        return await _selected(db, query, size)
+        return await _fetched(db, gather(query, size, dialect))
 
 
-async def _selected(db: Connection, query: Query, size: int) -> list[Task]:
-    statement, values = select(query, size, Dialect())
-    return [task_of(row) for row in await db.fetch(statement, *values)]
+async def _fetched(db: Connection, statement: tuple[str, list[Any]]) -> list[Task]:
+    text, values = statement
+    return [task_of(row) for row in await db.fetch(text, *values)]
 
 
 async def _walked(db: Connection, query: Query, size: int, reads: int) -> list[Task] | None:
