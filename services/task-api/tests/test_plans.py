@@ -21,9 +21,9 @@ from task_api.store.postgres_rows import Dialect
 from task_api.tasks.models import Priority, Status
 from task_api.tasks.query import Filters, Query, read_order, rest
 
-ROWS = 40_000
+ROWS = 20_000
 """Enough for PostgreSQL to prefer an index by itself: nothing here tells it to."""
-FEWER = 2_000
+FEWER = 1_000
 LIFELIKE = (Path(__file__).parent / "lifelike.sql").read_text()
 NOW = datetime(2025, 1, 1, tzinfo=UTC) + timedelta(days=700)
 """When the last of them was created."""
@@ -34,6 +34,8 @@ LISTS = [
     ("tasks_pkey", Filters(), "-created_at"),
     ("tasks_pkey", Filters(status=frozenset({Status.TO_DO})), "-created_at"),
     ("tasks_by_project", Filters(project="project7"), "-created_at"),
+    ("tasks_by_project", Filters(project="finished"), "-created_at"),
+    ("tasks_by_project", Filters(project="huge"), "created_at"),
     ("tasks_by_assignee", Filters(assignee="somebody7"), "-created_at"),
     ("tasks_by_parent", Filters(parent=PARENT), "-created_at"),
     ("tasks_deleted_by_id", Filters(deleted=True), "-created_at"),
@@ -124,7 +126,7 @@ async def test_no_list_reads_more_than_two_looks_and_what_its_best_index_finds(
             best = min([found[name] for name in names if name not in NO_INDEX], default=ROWS)
             for sort in SORTS:
                 query = Query(filters, read_order(sort))
-                for number in range(2):
+                for number in range(2 if len(names) == 1 else 1):
                     before = await _reads(db)
                     tasks = await page(db, query, 20)
                     reads = await _reads(db) - before
@@ -162,7 +164,7 @@ async def _fill(db: asyncpg.Connection[asyncpg.Record], rows: int = ROWS) -> Non
 
 async def _plan(db: asyncpg.Connection[asyncpg.Record], query: Query) -> str:
     statement, values = (
-        select(query, 5, Dialect()) if is_read_in_order(query, Dialect()) else walk(query, 5, FEW_READS, Dialect())
+        select(query, 5, Dialect()) if is_read_in_order(query, Dialect()) else walk(query, 5, 50, Dialect())
     )
     return "\n".join([row[0] for row in await db.fetch(f"EXPLAIN {statement}", *values)])
 

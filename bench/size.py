@@ -1,0 +1,149 @@
+"""Two million tasks as they are in life: what PostgreSQL spends on a page of each list, beside a build of before."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from bench import database
+from bench.machine import ADDRESS, ROOT, SERVICE_PYTHON, CannotMeasure, cpu_seconds, free_port, run, serving
+
+ROWS = 2_000_000
+BEFORE = os.environ.get("BEFORE", "HEAD~1")
+"""What is measured beside this tree: any name that Git has for a commit."""
+SOURCES = ("services/task-api/src", "packages/chassis/src")
+OPTIONS = ("shared_preload_libraries=pg_stat_statements", "shared_buffers=1GB", "maintenance_work_mem=256MB")
+TIMES = 5
+INSERTS, ROUNDS = 1000, 3
+LISTS = {
+    "newest first": "",
+    "label=nolabel": "label=nolabel",
+    "label=work&label=home (never meet)": "label=work&label=home",
+    "project=nope&sort=title": "project=nope&sort=title",
+    "project=huge&status=todo&sort=due": "project=huge&status=todo&sort=due",
+    "project=finished&status=todo&sort=due": "project=finished&status=todo&sort=due",
+    "project=finished": "project=finished",
+    "status=todo&sort=due": "status=todo&sort=due",
+    "status=todo&due_before, sort=due (overdue)": "status=todo&due_before=2026-12-01T00:00:00Z&sort=due",
+    "status=done&sort=-completed_at": "status=done&sort=-completed_at",
+    "due_after&sort=due (upcoming)": "due_after=2026-12-01T00:00:00Z&sort=due",
+    "label=rare&sort=due": "label=rare&sort=due",
+    "label=work&sort=title": "label=work&sort=title",
+    "label=label50&sort=-priority": "label=label50&sort=-priority",
+    "q=word50&sort=title": "q=word50&sort=title",
+    "project=project0&sort=due": "project=project0&sort=due",
+    "deleted=true": "deleted=true",
+    "status=todo&sort=created_at (opposed)": "status=todo&sort=created_at",
+    "project=huge&sort=due (opposed)": "project=huge&sort=due",
+}
+
+
+def measure(say: Callable[[str], None]) -> dict[str, object]:
+    """CPU is that of PostgreSQL's processes, those for parallel queries not included: they are gone by then."""
+    commit = run("git", "describe", "--always", BEFORE).strip()
+    with database.running(*OPTIONS) as db, tempfile.TemporaryDirectory() as folder:
+        run("sh", "-c", f"git archive {commit} {' '.join(SOURCES)} | tar -x -C {folder}")
+        db.execute("CREATE EXTENSION pg_stat_statements")
+        before = _build(db, Path(folder), say, fill=True)
+        after = _build(db, ROOT, say, fill=False)
+    return {"commit": commit, "before": before, "after": after, "migration_seconds": after.pop("start_seconds")}
+
+
+def _build(db: database.Database, root: Path, say: Callable[[str], None], *, fill: bool) -> dict[str, object]:
+    port = free_port()
+    environment = {
+        "TASKS_DATABASE_URL": db.url,
+        "PYTHONPATH": ":".join(str(root / source) for source in SOURCES),
+        "TASKS_DATABASE_POOL_SIZE": "1",
+        "TASKS_DATABASE_SECONDS": "60",
+        "TASKS_DATABASE_STATEMENT_SECONDS": "60",
+    }
+    start = time.monotonic()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        serving(
+            SERVICE_PYTHON, "-m", "task_api", "serve", "--port", str(port), port=port, log=Path(folder) / "log",
+            **environment,
+        ) as server,
+    ):  # fmt: skip
+        server.wait_until_ready(300)
+        seconds = time.monotonic() - start
+        say(f"{root}: ready after {seconds:.0f} s")
+        if fill:
+            _fill(db)
+            say(f"{ROWS} tasks are there")
+        lists = {}
+        for name, query in LISTS.items():
+            lists[name] = _list(db, port, f"/v1/tasks?{query}")
+            say(f"{name}: " + ", ".join(f"{what} {value:,.1f}" for what, value in lists[name].items()))
+        inserts = _inserts(db, port)
+        say("insert: " + ", ".join(f"{what} {value:,.2f}" for what, value in inserts.items()))
+    return {"lists": lists, "inserts": inserts, "start_seconds": seconds}
+
+
+def _fill(db: database.Database) -> None:
+    """Indexes are made when the rows are there: that is a third of the time."""
+    made = db.execute(
+        "SELECT indexdef FROM pg_indexes WHERE tablename = 'tasks' AND indexname <> 'tasks_pkey'"
+    ).splitlines()
+    for definition in made:
+        db.execute(f"DROP INDEX {definition.split()[2]}")
+    script = (ROOT / "services/task-api/tests/lifelike.sql").read_text()
+    db.execute(script.replace(":rows", str(ROWS)), *made, "VACUUM ANALYZE tasks", "CHECKPOINT")
+
+
+def _list(db: database.Database, port: int, path: str) -> dict[str, float]:
+    _ask(port, "GET", path)
+    db.execute("SELECT pg_stat_statements_reset()")
+    times, cpu = [], []
+    for _ in range(TIMES):
+        used, start = _cpu(db), time.perf_counter()
+        _ask(port, "GET", path)
+        times.append((time.perf_counter() - start) * 1000)
+        cpu.append((_cpu(db) - used) * 1000)
+    return {"cpu_ms": min(cpu), "buffers": _counted(db, "shared_blks_hit + shared_blks_read") / TIMES, "ms": min(times)}
+
+
+def _inserts(db: database.Database, port: int) -> dict[str, float]:
+    body = {"labels": ["work", "label7"], "project": "huge", "assignee": "somebody7", "due_on": "2027-01-01"}
+    found = []
+    for _ in range(ROUNDS):
+        # What waits for its index is entered before and after, and what was checkpointed is written in full each time.
+        db.execute("VACUUM tasks", "CHECKPOINT", "SELECT pg_stat_statements_reset()")
+        used = _cpu(db)
+        for n in range(INSERTS):
+            _ask(port, "POST", "/v1/tasks", json.dumps({**body, "title": f"Task {n * 7919 % 100000}"}))
+        db.execute("SELECT gin_clean_pending_list('tasks_by_label'), gin_clean_pending_list('tasks_by_words')")
+        found.append(
+            {
+                "cpu_ms": (_cpu(db) - used) * 1000 / INSERTS,
+                "buffers": _counted(db, "shared_blks_hit + shared_blks_read") / INSERTS,
+                "wal": _counted(db, "wal_bytes") / INSERTS,
+            }
+        )
+    return {what: min(one[what] for one in found) for what in found[0]}
+
+
+def _counted(db: database.Database, what: str) -> float:
+    return float(db.execute(f"SELECT coalesce(sum({what}), 0) FROM pg_stat_statements WHERE query ~ 'tasks|gin_clean'"))
+
+
+def _cpu(db: database.Database) -> float:
+    main = run("docker", "inspect", "--format", "{{.State.Pid}}", db.container).strip()
+    children = Path(f"/proc/{main}/task/{main}/children").read_text().split()
+    return sum(cpu_seconds(int(pid)) for pid in children)
+
+
+def _ask(port: int, method: str, path: str, body: str | None = None) -> None:
+    connection = http.client.HTTPConnection(ADDRESS, port, timeout=120)
+    connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
+    response = connection.getresponse()
+    said = response.read()
+    connection.close()
+    if response.status >= 300:
+        raise CannotMeasure(f"{method} {path} was answered {response.status}: {said[:300]!r}")
