@@ -206,8 +206,8 @@ def _size(figures: Figures) -> Iterator[str]:
         size = figures["size"]["figures"]
         before, after = size["before"], size["after"]
         yield from ("", "## Two million tasks", "", _when(figures["size"]))
-        yield f"A page of 50, before ({size['commit']}) and after, in one run: CPU of PostgreSQL and time of one request alone,"
-        yield "ms, the least of several; buffers as pg_stat_statements counts them. With a statement timeout of a minute."
+        yield f"A page of 50, before ({size['commit']}) and after, in one run: CPU of PostgreSQL and time of one request"
+        yield "alone, ms, the least of several; buffers by pg_stat_statements. With a statement timeout of a minute."
         columns = "CPU before | after | times less | buffers before | after | times less | ms before | after"
         yield from ("", f"| list | {columns} |")
         yield "|---|---:|---:|---:|---:|---:|---:|---:|---:|"
@@ -220,8 +220,8 @@ def _size(figures: Figures) -> Iterator[str]:
             yield f"| {name} | {' | '.join(cells)} | {was['ms']:,.1f} | {now['ms']:,.1f} |"
         yield ""
         more = {what: after["inserts"][what] / before["inserts"][what] for what in after["inserts"]}
-        yield f"An insert takes {more['cpu_ms']:.2f} of the CPU, {more['buffers']:.2f} of the buffers and {more['wal']:.2f} of"
-        yield f"the WAL of before. The migration took {size['migration_seconds']:.0f} s, with the start of the service."
+        yield f"An insert takes {more['cpu_ms']:.2f} of the CPU, {more['buffers']:.2f} of the buffers and"
+        yield f"{more['wal']:.2f} of the WAL of before. The migration took {size['migration_seconds']:.0f} s, with the start."
 
 
 def _kind(figures: Figures) -> Iterator[str]:
