@@ -206,7 +206,7 @@ def _size(figures: Figures) -> Iterator[str]:
         size = figures["size"]["figures"]
         before, after = size["before"], size["after"]
         yield from ("", "## Two million tasks", "", _when(figures["size"]))
-        yield f"A page of 50, before ({size['commit']}) and after, in one run: CPU of PostgreSQL and time of one request"
+        yield f"A page of 50, before ({size['commit']}) and after, in one run: CPU of PostgreSQL and time of a request"
         yield "alone, ms, the least of several; buffers by pg_stat_statements. With a statement timeout of a minute."
         columns = "CPU before | after | times less | buffers before | after | times less | ms before | after"
         yield from ("", f"| list | {columns} |")
@@ -221,7 +221,8 @@ def _size(figures: Figures) -> Iterator[str]:
         yield ""
         more = {what: after["inserts"][what] / before["inserts"][what] for what in after["inserts"]}
         yield f"An insert takes {more['cpu_ms']:.2f} of the CPU, {more['buffers']:.2f} of the buffers and"
-        yield f"{more['wal']:.2f} of the WAL of before. The migration took {size['migration_seconds']:.0f} s, with the start."
+        yield f"{more['wal']:.2f} of the WAL of before."
+        yield f"The migration took {size['migration_seconds']:.0f} s with the start."
 
 
 def _kind(figures: Figures) -> Iterator[str]:
