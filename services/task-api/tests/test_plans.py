@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import sqlite3
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import pytest
 from databases import connected
 from stores import opened
 
-from task_api.store import postgres_lists
+from task_api.store import from_url, postgres_lists, sqlite
 from task_api.store.listing import is_read_in_order, select, walk
 from task_api.store.postgres import EXACT_COUNT
 from task_api.store.postgres_lists import FEW_READS, page
@@ -155,6 +157,19 @@ async def test_a_list_has_the_same_tasks_however_they_are_found(
                 first = await page(db, query, 5)
                 second = await page(db, rest(query, first[-1]), 5) if len(first) == 5 else []
                 assert [task.id for task in first + second] == whole, f"{sort} and {names}"
+
+
+@pytest.mark.parametrize("sort", SORTS)
+async def test_every_order_in_sqlite_is_that_of_an_index(tmp_path: Path, sort: str) -> None:
+    store = from_url(f"sqlite:///{tmp_path}/tasks.db")
+    await store.open()
+    await store.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "tasks.db")) as db:
+        for filters in (Filters(), Filters(label=frozenset({"home"}))):
+            statement, values = select(Query(filters, read_order(sort)), 20, sqlite.Dialect())
+            plan = [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {statement}", values)]
+            assert any("USING INDEX" in step for step in plan), plan
+            assert not any("TEMP B-TREE" in step for step in plan), plan
 
 
 async def _fill(db: asyncpg.Connection[asyncpg.Record], rows: int = ROWS) -> None:
