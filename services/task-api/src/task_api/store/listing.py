@@ -73,6 +73,12 @@ def is_read_in_order(query: Query, dialect: Dialect) -> bool:
     return _conditions(query, dialect, [], in_order=True).keys() - _found_in_order(query) <= {"living"}
 
 
+def has_index(query: Query, dialect: Dialect) -> bool:
+    """Whether the filters find their tasks without an order: all do but the statuses that most tasks have."""
+    filters = _conditions(query, dialect, [], in_order=False).keys() - {"living", "status"}
+    return bool(filters) or _only(query, OPEN)
+
+
 def walk(query: Query, size: int, reads: int, dialect: Dialect) -> tuple[str, list[Any]]:
     """The statement for the page as far as it is among the first `reads` tasks in its order, and its values.
 

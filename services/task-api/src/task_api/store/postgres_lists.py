@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 
 from chassis.postgres.database import transaction
-from task_api.store.listing import gather, is_read_in_order, matching, select, walk
+from task_api.store.listing import gather, has_index, is_read_in_order, matching, select, walk
 from task_api.store.postgres_rows import Dialect, task_of
 from task_api.tasks.models import Task
 from task_api.tasks.query import Query
@@ -26,8 +26,7 @@ BY_FILTERS = """
     SET LOCAL work_mem = '32MB'; SET LOCAL jit = off; SET LOCAL plan_cache_mode = force_custom_plan
 """
 """What leaves PostgreSQL bitmap scans, which read what meets the filters and nothing else; with less memory they forget
-which tasks of a page of the disk do. Where the filters have no index it does what is switched off, and jit would
-compile that for longer than it runs."""
+which tasks of a page of the disk do, and jit would compile for longer than they run."""
 
 
 async def page(db: Connection, query: Query, size: int) -> list[Task]:
@@ -40,6 +39,8 @@ async def page(db: Connection, query: Query, size: int) -> list[Task]:
     few = max(FEW_READS, 5 * size)
     if (found := await _walked(db, query, size, few)) is not None:
         return found
+    if not has_index(query, dialect):
+        return await _fetched(db, select(query, size, dialect))
     more = max(MORE_READS, 8 * few)
     if await _estimate(db, query) > more and (found := await _walked(db, query, size, more)) is not None:
         return found
