@@ -51,7 +51,6 @@ LISTS = [
     ("tasks_open_by_project", Filters(status=OPEN, project="huge"), "due"),
     ("tasks_sorted_by_start", Filters(), "start_at"),
     ("tasks_sorted_by_completion", Filters(), "-completed_at"),
-    ("tasks_closed_by_completion", Filters(status=frozenset({Status.DONE})), "-completed_at"),
     ("tasks_sorted_by_priority", Filters(), "-priority"),
     ("tasks_sorted_by_title", Filters(), "title"),
     ("tasks_sorted_by_position", Filters(), "position"),

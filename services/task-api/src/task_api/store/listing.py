@@ -9,7 +9,6 @@ from task_api.tasks.models import Status
 from task_api.tasks.query import Query, SortKey
 
 OPEN = frozenset({Status.TO_DO, Status.IN_PROGRESS})
-CLOSED = frozenset({Status.DONE, Status.CANCELLED})
 """What tasks_open_by_due and its like have; their migration says the same."""
 
 
@@ -102,8 +101,6 @@ def walk(query: Query, size: int, reads: int, dialect: Dialect) -> tuple[str, li
             inside.append(f"{due} < {value(query.filters.due_before)}")
         if query.filters.due_after is not None:
             inside.append(f"{due} >= {value(query.filters.due_after)}")
-    elif query.order[0].key == "completed_at" and _only(query, CLOSED):
-        inside.append(_one_of(CLOSED))
     where = f"WHERE {' AND '.join(inside)} " if inside else ""
     outside = " AND ".join(conditions[name] for name in conditions if name not in found) or "true"
     # By their names PostgreSQL knows that they are in order already, and stops when the page is full.
