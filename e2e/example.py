@@ -18,7 +18,7 @@ class Example(Protocol):
     """Metrics of what its /health counts."""
     helm_test: str
     """What `helm test` says in the end."""
-    helm_test_without_token: str
+    helm_test_unauthorized: str
     """What it says where tokens are asked for and it has none."""
 
     def write(self, client: httpx2.Client) -> tuple[str, Any]:
@@ -41,7 +41,7 @@ class Asked:
     """Of a service that nothing is known of: it is asked for LOAD_PATH, and written to where nobody can write."""
 
     counted: tuple[str, ...] = ()
-    helm_test = helm_test_without_token = ANY
+    helm_test = helm_test_unauthorized = ANY
 
     def write(self, client: httpx2.Client) -> tuple[str, Any]:
         answer = client.get(LOAD_PATH)

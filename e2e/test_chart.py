@@ -22,7 +22,7 @@ from e2e.eventually import eventually
 from e2e.example import EXAMPLE, ROUTE
 from e2e.namespace import QUICK_DOWN, MakeNamespace, Namespace
 from e2e.traffic import Traffic
-from under_test import HAS_DATABASE, NEEDS_A_DATABASE, SERVICE
+from under_test import HAS_DATABASE, SERVICE
 
 CHART = f"./platform/helm/{SERVICE}"
 
@@ -34,6 +34,9 @@ DEPLOY_SECONDS = 120
 
 
 def password(release: Namespace) -> str:
+    """That of the database; none where there is no database."""
+    if not HAS_DATABASE:
+        return ""
     return release.run(f"kubectl get secret {SERVICE}-database -o jsonpath='{{.data.password}}'")
 
 
@@ -92,13 +95,12 @@ class Kept:
     path: str
     said: Any
     password: str
-    """That of the database; none where there is no database."""
 
 
 @pytest.fixture(scope="module")
 def kept(release: Namespace) -> Kept:
     with release.client() as client:
-        return Kept(*EXAMPLE.write(client), password(release) if HAS_DATABASE else "")
+        return Kept(*EXAMPLE.write(client), password(release))
 
 
 @dataclass
@@ -183,10 +185,10 @@ def test_an_upgrade_is_in_time_fails_no_request_and_keeps_what_was_written(
         assert client.get(kept.path).json() == kept.said
 
 
-@NEEDS_A_DATABASE
 def test_an_upgrade_keeps_the_password_of_the_database(release: Namespace, upgraded: Upgraded, kept: Kept) -> None:
     assert upgraded
-    assert password(release) == kept.password != ""
+    assert password(release) == kept.password
+    assert bool(kept.password) == HAS_DATABASE
 
 
 def test_helm_test_passes_with_a_credential_and_without(release: Namespace, upgraded: Upgraded) -> None:
@@ -197,7 +199,7 @@ def test_helm_test_passes_with_a_credential_and_without(release: Namespace, upgr
         f"helm upgrade {SERVICE} {CHART} --reuse-values --set helmTest.credential.secretName= --wait --timeout 120s"
     )
     assert release.run(f"kubectl get pods -l app={SERVICE},app.kubernetes.io/component=api -o name") == before
-    assert EXAMPLE.helm_test_without_token in release.run(f"helm test {SERVICE} --logs")
+    assert EXAMPLE.helm_test_unauthorized in release.run(f"helm test {SERVICE} --logs")
 
 
 @pytest.mark.full  # half a minute, and test_deploy.py goes back, too
@@ -210,14 +212,14 @@ def test_a_rollback_brings_the_first_revision_back(rolled_back: Namespace, kept:
             seconds=20,
         )
         assert client.get(kept.path).json() == kept.said
-    assert not HAS_DATABASE or password(rolled_back) == kept.password
+    assert password(rolled_back) == kept.password
 
 
 @pytest.mark.full  # with the way back that comes before it a minute
 def test_a_release_installed_again_reads_what_the_last_one_kept(installed_again: Namespace, kept: Kept) -> None:
     with installed_again.client() as client:
         assert client.get(kept.path).json() == kept.said
-    assert not HAS_DATABASE or password(installed_again) == kept.password
+    assert password(installed_again) == kept.password
 
 
 @pytest.mark.full

@@ -18,6 +18,7 @@ from documentation import commands_run_by
 from e2e.cluster import CONTEXT, REPOSITORY, Cluster, client_of, kubectl
 from e2e.eventually import eventually
 from repository_copy import copy_repository, lend_environments
+from under_test import SERVICE
 
 NAMES = {"orders": "e2e-orders", "order-notes": "e2e-notes"}
 """Those of the page, and what they are called here: not like one that the repository may have already."""
@@ -45,30 +46,46 @@ def objects() -> list[str]:
     return [name for name in found if any(service in name for service in NAMES.values())]
 
 
+def tag(copy: Path, name: str) -> str:
+    """What the image of a service is called by its content."""
+    return run(copy, "scripts/image-tag.sh", service=name).strip()
+
+
+def remove_images(registry: str, name: str, tag: str) -> None:
+    """registry: what its name begins with in the cluster, up to the last slash; empty where there is none."""
+    there = f"{registry}{name}:{tag}"
+    remove = [["docker", "image", "rm", "--force", there, f"{name}:{tag}"]]
+    nodes = run(REPOSITORY, "kind", "get", "nodes", "--name", "task-platform").split()
+    remove += [["docker", "exec", node, "crictl", "rmi", there] for node in nodes]
+    for command in remove:
+        subprocess.run(command, capture_output=True, check=False)  # there is none where `make up` failed
+
+
 @pytest.fixture(scope="module")
-def deployed(tmp_path_factory: pytest.TempPathFactory, image: str) -> Iterator[Path]:
+def registry(image: str) -> str:
+    return image[: image.rfind("/") + 1]
+
+
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory: pytest.TempPathFactory, registry: str) -> Iterator[Path]:
     """A copy of the repository with both services, deployed by `make up`; with all that it made gone in the end."""
     copy = copy_repository(tmp_path_factory.mktemp("copy"))
     lend_environments(copy)
     (documented,) = commands_run_by("e2e/test_new_service.py", "docs/extend.md")
     said = run(copy, "bash", "-euc", re.sub(r"NAME=(\S+)", lambda name: f"NAME={NAMES[name[1]]}", documented.commands))
     assert all(f"helm uninstall {name}" in said for name in NAMES.values())
-    tags = {name: run(copy, "scripts/image-tag.sh", service=name).strip() for name in NAMES.values()}
+    tags = {name: tag(copy, name) for name in NAMES.values()}
     try:
         run(copy, "make", "up")
         yield copy
     finally:
-        nodes = run(REPOSITORY, "kind", "get", "nodes", "--name", "task-platform").split()
-        for name, tag in tags.items():
+        for name, its in tags.items():
             run(copy, "helm", "uninstall", name, "--kube-context", CONTEXT, "--ignore-not-found", "--wait")
             kubectl("delete", "pod", f"{name}-test", "--ignore-not-found")
             kubectl("delete", "secret", f"{name}-tls", f"{name}-database", "--ignore-not-found")
             kubectl("delete", "pvc", f"data-{name}-postgres-0", "--ignore-not-found")
-            there = f"{image[: image.rfind('/') + 1]}{name}:{tag}"  # with the registry's name, where there is one
-            remove = [["docker", "image", "rm", "--force", there, f"{name}:{tag}", f"{name}:latest"]]
-            remove += [["docker", "exec", node, "crictl", "rmi", there] for node in nodes]
-            for command in remove:
-                subprocess.run(command, capture_output=True, check=False)  # there is none where `make up` failed
+            remove_images(registry, name, its)
+            remove_images("", name, "latest")
     assert objects() == []
 
 
@@ -119,7 +136,7 @@ def test_it_has_what_every_service_has(deployed: Path, https_port: int, name: st
     eventually(lambda: field("hpa", name, used), "the HPA has a CPU figure", seconds=180)
     with client(name, https_port) as opened:
         assert opened.get("/docs").status_code == 200
-        assert opened.get("/health").json()["revision"] == run(deployed, "scripts/image-tag.sh", service=name).strip()
+        assert opened.get("/health").json()["revision"] == tag(deployed, name)
         assert f"{name.replace('-', '_')}_build_info{{" in opened.get("/metrics").text
     said = run(deployed, "helm", "test", name, "--kube-context", CONTEXT, "--logs")
     assert "ok: it answers, and shows its metrics only to those who may see them" in said
@@ -140,3 +157,27 @@ def test_a_note_is_read_again_after_the_pods_of_service_and_database_are_gone(ht
 
         eventually(reads, "the note is read again")
     eventually(lambda: field("deployment", NOTES, ".status.readyReplicas") == "3", "three ready pods")
+
+
+@pytest.mark.full
+def test_a_changed_line_of_the_chassis_is_served_by_both(deployed: Path, https_port: int, registry: str) -> None:
+    module = deployed / "packages/chassis/src/chassis/health.py"
+    before = module.read_text()
+    changed = before.replace('return "ok"', 'return "changed"')
+    assert changed != before
+    module.write_text(changed)
+    tags = {name: tag(deployed, name) for name in (SERVICE, *NAMES.values())}
+    try:
+        run(deployed, "make", "up")
+        for name in NAMES.values():
+            with client(name, https_port) as opened:
+
+                def served(opened: httpx2.Client = opened) -> bool:
+                    return opened.get("/livez").text == "changed"
+
+                eventually(served, f"{name} serves the changed line")
+    finally:
+        module.write_text(before)
+        run(deployed, "make", "up")  # the first service is the other tests'
+        for name, its in tags.items():
+            remove_images(registry, name, its)

@@ -28,7 +28,7 @@ from manifests import (
 )
 from promtool import EACH, Prometheus, promtool
 from scripts.new_service import SKELETONS, copy, forms
-from under_test import HAS_DATABASE, PACKAGE, SELF
+from under_test import HAS_DATABASE
 
 WITHOUT_CHANCE = sets("database.bundled.existingSecret=a") if HAS_DATABASE else []
 """Values with which a chart renders the same each time: without a password that Helm makes."""
@@ -220,26 +220,6 @@ def test_the_panels_of_its_dashboard_lie_side_by_side_without_a_gap(charts: Path
     assert len({panel["id"] for panel in whole["panels"]}) == len(whole["panels"])
     rows = [panel["title"] for panel in whole["panels"] if panel["type"] == "row"]
     assert rows == ["Now", "Requests", "Pods", *(["Database"] if name == "orders" else [])]
-
-
-@pytest.mark.skipif(not (CHART / "files/dashboard.json").exists(), reason=f"{CHART.name} has the library's dashboard")
-def test_a_dashboard_of_a_services_own_has_the_panels_of_the_librarys(charts: Path) -> None:
-    """They stand twice, since such a dashboard has an order of its own; each is the same in both."""
-
-    def panels(whole: dict[str, Any], streams: str) -> dict[str, Any]:
-        text = json.dumps(whole).replace(streams, "")
-        return {
-            panel["title"]: [(target["expr"], target["legendFormat"]) for target in panel.get("targets", [])]
-            for panel in json.loads(text)["panels"]
-        }
-
-    name, metrics = ("orders", "orders_") if HAS_DATABASE else ("order-views", "order_views_")
-    librarys = panels(dashboard(charts / name), "none")
-    own = panels(dashboard(CHART), f', route!=\\"{SELF.get("stream")}\\"')
-    assert len(librarys) > 25
-    assert librarys == {
-        title: [(expr.replace(f"{PACKAGE}_", metrics), legend) for expr, legend in own[title]] for title in librarys
-    }
 
 
 # --- how it is taken ------------------------------------------------------------------

@@ -359,6 +359,26 @@ def test_make_scripts_and_tilt_find_both_by_their_folders(both: dict[tuple[str, 
     assert tilt.uncategorized() == set()
 
 
+def test_a_changed_line_is_in_the_image_of_its_service_and_one_of_the_chassis_in_each(
+    both: dict[tuple[str, str], Made], copy: Path
+) -> None:
+    def tags() -> list[str]:
+        return [run(copy, "env", f"SERVICE={name}", "scripts/image-tag.sh") for name, _ in both]
+
+    def changed(file: Path) -> list[bool]:
+        before, text = tags(), file.read_text()
+        file.write_text(text + "# another line\n")
+        try:
+            return [now != then for now, then in zip(tags(), before, strict=True)]
+        finally:
+            file.write_text(text)
+
+    plain, notes = both.values()
+    assert changed(copy / "packages/chassis/src/chassis/health.py") == [True, True]
+    assert changed(plain.service / f"src/{plain.package}/service.py") == [True, False]
+    assert changed(notes.service / f"src/{notes.package}/service.py") == [False, True]
+
+
 def test_no_service_is_needed_to_make_one(untouched: Path) -> None:
     assert not [*untouched.glob("services/*/src")]
     said = run(untouched, "make", "new-service", "NAME=orders", "DATABASE=postgresql")

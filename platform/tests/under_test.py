@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-import pytest
 import yaml
 
 REPOSITORY = Path(__file__).parents[2]
@@ -22,5 +21,3 @@ PREFIX: str = SELF.get("environmentPrefix", f"{PACKAGE.upper()}_")
 """What the names of its settings begin with."""
 
 HAS_DATABASE = bool(SELF.get("keeps"))
-NEEDS_A_DATABASE = pytest.mark.skipif(not HAS_DATABASE, reason=f"{SERVICE} keeps nothing in a database")
-"""Marks a test of what a service without a database has not."""

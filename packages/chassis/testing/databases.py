@@ -24,9 +24,11 @@ from chassis.postgres.metrics import DatabaseMetrics
 from chassis.postgres.pool import Pool
 
 POSTGRES_IMAGE = "postgres:17"
-POSTGRES_OPTIONS = "-c fsync=off -c autovacuum=off"
-"""No test here pulls the plug, so nothing has to reach the disk. And task-api's change feed waits for every transaction
-that is older than a change, autovacuum's too: a test would see the change a moment late, now and then."""
+POSTGRES_OPTIONS = "-c autovacuum=off"
+"""task-api's change feed waits for every transaction that is older than a change, autovacuum's too: a test would see
+the change a moment late, now and then."""
+IN_MEMORY = "/var/lib/postgresql/data"
+"""No test here pulls the plug. fsync stays on: without it a service says that it is degraded."""
 NOBODY = 65534
 
 # Not by pg_stat_activity, which a transaction sees as it was when it first looked.
@@ -39,7 +41,7 @@ def running_postgres() -> Iterator[str]:
     """The URL of a PostgreSQL until the end of the block: a container, else one made by a local `initdb`."""
     if docker_answers():
         container = PostgresContainer(POSTGRES_IMAGE, driver=None).with_command(f"postgres {POSTGRES_OPTIONS}")
-        with container as server:
+        with container.with_tmpfs_mount(IN_MEMORY) as server:
             yield server.get_connection_url()
     elif initdb := _find_initdb():
         with _local_postgres(initdb.parent) as url:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from httpx2 import Response
+from prometheus_client import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
+from starlette.testclient import TestClient
 
 OPENMETRICS = "application/openmetrics-text"
 PROMETHEUS_3 = (
@@ -14,9 +18,24 @@ PROMETHEUS_3 = (
 )
 
 
-def read(answer: Response) -> dict[str, float]:
-    """The samples of an exposition."""
+def families(answer: Response) -> dict[str, Metric]:
+    """The families of an exposition, by their names."""
+    assert answer.status_code == 200
     openmetrics = answer.headers["content-type"].startswith(OPENMETRICS)
     assert answer.text.endswith("# EOF\n") == openmetrics
     parse = parse_openmetrics if openmetrics else parse_text
-    return {sample.name: sample.value for family in parse(answer.text) for sample in family.samples}
+    return {family.name: family for family in parse(answer.text)}
+
+
+def read(answer: Response) -> dict[str, float]:
+    """The samples of an exposition."""
+    return {sample.name: sample.value for family in families(answer).values() for sample in family.samples}
+
+
+def value(client: TestClient, name: str, labels: Mapping[str, str] | None = None) -> float:
+    """A sample of what was counted until now, 0 where there is none yet. (Tests of one process share the counters.)"""
+    for family in families(client.get("/metrics")).values():
+        for sample in family.samples:
+            if sample.name == name and sample.labels == (labels or {}):
+                return float(sample.value)
+    return 0.0

@@ -7,7 +7,8 @@ from pathlib import Path
 from programs import Program
 
 TESTS = Path(__file__).parent
-SOURCES = (TESTS, TESTS.parent / "src")
+SOURCE = TESTS.parent / "src"
+SOURCES = (TESTS, SOURCE)
 PROGRAM = Program("hello", "HELLO_", SOURCES)
 NOTES = Program("notes", "NOTES_", SOURCES)
 

@@ -110,7 +110,7 @@ async def frozen_while_it_migrates(url: str, when: bytes, **settings: str) -> As
             await process.wait()
 
 
-MOMENTS = {"look-up": b"to_regclass", "lock": b"SET\0", "migration": b"BEGIN\0"}
+MOMENTS = {"look-up": b"to_regclass", "lock": b"SET\0", "migration": b"pg_advisory_xact_lock"}
 """What an answer has in it before the service waits for the next one."""
 
 

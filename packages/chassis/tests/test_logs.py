@@ -1,4 +1,4 @@
-"""What a service says of its requests."""
+"""What a service says of its requests, and what it keeps to itself."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from uuid import uuid4
 
 import httpx2
 import pytest
+from databases import connected
 from log_lines import lines_of, raw, settle
 from programs import DEADLINE_SECONDS, Service
-from running import environment, serving
+from running import NOTES, environment, serving
 
 from chassis.auth import new_token
 
@@ -58,6 +59,12 @@ def test_a_request_is_one_line_of_json(service: Service, client: httpx2.Client) 
         "client": "127.0.0.1",
         "subject": "ann",
     }
+
+
+def test_the_line_of_a_request_has_the_template_of_its_route(service: Service, client: httpx2.Client) -> None:
+    path = f"/v1/hello/{uuid4()}"
+    (line,) = lines_of(service, client.get(path).headers["x-request-id"])
+    assert (line["path"], line["route"], line["status"]) == (path, "/v1/hello/{name}", 200)
 
 
 def test_probes_are_logged_only_when_they_fail(service: Service, client: httpx2.Client) -> None:
@@ -135,6 +142,40 @@ def test_what_the_server_says_itself_is_json_too(service: Service) -> None:
     lines = [json.loads(line) for line in service.log]  # every line of all these tests
     assert [line["level"] for line in lines if line["message"] == "Invalid HTTP request received."][-1:] == ["warning"]
     assert all({"timestamp", "level", "message"} <= line.keys() for line in lines)
+
+
+async def test_all_lines_of_a_request_have_its_id_and_none_the_databases_password(postgres_server: str) -> None:
+    password, schema = uuid4().hex, f"test_{uuid4().hex}"
+    url = re.sub(r"//[^@]+@", f"//owner:{password}@", postgres_server)
+    async with connected(postgres_server) as admin:
+        try:
+            await admin.execute(
+                f"CREATE ROLE owner LOGIN PASSWORD '{password}'; CREATE SCHEMA {schema} AUTHORIZATION owner"
+            )
+            with NOTES.serving(NOTES_DATABASE_URL=f"{url}?search_path={schema}") as running:
+                await admin.execute(f"DROP TABLE {schema}.notes")
+                await admin.execute(f"CREATE VIEW {schema}.notes AS SELECT s3cr3t FROM (VALUES (1)) AS it (s3cr3t)")
+                async with httpx2.AsyncClient(base_url=running.url, timeout=DEADLINE_SECONDS) as client:
+                    defect = await client.get(f"/v1/notes/{uuid4()}")  # a query that fails as no repair foresees
+                    assert defect.status_code == 500
+                    await admin.execute("ALTER ROLE owner NOLOGIN")
+                    await admin.execute(
+                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'owner'"
+                    )
+                    lost = await client.get(f"/v1/notes/{uuid4()}")
+                    assert lost.status_code == 503
+                for answer in (defect, lost):
+                    lines = lines_of(running, answer.headers["x-request-id"])
+                    assert [line["level"] for line in lines] == ["error", "info"]
+                    assert lines[-1]["status"] == answer.status_code
+                (failed, _) = lines_of(running, defect.headers["x-request-id"])
+                assert "UndefinedColumnError" in failed["exception"]
+                assert running.stop() == 0
+                for line in running.log:
+                    json.loads(line)
+                    assert password not in line
+        finally:
+            await admin.execute(f"DROP SCHEMA {schema} CASCADE; DROP OWNED BY owner; DROP ROLE owner")
 
 
 @contextlib.contextmanager

@@ -17,9 +17,11 @@ from databases import connected
 from migration_contract import Execute, MigrationContract, Start
 from notes import store
 from notes.store import NotesStore
+from opened import TEXT, add, opened
 
 from chassis.postgres import schema
 from chassis.postgres.database import Limits
+from chassis.storage import StoreUnavailable
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -88,8 +90,34 @@ async def test_who_may_not_change_the_schema_starts_on_what_others_applied(postg
         await owner.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'x'")
         try:
             await owner.execute(
-                f"GRANT USAGE ON SCHEMA {schema} TO {role}; GRANT SELECT ON schema_migrations TO {role}"
+                f"GRANT USAGE ON SCHEMA {schema} TO {role}; GRANT SELECT ON schema_migrations TO {role};"
+                f"GRANT SELECT, INSERT, UPDATE, DELETE ON notes TO {role}"
             )
             await started(own)
         finally:
             await owner.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+async def test_a_role_that_migrates_and_one_that_serves_share_the_schema(postgres_url: str) -> None:
+    """As docs/extend.md says it."""
+    owner, serving = f"owner_{uuid4().hex}", f"serving_{uuid4().hex}"
+    parts = urlsplit(postgres_url)
+    host = parts.netloc.rpartition("@")[2]
+    async with connected(postgres_url) as admin:
+        schema = await admin.fetchval("SELECT current_schema()")
+        await admin.execute(
+            f"CREATE ROLE {owner} LOGIN PASSWORD 'x'; CREATE ROLE {serving} LOGIN PASSWORD 'x'; "
+            f"GRANT CREATE, USAGE ON SCHEMA {schema} TO {owner}; GRANT USAGE ON SCHEMA {schema} TO {serving}; "
+            f"ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA {schema}"
+            f" GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {serving}; "
+            f"ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA {schema} GRANT USAGE ON SEQUENCES TO {serving}"
+        )
+        try:
+            own = parts._replace(netloc=f"{serving}:x@{host}").geturl()
+            with pytest.raises(StoreUnavailable, match=r"permission denied.*command `migrate` with the URL of a role"):
+                await started(own)
+            await started(parts._replace(netloc=f"{owner}:x@{host}").geturl())
+            async with opened(own) as notes:
+                assert await notes.get(await add(notes)) == TEXT
+        finally:
+            await admin.execute(f"DROP OWNED BY {owner} CASCADE; DROP OWNED BY {serving}; DROP ROLE {owner}, {serving}")

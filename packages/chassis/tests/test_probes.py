@@ -1,7 +1,8 @@
-"""Who asks for /health is told in the form that they can read; and when the service may get requests."""
+"""Who asks for /health is told what runs, in the form that they can read; and when the service may get requests."""
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Iterator
 
 import pytest
@@ -85,6 +86,18 @@ def test_all_lines_of_the_header_are_read(client: TestClient) -> None:
     for lines in ([JSON + ";q=0.1", TEXT], [TEXT, JSON + ";q=0.1"]):
         answer = client.get("/health", headers=[("Accept", line) for line in lines])
         assert answer.headers["content-type"].startswith(TEXT)
+
+
+def test_health_says_what_runs_and_how_it_is() -> None:
+    with TestClient(create_app(Hello, Settings(revision="abc123"))) as client:
+        health = client.get("/health").json()
+    assert health["status"] == "ok"
+    assert health["version"] == "1.2.3"
+    assert health["revision"] == "abc123"
+    assert health["uptime_seconds"] > 0
+    assert health["storage"] == "none"
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    assert peak / 3 < health["memory_bytes"] < peak * 1.1  # the kernel's two counters differ a little
 
 
 def test_readiness_lists_its_checks(client: TestClient) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from exported import METRICS, metrics_of
-from manifests import CHART
+from manifests import CHART, LIBRARY, one, render, sets
 from promtool import EACH, Prometheus, promtool
 
 DASHBOARD: dict[str, Any] = json.loads((CHART / "files/dashboard.json").read_text())
@@ -71,3 +72,21 @@ def test_prometheus_understands_each_query(prometheus: Prometheus, tmp_path: Pat
         rules.append({"record": f"panel:query{number}", "expr": expression})
     (tmp_path / "queries.yaml").write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
     promtool(prometheus, tmp_path, "check", "rules", "queries.yaml")
+
+
+def test_it_has_each_panel_of_the_librarys(tmp_path: Path) -> None:
+    """They stand twice, since it has an order of its own; each is the same in both."""
+    shutil.copytree(LIBRARY, tmp_path / LIBRARY.name)
+    shutil.copytree(CHART, tmp_path / CHART.name, symlinks=True)
+    (tmp_path / CHART.name / "files/dashboard.json").unlink()
+    (text,) = one("ConfigMap", render(*sets("dashboard.enabled=true"), chart=tmp_path / CHART.name))["data"].values()
+
+    def panels(whole: dict[str, Any]) -> dict[str, Any]:
+        return {
+            panel["title"]: [(target["expr"], target["legendFormat"]) for target in panel.get("targets", [])]
+            for panel in whole["panels"]
+        }
+
+    librarys, own = panels(json.loads(text)), panels(DASHBOARD)
+    assert len(librarys) > 25
+    assert librarys == {title: own[title] for title in librarys}

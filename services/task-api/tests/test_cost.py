@@ -64,11 +64,12 @@ async def app(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[
     async def connect(*_: object, **__: object) -> Connected:
         return Connected()
 
-    async def migrate(*_: object, **__: object) -> None:
+    async def skipped(*_: object, **__: object) -> None:
         pass
 
     monkeypatch.setattr(asyncpg, "connect", connect)
-    monkeypatch.setattr(database, "migrate", migrate)
+    for step in ("_prove_server", "_migrate", "_prove_rights"):
+        monkeypatch.setattr(database.Database, step, skipped)
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
     monkeypatch.setattr(logs, "_access", None)
     app = create_app(Settings(database_url=SecretStr("postgresql://nobody@127.0.0.1/none")))

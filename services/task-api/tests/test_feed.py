@@ -90,6 +90,7 @@ async def test_what_is_new_is_read_once_for_all(monkeypatch: pytest.MonkeyPatch)
 async def test_who_is_behind_reads_by_itself_what_the_others_were_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed, "LOOK_SECONDS", 0.01)
     store = MemoryStore()
+    start = await store.last_position()
     followed = Feed(store)
     first = Follower(followed)
     titles = [str(n) for n in range(3 * feed.CHUNK)]
@@ -97,8 +98,8 @@ async def test_who_is_behind_reads_by_itself_what_the_others_were_told(monkeypat
         await add(store, title)
         if title == titles[feed.CHUNK]:
             await told([first], titles[: feed.CHUNK + 1])
-    await told([first, Follower(followed), Follower(followed, "0")], titles)
-    late = Follower(followed, str(feed.CHUNK))
+    await told([first, Follower(followed), Follower(followed, start)], titles)
+    late = Follower(followed, (await store.changes(None, size=feed.CHUNK))[-1].position)
     await told([late], titles[feed.CHUNK :])
     followed.end()
 
@@ -117,9 +118,25 @@ async def test_streams_end_when_the_storage_is_lost_and_begin_again_when_it_is_b
     async with asyncio.timeout(DEADLINE_SECONDS):
         await asyncio.gather(*(follower.task for follower in followers))
     store.error = None
-    again = Follower(followed, "1")
+    again = Follower(followed, await store.last_position())
     await add(store, "second")
     await told([again], ["second"])
+    followed.end()
+
+
+async def test_streams_of_readers_that_are_ahead_of_a_restored_storage_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "LOOK_SECONDS", 0.01)
+    store = MemoryStore()
+    followed = Feed(store)
+    followers = [Follower(followed) for _ in range(3)]
+    await add(store, "lost")
+    await told(followers, ["lost"])
+    vars(store).update(vars(MemoryStore()))
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        await asyncio.gather(*(follower.task for follower in followers))
+    again = Follower(followed, await store.last_position())
+    await add(store, "new")
+    await told([again], ["new"])
     followed.end()
 
 

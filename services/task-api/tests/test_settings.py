@@ -1,77 +1,17 @@
-"""What is set where nothing is said, and how a wrong setting is answered."""
+"""What is set where nothing is said."""
 
 from __future__ import annotations
 
 from pydantic import SecretStr
-from running import run
 
+from chassis.postgres.settings import DatabaseSettings
+from chassis.settings import Settings as AnySettings
 from task_api.settings import Settings
-from task_api.store import Limits
-
-DEFAULTS: dict[str, object] = {
-    "host": "127.0.0.1",
-    "port": 8000,
-    "database_url": SecretStr("memory://"),
-    "database_pool_size": 5,
-    "database_queue_size": 100,
-    "database_wait_seconds": 60,
-    "database_seconds": 5,
-    "database_statement_seconds": 2,
-    "database_lock_seconds": 1,
-    "head_seconds": 10,
-    "body_seconds": 20,
-    "body_max_bytes": 1_048_576,
-    "write_seconds": 20,
-    "rate_limit": None,
-    "trusted_proxies": "",
-    "root_path": "",
-    "drain_seconds": 0,
-    "graceful_seconds": 3,
-    "auth": "none",
-    "auth_token_file": None,
-    "oidc_issuer": None,
-    "oidc_audience": None,
-    "revision": "dev",
-}
 
 
-def test_every_setting_has_its_default() -> None:
-    assert Settings().model_dump() == DEFAULTS
+def defaults(settings: type[AnySettings]) -> dict[str, object]:
+    return {name: field.get_default() for name, field in settings.model_fields.items()}
 
 
-def test_the_stores_own_limits_are_the_settings_defaults() -> None:
-    settings = Settings()
-    assert Limits() == Limits(
-        pool_size=settings.database_pool_size,
-        queue_size=settings.database_queue_size,
-        seconds=settings.database_seconds,
-        statement_seconds=settings.database_statement_seconds,
-        lock_seconds=settings.database_lock_seconds,
-    )
-
-
-WRONG = {
-    "TASKS_DATABASE_POOL_SIZE": ("0", "greater than or equal to 1"),
-    "TASKS_DATABASE_QUEUE_SIZE": ("-1", "greater than or equal to 0"),
-    "TASKS_DATABASE_WAIT_SECONDS": ("long", "valid number"),
-    "TASKS_DATABASE_SECONDS": ("0", "greater than 0"),
-    "TASKS_DATABASE_STATEMENT_SECONDS": ("301", "less than or equal to 300"),
-    "TASKS_DATABASE_LOCK_SECONDS": ("nan", "less than or equal to 300"),
-    "TASKS_HEAD_SECONDS": ("0", "greater than 0"),
-    "TASKS_BODY_SECONDS": ("inf", "less than or equal to 300"),
-    "TASKS_BODY_MAX_BYTES": ("1MB", "valid integer"),
-    "TASKS_WRITE_SECONDS": ("0", "greater than 0"),
-    "TASKS_RATE_LIMIT": ("100 per minute", "a number of requests, / and second, minute, hour or day"),
-    "TASKS_TRUSTED_PROXIES": ("10.0.0.0/99", "addresses or networks"),
-    "TASKS_DRAIN_SECONDS": ("-5", "greater than or equal to 0"),
-    "TASKS_GRACEFUL_SECONDS": ("", "valid number"),
-}
-
-
-def test_each_wrong_limit_is_one_line_that_names_it_and_what_is_allowed() -> None:
-    done = run("serve", "--port", "0", **{name: value for name, (value, _) in WRONG.items()})
-    assert done.returncode == 1
-    lines = dict(line.split(": ", 1) for line in done.stderr.splitlines())
-    assert lines.keys() == WRONG.keys()
-    for name, (_, rule) in WRONG.items():
-        assert rule in lines[name], f"{name}: {lines[name]}"
+def test_the_defaults_are_those_of_every_service_with_a_database_but_for_where_tasks_are_kept() -> None:
+    assert defaults(Settings) == {**defaults(DatabaseSettings), "database_url": SecretStr("memory://")}

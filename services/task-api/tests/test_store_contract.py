@@ -12,7 +12,7 @@ from making import NOW, a_task
 from uuid_utils.compat import uuid7
 
 from task_api import store
-from task_api.store import Answer, ChangesPurged, Store, VersionConflict, Write, WrongPosition
+from task_api.store import Answer, ChangesPurged, OtherHistory, Store, VersionConflict, Write, WrongPosition
 from task_api.tasks.models import Priority, Status, Task
 from task_api.tasks.query import Filters, Query, read_cursor, read_order, words, write_cursor
 
@@ -255,6 +255,15 @@ async def test_the_feed_has_every_change_in_its_order(tasks_store: Store) -> Non
 async def test_what_is_no_position_is_refused(tasks_store: Store, position: str) -> None:
     with pytest.raises(WrongPosition):
         await tasks_store.changes(position, size=1)
+
+
+async def test_a_position_at_which_there_never_was_a_change_is_not_answered_with_silence(tasks_store: Store) -> None:
+    await keep(tasks_store, a_task())
+    for _ in range(2):
+        last = await tasks_store.last_position()
+        with pytest.raises(OtherHistory):
+            await tasks_store.changes(last[:-1] + str((int(last[-1]) + 1) % 10), size=1)
+        await keep(tasks_store, a_task())
 
 
 # --- purge ----------------------------------------------------------------------------

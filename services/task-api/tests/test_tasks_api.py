@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -493,6 +494,16 @@ def test_changes_are_followed_from_where_one_was(client: TestClient) -> None:
     middle = client.get("/v1/changes", params={"since": page["items"][1]["id"], "page_size": 1}).json()
     assert middle["items"] == page["items"][2:3]
     assert client.get("/v1/changes").json() == page
+
+
+@pytest.mark.parametrize("accept", ["application/json", "text/event-stream"])
+def test_who_is_ahead_of_the_feed_is_told_to_begin_again(client: TestClient, storage_url: str, accept: str) -> None:
+    place = "9" * 18 + ".1" * storage_url.startswith("postgresql")
+    ahead = base64.urlsafe_b64encode(place.encode()).decode().rstrip("=")
+    create(client)
+    headers = {"Accept": accept, "Last-Event-ID": ahead}
+    told = problem(client.get("/v1/changes", headers=headers), 410, "other-history")
+    assert "`since=now`" in told["detail"]
 
 
 @pytest.mark.parametrize("since", ["x", "!", "bm93", "ä", "MS4yLjM"])

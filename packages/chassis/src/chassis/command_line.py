@@ -39,7 +39,7 @@ def main(service: type[Service]) -> int:
                 print(f"The token, shown only now: {token}\nIts line for {variable}:", file=sys.stderr)
                 print(line)
             case "openapi":
-                print(json.dumps(create_app(service, settings()).openapi(), indent=2))
+                print(json.dumps(create_app(service, read_settings(settings)).openapi(), indent=2))
             case other:
                 (command,) = (command for command in service.commands if command.name == other)
                 asyncio.run(command.run(service(read_settings(settings))))

@@ -33,7 +33,9 @@ class Settings(BaseSettings):
     """Those of every service, read from the environment: a prefix, which the service's own class names, and the field's
     name in capitals."""
 
-    model_config = SettingsConfigDict(frozen=True, validate_by_name=True)
+    model_config = SettingsConfigDict(
+        frozen=True, validate_by_name=True, hide_input_in_errors=True
+    )  # it may be a password
 
     host: str = Field(default="127.0.0.1", description="address to listen on")
     port: int = Field(default=8000, ge=0, le=65535, description="TCP port to listen on; 0 takes any free one")

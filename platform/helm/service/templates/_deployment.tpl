@@ -114,7 +114,7 @@ spec:
                 secretKeyRef:
                   {{- if eq $database "external" }}
                   name: {{ .Values.database.existingSecret | quote }}
-                  key: url
+                  key: {{ .Values.database.existingSecretKey }}
                   {{- else if eq $database "cloudNativePG" }}
                   # The operator makes this Secret for the database's owner.
                   name: {{ include "service.postgres.fullname" . }}-app
@@ -202,6 +202,11 @@ spec:
               mountPath: /run/secrets/tokens
               readOnly: true
             {{- end }}
+            {{- if .Values.database.certificatesSecret }}
+            - name: database-certificates
+              mountPath: /run/secrets/database
+              readOnly: true
+            {{- end }}
       terminationGracePeriodSeconds: {{ .Values.shutdown.terminationGracePeriodSeconds }}
       volumes:
         - name: tmp
@@ -215,5 +220,11 @@ spec:
             items:
               - key: tokens
                 path: tokens
+        {{- end }}
+        {{- with .Values.database.certificatesSecret }}
+        - name: database-certificates
+          secret:
+            secretName: {{ . | quote }}
+            defaultMode: 0440
         {{- end }}
 {{- end }}

@@ -12,15 +12,28 @@ from functools import partial
 from pathlib import Path
 from random import SystemRandom
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
 
 import asyncpg
 
+from chassis.postgres import checks
+from chassis.postgres.connection import Refused, connect, goodbye
 from chassis.postgres.deadlines import Deadlines
-from chassis.postgres.errors import BROKEN_CONNECTION, REFUSED, ROLLED_BACK, UNREACHABLE, reason, sqlstate
+from chassis.postgres.errors import (
+    BROKEN_CONNECTION,
+    NOT_RETRIED,
+    ROLLED_BACK,
+    STATEMENT_LOST,
+    UNREACHABLE,
+    next_step,
+    reason,
+    sqlstate,
+)
+from chassis.postgres.held import HeldCommits
 from chassis.postgres.metrics import DatabaseMetrics
 from chassis.postgres.pool import Pool
+from chassis.postgres.pooler import prove_session, prove_statements, refuse_session, statement_lost
 from chassis.postgres.schema import migrate
+from chassis.postgres.url import Pooler, parse
 from chassis.storage import StoreBusy, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -41,7 +54,7 @@ class Limits:
 
     pool_size: connections. queue_size: callers that may wait for one. seconds: all that one call of a store's method
     may take, with waiting and trying again. statement_seconds, lock_seconds: PostgreSQL's statement_timeout and
-    lock_timeout.
+    lock_timeout. pooler: what is between. prepared_statements: whether the server keeps them for the next request.
     """
 
     pool_size: int = 5
@@ -49,6 +62,17 @@ class Limits:
     seconds: float = 5
     statement_seconds: float = 2
     lock_seconds: float = 1
+    pooler: Pooler = "none"
+    prepared_statements: bool = True
+
+    @property
+    def session(self) -> dict[str, str]:
+        """Settings of each connection's session, in PostgreSQL's own unit, milliseconds."""
+        return {
+            "statement_timeout": f"{self.statement_seconds * 1000:.0f}",
+            "lock_timeout": f"{self.lock_seconds * 1000:.0f}",
+            "idle_in_transaction_session_timeout": f"{self.seconds * 1000:.0f}",
+        }
 
     @property
     def attempt_seconds(self) -> float:
@@ -73,6 +97,10 @@ class Use:
     metrics: DatabaseMetrics
 
 
+class _TakesNoWrites(StoreUnavailable):
+    """Now; that may pass."""
+
+
 class Database:
     """A store on PostgreSQL is a subclass, and asks it by `_run`."""
 
@@ -80,41 +108,57 @@ class Database:
     """What Service.storage says."""
 
     def __init__(self, url: str, use: Use, *, limits: Limits, wait_seconds: float) -> None:
-        """wait_seconds: how long `open` waits for a server that does not answer yet."""
-        self._url = url
+        """wait_seconds: how long `open` waits for a server that does not answer yet. Raises ValueError for a URL that
+        cannot be used."""
+        self._address = parse(url)
         self._use = use
         self._limits = limits
         self._wait_seconds = wait_seconds
         self._pool: Pool | None = None
         self._deadlines = Deadlines()
+        self._held = HeldCommits(bound=limits.pool_size, seconds=limits.attempt_seconds, metrics=use.metrics)
 
     async def open(self) -> None:
-        """Connects and brings the schema up to date. Raises StoreUnavailable."""
-        parts = urlsplit(self._url)
-        where = parts.netloc.rpartition("@")[2] + parts.path  # without user and password: this is printed
+        """Connects, brings the schema up to date, and proves that what was found there can be worked with. Raises
+        StoreUnavailable."""
+        address, use, limits = self._address, self._use, self._limits
+        if address.ignored:
+            log.info("Of the URL in %s is ignored what asyncpg lacks: %s", use.setting, ", ".join(address.ignored))
         deadline = time.monotonic() + self._wait_seconds
         while True:
             try:
-                await migrate(self._url, self._use.migrations, lock=self._use.lock)
+                refuse_session(address, use.setting, limits.pooler)
+                await self._prove_server()
+                await self._migrate()
+                await self._prove_rights()
                 self._pool = Pool(
                     self._connect,
-                    size=self._limits.pool_size,
-                    queue_size=self._limits.queue_size,
-                    metrics=self._use.metrics,
+                    size=limits.pool_size,
+                    queue_size=limits.queue_size,
+                    metrics=use.metrics,
                 )
                 return
             except UNREACHABLE as error:
                 if time.monotonic() >= deadline:
                     raise StoreUnavailable(
-                        f"PostgreSQL at {where} cannot be reached: {reason(error)}. "
-                        f"Is it running, and does {self._use.setting} name the right host and port?"
+                        f"PostgreSQL at {address.where} cannot be reached: {reason(error)}. "
+                        f"{next_step(error, use.setting)}"
                     ) from error
-                log.warning("PostgreSQL at %s does not answer yet (%s); trying again", where, reason(error))
+                log.warning("PostgreSQL at %s does not answer yet (%s); trying again", address.where, reason(error))
                 await asyncio.sleep(1)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except _TakesNoWrites as error:  # as while a failover goes on
+                if time.monotonic() >= deadline:
+                    raise
+                log.warning("%s; trying again", error)
+                await asyncio.sleep(1)
+            except Refused as error:
+                raise StoreUnavailable(f"PostgreSQL at {address.where} refused: {error}") from error
+            except STATEMENT_LOST as error:
+                refused = statement_lost(error, use.setting)
+                raise StoreUnavailable(f"PostgreSQL at {address.where} refused: {refused}") from error
+            except (asyncpg.PostgresError, *BROKEN_CONNECTION) as error:
                 raise StoreUnavailable(
-                    f"PostgreSQL at {where} refused: {reason(error)}. "
-                    f"Check user, password and database name in {self._use.setting}."
+                    f"PostgreSQL at {address.where} refused: {reason(error)}. Mend it there or in {use.setting}."
                 ) from error
 
     async def close(self) -> None:
@@ -127,8 +171,17 @@ class Database:
                 log.info("PostgreSQL did not take leave: %s", reason(error))
 
     async def ping(self) -> None:
-        """Asks for an answer."""
-        await self._run(lambda db: db.fetchval("SELECT 1"))
+        """Asks for an answer. Raises StoreUnavailable where a promise cannot be kept, too."""
+
+        async def look(db: Connection) -> list[checks.Finding]:
+            await self._held.look(db)
+            return await checks.findings(db, self._limits, setting=self._use.setting)
+
+        wrong = [f"PostgreSQL: {each.sentence}" for each in await self._run(look) if each.decision != "warn"]
+        if self._held.is_at_bound:
+            wrong.append(f"Writes are refused: {self._held.sentence()}")
+        if wrong:
+            raise StoreUnavailable(". ".join(wrong))
 
     async def _run(
         self,
@@ -150,6 +203,8 @@ class Database:
         deadline = now() + (seconds or self._limits.seconds)
         pause = FIRST_PAUSE_SECONDS
         settling = False
+        if settle is not None:
+            work = partial(self._held.write, work)
         while True:
             try:
                 connection = await pool.acquire(deadline=deadline)
@@ -158,6 +213,7 @@ class Database:
                     done = await self._deadlines.keep(until, work(connection))
                 except (asyncio.CancelledError, *UNREACHABLE, *BROKEN_CONNECTION):
                     # It is broken, or still waits for an answer that nobody wants any more.
+                    self._held.given_up()
                     pool.discard(connection)
                     raise
                 except BaseException:
@@ -176,8 +232,11 @@ class Database:
                 self._use.metrics.retries_total.labels(sqlstate(error)).inc()
                 await asyncio.sleep(wait)
                 pause *= 2
-            except REFUSED as error:
+            except NOT_RETRIED as error:
                 raise StoreUnavailable(f"PostgreSQL refused: {reason(error)}") from error
+            except STATEMENT_LOST as error:
+                refused = statement_lost(error, self._use.setting)
+                raise StoreUnavailable(f"PostgreSQL refused: {refused}") from error
             except StoreBusy as error:
                 if not settling:
                     raise
@@ -188,22 +247,65 @@ class Database:
         """As `_run`, for what writes and does no harm when it is done twice."""
         return await self._run(work, work)
 
+    async def _prove_server(self) -> None:
+        """Raises StoreUnavailable where the server, the database or the role is none to begin with, and Refused where
+        what is between does not let through what the pool needs."""
+        limits, setting = self._limits, self._use.setting
+        async with self._probe() as db:
+            await prove_session(db, limits.session, setting=setting, pooler=limits.pooler)
+            if limits.pooler != "none" and limits.prepared_statements:
+                await prove_statements(db, self._open_connection, setting=setting, pooler=limits.pooler)
+            found = await checks.findings(db, limits, setting=setting)
+        for each in found:
+            sentence = f"PostgreSQL at {self._address.where}: {each.sentence}"
+            if each.decision == "wait":
+                raise _TakesNoWrites(sentence)
+            if each.decision == "refuse":
+                raise StoreUnavailable(sentence)
+        for each in found:
+            log.warning("PostgreSQL at %s: %s", self._address.where, each.sentence)
+
+    async def _migrate(self) -> None:
+        use = self._use
+        try:
+            await migrate(self._address, use.migrations, lock=use.lock, setting=use.setting, pooler=self._limits.pooler)
+        except asyncpg.InsufficientPrivilegeError as error:
+            await self._prove_rights()
+            raise StoreUnavailable(
+                f"PostgreSQL at {self._address.where}: {reason(error)}, which migrations need. GRANT USAGE, CREATE ON "
+                f"SCHEMA ... TO the role in {use.setting}, which then owns what they make; or apply them by the "
+                "command `migrate` with the URL of a role that may"
+            ) from error
+
+    async def _prove_rights(self) -> None:
+        """Raises StoreUnavailable where requests would be refused."""
+        async with self._probe() as db:
+            missing = await checks.missing_rights(db)
+        if missing:
+            raise StoreUnavailable(f"PostgreSQL at {self._address.where}: {missing}")
+
+    @contextlib.asynccontextmanager
+    async def _probe(self) -> AsyncIterator[Connection]:
+        """A connection like those of the pool, before there is one."""
+        async with goodbye(await self._open_connection(), CLOSE_SECONDS) as db:
+            async with asyncio.timeout(self._limits.attempt_seconds):
+                yield db
+
     async def _connect(self) -> Connection:
         try:
-            return await asyncpg.connect(
-                self._url,
-                timeout=self._limits.attempt_seconds,
-                server_settings={
-                    "application_name": self._use.name,
-                    "statement_timeout": f"{self._limits.statement_seconds * 1000:.0f}",
-                    "lock_timeout": f"{self._limits.lock_seconds * 1000:.0f}",
-                    "idle_in_transaction_session_timeout": f"{self._limits.seconds * 1000:.0f}",
-                },
-            )
-        except UNREACHABLE:
-            raise
-        except asyncpg.PostgresError as error:  # no such user or database, a wrong password, no right to connect
-            raise StoreUnavailable(f"PostgreSQL refused: {reason(error)}") from error
+            return await self._open_connection()
+        except Refused as error:
+            raise StoreUnavailable(f"PostgreSQL refused: {error}") from error
+
+    async def _open_connection(self) -> Connection:
+        return await connect(
+            self._address,
+            setting=self._use.setting,
+            seconds=self._limits.attempt_seconds,
+            session={"application_name": self._use.name, **self._limits.session},
+            pooler=self._limits.pooler,
+            prepared_statements=self._limits.prepared_statements,
+        )
 
 
 @contextlib.asynccontextmanager

@@ -27,3 +27,6 @@ class DatabaseMetrics:
             f"{namespace}_db_retries", "Database work done again, by what ended it before", ["sqlstate"]
         )
         self.rejected_total = Counter(f"{namespace}_db_rejected", "Requests answered 503 since too many waited already")
+        self.held_commits = Gauge(
+            f"{namespace}_db_held_commits", "Commits that the database still holds and nobody waits for, as last seen"
+        )

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import asyncpg
 
 from chassis.migrations import Migration, read_migrations, refuse_changed
+from chassis.postgres.connection import connect, goodbye
 from chassis.postgres.errors import UNREACHABLE, reason
+from chassis.postgres.url import Address, Pooler
 from chassis.storage import StoreUnavailable
 
 if TYPE_CHECKING:
@@ -25,23 +29,26 @@ MIGRATION_SECONDS = 600.0
 """For a migration itself. A server that lost its power never says that it will not answer."""
 
 
-async def migrate(url: str, folder: Path, *, lock: int) -> None:
+async def migrate(address: Address, folder: Path, *, lock: int, setting: str, pooler: Pooler) -> None:
     """Applies what is missing, on a connection of its own: pods that start together take turns by its lock.
 
-    folder: of the migrations. lock: any number that nothing else in this database locks.
+    folder: of the migrations. lock: any number that nothing else in this database locks. setting, pooler: as of
+    `connect`.
 
     Raises StoreUnavailable where a migration fails, was changed since it was applied, or its lock is not to be had, and
-    what asyncpg raises where the server cannot be reached.
+    what `connect` raises.
     """
-    connection = await asyncpg.connect(
-        url, timeout=MIGRATION_CONNECT_SECONDS, command_timeout=MIGRATION_CONNECT_SECONDS
+    connection = await connect(
+        address,
+        setting=setting,
+        seconds=MIGRATION_CONNECT_SECONDS,
+        command_seconds=MIGRATION_CONNECT_SECONDS,
+        session={},
+        pooler=pooler,
+        prepared_statements=False,  # a pooler that has none is no reason to ask for a setting here
     )
-    try:
+    async with goodbye(connection, MIGRATION_CONNECT_SECONDS):
         await _bring_up_to_date(connection, read_migrations(folder), lock)
-    except BaseException:
-        connection.terminate()  # a goodbye waits for the server, and who was told to end does not wait
-        raise
-    await connection.close(timeout=MIGRATION_CONNECT_SECONDS)  # the lock goes with the session
 
 
 async def _bring_up_to_date(connection: Connection, wanted: list[Migration], lock: int) -> None:
@@ -50,11 +57,38 @@ async def _bring_up_to_date(connection: Connection, wanted: list[Migration], loc
     if all(m.number in applied for m in wanted):
         await _record_if_possible(connection, wanted, applied)
         return
-    await connection.execute(f"SET lock_timeout = '{MIGRATION_WAIT_SECONDS:.0f}s'")
+    async with _turn(connection, lock):
+        await connection.execute(
+            "CREATE TABLE IF NOT EXISTS schema_migrations"
+            " (number integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
+        )
+        applied = await _applied(connection)
+        refuse_changed(wanted, applied)
+        await _record(connection, wanted, applied)
+    for migration in wanted:
+        if migration.number not in applied:
+            await _apply(connection, migration, lock)
+
+
+@contextlib.asynccontextmanager
+async def _turn(connection: Connection, lock: int) -> AsyncIterator[None]:
+    """A transaction under the lock, which ends with it: that of a session would stay with a pooler's connection.
+
+    Whoever holds the session's lock of the same number, as the releases before did, is waited for, too.
+    """
+    # Not `async with`, which would undo it on a connection that may be dead: its end undoes it as well.
+    transaction = connection.transaction()
+    await transaction.start()
+    # Those of the role may be meant for requests.
+    await connection.execute(
+        f"SET LOCAL lock_timeout = '{MIGRATION_WAIT_SECONDS:.0f}s'; "
+        f"SET LOCAL statement_timeout = '{MIGRATION_SECONDS:.0f}s'; "
+        f"SET LOCAL idle_in_transaction_session_timeout = '{MIGRATION_WAIT_SECONDS:.0f}s'"
+    )
     # Ours is a little longer than the server's, which says what it waited for.
     wait = MIGRATION_WAIT_SECONDS + MIGRATION_CONNECT_SECONDS
     try:
-        await connection.execute(f"SELECT pg_advisory_lock({lock})", timeout=wait)
+        await connection.execute(f"SELECT pg_advisory_xact_lock({lock})", timeout=wait)
     except asyncpg.LockNotAvailableError as error:
         raise StoreUnavailable(
             f"Another session has held the lock for migrations for {MIGRATION_WAIT_SECONDS:.0f} s. Either it still "
@@ -63,18 +97,8 @@ async def _bring_up_to_date(connection: Connection, wanted: list[Migration], loc
             f"AND objid = {lock} AND database = "
             "(SELECT oid FROM pg_database WHERE datname = current_database())"
         ) from error
-    await connection.execute(
-        "CREATE TABLE IF NOT EXISTS schema_migrations"
-        " (number integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
-    )
-    applied = await _applied(connection)
-    refuse_changed(wanted, applied)
-    await _record(connection, wanted, applied)
-    for migration in wanted:
-        if migration.number in applied:
-            continue
-        await _apply(connection, migration)
-        log.info("Applied migration %04d %s", migration.number, migration.name)
+    yield
+    await transaction.commit()
 
 
 async def _applied(connection: Connection) -> dict[int, str | None]:
@@ -114,23 +138,23 @@ async def _record_if_possible(connection: Connection, wanted: list[Migration], a
         log.info("The checksums of migrations could not be kept, the next start tries again: %s", reason(error))
 
 
-async def _apply(connection: Connection, migration: Migration) -> None:
+async def _apply(connection: Connection, migration: Migration, lock: int) -> None:
     try:
-        # Not `async with`, which would undo it on a connection that may be dead: its end undoes it as well.
-        transaction = connection.transaction()
-        await transaction.start()
-        await connection.execute(migration.sql, timeout=MIGRATION_SECONDS)
-        await connection.execute(
-            "INSERT INTO schema_migrations (number, name, checksum) VALUES ($1, $2, $3)",
-            migration.number,
-            migration.name,
-            migration.checksum,
-        )
-        await transaction.commit()
-    except UNREACHABLE:
+        async with _turn(connection, lock):
+            if migration.number in await _applied(connection):  # by another pod, whose turn came before
+                return
+            await connection.execute(migration.sql, timeout=MIGRATION_SECONDS)
+            await connection.execute(
+                "INSERT INTO schema_migrations (number, name, checksum) VALUES ($1, $2, $3)",
+                migration.number,
+                migration.name,
+                migration.checksum,
+            )
+    except (*UNREACHABLE, asyncpg.InsufficientPrivilegeError):
         raise
     except asyncpg.PostgresError as error:
         raise StoreUnavailable(
             f"Migration {migration.number:04d} {migration.name} failed and was undone: {reason(error)}. "
             "The release before works as it did: go back to it (make rollback), and mend the migration."
         ) from error
+    log.info("Applied migration %04d %s", migration.number, migration.name)

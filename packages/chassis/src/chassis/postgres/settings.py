@@ -13,7 +13,7 @@ from chassis.settings import Seconds
 
 
 def _postgres_url(given: SecretStr) -> SecretStr:
-    url.check(given.get_secret_value())
+    url.parse(given.get_secret_value())
     return given
 
 
@@ -41,6 +41,14 @@ class DatabaseSettings(settings.Settings):
     database_queue_size: int = Field(
         default=100, ge=0, le=10_000, description="number of requests that may wait for the storage; more get a 503"
     )
+    database_pooler: url.Pooler = Field(
+        default="none",
+        description="pooler between the service and PostgreSQL: none, or its mode, session or transaction",
+    )
+    database_prepared_statements: bool = Field(
+        default=True,
+        description="whether PostgreSQL keeps prepared statements; false behind a pooler that loses them",
+    )
     database_wait_seconds: float = Field(
         default=60, ge=0, description="seconds to wait at start for a PostgreSQL that does not answer yet"
     )
@@ -67,6 +75,8 @@ class DatabaseSettings(settings.Settings):
             seconds=self.database_seconds,
             statement_seconds=self.database_statement_seconds,
             lock_seconds=self.database_lock_seconds,
+            pooler=self.database_pooler,
+            prepared_statements=self.database_prepared_statements,
         )
 
     @field_validator(*LONGER)

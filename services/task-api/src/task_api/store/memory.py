@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import secrets
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,6 +13,7 @@ from task_api.store.protocol import (
     ANSWER_HOURS,
     Answer,
     ChangesPurged,
+    OtherHistory,
     StoredChange,
     VersionConflict,
     Write,
@@ -27,7 +29,8 @@ class MemoryStore:
     def __init__(self) -> None:
         self._tasks: dict[UUID, Task] = {}
         self._changes: list[StoredChange] = []
-        self._purged = 0  # how many changes are gone from the beginning of the feed
+        # Positions of another process, whose tasks are gone with it, are not among those of this one.
+        self._first = self._purged = secrets.randbelow(10**17)  # the position of what is gone from the feed
         self._answers: dict[tuple[str, str], tuple[Answer, datetime]] = {}
 
     async def open(self) -> None: ...
@@ -80,6 +83,8 @@ class MemoryStore:
             return self._changes[:size]
         if not (after.isascii() and after.isdigit() and len(after) < 20):
             raise WrongPosition
+        if not self._first <= int(after) <= self._purged + len(self._changes):
+            raise OtherHistory
         if int(after) < self._purged:
             raise ChangesPurged
         begin = int(after) - self._purged

@@ -19,6 +19,7 @@ from task_api.store.protocol import (
     Answer,
     ChangesPurged,
     KeyInUse,
+    OtherHistory,
     StoredChange,
     VersionConflict,
     Write,
@@ -43,6 +44,9 @@ KEEP_ANSWER = f"""
        SET fingerprint = excluded.fingerprint, status = excluded.status, body = excluded.body, at = excluded.at
      WHERE kept.at <= $6 - interval '{ANSWER_HOURS} hours'
 """
+
+SETTLED = "(SELECT (pg_snapshot_xmin(pg_current_snapshot())::text::bigint + changes_ahead())::text::xid8)"
+"""What is older than every transaction still running: nothing can appear before it any more."""
 
 PURGE_SECONDS = 60.0
 
@@ -98,28 +102,37 @@ class PostgresStore(Database):
 
     async def changes(self, after: str | None, *, size: int) -> list[StoredChange]:
         xid, number = ("0", 0) if after is None else _position(after)
-        # What is older than every transaction still running: nothing can appear before it any more.
-        statement = """
+        statement = f"""
             SELECT xid::text || '.' || number AS position, type, task FROM changes
-             WHERE (xid, number) > ($1::text::xid8, $2) AND xid < pg_snapshot_xmin(pg_current_snapshot())
+             WHERE (xid, number) > ($1::text::xid8, $2) AND xid < {SETTLED}
              ORDER BY changes.xid, number LIMIT $3
         """
-        purged = "SELECT ($1::text::xid8, $2::bigint) < (xid, number) FROM changes_purged"
+        place = """
+            SELECT ($1::text::xid8, $2::bigint) < (xid, number) AS purged,
+                   ($1::text::xid8, $2) = (xid, number)
+                   OR EXISTS (SELECT FROM changes WHERE xid = $1::text::xid8 AND number = $2) AS known
+              FROM changes_purged
+        """
 
         async def read(db: Connection) -> list[asyncpg.Record]:
             rows = await db.fetch(statement, xid, number, size)
-            # Asked after reading: what a purge removed meanwhile is noticed.
-            if after is not None and await db.fetchval(purged, xid, number):
-                raise ChangesPurged
+            if after is not None:
+                # Asked after reading: what a purge removed meanwhile is noticed.
+                found = await db.fetchrow(place, xid, number)
+                assert found is not None, "changes_purged has one row"
+                if found["purged"]:
+                    raise ChangesPurged
+                if not found["known"]:
+                    raise OtherHistory
             return rows
 
         rows = await self._run(read)
         return [StoredChange(row["position"], row["type"], Task.model_validate_json(row["task"])) for row in rows]
 
     async def last_position(self) -> str:
-        newest = """
+        newest = f"""
             SELECT xid::text || '.' || number FROM (
-                (SELECT xid, number FROM changes WHERE xid < pg_snapshot_xmin(pg_current_snapshot())
+                (SELECT xid, number FROM changes WHERE xid < {SETTLED}
                   ORDER BY xid DESC, number DESC LIMIT 1)
                 UNION ALL SELECT xid, number FROM changes_purged
             ) AS all_of_them ORDER BY all_of_them.xid DESC, number DESC LIMIT 1
@@ -131,12 +144,13 @@ class PostgresStore(Database):
             async with transaction(connection):
                 await connection.execute(f"SET LOCAL statement_timeout = '{PURGE_SECONDS:.0f}s'")
                 gone: str = await connection.execute("DELETE FROM tasks WHERE deleted_at < $1", deleted_before)
+                settled = await connection.fetchval(f"SELECT {SETTLED}::text")
                 # Up to the first entry that stays: none before it may stay either, or the feed would have a gap.
                 await connection.execute(
                     """
                     WITH stays AS (SELECT xid, number FROM changes WHERE at >= $1 ORDER BY xid, number LIMIT 1),
                          goes AS (DELETE FROM changes
-                                   WHERE xid < pg_snapshot_xmin(pg_current_snapshot())
+                                   WHERE xid < $2::text::xid8
                                      AND (NOT EXISTS (SELECT FROM stays)
                                           OR (xid, number) < (SELECT xid, number FROM stays))
                                RETURNING xid, number),
@@ -145,6 +159,7 @@ class PostgresStore(Database):
                       FROM last WHERE (last.xid, last.number) > (purged.xid, purged.number)
                     """,
                     deleted_before,
+                    settled,
                 )
                 await connection.execute("DELETE FROM answers WHERE at < $1", answers_before)
             return int(gone.removeprefix("DELETE "))
@@ -164,9 +179,9 @@ class PostgresStore(Database):
         return int(await self._run(lambda db: db.fetchval(statement)))
 
     async def feed_lag(self) -> float:
-        statement = """
+        statement = f"""
             SELECT coalesce(extract(epoch FROM clock_timestamp() - min(at)), 0)::float8 FROM changes
-             WHERE xid >= pg_snapshot_xmin(pg_current_snapshot())
+             WHERE xid >= {SETTLED}
         """
         return max(0.0, float(await self._run(lambda db: db.fetchval(statement))))
 
@@ -212,4 +227,4 @@ def _position(text: str) -> tuple[str, int]:
     xid, _, number = text.partition(".")
     if not (text.isascii() and xid.isdigit() and number.isdigit() and len(xid) < 19 and len(number) < 19):
         raise WrongPosition
-    return xid, int(number)
+    return str(int(xid)), int(number)  # 08 would be octal to PostgreSQL

@@ -28,6 +28,11 @@ class ChangesPurged(Exception):
     """The feed no longer has what came after this position. The reader has to begin again with a list."""
 
 
+class OtherHistory(Exception):
+    """The feed has no change at this position: it was told by a storage that was restored to an earlier state since,
+    or lost its last changes in a failover. The reader has to begin again with a list."""
+
+
 class WrongPosition(Exception):
     """This is not a position in the feed of this storage."""
 
@@ -111,7 +116,8 @@ class Store(Protocol):
         """Up to `size` entries of the change feed after a position, or from its beginning.
 
         In an order in which nothing can appear before what was returned already, however transactions overlap.
-        Raises WrongPosition and ChangesPurged.
+        A position stands for the change before it, in every copy of the storage that has that change.
+        Raises WrongPosition, ChangesPurged and OtherHistory.
         """
 
     async def last_position(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +23,7 @@ from task_api.store.protocol import (
     ANSWER_HOURS,
     Answer,
     ChangesPurged,
+    OtherHistory,
     StoredChange,
     VersionConflict,
     Write,
@@ -38,6 +40,10 @@ FIELDS = (
 )
 INSERT = f"INSERT INTO tasks ({FIELDS}, due) VALUES ({', '.join('?' * 22)}) ON CONFLICT (id) DO NOTHING"
 UPDATE = f"UPDATE tasks SET ({FIELDS}, due) = ({', '.join('?' * 22)}) WHERE id = ? AND version = ? RETURNING number"
+NEWEST_CHANGE = "SELECT coalesce((SELECT max(number) FROM changes), (SELECT number FROM changes_purged))"
+GAP = 2**30
+"""The next change has a number up to so much greater, by chance: a copy of the file from before it that takes the
+file's place goes on with others."""
 BUSY_SECONDS = 5.0
 """How long to wait for another process that writes to the same file."""
 
@@ -117,8 +123,13 @@ class SQLiteStore:
             raise WrongPosition
 
         def read(db: sqlite3.Connection) -> list[tuple[int, Any, str]]:
-            if after is not None and int(after) < db.execute("SELECT number FROM changes_purged").fetchone()[0]:
-                raise ChangesPurged
+            if after is not None:
+                (purged,) = db.execute("SELECT number FROM changes_purged").fetchone()
+                if int(after) < purged:
+                    raise ChangesPurged
+                there = "SELECT EXISTS (SELECT 1 FROM changes WHERE number = ?)"
+                if int(after) > purged and not db.execute(there, (int(after),)).fetchone()[0]:
+                    raise OtherHistory
             statement = "SELECT number, type, task FROM changes WHERE number > ? ORDER BY number LIMIT ?"
             return db.execute(statement, (int(after or 0), size)).fetchall()
 
@@ -126,8 +137,7 @@ class SQLiteStore:
         return [StoredChange(str(number), type_, Task.model_validate_json(task)) for number, type_, task in rows]
 
     async def last_position(self) -> str:
-        newest = "SELECT coalesce((SELECT max(number) FROM changes), (SELECT number FROM changes_purged))"
-        return str(await self._run(lambda db: db.execute(newest).fetchone()[0]))
+        return str(await self._run(lambda db: db.execute(NEWEST_CHANGE).fetchone()[0]))
 
     async def feed_lag(self) -> float:
         return 0.0  # one writer at a time: what is committed can be read
@@ -139,9 +149,9 @@ class SQLiteStore:
             db.execute(f"DELETE FROM task_words WHERE rowid IN (SELECT number {old})", (limit,))
             gone = db.execute(f"DELETE {old}", (limit,)).rowcount
             # Up to the first entry that stays: none before it may stay either, or the feed would have a gap.
-            stays = "SELECT min(number) FROM changes WHERE at >= ?"
+            (stays,) = db.execute("SELECT min(number) FROM changes WHERE at >= ?", (limit,)).fetchone()
             (through,) = db.execute(
-                f"SELECT coalesce(({stays}) - 1, (SELECT max(number) FROM changes))", (limit,)
+                "SELECT max(number) FROM changes WHERE ?1 IS NULL OR number < ?1", (stays,)
             ).fetchone()
             if through is not None:
                 db.execute("UPDATE changes_purged SET number = max(number, ?)", (through,))
@@ -256,8 +266,8 @@ def _write(db: sqlite3.Connection, write: Write) -> None:
             raise VersionConflict
         db.execute("UPDATE task_words SET words = ? WHERE rowid = ?", (words, updated[0]))
     db.execute(
-        "INSERT INTO changes (at, type, task) VALUES (?, ?, ?)",
-        (_text(task.updated_at), write.type, task.model_dump_json()),
+        f"INSERT INTO changes (number, at, type, task) VALUES (({NEWEST_CHANGE}) + ?, ?, ?, ?)",
+        (1 + secrets.randbelow(GAP), _text(task.updated_at), write.type, task.model_dump_json()),
     )
 
 

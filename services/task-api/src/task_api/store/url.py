@@ -14,7 +14,7 @@ from task_api.store.sqlite import SQLiteStore
 
 def check_url(url: str) -> None:
     """Raises ValueError with a sentence that says what is allowed. The URL is not repeated: it may hold a password."""
-    parts = postgres_url.split(url)
+    parts = postgres_url.split(url.strip())
     match parts.scheme:
         case "memory":
             return
@@ -24,7 +24,7 @@ def check_url(url: str) -> None:
                     "a SQLite URL has three slashes before a relative path and four before an absolute one"
                 )
         case scheme if scheme in postgres_url.SCHEMES:
-            postgres_url.check(url)
+            postgres_url.parse(url)
         case _:
             raise ValueError("the URL must begin with memory://, sqlite:/// or postgresql://")
 
@@ -33,7 +33,7 @@ def from_url(url: str, *, limits: Limits | None = None, wait_seconds: float = 0)
     """The store that `url` names, not yet opened. Raises ValueError for a URL that `check_url` refuses."""
     limits = limits or Limits()
     check_url(url)
-    parts = postgres_url.split(url)
+    parts = postgres_url.split(url.strip())
     match parts.scheme:
         case "memory":
             return MemoryStore()

@@ -12,7 +12,7 @@ from fastapi.responses import StreamingResponse
 from pydantic.config import JsonDict
 
 from chassis.problems import Problem, problem_responses
-from task_api.store import ChangesPurged, StoredChange, WrongPosition
+from task_api.store import ChangesPurged, OtherHistory, StoredChange, WrongPosition
 from task_api.tasks.dependencies import Reader, StoreDependency
 from task_api.tasks.feed import CHUNK, Feed
 from task_api.tasks.models import Change, ChangePage, to_json
@@ -63,7 +63,7 @@ async def list_changes(
 
     Ask again with `next_since`, or send `Accept: text/event-stream` and get them as they come. A page of large tasks
     has fewer than were asked for, so that it has at most 1 MiB. Changes are kept for 30 days; a reader that comes later
-    is told so (410), and begins again with a list.
+    is told so (410), and begins again with a list. So is one whose last change is gone since the storage was restored.
     """
     headers = {"Vary": "Accept", "Cache-Control": "no-store"}
     streams = "text/event-stream" in request.headers.get("accept", "")
@@ -76,6 +76,12 @@ async def list_changes(
     except ChangesPurged:
         detail = "What changed since then is not kept any more. List the tasks, and follow from `since=now`."
         raise Problem(410, detail, type="changes-purged") from None
+    except OtherHistory:
+        detail = (
+            "The change that this stands for is gone: the storage was restored to an earlier state, or lost its last "
+            "changes in a failover. Ask for `since=now`, list the tasks, and follow from the `next_since` of the first."
+        )
+        raise Problem(410, detail, type="other-history") from None
     if streams:
         feed: Feed = request.app.state.feed
         events = _events(changes, feed, after)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from prometheus_client import Gauge
 
-from task_api.store import ChangesPurged, Store, StoreBusy, StoredChange, StoreUnavailable
+from task_api.store import ChangesPurged, OtherHistory, Store, StoreBusy, StoredChange, StoreUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,8 @@ class Feed:
     async def follow(self, after: str | None) -> AsyncIterator[Sequence[StoredChange]]:
         """The changes after a position, as they come; an empty list now and then, as a sign of life.
 
-        Ends when the feed ends, and when the storage is lost: the client comes back and goes on from where it was.
+        Ends when the feed ends, and when the storage is lost: the client comes back and goes on from where it was,
+        or is told why it cannot.
         """
         async with self._looking_out():
             while not self._ended:
@@ -96,6 +97,9 @@ class Feed:
                         continue
                     except StoreUnavailable as error:
                         log.warning("A stream of changes ends: %s", error)
+                        return
+                    except (ChangesPurged, OtherHistory) as error:
+                        log.info("A stream of changes ends, for its reader has to begin again: %r", error)
                         return
                 if changes:
                     after = changes[-1].position
@@ -145,7 +149,7 @@ class Feed:
             after = self._recent.changes[-1].position if self._recent.changes else self._recent.after
             try:
                 changes = await self._store.changes(after, size=CHUNK)
-            except ChangesPurged:  # nothing happened for as long as changes are kept
+            except (ChangesPurged, OtherHistory):  # nothing happened for as long as changes are kept; a restore
                 self._recent = None
                 return
             if not changes:

@@ -1,4 +1,4 @@
-"""A PostgreSQL with a synchronous standby, both in one container, to stop, restart and promote."""
+"""A PostgreSQL with a standby, both in one container, to stop, restart and promote."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import asyncpg
-from acknowledged.processes import free_port
 from databases import POSTGRES_IMAGE, connected, docker_answers
-from running import eventually
+from programs import eventually
 from testcontainers.core.container import DockerContainer
 
 PRIMARY, STANDBY = 5432, 5433
@@ -43,6 +42,11 @@ class Replicated:
     standby_url: str
     _container: DockerContainer
 
+    def wait_for_no_standby(self) -> None:
+        """From here on a commit is acknowledged without a standby that has it."""
+        set_none = "ALTER SYSTEM SET synchronous_standby_names = ''"
+        self._run(f'psql --username=test --dbname=postgres --command "{set_none}" --command "SELECT pg_reload_conf()"')
+
     def stop_standby(self) -> None:
         self._run("pg_ctl stop --pgdata=/tmp/standby --mode=immediate")
 
@@ -56,6 +60,11 @@ class Replicated:
         """Ends the primary, and lets the standby that was stopped take its place with what it has."""
         self._run("pg_ctl stop --pgdata=/tmp/primary --mode=immediate")
         self._run("pg_ctl start --pgdata=/tmp/standby --log=/tmp/standby.log")
+        self._run("pg_ctl promote --pgdata=/tmp/standby")
+
+    def promote_running(self) -> None:
+        """As `promote`, with a standby that has never been stopped."""
+        self._run("pg_ctl stop --pgdata=/tmp/primary --mode=immediate")
         self._run("pg_ctl promote --pgdata=/tmp/standby")
 
     async def end_those_who_wait(self) -> int:
@@ -80,9 +89,9 @@ class Replicated:
 def replicated() -> Iterator[Replicated]:
     """Both are there until the end of the block."""
     assert docker_answers(), "Docker does not answer, and a primary with a standby runs in a container. Start it"
-    ports = free_port(), free_port()
     container = DockerContainer(POSTGRES_IMAGE).with_kwargs(entrypoint=["bash", "-c", SETUP], user="postgres")
-    with container.with_bind_ports(PRIMARY, ports[0]).with_bind_ports(STANDBY, ports[1]):
+    with container.with_exposed_ports(PRIMARY, STANDBY):
         eventually(lambda: container.exec("test -e /tmp/ready").exit_code == 0, "both are there", seconds=60)
-        primary, standby = (f"postgresql://test@127.0.0.1:{port}/postgres" for port in ports)
+        host, ports = container.get_container_host_ip(), map(container.get_exposed_port, (PRIMARY, STANDBY))
+        primary, standby = (f"postgresql://test@{host}:{port}/postgres" for port in ports)
         yield Replicated(primary, standby, container)

@@ -1,0 +1,67 @@
+"""Certificates for a test, signed by a CA of its own."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+
+def _name(common_name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+
+
+@dataclass(frozen=True)
+class Authority:
+    """A CA. folder: where it writes its files, as PEM."""
+
+    folder: Path
+    name: str
+
+    @cached_property
+    def _key(self) -> ec.EllipticCurvePrivateKey:
+        return ec.generate_private_key(ec.SECP256R1())
+
+    @cached_property
+    def file(self) -> Path:
+        """Its own certificate."""
+        certificate = self._certificate(self.name, self._key, days=1, is_authority=True)
+        return self._write(f"{self.name}.crt", certificate.public_bytes(Encoding.PEM))
+
+    def sign(self, common_name: str, *, days: int = 1) -> tuple[Path, Path]:
+        """A certificate for a host or a user, and its key. days: for which it is valid; if negative, it is over."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        certificate = self._certificate(common_name, key, days=days, is_authority=False)
+        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        name = f"{self.name}-{common_name}{days}"
+        return self._write(f"{name}.crt", certificate.public_bytes(Encoding.PEM)), self._write(f"{name}.key", pem)
+
+    def _certificate(
+        self, common_name: str, key: ec.EllipticCurvePrivateKey, *, days: int, is_authority: bool
+    ) -> x509.Certificate:
+        end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days)
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(_name(common_name))
+            .issuer_name(_name(self.name))
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(end - datetime.timedelta(days=30))
+            .not_valid_after(end)
+            .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName(common_name)]), critical=False)
+        )
+        return builder.sign(self._key, SHA256())
+
+    def _write(self, name: str, pem: bytes) -> Path:
+        file = self.folder / name
+        file.write_bytes(pem)
+        file.chmod(0o600)
+        return file

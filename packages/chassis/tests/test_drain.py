@@ -1,0 +1,136 @@
+"""How a service begins and ends: what it says meanwhile, and what becomes of the requests that it has."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from uuid import uuid4
+
+import httpx2
+import pytest
+from databases import BLOCKED, connected
+from programs import DEADLINE_SECONDS, Service, eventually
+from running import NOTES, serving
+
+
+def readiness(service: Service) -> httpx2.Response:
+    return httpx2.get(f"{service.url}/readyz?verbose")
+
+
+def test_while_it_drains_it_serves_but_is_not_ready() -> None:
+    with serving(HELLO_DRAIN_SECONDS="300") as service, httpx2.Client(base_url=service.url) as client:
+        assert client.get("/readyz").status_code == 200
+        assert "connection" not in client.get("/v1/hello").headers
+        service.process.send_signal(signal.SIGTERM)
+        eventually(lambda: readiness(service).status_code == 503, "not ready")
+        assert readiness(service).text.splitlines() == [
+            "[+]started ok",
+            "[-]not-draining failed",
+            "readyz check failed",
+        ]
+        answer = client.post("/v1/hello", json={"name": "who is still served"})
+        assert (answer.status_code, answer.headers["connection"]) == (201, "close")
+        assert httpx2.get(f"{service.url}/livez").status_code == 200
+        assert service.stop() == 0  # the second signal does not wait for the drain
+
+
+@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
+def test_without_a_drain_it_ends_at_once_with_a_stream_open(sig: signal.Signals) -> None:
+    with (
+        serving(HELLO_GRACEFUL_SECONDS="300") as service,  # longer than `stop` waits: it would not be told from at once
+        httpx2.Client(base_url=service.url, timeout=DEADLINE_SECONDS) as client,
+        client.stream("GET", "/v1/hello/stream") as stream,
+    ):
+        lines = stream.iter_lines()
+        next(lines)
+        assert service.stop(sig) == 0
+
+
+async def test_a_request_in_flight_is_finished_before_the_end(postgres_url: str) -> None:
+    async with _waiting_request(postgres_url, graceful_seconds=20) as (service, release, answers):
+        service.process.send_signal(signal.SIGTERM)
+        eventually(lambda: _refuses(service), "the listener is closed")
+        await release()
+        assert service.process.wait(DEADLINE_SECONDS) == 0
+    assert answers == [(201, "close")]
+
+
+async def test_a_request_that_does_not_end_in_time_is_told_so(postgres_url: str) -> None:
+    async with _waiting_request(postgres_url, graceful_seconds=1) as (service, _, answers):
+        assert service.stop() == 0
+    assert answers == [(503, "close")]
+
+
+def test_it_answers_that_it_is_not_ready_while_its_storage_is_not_there() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent, socket.create_server(("127.0.0.1", 0)) as free:
+        url = f"postgresql://me:pw@127.0.0.1:{silent.getsockname()[1]}/notes"
+        port = free.getsockname()[1]
+        free.close()
+        process = subprocess.Popen(
+            [*NOTES.serve, "--port", str(port)],
+            env=NOTES.environment(NOTES_DATABASE_URL=url),
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            with httpx2.Client(base_url=f"http://127.0.0.1:{port}") as client:
+                eventually(lambda: _status(client, "/livez") == 200, "it answers")
+                assert client.get("/readyz").status_code == 503
+                assert client.get("/readyz?verbose").text.startswith("[-]started failed\n")
+                refused = client.get(f"/v1/notes/{uuid4()}")
+                assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+                health = client.get("/health")
+                assert (health.status_code, health.json()["status"]) == (503, "degraded")
+            process.terminate()
+            assert process.wait(DEADLINE_SECONDS) == 0
+        finally:
+            process.kill()
+            process.wait()
+
+
+Answers = list[tuple[int, str]]
+
+
+@asynccontextmanager
+async def _waiting_request(
+    postgres_url: str, *, graceful_seconds: int
+) -> AsyncIterator[tuple[Service, Callable[[], Awaitable[None]], Answers]]:
+    """The service with a request that waits for a locked table; what lets it go on; and, at the end, its answer."""
+    answers: Answers = []
+    settings = {f"NOTES_DATABASE_{name}SECONDS": "60" for name in ("", "LOCK_", "STATEMENT_")}
+    settings |= {"NOTES_DATABASE_URL": postgres_url, "NOTES_GRACEFUL_SECONDS": str(graceful_seconds)}
+    with NOTES.serving(**settings) as service:
+
+        def create() -> None:
+            response = httpx2.post(f"{service.url}/v1/notes", json={"text": "x"}, timeout=DEADLINE_SECONDS)
+            answers.append((response.status_code, response.headers.get("connection", "")))
+
+        thread = threading.Thread(target=create)
+        async with connected(postgres_url) as connection:
+            transaction = connection.transaction()
+            await transaction.start()
+            await connection.execute("LOCK TABLE notes")
+            thread.start()
+            while not await connection.fetchval(BLOCKED):
+                await asyncio.sleep(0.01)
+            yield service, transaction.rollback, answers
+            thread.join(DEADLINE_SECONDS)
+
+
+def _refuses(service: Service) -> bool:
+    try:
+        httpx2.get(f"{service.url}/livez")
+    except httpx2.TransportError:
+        return True
+    return False
+
+
+def _status(client: httpx2.Client, path: str) -> int | None:
+    try:
+        return client.get(path).status_code
+    except httpx2.TransportError:
+        return None

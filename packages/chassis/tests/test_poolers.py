@@ -1,0 +1,210 @@
+"""PgBouncer between the service and PostgreSQL: what works is set up by two settings, all else is refused by name."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from databases import connected
+from notes import store
+from notes.store import LOCK, NotesStore
+from opened import TEXT, add, opened
+from pgbouncer import Pooled, running_pgbouncers
+
+from chassis.postgres import database
+from chassis.postgres.database import Limits
+from chassis.storage import StoreUnavailable
+
+pytestmark = pytest.mark.docker
+
+IGNORE = "statement_timeout,lock_timeout,idle_in_transaction_session_timeout"
+POOLERS: dict[str, dict[str, object]] = {
+    "session": {"pool_mode": "session"},
+    "transaction": {"pool_mode": "transaction", "max_prepared_statements": 100},
+    "forgetful": {"pool_mode": "transaction", "max_prepared_statements": 0},  # as all before 1.21
+    "ignoring": {"pool_mode": "session", "ignore_startup_parameters": IGNORE},
+}
+WORKING: dict[str, dict[str, Any]] = {
+    "session": {"pooler": "session"},
+    "ignoring": {"pooler": "session"},
+    "transaction": {"pooler": "transaction"},
+    "forgetful": {"pooler": "transaction", "prepared_statements": False},
+}
+
+
+@pytest.fixture(scope="module")
+def pooled() -> Iterator[Pooled]:
+    with running_pgbouncers(POOLERS) as running:
+        yield running
+
+
+@pytest.fixture
+async def name(pooled: Pooled) -> str:
+    """An empty database of this test's own."""
+    made = f"test_{uuid4().hex}"
+    async with connected(pooled.server) as admin:
+        await admin.execute(f"CREATE DATABASE {made}")
+    return made
+
+
+@pytest.mark.parametrize("mode", WORKING)
+async def test_the_service_works_through_a_pooler(mode: str, pooled: Pooled, name: str) -> None:
+    url = pooled.url(mode, name)
+    async with opened(url, pool_size=4, **WORKING[mode]) as one, opened(url, pool_size=4, **WORKING[mode]) as two:
+        notes = await asyncio.gather(*(add(of) for of in (one, two) * 20))
+        assert await asyncio.gather(*(of.get(note) for note in notes for of in (one, two))) == [TEXT] * 80
+        await asyncio.gather(*(of.replace(notes[:2], "left") for of in (one, two)))
+        assert (await one.get(notes[0]), await two.count()) == ("left", 40)
+
+
+@pytest.mark.parametrize("mode", WORKING)
+async def test_migrations_leave_no_lock_behind_and_the_next_release_applies_its_own(
+    mode: str, pooled: Pooled, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def start() -> None:
+        async with opened(pooled.url(mode, name), pool_size=2, **WORKING[mode]):
+            pass
+
+    await asyncio.gather(start(), start(), start())
+    async with connected(pooled.server) as admin:
+        assert await admin.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0
+    shutil.copytree(store.USE.migrations, tmp_path / "migrations")
+    (tmp_path / "migrations" / "0002_next.sql").write_text("CREATE TABLE next (a integer);")
+    monkeypatch.setattr(store, "USE", replace(store.USE, migrations=tmp_path / "migrations"))
+    await asyncio.gather(start(), start(), start())
+    async with connected(pooled.server.rpartition("/")[0] + f"/{name}") as own:
+        assert await own.fetchval("SELECT count(*) FROM schema_migrations") == 2
+
+
+async def test_a_release_that_locks_its_session_is_waited_for(postgres_url: str) -> None:
+    """As the releases did that came before: while one of theirs migrates, ours has to wait."""
+    async with connected(postgres_url) as theirs:
+        await theirs.execute(f"SELECT pg_advisory_lock({LOCK})")
+        ours = NotesStore(postgres_url, limits=Limits(), wait_seconds=0)
+        opening = asyncio.create_task(ours.open())
+        while not await theirs.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"):
+            await asyncio.sleep(0.01)
+        await theirs.execute(
+            "CREATE TABLE schema_migrations (number integer PRIMARY KEY, name text NOT NULL,"
+            " applied_at timestamptz NOT NULL DEFAULT now())"
+        )
+        await theirs.execute((store.USE.migrations / "0001_notes.sql").read_text())
+        await theirs.execute("INSERT INTO schema_migrations VALUES (1, 'notes')")
+        await theirs.execute(f"SELECT pg_advisory_unlock({LOCK})")
+        await opening
+        await add(ours)
+        await ours.close()
+
+
+async def test_through_a_pooler_of_sessions_each_has_the_limits_that_are_set(pooled: Pooled, name: str) -> None:
+    async with opened(
+        f"{pooled.url('session', name)}?search_path=public", statement_seconds=0.2, pooler="session"
+    ) as one:
+        note = await add(one)
+        async with connected(pooled.server.rpartition("/")[0] + f"/{name}") as other, other.transaction():
+            await other.execute("LOCK TABLE notes")
+            with pytest.raises(StoreUnavailable, match="statement timeout"):
+                await one.get(note)
+
+
+async def test_through_a_pooler_of_transactions_the_roles_limits_hold_and_are_asked_for(
+    pooled: Pooled, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with opened(pooled.url("transaction", name), statement_seconds=0.2, seconds=1, pooler="transaction") as one:
+        said = " ".join(record.message for record in caplog.records if "pooler drops" in record.message)
+        assert re.findall(r"ALTER ROLE test SET (\w+ = \S+)", said) == [
+            "statement_timeout = '0.2s'",
+            "lock_timeout = '1s'",
+            "idle_in_transaction_session_timeout = '1s'",
+        ]
+        note = await add(one)
+        async with connected(pooled.server.rpartition("/")[0] + f"/{name}") as other, other.transaction():
+            await other.execute("LOCK TABLE notes")
+            with pytest.raises(StoreUnavailable, match="does not answer"):  # ours is the only one
+                await one.get(note)
+        assert await one.get(note) == TEXT
+
+
+async def test_limits_that_are_set_on_the_role_hold_through_a_pooler_of_transactions(
+    pooled: Pooled, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    limits = Limits(statement_seconds=0.2, lock_seconds=0.1, seconds=30, pooler="transaction")
+    async with connected(pooled.server) as admin:
+        for setting, value in limits.session.items():
+            await admin.execute(f"ALTER ROLE test IN DATABASE {name} SET {setting} = {value}")
+    one = NotesStore(pooled.url("transaction", name), limits=limits, wait_seconds=0)
+    await one.open()
+    assert [record.message for record in caplog.records if "ALTER ROLE" in record.message] == []
+    note = await add(one)
+    async with connected(pooled.server.rpartition("/")[0] + f"/{name}") as other, other.transaction():
+        await other.execute("LOCK TABLE notes")
+        with pytest.raises(StoreUnavailable, match="lock timeout"):
+            await one.get(note)
+    await one.close()
+
+
+@pytest.mark.parametrize(
+    ("mode", "query", "limits", "said"),
+    [
+        ("session", "", {}, "unsupported startup parameter.* That is a pooler: set NOTES_DATABASE_POOLER"),
+        ("transaction", "", {}, "unsupported startup parameter.* That is a pooler: set NOTES_DATABASE_POOLER"),
+        ("ignoring", "", {}, "without the statement_timeout, lock_timeout, .* set NOTES_DATABASE_POOLER to its mode"),
+        ("forgetful", "", {"pooler": "session"}, "set NOTES_DATABASE_POOLER=transaction"),
+        ("transaction", "", {"pooler": "session"}, "is of mode transaction.* Set it to transaction"),
+        ("forgetful", "", {"pooler": "transaction"}, "NOTES_DATABASE_PREPARED_STATEMENTS=false or .*max_prepared"),
+        (
+            "transaction",
+            "?search_path=a",
+            {"pooler": "transaction"},
+            "search_path in the URL does not pass.* ALTER ROLE",
+        ),
+        (
+            "session",
+            "?options=-c%20work_mem=5MB",
+            {"pooler": "session"},
+            "options in the URL does not pass.* ALTER ROLE",
+        ),
+    ],
+)
+async def test_what_cannot_work_is_refused_at_the_start(
+    mode: str, query: str, limits: dict[str, Any], said: str, pooled: Pooled, name: str
+) -> None:
+    url = pooled.url(mode, name) + query
+    with pytest.raises(StoreUnavailable, match=said):
+        await NotesStore(url, limits=Limits(**limits), wait_seconds=300).open()
+
+
+async def test_a_prepared_statement_that_a_pooler_loses_is_no_defect_of_the_service(
+    pooled: Pooled, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where others use the pooler meanwhile, the start may not have seen it."""
+
+    async def prove_statements(*_: object, **__: object) -> None: ...
+
+    monkeypatch.setattr(database, "prove_statements", prove_statements)
+    url = pooled.url("forgetful", name)
+    async with (
+        opened(url, pool_size=4, pooler="transaction") as one,
+        opened(url, pool_size=4, pooler="transaction") as two,
+    ):
+        notes = [uuid4() for _ in range(20)]
+        results = await asyncio.gather(*(of.get(note) for note in notes for of in (one, two)), return_exceptions=True)
+        failed = [result for result in results if result is not None]
+        assert failed
+        for error in failed:
+            assert isinstance(error, StoreUnavailable)
+            assert "NOTES_DATABASE_PREPARED_STATEMENTS=false" in str(error)
+
+
+async def test_a_database_that_the_pooler_does_not_find_is_told(pooled: Pooled) -> None:
+    with pytest.raises(StoreUnavailable, match=r"does not exist.*NOTES_DATABASE_URL"):
+        await NotesStore(
+            pooled.url("transaction", "nowhere"), limits=Limits(pooler="transaction"), wait_seconds=300
+        ).open()

@@ -1,0 +1,204 @@
+"""URLs of PostgreSQL as they are handed out, and with what goes wrong when they are written by hand."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+import pytest
+from databases import connected
+from notes.service import Settings
+from notes.store import NotesStore
+from opened import add, opened
+from pydantic import SecretStr, ValidationError
+from running import NOTES
+from tls import Authority
+
+from chassis.postgres.database import Limits
+from chassis.postgres.url import CHOICES, IGNORED, SUPPORTED, parse
+from chassis.storage import StoreUnavailable
+
+NOBODY = "postgresql://me:hunter2@127.0.0.1:1/notes"
+
+LIBPQ = {
+    *("application_name", "channel_binding", "client_encoding", "connect_timeout", "dbname"),
+    *("fallback_application_name", "gssdelegation", "gssencmode", "gsslib", "host"),
+    *("hostaddr", "keepalives", "keepalives_count", "keepalives_idle", "keepalives_interval"),
+    *("krbsrvname", "load_balance_hosts", "max_protocol_version", "min_protocol_version", "oauth_client_id"),
+    *("oauth_client_secret", "oauth_issuer", "oauth_scope", "options", "passfile"),
+    *("password", "port", "replication", "require_auth", "requirepeer"),
+    *("scram_client_key", "scram_server_key", "service", "servicefile", "ssl_max_protocol_version"),
+    *("ssl_min_protocol_version", "sslcert", "sslcertmode", "sslcompression", "sslcrl"),
+    *("sslcrldir", "sslkey", "sslkeylogfile", "sslmode", "sslnegotiation"),
+    *("sslpassword", "sslrootcert", "sslsni", "target_session_attrs", "tcp_user_timeout"),
+    "user",
+}
+"""PostgreSQL 18's: https://www.postgresql.org/docs/18/libpq-connect.html#LIBPQ-PARAMKEYWORDS"""
+
+
+def test_a_parameter_of_libpq_works_or_is_ignored_or_is_refused_by_its_name() -> None:
+    assert IGNORED <= LIBPQ
+    assert LIBPQ | {"search_path"} >= SUPPORTED
+    for name in LIBPQ - SUPPORTED - IGNORED:
+        with pytest.raises(ValueError, match=rf"cannot do: {name}$"):
+            parse(f"{NOBODY}?{name}=x")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "sslmode=prefer&channel_binding=prefer",  # Neon, with require for both
+        "connect_timeout=10&keepalives=1&keepalives_idle=30&gssencmode=disable&load_balance_hosts=random",
+        "target_session_attrs=read-write&application_name=mine",
+    ],
+)
+async def test_a_url_as_a_provider_hands_it_out_is_taken(
+    query: str, postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = postgres_url.replace("postgresql://", "postgres://") + f"&{query}\n"
+    with caplog.at_level(logging.INFO, "chassis"):
+        async with opened(url) as store:
+            await store.ping()
+    ignored = sorted(field.partition("=")[0] for field in query.split("&") if field.partition("=")[0] in IGNORED)
+    said = [record.message for record in caplog.records if "ignored" in record.message]
+    assert said == (
+        [f"Of the URL in NOTES_DATABASE_URL is ignored what asyncpg lacks: {', '.join(ignored)}"] * bool(ignored)
+    )
+
+
+async def test_what_the_url_says_of_the_session_holds(postgres_url: str) -> None:
+    server, _, schema = postgres_url.partition("?search_path=")
+    url = f"{server}?options={quote(f'-c search_path={schema}')}&application_name={schema}+1"
+    async with opened(url) as store, connected(postgres_url) as admin:
+        await add(store)
+        assert await admin.fetchval("SELECT count(*) FROM notes") == 1
+        seen = "SELECT count(*) FROM pg_stat_activity WHERE application_name = current_schema() || '+1'"
+        assert await admin.fetchval(seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("schema=public", "cannot do: schema; the schema is search_path=NAME"),
+        (
+            "pgbouncer=true&connection_limit=5",
+            "connection_limit, pgbouncer; the number of .*POOL_SIZE; a pooler .*POOLER",
+        ),
+        ("pool_max_conns=5", "pool_max_conns; the number of connections is the setting ..._DATABASE_POOL_SIZE"),
+        ("ssl=true", "ssl; TLS is sslmode=require"),
+        ("statement_timeout=5", "cannot do: statement_timeout"),
+        ("hunter2", "NAME=VALUE"),
+        ("sslmode=on", "sslmode in its query is one of disable, allow"),
+        ("target_session_attrs=rw", "target_session_attrs in its query is one of any, read-write"),
+        ("gssencmode=require", "gssencmode in its query is one of disable, prefer"),
+        ("host=elsewhere", "names a host, and once"),
+        ("port=0", "from 1 to 65535"),
+        ("port=http", "from 1 to 65535"),
+        ("port=5432,5433", "as many ports as hosts"),
+        ("sslrootcert=/nowhere/ca.crt", "file of sslrootcert in its query cannot be used: No such file"),
+        ("sslcert=/nowhere/me.crt", "file of sslcert or sslkey in its query cannot be used: No such file"),
+        ("sslrootcert=system&sslmode=require", "goes with sslmode=verify-full alone"),
+        ("sslrootcert=system&ssl_min_protocol_version=TLSv1.3", "does not go with ssl_min_protocol_version"),
+    ],
+)
+def test_a_query_that_cannot_be_done_is_named(query: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said) as error:
+        parse(f"{NOBODY}?{query}")
+    assert "hunter2" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("postgresql://me:a@hunter2@127.0.0.1:1/notes", "%40"),
+        ("postgresql://me:a@b:hunter2@127.0.0.1:1/notes", "%40"),  # of which asyncpg takes hunter2@127... for a port
+        ("postgresql://me:12/hunter2@127.0.0.1:1/notes", "%2F"),
+        ("postgresql://me:hunter2/12@127.0.0.1:1/notes", "%2F"),
+        ("postgresql://me:a?hunter2@127.0.0.1:1/notes", "%3F"),
+        ("postgresql://me:a#hunter2@127.0.0.1:1/notes", "%23"),
+        ("postgresql://me:a[hunter2@127.0.0.1:1/notes", "%5B"),
+        ("postgresql://me:hunter2@127.0.0.1:1/notes#x", "%23"),
+        ("postgresql://me:hun ter2@127.0.0.1:1/notes", "blanks"),
+        ("postgresql://me:hunter2%00@127.0.0.1:1/notes", "control characters"),
+        ("postgresql://me:hunter2@127.0.0.1:0/notes", "from 1 to 65535"),
+        ("postgresql://me:hunter2@127.0.0.1:70000/notes", "from 1 to 65535"),
+        ("postgresql://me:hunter2@127.0.0.1:http/notes", "host:port"),
+        ("postgresql://me:hunter2@a..b/notes", "between two dots"),
+        (f"postgresql://me:hunter2@{'a' * 64}.b/notes", "between two dots"),
+        ("postgresql://me:hunter2@/notes", "names a host"),
+        ("postgresql+asyncpg://me:hunter2@127.0.0.1:1/notes", "must begin with postgresql://"),
+    ],
+)
+@pytest.mark.parametrize("command", ["migrate", "openapi"])
+def test_a_url_that_is_none_is_one_line_without_any_of_the_password(url: str, said: str, command: str) -> None:
+    line = NOTES.refused(command, NOTES_DATABASE_URL=url)
+    assert line.startswith("NOTES_DATABASE_URL: ")
+    assert said in line
+    assert "hunter2" not in line
+
+
+def test_who_makes_settings_of_a_wrong_url_is_not_shown_it() -> None:
+    with pytest.raises(ValidationError) as error:
+        Settings(database_url=SecretStr("postgresql://me:a@hunter2@host/notes"))
+    assert "hunter2" not in str(error.value) + repr(error.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "where"),
+    [
+        ("postgresql://me:p:w@db.example:6432/notes", "db.example:6432/notes"),
+        ("postgresql://me:p%40w%2F@db.example:/notes", "db.example:/notes"),
+        ("postgresql://me@[::1]:5432,two/notes", "[::1]:5432,two/notes"),
+        (
+            "postgresql:///notes?host=/cloudsql/project:region:instance&user=me&password=p%40w",
+            "/cloudsql/project:region:instance/notes",
+        ),
+        (
+            "postgresql://me:pw@%2Fcloudsql%2Fproject%3Aregion%3Ainstance/notes",
+            "%2Fcloudsql%2Fproject%3Aregion%3Ainstance/notes",
+        ),
+        ("postgresql://db?dbname=notes&port=6432&user=me%40tenant", "db/notes"),
+        ("postgresql://db/my%20notes?sslmode=", "db/my notes"),
+    ],
+)
+def test_what_libpq_takes_is_taken(url: str, where: str) -> None:
+    address = parse(url)
+    assert address.where == where
+    assert "p%40w" not in repr(address)
+
+
+def test_every_choice_is_one_of_asyncpgs() -> None:
+    from asyncpg.connect_utils import SessionAttribute, SSLMode, SSLNegotiation
+
+    assert {mode.name.replace("_", "-") for mode in SSLMode} == set(CHOICES["sslmode"])
+    assert {attribute.value for attribute in SessionAttribute} == set(CHOICES["target_session_attrs"])
+    assert {way.value for way in SSLNegotiation} == set(CHOICES["sslnegotiation"])
+
+
+def test_the_systems_cas_are_asked_where_the_url_says_so(tmp_path: Path) -> None:
+    certificate, key = Authority(tmp_path, "ours").sign("me")
+    tls = parse(f"{NOBODY}?sslrootcert=system&sslcert={certificate}&sslkey={key}").tls
+    assert tls is not None
+    assert (tls.verify_mode, tls.check_hostname) == (ssl.CERT_REQUIRED, True)
+
+
+async def test_a_host_that_is_a_folder_is_asked_by_its_socket(tmp_path: Path) -> None:
+    store = NotesStore(f"postgresql://me:hunter2@/notes?host={tmp_path}", limits=Limits(), wait_seconds=0)
+    with pytest.raises(StoreUnavailable, match=rf"PostgreSQL at {tmp_path}/notes cannot be reached"):
+        await store.open()
+
+
+async def test_a_password_of_all_that_is_percent_encoded_is_understood(postgres_url: str) -> None:
+    odd = "@:/?#[]%+ &="
+    role = f"odd_{urlsplit(postgres_url).query[-12:]}"
+    async with connected(postgres_url) as admin:
+        await admin.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{odd}'")
+        try:
+            host = urlsplit(postgres_url).netloc.rpartition("@")[2]
+            own = urlsplit(postgres_url)._replace(netloc=f"{role}:{quote(odd, safe='')}@{host}").geturl()
+            async with connected(parse(own).dsn) as theirs:
+                assert await theirs.fetchval("SELECT current_user") == role
+        finally:
+            await admin.execute(f"DROP ROLE {role}")

@@ -1,0 +1,308 @@
+"""A server, database or role with which a promise cannot be kept is named at the start, not by the first request."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Iterator
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import asyncpg
+import pytest
+from databases import connected
+from notes.store import NotesStore
+from opened import TEXT, add, opened
+from programs import DEADLINE_SECONDS
+from replicated import Replicated, replicated
+
+from chassis.postgres import checks
+from chassis.postgres.database import Limits
+from chassis.storage import StoreUnavailable
+
+RIGHTS = "SELECT, INSERT, UPDATE, DELETE"
+
+
+@contextlib.asynccontextmanager
+async def role_of(url: str) -> AsyncIterator[tuple[str, str]]:
+    """The name and the URL of a role of this test's own that may see the schema, whose tables are there already."""
+    async with opened(url), connected(url) as admin:
+        role, schema = f"role_{uuid4().hex}", await admin.fetchval("SELECT current_schema()")
+        await admin.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'x'; GRANT USAGE ON SCHEMA {schema} TO {role}")
+        parts = urlsplit(url)
+        try:
+            yield role, parts._replace(netloc=f"{role}:x@{parts.netloc.rpartition('@')[2]}").geturl()
+        finally:
+            await admin.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+async def execute(url: str, *statements: str) -> None:
+    async with connected(url) as admin:
+        for statement in statements:
+            await admin.execute(statement)
+
+
+async def refusal(url: str) -> str:
+    """What a start says that is refused."""
+    with pytest.raises(StoreUnavailable) as error:
+        await NotesStore(url, limits=Limits(), wait_seconds=0).open()
+    return str(error.value)
+
+
+async def test_rights_that_are_missing_are_named_with_the_statement_that_gives_them(postgres_url: str) -> None:
+    async with role_of(postgres_url) as (role, url):
+        for given, missing in (
+            ("", f"{RIGHTS} ON notes TO {role}; GRANT SELECT ON schema_migrations"),
+            ("SELECT ON ALL TABLES", "INSERT, UPDATE, DELETE ON notes"),
+            ("SELECT, INSERT ON ALL TABLES", "UPDATE, DELETE ON notes"),
+        ):
+            if given:
+                await execute(postgres_url, f"GRANT {given} IN SCHEMA {await _schema(postgres_url)} TO {role}")
+            said = await refusal(url)
+            assert f"GRANT {missing} TO {role}" in said
+        await execute(postgres_url, said.partition(" by: ")[2])
+        async with opened(url) as store:
+            assert await store.get(await add(store)) == TEXT
+
+
+async def test_the_sequence_of_a_serial_needs_a_right_and_that_of_an_identity_column_none(postgres_url: str) -> None:
+    async with role_of(postgres_url) as (role, url):
+        await execute(
+            postgres_url,
+            "CREATE TABLE counted (one serial, other bigint GENERATED ALWAYS AS IDENTITY)",
+            f"GRANT {RIGHTS} ON ALL TABLES IN SCHEMA {await _schema(postgres_url)} TO {role}",
+        )
+        said = await refusal(url)
+        assert said.endswith(f"by: GRANT USAGE ON SEQUENCE counted_one_seq TO {role}")
+        await execute(postgres_url, said.partition(" by: ")[2])
+        async with opened(url), connected(url) as db:
+            await db.execute("INSERT INTO counted DEFAULT VALUES")
+
+
+async def test_the_partitions_of_a_table_need_no_rights(postgres_url: str) -> None:
+    async with role_of(postgres_url) as (role, url):
+        await execute(
+            postgres_url,
+            "CREATE TABLE parted (number integer) PARTITION BY RANGE (number)",
+            "CREATE TABLE part PARTITION OF parted DEFAULT",
+            f"GRANT {RIGHTS} ON notes, parted TO {role}; GRANT SELECT ON schema_migrations TO {role}",
+        )
+        async with opened(url), connected(url) as db:
+            await db.execute("INSERT INTO parted VALUES (1)")
+
+
+async def test_tables_of_others_in_the_same_schema_are_not_asked_for(postgres_url: str) -> None:
+    async with role_of(postgres_url) as (role, url), role_of(postgres_url) as (other, _):
+        await execute(
+            postgres_url,
+            f"GRANT {RIGHTS} ON ALL TABLES IN SCHEMA {await _schema(postgres_url)} TO {role}",
+            f"CREATE TABLE theirs (); ALTER TABLE theirs OWNER TO {other}",
+        )
+        async with opened(url) as store:
+            await store.ping()
+
+
+async def test_a_role_that_may_not_use_the_schema_is_told_so(postgres_url: str) -> None:
+    async with role_of(postgres_url) as (role, url):
+        await execute(postgres_url, f"REVOKE USAGE ON SCHEMA {await _schema(postgres_url)} FROM {role}")
+        assert f"GRANT USAGE ON SCHEMA ... TO {role}" in await refusal(url)
+
+
+async def test_a_role_that_may_make_no_tables_where_there_are_none_is_told_so(postgres_url: str) -> None:
+    async with role_of(postgres_url) as (_, url):
+        await execute(postgres_url, "DROP TABLE notes, schema_migrations")
+        assert "GRANT USAGE, CREATE ON SCHEMA" in await refusal(url)
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("default_transaction_read_only = on", "RESET default_transaction_read_only"),
+        ("session_replication_role = replica", "RESET session_replication_role"),
+    ],
+)
+async def test_a_role_whose_writes_would_fail_or_go_wrong_does_not_start(
+    postgres_url: str, setting: str, said: str
+) -> None:
+    async with role_of(postgres_url) as (role, url):
+        await execute(postgres_url, f"ALTER ROLE {role} SUPERUSER", f"ALTER ROLE {role} SET {setting}")
+        assert said in await refusal(url)
+        await execute(postgres_url, f"ALTER ROLE {role} RESET ALL")
+        async with opened(url) as store:
+            await store.ping()
+
+
+async def test_a_role_whose_writes_a_crash_loses_starts_and_is_degraded(
+    postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with role_of(postgres_url) as (role, url):
+        await execute(postgres_url, f"ALTER ROLE {role} SUPERUSER", f"ALTER ROLE {role} SET synchronous_commit = off")
+        async with opened(url) as store:
+            assert await store.get(await add(store)) == TEXT
+            with pytest.raises(StoreUnavailable, match=f"ALTER ROLE {role} RESET synchronous_commit"):
+                await store.ping()
+        assert "synchronous_commit is off" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "SET idle_session_timeout = '5s'",
+        "SET track_activities = off",
+        "SET transaction_timeout = '100ms'",
+        "SET zero_damaged_pages = on",
+        "CONNECTION LIMIT 3",
+    ],
+)
+async def test_what_costs_something_is_in_the_log_and_degrades_nothing(
+    postgres_url: str, setting: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with role_of(postgres_url) as (role, url):
+        await execute(postgres_url, f"GRANT {RIGHTS} ON ALL TABLES IN SCHEMA {await _schema(postgres_url)} TO {role}")
+        expected = [True]
+        try:
+            await execute(postgres_url, f"ALTER ROLE {role} {setting}")
+        except asyncpg.UndefinedObjectError:  # an older one has no transaction_timeout, and is not asked for it
+            expected = []
+        async with opened(url) as store:
+            await store.ping()
+        said = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+        assert [setting.split()[1] in line or "connections for role" in line for line in said] == expected
+
+
+async def test_a_connection_has_the_time_limits_of_the_service_whatever_its_role_has(
+    postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with role_of(postgres_url) as (role, url):
+        await execute(
+            postgres_url,
+            f"ALTER ROLE {role} SUPERUSER",
+            f"ALTER ROLE {role} SET statement_timeout = '900ms'",
+            f"ALTER ROLE {role} SET lock_timeout = '900ms'",
+            f"ALTER ROLE {role} SET idle_in_transaction_session_timeout = '900ms'",
+        )
+        async with opened(url) as store:
+            await store.ping()
+        assert not [record for record in caplog.records if record.levelno == logging.WARNING]
+        # As behind a pooler that is told to ignore what a client asks for.
+        async with connected(url) as db:
+            found = [each.sentence for each in await checks.findings(db, Limits(), setting="NOTES_DATABASE_URL")]
+        assert [sentence.partition(" is ")[0] for sentence in found] == [
+            "statement_timeout",
+            "lock_timeout",
+            "idle_in_transaction_session_timeout",
+        ]
+        assert f"ALTER ROLE {role} SET statement_timeout = '2s'" in found[0]
+
+
+async def test_a_pooler_that_drops_the_time_limits_is_told_of(postgres_url: str) -> None:
+    async with connected(postgres_url) as db:
+        found = await checks.findings(db, Limits(), setting="NOTES_DATABASE_URL")
+    assert [each.decision for each in found] == ["warn"] * 3
+    assert all("since a pooler drops" in each.sentence for each in found)
+
+
+async def test_a_database_that_cannot_keep_every_character_is_refused(postgres_server: str) -> None:
+    name = f"latin_{uuid4().hex}"
+    await execute(postgres_server, f"CREATE DATABASE {name} ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+    try:
+        assert "ENCODING 'UTF8'" in await refusal(urlsplit(postgres_server)._replace(path=f"/{name}").geturl())
+    finally:
+        await execute(postgres_server, f"DROP DATABASE {name}")
+
+
+async def test_a_server_that_is_too_old_is_refused(postgres_url: str) -> None:
+    async with connected(postgres_url) as db:
+        found = {**dict(await db.fetchrow(checks.ASK) or {}), "version": 13, "full_version": "13.22"}
+    (sentence,) = [
+        each.sentence
+        for each in checks.findings_in(found, Limits(), setting="NOTES_DATABASE_URL")
+        if each.decision == "refuse"
+    ]
+    assert sentence == "it is PostgreSQL 13.22, and the service needs 14 or a newer one: upgrade it"
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[Replicated]:
+    with replicated() as both:
+        yield both
+
+
+@pytest.mark.docker
+@pytest.mark.postgresql
+class TestReplicated:
+    @pytest.mark.parametrize(
+        ("setting", "said"),
+        [
+            ("fsync = off", "fsync is off"),
+            ("synchronous_commit = local", "a failover loses"),
+            ("default_transaction_read_only = on", "are read-only"),
+        ],
+    )
+    async def test_a_server_that_becomes_worse_later_degrades_health(
+        self, pair: Replicated, setting: str, said: str
+    ) -> None:
+        async with opened(pair.url) as store:
+            await store.ping()
+            await execute(pair.url, f"ALTER SYSTEM SET {setting}", "SELECT pg_reload_conf()")
+            try:
+                await _until(store, said)
+            finally:
+                name = setting.partition(" ")[0]
+                await execute(pair.url, "SET default_transaction_read_only = off", f"ALTER SYSTEM RESET {name}")
+                await execute(pair.url, "SELECT pg_reload_conf()")
+            await _until(store, "")
+
+    async def test_a_promise_of_standbys_that_is_weaker_is_only_in_the_log(
+        self, pair: Replicated, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async with role_of(pair.url) as (role, url):
+            await execute(
+                pair.url, f"ALTER ROLE {role} SUPERUSER", f"ALTER ROLE {role} SET synchronous_commit = remote_write"
+            )
+            async with opened(url) as store:
+                await store.ping()
+        assert "synchronous_commit is remote_write" in caplog.text
+
+    async def test_a_standby_is_refused(self, pair: Replicated) -> None:
+        async with opened(pair.url):
+            pass  # the tables are there
+        said = await refusal(pair.standby_url)
+        assert "this is a standby" in said
+        assert "Name the primary in NOTES_DATABASE_URL" in said
+        assert "target_session_attrs=read-write" in said
+
+    async def test_a_standby_that_is_promoted_meanwhile_is_waited_for(self, caplog: pytest.LogCaptureFixture) -> None:
+        with replicated() as pair:
+            async with opened(pair.url):
+                pass
+            store = NotesStore(pair.standby_url, limits=Limits(), wait_seconds=DEADLINE_SECONDS)
+            opening = asyncio.create_task(store.open())
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                while "this is a standby" not in caplog.text:
+                    await asyncio.sleep(0.01)
+                await asyncio.to_thread(pair.stop_standby)
+                await asyncio.to_thread(pair.promote)
+                await opening
+            assert await store.get(await add(store)) == TEXT
+            await store.close()
+
+
+async def _until(store: NotesStore, said: str) -> None:
+    """Waits until /health is told `said`, or with an empty one until it is told that all is well."""
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while True:
+            try:
+                await store.ping()
+                now = ""
+            except StoreUnavailable as error:
+                now = str(error)
+            if bool(now) == bool(said) and said in now:
+                return
+            await asyncio.sleep(0.05)
+
+
+async def _schema(url: str) -> str:
+    async with connected(url) as db:
+        return str(await db.fetchval("SELECT current_schema()"))

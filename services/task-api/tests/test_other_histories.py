@@ -1,0 +1,357 @@
+"""After a failover or a restore: who is ahead of the storage is told so, and everybody else misses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from databases import connected
+from making import NOW, a_task
+from replicated import replicated
+from restored import FIRST, SECOND, Server, backed_up
+from stores import opened
+
+from chassis.postgres.schema import migrate
+from chassis.postgres.url import parse
+from task_api.store import OtherHistory, Store, StoredChange, StoreUnavailable, Write, from_url, migrations
+from task_api.store.postgres import MIGRATION_LOCK, _position
+
+
+@dataclass
+class Reader:
+    """Follows the feed, and keeps each position that it was at."""
+
+    positions: list[str] = field(default_factory=list)
+    titles: list[str] = field(default_factory=list)
+
+    async def read(self, store: Store, up_to: str) -> None:
+        """Until it has read the change with this title."""
+        async with asyncio.timeout(30):
+            while up_to not in self.titles:
+                await self.read_some(store)
+
+    async def read_some(self, store: Store) -> Sequence[StoredChange]:
+        changes = await store.changes(self.positions[-1] if self.positions else None, size=2)
+        self.positions += [change.position for change in changes]
+        self.titles += [change.task.title for change in changes]
+        return changes
+
+
+async def write(store: Store, *titles: str) -> None:
+    """All at once."""
+    tasks = [a_task(title=title) for title in titles]
+    await asyncio.gather(*(store.commit([Write(task, "created")], now=NOW) for task in tasks))
+
+
+async def titles_after(store: Store, position: str | None, *, up_to: str) -> list[str]:
+    async with asyncio.timeout(30):
+        while True:
+            titles = [change.task.title for change in await store.changes(position, size=100)]
+            if titles[-1:] == [up_to]:
+                return titles
+            await asyncio.sleep(0.01)
+
+
+async def write_until_known(store: Store, reader: Reader) -> None:
+    """Writes "a", "b" and "c", which the reader reads."""
+    for title in "abc":
+        await write(store, title)
+    await reader.read(store, "c")
+
+
+async def write_what_is_lost(store: Store, reader: Reader) -> None:
+    for title in "de":
+        await write(store, title)
+    await reader.read(store, "e")
+
+
+async def goes_on(store: Store, reader: Reader, *, kept: int = 3) -> None:
+    """Of the reader's positions so many are in this history, which goes on, past where the others were."""
+    known, lost = reader.positions[:kept], reader.positions[kept:]
+    for position in lost:
+        with pytest.raises(OtherHistory):
+            await store.changes(position, size=1)
+    assert await store.changes(known[-1], size=1) == []
+    assert await store.last_position() == known[-1]
+    new = [f"new {n}" for n in range(30)]
+    await write(store, *new)
+    await write(store, "last")
+    for n, position in enumerate(known, start=1):
+        titles = await titles_after(store, position, up_to="last")
+        assert titles[: kept - n] == reader.titles[n:kept]
+        assert sorted(titles[kept - n :]) == sorted([*new, "last"])
+    for position in lost:
+        with pytest.raises(OtherHistory):
+            await store.changes(position, size=1)
+
+
+# --- failover ---------------------------------------------------------------------------
+
+
+@pytest.mark.docker
+@pytest.mark.postgresql
+async def test_positions_hold_through_a_failover_that_loses_nothing() -> None:
+    reader = Reader()
+    with replicated() as pair:
+        async with opened(pair.url, seconds=30, statement_seconds=20) as store:
+            await write_until_known(store, reader)
+        await asyncio.to_thread(pair.promote_running)
+        async with opened(pair.standby_url) as store:
+            await goes_on(store, reader)
+
+
+@pytest.mark.docker
+@pytest.mark.postgresql
+async def test_who_read_what_a_failover_lost_is_told_so() -> None:
+    reader = Reader()
+    with replicated() as pair:
+        async with opened(pair.url, seconds=30, statement_seconds=20) as store:
+            await write_until_known(store, reader)
+            await asyncio.to_thread(pair.wait_for_no_standby)
+            await asyncio.to_thread(pair.stop_standby)
+            await write_what_is_lost(store, reader)
+        await asyncio.to_thread(pair.promote)
+        async with opened(pair.standby_url) as store:
+            await goes_on(store, reader)
+
+
+# --- restore of a server ----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def container() -> Iterator[Server]:
+    with backed_up() as one:
+        yield one
+
+
+@pytest.fixture
+def server(container: Server) -> Server:
+    container.start()
+    return container
+
+
+@pytest.mark.docker
+@pytest.mark.postgresql
+async def test_who_read_past_the_point_in_time_of_a_recovery_is_told_so(server: Server) -> None:
+    reader = Reader()
+    async with opened(server.url) as store:
+        await write_until_known(store, reader)
+        async with connected(server.url) as db:
+            await db.execute("SELECT pg_create_restore_point('good')")
+        await write_what_is_lost(store, reader)
+    await asyncio.to_thread(server.recover_to, "good")
+    async with opened(server.second_url) as store:
+        await goes_on(store, reader)
+
+
+@pytest.mark.docker
+@pytest.mark.postgresql
+async def test_who_read_past_a_snapshot_of_the_volume_is_told_so(server: Server) -> None:
+    """It has the server's identifier and timeline."""
+    reader = Reader()
+    async with opened(server.url) as store:
+        await write_until_known(store, reader)
+    await asyncio.to_thread(server.snapshot)
+    async with opened(server.url) as store:
+        await write_what_is_lost(store, reader)
+    await asyncio.to_thread(server.back_to_snapshot)
+    async with opened(server.url) as store:
+        await goes_on(store, reader)
+
+
+# --- restore of a dump ------------------------------------------------------------------
+
+
+async def dump_and_go_on(server: Server, reader: Reader) -> None:
+    async with opened(server.url) as store:
+        await write_until_known(store, reader)
+        await asyncio.to_thread(server.dump)
+        await write_what_is_lost(store, reader)
+
+
+@pytest.mark.docker
+@pytest.mark.postgresql
+async def test_a_dump_restored_under_running_pods_takes_nothing_but_the_restore(server: Server) -> None:
+    reader = Reader()
+    await dump_and_go_on(server, reader)
+    async with opened(server.url) as store:
+        await asyncio.to_thread(server.restore, FIRST)
+        await goes_on(store, reader)
+
+
+@pytest.mark.docker
+@pytest.mark.postgresql
+async def test_a_dump_restored_into_a_young_server_under_running_pods_goes_on(server: Server) -> None:
+    reader = Reader()
+    await dump_and_go_on(server, reader)
+    await asyncio.to_thread(server.start_second)
+    async with opened(server.second_url) as store, opened(server.second_url) as other:
+        await write(store, "of the young server")
+        await asyncio.to_thread(server.restore, SECOND)
+        await goes_on(store, reader)
+        assert await other.last_position() == await store.last_position()
+
+
+@pytest.mark.docker
+@pytest.mark.postgresql
+async def test_a_dump_as_sql_restored_into_a_young_server_goes_on(server: Server) -> None:
+    reader = Reader()
+    await dump_and_go_on(server, reader)
+    await asyncio.to_thread(server.start_second)
+    await asyncio.to_thread(server.restore_with_psql)
+    async with opened(server.second_url) as store:
+        await goes_on(store, reader)
+
+
+@pytest.mark.docker
+@pytest.mark.postgresql
+async def test_rows_copied_into_the_tables_of_a_young_server_go_on(server: Server) -> None:
+    reader = Reader()
+    await dump_and_go_on(server, reader)
+    await asyncio.to_thread(server.start_second)
+    async with opened(server.second_url) as store:
+        await write(store, "of the young server")
+        await asyncio.to_thread(server.restore_rows)
+        await goes_on(store, reader)
+
+
+@pytest.mark.docker
+@pytest.mark.postgresql
+async def test_a_feed_that_is_all_purged_goes_on_in_a_young_server(server: Server) -> None:
+    reader = Reader()
+    async with opened(server.url) as store:
+        await write_until_known(store, reader)
+        await store.purge(deleted_before=NOW + timedelta(days=1), answers_before=NOW)
+        await asyncio.to_thread(server.dump)
+        await write_what_is_lost(store, reader)
+    await asyncio.to_thread(server.start_second)
+    await asyncio.to_thread(server.restore_with_psql)
+    del reader.positions[:2], reader.titles[:2]  # these are purged
+    async with opened(server.second_url) as store:
+        assert await store.changes(None, size=1) == []
+        await goes_on(store, reader, kept=1)
+
+
+@pytest.mark.docker
+@pytest.mark.postgresql
+async def test_what_was_restored_once_is_restored_again(server: Server) -> None:
+    reader = Reader()
+    await dump_and_go_on(server, reader)
+    await asyncio.to_thread(server.start_second)
+    await asyncio.to_thread(server.restore, SECOND)
+    async with opened(server.second_url) as store:
+        await goes_on(store, reader)
+        await asyncio.to_thread(server.restore, SECOND)
+        await goes_on(store, reader)
+
+
+@pytest.mark.docker
+@pytest.mark.postgresql
+@pytest.mark.parametrize("port", [FIRST, SECOND], ids=["same server", "young server"])
+async def test_writes_during_a_restore_are_done_or_refused_and_none_is_missed_after_it(
+    server: Server, port: int
+) -> None:
+    reader = Reader()
+    done = asyncio.Event()
+
+    async def keep_writing(store: Store) -> None:
+        while not done.is_set():
+            with contextlib.suppress(StoreUnavailable):
+                await write(store, "meanwhile")
+
+    async with opened(server.url) as store:
+        await write_until_known(store, reader)
+        await asyncio.to_thread(server.dump)
+    if port == SECOND:
+        await asyncio.to_thread(server.start_second)
+    async with opened(server.url if port == FIRST else server.second_url) as store:
+        writers = [asyncio.create_task(keep_writing(store)) for _ in range(4)]
+        await asyncio.to_thread(server.restore, port)
+        # Somebody follows from what is kept while they write.
+        seen = [await reader.read_some(store) for _ in range(50)]
+        done.set()
+        await asyncio.gather(*writers)
+        await write(store, "last")
+        await reader.read(store, "last")
+        assert any(seen)
+        assert len(reader.titles) == await store.count()
+
+
+@pytest.mark.docker
+@pytest.mark.postgresql
+async def test_a_dump_of_the_release_before_restored_over_this_one_goes_on(server: Server, tmp_path: Path) -> None:
+    reader = Reader()
+    await migrate_as_the_release_before(server.url, tmp_path)
+    async with connected(server.url) as old:
+        for title in "abc":
+            await old.execute(OLD_WRITE, NOW, a_task(title=title).model_dump_json())
+    await asyncio.to_thread(server.dump)
+    async with opened(server.url) as store:
+        await reader.read(store, "c")
+        await write_what_is_lost(store, reader)
+        await asyncio.to_thread(server.restore, FIRST)
+    async with opened(server.url) as store:
+        await goes_on(store, reader)
+
+
+async def test_a_copy_of_a_sqlite_file_goes_on(tmp_path: Path) -> None:
+    reader = Reader()
+    store = from_url(f"sqlite:///{tmp_path}/tasks.db")
+    await store.open()
+    await write_until_known(store, reader)
+    await store.close()
+    shutil.copy(tmp_path / "tasks.db", tmp_path / "copy.db")
+    await store.open()
+    await write_what_is_lost(store, reader)
+    await store.close()
+    shutil.copy(tmp_path / "copy.db", tmp_path / "tasks.db")
+    await store.open()
+    await goes_on(store, reader)
+    await store.close()
+
+
+# --- the release before ------------------------------------------------------------------
+
+OLD_WRITE = "INSERT INTO changes (at, type, task) SELECT $1, 'created', $2"
+OLD_READ = """
+    SELECT xid::text || '.' || number AS position, task FROM changes
+     WHERE (xid, number) > ($1::text::xid8, $2) AND xid < pg_snapshot_xmin(pg_current_snapshot())
+     ORDER BY changes.xid, number
+"""
+
+
+async def migrate_as_the_release_before(url: str, folder: Path) -> None:
+    shutil.copytree(migrations.FOLDER / "postgres", folder / "before")
+    for file in (folder / "before").glob("*.sql"):
+        if file.name >= "0003":
+            file.unlink()
+    await migrate(parse(url), folder / "before", lock=MIGRATION_LOCK, setting="TASKS_DATABASE_URL", pooler="none")
+
+
+async def test_positions_of_the_release_before_hold_and_so_do_those_of_this_one_there(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    await migrate_as_the_release_before(postgres_url, tmp_path)
+    async with connected(postgres_url) as old:
+        written = await old.prepare(OLD_WRITE)
+        read = await old.prepare(OLD_READ)
+        for title in "abc":
+            await written.fetch(NOW, a_task(title=title).model_dump_json())
+        before = [row["position"] for row in await read.fetch("0", 0)]
+        async with opened(postgres_url) as store:
+            assert [c.position for c in await store.changes(None, size=9)] == before
+            await written.fetch(NOW, a_task(title="d").model_dump_json())
+            await write(store, "e")
+            assert await titles_after(store, before[1], up_to="e") == ["c", "d", "e"]
+            assert await titles_after(store, "0.0", up_to="e") == ["a", "b", "c", "d", "e"]
+            new = [change.position for change in await store.changes(before[2], size=9)]
+            assert [row["position"] for row in await read.fetch(*_position(before[2]))] == new
+            assert [row["position"] for row in await read.fetch(*_position(new[0]))] == new[1:]
+            with pytest.raises(OtherHistory):
+                await store.changes(before[2].partition(".")[0] + ".99", size=1)
