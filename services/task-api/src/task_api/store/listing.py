@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from task_api.tasks.models import Status
-from task_api.tasks.query import Query, SortKey
+from task_api.tasks.query import Order, Query, SortKey
 
 OPEN = frozenset({Status.TO_DO, Status.IN_PROGRESS})
 """What tasks_open_by_due and its like have; their migration says the same."""
+
+DONE = frozenset({Status.DONE})
 
 
 class Dialect(Protocol):
@@ -49,22 +51,15 @@ def select(query: Query, size: int, dialect: Dialect) -> tuple[str, list[Any]]:
     return f"SELECT {dialect.columns} FROM tasks WHERE {where} ORDER BY {order} LIMIT {limit}", values
 
 
-def matching(query: Query, dialect: Dialect) -> tuple[str, list[Any]]:
-    """All that meets the filters, in no order and on whatever page; and its values."""
-    values: list[Any] = []
-    return (
-        f"SELECT * FROM tasks WHERE {' AND '.join(_conditions(query, dialect, values, in_order=False).values())}",
-        values,
-    )
-
-
 def gather(query: Query, size: int, dialect: Dialect) -> tuple[str, list[Any]]:
     """The statement for the page out of all that meets the filters, and its values."""
-    found, values = matching(query, dialect)
+    values: list[Any] = []
+    conditions = _conditions(query, dialect, values, in_order=False).values()
     after, order = _place_and_order(query, dialect, values)
     where = f"WHERE {' AND '.join(after)} " if after else ""
     # OFFSET 0 keeps PostgreSQL from looking for what meets the filters by the place, which it takes for more selective.
-    return f"SELECT {dialect.columns} FROM ({found} OFFSET 0) AS tasks {where}ORDER BY {order} LIMIT {size}", values
+    found = f"SELECT * FROM tasks WHERE {' AND '.join(conditions)} OFFSET 0"
+    return f"SELECT {dialect.columns} FROM ({found}) AS tasks {where}ORDER BY {order} LIMIT {size}", values
 
 
 def is_read_in_order(query: Query, dialect: Dialect) -> bool:
@@ -74,16 +69,17 @@ def is_read_in_order(query: Query, dialect: Dialect) -> bool:
 
 def has_index(query: Query, dialect: Dialect) -> bool:
     """Whether the filters find their tasks without an order: all do but the statuses that most tasks have."""
-    filters = _conditions(query, dialect, [], in_order=False).keys() - {"living", "status"}
+    filters = _conditions(query, dialect, [], in_order=False).keys() - {"living", "status", "completed"}
     return bool(filters) or _only(query, OPEN)
 
 
-def walk(query: Query, size: int, reads: int, dialect: Dialect) -> tuple[str, list[Any]]:
-    """The statement for the page as far as it is among the first `reads` tasks in its order, and its values.
+def has_owner(query: Query) -> bool:
+    """Whether the list is read in the order of an index that has those of one project, assignee or parent together."""
+    return _owner(query) is not None
 
-    What it returns has a column more, `read`. Where the last row has `reads` there, the list goes on behind it: that
-    row is returned whether it meets the filters or not.
-    """
+
+def walk(query: Query, size: int, reads: int, dialect: Dialect) -> tuple[str, list[Any]]:
+    """The statement for the page as far as it is among the first `reads` tasks in its order, and its values."""
     values: list[Any] = []
     conditions = _conditions(query, dialect, values, in_order=True)
     after, order = _place_and_order(query, dialect, values)
@@ -104,13 +100,11 @@ def walk(query: Query, size: int, reads: int, dialect: Dialect) -> tuple[str, li
     where = f"WHERE {' AND '.join(inside)} " if inside else ""
     outside = " AND ".join(conditions[name] for name in conditions if name not in found) or "true"
     # By their names PostgreSQL knows that they are in order already, and stops when the page is full.
-    named = ", ".join(f"{expression} AS step{n}" for n, expression in enumerate(steps))
-    names = _order([(f"step{n}", descending) for n, descending in enumerate(steps.values())])
-    first = f"SELECT *, {named}, row_number() OVER (ORDER BY {order}) AS read FROM tasks {where}ORDER BY {order}"
-    return (
-        f"SELECT {dialect.columns}, read FROM ({first} LIMIT {reads}) AS tasks"
-        f" WHERE ({outside}) OR read = {reads} ORDER BY {names} LIMIT {size}"
-    ), values
+    names = {step: step if step.isidentifier() else f"step{n}" for n, step in enumerate(steps)}
+    named = "".join(f", {step} AS {name}" for step, name in names.items() if step != name)
+    first = f"SELECT *{named} FROM tasks {where}ORDER BY {order} LIMIT {reads}"
+    still = _order([(names[step], descending) for step, descending in steps.items()])
+    return f"SELECT {dialect.columns} FROM ({first}) AS tasks WHERE {outside} ORDER BY {still} LIMIT {size}", values
 
 
 def _conditions(query: Query, dialect: Dialect, values: list[Any], *, in_order: bool) -> dict[str, str]:
@@ -145,6 +139,9 @@ def _conditions(query: Query, dialect: Dialect, values: list[Any], *, in_order: 
         where["due_after"] = f"due >= {value(filters.due_after)}"
     if filters.updated_since is not None:
         where["updated_since"] = f"updated_at >= {value(filters.updated_since)}"
+    if filters.status == DONE and query.order[0] == Order("completed_at", descending=True):
+        # They all have one; what has none would come before them, and is all that was ever cancelled or is to be done.
+        where["completed"] = f"{_expression(query, 'completed_at', dialect, values)} < {dialect.never(values)}"
     if filters.words is not None:
         where["words"] = dialect.has_words(sorted(filters.words), values) if filters.words else "false"
     return where
@@ -173,6 +170,8 @@ def _found_in_order(query: Query) -> set[str]:
             return {"deleted"}
         case "updated_at":
             return {"updated_since"}
+        case "completed_at":
+            return {"completed"}
         case "due" if not _only(query, OPEN):
             return {"due_before", "due_after"}
     return set()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 
 from chassis.postgres.database import transaction
-from task_api.store.listing import gather, has_index, is_read_in_order, matching, select, walk
+from task_api.store.listing import gather, has_index, has_owner, is_read_in_order, select, walk
 from task_api.store.postgres_rows import Dialect, task_of
 from task_api.tasks.models import Task
 from task_api.tasks.query import Query
@@ -16,10 +16,20 @@ from task_api.tasks.query import Query
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
 
-FEW_READS, MORE_READS = 250, 10_000
-"""How many tasks are looked through in the order of a list before its filters' indexes are asked: few always, more
-where these would find more than that. Of two million, a page of one in a hundred is there after 5,000 in its order, and
-its index finds 20,000; of one in a thousand it is the other way around."""
+NEAR = 1_000
+"""By the planner's costs, of which this is about 10 ms: what all of a list costs at most that is read as it likes."""
+
+READS, FEW_READS = 12_500, 2_500
+"""So many tasks are looked through in the order of a list, 10 to 40 ms. Few where the filters' indexes seem to be the
+cheaper way: what is asked for is often among the newest."""
+
+NEWEST_PER_COST, READS_PER_COST = 15.0, 7.5
+"""Where PostgreSQL expects to read further, half as many more as it expects. In the order of creation they lie on the
+disk, and cost less."""
+
+CHEAPER = 10
+"""To find tasks by the filters' indexes takes a tenth of the time that PostgreSQL expects, compared with reading in the
+order of a list: it expects each one to come from the disk."""
 
 BY_FILTERS = """
     SET LOCAL enable_seqscan = off; SET LOCAL enable_indexscan = off; SET LOCAL enable_indexonlyscan = off;
@@ -30,41 +40,42 @@ which tasks of a page of the disk do, and jit would compile for longer than they
 
 
 async def page(db: Connection, query: Query, size: int) -> list[Task]:
-    """Where no index has the list in its order, PostgreSQL guesses how far it has to read in another one's order until
-    the page is full. Where filters exclude each other, or go along with the order, it reads the whole table. So here
-    it reads so far and no further, and then what the filters' own indexes find."""
+    """PostgreSQL either sorts what the filters find, or reads in the order of the list until the page is full and
+    guesses how far that is. Where filters exclude each other, or go along with the order, it reads the whole table. So
+    where it would do that it is held to its guess, and then sorts what the filters find."""
     dialect = Dialect()
-    if is_read_in_order(query, dialect):
-        return await _fetched(db, select(query, size, dialect))
-    few = max(FEW_READS, 5 * size)
-    if (found := await _walked(db, query, size, few)) is not None:
-        return found
-    if not has_index(query, dialect):
-        return await _fetched(db, select(query, size, dialect))
-    more = max(MORE_READS, 8 * few)
-    if await _estimate(db, query) > more and (found := await _walked(db, query, size, more)) is not None:
+    statement, values = select(query, size, dialect)
+    # With several steps the index has the order of the first, and what is equal in it is sorted.
+    if is_read_in_order(query, dialect) or not has_index(query, dialect) or len(query.order) > 1:
+        return await _fetched(db, statement, values)
+    plan = await _plan(db, statement, values)
+    if _is_bounded(plan):
+        return await _fetched(db, statement, values)
+    by_filters, found_values = gather(query, size, dialect)
+    reads = FEW_READS
+    cost = plan["Total Cost"]
+    if cost < NEAR or has_owner(query) or cost * CHEAPER < (await _plan(db, by_filters, found_values))["Total Cost"]:
+        reads = max(READS, int(cost * (NEWEST_PER_COST if query.order[0].key == "created_at" else READS_PER_COST)))
+    found = await _fetched(db, *walk(query, size, reads, dialect))
+    if len(found) == size:
         return found
     async with transaction(db):
         await db.execute(BY_FILTERS)
-        return await _fetched(db, gather(query, size, dialect))
+        return await _fetched(db, by_filters, found_values)
 
 
-async def _fetched(db: Connection, statement: tuple[str, list[Any]]) -> list[Task]:
-    text, values = statement
-    return [task_of(row) for row in await db.fetch(text, *values)]
+async def _fetched(db: Connection, statement: str, values: list[Any]) -> list[Task]:
+    return [task_of(row) for row in await db.fetch(statement, *values)]
 
 
-async def _walked(db: Connection, query: Query, size: int, reads: int) -> list[Task] | None:
-    """The page, or None where it is not within so many reads."""
-    statement, values = walk(query, size, reads, Dialect())
-    rows = await db.fetch(statement, *values)
-    if rows and rows[-1]["read"] == reads:
-        return None
-    return [task_of(row[:-1]) for row in rows]
+async def _plan(db: Connection, statement: str, values: list[Any]) -> dict[str, Any]:
+    plan: dict[str, Any] = json.loads(await db.fetchval(f"EXPLAIN (FORMAT JSON) {statement}", *values))[0]["Plan"]
+    return plan
 
 
-async def _estimate(db: Connection, query: Query) -> int:
-    """How many tasks the filters find, as PostgreSQL's statistics have it."""
-    statement, values = matching(query, Dialect())
-    plan = json.loads(await db.fetchval(f"EXPLAIN (FORMAT JSON) {statement}", *values))
-    return int(plan[0]["Plan"]["Plan Rows"])
+def _is_bounded(limit: dict[str, Any]) -> bool:
+    """Whether PostgreSQL sorts what the filters find, or is soon at the end of the order."""
+    node = limit
+    while "Plans" in node and node["Node Type"] != "Sort":
+        node = node["Plans"][0]
+    return node["Node Type"] == "Sort" or limit.get("Plans", [limit])[0]["Total Cost"] < NEAR
