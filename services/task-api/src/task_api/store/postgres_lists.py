@@ -78,4 +78,5 @@ def _is_bounded(limit: dict[str, Any]) -> bool:
     node = limit
     while "Plans" in node and node["Node Type"] != "Sort":
         node = node["Plans"][0]
-    return node["Node Type"] == "Sort" or limit.get("Plans", [limit])[0]["Total Cost"] < NEAR
+    worst: float = limit.get("Plans", [limit])[0]["Total Cost"]
+    return node["Node Type"] == "Sort" or worst < NEAR
