@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from task_api.tasks.models import Status
-from task_api.tasks.query import Order, Query, SortKey
+from task_api.tasks.query import Filters, Order, Query, SortKey
 
 OPEN = frozenset({Status.TO_DO, Status.IN_PROGRESS})
 """What tasks_open_by_due and its like have; their migration says the same."""
 
 DONE = frozenset({Status.DONE})
+ALL = Filters()
 
 
 class Dialect(Protocol):
@@ -64,6 +65,8 @@ def gather(query: Query, size: int, dialect: Dialect) -> tuple[str, list[Any]]:
 
 def is_read_in_order(query: Query, dialect: Dialect) -> bool:
     """Whether an index has exactly this list in its order, so that a page reads little more than it returns."""
+    if query.filters == ALL:  # what is asked for most: a third of the calls that it takes
+        return True
     return _conditions(query, dialect, [], in_order=True).keys() - _found_in_order(query) <= {"living"}
 
 
