@@ -116,8 +116,10 @@ def _conditions(query: Query, dialect: Dialect, values: list[Any], *, in_order: 
     in_order: the owner is not said to be one and the same, so that it counts as a step of the order.
     """
     filters = query.filters
-    value = _value(dialect, values)
     owner = _owner(query) if in_order else None
+
+    def value(wanted: object) -> str:
+        return dialect.value(wanted, values)
 
     def is_of(column: str, wanted: object) -> str:
         return f"{column} {'>=' if column == owner else '='} {value(wanted)}" + (
