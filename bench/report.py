@@ -221,7 +221,7 @@ def _size(figures: Figures) -> Iterator[str]:
         yield ""
         more = {what: after["inserts"][what] / before["inserts"][what] for what in after["inserts"]}
         yield f"An insert takes {more['cpu_ms']:.2f} of the CPU, {more['buffers']:.2f} of the buffers and"
-        yield f"{more['wal']:.2f} of the WAL of before."
+        yield f"{more['wal']:.2f} of the WAL of before: medians of rounds in turns."
         yield f"The migration took {size['migration_seconds']:.0f} s with the start."
 
 
