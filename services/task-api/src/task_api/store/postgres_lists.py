@@ -19,17 +19,15 @@ if TYPE_CHECKING:
 NEAR = 1_000
 """By the planner's costs, of which this is about 10 ms: what all of a list costs at most that is read as it likes."""
 
-READS, FEW_READS = 12_500, 2_500
-"""So many tasks are looked through in the order of a list, 10 to 40 ms. Few where the filters' indexes seem to be the
-cheaper way: what is asked for is often among the newest."""
+LOOK = 2_500
+"""So many tasks are looked through in the order of a list first, 2 to 8 ms: what is wanted is often among the first."""
 
-NEWEST_PER_COST, READS_PER_COST = 15.0, 7.5
-"""Where PostgreSQL expects to read further, half as many more as it expects. In the order of creation they lie on the
-disk, and cost less."""
+FAR, FAR_AMONG_THE_NEWEST = 12_500, 25_000
+"""How far the end of the page may be, going by what was found until then; it is read twice as far, for luck. In the
+order of creation they lie on the disk, and cost a third."""
 
-CHEAPER = 15
-"""To find tasks by the filters' indexes takes a fifteenth of the time that PostgreSQL expects, compared with reading in
-the order of a list: it expects each one to come from the disk."""
+SHARE = 20
+"""At least it may be a twentieth of what the filters are believed to find: to sort that costs twenty times as much."""
 
 BY_FILTERS = """
     SET LOCAL enable_seqscan = off; SET LOCAL enable_indexscan = off; SET LOCAL enable_indexonlyscan = off;
@@ -42,7 +40,7 @@ which tasks of a page of the disk do, and jit would compile for longer than they
 async def page(db: Connection, query: Query, size: int) -> list[Task]:
     """PostgreSQL either sorts what the filters find, or reads in the order of the list until the page is full and
     guesses how far that is. Where filters exclude each other, or go along with the order, it reads the whole table. So
-    where it would do that it is held to its guess, and then sorts what the filters find."""
+    where it would do that a look tells how far it is, and what is too far is sorted from what the filters find."""
     dialect = Dialect()
     statement, values = select(query, size, dialect)
     # With several steps the index has the order of the first, and what is equal in it is sorted.
@@ -51,20 +49,18 @@ async def page(db: Connection, query: Query, size: int) -> list[Task]:
     plan = await _plan(db, statement, values)
     if _worst(plan) < NEAR or (_sorts(plan) and not has_owner(query)):
         return await _fetched(db, statement, values)
-    by_filters, found_values = gather(query, size, dialect)
-    cost = plan["Total Cost"]
-    if has_owner(query):
-        reads = READS
-    elif cost < NEAR or cost * CHEAPER < (await _plan(db, by_filters, found_values))["Total Cost"]:
-        reads = max(READS, int(cost * (NEWEST_PER_COST if query.order[0].key == "created_at" else READS_PER_COST)))
-    else:
-        reads = FEW_READS
-    found = await _fetched(db, *walk(query, size, reads, dialect))
+    look = max(LOOK, size)
+    found = await _fetched(db, *walk(query, size, look, dialect))
+    share = plan["Plans"][0]["Plan Rows"] // SHARE if "Plans" in plan else 0
+    far = max(FAR_AMONG_THE_NEWEST if query.order[0].key == "created_at" else FAR, share)
+    reads = look * size // len(found) if found else share // 2
+    if len(found) < size and look < reads <= far:
+        found = await _fetched(db, *walk(query, size, 2 * reads, dialect))
     if len(found) == size:
         return found
     async with transaction(db):
         await db.execute(BY_FILTERS)
-        return await _fetched(db, by_filters, found_values)
+        return await _fetched(db, *gather(query, size, dialect))
 
 
 async def _fetched(db: Connection, statement: str, values: list[Any]) -> list[Task]:
