@@ -46,8 +46,6 @@ LISTS = [
     ("tasks_sorted_by_due", Filters(), "due"),
     ("tasks_by_due", Filters(due_after=NOW), "due"),
     ("tasks_by_due", Filters(due_before=NOW), "-due"),
-    ("tasks_open_by_due", Filters(status=frozenset({Status.TO_DO})), "due"),
-    ("tasks_open_by_due", Filters(status=OPEN, due_before=NOW), "due"),
     ("tasks_open_by_project", Filters(status=OPEN, project="huge"), "due"),
     ("tasks_sorted_by_start", Filters(), "start_at"),
     ("tasks_sorted_by_completion", Filters(), "-completed_at"),
@@ -59,7 +57,7 @@ SORTS = ["-created_at", "created_at", "due", "-due", "-updated_at", "updated_at"
 SORTS += ["-priority", "title", "position"]
 OWNERS = ["parent", "assignee", "huge project", "finished project", "small project", "no such project"]
 """As listing.py takes them: the first of these that is asked for."""
-NO_INDEX = {"done", "cancelled"}
+NO_INDEX = {"todo", "done", "cancelled"}
 CONDITIONS: dict[str, dict[str, Any]] = {
     "todo": {"status": frozenset({Status.TO_DO})},
     "done": {"status": frozenset({Status.DONE})},

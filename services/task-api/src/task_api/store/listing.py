@@ -9,7 +9,7 @@ from task_api.tasks.models import Status
 from task_api.tasks.query import Filters, Order, Query, SortKey
 
 OPEN = frozenset({Status.TO_DO, Status.IN_PROGRESS})
-"""What tasks_open_by_due and its like have; their migration says the same."""
+"""What tasks_open_by_project has; its migration says the same."""
 
 DONE = frozenset({Status.DONE})
 ALL = Filters()
@@ -71,9 +71,8 @@ def is_read_in_order(query: Query, dialect: Dialect) -> bool:
 
 
 def has_index(query: Query, dialect: Dialect) -> bool:
-    """Whether the filters find their tasks without an order: all do but the statuses that most tasks have."""
-    filters = _conditions(query, dialect, [], in_order=False).keys() - {"living", "status", "completed"}
-    return bool(filters) or _only(query, OPEN)
+    """Whether the filters find their tasks without an order: all do but the statuses, which many tasks have."""
+    return bool(_conditions(query, dialect, [], in_order=False).keys() - {"living", "status", "completed"})
 
 
 def has_owner(query: Query) -> bool:
@@ -91,7 +90,7 @@ def walk(query: Query, size: int, reads: int, dialect: Dialect) -> tuple[str, li
         steps.setdefault(expression, descending)  # the id may be there twice
     found = _found_in_order(query)
     inside = [conditions[name] for name in conditions if name in found] + after
-    if query.order[0].key == "due" and _only(query, OPEN):
+    if _is_open_of_project(query):
         inside.append(_one_of(OPEN))
         value = _value(dialect, values)
         # The index has no other form of it.
@@ -161,7 +160,7 @@ def _owner(query: Query) -> str | None:
         # One of them: there is no index of two. The first is the one that few tasks share.
         owners = {"parent": filters.parent, "assignee": filters.assignee, "project": filters.project}
         return next((name for name, wanted in owners.items() if wanted is not None and not filters.deleted), None)
-    if query.order[0].key == "due" and _only(query, OPEN) and filters.project is not None:
+    if _is_open_of_project(query):
         return "project"
     return None
 
@@ -177,13 +176,15 @@ def _found_in_order(query: Query) -> set[str]:
             return {"updated_since"}
         case "completed_at":
             return {"completed"}
-        case "due" if not _only(query, OPEN):
+        case "due" if not _is_open_of_project(query):
             return {"due_before", "due_after"}
     return set()
 
 
-def _only(query: Query, statuses: frozenset[Status]) -> bool:
-    return bool(query.filters.status) and query.filters.status <= statuses
+def _is_open_of_project(query: Query) -> bool:
+    """Whether it is what tasks_open_by_project has: what is to be done in a project by its due date."""
+    status, project = query.filters.status, query.filters.project
+    return query.order[0].key == "due" and project is not None and bool(status) and status <= OPEN
 
 
 def _one_of(statuses: frozenset[Status]) -> str:
@@ -221,7 +222,7 @@ def _expression(query: Query, key: SortKey, dialect: Dialect, values: list[Any])
     match key:
         case "created_at":
             return "id"
-        case "due" if not _only(query, OPEN) and (query.filters.due_before or query.filters.due_after):
+        case "due" if not _is_open_of_project(query) and (query.filters.due_before or query.filters.due_after):
             return key  # all of them have one; the index of the filter has them in order
         case "due" | "start_at" | "completed_at":
             return f"coalesce({key}, {dialect.never(values)})"
