@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from bench import database, image, kind, ladder, latency, million, process, report
+from bench import database, image, kind, ladder, latency, million, process, report, size
 from bench.machine import ROOT, CannotMeasure, describe, versions
 
 PARTS = {
@@ -20,6 +20,7 @@ PARTS = {
     "latency": latency.measure,
     "process": process.measure,
     "million": million.measure,
+    "size": size.measure,
     "image": image.measure,
     "kind": kind.measure,
 }

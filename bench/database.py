@@ -77,14 +77,14 @@ class Database:
 
 
 @contextlib.contextmanager
-def running() -> Iterator[Database]:
-    """A PostgreSQL until the end of the block."""
+def running(*options: str) -> Iterator[Database]:
+    """A PostgreSQL until the end of the block; options: beside OPTIONS, or in their place."""
     database = Database(f"task-api-bench-{os.getpid()}", free_port())
     # On the host's network: a published port would lead through a process of Docker's own.
     run(
         "docker", "run", "--detach", "--rm", "--network", "host", "--cpuset-cpus", OTHER_CORE, "--shm-size", "1g",
         "--env", "POSTGRES_PASSWORD=bench", "--name", database.container, image(),
-        "postgres", "-p", str(database.port), *(part for option in OPTIONS for part in ("-c", option)),
+        "postgres", "-p", str(database.port), *(part for option in (*OPTIONS, *options) for part in ("-c", option)),
     )  # fmt: skip
     try:
         deadline = time.monotonic() + 60

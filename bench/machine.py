@@ -74,9 +74,9 @@ class Server:
                 raise CannotMeasure(f"{method} {path} was answered {response.status}: {response.read()[:500]!r}")
             return response.read()
 
-    def wait_until_ready(self) -> None:
+    def wait_until_ready(self, seconds: float = 30) -> None:
         """It listens before its storage is open, and says so."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + seconds
         while True:
             try:
                 self.get("/readyz")

@@ -98,7 +98,7 @@ GOALS = [
 def write(figures: Figures) -> str:
     """The whole page."""
     parts = [_head(), _goals(figures), _ladder(figures), _latency(figures), _process(figures), _million(figures)]
-    return "\n".join(line for part in [*parts, _kind(figures), _findings()] for line in part) + "\n"
+    return "\n".join(line for part in [*parts, _size(figures), _kind(figures), _findings()] for line in part) + "\n"
 
 
 def _head() -> Iterator[str]:
@@ -199,6 +199,30 @@ def _million(figures: Figures) -> Iterator[str]:
         yield from ("", "| list | slowest | first page | 40th page, or the last |", "|---|---:|---:|---:|")
         for name, page in million["pages"].items():
             yield f"| {name} | {page['slowest']:.1f} | {page['first']:.1f} | {page['last']:.1f} |"
+
+
+def _size(figures: Figures) -> Iterator[str]:
+    if "size" in figures:
+        size = figures["size"]["figures"]
+        before, after = size["before"], size["after"]
+        yield from ("", "## Two million tasks", "", _when(figures["size"]))
+        yield f"A page of 50, before ({size['commit']}) and after, in one run: CPU of PostgreSQL and time of a request"
+        yield "alone, ms, the least of several; buffers by pg_stat_statements. With a statement timeout of a minute."
+        columns = "CPU before | after | times less | buffers before | after | times less | ms before | after"
+        yield from ("", f"| list | {columns} |")
+        yield "|---|---:|---:|---:|---:|---:|---:|---:|---:|"
+        for name, now in after["lists"].items():
+            was = before["lists"][name]
+            cells = (
+                f"{was[what]:,.{digits}f} | {now[what]:,.{digits}f} | {was[what] / max(now[what], least):,.1f}"
+                for what, digits, least in (("cpu_ms", 1, 0.1), ("buffers", 0, 1))
+            )
+            yield f"| {name} | {' | '.join(cells)} | {was['ms']:,.1f} | {now['ms']:,.1f} |"
+        yield ""
+        more = {what: after["inserts"][what] / before["inserts"][what] for what in after["inserts"]}
+        yield f"An insert takes {more['cpu_ms']:.2f} of the CPU, {more['buffers']:.2f} of the buffers and"
+        yield f"{more['wal']:.2f} of the WAL of before: medians of rounds in turns."
+        yield f"The migration took {size['migration_seconds']:.0f} s with the start."
 
 
 def _kind(figures: Figures) -> Iterator[str]:

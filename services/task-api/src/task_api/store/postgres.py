@@ -11,9 +11,9 @@ import asyncpg
 
 from chassis.postgres.database import Database, Limits, Use, transaction
 from task_api.store import migrations
-from task_api.store.listing import select
 from task_api.store.metrics import metrics
-from task_api.store.postgres_rows import FIELDS, ROW, Dialect, row_of, task_of
+from task_api.store.postgres_lists import page
+from task_api.store.postgres_rows import FIELDS, ROW, row_of, task_of
 from task_api.store.protocol import (
     ANSWER_HOURS,
     Answer,
@@ -98,8 +98,7 @@ class PostgresStore(Database):
         return {task.id: task for task in map(task_of, rows)}
 
     async def page(self, query: Query, *, size: int) -> list[Task]:
-        statement, values = select(query, size, Dialect())
-        return [task_of(row) for row in await self._run(lambda db: db.fetch(statement, *values))]
+        return await self._run(lambda db: page(db, query, size))
 
     async def changes(self, after: str | None, *, size: int) -> list[StoredChange]:
         xid, number = ("0", 0) if after is None else _position(after)

@@ -110,7 +110,7 @@ class SQLiteStore:
         return {task.id: task for task in map(_task, rows)}
 
     async def page(self, query: Query, *, size: int) -> list[Task]:
-        statement, values = select(query, size, _Dialect())
+        statement, values = select(query, size, Dialect())
         return [_task(row) for row in await self._run(lambda db: db.execute(statement, values).fetchall())]
 
     async def count(self) -> int:
@@ -193,7 +193,7 @@ class SQLiteStore:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
 
-class _Dialect:
+class Dialect:
     columns = FIELDS
 
     def value(self, value: object, values: list[Any]) -> str:
@@ -218,8 +218,8 @@ class _Dialect:
     def title(self) -> str:
         return "title"  # SQLite compares bytes
 
-    def never(self, values: list[Any], /) -> str:
-        return self.value(NEVER, values)
+    def never(self, _values: list[Any], /) -> str:
+        return f"'{_text(NEVER)}'"  # not a parameter, since the indexes have it so
 
 
 def _in_transaction(
