@@ -78,6 +78,7 @@ async def app(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[
         await app.state.store.open()
         yield app
         await app.state.store.close()
+        await asyncio.sleep(logs.WAIT_SECONDS)  # a timer that was set before writes the last lines
         logging.captureWarnings(False)
 
 
