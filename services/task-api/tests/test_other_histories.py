@@ -282,11 +282,13 @@ async def test_writes_during_a_restore_are_done_or_refused_and_none_is_missed_af
         await asyncio.to_thread(server.start_second)
     async with opened(server.url if port == FIRST else server.second_url) as store:
         writers = [asyncio.create_task(keep_writing(store)) for _ in range(4)]
-        await asyncio.to_thread(server.restore, port)
-        # Somebody follows from what is kept while they write.
-        seen = [await reader.read_some(store) for _ in range(50)]
-        done.set()
-        await asyncio.gather(*writers)
+        try:
+            await asyncio.to_thread(server.restore, port)
+            # Somebody follows from what is kept while they write.
+            seen = [await reader.read_some(store) for _ in range(50)]
+        finally:
+            done.set()
+            await asyncio.gather(*writers)
         await write(store, "last")
         await reader.read(store, "last")
         assert any(seen)
