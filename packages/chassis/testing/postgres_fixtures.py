@@ -14,6 +14,8 @@ from databases import running_postgres
 def pytest_configure(config: pytest.Config) -> None:
     for marker in ("postgresql: needs a PostgreSQL, by Docker or initdb", "docker: needs Docker"):
         config.addinivalue_line("markers", f"{marker}. scripts/test.sh leaves it out where there is none, and says so")
+    full = "full: takes long, so `make test` leaves it out and `make test-full` does not"
+    config.addinivalue_line("markers", full)
 
 
 @pytest.hookimpl(tryfirst=True)  # before the marks select
