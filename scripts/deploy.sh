@@ -6,12 +6,6 @@
 set -euo pipefail
 CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/isolate.sh
+. scripts/service-python.sh
 
-python=${PYTHON:-$(scripts/find-python.sh || echo python3)}
-if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null; then
-  echo "Python 3.11 or newer is needed, and $python is not. Name one: PYTHON=/path/to/python3.11 $0 $*" >&2
-  exit 2
-fi
-SERVICE=${SERVICE:-$(scripts/default-service.sh)}
-export SERVICE
 exec "$python" -m scripts.deploy "$@"

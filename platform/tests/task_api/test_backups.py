@@ -57,7 +57,8 @@ class Machine:
 
     def run(self, container: Manifest) -> subprocess.CompletedProcess[str]:
         (script,) = container["args"]
-        here = {"/backups": "backups", "/run/secrets/database": "secret", "/tmp": "."}  # noqa: S108
+        folders = {"backups": "backups", "password": "secret", "tmp": "."}
+        here = {mount["mountPath"]: folders[mount["name"]] for mount in container["volumeMounts"]}
         script = re.sub(f"(?<= )({'|'.join(here)})", lambda path: str(self.folder / here[path[1]]), script)
         variables = {name: value for name, value in environment(container).items() if isinstance(value, str)}
         variables |= {"PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}", "S3": str(self.folder / "s3")}
