@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import pytest
-from fastapi import Depends, FastAPI
+from fastapi import Body, Depends, FastAPI
 from fastapi.routing import APIRoute
 from hello.service import Hello
 from starlette.testclient import TestClient
@@ -18,7 +18,7 @@ def tenant() -> str:
     return "nobody"
 
 
-plain, prefixed = Router(), Router()
+plain, prefixed, limited = Router(), Router(), Router(max_body_size=10)
 
 
 @plain.get("/v1/tenant")
@@ -31,10 +31,16 @@ async def get_other_tenant(tenant: Annotated[str, Depends(tenant)]) -> str:
     return tenant
 
 
+@limited.post("/v1/tenants")
+async def add_tenant(name: Annotated[str, Body()]) -> str:
+    return name
+
+
 class WithTenants(Hello):
     def add_to(self, app: FastAPI) -> None:
         super().add_to(app)
         app.include_router(plain)
+        app.include_router(limited)
         app.include_router(prefixed, prefix="/v2", tags=["tenants"])
 
 
@@ -61,6 +67,12 @@ def test_a_dependency_is_overridden_in_one_application_alone(app: FastAPI) -> No
 
 def test_a_router_that_is_included_with_a_prefix_and_tags_has_them(app: FastAPI) -> None:
     assert app.openapi()["paths"]["/v2/tenant"]["get"]["tags"] == ["tenants"]
+
+
+def test_a_limit_of_the_router_holds(app: FastAPI) -> None:
+    with TestClient(app) as client:
+        assert client.post("/v1/tenants", json="short").json() == "short"
+        assert client.post("/v1/tenants", json="too long for it").status_code == 413
 
 
 def test_an_operation_is_called_as_its_function(app: FastAPI) -> None:

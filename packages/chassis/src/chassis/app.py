@@ -98,9 +98,8 @@ class _Application(FastAPI):
     def include_router(self, router: APIRouter, **given: Any) -> None:
         """As FastAPI does, but the routes that a Router has now are not made again."""
         super().include_router(router, **given)
-        routes = [route for route in router.routes if isinstance(route, APIRoute)]
-        if isinstance(router, Router) and not given and len(routes) == len(router.routes):
-            self.router.routes[-1:] = [self._own(route) for route in routes]
+        if isinstance(router, Router) and not given and router.is_plain:
+            self.router.routes[-1:] = [self._own(route) for route in router.routes if isinstance(route, APIRoute)]
 
     def _own(self, route: APIRoute) -> APIRoute:
         own = copy.copy(route)

@@ -22,3 +22,11 @@ class Router(APIRouter):
 
     def __init__(self, **given: Any) -> None:
         super().__init__(**given, generate_unique_id_function=operation_id)
+        self._has_limits = bool({"max_body_size", "form_limits"} & given.keys())
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing is to be added to its routes: mounts, pages and limits of FastAPI's are left to FastAPI."""
+        limited = self._has_limits or any(getattr(route, "max_body_size", None) for route in self.routes)
+        others = self._low_priority_routes or not all(isinstance(route, APIRoute) for route in self.routes)
+        return not limited and not others
