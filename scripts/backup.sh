@@ -5,7 +5,6 @@
 #   scripts/backup.sh backup|restore
 set -euo pipefail
 CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
-. scripts/isolate.sh
 . scripts/service-python.sh
 
 if [[ -z ${KUBECONFIG:-} && -z ${KUBE_CONFIG+set} ]]; then

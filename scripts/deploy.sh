@@ -5,7 +5,6 @@
 #   scripts/deploy.sh deploy|settle|smoke|rollback|history|unhold
 set -euo pipefail
 CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
-. scripts/isolate.sh
 . scripts/service-python.sh
 
 exec "$python" -m scripts.deploy "$@"

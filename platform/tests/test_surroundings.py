@@ -267,7 +267,7 @@ def test_every_script_that_is_run_is_isolated() -> None:
         "local-env.sh",
         "local-postgres.sh",
     }
-    sources = re.compile(r"^\. (?:\"\$root/)?scripts/(?:isolate|versions|cluster)\.sh", re.MULTILINE)
+    sources = re.compile(r"^\. (?:\"\$root/)?scripts/(?:isolate|versions|cluster|service-python)\.sh", re.MULTILINE)
     scripts = [*REPOSITORY.glob("scripts/*.sh"), *REPOSITORY.glob("platform/cluster/*.sh")]
     assert len(scripts) > 35
     for script in scripts:
