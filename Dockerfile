@@ -58,7 +58,7 @@ COPY scripts/dev_server.py /build/dev_server.py
 
 USER 1000:1000
 EXPOSE 8000
-CMD ["sh", "-c", "exec python /build/dev_server.py \"$(cat /build/package)\" 0.0.0.0 8000"]
+CMD ["sh", "-c", "exec python /build/dev_server.py \"$(cat /build/package)\" :: 8000"]
 
 # --- runtime --------------------------------------------------------------------------
 
@@ -104,7 +104,7 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=5s \
   CMD ["python", "-S", "-c", "import http.client as h; c = h.HTTPConnection('127.0.0.1', 8000, timeout=2); c.request('GET', '/livez'); assert c.getresponse().status == 200"]
 ENTRYPOINT ["app"]
-CMD ["serve", "--host", "0.0.0.0"]
+CMD ["serve", "--default-host", "::"]
 
 # Last, since it changes with every build: what /health calls `revision`. Who builds takes the arguments, and the labels
 # that an image of a commit has beside these, from scripts/image-metadata.sh.

@@ -2,10 +2,12 @@
 
     python dev_server.py PACKAGE HOST PORT
 
+HOST may be ::, for every address, of IPv6 and of IPv4.
+
 The parent has imported the third-party packages, and forks a child that imports the service and the chassis, which lie
-side by side, and runs the service's command `serve` on the parent's socket. On a change it forks the next: clients wait
-meanwhile and are not refused. After a child that ends by itself, as at a line that cannot be parsed, the next answers
-every request with what that one said last.
+side by side, and runs the service's command `serve` on the parent's sockets. On a change it forks the next: clients
+wait meanwhile and are not refused. After a child that ends by itself, as at a line that cannot be parsed, the next
+answers every request with what that one said last.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from dataclasses import dataclass
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 QUIET_SECONDS = 0.01
 """Files that are saved together, as by `git checkout`, follow each other faster."""
@@ -151,7 +154,7 @@ class DevServer:
         self._package = package
         self._root = Path(found.origin).parent.parent
         self._watch = Watch(self._root)
-        self._listener = socket.create_server((host, port), backlog=2048)
+        self._listeners = listen(host, port)
         self._selector = selectors.PollSelector()
         self._selector.register(self._watch, selectors.EVENT_READ, self._watch.read)
         self._children: list[Child] = []
@@ -196,7 +199,7 @@ class DevServer:
             return self._serve
         if self._failure is not None:
             failure, self._failure = self._failure, None
-            return partial(answer_with, failure, self._listener)
+            return partial(answer_with, failure, self._listeners)
         return None
 
     def _fork(self) -> int:
@@ -255,11 +258,21 @@ class DevServer:
 
     def _serve(self) -> None:
         importlib.invalidate_caches()
-        sys.argv = [self._package, "serve", "--fd", str(self._listener.detach())]
+        sys.argv = [self._package, "serve", *(f"--fd={listener.detach()}" for listener in self._listeners)]
         runpy.run_module(self._package, run_name="__main__", alter_sys=True)
 
 
-def answer_with(failure: str, listener: socket.socket) -> None:
+def listen(host: str, port: int) -> list[socket.socket]:
+    """As the service itself does; where IPv6 is switched off, on IPv4 alone."""
+    if host != "::":
+        return [socket.create_server((host, port), backlog=2048)]
+    listeners = [socket.create_server(("", port), backlog=2048)]
+    with suppress(OSError):
+        listeners.append(socket.create_server(("::", port), family=socket.AF_INET6, backlog=2048))
+    return listeners
+
+
+def answer_with(failure: str, listeners: list[socket.socket]) -> None:
     """Answers every request with status 500 and this text."""
 
     class Answer(BaseHTTPRequestHandler):
@@ -279,9 +292,10 @@ def answer_with(failure: str, listener: socket.socket) -> None:
         def log_message(self, format: str, *args: object) -> None:
             """Nothing: the failure is in the log once."""
 
-    server = ThreadingHTTPServer(("", 0), Answer, bind_and_activate=False)
-    server.socket = listener
-    server.serve_forever(poll_interval=60)  # SIGTERM ends it
+    for listener in listeners:
+        server = ThreadingHTTPServer(("", 0), Answer, bind_and_activate=False)
+        server.socket = listener
+        Thread(target=server.serve_forever, args=[60]).start()  # SIGTERM ends it
 
 
 def say(text: str) -> None:

@@ -169,7 +169,7 @@ def test_a_service_that_acknowledges_before_it_commits_is_found_out(
         "planted",
         "COPY planted.py /planted.py\n"
         'ENTRYPOINT ["python", "/planted.py", "acknowledge-before-commit"]\n'
-        'CMD ["serve", "--host", "0.0.0.0"]',
+        'CMD ["serve", "--default-host", "::"]',
     )
     before = revision(victim)
     try:

@@ -96,10 +96,12 @@ class Program:
         return done.stderr
 
     @contextmanager
-    def serving(self, **settings: str) -> Iterator[Service]:
+    def serving(self, *arguments: str, **settings: str) -> Iterator[Service]:
         """Serves on a free port until the end of the block."""
         with Path(os.devnull).open("w") as stdout:
-            process = self.start([*self.serve, "--port", "0"], self.environment(**settings), stdout, subprocess.PIPE)
+            process = self.start(
+                [*self.serve, "--port", "0", *arguments], self.environment(**settings), stdout, subprocess.PIPE
+            )
         assert process.stderr is not None
         said = []
         reader: Thread | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import signal
 import socket
@@ -15,7 +16,9 @@ from programs import DEADLINE_SECONDS
 from running import NOTES, PROGRAM, environment, refused, serving
 
 from chassis.command_line import main
+from chassis.server import CannotListen, listen
 from chassis.service import Command
+from chassis.settings import read_settings
 
 
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
@@ -45,6 +48,52 @@ def test_it_serves_on_a_socket_of_its_parent() -> None:
         finally:
             process.terminate()
             assert process.wait(DEADLINE_SECONDS) == 0
+
+
+def test_it_serves_on_every_socket_of_its_parent() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("::1", 0), family=socket.AF_INET6) as two:
+        listeners = (one.fileno(), two.fileno())
+        command = [*PROGRAM.serve, *(f"--fd={fd}" for fd in listeners)]
+        process = subprocess.Popen(command, env=environment(), pass_fds=listeners)
+        try:
+            for host, port in (("127.0.0.1", one.getsockname()[1]), ("[::1]", two.getsockname()[1])):
+                assert httpx2.get(f"http://{host}:{port}/livez", timeout=DEADLINE_SECONDS).text == "ok"
+        finally:
+            process.terminate()
+            assert process.wait(DEADLINE_SECONDS) == 0
+
+
+def test_two_colons_are_every_address_of_both_families() -> None:
+    with serving(HELLO_HOST="::") as service:
+        port = httpx2.URL(service.url).port
+        for host in ("127.0.0.1", "[::1]"):
+            assert httpx2.get(f"http://{host}:{port}/v1/hello").status_code == 200
+        assert service.stop() == 0
+    clients = re.findall(r'"client": ?"([^"]*)"', "".join(service.log))
+    assert clients == ["127.0.0.1", "::1"], "none as ::ffff:127.0.0.1, which no rule for addresses knows"
+
+
+def test_an_image_may_say_where_to_listen_and_the_setting_says_otherwise() -> None:
+    """The commands of an image are there before its settings are: those win."""
+    with serving("--default-host", "::1") as by_image:
+        assert httpx2.URL(by_image.url).host == "::1"
+    with serving("--default-host", "::1", HELLO_HOST="127.0.0.1") as by_setting:
+        assert httpx2.URL(by_setting.url).host == "127.0.0.1"
+
+
+def test_where_a_family_is_switched_off_the_other_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    class WithoutIPv6(socket.socket):
+        def __init__(self, family: int, kind: int) -> None:
+            if family == socket.AF_INET6:  # as a kernel started with ipv6.disable=1 says
+                raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+            super().__init__(family, kind)
+
+    monkeypatch.setattr(socket, "socket", WithoutIPv6)
+    (listener,) = listen(read_settings(Hello.settings, host="::", port=0))
+    with listener:
+        assert listener.family == socket.AF_INET
+    with pytest.raises(CannotListen, match=r"\[::1\]:0: Address family not supported"):
+        listen(read_settings(Hello.settings, host="::1", port=0))
 
 
 def test_a_taken_port_is_one_clear_line() -> None:

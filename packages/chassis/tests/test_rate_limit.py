@@ -64,6 +64,11 @@ def test_a_rate_is_limited_by_token_and_who_has_none_by_address(tmp_path: Path) 
         assert statuses("guess", "10.0.0.4", 1) == [401]
         # The proxy's word counts, not what the client wrote before it.
         assert statuses("guess", "10.9.9.9, 10.0.0.3", 1) == [429]
+        # Of IPv6 a subscriber has a network of addresses.
+        guesses = [statuses("guess", f"2001:db8:0:1::{n}", 1)[0] for n in range(4)]
+        assert guesses == [401, 401, 401, 429]
+        assert statuses("guess", "2001:db8:0:2::1", 1) == [401]
+        assert statuses("guess", "not:an:address") == [401, 401, 401, 429]
 
 
 async def _take(limit: RateLimit, caller: str) -> Request:

@@ -28,7 +28,9 @@ def main(service: type[Service]) -> int:
             case "serve":
                 given = {"host": arguments.host, "port": arguments.port}
                 read = read_settings(settings, **{name: value for name, value in given.items() if value is not None})
-                uvloop.run(serve(create_app(service, read), read, fd=arguments.fd))
+                if arguments.default_host and "host" not in read.model_fields_set:
+                    read = read.model_copy(update={"host": arguments.default_host})
+                uvloop.run(serve(create_app(service, read), read, fds=arguments.fd))
             case "token":
                 try:
                     token, line = new_token(arguments.name, arguments.scope, prefix=service.credential_prefix)
@@ -56,9 +58,16 @@ def _parse(service: type[Service]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog=f"python -m {package}", description=f"The {service.title}.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     serving = commands.add_parser("serve", help="serve the API until SIGTERM or Ctrl-C")
-    serving.add_argument("--host", help=f"address to listen on (else {variable('host')}, else 127.0.0.1)")
+    serving.add_argument("--host", help=f"address to listen on (else {variable('host')}, else that of --default-host)")
+    serving.add_argument("--default-host", help="where none is named (127.0.0.1; the image has ::, every address)")
     serving.add_argument("--port", type=int, help=f"TCP port to listen on (else {variable('port')}, else 8000)")
-    serving.add_argument("--fd", type=int, help="number of a socket that listens already, to serve on that one")
+    serving.add_argument(
+        "--fd",
+        type=int,
+        action="append",
+        default=[],
+        help="a socket that listens already, by number; may be repeated",
+    )
     for command in service.commands:
         its = commands.add_parser(command.name, help=command.help)
         for name, what in command.arguments.items():

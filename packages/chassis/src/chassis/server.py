@@ -11,7 +11,7 @@ import math
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import uvicorn
 from fastapi import FastAPI
@@ -31,23 +31,30 @@ BACKLOG = 2048
 """Connections that may wait to be accepted; uvicorn's own default."""
 
 
+EVERY_ADDRESS = "::"
+NO_SUCH_FAMILY = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}
+
+
 class CannotListen(Exception):
     """The address cannot be listened on; the message says why and what to do."""
 
 
-async def serve(app: FastAPI, settings: Settings, *, fd: int | None = None) -> None:
+async def serve(app: FastAPI, settings: Settings, *, fds: Sequence[int] = ()) -> None:
     """Serves until SIGTERM or SIGINT, then drains, finishes what is in flight and returns.
 
     Answers from the first moment, if only that it is not ready yet: the service is opened meanwhile.
-    fd: a socket that listens already, from the parent process. Raises CannotListen before anything else is opened, and
+    fds: sockets that listen already, from the parent process. Raises CannotListen before anything else is opened, and
     what the application's lifespan raises.
     """
-    with _listen(settings) if fd is None else socket.socket(fileno=fd) as listener:
+    with contextlib.ExitStack() as closing:
+        listeners = [socket.socket(fileno=fd) for fd in fds] or listen(settings)
+        for listener in listeners:
+            closing.enter_context(listener)
         server = _Server(app, settings)
         opening = asyncio.current_task()
         assert opening is not None
         _on_signal(opening.cancel)  # the storage may take its time: PID 1 would ignore a signal without a handler
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        serving = asyncio.create_task(server.serve(sockets=listeners))
         try:
             # uvicorn would turn an error of the lifespan into a logged traceback and exit code 3: it is run
             # here, so that the caller gets the error itself.
@@ -57,7 +64,7 @@ async def serve(app: FastAPI, settings: Settings, *, fd: int | None = None) -> N
                 gc.collect()
                 gc.freeze()
                 _on_signal(server.drain)
-                _announce(listener)
+                _announce(listeners[0])
                 if settings.rate_limit and not settings.trusted_proxies:
                     log.warning(
                         "%s counts those without a token by address, and behind a proxy"
@@ -123,8 +130,12 @@ class _Server(uvicorn.Server):
 
 def _announce(listener: socket.socket) -> None:
     host, port, *_ = listener.getsockname()
-    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    url = f"http://{_with_port(host, port)}"
     log.info("Listening on %s (documentation: %s/docs, health: %s/health)", url, url, url)
+
+
+def _with_port(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _on_signal(action: Callable[[], object]) -> None:
@@ -134,26 +145,61 @@ def _on_signal(action: Callable[[], object]) -> None:
         loop.add_signal_handler(sig, action)
 
 
-def _listen(settings: Settings) -> socket.socket:
+def listen(settings: Settings) -> list[socket.socket]:
+    """One socket for each address of the host, on one port: `::` is every address, of IPv6 and IPv4.
+
+    Raises CannotListen.
+    """
     host, port = settings.host, settings.port
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        found = socket.getaddrinfo(
+            None if host == EVERY_ADDRESS else host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
     except (socket.gaierror, UnicodeError):
         raise CannotListen(
             f"{settings.variable('host')}: {host!r} is no address of this machine, nor the name of one. "
-            "127.0.0.1 is for this machine alone, 0.0.0.0 for all that reach it."
+            "127.0.0.1 is for this machine alone, :: for all that reach it."
         ) from None
-    listener = socket.socket(family, kind, protocol)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listeners: list[socket.socket] = []
+    absent: OSError | None = None
+    for family, _, _, _, address in sorted(set(found), key=lambda each: each[0] == socket.AF_INET):
+        try:
+            if listeners:  # on the port that the first was given, where 0 asked for any
+                port = listeners[0].getsockname()[1]
+            listeners.append(_listener(family, (address[0], port, *address[2:])))
+        except OSError as error:
+            if error.errno in NO_SUCH_FAMILY:  # IPv6 is switched off, in the kernel or for the container
+                absent = error
+                continue
+            for listener in listeners:
+                listener.close()
+            if error.errno == errno.EADDRINUSE:
+                raise CannotListen(
+                    f"Port {port} on {host} is taken. End what uses it (`lsof -i :{port}` names it) "
+                    f"or choose another: {settings.variable('port')}={port + 1}"
+                ) from error
+            raise _cannot_listen(settings, error) from error
+    if absent is not None and not listeners:
+        raise _cannot_listen(settings, absent) from absent
+    return listeners
+
+
+def _listener(family: int, address: tuple[object, ...]) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM)
     try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            # IPv4 has a socket of its own: through this one its clients would be ::ffff:10.0.0.1, which is in none of
+            # the networks that trusted_proxies names.
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listener.bind(address)
         listener.listen(BACKLOG)  # from here on clients wait for the server and are not refused
-    except OSError as error:
+    except OSError:
         listener.close()
-        if error.errno == errno.EADDRINUSE:
-            raise CannotListen(
-                f"Port {port} on {host} is taken. End what uses it (`lsof -i :{port}` names it) "
-                f"or choose another: {settings.variable('port')}={port + 1}"
-            ) from error
-        raise CannotListen(f"Cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}") from error
+        raise
     return listener
+
+
+def _cannot_listen(settings: Settings, error: OSError) -> CannotListen:
+    where = _with_port(settings.host, settings.port)
+    return CannotListen(f"Cannot listen on {where}: {os.strerror(error.errno or 0)}")

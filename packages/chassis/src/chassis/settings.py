@@ -37,7 +37,7 @@ class Settings(BaseSettings):
         frozen=True, validate_by_name=True, hide_input_in_errors=True
     )  # it may be a password
 
-    host: str = Field(default="127.0.0.1", description="address to listen on")
+    host: str = Field(default="127.0.0.1", description="address to listen on; :: is every one, of IPv6 and IPv4")
     port: int = Field(default=8000, ge=0, le=65535, description="TCP port to listen on; 0 takes any free one")
     head_seconds: Seconds = Field(
         default=10, description="seconds from a request's first byte to the end of its headers"

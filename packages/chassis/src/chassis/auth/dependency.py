@@ -3,6 +3,8 @@
 # Annotations are not postponed here: FastAPI cannot resolve those of an object's __call__.
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from ipaddress import IPv6Network
 
 from fastapi import Request
 from fastapi.openapi.models import HTTPBearer
@@ -65,4 +67,10 @@ class _Requires(SecurityBase):
 
 
 def _address(request: Request) -> str:
-    return f"address {request.client.host if request.client else ''}"
+    address = request.client.host if request.client else ""
+    if ":" in address:
+        # One subscriber has a /64 at least (RFC 6177), and would be 2**64 callers. Behind a proxy that is trusted it is
+        # that proxy's word, which may be no address.
+        with suppress(ValueError):
+            address = str(IPv6Network((address.partition("%")[0], 64), strict=False))
+    return f"address {address}"
