@@ -98,6 +98,12 @@ def test_it_starts_read_only_as_user_1000_and_answers(container: DockerContainer
     assert container.exec("touch /app/x").exit_code != 0
 
 
+def test_it_listens_on_every_address_of_both_families(container: DockerContainer) -> None:
+    for table, every_address in (("tcp", "0" * 8), ("tcp6", "0" * 32)):
+        sockets = container.exec(f"cat /proc/net/{table}").output.decode()
+        assert f"{every_address}:{8000:04X} {every_address}:0000 0A" in sockets  # 0A: it listens
+
+
 def test_it_keeps_what_it_is_given(container: DockerContainer) -> None:
     with httpx2.Client(base_url=url(container)) as client:
         path, kept = EXAMPLE.write(client)
