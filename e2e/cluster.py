@@ -51,6 +51,14 @@ def kubectl(*arguments: str, given: str | None = None) -> str:
     return done.stdout
 
 
+def version(variable: str) -> str:
+    """What the environment says of a variable of versions.env, or that file."""
+    script = f". scripts/versions.sh && echo ${variable}"
+    return subprocess.run(
+        ["bash", "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
 def create_namespace(name: str) -> None:
     """An empty one, whatever a run that was killed left under its name."""
     kubectl("delete", "namespace", name, "--ignore-not-found")

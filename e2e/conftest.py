@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import ssl
 import subprocess
+import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import httpx2
 import pytest
-from e2e.cluster import HOST, REPOSITORY, Cluster, client_of, create_namespace, kubectl
+from e2e.cluster import HOST, REPOSITORY, Cluster, client_of, create_namespace, kubectl, version
+from e2e.eventually import eventually
 from e2e.namespace import MakeNamespace, Namespace
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.wait_strategies import HttpWaitStrategy
@@ -23,7 +26,7 @@ SUMMARY = "summary"
 """What a test records under this name is printed at the end of the run."""
 
 
-RELEASES = ("chart", "disruption", "monitoring", "new_service", "raw_manifests", "scaling", "service", "up")
+RELEASES = ("chart", "disruption", "gateway", "monitoring", "new_service", "raw_manifests", "scaling", "service", "up")
 """Of these files several change the same release: that of `make up`, or the one that `release` installs."""
 
 
@@ -46,7 +49,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByRelea
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
     """Refuses a file that shares a release and is not in RELEASES: two workers would change it at once."""
     for item in items:
-        shared = {"cluster", "api", "monitoring", "release", "below_a_path"}.intersection(item.fixturenames)
+        shared = {"cluster", "api", "monitoring", "release", "below_a_path", "gateway_api"}.intersection(
+            item.fixturenames
+        )
         if shared and item.path.stem.removeprefix("test_") not in RELEASES:
             raise pytest.UsageError(f"{item.path.name} takes {shared}: add it to RELEASES in e2e/conftest.py")
 
@@ -193,6 +198,36 @@ def below_a_path(smallest: Namespace) -> Namespace:
     smallest.wait_for_rollout()
     smallest.wait_until_it_serves("/below/readyz")
     return smallest
+
+
+@pytest.fixture(scope="session")
+def gateway_api() -> Iterator[None]:
+    """The resource definitions of the Gateway API; removed afterwards unless they were there."""
+
+    def definitions() -> list[str]:
+        there = kubectl("get", "crd", "--output", "name").split()
+        return [definition for definition in there if definition.endswith("gateway.networking.k8s.io")]
+
+    manifest = version("GATEWAY_API_MANIFEST")
+    there = definitions()
+    kubectl("apply", "--server-side", "--filename", manifest)
+    route = "crd/httproutes.gateway.networking.k8s.io"
+    kubectl("wait", "--for=condition=Established", route, "--timeout=60s")
+    yield
+    if there:
+        return
+    kubectl("delete", "--ignore-not-found", "--wait=false", "--filename", manifest)
+
+    def gone() -> bool:
+        left = definitions()
+        for definition in left:
+            # The server first looks for objects of the kind. Where that fails, since the definition was made a moment
+            # ago, it tries again after minutes, but at once when the definition changes.
+            with contextlib.suppress(AssertionError):  # it is gone meanwhile
+                kubectl("annotate", definition, "--overwrite", f"e2e/removed={time.monotonic()}")
+        return not left
+
+    eventually(gone, "the resource definitions of the Gateway API are gone: see `kubectl get crd`")
 
 
 @pytest.fixture(scope="session")

@@ -87,9 +87,13 @@ class Namespace:
         )
         self._certificate = (folder / "tls.crt").read_text()
 
+    def trust(self) -> ssl.SSLContext:
+        """Trusts that certificate and no other."""
+        return ssl.create_default_context(cadata=self._certificate)
+
     def client(self) -> httpx2.Client:
-        """A client of the namespace's API through the ingress, which trusts that certificate and no other."""
-        return client_of(self.host, ssl.create_default_context(cadata=self._certificate), self._https_port)
+        """A client of the namespace's API through the ingress."""
+        return client_of(self.host, self.trust(), self._https_port)
 
     def wait_until_it_serves(self, path: str = "/readyz", *, seconds: float = 60) -> None:
         """Returns once the ingress controller leads to the API."""

@@ -10,7 +10,7 @@ import json
 import re
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -310,29 +310,6 @@ def test_values_that_cannot_work_install_nothing_and_say_why(make_namespace: Mak
     assert "replicaCount" in refused.stderr
     assert namespace.run("helm list --all --short") == ""
     assert namespace.run("kubectl get all,ingress,hpa,pvc,networkpolicy,pdb -o name") == ""
-
-
-@pytest.fixture
-def gateway_api(release: Namespace) -> Iterator[None]:
-    """The resource definitions of the Gateway API; removed afterwards unless they were there."""
-    manifest = release.run(". scripts/versions.sh && echo $GATEWAY_API_MANIFEST").strip()
-    there = release.run("kubectl get crd -o name | grep gateway.networking.k8s.io || true").split()
-    release.run(f"kubectl apply --server-side --filename {manifest}")
-    release.run("kubectl wait --for=condition=Established crd/httproutes.gateway.networking.k8s.io --timeout=60s")
-    yield
-    if there:
-        return
-    release.run(f"kubectl delete --ignore-not-found --wait=false --filename {manifest}")
-
-    def gone() -> bool:
-        left = release.run("kubectl get crd -o name | grep gateway.networking.k8s.io || true").split()
-        for definition in left:
-            # The server first looks for objects of the kind. Where that fails, since the definition was made a moment
-            # ago, it tries again after minutes, but at once when the definition changes.
-            release.attempt(f"kubectl annotate {definition} --overwrite e2e/removed={time.monotonic()}")
-        return not left
-
-    eventually(gone, "the resource definitions of the Gateway API are gone: see `kubectl get crd`")
 
 
 @pytest.mark.usefixtures("monitoring", "gateway_api")
