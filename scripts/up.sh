@@ -116,7 +116,7 @@ release() {
   # made names the release, so the next revision takes it as it is, and no data is lost.
   kubectl delete secret --selector "owner=helm,name=$SERVICE,status in (pending-install,pending-upgrade,pending-rollback)"
   if ! helm status "$SERVICE" > /dev/null 2>&1; then give_to_helm; fi
-  helm upgrade --install "$SERVICE" "platform/helm/$SERVICE" \
+  HELM_KUBECONTEXT=$CONTEXT scripts/helm.sh upgrade --install "$SERVICE" "platform/helm/$SERVICE" \
     --values platform/helm/service/values-dev.yaml --values "platform/helm/$SERVICE/values-dev.yaml" \
     --set "image.repository=$repository" --set-string "image.tag=$(scripts/image-tag.sh)" \
     --set serviceMonitor.enabled=$monitoring --set prometheusRule.enabled=$monitoring \
@@ -244,6 +244,9 @@ finish_addons
 for SERVICE in $(deployable_services); do
   export SERVICE
   step "Release $SERVICE" release
+  if grep --quiet '^taken back: ' "$log/release.log"; then
+    echo "(what make dev or a hand had changed is the release's again, field by field in $log/release.log)"
+  fi
   step "Replicas $SERVICE" replicas
 done
 

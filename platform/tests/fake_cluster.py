@@ -4,7 +4,8 @@ How an upgrade goes is in the tag: bad-... fails, wrong-... does before anything
 liar-... deploys pods that say otherwise, list-..., cut-... and noise-... ones that answer with something else.
 With `rollback` in the file a rollback fails, or is slow: it hears no signal, as Helm's does not. With `api` the API
 server forbids Leases; with `intruder` an upgrade finds that somebody else's Helm was quicker; with `restarts` the pods
-were restarted so often. Helm is of the version `helm` (v3.22.0).
+were restarted so often. Helm is of the version `helm` (v3.22.0). `conflicts` has what a server-side apply of a kind is
+answered.
 The real ones are in e2e/test_deploy.py.
 
 Both are programs that hand a call on to a thread of the tests: they start in 3 ms, and a Python takes 60, for twenty
@@ -29,7 +30,7 @@ CLIENT = """#!/usr/bin/env bash
 set -u
 exec 3<> /dev/tcp/127.0.0.1/PORT
 input=''
-if [[ ${1-} == create && ${2-} == --filename ]]; then input=$(cat); fi
+if [[ ${1-} == create && ${2-} == --filename || ${1-} == apply ]]; then input=$(cat); fi
 printf '%s\\0' "${0##*/}" $# "$@" "$input" >&3
 if [[ ${1-} == upgrade ]]; then trap 'printf "%s\\0" signal >&3' INT TERM; fi
 while IFS= read -r line <&3; do
@@ -43,6 +44,20 @@ exit 70
 """
 
 ENDED = ("Failed", "Succeeded")
+
+MANIFEST = """---
+# Source: task-api/templates/deployment.yaml
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: task-api
+---
+# Source: task-api/templates/servicemonitor.yaml
+apiVersion: monitoring.coreos.com/v1
+kind: ServiceMonitor
+metadata:
+  name: "task-api"
+"""
 
 
 class Gone(Exception):
@@ -211,6 +226,10 @@ def helm(cluster: Cluster, call: Call) -> int:
         case ["get", "values", _, "--revision", number, *_]:
             (found,) = (r for r in cluster.revisions if r["revision"] == int(number))
             call.print(json.dumps({"image": {"tag": found["tag"]}}))
+        case ["get", "manifest", _] if not cluster.revisions:
+            return call.fail("Error: release: not found")
+        case ["get", "manifest", _]:
+            call.print(MANIFEST)
         case ["upgrade", "--install", *_]:
             return helm_upgrade(cluster, call)
         case ["rollback", _, number, *_]:
@@ -278,6 +297,12 @@ def kubectl(cluster: Cluster, call: Call) -> int:
             # Evicted, and ended: they are listed until somebody removes them.
             pods += [{"metadata": {"name": f"gone-{phase}"}, "status": {"phase": phase}} for phase in ENDED]
             call.print(json.dumps({"items": pods}))
+        case ["apply", "--server-side", "--field-manager=helm", "--filename", "-", "--dry-run=server"]:
+            for kind, said in cluster.state.get("conflicts", {}).items():
+                if f"kind: {kind}\n" in call.input:
+                    return call.fail(said)
+        case ["apply", *_, "--force-conflicts"]:
+            pass
         case ["port-forward", pod, *_] if pod.startswith("pod/gone"):
             return call.fail("error: unable to forward port because pod is not running")
         case ["port-forward", *_] if cluster.state.get("forward") == "hangs":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import shutil
 import subprocess
@@ -148,6 +149,11 @@ def one(kind: str, manifests: list[Manifest]) -> Manifest:
 def api_container(manifests: list[Manifest]) -> Manifest:
     container: Manifest = one("Deployment", manifests)["spec"]["template"]["spec"]["containers"][0]
     return container
+
+
+def decoded(secret: Manifest) -> dict[str, str]:
+    """What a Secret holds, as text."""
+    return {key: base64.b64decode(value).decode() for key, value in secret["data"].items()}
 
 
 def environment(container: Manifest) -> dict[str, Any]:

@@ -864,17 +864,56 @@ def test_a_container_that_restarts_within_the_soak_time_fails_the_deploy(site: S
     assert site.statuses == [("one", "superseded"), ("two", "superseded"), ("one", "deployed")]
 
 
-# --- Helm 4 ---------------------------------------------------------------------------
+# --- Helm, of each version ------------------------------------------------------------
 
 
-def test_with_helm_4_the_release_takes_back_fields_that_were_changed_by_hand(site: Site) -> None:
-    site.write(**site.state, helm="v4.3.1")
+@pytest.mark.parametrize(("helm", "flags"), [("v3.12.3", []), ("v3.22.0", []), ("v4.3.1", ["--server-side=false"])])
+def test_each_helm_patches_on_the_clients_side(site: Site, helm: str, flags: list[str]) -> None:
+    site.write(**site.state, helm=helm)
     site.deploy("one")
     site.deploy("two")
     site.run("rollback")
-    changes = [call for call in site.calls.splitlines() if call.startswith(("helm upgrade", "helm rollback"))]
+    changes = [call.split() for call in site.calls.splitlines() if call.startswith(("helm upgrade", "helm rollback"))]
     assert len(changes) == 3
-    assert all(call.endswith("--server-side=true --force-conflicts") for call in changes)
+    for call in changes:
+        assert [argument for argument in call if "server-side" in argument or "conflicts" in argument] == flags
+
+
+BY_HAND = {
+    "Deployment": """Apply failed with 3 conflicts: conflicts with "kubectl-set" using apps/v1:
+- .spec.template.spec.containers[name="api"].image
+conflicts with "kube-controller-manager" with subresource "scale" using apps/v1:
+- .spec.replicas
+conflicts with "helm" using apps/v1:
+- .spec.minReadySeconds
+Please review the fields above--they currently have other managers. Here
+""",
+    "ServiceMonitor": (
+        'Apply failed with 1 conflict: conflict with "kubectl-edit" using monitoring.coreos.com/v1: .spec.jobLabel'
+    ),
+}
+
+
+def test_fields_that_others_changed_are_said_before_the_release_takes_them_back(site: Site) -> None:
+    site.ran("one")
+    site.write(**site.state, conflicts=BY_HAND)
+    done = site.deploy("two")
+    assert done.returncode == 0, done.stderr
+    assert [line for line in done.stdout.splitlines() if line.startswith("taken back: ")] == [
+        'taken back: Deployment task-api .spec.template.spec.containers[name="api"].image (kubectl-set)',
+        "taken back: ServiceMonitor task-api .spec.jobLabel (kubectl-edit)",
+    ]
+    applied = [call for call in site.calls.splitlines() if call.startswith("kubectl apply")]
+    # Of the two Helm would leave the custom resource as it is.
+    assert [call.rpartition(" ")[2] for call in applied] == ["--dry-run=server"] * 2 + ["--force-conflicts"]
+    assert site.calls.index(applied[-1]) < site.calls.index("helm upgrade", site.calls.index(applied[0]))
+
+
+def test_a_description_of_many_lines_is_one_line_of_the_history(site: Site) -> None:
+    """As that of Helm 4 after a conflict."""
+    conflict = 'Upgrade "task-api" failed: conflict occurred while applying\n- .spec.replicas\n\tand another'
+    site.write(revisions=[{**revision(1, "one", "failed", age=5), "description": conflict}], held=None, serves="one")
+    assert [line.split("  ")[-1] for line in site.run("history").stdout.splitlines()] == [" ".join(conflict.split())]
 
 
 def test_a_failed_revision_that_helm_calls_superseded_never_ran(site: Site) -> None:

@@ -19,6 +19,7 @@ from manifests import (
     LIBRARY,
     REPOSITORY,
     api_container,
+    decoded,
     environment,
     helm_template,
     one,
@@ -122,7 +123,7 @@ def test_a_service_with_a_database_has_its_objects_under_its_name(charts: Path) 
     assert {"StatefulSet", "Secret"} <= {m["kind"] for m in rendered}
     url = environment(api_container(rendered))["ORDERS_DATABASE_URL"]
     assert url == {"secretKeyRef": {"name": "orders-database", "key": "url"}}
-    secret = one("Secret", rendered)["stringData"]
+    secret = decoded(one("Secret", rendered))
     assert secret["url"] == f"postgresql://orders:{secret['password']}@orders-postgres/orders"
     database = one("StatefulSet", rendered)["spec"]["template"]["spec"]["containers"][0]
     assert environment(database).items() >= {"POSTGRES_USER": "orders", "POSTGRES_DB": "orders"}.items()

@@ -135,7 +135,7 @@ def test_a_revision_that_a_killed_helm_left_goes_before_the_next(loop: Loop) -> 
     calls = loop.calls.read_text()
     (recovery,) = loop.called("kubectl --context kind-task-platform delete")
     assert "owner=helm,name=task-api,status in (pending-install,pending-upgrade,pending-rollback)" in recovery
-    assert calls.index(recovery) < calls.index("helm --kube-context kind-task-platform upgrade --install")
+    assert calls.index(recovery) < calls.index("helm upgrade --install")
 
 
 def test_what_tilt_deployed_alone_is_given_to_helm(loop: Loop) -> None:
@@ -149,6 +149,21 @@ def test_what_tilt_deployed_alone_is_given_to_helm(loop: Loop) -> None:
     ]
     (annotate,) = loop.called("kubectl --context kind-task-platform annotate")
     assert "meta.helm.sh/release-name=task-api meta.helm.sh/release-namespace=default" in annotate
+
+
+def test_fields_that_make_dev_changed_are_the_releases_again_and_it_says_so(loop: Loop) -> None:
+    conflict = 'Apply failed with 1 conflict: conflict with "tilt" using apps/v1: .spec.template'
+    changed = {
+        "helm get manifest task-api": r"printf '%s\n' --- 'kind: Deployment' 'metadata:' '  name: task-api'",
+        "kubectl --context=kind-task-platform apply --server-side *": f"echo '{conflict}' >&2; exit 1",
+    }
+    loop.variables |= {"HTTP_PORT": "8080", "HTTPS_PORT": "8443"}
+    loop.says(WHOLE_RUN | changed)
+    code, output = loop.run("scripts/up.sh")
+    assert code == 0, output
+    assert "(what make dev or a hand had changed is the release's again, field by field in .kube/log/release.log)" in output
+    log = (loop.repository / ".kube/log/release.log").read_text()
+    assert "taken back: Deployment task-api .spec.template (tilt)\n" in log
 
 
 def test_what_helm_has_is_left_to_it(loop: Loop) -> None:
@@ -264,7 +279,7 @@ def test_each_step_has_a_line_with_its_time_and_nothing_is_released_before_what_
     ]
     assert all(re.fullmatch(r"ok +\d+ s", " ".join(how)) for _, *how in steps)
     calls = loop.calls.read_text()
-    released = calls.index("helm --kube-context kind-task-platform upgrade")
+    released = calls.index("helm upgrade")
     for needed in (
         "docker tag task-api:content-1",
         "rollout status --namespace ingress-nginx",
@@ -304,7 +319,7 @@ def test_a_step_that_went_on_beside_others_and_failed_ends_the_run(
     assert failed.startswith(step)
     assert next(iter(broken.values())).split("; ")[0].removeprefix("echo ") in output
     assert "What may be the reason" in output
-    assert not loop.called("helm --kube-context kind-task-platform upgrade")
+    assert not loop.called("helm upgrade")
 
 
 # --- what is said ---------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import re
 import time
@@ -164,23 +163,19 @@ def uninstall(settings: Settings) -> None:
 def roll_back_to(settings: Settings, revision: int) -> None:
     """Helm's rollback to a revision by its number. Shows the pods and raises Failed where it does not end well."""
     done = run(
-        *("helm", "rollback", settings.release, str(revision), "--wait", "--timeout", f"{settings.timeout}s"),
-        *("--history-max", "10", *ownership()),
+        *(
+            "scripts/helm.sh",
+            "rollback",
+            settings.release,
+            str(revision),
+            "--wait",
+            "--timeout",
+            f"{settings.timeout}s",
+        ),
+        *("--history-max", "10"),
         show=True,
         limit=settings.timeout + ANSWER_LIMIT,
     )
     if done.returncode != 0:
         diagnose(settings)
         raise Failed(f"The rollback to revision {revision} failed. See above; then: make history, make deploy-settle")
-
-
-@functools.cache
-def ownership() -> tuple[str, ...]:
-    """Flags by which the release wins over a field that was changed by hand (kubectl set image, a patched HPA).
-
-    Helm 3 wins as it is: it patches what differs from the revision before. Helm 4 applies server-side, where that is a
-    conflict that fails upgrade and rollback alike, unless it is told to take the field back; of a release that Helm 3
-    made it is not told so by --force-conflicts alone (seen with Helm 4.3.1). Helm 3 knows neither flag.
-    """
-    version = must("helm", "version", "--template", "{{.Version}}").strip()
-    return () if version.startswith("v3.") else ("--server-side=true", "--force-conflicts")

@@ -16,7 +16,6 @@ from scripts.deploy.release import (
     last_good,
     left_behind,
     on_trial,
-    ownership,
     recover,
     refuse_to_remove_what_ran,
     roll_back_to,
@@ -73,10 +72,10 @@ def upgrade(settings: Settings) -> None:
     """Helm's upgrade to the image that the settings name. Raises Failed."""
     values = [argument for file in settings.values for argument in ("--values", file)]
     done = run(
-        *("helm", "upgrade", "--install", settings.release, f"platform/helm/{settings.release}", *values),
+        *("scripts/helm.sh", "upgrade", "--install", settings.release, f"platform/helm/{settings.release}", *values),
         *("--set", f"image.repository={settings.repository}", "--set-string", f"image.tag={settings.tag}"),
         *("--set-string", f"image.digest={settings.digest}"),
-        *("--history-max", "10", "--wait", "--timeout", f"{settings.timeout}s", *ownership()),
+        *("--history-max", "10", "--wait", "--timeout", f"{settings.timeout}s"),
         show=True,
         limit=settings.timeout + ANSWER_LIMIT,
     )
@@ -256,6 +255,7 @@ def show_history(settings: Settings) -> None:
     for revision in reversed(revisions):
         marks = (" (held)" if revision.held else "") + ("" if revision.confirmed else " (unconfirmed)")
         when = revision.updated.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
-        print(f"{revision.number:>4}  {when}  {revision.status:<16} {revision.tag}{marks}  {revision.description}")
+        description = " ".join(revision.description.split())  # that of a failed one may have many lines
+        print(f"{revision.number:>4}  {when}  {revision.status:<16} {revision.tag}{marks}  {description}")
     for commit, reason in kept(settings, "held").items():
         print(f"held  {commit}  {reason}")

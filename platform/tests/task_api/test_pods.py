@@ -134,8 +134,8 @@ def test_pods_have_five_minutes_to_start_and_each_probe_its_own_question() -> No
     container = api_container(raw())
     startup, liveness, readiness = (container[f"{kind}Probe"] for kind in ("startup", "liveness", "readiness"))
     assert (startup["failureThreshold"], startup["periodSeconds"]) == (300, 1)
-    assert startup["httpGet"] == liveness["httpGet"] == {"path": "/livez", "port": "http"}
-    assert readiness["httpGet"] == {"path": "/readyz", "port": "http"}
+    assert startup["httpGet"] == liveness["httpGet"] == {"path": "/livez", "port": "http", "scheme": "HTTP"}
+    assert readiness["httpGet"] == {"path": "/readyz", "port": "http", "scheme": "HTTP"}
     assert one("Deployment", raw())["spec"]["minReadySeconds"] <= 5
 
 

@@ -17,6 +17,7 @@ from manifests import (
     LIBRARY,
     VALUES_FILES,
     api_container,
+    decoded,
     default_values,
     environment,
     helm_template,
@@ -157,11 +158,11 @@ def test_with_a_secret_of_ones_own_the_chart_renders_the_same_each_time() -> Non
 
 def test_a_generated_password_is_the_same_for_database_and_url_and_stays() -> None:
     secret = one("Secret", render())
-    password = secret["stringData"]["password"]
+    password = decoded(secret)["password"]
     assert re.fullmatch(r"[A-Za-z0-9]{32}", password)
-    assert secret["stringData"]["url"] == f"postgresql://tasks:{password}@task-api-postgres/tasks"
+    assert decoded(secret)["url"] == f"postgresql://tasks:{password}@task-api-postgres/tasks"
     assert secret["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
-    assert one("Secret", render())["stringData"]["password"] != password
+    assert decoded(one("Secret", render()))["password"] != password
 
 
 def with_a_kept_secret(folder: Path, kept: dict[str, str]) -> dict[str, str]:
@@ -173,9 +174,7 @@ def with_a_kept_secret(folder: Path, kept: dict[str, str]) -> dict[str, str]:
     assert asked in template.read_text()
     template.write_text(template.read_text().replace(asked, ".Values.global.kept"))
     data = {key: base64.b64encode(value.encode()).decode() for key, value in kept.items()}
-    secret = one("Secret", render("--set-json", f"global={json.dumps({'kept': {'data': data}})}", chart=chart))
-    written: dict[str, str] = secret["stringData"]
-    return written
+    return decoded(one("Secret", render("--set-json", f"global={json.dumps({'kept': {'data': data}})}", chart=chart)))
 
 
 @pytest.mark.parametrize("password", ["0123456789", "true", "a: b # c", "p@ss/wörd?%+", '"quoted" \\ it'])
@@ -391,7 +390,9 @@ def test_prometheus_finds_the_service_and_tells_both_scrapes_apart() -> None:
     for endpoint in monitor["spec"]["endpoints"]:
         assert endpoint["port"] in ports
         assert endpoint["interval"] == "30s"
-        assert endpoint["relabelings"] == [{"sourceLabels": ["__metrics_path__"], "targetLabel": "metrics_path"}]
+        assert endpoint["relabelings"] == [
+            {"action": "replace", "sourceLabels": ["__metrics_path__"], "targetLabel": "metrics_path"}
+        ]
 
 
 def test_what_needs_the_operator_is_off_until_asked_for_and_never_gated_on_the_cluster() -> None:
@@ -480,6 +481,7 @@ def test_a_dashboard_of_its_own_arrives_as_its_file_says(tmp_path: Path) -> None
             "database.existingSecret and database.cloudNativePG.enabled are set together",
         ),
         (("rollingUpdate.maxSurge=0", "rollingUpdate.maxUnavailable=0"), "could neither start a pod nor end one"),
+        (("replicaCount=null",), "leave the number to an autoscaler of your own"),
         (("replicaCount=11",), "replicaCount 11 is above autoscaling.maxReplicas 10"),
         (("resources.requests.cpu=null",), "resources.requests.cpu is not set"),
         (("autoscaling.containerResource=true",), "needs Kubernetes 1.27 or later, and this is v1.26.0"),
@@ -547,14 +549,14 @@ def test_a_value_that_is_null_is_refused_by_its_name_or_stands_for_nothing() -> 
             )
         ]
 
-    # The autoscaler needs requests, and a sentence says so; global values are no default that null could take away.
-    nulls = set(optional(schema, schema["then"])) - {"resources.requests", "global", "library"}
+    # The autoscaler needs two of them, and a sentence says so; global values are no default that null could take away.
+    nulls = set(optional(schema, schema["then"])) - {"resources.requests", "replicaCount", "global", "library"}
     assert {"image.digest", "ingress.extraHosts", "commonLabels", "prometheusRule.repositoryUrl"} <= nulls
     switched_on = sets("serviceMonitor.enabled=true", "prometheusRule.enabled=true", "dashboard.enabled=true")
     rendered = render(*switched_on, *sets(*(f"{name}=null" for name in nulls)), helm_tests=True)
     assert api_container(rendered)["image"] == "your-dockerhub-username/task-api:latest"
     assert "<nil>" not in json.dumps(rendered)
-    for name in ("replicaCount", "auth.tokens", "database.bundled.resources", "networkPolicy.ingressNamespaces"):
+    for name in ("auth.tokens", "database.bundled.resources", "networkPolicy.ingressNamespaces"):
         said = refusal(*sets(f"{name}=null"))
         assert "values don't meet the specifications of the schema" in said
         assert name.rpartition(".")[2] in said

@@ -23,8 +23,8 @@ metadata:
     # The volume outlives the release, and its data is worth nothing without its password.
     helm.sh/resource-policy: keep
 type: Opaque
-stringData:
-  password: {{ $password | quote }}
-  url: {{ $url | quote }}
+data:
+  password: {{ $password | b64enc }}
+  url: {{ $url | b64enc }}
 {{- end }}
 {{- end }}

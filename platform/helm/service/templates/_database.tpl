@@ -45,7 +45,7 @@ cnpg.io/cluster: {{ include "service.postgres.fullname" . }}
 {{/* The most pods that are in service at once: while a release rolls out, maxSurge more than wanted. */}}
 {{- define "service.mostPods" -}}
 {{- $pods := int .Values.replicaCount }}
-{{- if .Values.autoscaling.enabled }}{{ $pods = int .Values.autoscaling.maxReplicas }}{{ end }}
+{{- if or .Values.autoscaling.enabled (kindIs "invalid" .Values.replicaCount) }}{{ $pods = int .Values.autoscaling.maxReplicas }}{{ end }}
 {{- $surge := toString .Values.rollingUpdate.maxSurge }}
 {{- if hasSuffix "%" $surge }}
 {{- add $pods (div (add (mul $pods (trimSuffix "%" $surge | int)) 99) 100) }}

@@ -2,6 +2,7 @@
 {{- include "service.validate" . }}
 {{- $database := include "service.database" . }}
 {{- $environment := include "service.environmentPrefix" . }}
+{{- $replicas := include "service.replicas" . }}
 {{- $prefix := ternary .Values.ingress.path "" (and (or .Values.ingress.enabled .Values.httpRoute.enabled) (ne .Values.ingress.path "/")) }}
 apiVersion: apps/v1
 kind: Deployment
@@ -10,6 +11,9 @@ metadata:
   labels:
     {{- include "service.labels" . | nindent 4 }}
   annotations:
+    {{- if $replicas }}
+    service/replicas: written
+    {{- end }}
     # What checkers ask for otherwise, each with the reason for not doing it. For kube-score it is those of checkov.
     {{- $ignored := "container-image-tag,container-image-pull-policy,container-security-context-user-group-id" }}
     {{- if eq $database "memory" }}
@@ -22,13 +26,16 @@ metadata:
     checkov.io/skip3: CKV_K8S_35=the service reads its settings from the environment, and nothing else runs in the container
     checkov.io/skip4: CKV_K8S_40=1000 is the user that the image is made for
 spec:
-  {{- if not .Values.autoscaling.enabled }}
-  replicas: {{ .Values.replicaCount }}
+  {{- with $replicas }}
+  replicas: {{ . }}
   {{- end }}
   selector:
     matchLabels:
       {{- include "service.selectorLabels" . | nindent 6 }}
-  minReadySeconds: {{ .Values.minReadySeconds }}
+  {{- /* A zero is what the server leaves out. */}}
+  {{- with .Values.minReadySeconds }}
+  minReadySeconds: {{ . }}
+  {{- end }}
   strategy:
     {{- if eq $database "memory" }}
     # Two pods at once would have different {{ include "service.keeps" . }}.
@@ -161,21 +168,31 @@ spec:
             httpGet:
               path: /livez
               port: http
+              scheme: HTTP
             periodSeconds: 1
             failureThreshold: 300
+            successThreshold: 1
             timeoutSeconds: 3
           livenessProbe:
             httpGet:
               path: /livez
               port: http
+              scheme: HTTP
             periodSeconds: 10
+            failureThreshold: 3
+            successThreshold: 1
             timeoutSeconds: 3
           readinessProbe:
             httpGet:
               path: /readyz
               port: http
+              scheme: HTTP
             periodSeconds: 5
+            failureThreshold: 3
+            successThreshold: 1
             timeoutSeconds: 3
+          terminationMessagePath: /dev/termination-log
+          terminationMessagePolicy: File
           lifecycle:
             preStop:
               {{- if semverCompare ">=1.30-0" .Capabilities.KubeVersion.Version }}
@@ -227,4 +244,32 @@ spec:
             secretName: {{ . | quote }}
             defaultMode: 0440
         {{- end }}
+{{- end }}
+
+{{/*
+The number of replicas that the release writes; nothing where it leaves that to an autoscaler.
+
+The number that runs is kept while autoscaling is switched on or off. A field that one revision has and the next does not is
+set to null by Helm, which the server reads as 1: of ten pods nine would end at once. So once a release has written the
+number it writes what runs, and an annotation says that it did. Without a cluster, as in `helm template`, none of it is known.
+*/}}
+{{- define "service.replicas" -}}
+{{- $owner := "release" }}
+{{- if .Values.autoscaling.enabled }}{{ $owner = "hpa" }}{{ else if kindIs "invalid" .Values.replicaCount }}{{ $owner = "other" }}{{ end }}
+{{- $name := include "service.fullname" . }}
+{{- $live := lookup "apps/v1" "Deployment" .Release.Namespace $name }}
+{{- $hpa := dict }}
+{{- if and $live (ne $owner "other") }}
+{{- $hpa = lookup "autoscaling/v2" "HorizontalPodAutoscaler" .Release.Namespace $name }}
+{{- end }}
+{{- $written := and $live (dig "metadata" "annotations" "service/replicas" "" $live) }}
+{{- if eq $owner "release" }}
+{{- if and $hpa (ne (include "service.database" .) "memory") }}
+{{- max (int .Values.replicaCount) (int $live.spec.replicas) }}
+{{- else }}
+{{- .Values.replicaCount }}
+{{- end }}
+{{- else if or $written (and (eq $owner "hpa") $live (not $hpa)) }}
+{{- int $live.spec.replicas }}
+{{- end }}
 {{- end }}

@@ -7,8 +7,13 @@ metadata:
   labels:
     {{- include "service.labels" . | nindent 4 }}
 spec:
+  # Group, kind and weight, here and below, are what the server would fill in: a GitOps tool sees no difference.
   parentRefs:
-    {{- toYaml .Values.httpRoute.parentRefs | nindent 4 }}
+    {{- $gateways := list }}
+    {{- range .Values.httpRoute.parentRefs }}
+    {{- $gateways = append $gateways (merge (dict) . (dict "group" "gateway.networking.k8s.io" "kind" "Gateway")) }}
+    {{- end }}
+    {{- toYaml $gateways | nindent 4 }}
   hostnames:
     {{- toYaml (prepend (default list .Values.ingress.extraHosts) .Values.ingress.host) | nindent 4 }}
   rules:
@@ -25,7 +30,6 @@ spec:
               replacePrefixMatch: /
       {{- end }}
       backendRefs:
-        # Group, kind and weight are what the server would fill in: a GitOps tool sees no difference.
         - group: ""
           kind: Service
           name: {{ include "service.fullname" . }}

@@ -66,6 +66,11 @@ WARNING: networkPolicy.enabled is false. Every pod of the cluster may call the A
 {{- if eq (include "service.database" .) "bundled" }} And the database.
 {{- end }}
 {{- end }}
+{{- $replicas := include "service.replicas" . }}
+{{- if and (not .Values.autoscaling.enabled) .Values.replicaCount (ne $replicas (toString .Values.replicaCount)) }}
+
+NOTE: autoscaling is off now, and the {{ $replicas }} replicas that it had made are kept. The next upgrade makes them {{ .Values.replicaCount }} (replicaCount).
+{{- end }}
 {{- $single := eq (int .Values.replicaCount) 1 }}
 {{- if eq (include "service.database" .) "memory" }}{{ $single = false }}{{ end }}
 {{- if $single }}

@@ -10,8 +10,8 @@ spec:
   podSelector:
     matchLabels:
       {{- include "service.backup.selectorLabels" . | nindent 6 }}
+  # Ingress without a rule: nobody calls it.
   policyTypes: [Ingress, Egress]
-  ingress: []
   egress:
     - ports:
         - port: 53

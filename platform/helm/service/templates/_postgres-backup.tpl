@@ -124,6 +124,8 @@ template:
               rm "$old"
               echo "$old is older than the $KEEP that are kept: removed"
             done
+        terminationMessagePath: /dev/termination-log
+        terminationMessagePolicy: File
         resources:
           {{- toYaml $backup.resources | nindent 10 }}
         securityContext:
@@ -196,6 +198,8 @@ template:
               rclone deletefile "$TARGET/$old"
               echo "$old is older than the $KEEP that are kept: removed"
             done
+        terminationMessagePath: /dev/termination-log
+        terminationMessagePolicy: File
         resources:
           {{- toYaml $backup.resources | nindent 10 }}
         securityContext:

@@ -17,6 +17,7 @@ spec:
     matchLabels:
       {{- include "service.database.podLabels" . | nindent 6 }}
   {{- if eq $database "bundled" }}
+  # Egress without a rule: it calls nobody. An empty list would be dropped by the server, and differ for ever.
   policyTypes: [Ingress, Egress]
   {{- else }}
   # Not Egress: each instance asks the Kubernetes API and its own kind.
@@ -62,9 +63,5 @@ spec:
           protocol: TCP
     {{- end }}
     {{- end }}
-  {{- if eq $database "bundled" }}
-  # It calls nobody.
-  egress: []
-  {{- end }}
 {{- end }}
 {{- end }}

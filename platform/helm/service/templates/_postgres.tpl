@@ -57,17 +57,24 @@ spec:
               command: [sh, -c, "pg_isready --quiet --host=127.0.0.1 --username={{ include "service.database.name" . }}; test $? -le 1"]
             periodSeconds: 2
             failureThreshold: 60
+            successThreshold: 1
+            timeoutSeconds: 1
           livenessProbe:
             exec:
               command: [sh, -c, "pg_isready --quiet --host=127.0.0.1 --username={{ include "service.database.name" . }}; test $? -le 1"]
             periodSeconds: 10
             timeoutSeconds: 5
             failureThreshold: 6
+            successThreshold: 1
           readinessProbe:
             exec:
               command: [pg_isready, --host=127.0.0.1, --username={{ include "service.database.name" . }}]
             periodSeconds: 5
             timeoutSeconds: 5
+            failureThreshold: 3
+            successThreshold: 1
+          terminationMessagePath: /dev/termination-log
+          terminationMessagePolicy: File
           resources:
             {{- toYaml .Values.database.bundled.resources | nindent 12 }}
           securityContext:
@@ -101,15 +108,21 @@ spec:
           emptyDir:
             sizeLimit: 64Mi
   volumeClaimTemplates:
-    - metadata:
+    # With all that the server fills in: the list is compared as a whole, and cannot change.
+    - apiVersion: v1
+      kind: PersistentVolumeClaim
+      metadata:
         name: data
       spec:
         accessModes: [ReadWriteOnce]
+        volumeMode: Filesystem
         {{- with .Values.database.bundled.storageClassName }}
         storageClassName: {{ . | quote }}
         {{- end }}
         resources:
           requests:
             storage: {{ .Values.database.bundled.storage }}
+      status:
+        phase: Pending
 {{- end }}
 {{- end }}

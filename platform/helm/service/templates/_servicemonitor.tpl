@@ -28,7 +28,8 @@ spec:
       {{- end }}
       relabelings:
         # Both are of the same job and instance; without this label one would overwrite the other's `up`.
-        - sourceLabels: [__metrics_path__]
+        - action: replace
+          sourceLabels: [__metrics_path__]
           targetLabel: metrics_path
     {{- end }}
 {{- end }}

@@ -12,8 +12,8 @@ spec:
   podSelector:
     matchLabels:
       {{- include "service.test.selectorLabels" . | nindent 6 }}
+  # Ingress without a rule: nobody calls it.
   policyTypes: [Ingress, Egress]
-  ingress: []
   egress:
     - ports:
         - port: 53

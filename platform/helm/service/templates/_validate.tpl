@@ -47,7 +47,7 @@ not go together. All of it is said at once, so that nobody repairs one value aft
 {{- $wrong = append $wrong (printf "%s are set together. %s are kept in one place: set one of them." (join " and " $chosen) (title $keeps)) }}
 {{- end }}
 
-{{- if and $values.database.inMemory (or $values.autoscaling.enabled (gt (int $values.replicaCount) 1)) }}
+{{- if and $values.database.inMemory (or $values.autoscaling.enabled (ne (int $values.replicaCount) 1)) }}
 {{- $wrong = append $wrong (printf "database.inMemory is true and there may be more than one replica. Each pod would have %s of its own, and which of them a client sees would change with every request. Set autoscaling.enabled=false and replicaCount=1, or choose a database." $keeps) }}
 {{- end }}
 
@@ -83,6 +83,9 @@ not go together. All of it is said at once, so that nobody repairs one value aft
 {{- end }}
 
 {{- if $values.autoscaling.enabled }}
+{{- if kindIs "invalid" $values.replicaCount }}
+{{- $wrong = append $wrong "replicaCount is null and autoscaling.enabled is true. The chart's autoscaler needs replicaCount as the fewest replicas: give a number, or set autoscaling.enabled=false and leave the number to an autoscaler of your own." }}
+{{- end }}
 {{- if gt (int $values.replicaCount) (int $values.autoscaling.maxReplicas) }}
 {{- $wrong = append $wrong (printf "replicaCount %d is above autoscaling.maxReplicas %d. With autoscaling replicaCount is the fewest replicas: raise one or lower the other." (int $values.replicaCount) (int $values.autoscaling.maxReplicas)) }}
 {{- end }}
