@@ -110,6 +110,24 @@ def test_an_http_route_leads_to_the_service() -> None:
     }
 
 
+def test_an_http_route_of_plain_http_leads_to_https() -> None:
+    listeners = (
+        "parentRefs[0].sectionName=https",
+        "redirectParentRefs[0].name=my-gateway",
+        "redirectParentRefs[0].sectionName=http",
+    )
+    rendered = render(*GATEWAY, *sets(PREFIX, *(f"httpRoute.{listener}" for listener in listeners)))
+    serving, redirect = (m for m in rendered if m["kind"] == "HTTPRoute")
+    assert [route["spec"]["parentRefs"][0]["sectionName"] for route in (serving, redirect)] == ["https", "http"]
+    assert redirect["metadata"]["name"] == "task-api-redirect"
+    assert redirect["spec"]["hostnames"] == serving["spec"]["hostnames"]
+    (rule,) = redirect["spec"]["rules"]
+    assert rule == {
+        "matches": [{"path": {"type": "PathPrefix", "value": "/tasks"}}],
+        "filters": [{"type": "RequestRedirect", "requestRedirect": {"scheme": "https", "statusCode": 301}}],
+    }
+
+
 def test_an_http_route_takes_a_prefix_off_too() -> None:
     rendered = render(*GATEWAY, *sets(PREFIX))
     (rule,) = one("HTTPRoute", rendered)["spec"]["rules"]

@@ -9,11 +9,7 @@ metadata:
 spec:
   # Group, kind and weight, here and below, are what the server would fill in: a GitOps tool sees no difference.
   parentRefs:
-    {{- $gateways := list }}
-    {{- range .Values.httpRoute.parentRefs }}
-    {{- $gateways = append $gateways (merge (dict) . (dict "group" "gateway.networking.k8s.io" "kind" "Gateway")) }}
-    {{- end }}
-    {{- toYaml $gateways | nindent 4 }}
+    {{- include "service.gateways" .Values.httpRoute.parentRefs | nindent 4 }}
   hostnames:
     {{- toYaml (prepend (default list .Values.ingress.extraHosts) .Values.ingress.host) | nindent 4 }}
   rules:
@@ -35,5 +31,38 @@ spec:
           name: {{ include "service.fullname" . }}
           port: {{ .Values.service.port }}
           weight: 1
+{{- with .Values.httpRoute.redirectParentRefs }}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata:
+  name: {{ include "service.fullname" $ }}-redirect
+  labels:
+    {{- include "service.labels" $ | nindent 4 }}
+spec:
+  parentRefs:
+    {{- include "service.gateways" . | nindent 4 }}
+  hostnames:
+    {{- toYaml (prepend (default list $.Values.ingress.extraHosts) $.Values.ingress.host) | nindent 4 }}
+  rules:
+    - matches:
+        - path:
+            type: PathPrefix
+            value: {{ $.Values.ingress.path }}
+      filters:
+        - type: RequestRedirect
+          requestRedirect:
+            scheme: https
+            # 308, which ingress-nginx answers, is one that a Gateway need not know.
+            statusCode: 301
 {{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "service.gateways" -}}
+{{- $gateways := list }}
+{{- range . }}
+{{- $gateways = append $gateways (merge (dict) . (dict "group" "gateway.networking.k8s.io" "kind" "Gateway")) }}
+{{- end }}
+{{- toYaml $gateways }}
 {{- end }}
