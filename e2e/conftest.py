@@ -23,8 +23,18 @@ SUMMARY = "summary"
 """What a test records under this name is printed at the end of the run."""
 
 
-RELEASES = ("chart", "disruption", "monitoring", "new_service", "raw_manifests", "scaling", "service", "up")
-"""Of these files several change the same release: that of `make up`, or the one that `release` installs."""
+RELEASES = (
+    "admission",
+    "chart",
+    "disruption",
+    "monitoring",
+    "new_service",
+    "raw_manifests",
+    "scaling",
+    "service",
+    "up",
+)
+"""Of these files several change the same release, that of `make up`, or the one that `release` installs; or nodes."""
 
 
 class ByRelease(LoadFileScheduling):
