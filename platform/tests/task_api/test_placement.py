@@ -64,7 +64,7 @@ def test_cloudnativepg_gives_it_to_its_instances() -> None:
         "labels": {"sidecar": "no", "team": "tasks"},
         "annotations": {"note": "well"},
     }
-    own = {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}}
+    own: dict[str, Any] = {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}}
     spec = one("Cluster", render(*given(values | {"pods.database": {"affinity": own, "nodeSelector": {}}})))["spec"]
     assert spec["affinity"] == {
         "additionalPodAntiAffinity": own["podAntiAffinity"],

@@ -47,8 +47,9 @@ CLOSE_SECONDS = 1.0
 
 FIRST_PAUSE_SECONDS = 0.02
 
+TRY_AGAIN_SECONDS = 1.0
 SAID_AGAIN_SECONDS = 60.0
-"""How often the log says that a server is still waited for."""
+"""How often `open` asks for a server that does not answer, and how often the log says so."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ class Database:
             if waits != said or time.monotonic() >= say_again:  # in a cluster it may wait for days
                 log.warning("%s", waits)
                 said, say_again = waits, time.monotonic() + SAID_AGAIN_SECONDS
-            await asyncio.sleep(1)
+            await asyncio.sleep(TRY_AGAIN_SECONDS)
 
     async def close(self) -> None:
         """Says goodbye, in at most CLOSE_SECONDS. Safe to call on one that was never opened."""
