@@ -17,7 +17,6 @@ from chassis.postgres import database
 from chassis.postgres.database import Limits
 from chassis.storage import StoreUnavailable
 
-
 DEADLINE_SECONDS = 30
 
 
@@ -49,7 +48,9 @@ async def test_a_server_is_waited_for_as_long_as_it_takes_and_the_log_says_so_no
 
     server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
     port: int = server.sockets[0].getsockname()[1]
-    settings = Settings(database_url=f"postgresql://me:hunter2@127.0.0.1:{port}/notes", database_wait_seconds="inf")
+    monkeypatch.setenv("NOTES_DATABASE_URL", f"postgresql://me:hunter2@127.0.0.1:{port}/notes")
+    monkeypatch.setenv("NOTES_DATABASE_WAIT_SECONDS", "inf")
+    settings = Settings()
     store = NotesStore(
         settings.database_url.get_secret_value(), limits=settings.limits, wait_seconds=settings.database_wait_seconds
     )
