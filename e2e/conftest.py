@@ -26,8 +26,19 @@ SUMMARY = "summary"
 """What a test records under this name is printed at the end of the run."""
 
 
-RELEASES = ("chart", "disruption", "gateway", "monitoring", "new_service", "raw_manifests", "scaling", "service", "up")
-"""Of these files several change the same release: that of `make up`, or the one that `release` installs."""
+RELEASES = (
+    "admission",
+    "chart",
+    "disruption",
+    "gateway",
+    "monitoring",
+    "new_service",
+    "raw_manifests",
+    "scaling",
+    "service",
+    "up",
+)
+"""Of these files several change the same release, that of `make up`, or the one that `release` installs; or nodes."""
 
 
 class ByRelease(LoadFileScheduling):

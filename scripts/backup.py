@@ -321,7 +321,7 @@ def newest_of_cronjob(database: Database) -> Iterator[tuple[str, Callable[[IO[by
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": name, "labels": template["metadata"]["labels"]},
+        "metadata": template["metadata"] | {"name": name},  # with its labels and annotations, as admission may ask for
         "spec": template["spec"] | {"activeDeadlineSeconds": 3600, "terminationGracePeriodSeconds": 0},
     }
     here = ("--namespace", database.namespace)

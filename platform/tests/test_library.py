@@ -112,7 +112,7 @@ def test_a_service_without_a_database_has_none_of_its_objects(charts: Path) -> N
     }
     assert environment(api_container(rendered)).keys() == {"ORDER_VIEWS_DRAIN_SECONDS", "ORDER_VIEWS_GRACEFUL_SECONDS"}
     (dns,) = one("NetworkPolicy", rendered)["spec"]["egress"]
-    assert {port["port"] for port in dns["ports"]} == {53}
+    assert {port["port"] for port in dns["ports"]} == {53, 5353}
     done = helm_template(*sets("database.existingSecret=mine"), chart=charts / "order-views")
     assert done.returncode == 1
     assert "A value of database is set, and order-views keeps nothing in a database." in done.stderr

@@ -21,6 +21,22 @@ NEWEST_KUBERNETES = "1.37"
 PLAIN_MANIFESTS = ("platform/k8s", "platform/k8s/monitoring", "platform/deployer", "platform/cluster")
 """Folders of what is applied as it stands: by a user, by `make kubeconfig-ci`, by `make up MONITORING=1`."""
 
+NOT_ASKED = {
+    "container-image-pull-policy": "IfNotPresent lets a local cluster use an image that was loaded into it",
+    "container-security-context-user-group-id": "1000 and 999 are the users that the images are made for",
+}
+"""Checks of kube-score that nothing is asked of, and why. It has no file of settings."""
+NOT_ASKED_WITH = {
+    "memory-values.yaml": {
+        "deployment-strategy": "tasks are in the memory of one pod: two at once would have different ones",
+        "deployment-replicas": "the same",
+    },
+    "cloudnativepg-values.yaml": {
+        "networkpolicy-targets-pod": "the operator makes the pods that it selects, so nobody sees them here",
+    },
+}
+"""The same, of the charts with one file of values."""
+
 
 class Charts:
     """The charts, and what each Helm makes of them for each Kubernetes: rendered once, for all checks that read it."""
@@ -120,16 +136,15 @@ class Charts:
                 raise Failed(f"{failed}Helm {version} renders a chart otherwise than {as_it_is.name}.") from None
 
     def practice(self) -> None:
-        """One run for each file of values: it looks for a pod's NetworkPolicy, disruption budget and Service beside it.
-
-        What objects are excused from is written on them with the reason (kube-score/ignore).
-        """
+        """One run for each file of values: it looks for what a pod has beside it, as its NetworkPolicy and Service."""
         failures = []
         for file in sorted(self.rendered("helm", OLDEST_KUBERNETES).iterdir()):
             command = ["kube-score", "score", "--kubernetes-version", f"v{OLDEST_KUBERNETES}", "--exit-one-on-warning"]
             optional = ["--enable-optional-test", "container-seccomp-profile,container-ports-check"]
+            of_file = [checks for values, checks in NOT_ASKED_WITH.items() if file.name.endswith(f"-{values}")]
+            ignored = ["--ignore-test", ",".join(name for checks in (NOT_ASKED, *of_file) for name in checks)]
             try:
-                run(*command, "--output-format", "ci", *optional, file)
+                run(*command, "--output-format", "ci", *optional, *ignored, file)
             except Failed as failed:
                 scores = [line for line in str(failed).splitlines() if not line.startswith("[OK]")]
                 failures.append("\n".join([f"With {file.name}:", *scores]))
@@ -137,9 +152,17 @@ class Charts:
             raise Failed("\n".join(failures))
 
     def linter(self) -> None:
-        """With its default checks. But for latest-tag in platform/k8s: there `latest` is a placeholder, in the one line
-        that a user edits. That folder is the first service's, and goes with it."""
-        lint = ["kube-linter", "lint", "--fail-if-no-objects-found", "--fail-on-invalid-resource"]
+        """With its default checks, but for those in .kube-linter.yaml. And but for latest-tag in platform/k8s: there
+        `latest` is a placeholder, in the one line that a user edits. That folder is the first service's, and goes with
+        it."""
+        lint = [
+            "kube-linter",
+            "lint",
+            "--config",
+            ".kube-linter.yaml",
+            "--fail-if-no-objects-found",
+            "--fail-on-invalid-resource",
+        ]
         run(*lint, self.rendered("helm", NEWEST_KUBERNETES), "platform/deployer", "platform/cluster")
         if Path("platform/k8s").exists():
             run(*lint, "--exclude", "latest-tag", "platform/k8s")

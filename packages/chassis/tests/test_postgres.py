@@ -9,11 +9,15 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 from databases import connected
+from notes.service import Settings
 from notes.store import NotesStore
 from opened import opened
 
+from chassis.postgres import database
 from chassis.postgres.database import Limits
 from chassis.storage import StoreUnavailable
+
+DEADLINE_SECONDS = 30
 
 
 def _free_port() -> int:
@@ -30,6 +34,36 @@ async def test_a_server_that_is_not_there_is_named_without_its_password() -> Non
         await nowhere.open()
     assert f"127.0.0.1:{port}/notes" in str(error.value)
     assert "hunter2" not in str(error.value)
+
+
+async def test_a_server_is_waited_for_as_long_as_it_takes_and_the_log_says_so_now_and_then(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "TRY_AGAIN_SECONDS", 0)
+    attempts: asyncio.Queue[None] = asyncio.Queue()
+
+    async def hang_up(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await attempts.put(None)
+        writer.close()
+
+    server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+    port: int = server.sockets[0].getsockname()[1]
+    monkeypatch.setenv("NOTES_DATABASE_URL", f"postgresql://me:hunter2@127.0.0.1:{port}/notes")
+    monkeypatch.setenv("NOTES_DATABASE_WAIT_SECONDS", "inf")
+    settings = Settings()
+    store = NotesStore(
+        settings.database_url.get_secret_value(), limits=settings.limits, wait_seconds=settings.database_wait_seconds
+    )
+    async with server:
+        opening = asyncio.create_task(store.open())
+        for _ in range(50):
+            await asyncio.wait_for(attempts.get(), DEADLINE_SECONDS)
+        assert not opening.done()
+        opening.cancel()
+        await asyncio.wait([opening])
+    said = [record.getMessage() for record in caplog.records if "does not answer yet" in record.getMessage()]
+    assert 1 <= len(said) < 5
+    assert said[0].endswith("Is it running, and does NOTES_DATABASE_URL name the right host and port?")
 
 
 async def test_a_server_that_starts_late_is_waited_for(postgres_url: str) -> None:

@@ -225,7 +225,8 @@ def test_the_schedule_is_kept_one_at_a_time_with_an_end() -> None:
 def test_the_first_backup_is_another_job_when_its_settings_change_and_else_the_same() -> None:
     """Which binds the volume, for which `helm --wait` waits; and a Job cannot change."""
     first, again, other = (
-        backup_objects(ON, *more)["Job"] for more in ((), ("podLabels.a=b",), ("database.bundled.backup.keep=3",))
+        backup_objects(ON, *more)["Job"]
+        for more in ((), ("pods.api.podLabels.a=b",), ("database.bundled.backup.keep=3",))
     )
     assert first == again
     assert first["metadata"]["name"] != other["metadata"]["name"]

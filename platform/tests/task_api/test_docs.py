@@ -164,6 +164,7 @@ def test_no_block_hides_behind_one_that_is_run() -> None:
         ("e2e/task_api/test_docs.py", "docs/extend.md", "Another registry"): 1,
         ("e2e/task_api/test_docs.py", "platform/helm/task-api/README.md", "Which database"): 1,
         ("e2e/task_api/test_docs.py", "platform/helm/task-api/README.md", "task-api"): 1,
+        ("e2e/task_api/test_tls.py", "docs/security.md", "Prove the database"): 1,
         ("e2e/test_new_service.py", "docs/extend.md", "A second service"): 1,
         ("platform/tests/test_new_service.py", "docs/extend.md", "A FastAPI app of yours"): 1,
         ("e2e/test_remove_service.py", "docs/develop.md", "Take the place of the first service"): 1,

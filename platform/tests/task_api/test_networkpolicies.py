@@ -88,6 +88,8 @@ PAIRS: list[tuple[str, Pod, Pod, int, str, bool]] = [
     ("API to PostgreSQL", API, POSTGRES, 5432, "TCP", True),
     ("API to DNS by UDP", API, DNS, 53, "UDP", True),
     ("API to DNS by TCP", API, DNS, 53, "TCP", True),
+    ("API to a DNS behind its Service by UDP", API, DNS, 5353, "UDP", True),
+    ("API to a DNS behind its Service by TCP", API, DNS, 5353, "TCP", True),
     ("stranger to PostgreSQL", STRANGER, POSTGRES, 5432, "TCP", False),
     ("neighbour to PostgreSQL", NEIGHBOUR, POSTGRES, 5432, "TCP", False),
     ("helm test to PostgreSQL", HELM_TEST, POSTGRES, 5432, "TCP", False),
@@ -115,7 +117,7 @@ def test_who_may_call_whom(road: str, source: Pod, target: Pod, port: int, proto
 
 
 def test_the_pod_of_helm_test_calls_the_api_alone() -> None:
-    assert may_call(CHART_OBJECTS, HELM_TEST, DNS, 53, "UDP")
+    assert all(may_call(CHART_OBJECTS, HELM_TEST, DNS, port, "UDP") for port in (53, 5353))
     assert not may_call(CHART_OBJECTS, HELM_TEST, STRANGER, 443)
     assert not may_call(CHART_OBJECTS, API, HELM_TEST, 8000)
 
@@ -146,7 +148,7 @@ def test_a_backup_calls_the_database_and_its_bucket_alone(values: tuple[str, ...
     manifests = render(*sets(*(f"database.bundled.backup.{value}" for value in ("enabled=true", *values))))
     pod = Pod(RELEASE, labels_of(manifests, "Job"))
     assert may_call(manifests, pod, POSTGRES, 5432)
-    assert may_call(manifests, pod, DNS, 53, "UDP")
+    assert all(may_call(manifests, pod, DNS, dns, "UDP") for dns in (53, 5353))
     assert [p for p in (80, 443, 9000) if may_call(manifests, pod, STRANGER, p)] == ([] if port is None else [port])
     assert not may_call(manifests, pod, API, 8000)
     assert not may_call(manifests, API, pod, 8000)

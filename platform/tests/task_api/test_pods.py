@@ -67,7 +67,7 @@ def test_no_pod_is_overlooked() -> None:
 def test_every_pod_passes_the_restricted_pod_security_standard(pod: Manifest) -> None:
     """https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted"""
     assert pod["securityContext"]["runAsNonRoot"] is True
-    assert pod["securityContext"]["runAsUser"] > 0
+    assert pod["securityContext"].get("runAsUser", 1) > 0  # or the cluster gives one
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     assert not {"hostNetwork", "hostPID", "hostIPC", "ephemeralContainers"} & pod.keys()
     for volume in pod["volumes"]:

@@ -313,7 +313,9 @@ def test_each_label_that_the_chart_writes_is_refused_to_others() -> None:
     rendered = render(helm_tests=True)
     pods = one("Deployment", rendered)["spec"]["template"]["metadata"]["labels"]
     everywhere = {label for manifest in rendered for label in manifest["metadata"]["labels"]}
-    for value, own in (("commonLabels", everywhere), ("podLabels", pods.keys())):
+    everywhere.remove("app.kubernetes.io/part-of")  # what it is a part of, others may know better
+    of_pods = [(f"pods.{kind}.podLabels", pods.keys()) for kind in default_values()["pods"]]
+    for value, own in (("commonLabels", everywhere), ("podLabels", pods.keys()), *of_pods):
         said = refusal("--set-json", f"{value}={json.dumps(dict.fromkeys(own, 'mine'))}")
         refused = set(re.findall(rf"- {value} has (\S+)\. The chart writes that label itself", said))
         assert refused == set(own)
@@ -327,7 +329,7 @@ def test_each_variable_that_the_chart_writes_is_refused_in_the_environment_of_on
         for arguments in VALUES_FILES.values()
         for name in environment(api_container(render(*arguments)))
         if name.startswith("TASKS_")
-    }
+    } - {"TASKS_DATABASE_WAIT_SECONDS"}  # which gives way to one's own
     assert {"TASKS_DATABASE_URL", "TASKS_ROOT_PATH", "TASKS_OIDC_ISSUER", "TASKS_AUTH_TOKEN_FILE"} <= written
     said = refusal("--set-json", f"extraEnv={json.dumps([{'name': name, 'value': 'a'} for name in sorted(written)])}")
     instead = dict(re.findall(r"- extraEnv has (\w+), which the chart writes itself\. Set (\S+) instead\.", said))
@@ -590,7 +592,7 @@ def test_the_schema_knows_every_value_and_no_other() -> None:
         ]
 
     # What these have in their defaults is an example of what may be there.
-    free = re.compile(r"^\.(affinity|autoscaling\.behavior\.\w+)\.")
+    free = re.compile(r"^\.(affinity|autoscaling\.behavior\.\w+|pods\.\w+)\.")
     found = compare(default_values(), schema, "")
     assert [path for path in found if not free.match(path)] == []
 

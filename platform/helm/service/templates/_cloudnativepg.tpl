@@ -12,6 +12,39 @@ metadata:
     helm.sh/resource-policy: keep
 spec:
   instances: {{ $cluster.instances }}
+  {{- $settings := include "service.pod.settings" (list . "database") | fromYaml }}
+  {{- $labels := include "service.pod.labels" (list . "database") | fromYaml }}
+  {{- if or $labels $settings.podAnnotations }}
+  # The operator gives it to the pods, and to all else that it makes.
+  inheritedMetadata:
+    {{- with $labels }}
+    labels:
+      {{- toYaml . | nindent 6 }}
+    {{- end }}
+    {{- with $settings.podAnnotations }}
+    annotations:
+      {{- toYaml . | nindent 6 }}
+    {{- end }}
+  {{- end }}
+  {{- with $settings.imagePullSecrets }}
+  imagePullSecrets:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with $settings.priorityClassName }}
+  priorityClassName: {{ . | quote }}
+  {{- end }}
+  {{- $affinity := pick $settings "nodeSelector" "tolerations" }}
+  {{- range $ours, $theirs := dict "nodeAffinity" "nodeAffinity" "podAffinity" "additionalPodAffinity" "podAntiAffinity" "additionalPodAntiAffinity" }}
+  {{- with index (default dict $settings.affinity) $ours }}{{ $_ := set $affinity $theirs . }}{{ end }}
+  {{- end }}
+  {{- range $name, $value := $affinity }}
+  {{- if empty $value }}{{ $_ := unset $affinity $name }}{{ end }}
+  {{- end }}
+  {{- with $affinity }}
+  # Beside the operator's own, by which instances prefer different nodes.
+  affinity:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
   bootstrap:
     initdb:
       database: {{ include "service.database.name" . }}

@@ -10,21 +10,10 @@ metadata:
   name: {{ include "service.fullname" . }}
   labels:
     {{- include "service.labels" . | nindent 4 }}
+  {{- if $replicas }}
   annotations:
-    {{- if $replicas }}
     service/replicas: written
-    {{- end }}
-    # What checkers ask for otherwise, each with the reason for not doing it. For kube-score it is those of checkov.
-    {{- $ignored := "container-image-tag,container-image-pull-policy,container-security-context-user-group-id" }}
-    {{- if eq $database "memory" }}
-    # And one pod that is never two, since its {{ include "service.keeps" . }} are in its memory.
-    {{- $ignored = printf "%s,deployment-strategy,deployment-replicas" $ignored }}
-    {{- end }}
-    kube-score/ignore: {{ $ignored }}
-    checkov.io/skip1: CKV_K8S_14=latest is a placeholder like the repository; a deploy names a commit or a digest
-    checkov.io/skip2: CKV_K8S_15=IfNotPresent lets a local cluster use an image that was loaded into it
-    checkov.io/skip3: CKV_K8S_35=the service reads its settings from the environment, and nothing else runs in the container
-    checkov.io/skip4: CKV_K8S_40=1000 is the user that the image is made for
+  {{- end }}
 spec:
   {{- with $replicas }}
   replicas: {{ . }}
@@ -48,38 +37,25 @@ spec:
     {{- end }}
   template:
     metadata:
-      {{- with .Values.podAnnotations }}
+      {{- with include "service.pod.annotations" (list . "api") }}
       annotations:
-        {{- toYaml . | nindent 8 }}
+        {{- . | nindent 8 }}
       {{- end }}
       labels:
         {{- include "service.selectorLabels" . | nindent 8 }}
-        {{- with .Values.podLabels }}
-        {{- toYaml . | nindent 8 }}
+        {{- with include "service.pod.labels" (list . "api") }}
+        {{- . | nindent 8 }}
         {{- end }}
     spec:
-      {{- with .Values.imagePullSecrets }}
-      imagePullSecrets:
-        {{- toYaml . | nindent 8 }}
-      {{- end }}
       serviceAccountName: {{ include "service.fullname" . }}
       automountServiceAccountToken: false
       enableServiceLinks: false
-      {{- with .Values.priorityClassName }}
-      priorityClassName: {{ . | quote }}
+      {{- $spec := include "service.pod.spec" (list . "api") }}
+      {{- with $spec }}
+      {{- . | nindent 6 }}
       {{- end }}
-      {{- with .Values.nodeSelector }}
-      nodeSelector:
-        {{- toYaml . | nindent 8 }}
-      {{- end }}
-      {{- with .Values.tolerations }}
-      tolerations:
-        {{- toYaml . | nindent 8 }}
-      {{- end }}
+      {{- if not ($spec | fromYaml).affinity }}
       affinity:
-        {{- if .Values.affinity }}
-        {{- toYaml .Values.affinity | nindent 8 }}
-        {{- else }}
         podAntiAffinity:
           preferredDuringSchedulingIgnoredDuringExecution:
             - weight: 100
@@ -88,7 +64,7 @@ spec:
                 labelSelector:
                   matchLabels:
                     {{- include "service.selectorLabels" . | nindent 20 }}
-        {{- end }}
+      {{- end }}
       topologySpreadConstraints:
         {{- range list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
         - topologyKey: {{ . }}
@@ -100,13 +76,6 @@ spec:
           # Each release is spread by itself: the pods of the last one are about to go.
           matchLabelKeys: [pod-template-hash]
         {{- end }}
-      securityContext:
-        runAsNonRoot: true
-        runAsUser: 1000
-        runAsGroup: 1000
-        fsGroup: 1000
-        seccompProfile:
-          type: RuntimeDefault
       containers:
         - name: api
           image: {{ include "service.image" . | quote }}
@@ -133,6 +102,14 @@ spec:
               {{- end }}
             - name: {{ $environment }}DATABASE_POOL_SIZE
               value: {{ .Values.database.poolSize | toString | quote }}
+            {{- $wait := printf "%sDATABASE_WAIT_SECONDS" $environment }}
+            {{- $waits := false }}
+            {{- range .Values.extraEnv }}{{ $waits = or $waits (eq .name $wait) }}{{ end }}
+            {{- if and (ne $database "memory") (not $waits) }}
+            # A pod that ended without its database would be started again, later each time.
+            - name: {{ $wait }}
+              value: inf
+            {{- end }}
             {{- end }}
             - name: {{ $environment }}DRAIN_SECONDS
               value: {{ .Values.shutdown.drainSeconds | toString | quote }}
@@ -205,11 +182,9 @@ spec:
               {{- end }}
           resources:
             {{- toYaml .Values.resources | nindent 12 }}
-          securityContext:
-            allowPrivilegeEscalation: false
-            readOnlyRootFilesystem: true
-            capabilities:
-              drop: [ALL]
+          {{- with include "service.pod.containerSecurityContext" (list . "api") }}
+          {{- . | nindent 10 }}
+          {{- end }}
           volumeMounts:
             - name: tmp
               mountPath: /tmp
@@ -223,6 +198,9 @@ spec:
             - name: database-certificates
               mountPath: /run/secrets/database
               readOnly: true
+            {{- end }}
+            {{- with .Values.extraVolumeMounts }}
+            {{- toYaml . | nindent 12 }}
             {{- end }}
       terminationGracePeriodSeconds: {{ .Values.shutdown.terminationGracePeriodSeconds }}
       volumes:
@@ -243,6 +221,9 @@ spec:
           secret:
             secretName: {{ . | quote }}
             defaultMode: 0440
+        {{- end }}
+        {{- with .Values.extraVolumes }}
+        {{- toYaml . | nindent 8 }}
         {{- end }}
 {{- end }}
 

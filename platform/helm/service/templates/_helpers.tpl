@@ -32,15 +32,13 @@ a revision of 11 more by Kubernetes, for the pods of a StatefulSet (https://gith
 {{- define "service.commonLabels" -}}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
-{{- with .Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+{{ merge (dict) (default dict .Values.commonLabels) (dict "app.kubernetes.io/part-of" (include "service.name" .)) | toYaml }}
 {{- end }}
 
 {{- define "service.labels" -}}
 {{ include "service.commonLabels" . }}
 {{ include "service.selectorLabels" . }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- end }}
 
 {{/* What selects the API's pods. It can never change: a Deployment's selector is immutable. */}}

@@ -31,11 +31,16 @@ spec:
         - port: 8000
           protocol: TCP
   egress:
-    # DNS, wherever it is: a cache on the node has an address that belongs to no pod.
+    # DNS, wherever it is: a cache on the node has an address that belongs to no pod. Behind its Service it may listen on
+    # 5353, as on OpenShift, and a policy is about the port behind.
     - ports:
         - port: 53
           protocol: UDP
         - port: 53
+          protocol: TCP
+        - port: 5353
+          protocol: UDP
+        - port: 5353
           protocol: TCP
     {{- if eq $database "external" }}
     # PostgreSQL: its address is in a Secret, so it is let out by its port.

@@ -10,10 +10,8 @@ metadata:
   name: {{ include "service.backup.fullname" . }}-{{ sha256sum $job | trunc 8 }}
   labels:
     {{- include "service.backup.labels" . | nindent 4 }}
-  annotations:
-    {{- include "service.backup.ignored" . | nindent 4 }}
-    ignore-check.kube-linter.io/job-ttl-seconds-after-finished: it is of the release, and gone, each upgrade would make it again
 spec:
+  # No ttlSecondsAfterFinished: it is of the release, and gone, each upgrade would make it again.
   {{- $job | nindent 2 }}
 {{- end }}
 {{- end }}

@@ -18,6 +18,10 @@ spec:
           protocol: UDP
         - port: 53
           protocol: TCP
+        - port: 5353
+          protocol: UDP
+        - port: 5353
+          protocol: TCP
     - to:
         - podSelector:
             matchLabels:

@@ -6,8 +6,6 @@ metadata:
   name: {{ include "service.backup.fullname" . }}
   labels:
     {{- include "service.backup.labels" . | nindent 4 }}
-  annotations:
-    {{- include "service.backup.ignored" . | nindent 4 }}
 spec:
   schedule: {{ .Values.database.bundled.backup.schedule | quote }}
   concurrencyPolicy: Forbid
@@ -47,16 +45,6 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/component: backup
 {{- end }}
 
-{{- define "service.backup.ignored" -}}
-# What checkers ask for otherwise, each with the reason for not doing it. For kube-score it is those of checkov.
-kube-score/ignore: container-image-pull-policy,container-security-context-user-group-id
-checkov.io/skip1: CKV_K8S_15=a backup does not fail because a registry is down
-checkov.io/skip2: CKV_K8S_40=999 is the user that PostgreSQL's official image is made for
-{{- if eq (include "service.backup" .) "s3" }}
-checkov.io/skip3: CKV_K8S_35=rclone reads its settings from the environment, and nothing else runs in the container
-{{- end }}
-{{- end }}
-
 {{/* What a Job of a backup is, of the CronJob and of the first one. */}}
 {{- define "service.backup.job" -}}
 {{- $backup := .Values.database.bundled.backup }}
@@ -67,23 +55,26 @@ backoffLimit: 2
 activeDeadlineSeconds: {{ int $backup.timeoutSeconds }}
 template:
   metadata:
+    {{- with include "service.pod.annotations" (list . "backup") }}
+    annotations:
+      {{- . | nindent 6 }}
+    {{- end }}
     labels:
       {{- include "service.backup.selectorLabels" . | nindent 6 }}
+      {{- with include "service.pod.labels" (list . "backup") }}
+      {{- . | nindent 6 }}
+      {{- end }}
   spec:
     restartPolicy: Never
     automountServiceAccountToken: false
     enableServiceLinks: false
-    securityContext:
-      runAsNonRoot: true
-      runAsUser: 999
-      runAsGroup: 999
-      fsGroup: 999
-      fsGroupChangePolicy: OnRootMismatch
-      seccompProfile:
-        type: RuntimeDefault
+    {{- with include "service.pod.spec" (list . "backup") }}
+    {{- . | nindent 4 }}
+    {{- end }}
     {{ ternary "initContainers" "containers" (eq $to "s3") }}:
       - name: {{ ternary "dump" "backup" (eq $to "s3") }}
         image: {{ .Values.database.bundled.image | quote }}
+        # A backup does not fail because a registry is down.
         imagePullPolicy: IfNotPresent
         env:
           - name: NAME
@@ -128,11 +119,9 @@ template:
         terminationMessagePolicy: File
         resources:
           {{- toYaml $backup.resources | nindent 10 }}
-        securityContext:
-          allowPrivilegeEscalation: false
-          readOnlyRootFilesystem: true
-          capabilities:
-            drop: [ALL]
+        {{- with include "service.pod.containerSecurityContext" (list . "backup") }}
+        {{- . | nindent 8 }}
+        {{- end }}
         volumeMounts:
           - name: backups
             mountPath: /backups
@@ -202,11 +191,9 @@ template:
         terminationMessagePolicy: File
         resources:
           {{- toYaml $backup.resources | nindent 10 }}
-        securityContext:
-          allowPrivilegeEscalation: false
-          readOnlyRootFilesystem: true
-          capabilities:
-            drop: [ALL]
+        {{- with include "service.pod.containerSecurityContext" (list . "backup") }}
+        {{- . | nindent 8 }}
+        {{- end }}
         volumeMounts:
           - name: backups
             mountPath: /backups

@@ -7,11 +7,6 @@ metadata:
   name: {{ include "service.postgres.fullname" . }}
   labels:
     {{- include "service.postgres.labels" . | nindent 4 }}
-  {{- if eq $database "cloudNativePG" }}
-  annotations:
-    # The operator makes the pods that it selects, so no checker sees them here.
-    kube-score/ignore: networkpolicy-targets-pod
-  {{- end }}
 spec:
   podSelector:
     matchLabels:

@@ -6,11 +6,6 @@ metadata:
   name: {{ include "service.postgres.fullname" . }}
   labels:
     {{- include "service.postgres.labels" . | nindent 4 }}
-  annotations:
-    # What checkers ask for otherwise, each with the reason for not doing it. For kube-score it is those of checkov.
-    kube-score/ignore: container-image-pull-policy,container-security-context-user-group-id
-    checkov.io/skip1: CKV_K8S_15=a database does not start anew because a registry is down
-    checkov.io/skip2: CKV_K8S_40=999 is the user that the official image is made for
 spec:
   replicas: 1
   serviceName: {{ include "service.postgres.fullname" . }}
@@ -19,21 +14,25 @@ spec:
       {{- include "service.postgres.selectorLabels" . | nindent 6 }}
   template:
     metadata:
+      {{- with include "service.pod.annotations" (list . "database") }}
+      annotations:
+        {{- . | nindent 8 }}
+      {{- end }}
       labels:
         {{- include "service.postgres.selectorLabels" . | nindent 8 }}
+        {{- with include "service.pod.labels" (list . "database") }}
+        {{- . | nindent 8 }}
+        {{- end }}
     spec:
       automountServiceAccountToken: false
       enableServiceLinks: false
-      securityContext:
-        runAsNonRoot: true
-        runAsUser: 999
-        runAsGroup: 999
-        fsGroup: 999
-        seccompProfile:
-          type: RuntimeDefault
+      {{- with include "service.pod.spec" (list . "database") }}
+      {{- . | nindent 6 }}
+      {{- end }}
       containers:
         - name: postgres
           image: {{ .Values.database.bundled.image | quote }}
+          # A database does not start anew because a registry is down.
           imagePullPolicy: IfNotPresent
           args: [postgres, -c, max_connections={{ .Values.database.maxConnections }}]
           env:
@@ -77,11 +76,9 @@ spec:
           terminationMessagePolicy: File
           resources:
             {{- toYaml .Values.database.bundled.resources | nindent 12 }}
-          securityContext:
-            allowPrivilegeEscalation: false
-            readOnlyRootFilesystem: true
-            capabilities:
-              drop: [ALL]
+          {{- with include "service.pod.containerSecurityContext" (list . "database") }}
+          {{- . | nindent 10 }}
+          {{- end }}
           volumeMounts:
             - name: data
               mountPath: /var/lib/postgresql/data

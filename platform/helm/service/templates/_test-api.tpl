@@ -4,45 +4,26 @@ kind: Pod
 metadata:
   name: {{ include "service.fullname" . }}-test
   labels:
-    {{- include "service.commonLabels" . | nindent 4 }}
+    {{- $labels := include "service.commonLabels" . | fromYaml }}
+    {{- mergeOverwrite $labels (include "service.pod.labels" (list . "test") | fromYaml) | toYaml | nindent 4 }}
     {{- include "service.test.selectorLabels" . | nindent 4 }}
     {{- include "service.clientLabel" . | nindent 4 }}
   annotations:
+    {{- with include "service.pod.annotations" (list . "test") }}
+    {{- . | nindent 4 }}
+    {{- end }}
     helm.sh/hook: test
     # It stays until the next test, for `kubectl logs`.
     helm.sh/hook-delete-policy: before-hook-creation
-    # What checkers ask for otherwise, each with the reason for not doing it. For kube-score it is those of checkov.
-    kube-score/ignore: container-image-tag,container-image-pull-policy,container-security-context-user-group-id
-    checkov.io/skip1: CKV_K8S_8=it runs once and ends; activeDeadlineSeconds ends it otherwise
-    checkov.io/skip2: CKV_K8S_9=it serves nobody
-    checkov.io/skip3: CKV_K8S_14=it tests the image that is deployed
-    checkov.io/skip4: CKV_K8S_15=it tests the image that is deployed
-    checkov.io/skip5: CKV_K8S_40=1000 is the user that the image is made for
 spec:
   restartPolicy: Never
   activeDeadlineSeconds: 120
-  {{- with .Values.imagePullSecrets }}
-  imagePullSecrets:
-    {{- toYaml . | nindent 4 }}
-  {{- end }}
   serviceAccountName: {{ include "service.fullname" . }}
   automountServiceAccountToken: false
   enableServiceLinks: false
-  {{- with .Values.nodeSelector }}
-  nodeSelector:
-    {{- toYaml . | nindent 4 }}
+  {{- with include "service.pod.spec" (list . "test") }}
+  {{- . | nindent 2 }}
   {{- end }}
-  {{- with .Values.tolerations }}
-  tolerations:
-    {{- toYaml . | nindent 4 }}
-  {{- end }}
-  securityContext:
-    runAsNonRoot: true
-    runAsUser: 1000
-    runAsGroup: 1000
-    fsGroup: 1000
-    seccompProfile:
-      type: RuntimeDefault
   containers:
     - name: test
       # The API's own image: it is there already, and has Python.
@@ -97,19 +78,10 @@ spec:
           {{- include "service.test" . | nindent 10 }}
           print("ok: it answers, and shows its metrics only to those who may see them")
       resources:
-        requests:
-          cpu: 50m
-          memory: 64Mi
-          ephemeral-storage: 16Mi
-        limits:
-          cpu: 500m
-          memory: 128Mi
-          ephemeral-storage: 64Mi
-      securityContext:
-        allowPrivilegeEscalation: false
-        readOnlyRootFilesystem: true
-        capabilities:
-          drop: [ALL]
+        {{- toYaml .Values.helmTest.resources | nindent 8 }}
+      {{- with include "service.pod.containerSecurityContext" (list . "test") }}
+      {{- . | nindent 6 }}
+      {{- end }}
       volumeMounts:
         - name: tmp
           mountPath: /tmp

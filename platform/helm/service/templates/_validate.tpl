@@ -116,12 +116,37 @@ not go together. All of it is said at once, so that nobody repairs one value aft
 
 {{- $ofPods := include "service.selectorLabels" . | fromYaml | keys }}
 {{- $ofAll := concat $ofPods (list "app.kubernetes.io/managed-by" "app.kubernetes.io/version" "helm.sh/chart" (printf "%s-client" (include "service.fullname" .))) }}
-{{- range $value, $own := dict "commonLabels" $ofAll "podLabels" $ofPods }}
-{{- range $key := index $values $value | default dict | keys | sortAlpha }}
-{{- if has $key $own }}
+{{- $labels := dict "commonLabels" $values.commonLabels "podLabels" $values.podLabels }}
+{{- range $kind, $of := $values.pods }}
+{{- $_ := set $labels (printf "pods.%s.podLabels" $kind) (default dict $of).podLabels }}
+{{- end }}
+{{- range $value, $given := $labels }}
+{{- range $key := $given | default dict | keys | sortAlpha }}
+{{- if has $key (ternary $ofAll $ofPods (eq $value "commonLabels")) }}
 {{- $wrong = append $wrong (printf "%s has %s. The chart writes that label itself: choose another name." $value $key) }}
 {{- end }}
 {{- end }}
+{{- end }}
+
+{{- $own := list "tmp" "tokens" "database-certificates" }}
+{{- $there := $own }}
+{{- range $values.extraVolumes }}
+{{- if has .name $own }}
+{{- $wrong = append $wrong (printf "extraVolumes has %s, which the chart makes itself. Choose another name." .name) }}
+{{- else if has .name $there }}
+{{- $wrong = append $wrong (printf "extraVolumes has %s twice. Take one of them out." .name) }}
+{{- end }}
+{{- $there = append $there .name }}
+{{- end }}
+{{- $paths := list "/tmp" "/run/secrets/tokens" "/run/secrets/database" }}
+{{- range $values.extraVolumeMounts }}
+{{- if not (has .name $there) }}
+{{- $wrong = append $wrong (printf "extraVolumeMounts has %s, and extraVolumes has no volume of that name. Add it there." .name) }}
+{{- end }}
+{{- if has (trimSuffix "/" .mountPath) $paths }}
+{{- $wrong = append $wrong (printf "extraVolumeMounts has %s, where the chart or another line has a volume. Choose another path." .mountPath) }}
+{{- end }}
+{{- $paths = append $paths (trimSuffix "/" .mountPath) }}
 {{- end }}
 
 {{- /* Of two variables of one name Kubernetes takes the last, and what is checked above would not be what is so. */}}

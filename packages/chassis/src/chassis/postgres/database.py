@@ -47,6 +47,10 @@ CLOSE_SECONDS = 1.0
 
 FIRST_PAUSE_SECONDS = 0.02
 
+TRY_AGAIN_SECONDS = 1.0
+SAID_AGAIN_SECONDS = 60.0
+"""How often `open` asks for a server that does not answer, and how often the log says so."""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -125,6 +129,7 @@ class Database:
         if address.ignored:
             log.info("Of the URL in %s is ignored what asyncpg lacks: %s", use.setting, ", ".join(address.ignored))
         deadline = time.monotonic() + self._wait_seconds
+        said, say_again = "", 0.0
         while True:
             try:
                 refuse_session(address, use.setting, limits.pooler)
@@ -144,13 +149,14 @@ class Database:
                         f"PostgreSQL at {address.where} cannot be reached: {reason(error)}. "
                         f"{next_step(error, use.setting)}"
                     ) from error
-                log.warning("PostgreSQL at %s does not answer yet (%s); trying again", address.where, reason(error))
-                await asyncio.sleep(1)
+                waits = (
+                    f"PostgreSQL at {address.where} does not answer yet ({reason(error)}): trying again each second. "
+                    f"{next_step(error, use.setting)}"
+                )
             except _TakesNoWrites as error:  # as while a failover goes on
                 if time.monotonic() >= deadline:
                     raise
-                log.warning("%s; trying again", error)
-                await asyncio.sleep(1)
+                waits = f"{error}: trying again each second"
             except Refused as error:
                 raise StoreUnavailable(f"PostgreSQL at {address.where} refused: {error}") from error
             except STATEMENT_LOST as error:
@@ -160,6 +166,10 @@ class Database:
                 raise StoreUnavailable(
                     f"PostgreSQL at {address.where} refused: {reason(error)}. Mend it there or in {use.setting}."
                 ) from error
+            if waits != said or time.monotonic() >= say_again:  # in a cluster it may wait for days
+                log.warning("%s", waits)
+                said, say_again = waits, time.monotonic() + SAID_AGAIN_SECONDS
+            await asyncio.sleep(TRY_AGAIN_SECONDS)
 
     async def close(self) -> None:
         """Says goodbye, in at most CLOSE_SECONDS. Safe to call on one that was never opened."""

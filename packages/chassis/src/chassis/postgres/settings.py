@@ -50,7 +50,9 @@ class DatabaseSettings(settings.Settings):
         description="whether PostgreSQL keeps prepared statements; false behind a pooler that loses them",
     )
     database_wait_seconds: float = Field(
-        default=60, ge=0, description="seconds to wait at start for a PostgreSQL that does not answer yet"
+        default=60,
+        ge=0,
+        description="seconds to wait at start for a PostgreSQL that does not answer yet; inf waits for ever",
     )
     database_seconds: Seconds = Field(
         default=5, description="seconds that a piece of work may take in PostgreSQL, with waiting and trying again"
