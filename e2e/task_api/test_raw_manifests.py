@@ -11,11 +11,14 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from documentation import commands_run_by
 from e2e.cluster import REPOSITORY
 from e2e.drift import drift_of_all, there, written
 from e2e.eventually import eventually
 from e2e.namespace import HELMS, MakeNamespace, Namespace
 from e2e.traffic import Traffic
+
+THIS, README = "e2e/task_api/test_raw_manifests.py", "platform/helm/task-api/README.md"
 
 
 def documented_secret(folder: Path) -> str:
@@ -27,12 +30,10 @@ def documented_secret(folder: Path) -> str:
 
 def documented_takeover(namespace: Namespace, copy: Path) -> str:
     """The commands of the chart's README by which Helm takes over; the last is helm's, to which values can be added."""
-    readme = (REPOSITORY / "platform/helm/task-api/README.md").read_text()
-    commands = re.search(
-        r"^## From the manifests to the chart\n.*?^```sh\n(.*?)\n```", readme, re.MULTILINE | re.DOTALL
+    (takeover,) = commands_run_by(THIS, README, "From the manifests to the chart")
+    return takeover.commands.replace("platform/k8s/", f"{copy}/").replace(
+        "namespace=default", f"namespace={namespace.name}"
     )
-    assert commands, "the README says no longer how Helm takes over"
-    return commands[1].replace("platform/k8s/", f"{copy}/").replace("namespace=default", f"namespace={namespace.name}")
 
 
 def edited(folder: Path, namespace: Namespace) -> Path:
@@ -231,6 +232,10 @@ def test_applied_after_the_secrets_changed_undone_and_taken_over_by_helm(
     upgrade = "scripts/helm.sh upgrade task-api platform/helm/task-api --reuse-values --set minReadySeconds=1 --wait"
     assert "taken back: " not in namespace.run(upgrade)
     namespace.wait_for_rollout()
+    if helm == "HELM_4_VERSION":  # what a person types there after a conflict
+        typed = [block.commands for block in commands_run_by(THIS, README) if "--server-side=false" in block.commands]
+        assert len(typed) == 1
+        namespace.run(typed[0])
     namespace.run("helm uninstall task-api --wait")
     left = namespace.run("kubectl get deployment,statefulset,service,ingress,hpa,pdb,networkpolicy -o name")
     assert left == ""
