@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import ssl
 import subprocess
 from collections.abc import Callable
@@ -22,6 +23,18 @@ QUICK_DOWN = (
 """Pods go after ten seconds without need, where the chart says five minutes, and all of them at once."""
 
 
+HELMS = ("HELM_OLDEST_VERSION", "HELM_VERSION", "HELM_4_VERSION")
+"""The versions that the chart supports, by their names in versions.env."""
+
+
+def helm_of(name: str) -> Path:
+    """The binary of scripts/go-tools.sh."""
+    versions = dict(re.findall(r"^(\w+)=(.*)$", (REPOSITORY / "versions.env").read_text(), re.MULTILINE))
+    binary = REPOSITORY / f".tools/helm-{versions[name]}"
+    assert binary.exists(), f"{binary} was not built. With Go, https://go.dev/dl/: scripts/go-tools.sh helm"
+    return binary
+
+
 class Namespace:
     """A namespace of a test's own, and a shell whose kubectl and helm work in it."""
 
@@ -38,8 +51,17 @@ class Namespace:
             f" --set podLabels.e2e={name}"  # tells its pods from those of the other releases on a node
         )
         self._environment = {**os.environ, "KUBECONFIG": str(kubeconfig)}
+        self._folder = kubeconfig.parent
         self._https_port = https_port
         self._certificate = ""
+
+    def use_helm(self, name: str) -> None:
+        """From here on `helm` is the one of that name in HELMS, in scripts too."""
+        folder = self._folder / name
+        folder.mkdir(exist_ok=True)
+        (folder / "helm").unlink(missing_ok=True)
+        (folder / "helm").symlink_to(helm_of(name))
+        self._environment["PATH"] = f"{folder}:{os.environ['PATH']}"
 
     def run(self, command: str, *, seconds: float = 180, folder: Path = REPOSITORY) -> str:
         """What a command says that has to succeed. It is one as a person types it, by default in the repository."""

@@ -18,11 +18,12 @@ from typing import Any
 import pytest
 from e2e.cluster import REPOSITORY
 from e2e.conftest import SUMMARY
+from e2e.drift import drift_of_all, there, written
 from e2e.eventually import eventually
 from e2e.example import EXAMPLE, ROUTE
-from e2e.namespace import QUICK_DOWN, MakeNamespace, Namespace
+from e2e.namespace import HELMS, QUICK_DOWN, MakeNamespace, Namespace
 from e2e.traffic import Traffic
-from under_test import HAS_DATABASE, SERVICE
+from under_test import HAS_DATABASE, PREFIX, SERVICE
 
 CHART = f"./platform/helm/{SERVICE}"
 
@@ -237,35 +238,52 @@ def test_ten_replicas_roll_out_in_time_and_without_a_failed_request(
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("version", ["HELM_OLDEST_VERSION", "HELM_4_VERSION"])
-def test_the_oldest_and_the_newest_helm_change_a_release_beside_its_autoscaler(
-    make_namespace: MakeNamespace, version: str
+@pytest.mark.parametrize("installed_by", HELMS)
+def test_what_one_helm_installed_the_others_change_beside_the_autoscaler_whatever_a_hand_did(
+    make_namespace: MakeNamespace, installed_by: str
 ) -> None:
-    """The autoscaler owns the number of replicas. Helm 4 applies on the server's side, which refuses a second owner."""
-    namespace = make_namespace(f"e2e-{version.lower().replace('_', '-')}")
-    helm = namespace.run(f". scripts/versions.sh && echo .tools/helm-${version}").strip()
-    assert (REPOSITORY / helm).exists(), f"{helm} was not built. With Go, https://go.dev/dl/: scripts/go-tools.sh helm"
+    """Helm 4 installs server-side; the autoscaler owns the number of replicas throughout."""
+    namespace = make_namespace(f"e2e-helm-{HELMS.index(installed_by)}")
+    namespace.use_helm(installed_by)
     values = f"{namespace.values} --set replicaCount=2"
     changed = f"kubectl get deployment {SERVICE} -o jsonpath='{{.spec.template.metadata.labels.change}}'"
 
-    namespace.run(f"{helm} install {SERVICE} {CHART} {values} --wait --timeout 120s")
+    namespace.run(f"helm install {SERVICE} {CHART} {values} --wait --timeout 120s")
     namespace.wait_for_replicas(2)
     namespace.wait_until_it_serves()
     with namespace.client() as client:
         path, said = EXAMPLE.write(client)
-    for command, change in (
-        (f"upgrade {SERVICE} {CHART} {values} --set podLabels.change=second", "second"),
-        (f"rollback {SERVICE} 1", ""),
-    ):
-        namespace.run(f"{helm} {command} --wait --timeout 120s")
-        namespace.wait_for_rollout()
-        namespace.wait_for_replicas(2)
-        assert namespace.run(changed) == change
+    for helm in sorted(HELMS, key=lambda helm: helm == installed_by):
+        namespace.use_helm(helm)
+        before = json.loads(namespace.run(f"helm history {SERVICE} -o json"))[-1]["revision"]
+        namespace.run(f"kubectl scale deployment {SERVICE} --replicas=3")  # as an autoscaler under load
+        for command, change in (
+            (f"upgrade {SERVICE} {CHART} {values} --set podLabels.change=by-{helm}", f"by-{helm}"),
+            (f"rollback {SERVICE} {before}", ""),
+        ):
+            namespace.run(f'kubectl patch hpa {SERVICE} --patch \'{{"spec": {{"minReplicas": 3}}}}\'')
+            namespace.run(f"kubectl set env deployment {SERVICE} --containers api {PREFIX}DRAIN_SECONDS=4")
+            told = namespace.run(f"scripts/helm.sh {command} --wait --timeout 120s")
+            assert "taken back: HorizontalPodAutoscaler" in told
+            assert f'env[name="{PREFIX}DRAIN_SECONDS"].value (kubectl-set)' in told
+            assert ".spec.replicas" not in told
+            namespace.wait_for_rollout()
+            assert namespace.run(changed) == change
+            assert namespace.run(f"kubectl get hpa {SERVICE} -o jsonpath='{{.spec.minReplicas}}'") == "2"
+            namespace.wait_for_replicas(3)
     with namespace.client() as client:
         assert client.get(path).json() == said
-    namespace.run(f"{helm} uninstall {SERVICE}")
+    namespace.run(f"helm uninstall {SERVICE} --wait")
     left = namespace.run("kubectl get deployment,statefulset,service,ingress,hpa,pdb,networkpolicy,secret,pvc -o name")
     assert set(left.split()) == {f"secret/{SERVICE}-tls", *OF_DATA}
+
+
+def test_an_upgrade_without_a_change_writes_nothing(release: Namespace) -> None:
+    before = written(release)
+    release.run(f"helm upgrade {SERVICE} {CHART} --reuse-values")
+    assert written(release) == before
+    applied = release.run(f"helm get manifest {SERVICE}")
+    assert drift_of_all(applied, there(release)) == []
 
 
 def test_below_a_path_the_docs_come_with_all_they_load(below_a_path: Namespace) -> None:
@@ -330,6 +348,8 @@ def test_the_server_accepts_everything_that_the_chart_can_render(make_namespace:
     done = namespace.attempt(f"kubectl apply --dry-run=server --validate=strict -f {tmp_path}/rendered.yaml -o json")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""  # no warning either: of a pod that is not restricted, or of a deprecated field
-    accepted = {item["kind"] for item in json.loads(done.stdout)["items"]}
+    items = json.loads(done.stdout)["items"]
+    assert drift_of_all((tmp_path / "rendered.yaml").read_text(), items) == []
+    accepted = {item["kind"] for item in items}
     assert accepted >= {"Deployment", "HTTPRoute", "ServiceMonitor", "PrometheusRule", "NetworkPolicy", "ConfigMap"}
     assert eventually(lambda: namespace.run("kubectl get pods -o name") == "", "a dry run makes nothing")

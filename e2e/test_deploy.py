@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from e2e.cluster import REPOSITORY, create_namespace, kubectl
 from e2e.eventually import eventually
+from e2e.namespace import HELMS, helm_of
 from under_test import HAS_DATABASE, PREFIX, SERVICE
 
 NAMESPACE = "delivery"
@@ -25,7 +26,7 @@ NODE = "task-platform-worker"
 ONE, TWO = "1" * 40, "2" * 40
 BAD = "0" * 40  # an image that is nowhere
 OTHERS = [f"{number:040x}" for number in range(100, 110)]  # one for each deploy of the trial
-HELM_3, HELM_4 = "HELM_VERSION", "HELM_4_VERSION"  # in versions.env
+HELM_3, HELM_4 = "HELM_VERSION", "HELM_4_VERSION"
 
 # One pod without a database, on the node that has the images; nobody's requests have to outlive the one before it.
 VALUES = f"""
@@ -58,14 +59,11 @@ class Pipeline:
         }
 
     def use_helm(self, name: str) -> None:
-        """The one of scripts/go-tools.sh by its name in versions.env, for this and all that it starts."""
-        versions = dict(re.findall(r"^(\w+)=(.*)$", (REPOSITORY / "versions.env").read_text(), re.MULTILINE))
-        binary = REPOSITORY / f".tools/helm-{versions[name]}"
-        assert binary.exists(), f"{binary} is not built. Do it: scripts/go-tools.sh helm"
+        """The one of that name in HELMS, for this and all that it starts."""
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
         (folder / "helm").unlink(missing_ok=True)
-        (folder / "helm").symlink_to(binary)
+        (folder / "helm").symlink_to(helm_of(name))
         self.environment["PATH"] = f"{folder}:{os.environ['PATH']}"
 
     def start(self, *words: str, **environment: str) -> subprocess.Popen[str]:
@@ -275,7 +273,7 @@ def test_an_api_server_that_accepts_and_never_answers_ends_the_deploy_with_a_sen
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("helm", [HELM_3, HELM_4])
+@pytest.mark.parametrize("helm", HELMS)
 def test_a_field_that_was_changed_by_hand_stops_neither_a_deploy_nor_a_rollback(
     pipeline: Pipeline, request: pytest.FixtureRequest, helm: str
 ) -> None:
@@ -291,8 +289,29 @@ def test_a_field_that_was_changed_by_hand_stops_neither_a_deploy_nor_a_rollback(
             pipeline.run("deploy", IMAGE_TAG=verb[1]) if verb[0] == "deploy" else pipeline.run("rollback", verb[1])
         )
         assert status == 0, output
+        field = '.spec.template.spec.containers[name="api"].image'
+        assert f"taken back: Deployment {SERVICE} {field} (kubectl-set)" in output
     assert pipeline.run("smoke", ONE)[0] == 0
     assert pipeline.run("unhold", TWO)[0] == 0
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("installed_by", HELMS)
+def test_what_one_helm_deployed_the_others_upgrade_and_roll_back(
+    pipeline: Pipeline, request: pytest.FixtureRequest, installed_by: str
+) -> None:
+    request.addfinalizer(lambda: pipeline.use_helm(HELM_3))
+    pipeline.use_helm(installed_by)
+    subprocess.run(["helm", "uninstall", SERVICE, "--wait"], env=pipeline.environment, capture_output=True, check=False)
+    pipeline.deploy(ONE)
+    for helm in HELMS:
+        pipeline.use_helm(helm)
+        kubectl("set", "image", "--namespace", NAMESPACE, f"deployment/{SERVICE}", "api=changed-by-hand")
+        pipeline.deploy(TWO)
+        status, output = pipeline.run("rollback", str(pipeline.releases()[-2][0]))
+        assert status == 0, output
+        assert pipeline.run("smoke", ONE)[0] == 0
+        assert pipeline.run("unhold", TWO)[0] == 0
 
 
 # --- several at once ------------------------------------------------------------------

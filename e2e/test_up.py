@@ -15,6 +15,7 @@ import yaml
 from e2e.cluster import CONTEXT, NAMESPACE, REPOSITORY, Cluster, kubectl
 from e2e.eventually import eventually
 from e2e.example import EXAMPLE
+from e2e.namespace import HELMS, helm_of
 from repository_copy import copy_repository
 from tilt import Tilt
 from under_test import HAS_DATABASE, PACKAGE, SERVICE
@@ -82,9 +83,14 @@ def test_a_changed_line_rolls_out(cluster: Cluster, changed_copy: Path, api: htt
 
 
 @pytest.mark.full
+@pytest.mark.parametrize("helm", HELMS)
 @pytest.mark.parametrize("released", [True, False], ids=["after make up", "before the first make up"])
-def test_make_up_follows_make_dev(released: bool, api: httpx2.Client) -> None:
+def test_make_up_follows_make_dev(
+    released: bool, helm: str, api: httpx2.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What Tilt would apply is applied, by its model: its image is not there, so the pods of before go on."""
+    (tmp_path / "helm").symlink_to(helm_of(helm))
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     path, kept = EXAMPLE.write(api)
     before = api_container()
     if not released:  # the objects as Tilt makes them, without a word of Helm
@@ -94,10 +100,12 @@ def test_make_up_follows_make_dev(released: bool, api: httpx2.Client) -> None:
         kubectl("annotate", ",".join(objects), "--selector", f"app.kubernetes.io/instance={SERVICE}", *annotations)
     environment = {name: os.environ[name] for name in ("KIND_NODE_IMAGE",) if name in os.environ}
     tilt = Tilt(REPOSITORY, CONTEXT, settings={"services": [SERVICE]}, environment=environment).read()
-    kubectl("apply", "--filename", "-", given=yaml.safe_dump_all(tilt.applied))
+    kubectl("apply", "--field-manager=tilt", "--filename", "-", given=yaml.safe_dump_all(tilt.applied))
     assert api_container()["resources"]["limits"]["cpu"] == "64"
     make_up(REPOSITORY)
     assert api_container() == before
+    log = (REPOSITORY / ".kube/log/release.log").read_text()
+    assert (f"taken back: HorizontalPodAutoscaler {SERVICE} .spec.minReplicas (tilt)\n" in log) == released
     assert api.get(path).json() == kept
 
 

@@ -11,10 +11,14 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from documentation import commands_run_by
 from e2e.cluster import REPOSITORY
+from e2e.drift import drift_of_all, there, written
 from e2e.eventually import eventually
-from e2e.namespace import MakeNamespace, Namespace
+from e2e.namespace import HELMS, MakeNamespace, Namespace
 from e2e.traffic import Traffic
+
+THIS, README = "e2e/task_api/test_raw_manifests.py", "platform/helm/task-api/README.md"
 
 
 def documented_secret(folder: Path) -> str:
@@ -24,14 +28,12 @@ def documented_secret(folder: Path) -> str:
     return "\n".join(line.removeprefix("#   ") for line in comment[1].splitlines())
 
 
-def documented_takeover() -> str:
+def documented_takeover(namespace: Namespace, copy: Path) -> str:
     """The commands of the chart's README by which Helm takes over; the last is helm's, to which values can be added."""
-    readme = (REPOSITORY / "platform/helm/task-api/README.md").read_text()
-    commands = re.search(
-        r"^## From the manifests to the chart\n.*?^```sh\n(.*?)\n```", readme, re.MULTILINE | re.DOTALL
+    (takeover,) = commands_run_by(THIS, README, "From the manifests to the chart")
+    return takeover.commands.replace("platform/k8s/", f"{copy}/").replace(
+        "namespace=default", f"namespace={namespace.name}"
     )
-    assert commands, "the README says no longer how Helm takes over"
-    return commands[1]
 
 
 def edited(folder: Path, namespace: Namespace) -> Path:
@@ -136,6 +138,22 @@ def test_they_start_by_themselves_once_the_secrets_are_there(started: Namespace,
         assert httpx2.get(f"{url}/health").json()["storage"] == "postgresql"
 
 
+def test_applied_again_by_either_side_they_change_nothing(started: Namespace, copy: Path) -> None:
+    before = written(started)
+    assert started.run(f"kubectl apply -f {copy}").count(" unchanged") == len(list(copy.glob("*.yaml")))
+    assert written(started) == before
+    started.run(f"kubectl diff -f {copy}")
+    for _ in range(2):
+        started.run(f"kubectl apply --server-side -f {copy}")  # not stopped by a conflict
+    assert {name: generation for name, (generation, _) in written(started).items()} == {
+        name: generation for name, (generation, _) in before.items()
+    }
+    started.run(f"kubectl diff --server-side -f {copy}")
+    started.run(f"kubectl diff -f {copy}")
+    applied = "\n---\n".join(file.read_text() for file in copy.glob("*.yaml"))
+    assert drift_of_all(applied, there(started)) == []
+
+
 def test_a_broken_release_stops_serving_nobody_and_is_undone(started: Namespace, copy: Path) -> None:
     with Traffic(started) as traffic:
         set_image(copy, "task-api:never-built")
@@ -177,10 +195,12 @@ def test_delete_removes_all_but_the_data_and_the_secrets(started: Namespace, cop
 
 
 @pytest.mark.full
+@pytest.mark.parametrize("helm", HELMS)
 def test_applied_after_the_secrets_changed_undone_and_taken_over_by_helm(
-    make_namespace: MakeNamespace, tmp_path: Path
+    make_namespace: MakeNamespace, tmp_path: Path, helm: str
 ) -> None:
-    namespace = make_namespace("e2e-raw-after")
+    namespace = make_namespace(f"e2e-raw-{HELMS.index(helm)}")
+    namespace.use_helm(helm)
     copy = edited(tmp_path, namespace)
     namespace.run(documented_secret(copy))
     namespace.run(f"kubectl apply -f {copy}")
@@ -201,13 +221,21 @@ def test_applied_after_the_secrets_changed_undone_and_taken_over_by_helm(
         namespace.run("kubectl rollout status deployment/task-api --timeout=120s")
         namespace.wait_for_replicas(3)
 
-        namespace.run(f"{documented_takeover()} {namespace.values} --wait --timeout 120s")
+        namespace.run(f"{documented_takeover(namespace, copy)} {namespace.values} --wait --timeout 120s")
         namespace.wait_for_rollout()
         namespace.wait_for_replicas(3)
         assert traffic.wrong == []
         assert traffic.answers > 100
     with namespace.client() as client:
         assert client.get(f"/v1/tasks/{task['id']}").json() == task
-    namespace.run("helm uninstall task-api")
+    # The release is whole: what was the manifests' own goes when the chart no longer has it.
+    upgrade = "scripts/helm.sh upgrade task-api platform/helm/task-api --reuse-values --set minReadySeconds=1 --wait"
+    assert "taken back: " not in namespace.run(upgrade)
+    namespace.wait_for_rollout()
+    if helm == "HELM_4_VERSION":  # what a person types there after a conflict
+        typed = [block.commands for block in commands_run_by(THIS, README) if "--server-side=false" in block.commands]
+        assert len(typed) == 1
+        namespace.run(typed[0])
+    namespace.run("helm uninstall task-api --wait")
     left = namespace.run("kubectl get deployment,statefulset,service,ingress,hpa,pdb,networkpolicy -o name")
     assert left == ""

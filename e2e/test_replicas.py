@@ -1,0 +1,56 @@
+"""The number of replicas while autoscaling is switched on and off: what runs goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from e2e.namespace import HELMS, MakeNamespace
+from under_test import HAS_DATABASE, SERVICE
+
+CHART = f"platform/helm/{SERVICE}"
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("helm", HELMS)
+def test_pods_stay_while_autoscaling_is_switched_on_and_off(
+    make_namespace: MakeNamespace, tmp_path: Path, helm: str
+) -> None:
+    namespace = make_namespace(f"e2e-replicas-{HELMS.index(helm)}")
+    namespace.use_helm(helm)
+    # Pods need not run: the numbers of the Deployment say whether any would be ended.
+    idle = "--set nodeSelector.e2e=nowhere" + " --set database.existingSecret=nowhere" * HAS_DATABASE
+    values = f"{namespace.values} {idle}"
+    asked = f"kubectl get deployment {SERVICE} -o jsonpath='{{.spec.replicas}}'"
+
+    def upgrade(settings: str) -> str:
+        namespace.run(f"scripts/helm.sh upgrade --install {SERVICE} {CHART} {values} {settings}")
+        return namespace.run(asked)
+
+    off, on = "--set autoscaling.enabled=false", "--set autoscaling.enabled=true"
+    assert upgrade(f"{off} --set replicaCount=5") == "5"
+    # Each state that the Deployment is in, from its first on.
+    seen = tmp_path / "seen"
+    columns = "-o custom-columns=replicas:.spec.replicas --no-headers"
+    watch = namespace.start(f"kubectl get deployment {SERVICE} --watch {columns}", seen)
+    try:
+        assert upgrade(f"{on} --set replicaCount=2") == "5"
+        assert upgrade(f"{on} --set replicaCount=2 --set podLabels.change=second") == "5"
+        namespace.run(f"kubectl scale deployment {SERVICE} --replicas=7")  # as the autoscaler under load
+        assert upgrade(f"{on} --set replicaCount=2 --set podLabels.change=third") == "7"
+        assert upgrade(f"{off} --set replicaCount=2") == "7"
+        assert set(seen.read_text().split()) == {"5", "7"}
+    finally:
+        watch.terminate()
+        watch.wait(timeout=10)
+    assert upgrade(f"{off} --set replicaCount=2") == "2"  # as it was asked for
+
+    namespace.run(f"kubectl scale deployment {SERVICE} --replicas=4")
+    other = "--set autoscaling.enabled=false --set replicaCount=null"
+    assert upgrade(other) == "4"
+    namespace.run(f"kubectl scale deployment {SERVICE} --replicas=6")
+    assert upgrade(f"{other} --set podLabels.change=fourth") == "6"
+
+    namespace.run(f"helm uninstall {SERVICE} --wait")
+    assert upgrade(other) == "1"  # nobody has said another number
+    assert "replicas:" not in namespace.run(f"helm get manifest {SERVICE} | grep -v '#' | grep replicas: || true")
