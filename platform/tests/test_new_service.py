@@ -296,7 +296,7 @@ def test_its_chart_renders_a_service_without_a_database(both: dict[tuple[str, st
     variables = [variable["name"] for variable in deployment["spec"]["template"]["spec"]["containers"][0]["env"]]
     assert variables == ["ORDER_ITEMS_DRAIN_SECONDS", "ORDER_ITEMS_GRACEFUL_SECONDS"]
     (dns,) = one("NetworkPolicy", rendered)["spec"]["egress"]
-    assert {port["port"] for port in dns["ports"]} == {53}
+    assert {port["port"] for port in dns["ports"]} == {53, 5353}
 
 
 @EACH
