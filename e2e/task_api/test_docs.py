@@ -353,6 +353,7 @@ def test_a_commit_is_pushed_and_deployed_from_a_desk_as_the_page_says(
         ("Another database", 1, {"Deployment", "Ingress", "Cluster"}),
         ("Another ingress", 0, {"Deployment", "Ingress", "StatefulSet"}),
         ("Another ingress", 1, {"Deployment", "HTTPRoute", "StatefulSet"}),
+        ("Another cloud", 0, {"Deployment", "Ingress", "StatefulSet"}),
     ],
 )
 def test_the_values_of_docs_extend_render_what_they_say(section: str, number: int, kinds: set[str]) -> None:
