@@ -134,6 +134,12 @@ def find() -> Database:
     namespace = os.environ.get("NAMESPACE") or view["contexts"][0]["context"].get("namespace") or "default"
     server = view["clusters"][0]["cluster"]["server"]
     found = _items(namespace, "pods", f"{_of(release)},app.kubernetes.io/name=postgres")
+    if len(names := sorted(pod["metadata"]["name"] for pod in found)) > 1:
+        raise Refused(
+            f"Release {release} has {len(names)} databases, one of each chart in it, and nothing here names one of "
+            f"them: {', '.join(names)}. Call pg_dump in the pod that you mean: kubectl --namespace {namespace} exec"
+            f" {names[0]} -- sh -c 'pg_dump --username=$POSTGRES_USER --format=custom $POSTGRES_DB' > FILE"
+        )
     for pod in found:
         if any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions") or []):
             return Database(release, namespace, server, pod["metadata"]["name"])

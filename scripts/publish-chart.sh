@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Packages every chart of a version and pushes it as an OCI artifact.
 #
-#   scripts/publish-chart.sh TAG REPOSITORY      for example: scripts/publish-chart.sh v0.2.0 ghcr.io/you/charts
+#   scripts/publish-chart.sh TAG REPOSITORY      for example: scripts/publish-chart.sh v0.3.0 ghcr.io/you/charts
 #
 # The tag has to be the version in one Chart.yaml or more; charts of other versions are left alone. You are logged in to the registry (docker login or helm registry login).
 set -euo pipefail
@@ -34,12 +34,29 @@ fi
 
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
+url=${GITHUB_SERVER_URL:-https://github.com}/${GITHUB_REPOSITORY:-you/your-repository}
+
+# A copy of the chart as a catalogue shows it: with the licence, with the repository's own addresses, and with links in its
+# README that lead there. Of the links in the chart the copy has what they lead to.
+stage() { # chart, copy
+  cp -RL "$1" "$2"
+  cp "$root/LICENSE" "$root/NOTICE" "$2"
+  grep --quiet '^home:' "$2/Chart.yaml" || sed -n '/^home:/,$p' "$root/platform/helm/service/Chart.yaml" >> "$2/Chart.yaml"
+  sed -i.bak -e "s|https://github.com/you/your-repository/raw/main/|$url/raw/$tag/|" \
+    -e "s|https://github.com/you/your-repository|$url|g" -e "s|you/your-repository|${url#*://*/}|g" "$2/Chart.yaml"
+  if [[ -f $2/README.md ]]; then
+    sed -i.bak -E -e "s|\]\(\.\./\.\./\.\./|](/|g" -e "s|\]\(\.\./|](/platform/helm/|g" \
+      -e "s|\]\(([^/#:)]+[)/#])|](/platform/helm/$(basename "$1")/\1|g" -e "s|\]\(/|]($url/blob/$tag/|g" "$2/README.md"
+  fi
+  find "$2" -name '*.bak' -delete
+}
 plain=()
 case $repository in 127.0.0.1:* | localhost:*) plain=(--plain-http) ;; esac # a registry of this machine has no TLS
 pushed=()
 for chart in "${charts[@]}"; do
   name=$(basename "$chart")
-  helm package "$chart" --destination "$folder" > /dev/null
+  stage "$chart" "$folder/$name"
+  helm package "$folder/$name" --destination "$folder" > /dev/null
   said=$(helm push "$folder/$name-${tag#v}.tgz" "oci://$repository" ${plain[@]+"${plain[@]}"} 2>&1) || {
     echo "$said" >&2
     echo "The chart was not pushed to $repository. Are you logged in there? (helm registry login)" >&2

@@ -354,6 +354,7 @@ def test_a_commit_is_pushed_and_deployed_from_a_desk_as_the_page_says(
         ("Another ingress", 0, {"Deployment", "Ingress", "StatefulSet"}),
         ("Another ingress", 1, {"Deployment", "HTTPRoute", "StatefulSet"}),
         ("Another autoscaler", 0, {"Deployment", "Ingress", "StatefulSet"}),
+        ("Another cloud", 0, {"Deployment", "Ingress", "StatefulSet"}),
     ],
 )
 def test_the_values_of_docs_extend_render_what_they_say(section: str, number: int, kinds: set[str]) -> None:

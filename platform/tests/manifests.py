@@ -89,9 +89,9 @@ def render_files(
     return files
 
 
-def refusal(*arguments: str, kubernetes: str = "1.26.0") -> str:
+def refusal(*arguments: str, kubernetes: str = "1.26.0", chart: Path = CHART, release: str = "") -> str:
     """What helm says to values that the chart refuses."""
-    done = helm_template(*arguments, kubernetes=kubernetes)
+    done = helm_template(*arguments, kubernetes=kubernetes, chart=chart, release=release)
     assert done.returncode != 0, f"the chart accepts {arguments}"
     return done.stderr
 

@@ -354,6 +354,16 @@ def test_a_release_without_a_database_is_refused(shop: Shop, deployments: list[A
     assert says in shop.backup().stderr
 
 
+@pytest.mark.parametrize("verb", ["backup", "restore"])
+def test_of_two_databases_in_a_release_none_is_taken_for_the_other(shop: Shop, verb: str) -> None:
+    shop.says("pods", items=[POD | {"metadata": {"name": f"shop-{alias}-postgres-0"}} for alias in ("red", "blue")])
+    shop.file.write_text("a backup")
+    done = shop.run(verb, FILE=str(shop.folder / "other.dump") if verb == "backup" else str(shop.file))
+    assert done.returncode != 0
+    assert "has 2 databases" in done.stderr
+    assert "shop-blue-postgres-0, shop-red-postgres-0" in done.stderr
+
+
 def test_a_database_that_is_not_ready_is_refused(shop: Shop) -> None:
     shop.says("pods", items=[POD | {"status": {"conditions": [{"type": "Ready", "status": "False"}]}}])
     assert "is not ready. See why: kubectl --namespace shop describe pod orders-postgres-0" in shop.backup().stderr

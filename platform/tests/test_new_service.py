@@ -338,7 +338,8 @@ def test_alerts_and_dashboard_ask_for_what_it_exports(made: Made) -> None:
     # These are there where a container has a limit.
     own |= {f"{made.package}_{name}" for name in ("cpu_periods", "cpu_throttled_periods", "cpu_throttled_seconds")}
     rendered = render(*sets("prometheusRule.enabled=true", "dashboard.enabled=true"), chart=made.chart)
-    dashboard = json.loads(one("ConfigMap", rendered)["data"][f"{made.name}.json"])
+    (text,) = one("ConfigMap", rendered)["data"].values()
+    dashboard = json.loads(text)
     asked = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
     asked += [rule["expr"] for group in one("PrometheusRule", rendered)["spec"]["groups"] for rule in group["rules"]]
     named = {re.sub("_(total|bucket)$", "", name) for expression in asked for name in metrics_of(expression)}

@@ -67,9 +67,7 @@ def test_the_values_of_a_deployment_guide_arrive() -> None:
 @pytest.mark.parametrize("tag", ["12345678", "20261123235959", "0123456", "12e4567", "v1.10"])
 def test_a_tag_that_looks_like_a_number_stays_as_it_was_typed(how: str, tag: str, tmp_path: Path) -> None:
     if how == "file":
-        # In YAML digits alone are a number; anything else that looks like one has to be quoted there, as everywhere.
-        text = tag if re.fullmatch(r"[1-9]\d*", tag) else f'"{tag}"'
-        (tmp_path / "values.yaml").write_text(f"image:\n  tag: {text}\n")
+        (tmp_path / "values.yaml").write_text(f'image:\n  tag: "{tag}"\n')
         arguments = ["--values", str(tmp_path / "values.yaml")]
     else:
         arguments = [how, f"image.tag={tag}"]
@@ -331,7 +329,8 @@ def test_each_variable_that_the_chart_writes_is_refused_in_the_environment_of_on
         if name.startswith("TASKS_")
     } - {"TASKS_DATABASE_WAIT_SECONDS"}  # which gives way to one's own
     assert {"TASKS_DATABASE_URL", "TASKS_ROOT_PATH", "TASKS_OIDC_ISSUER", "TASKS_AUTH_TOKEN_FILE"} <= written
-    said = refusal("--set-json", f"extraEnv={json.dumps([{'name': name, 'value': 'a'} for name in sorted(written)])}")
+    own = f"extraEnv={json.dumps([{'name': name, 'value': 'a'} for name in sorted(written)])}"
+    said = refusal("--set-json", own, *sets("maxBodyBytes=2097152"))
     instead = dict(re.findall(r"- extraEnv has (\w+), which the chart writes itself\. Set (\S+) instead\.", said))
     assert instead.keys() == written
     for value in instead.values():
@@ -372,6 +371,7 @@ def test_names_that_look_like_numbers_stay_names() -> None:
         switched_on = ["auth.mode=tokens", "serviceMonitor.enabled=true"]
         if "cloudNativePG" in database[0]:
             switched_on.append("database.cloudNativePG.enabled=true")
+        switched_on.append("fullnameOverride=mine")  # the name of a Service is none that looks like a number
         rendered = json.dumps(render(*sets(*switched_on), *names, release="123", helm_tests=True))
         assert rendered.count('"123"') > len(named)
         assert not re.search(r"[ \[]123\b", rendered)
@@ -450,10 +450,13 @@ def test_the_rules_of_every_service_and_its_own_have_the_releases_names(tmp_path
 def test_a_dashboard_of_its_own_arrives_as_its_file_says(tmp_path: Path) -> None:
     chart = tmp_path / "chart"
     shutil.copytree(CHART, chart)
-    panels = {"title": "{{pod}}", "panels": []}
+    panels = {"title": "{{pod}}", "description": "<a> & b", "panels": [{"id": 1, "span": 0.5}]}
     (chart / "files/dashboard.json").write_text(json.dumps(panels, indent=2))
     dashboard = one("ConfigMap", render(*sets("dashboard.enabled=true"), chart=chart))
-    assert json.loads(dashboard["data"]["task-api.json"]) == panels
+    (text,) = dashboard["data"].values()
+    arrived = json.loads(text)
+    assert arrived.pop("uid")
+    assert arrived == panels | {"title": "{{pod}} (default/task-api)"}
     assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"
 
 
@@ -585,7 +588,7 @@ def test_the_schema_knows_every_value_and_no_other() -> None:
         wrong = [
             f"{path}.{key}"
             for key in known.keys() ^ value.keys()
-            if (path, key) not in {("", "global"), ("", "library")}
+            if path or key not in {"global", "library", "enabled", "tags"}  # of charts around this one
         ]
         return wrong + [
             w for key in known.keys() & value.keys() for w in compare(value[key], known[key], f"{path}.{key}")
@@ -595,6 +598,61 @@ def test_the_schema_knows_every_value_and_no_other() -> None:
     free = re.compile(r"^\.(affinity|autoscaling\.behavior\.\w+|pods\.\w+)\.")
     found = compare(default_values(), schema, "")
     assert [path for path in found if not free.match(path)] == []
+
+
+def wanted_texts(value: Any, schema: dict[str, Any], node: dict[str, Any], path: str = "") -> list[str]:
+    """The values by their paths of which the schema says that they are texts."""
+    node = resolve(schema, node)
+    if isinstance(value, dict):
+        found = []
+        for key, below in value.items():
+            of_it = node.get("properties", {}).get(key, node.get("additionalProperties"))
+            if isinstance(of_it, dict):
+                found += wanted_texts(below, schema, of_it, f"{path}.{key}" if path else key)
+        return found
+    if isinstance(value, list):
+        return [found for item in value for found in wanted_texts(item, schema, node.get("items", {}), f"{path}[0]")]
+    return [path] if set(node.get("type", ())) >= {"string", "boolean"} else []
+
+
+EXAMPLES: dict[str, Any] = {
+    "imagePullSecrets": [{"name": "a"}],
+    "ingress": {"extraHosts": ["a"], "annotations": {"a": "b"}},
+    "networkPolicy": {"ingressNamespaces": ["a"]},
+    "httpRoute": {"parentRefs": [{"name": "a"}]},
+    "extraEnv": [{"name": "A", "value": "b"}],
+    **{key: {"a": "b"} for key in ("commonLabels", "podLabels", "podAnnotations", "nodeSelector")},
+}
+"""Texts inside of what is empty by default."""
+
+
+def test_a_number_or_a_truth_in_the_place_of_any_text_is_refused_and_told_to_be_quoted(tmp_path: Path) -> None:
+    """YAML has lost how it was written: of 1.0 it makes 1, of 0123456 it makes 42798, of yes it makes true."""
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    texts = wanted_texts(default_values(), schema, schema)
+    assert {"image.tag", "image.digest", "ingress.host", "priorityClassName", "nameOverride"} <= set(texts)
+    values: dict[str, Any] = {}
+    for path in texts:
+        node = values
+        for key in (keys := re.findall(r"[^.\[]+", path.partition("[")[0]))[:-1]:
+            node = node.setdefault(key, {})
+        node[keys[-1]] = [1.5] if "[" in path else 1.5
+    for written in ("1.0", "0123456", "1234e56", "0x1f", "yes", "true"):
+        text = yaml.safe_dump(values).replace("1.5", written)
+        (tmp_path / "values.yaml").write_text(text)
+        message = refusal("--values", str(tmp_path / "values.yaml"))
+        assert set(
+            re.findall(r"^- (\S+) is \S+, a (?:number|boolean), where a text is wanted", message, re.MULTILINE)
+        ) == set(texts)
+        assert message.count("Quote it in the file, ") == len(texts)
+    (tmp_path / "values.yaml").write_text(yaml.safe_dump(EXAMPLES))
+    assert render("--values", str(tmp_path / "values.yaml"))
+    inside = wanted_texts(EXAMPLES, schema, schema)
+    assert len(inside) == 11
+    for path in inside:
+        message = refusal(*sets(f"{path}=123"), "--values", str(tmp_path / "values.yaml"))
+        assert f"- {path} is 123, a number, where a text is wanted." in message
+        assert "or use --set-string in the place of --set" in message
 
 
 @pytest.mark.parametrize("kubernetes", ["1.25.16", "1.20.0"])

@@ -1,4 +1,5 @@
 {{- define "service.cloudnativepg" -}}
+{{- include "service.defaults" . }}
 {{- if eq (include "service.database" .) "cloudNativePG" }}
 {{- $cluster := .Values.database.cloudNativePG }}
 apiVersion: postgresql.cnpg.io/v1

@@ -1,4 +1,5 @@
 {{- define "service.dashboard" -}}
+{{- include "service.defaults" . }}
 {{- if .Values.dashboard.enabled }}
 apiVersion: v1
 kind: ConfigMap
@@ -8,15 +9,33 @@ metadata:
     {{- $labels := include "service.labels" . | fromYaml }}
     {{- mergeOverwrite $labels (default dict .Values.dashboard.labels) | toYaml | nindent 4 }}
 data:
-  {{ include "service.fullname" . }}.json: |
-    {{- .Files.Get "files/dashboard.json" | default (include "service.dashboard.ofEvery" .) | trim | nindent 4 }}
+  # Grafana's sidecar writes the files of all namespaces into one folder.
+  {{ .Release.Namespace }}.{{ include "service.fullname" . }}.json: |
+    {{- include "service.dashboard.ofRelease" . | nindent 4 }}
 {{- end }}
 {{- end }}
 
 {{/*
-The dashboard of a service that brings none, with the panels of a database last where it has one. It is of the chart, not
-of the release: one shows all releases.
+One Grafana may have the dashboards of many releases, and provisions none of two with the same uid or title. A uid has at
+most 40 characters. It begins with what the release is called, and shows that first.
 */}}
+{{- define "service.dashboard.ofRelease" -}}
+{{- $fullname := include "service.fullname" . }}
+{{- $release := printf "%s/%s" .Release.Namespace $fullname }}
+{{- $whole := .Files.Get "files/dashboard.json" | default (include "service.dashboard.ofEvery" .) | fromJson }}
+{{- $_ := set $whole "uid" (printf "%s-%s" ($fullname | trunc 31 | trimSuffix "-") (sha256sum $release | trunc 8)) }}
+{{- $_ := set $whole "title" (printf "%s (%s)" $whole.title $release) }}
+{{- $chosen := dict "namespace" .Release.Namespace "job" $fullname }}
+{{- range dig "templating" "list" list $whole }}
+{{- $variable := . }}
+{{- with get $chosen .name }}
+{{- $_ := set $variable "current" (dict "text" . "value" .) }}
+{{- end }}
+{{- end }}
+{{- $whole | toPrettyJson }}
+{{- end }}
+
+{{/* The dashboard of a service that brings none, with the panels of a database last where it has one. */}}
 {{- define "service.dashboard.ofEvery" -}}
 {{- $whole := include "service.dashboard.named" (list . "files/dashboard.json") | fromJson }}
 {{- if include "service.keeps" . }}
@@ -34,6 +53,6 @@ of the release: one shows all releases.
 {{- $text = $text | replace ", route!=\\\"/stream\\\"" (ternary (printf ", route!=\\\"%s\\\"" $stream) "" (ne $stream "")) }}
 {{- $text = $text | replace "service_name" (include "service.name.snake" .) }}
 {{- $text = $text | replace "Service Name" (include "service.name.title" .) }}
-{{- $text | replace "service-name" .Chart.Name }}
+{{- $text | replace "service-name" (include "service.called" .) }}
 {{- end }}
 {{- end }}

@@ -1,4 +1,5 @@
 {{- define "service.database-secret" -}}
+{{- include "service.defaults" . }}
 {{- if and (eq (include "service.database" .) "bundled") (not .Values.database.bundled.existingSecret) }}
 {{- $name := include "service.bundledSecret" . }}
 {{- $kept := lookup "v1" "Secret" .Release.Namespace $name }}

@@ -3,8 +3,15 @@
 {{ include "service.postgres.selectorLabels" . }}
 {{- end }}
 
-{{/* No label `app`: `kubectl get pods -l app=NAME` lists the API's pods alone. */}}
+{{/*
+No label `app` of the API's: `kubectl get pods -l app=NAME` lists its pods alone. A chart around this one may have two of a
+database, and one release's name for both: there it is the label `app` that tells them apart. Alone there is but one, whose
+selector stays as it always was, since a StatefulSet's is immutable.
+*/}}
 {{- define "service.postgres.selectorLabels" -}}
+{{- if not .Chart.IsRoot }}
+app: {{ include "service.postgres.fullname" . }}
+{{ end -}}
 app.kubernetes.io/name: postgres
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/component: database
@@ -46,10 +53,15 @@ cnpg.io/cluster: {{ include "service.postgres.fullname" . }}
 {{- define "service.mostPods" -}}
 {{- $pods := int .Values.replicaCount }}
 {{- if or .Values.autoscaling.enabled (kindIs "invalid" .Values.replicaCount) }}{{ $pods = int .Values.autoscaling.maxReplicas }}{{ end }}
-{{- $surge := toString .Values.rollingUpdate.maxSurge }}
-{{- if hasSuffix "%" $surge }}
-{{- add $pods (div (add (mul $pods (trimSuffix "%" $surge | int)) 99) 100) }}
+{{- add $pods (include "service.count" (list $pods .Values.rollingUpdate.maxSurge 99) | int) }}
+{{- end }}
+
+{{/* So many of the pods, given as a number or as per cent of them: rounded up with 99, and down with 0. */}}
+{{- define "service.count" -}}
+{{- $count := index . 1 | toString }}
+{{- if hasSuffix "%" $count }}
+{{- div (add (mul (index . 0) (trimSuffix "%" $count | int)) (index . 2)) 100 }}
 {{- else }}
-{{- add $pods (int .Values.rollingUpdate.maxSurge) }}
+{{- int $count }}
 {{- end }}
 {{- end }}

@@ -1,4 +1,5 @@
 {{- define "service.deployment" -}}
+{{- include "service.defaults" . }}
 {{- include "service.validate" . }}
 {{- $database := include "service.database" . }}
 {{- $environment := include "service.environmentPrefix" . }}
@@ -24,6 +25,12 @@ spec:
   {{- /* A zero is what the server leaves out. */}}
   {{- with .Values.minReadySeconds }}
   minReadySeconds: {{ . }}
+  {{- end }}
+  {{- $probes := .Values.probes }}
+  {{- $untilReady := add (mul $probes.startup.periodSeconds $probes.startup.failureThreshold) .Values.minReadySeconds }}
+  {{- if ge $untilReady 600 }}
+  # A pod may take so long until it counts; by its default of 600 the rollout would have failed before.
+  progressDeadlineSeconds: {{ add $untilReady 60 }}
   {{- end }}
   strategy:
     {{- if eq $database "memory" }}
@@ -66,6 +73,10 @@ spec:
                     {{- include "service.selectorLabels" . | nindent 20 }}
       {{- end }}
       topologySpreadConstraints:
+        {{- range .Values.topologySpreadConstraints }}
+        {{- $selector := dict "matchLabels" (include "service.selectorLabels" $ | fromYaml) }}
+        - {{- set (deepCopy .) "labelSelector" (.labelSelector | default $selector) | toYaml | nindent 10 }}
+        {{- else }}
         {{- range list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
         - topologyKey: {{ . }}
           maxSkew: 1
@@ -75,6 +86,7 @@ spec:
               {{- include "service.selectorLabels" $ | nindent 14 }}
           # Each release is spread by itself: the pods of the last one are about to go.
           matchLabelKeys: [pod-template-hash]
+        {{- end }}
         {{- end }}
       containers:
         - name: api
@@ -119,6 +131,10 @@ spec:
             - name: {{ $environment }}ROOT_PATH
               value: {{ . }}
             {{- end }}
+            {{- if ne (int64 .Values.maxBodyBytes) 1048576 }}
+            - name: {{ $environment }}BODY_MAX_BYTES
+              value: {{ int64 .Values.maxBodyBytes | toString | quote }}
+            {{- end }}
             {{- if ne .Values.auth.mode "none" }}
             - name: {{ $environment }}AUTH
               value: {{ .Values.auth.mode }}
@@ -139,35 +155,29 @@ spec:
             - name: http
               containerPort: 8000
               protocol: TCP
-          # Five minutes to wait for the database and bring its schema up to date, asked each second: with longer periods
-          # every new pod would wait for the end of one.
+          # Time to wait for the database and bring its schema up to date, asked each second: with longer periods every new
+          # pod would wait for the end of one.
           startupProbe:
             httpGet:
               path: /livez
               port: http
               scheme: HTTP
-            periodSeconds: 1
-            failureThreshold: 300
+            {{- toYaml $probes.startup | nindent 12 }}
             successThreshold: 1
-            timeoutSeconds: 3
           livenessProbe:
             httpGet:
               path: /livez
               port: http
               scheme: HTTP
-            periodSeconds: 10
-            failureThreshold: 3
+            {{- toYaml $probes.liveness | nindent 12 }}
             successThreshold: 1
-            timeoutSeconds: 3
           readinessProbe:
             httpGet:
               path: /readyz
               port: http
               scheme: HTTP
-            periodSeconds: 5
-            failureThreshold: 3
+            {{- toYaml $probes.readiness | nindent 12 }}
             successThreshold: 1
-            timeoutSeconds: 3
           terminationMessagePath: /dev/termination-log
           terminationMessagePolicy: File
           lifecycle:

@@ -1,14 +1,50 @@
-{{- define "service.name" -}}
-{{- .Chart.Name | trunc 63 | trimSuffix "-" }}
+{{/*
+The defaults, where `import-values` of the chart did not bring them: Helm 3 brings them to the first of two aliases alone (it
+keeps what it imports in what both share; 3.12 and 3.22, not 4.3). What runs first puts them into the values of the chart.
+*/}}
+{{- define "service.defaults" -}}
+{{- if not .Values.library.imported }}
+{{- include "service.defaults.into" (list .Values .Values.library.exports.defaults) }}
+{{- end }}
 {{- end }}
 
-{{/* The chart's name for settings and metrics (order_items), for people (Order Items), for alerts (OrderItems). */}}
+{{/* Not `merge` of Helm: it takes false, 0 and an empty list for no value. */}}
+{{- define "service.defaults.into" -}}
+{{- $values := first . }}
+{{- range $key, $default := last . }}
+{{- if not (hasKey $values $key) }}
+{{- $_ := set $values $key (deepCopy $default) }}
+{{- else if kindIs "invalid" (get $values $key) }}
+{{- $_ := unset $values $key }}
+{{- else if and (kindIs "map" $default) (kindIs "map" (get $values $key)) }}
+{{- include "service.defaults.into" (list (get $values $key) $default) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* The chart's name, in a chart around it its alias there. It selects pods, with the release's name. */}}
+{{- define "service.name" -}}
+{{- list (.Values.nameOverride | default .Chart.Name | toString) 63 | include "service.short" }}
+{{- end }}
+
+{{/* A text of at most so many characters. One that is cut ends with a hash of the whole: two of them stay apart. */}}
+{{- define "service.short" -}}
+{{- $text := first . | trimSuffix "-" }}
+{{- $most := last . }}
+{{- if le (len $text) $most }}
+{{- $text }}
+{{- else }}
+{{- printf "%s-%s" ($text | trunc (sub $most 9 | int) | trimSuffix "-") (sha256sum $text | trunc 8) }}
+{{- end }}
+{{- end }}
+
+{{/* The service's name for settings and metrics (order_items), for people (Order Items), for alerts (OrderItems). */}}
 {{- define "service.name.snake" -}}
-{{- .Chart.Name | replace "-" "_" }}
+{{- include "service.called" . | replace "-" "_" }}
 {{- end }}
 
 {{- define "service.name.title" -}}
-{{- .Chart.Name | replace "-" " " | title }}
+{{- include "service.called" . | replace "-" " " | title }}
 {{- end }}
 
 {{- define "service.name.pascal" -}}
@@ -21,10 +57,15 @@ characters, since more is put behind it and ends up in labels, which may have 63
 a revision of 11 more by Kubernetes, for the pods of a StatefulSet (https://github.com/kubernetes/kubernetes/issues/64023).
 */}}
 {{- define "service.fullname" -}}
-{{- if contains .Chart.Name .Release.Name }}
-{{- .Release.Name | trunc 41 | trimSuffix "-" }}
+{{- .Values.fullnameOverride | default (list (include "service.fullname.whole" .) 41 | include "service.short") }}
+{{- end }}
+
+{{- define "service.fullname.whole" -}}
+{{- $name := .Values.nameOverride | default .Chart.Name | toString }}
+{{- if contains $name .Release.Name }}
+{{- .Release.Name }}
 {{- else }}
-{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 41 | trimSuffix "-" }}
+{{- printf "%s-%s" .Release.Name $name }}
 {{- end }}
 {{- end }}
 
@@ -43,8 +84,8 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 
 {{/* What selects the API's pods. It can never change: a Deployment's selector is immutable. */}}
 {{- define "service.selectorLabels" -}}
-app: {{ include "service.name" . }}
-app.kubernetes.io/name: {{ include "service.name" . }}
+app: {{ include "service.name" . | quote }}
+app.kubernetes.io/name: {{ include "service.name" . | quote }}
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/component: api
 {{- end }}
@@ -55,20 +96,15 @@ app.kubernetes.io/component: api
 {{- end }}
 
 {{- define "service.test.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "service.name" . }}
+app.kubernetes.io/name: {{ include "service.name" . | quote }}
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/component: test
-{{- end }}
-
-{{/* An all-digits tag is a number in a values file, which YAML hands on as 1.2345678e+07. */}}
-{{- define "service.tag" -}}
-{{- if kindIs "float64" .Values.image.tag }}{{ printf "%.0f" .Values.image.tag }}{{ else }}{{ .Values.image.tag }}{{ end }}
 {{- end }}
 
 {{- define "service.image" -}}
 {{- if .Values.image.digest }}
 {{- printf "%s@%s" .Values.image.repository .Values.image.digest }}
 {{- else }}
-{{- printf "%s:%s" .Values.image.repository (include "service.tag" .) }}
+{{- printf "%v:%v" .Values.image.repository .Values.image.tag }}
 {{- end }}
 {{- end }}

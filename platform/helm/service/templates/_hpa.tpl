@@ -1,4 +1,5 @@
 {{- define "service.hpa" -}}
+{{- include "service.defaults" . }}
 {{- if .Values.autoscaling.enabled }}
 apiVersion: autoscaling/v2
 kind: HorizontalPodAutoscaler

@@ -1,4 +1,5 @@
 {{- define "service.httproute" -}}
+{{- include "service.defaults" . }}
 {{- if .Values.httpRoute.enabled }}
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
@@ -17,7 +18,7 @@ spec:
         - path:
             type: PathPrefix
             value: {{ .Values.ingress.path }}
-      {{- if ne .Values.ingress.path "/" }}
+      {{- if ne (toString .Values.ingress.path) "/" }}
       filters:
         - type: URLRewrite
           urlRewrite:

@@ -1,7 +1,8 @@
 {{- define "service.ingress" -}}
+{{- include "service.defaults" . }}
 {{- if .Values.ingress.enabled }}
 {{- $hosts := prepend (default list .Values.ingress.extraHosts) .Values.ingress.host }}
-{{- $root := eq .Values.ingress.path "/" }}
+{{- $root := eq (toString .Values.ingress.path) "/" }}
 {{- /* A dictionary, so that ingress.annotations may have one of these again. */}}
 {{- $nginx := "nginx.ingress.kubernetes.io" }}
 {{- $annotations := dict (printf "%s/backend-protocol" $nginx) "HTTP" }}
@@ -16,6 +17,10 @@
 {{- /* The second group of the path below: what comes after the prefix. */}}
 {{- $_ := set $annotations (printf "%s/rewrite-target" $nginx) "/$2" }}
 {{- $_ := set $annotations (printf "%s/use-regex" $nginx) "true" }}
+{{- end }}
+{{- if ne (int64 .Values.maxBodyBytes) 1048576 }}
+{{- /* The service's own limit is as high; above nginx's 1 MiB it would never be reached. */}}
+{{- $_ := set $annotations (printf "%s/proxy-body-size" $nginx) (int64 .Values.maxBodyBytes | toString) }}
 {{- end }}
 {{- with .Values.ingress.tls.clusterIssuer }}
 {{- $_ := set $annotations "cert-manager.io/cluster-issuer" . }}

@@ -1,4 +1,5 @@
 {{- define "service.networkpolicy" -}}
+{{- include "service.defaults" . }}
 {{- if .Values.networkPolicy.enabled }}
 {{- $database := include "service.database" . }}
 apiVersion: networking.k8s.io/v1

@@ -1,4 +1,5 @@
 {{- define "service.notes" -}}
+{{- include "service.defaults" . }}
 {{- $name := include "service.fullname" . }}
 {{- $kubectl := printf "kubectl --namespace %s" .Release.Namespace }}
 {{- $scheme := ternary "http" "https" (empty .Values.ingress.tls.secretName) }}
@@ -77,6 +78,12 @@ NOTE: autoscaling is off now, and the {{ $replicas }} replicas that it had made 
 
 WARNING: replicaCount is 1. While that pod starts anew or its node is drained nobody is answered. Set it to 2 or more.
 {{- end }}
+{{- $seconds := include "service.rolloutSeconds" . | int }}
+{{- if gt $seconds 90 }}
+
+NOTE: a rollout of the most replicas takes about {{ $seconds }} s, and an image that is pulled longer: give `helm upgrade --wait` a
+  --timeout of {{ add $seconds 60 }}s or more, or raise rollingUpdate.maxSurge.
+{{- end }}
 {{- if .Values.autoscaling.enabled }}
 
 NOTE: the autoscaler needs metrics-server. Without it TARGETS says <unknown>, and there stay {{ .Values.replicaCount }} replicas.
@@ -90,4 +97,15 @@ NOTE: serviceMonitor.labels is empty. A Prometheus that selects ServiceMonitors 
 
 NOTE: helmTest.credential.secretName is empty. `helm test` can only check that nobody writes without a token.
 {{- end }}
+{{- end }}
+
+{{/*
+How long a rollout of the most replicas takes: in each wave 4 s until a new pod answers, up to startup.periodSeconds until the
+kubelet sees it, and minReadySeconds.
+*/}}
+{{- define "service.rolloutSeconds" -}}
+{{- $replicas := int (ternary .Values.autoscaling.maxReplicas .Values.replicaCount .Values.autoscaling.enabled) }}
+{{- /* Where both come to 0 Kubernetes takes one pod away. */}}
+{{- $wave := max 1 (add (include "service.count" (list $replicas .Values.rollingUpdate.maxSurge 99)) (include "service.count" (list $replicas .Values.rollingUpdate.maxUnavailable 0))) }}
+{{- mul (div (sub (add $replicas $wave) 1) $wave) (add 4 (int .Values.probes.startup.periodSeconds) (int .Values.minReadySeconds)) }}
 {{- end }}

@@ -1,4 +1,5 @@
 {{- define "service.pdb" -}}
+{{- include "service.defaults" . }}
 apiVersion: policy/v1
 kind: PodDisruptionBudget
 metadata:
@@ -7,7 +8,7 @@ metadata:
     {{- include "service.labels" . | nindent 4 }}
 spec:
   # Not minAvailable: as high as the number of replicas it would block every drain for ever.
-  maxUnavailable: 1
+  maxUnavailable: {{ .Values.podDisruptionBudget.maxUnavailable }}
   # A pod that is not ready serves nobody, and must not hold up a drain.
   unhealthyPodEvictionPolicy: AlwaysAllow
   selector:

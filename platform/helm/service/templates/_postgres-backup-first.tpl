@@ -1,4 +1,5 @@
 {{- define "service.postgres-backup-first" -}}
+{{- include "service.defaults" . }}
 {{- if include "service.backup" . }}
 {{- $job := include "service.backup.job" . | trim }}
 # One backup at once, and again when the settings of the backups change: what is wrong with them shows now, not tonight.

@@ -1,4 +1,5 @@
 {{- define "service.postgres-backup-networkpolicy" -}}
+{{- include "service.defaults" . }}
 {{- if and .Values.networkPolicy.enabled (include "service.backup" .) }}
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
@@ -39,6 +40,6 @@ spec:
 {{- end }}
 
 {{- define "service.backup.s3Port" -}}
-{{- $endpoint := default "" .Values.database.bundled.backup.s3.endpoint }}
+{{- $endpoint := default "" .Values.database.bundled.backup.s3.endpoint | toString }}
 {{- regexFind ":[0-9]+/?$" $endpoint | trimPrefix ":" | trimSuffix "/" | default (ternary "80" "443" (hasPrefix "http://" $endpoint)) }}
 {{- end }}

@@ -1,4 +1,5 @@
 {{- define "service.postgres-backup-volume" -}}
+{{- include "service.defaults" . }}
 {{- $volume := .Values.database.bundled.backup.volume }}
 {{- if and (eq (include "service.backup" .) "volume") (not $volume.existingClaim) }}
 apiVersion: v1

@@ -1,4 +1,5 @@
 {{- define "service.postgres-backup" -}}
+{{- include "service.defaults" . }}
 {{- if include "service.backup" . }}
 apiVersion: batch/v1
 kind: CronJob
@@ -40,7 +41,7 @@ spec:
 {{- end }}
 
 {{- define "service.backup.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "service.name" . }}
+app.kubernetes.io/name: {{ include "service.name" . | quote }}
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/component: backup
 {{- end }}

@@ -1,4 +1,5 @@
 {{- define "service.postgres-networkpolicy" -}}
+{{- include "service.defaults" . }}
 {{- $database := include "service.database" . }}
 {{- if and .Values.networkPolicy.enabled (has $database (list "bundled" "cloudNativePG")) }}
 apiVersion: networking.k8s.io/v1

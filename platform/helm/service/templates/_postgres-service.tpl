@@ -1,4 +1,5 @@
 {{- define "service.postgres-service" -}}
+{{- include "service.defaults" . }}
 {{- if eq (include "service.database" .) "bundled" }}
 apiVersion: v1
 kind: Service

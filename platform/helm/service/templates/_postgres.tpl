@@ -1,4 +1,5 @@
 {{- define "service.postgres" -}}
+{{- include "service.defaults" . }}
 {{- if eq (include "service.database" .) "bundled" }}
 apiVersion: apps/v1
 kind: StatefulSet

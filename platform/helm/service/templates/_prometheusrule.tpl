@@ -1,4 +1,5 @@
 {{- define "service.prometheusrule" -}}
+{{- include "service.defaults" . }}
 {{- if .Values.prometheusRule.enabled }}
 apiVersion: monitoring.coreos.com/v1
 kind: PrometheusRule

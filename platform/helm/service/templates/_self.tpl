@@ -6,6 +6,11 @@ templates of names agreed upon: in a chart around two services, Helm would take 
 {{- .Files.Get "files/service.yaml" }}
 {{- end }}
 
+{{/* name: what the service is called whatever alias a chart around this one gives it. It needs one that may get an alias. */}}
+{{- define "service.called" -}}
+{{- include "service.self" . | fromYaml | dig "name" .Chart.Name }}
+{{- end }}
+
 {{/* environmentPrefix: what the names of its settings begin with, as in ORDERS_AUTH. */}}
 {{- define "service.environmentPrefix" -}}
 {{- $own := printf "%s_" (include "service.name.snake" . | upper) }}

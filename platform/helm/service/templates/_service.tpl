@@ -1,4 +1,5 @@
 {{- define "service.service" -}}
+{{- include "service.defaults" . }}
 apiVersion: v1
 kind: Service
 metadata:
@@ -10,7 +11,10 @@ metadata:
     {{- toYaml . | nindent 4 }}
   {{- end }}
 spec:
-  type: ClusterIP
+  type: {{ .Values.service.type }}
+  {{- with .Values.service.ipFamilyPolicy }}
+  ipFamilyPolicy: {{ . }}
+  {{- end }}
   selector:
     {{- include "service.selectorLabels" . | nindent 4 }}
   ports:

@@ -1,4 +1,5 @@
 {{- define "service.servicemonitor" -}}
+{{- include "service.defaults" . }}
 {{- if .Values.serviceMonitor.enabled }}
 apiVersion: monitoring.coreos.com/v1
 kind: ServiceMonitor

@@ -1,4 +1,5 @@
 {{- define "service.test-api" -}}
+{{- include "service.defaults" . }}
 apiVersion: v1
 kind: Pod
 metadata:

@@ -1,4 +1,5 @@
 {{- define "service.test-networkpolicy" -}}
+{{- include "service.defaults" . }}
 {{- if .Values.networkPolicy.enabled }}
 # The pod of `helm test` calls the API, and nobody calls it.
 apiVersion: networking.k8s.io/v1

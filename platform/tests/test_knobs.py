@@ -1,0 +1,142 @@
+"""What people set on charts of this kind arrives, and what follows from it follows."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from manifests import api_container, environment, one, refusal, render, sets
+from under_test import PREFIX, SERVICE
+
+
+def with_json(**values: Any) -> list[str]:
+    return [part for key, value in values.items() for part in ("--set-json", f"{key}={json.dumps(value)}")]
+
+
+def test_a_clouds_annotations_are_on_the_service_account() -> None:
+    assert "annotations" not in one("ServiceAccount", render())["metadata"]
+    annotations = {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/orders"}
+    account = one("ServiceAccount", render(*with_json(serviceAccount={"annotations": annotations})))
+    assert account["metadata"]["annotations"] == annotations
+    assert account["automountServiceAccountToken"] is False
+
+
+@pytest.mark.parametrize("kind", ["ClusterIP", "NodePort", "LoadBalancer"])
+def test_the_service_has_the_type_and_the_families_that_are_asked_for(kind: str) -> None:
+    rendered = render(*sets(f"service.type={kind}", "service.ipFamilyPolicy=PreferDualStack"))
+    (service,) = (m["spec"] for m in rendered if (m["kind"], m["metadata"]["name"]) == ("Service", SERVICE))
+    assert (service["type"], service["ipFamilyPolicy"]) == (kind, "PreferDualStack")
+    assert not any("ipFamilyPolicy" in m.get("spec", {}) for m in render())
+
+
+@pytest.mark.parametrize("value", ["service.type=ExternalName", "service.ipFamilyPolicy=Dual"])
+def test_another_kind_of_service_is_refused_by_its_name(value: str) -> None:
+    assert value.partition(".")[2].partition("=")[0] in refusal(*sets(value))
+
+
+@pytest.mark.parametrize("number", [2, "50%"])
+def test_a_drain_may_take_as_many_pods_as_are_allowed(number: int | str) -> None:
+    budget = one("PodDisruptionBudget", render(*sets(f"podDisruptionBudget.maxUnavailable={number}")))
+    assert budget["spec"]["maxUnavailable"] == number
+
+
+def spread(*arguments: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = one("Deployment", render(*arguments))["spec"]["template"]["spec"][
+        "topologySpreadConstraints"
+    ]
+    return found
+
+
+def test_a_spread_of_ones_own_takes_the_place_of_the_charts_and_counts_the_apis_pods() -> None:
+    assert [constraint["whenUnsatisfiable"] for constraint in spread()] == ["ScheduleAnyway"] * 2
+    selector = spread()[0]["labelSelector"]
+    zones = {"topologyKey": "topology.kubernetes.io/zone", "maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule"}
+    other = {"matchLabels": {"a": "b"}}
+    assert spread(*with_json(topologySpreadConstraints=[zones, zones | {"labelSelector": other, "maxSkew": 2}])) == [
+        zones | {"labelSelector": selector},
+        zones | {"labelSelector": other, "maxSkew": 2},
+    ]
+
+
+def test_the_times_of_the_probes_arrive_beside_what_they_ask() -> None:
+    times = {"periodSeconds": 7, "timeoutSeconds": 6, "failureThreshold": 5}
+    container = api_container(render(*with_json(probes=dict.fromkeys(("startup", "liveness", "readiness"), times))))
+    for probe, path in (("startup", "/livez"), ("liveness", "/livez"), ("readiness", "/readyz")):
+        assert container[f"{probe}Probe"] == {"httpGet": {"path": path, "port": "http"}, **times}
+
+
+@pytest.mark.parametrize(
+    ("values", "deadline"),
+    [
+        ((), None),
+        (("probes.startup.failureThreshold=596",), None),  # 599 s with minReadySeconds, within the server's 600
+        (("probes.startup.failureThreshold=597",), 660),
+        (("probes.startup.periodSeconds=10",), 3063),
+        (("minReadySeconds=900",), 1260),
+    ],
+)
+def test_a_rollout_is_not_given_up_while_a_pod_may_still_start(values: tuple[str, ...], deadline: int | None) -> None:
+    spec = one("Deployment", render(*sets(*values)))["spec"]
+    assert spec.get("progressDeadlineSeconds") == deadline
+    assert spec["minReadySeconds"] < spec.get("progressDeadlineSeconds", 600)  # or the server refuses it
+
+
+def test_one_value_is_the_limit_of_a_body_for_the_service_and_for_nginx() -> None:
+    name, annotation = f"{PREFIX}BODY_MAX_BYTES", "nginx.ingress.kubernetes.io/proxy-body-size"
+    rendered = render()
+    assert name not in environment(api_container(rendered))
+    assert annotation not in one("Ingress", rendered)["metadata"]["annotations"]
+    for size in (8388608, 1073741824):  # as bytes, whichever way Go would print a number so high
+        rendered = render(*sets(f"maxBodyBytes={size}"))
+        assert environment(api_container(rendered))[name] == str(size)
+        assert one("Ingress", rendered)["metadata"]["annotations"][annotation] == str(size)
+    rendered = render(*sets("maxBodyBytes=2097152"), *with_json(**{"ingress.annotations": {annotation: "9m"}}))
+    assert one("Ingress", rendered)["metadata"]["annotations"][annotation] == "9m"
+    # Who sets the service's own limit so far may go on, and not have two of them.
+    own = with_json(extraEnv=[{"name": name, "value": "9"}])
+    assert environment(api_container(render(*own)))[name] == "9"
+    assert "Set maxBodyBytes instead." in refusal(*own, *sets("maxBodyBytes=2097152"))
+
+
+@pytest.mark.parametrize("written", ["8388608", "8.388608e+06", "1048577"])
+def test_the_limit_of_a_file_is_the_same_number(written: str, tmp_path: Path) -> None:
+    """All numbers of a file are floating to Helm."""
+    (tmp_path / "values.yaml").write_text(f"maxBodyBytes: {written}\n")
+    container = api_container(render("--values", str(tmp_path / "values.yaml")))
+    assert environment(container)[f"{PREFIX}BODY_MAX_BYTES"] == str(int(float(written)))
+
+
+def dashboard(*arguments: str, release: str = "") -> tuple[str, dict[str, Any]]:
+    ((file, text),) = one("ConfigMap", render(*sets("dashboard.enabled=true"), *arguments, release=release))[
+        "data"
+    ].items()
+    return file, json.loads(text)
+
+
+def test_no_two_releases_have_a_dashboard_of_one_file_uid_or_title() -> None:
+    """Of two with the same Grafana provisions neither; its sidecar keeps the files of all namespaces in one folder."""
+    releases = [
+        (SERVICE, "default"),
+        (SERVICE, "staging"),
+        (f"{SERVICE}-two", "default"),
+        ("r" * 53, "a"),
+        ("r" * 52, "a"),
+    ]
+    found = [dashboard("--namespace", namespace, release=release) for release, namespace in releases]
+    assert len({file for file, _ in found}) == len(found)
+    assert len({whole["uid"] for _, whole in found}) == len(found)
+    assert len({whole["title"] for _, whole in found}) == len(found)
+    assert all(re.fullmatch(r"[a-zA-Z0-9_-]{1,40}", whole["uid"]) for _, whole in found)  # Grafana takes no longer one
+    assert all(re.fullmatch(r"[-._a-zA-Z0-9]{1,253}", file) for file, _ in found)
+    assert dashboard() == dashboard()  # an upgrade changes the dashboard, and makes no second one
+
+
+def test_a_dashboard_shows_its_own_release_first() -> None:
+    _, whole = dashboard("--namespace", "staging")
+    current = {variable["name"]: variable["current"] for variable in whole["templating"]["list"]}
+    assert current["namespace"] == {"text": "staging", "value": "staging"}
+    assert current["job"] == {"text": SERVICE, "value": SERVICE}
+    assert current["datasource"] == {}
