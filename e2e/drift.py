@@ -51,7 +51,7 @@ def written(namespace: Namespace) -> dict[str, Any]:
         f"{found['kind']}/{found['metadata']['name']}": (
             found["metadata"].get("generation"),
             sorted(
-                (entry["manager"], entry["operation"], entry["time"])
+                (entry["manager"], entry["operation"], entry.get("time", ""))
                 for entry in found["metadata"].get("managedFields", [])
                 if "subresource" not in entry and entry["manager"] != "kube-controller-manager"
             ),
