@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from string import Template
 
@@ -66,17 +67,16 @@ def forwarded(namespace: Namespace, folder: Path, listener: str) -> Iterator[int
         forward.wait(timeout=10)
 
 
-def conditions(namespace: Namespace, route: str) -> dict[str, str]:
+def takes(namespace: Namespace, route: str) -> bool:
+    """Whether the Gateway has taken the route and found what it leads to."""
     status = json.loads(namespace.run(f"kubectl get httproute {route} --output jsonpath='{{.status}}'") or "{}")
-    return {c["type"]: c["status"] for parent in status.get("parents", []) for c in parent["conditions"]}
+    conditions = {c["type"]: c["status"] for parent in status.get("parents", []) for c in parent["conditions"]}
+    return conditions == {"Accepted": "True", "ResolvedRefs": "True"}
 
 
 def test_a_gateway_serves_the_release_with_tls_below_a_path(behind_a_gateway: Namespace, tmp_path: Path) -> None:
     for route in (SERVICE, f"{SERVICE}-redirect"):
-        eventually(
-            lambda route=route: conditions(behind_a_gateway, route) == {"Accepted": "True", "ResolvedRefs": "True"},
-            f"the Gateway takes the route {route}",
-        )
+        eventually(partial(takes, behind_a_gateway, route), f"the Gateway takes the route {route}")
     with (
         forwarded(behind_a_gateway, tmp_path, "https") as port,
         client_of(behind_a_gateway.host, behind_a_gateway.trust(), port) as client,

@@ -92,7 +92,9 @@ def test_an_http_route_leads_to_the_service() -> None:
     assert not [m for m in rendered if m["kind"] == "Ingress"]
     route = one("HTTPRoute", rendered)
     assert route["apiVersion"] == "gateway.networking.k8s.io/v1"
-    assert route["spec"]["parentRefs"] == [{"name": "my-gateway"}]
+    assert route["spec"]["parentRefs"] == [
+        {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "my-gateway"}
+    ]
     assert route["spec"]["hostnames"] == ["task-api.local", "a.example.com"]
     (service,) = (m for m in rendered if m["kind"] == "Service" and m["metadata"]["name"] == "task-api")
     (rule,) = route["spec"]["rules"]
