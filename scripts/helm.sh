@@ -15,6 +15,7 @@
 #   HELM_KUBECONTEXT   the context, of Helm and kubectl (without it: the current one)
 set -euo pipefail
 CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. scripts/isolate.sh
 
 release=$2
 if [[ $release == --install ]]; then release=$3; fi

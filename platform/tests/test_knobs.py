@@ -65,7 +65,8 @@ def test_the_times_of_the_probes_arrive_beside_what_they_ask() -> None:
     times = {"periodSeconds": 7, "timeoutSeconds": 6, "failureThreshold": 5}
     container = api_container(render(*with_json(probes=dict.fromkeys(("startup", "liveness", "readiness"), times))))
     for probe, path in (("startup", "/livez"), ("liveness", "/livez"), ("readiness", "/readyz")):
-        assert container[f"{probe}Probe"] == {"httpGet": {"path": path, "port": "http"}, **times}
+        asked = {"path": path, "port": "http", "scheme": "HTTP"}
+        assert container[f"{probe}Probe"] == {"httpGet": asked, "successThreshold": 1, **times}
 
 
 @pytest.mark.parametrize(

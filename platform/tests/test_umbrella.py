@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import shutil
 import subprocess
@@ -133,7 +134,8 @@ def test_no_two_objects_have_one_name_and_each_refers_to_its_own(rendered: dict[
         by_kind = {m["kind"]: m for m in rendered[alias]}
         hpa = by_kind["HorizontalPodAutoscaler"]["spec"]["scaleTargetRef"]
         assert (hpa["kind"], hpa["name"]) == ("Deployment", f"shop-{alias}")
-        assert f"@shop-{alias}-postgres/orders" in by_kind["Secret"]["stringData"]["url"]
+        url = base64.b64decode(by_kind["Secret"]["data"]["url"]).decode()
+        assert f"@shop-{alias}-postgres/orders" in url
         assert {m["metadata"]["labels"].get("app") for m in rendered[alias] if m["kind"] == "StatefulSet"} == {
             f"shop-{alias}-postgres"
         }
