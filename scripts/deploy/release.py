@@ -163,16 +163,8 @@ def uninstall(settings: Settings) -> None:
 def roll_back_to(settings: Settings, revision: int) -> None:
     """Helm's rollback to a revision by its number. Shows the pods and raises Failed where it does not end well."""
     done = run(
-        *(
-            "scripts/helm.sh",
-            "rollback",
-            settings.release,
-            str(revision),
-            "--wait",
-            "--timeout",
-            f"{settings.timeout}s",
-        ),
-        *("--history-max", "10"),
+        *("scripts/helm.sh", "rollback", settings.release, str(revision)),
+        *("--wait", "--timeout", f"{settings.timeout}s", "--history-max", "10"),
         show=True,
         limit=settings.timeout + ANSWER_LIMIT,
     )
