@@ -11,6 +11,10 @@ from e2e.namespace import Namespace
 KINDS = "deployment,statefulset,service,ingress,hpa,pdb,networkpolicy,serviceaccount,cronjob,pvc"
 
 
+SERVERS_OWN = {"nodePort"}
+"""What no manifest says: the server gives a Service of type LoadBalancer its ports, and tools compare those by number."""
+
+
 def drift(applied: Any, there: Any, path: str = "", *, in_list: bool = False) -> list[str]:
     """Fields that the server added to an element of a list, and those that it dropped or changed, wherever they are.
 
@@ -19,7 +23,8 @@ def drift(applied: Any, there: Any, path: str = "", *, in_list: bool = False) ->
     """
     if isinstance(applied, dict) and isinstance(there, dict):
         found = [f"{path}.{key} was dropped" for key in applied.keys() - there.keys()]
-        found += [f"{path}.{key} was added" for key in there.keys() - applied.keys() if in_list]
+        added = there.keys() - applied.keys() - SERVERS_OWN
+        found += [f"{path}.{key} was added" for key in added if in_list]
         for key in applied.keys() & there.keys():
             found += drift(applied[key], there[key], f"{path}.{key}", in_list=in_list)
         return found
@@ -43,6 +48,11 @@ def drift_of_all(applied: str, there: list[Any]) -> list[str]:
 def there(namespace: Namespace) -> list[Any]:
     found: list[Any] = json.loads(namespace.run(f"kubectl get {KINDS},secret --show-managed-fields -o json"))["items"]
     return found
+
+
+def specs(namespace: Namespace) -> dict[str, Any]:
+    """What each object is to be."""
+    return {f"{found['kind']}/{found['metadata']['name']}": found.get("spec") for found in there(namespace)}
 
 
 def written(namespace: Namespace) -> dict[str, Any]:
