@@ -12,7 +12,7 @@ KINDS = "deployment,statefulset,service,ingress,hpa,pdb,networkpolicy,serviceacc
 
 
 SERVERS_OWN = {"nodePort"}
-"""What no manifest says: the server gives a Service of type LoadBalancer its ports, and tools compare those by number."""
+"""What no manifest says: the server gives a Service of type LoadBalancer its ports, which tools compare by number."""
 
 
 def drift(applied: Any, there: Any, path: str = "", *, in_list: bool = False) -> list[str]:
