@@ -185,9 +185,7 @@ def make_namespace(tmp_path_factory: pytest.TempPathFactory, image: str, https_p
 def release(make_namespace: MakeNamespace) -> Namespace:
     """The chart installed in a namespace of its own; every test that takes it leaves three replicas."""
     namespace = make_namespace("e2e-chart")
-    namespace.run(f"helm install {SERVICE} ./platform/helm/{SERVICE} {namespace.values} --wait --timeout 120s")
-    namespace.wait_for_replicas(3)
-    namespace.wait_until_it_serves()
+    namespace.install()
     return namespace
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import ssl
 import subprocess
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import httpx2
-from e2e.cluster import REPOSITORY, client_of
+from e2e.cluster import REPOSITORY, client_of, version
 from e2e.eventually import eventually
 from under_test import SERVICE
 
@@ -27,12 +26,15 @@ HELMS = ("HELM_OLDEST_VERSION", "HELM_VERSION", "HELM_4_VERSION")
 """The versions that the chart supports, by their names in versions.env."""
 
 
-def helm_of(name: str) -> Path:
-    """The binary of scripts/go-tools.sh."""
-    versions = dict(re.findall(r"^(\w+)=(.*)$", (REPOSITORY / "versions.env").read_text(), re.MULTILINE))
-    binary = REPOSITORY / f".tools/helm-{versions[name]}"
+def path_with_helm(name: str, folder: Path) -> str:
+    """A PATH where `helm` is the one of that name in HELMS, by a link in the folder."""
+    binary = REPOSITORY / f".tools/helm-{version(name)}"
     assert binary.exists(), f"{binary} was not built. With Go, https://go.dev/dl/: scripts/go-tools.sh helm"
-    return binary
+    link = folder / name / "helm"
+    link.parent.mkdir(exist_ok=True)
+    link.unlink(missing_ok=True)
+    link.symlink_to(binary)
+    return f"{link.parent}:{os.environ['PATH']}"
 
 
 class Namespace:
@@ -57,11 +59,13 @@ class Namespace:
 
     def use_helm(self, name: str) -> None:
         """From here on `helm` is the one of that name in HELMS, in scripts too."""
-        folder = self._folder / name
-        folder.mkdir(exist_ok=True)
-        (folder / "helm").unlink(missing_ok=True)
-        (folder / "helm").symlink_to(helm_of(name))
-        self._environment["PATH"] = f"{folder}:{os.environ['PATH']}"
+        self._environment["PATH"] = path_with_helm(name, self._folder)
+
+    def install(self, replicas: int = 3) -> None:
+        """Installs the chart with the namespace's values, and returns once so many replicas serve."""
+        self.run(f"helm install {SERVICE} ./platform/helm/{SERVICE} {self.values} --wait --timeout 120s")
+        self.wait_for_replicas(replicas)
+        self.wait_until_it_serves()
 
     def run(self, command: str, *, seconds: float = 180, folder: Path = REPOSITORY) -> str:
         """What a command says that has to succeed. It is one as a person types it, by default in the repository."""

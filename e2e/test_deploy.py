@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from e2e.cluster import REPOSITORY, create_namespace, kubectl
 from e2e.eventually import eventually
-from e2e.namespace import HELMS, helm_of
+from e2e.namespace import HELMS, path_with_helm
 from under_test import HAS_DATABASE, PREFIX, SERVICE
 
 NAMESPACE = "delivery"
@@ -60,11 +60,7 @@ class Pipeline:
 
     def use_helm(self, name: str) -> None:
         """The one of that name in HELMS, for this and all that it starts."""
-        folder = self.folder / name
-        folder.mkdir(exist_ok=True)
-        (folder / "helm").unlink(missing_ok=True)
-        (folder / "helm").symlink_to(helm_of(name))
-        self.environment["PATH"] = f"{folder}:{os.environ['PATH']}"
+        self.environment["PATH"] = path_with_helm(name, self.folder)
 
     def start(self, *words: str, **environment: str) -> subprocess.Popen[str]:
         return subprocess.Popen(

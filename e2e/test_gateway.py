@@ -27,7 +27,8 @@ def behind_a_gateway(make_namespace: MakeNamespace, tmp_path_factory: pytest.Tem
     """One pod of the service below /below of a Gateway's host, and no Ingress."""
     namespace = make_namespace("e2e-gateway")
     image = version("TRAEFIK_IMAGE")
-    load(namespace, image)
+    namespace.run(f"docker image inspect {image} || docker pull {image}", seconds=300)
+    namespace.run(f"kind load docker-image {image} --name task-platform", seconds=300)
     manifest = tmp_path_factory.mktemp("gateway") / "gateway.yaml"
     text = Template((REPOSITORY / "e2e/gateway.yaml").read_text())
     manifest.write_text(text.substitute(TRAEFIK_IMAGE=image, CERTIFICATE=f"{SERVICE}-tls"))
@@ -46,12 +47,6 @@ def behind_a_gateway(make_namespace: MakeNamespace, tmp_path_factory: pytest.Tem
         yield namespace
     finally:
         namespace.run(f"kubectl delete --ignore-not-found --filename {manifest}")
-
-
-def load(namespace: Namespace, image: str) -> None:
-    if namespace.attempt(f"docker image inspect {image} || docker pull {image}").returncode != 0:
-        pytest.skip(f"the image {image} cannot be had")
-    namespace.run(f"kind load docker-image {image} --name task-platform", seconds=300)
 
 
 @contextlib.contextmanager

@@ -2,69 +2,42 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from e2e.cluster import REPOSITORY
+from e2e.cluster import version
 from e2e.example import EXAMPLE
+from e2e.namespace import Namespace
 from under_test import SERVICE
 
 ASK = "import sys, urllib.request as web; print(web.urlopen(f'http://{sys.argv[1]}/readyz', timeout=10).status)"
 
 
-class OwnCluster:
-    """A cluster of one node, whose pods have addresses of these families."""
-
-    def __init__(self, families: str, kubeconfig: Path) -> None:
-        self.name = f"task-platform-{families}"
-        self._environment = {**os.environ, "KUBECONFIG": str(kubeconfig)}
-
-    def run(self, command: str, *, seconds: float = 300) -> str:
-        """What a command says that has to succeed."""
-        script = f". scripts/versions.sh\n{command}"  # the node's image is a variable of it
-        done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", script],
-            cwd=REPOSITORY,
-            env=self._environment,
-            capture_output=True,
-            text=True,
-            timeout=seconds,
-        )
-        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}\n{self._look()}"
-        return done.stdout
-
-    def _look(self) -> str:
-        pods = ["kubectl", "get", "pods", "--all-namespaces", "--output", "wide"]
-        return subprocess.run(pods, env=self._environment, capture_output=True, text=True, timeout=30).stdout
-
-
 @pytest.fixture(params=["ipv6", "dual"])
-def own_cluster(request: pytest.FixtureRequest, image: str, tmp_path: Path) -> Iterator[OwnCluster]:
-    cluster = OwnCluster(request.param, tmp_path / "kubeconfig")
-    config = (
-        f"{{kind: Cluster, apiVersion: kind.x-k8s.io/v1alpha4, name: {cluster.name},"
-        f" networking: {{ipFamily: {request.param}}}}}"
-    )
+def installed(request: pytest.FixtureRequest, image: str, tmp_path: Path) -> Iterator[Namespace]:
+    """The chart in a cluster of one node, whose pods have addresses of these families."""
+    name = f"task-platform-{request.param}"
+    config = f"{{kind: Cluster, apiVersion: kind.x-k8s.io/v1alpha4, networking: {{ipFamily: {request.param}}}}}"
+    namespace = Namespace("default", tmp_path / "kubeconfig", image, https_port=0)
     try:
-        cluster.run(f'kind create cluster --image "$KIND_NODE_IMAGE" --config - <<< "{config}"')
-        cluster.run(f"kind load docker-image --name {cluster.name} {image}")
-        yield cluster
+        create = f"kind create cluster --name {name} --image {version('KIND_NODE_IMAGE')} --config -"
+        namespace.run(f'{create} <<< "{config}"', seconds=300)
+        namespace.run(f"kind load docker-image {image} --name {name}", seconds=300)
+        namespace.run(
+            f"helm install {SERVICE} ./platform/helm/{SERVICE} {namespace.values} --set ingress.enabled=false"
+            " --wait --timeout 240s",
+            seconds=300,
+        )
+        yield namespace
     finally:
-        cluster.run(f"kind delete cluster --name {cluster.name}")
+        namespace.run(f"kind delete cluster --name {name}")
 
 
 @pytest.mark.full
-def test_a_release_serves_on_every_address_of_its_pods(own_cluster: OwnCluster, image: str) -> None:
-    repository, _, tag = image.rpartition(":")
-    own_cluster.run(
-        f"helm install {SERVICE} platform/helm/{SERVICE} --set image.repository={repository} --set image.tag={tag}"
-        " --set ingress.enabled=false --wait --timeout 240s"
-    )
-    assert EXAMPLE.helm_test in own_cluster.run(f"helm test {SERVICE} --logs")
-    pods = own_cluster.run(
+def test_a_release_serves_on_every_address_of_its_pods(installed: Namespace) -> None:
+    assert EXAMPLE.helm_test in installed.run(f"helm test {SERVICE} --logs")
+    pods = installed.run(
         f"kubectl get pods --selector app={SERVICE}"
         ' --output jsonpath=\'{range .items[*]}{.metadata.name}{" "}{.status.podIPs[*].ip}{"\\n"}{end}\''
     ).splitlines()
@@ -74,4 +47,4 @@ def test_a_release_serves_on_every_address_of_its_pods(own_cluster: OwnCluster, 
         assert any(":" in address for address in addresses)
         for address in addresses:
             host = f"[{address}]:8000" if ":" in address else f"{address}:8000"
-            assert own_cluster.run(f'kubectl exec {name} -- python -c "{ASK}" "{host}"') == "200\n"
+            assert installed.run(f'kubectl exec {name} -- python -c "{ASK}" "{host}"') == "200\n"

@@ -15,7 +15,7 @@ import yaml
 from e2e.cluster import CONTEXT, NAMESPACE, REPOSITORY, Cluster, kubectl
 from e2e.eventually import eventually
 from e2e.example import EXAMPLE
-from e2e.namespace import HELMS, helm_of
+from e2e.namespace import HELMS, path_with_helm
 from repository_copy import copy_repository
 from tilt import Tilt
 from under_test import HAS_DATABASE, PACKAGE, SERVICE
@@ -89,8 +89,7 @@ def test_make_up_follows_make_dev(
     released: bool, helm: str, api: httpx2.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What Tilt would apply is applied, by its model: its image is not there, so the pods of before go on."""
-    (tmp_path / "helm").symlink_to(helm_of(helm))
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("PATH", path_with_helm(helm, tmp_path))
     path, kept = EXAMPLE.write(api)
     before = api_container()
     if not released:  # the objects as Tilt makes them, without a word of Helm

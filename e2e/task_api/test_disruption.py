@@ -21,9 +21,7 @@ LEAVE, COME_BACK, FOR_GOOD = commands_run_by("e2e/task_api/test_disruption.py", 
 def release(make_namespace: MakeNamespace) -> Namespace:
     """Three pods with their database; with nothing that disturbs a node's other tenants."""
     namespace = make_namespace("e2e-drain")
-    namespace.run(f"helm install task-api ./platform/helm/task-api {namespace.values} --wait --timeout 120s")
-    namespace.wait_for_replicas(3)
-    namespace.wait_until_it_serves()
+    namespace.install()
     return namespace
 
 

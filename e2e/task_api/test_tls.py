@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import shlex
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from manifests import default_values
 pytestmark = pytest.mark.full
 
 THIS = "e2e/task_api/test_tls.py"
-PASSWORD = "of-a-test"  # noqa: S105
+PASSWORD = secrets.token_hex()
 CERTIFICATES = f"""
 openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=ours -keyout ca.key -out ca.crt
 openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=theirs -keyout other.key -out other.crt

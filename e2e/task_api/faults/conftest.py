@@ -63,9 +63,7 @@ def installed(make_namespace: MakeNamespace) -> Namespace:
     """The chart with three replicas and the bundled PostgreSQL. The autoscaler adds none: only the fault counts."""
     namespace = make_namespace("e2e-faults")
     namespace.values += f" {QUICK_DOWN} --set autoscaling.maxReplicas={REPLICAS}"
-    namespace.run(f"helm install task-api {CHART} {namespace.values} --wait --timeout 120s")
-    namespace.wait_for_replicas(REPLICAS)
-    namespace.wait_until_it_serves()
+    namespace.install(REPLICAS)
     return namespace
 
 
