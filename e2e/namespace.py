@@ -50,7 +50,7 @@ class Namespace:
         self.values = (
             f"--set image.repository={repository} --set image.tag={tag}"
             f" --set ingress.host={self.host} --set ingress.tls.secretName={SERVICE}-tls"
-            f" --set podLabels.e2e={name}"  # tells its pods from those of the other releases on a node
+            f" --set pods.api.podLabels.e2e={name}"  # tells its pods from those of the other releases on a node
         )
         self._environment = {**os.environ, "KUBECONFIG": str(kubeconfig)}
         self._folder = kubeconfig.parent

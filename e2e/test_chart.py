@@ -230,10 +230,10 @@ def test_ten_replicas_roll_out_in_time_and_without_a_failed_request(
     upgrade = f"helm upgrade {SERVICE} {CHART} {installed_again.values} {QUICK_DOWN} --wait --timeout 120s"
     try:
         installed_again.run(f"{upgrade} --set replicaCount=10")
-        values = f"{QUICK_DOWN} --set podAnnotations.change=second --set replicaCount=10"
+        values = f"{QUICK_DOWN} --set pods.api.podAnnotations.change=second --set replicaCount=10"
         record_property(SUMMARY, roll_out(installed_again, values, 10, formula=40))
     finally:
-        installed_again.run(f"{upgrade} --set podAnnotations.change=second")
+        installed_again.run(f"{upgrade} --set pods.api.podAnnotations.change=second")
         installed_again.wait_for_replicas(3)
 
 
@@ -258,7 +258,7 @@ def test_what_one_helm_installed_the_others_change_beside_the_autoscaler_whateve
         before = json.loads(namespace.run(f"helm history {SERVICE} -o json"))[-1]["revision"]
         namespace.run(f"kubectl scale deployment {SERVICE} --replicas=3")  # as an autoscaler under load
         for command, change in (
-            (f"upgrade {SERVICE} {CHART} {values} --set podLabels.change=by-{helm}", f"by-{helm}"),
+            (f"upgrade {SERVICE} {CHART} {values} --set pods.api.podLabels.change=by-{helm}", f"by-{helm}"),
             (f"rollback {SERVICE} {before}", ""),
         ):
             namespace.run(f'kubectl patch hpa {SERVICE} --patch \'{{"spec": {{"minReplicas": 3}}}}\'')

@@ -35,9 +35,9 @@ def test_pods_stay_while_autoscaling_is_switched_on_and_off(
     watch = namespace.start(f"kubectl get deployment {SERVICE} --watch {columns}", seen)
     try:
         assert upgrade(f"{on} --set replicaCount=2") == "5"
-        assert upgrade(f"{on} --set replicaCount=2 --set podLabels.change=second") == "5"
+        assert upgrade(f"{on} --set replicaCount=2 --set pods.api.podLabels.change=second") == "5"
         namespace.run(f"kubectl scale deployment {SERVICE} --replicas=7")  # as the autoscaler under load
-        assert upgrade(f"{on} --set replicaCount=2 --set podLabels.change=third") == "7"
+        assert upgrade(f"{on} --set replicaCount=2 --set pods.api.podLabels.change=third") == "7"
         assert upgrade(f"{off} --set replicaCount=2") == "7"
         assert set(seen.read_text().split()) == {"5", "7"}
     finally:
@@ -49,7 +49,7 @@ def test_pods_stay_while_autoscaling_is_switched_on_and_off(
     other = "--set autoscaling.enabled=false --set replicaCount=null"
     assert upgrade(other) == "4"
     namespace.run(f"kubectl scale deployment {SERVICE} --replicas=6")
-    assert upgrade(f"{other} --set podLabels.change=fourth") == "6"
+    assert upgrade(f"{other} --set pods.api.podLabels.change=fourth") == "6"
 
     namespace.run(f"helm uninstall {SERVICE} --wait")
     assert upgrade(other) == "1"  # nobody has said another number

@@ -48,7 +48,7 @@ while IFS= read -r -d $'\036' object; do
   echo "$changed"
   # Of custom resources Helm patches what differs between two revisions, and does not look at what is there.
   if ! object | grep --quiet --extended-regexp '^apiVersion: (v1|(apps|autoscaling|batch|policy|networking.k8s.io)/.*)$'; then
-    apply --force-conflicts || true
+    apply --force-conflicts || echo "Above is why $name could not be taken back. The release goes on without that."
   fi
 done < <(helm get manifest "$release" 2> /dev/null | awk '/^---/ { printf "\036"; next } { print } END { printf "\036" }')
 

@@ -192,7 +192,9 @@ def running(make_namespace: MakeNamespace) -> Namespace:
     namespace = make_namespace("e2e-docs-operate")
     namespace.run(f"helm install task-api ./platform/helm/task-api {namespace.values} --wait --timeout 120s")
     namespace.wait_for_replicas(3)
-    namespace.run("helm upgrade task-api ./platform/helm/task-api --reuse-values --set podAnnotations.revision=second")
+    namespace.run(
+        "helm upgrade task-api ./platform/helm/task-api --reuse-values --set pods.api.podAnnotations.revision=second"
+    )
     namespace.wait_for_rollout()
     namespace.wait_for_replicas(3)
     namespace.wait_until_it_serves()

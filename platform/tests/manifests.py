@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 import shutil
 import subprocess
@@ -117,6 +118,11 @@ def _name(chart: Path) -> str:
 
 def sets(*pairs: str) -> list[str]:
     return [argument for pair in pairs for argument in ("--set", pair)]
+
+
+def with_json(**values: Any) -> list[str]:
+    """Arguments for values of any type; a nested one is `**{"outer.inner": ...}`."""
+    return [argument for name, value in values.items() for argument in ("--set-json", f"{name}={json.dumps(value)}")]
 
 
 def raw_files() -> dict[str, list[Manifest]]:

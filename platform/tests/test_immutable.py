@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from manifests import LIBRARY, helm_template, one, render, sets
+from manifests import LIBRARY, helm_template, one, render, sets, with_json
 from scripts.new_service import SKELETONS, copy, forms
 
 Object = dict[str, Any]
@@ -33,7 +32,7 @@ def chart(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def refusal(chart: Path, there: Object, *arguments: str, release: str = "orders") -> str:
     """What is said to an upgrade of what is there; nothing where it is accepted."""
-    done = helm_template("--set-json", f"global={json.dumps(there)}", *arguments, chart=chart, release=release)
+    done = helm_template(*with_json(**{"global": there}), *arguments, chart=chart, release=release)
     return done.stderr if done.returncode else ""
 
 

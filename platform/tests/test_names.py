@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import json
 import re
 
 import pytest
-from manifests import refusal, render, sets
+from manifests import refusal, render, sets, with_json
 from under_test import SERVICE
 
 LONGEST = 53  # of a release's name, to Helm
@@ -93,6 +92,9 @@ def test_a_name_that_yaml_reads_otherwise_is_refused(name: str) -> None:
         ({"podLabels": {"a": "b" * 64}}, "podLabels.a is"),
         ({"podLabels": {"k" * 64: "b"}}, "podLabels has the key"),
         ({"nodeSelector": {"Example.com/a": "b"}}, 'nodeSelector has the key "Example.com/a".'),
+        ({"pods": {"database": {"podLabels": {"a": "c d"}}}}, 'pods.database.podLabels.a is "c d".'),
+        ({"pods": {"test": {"nodeSelector": {"-a": "b"}}}}, 'pods.test.nodeSelector has the key "-a".'),
+        ({"pods": {"api": {"podAnnotations": {"a_": "b"}}}}, 'pods.api.podAnnotations has the key "a_".'),
         ({"podAnnotations": {"a/b/c": "anything goes here"}}, 'podAnnotations has the key "a/b/c".'),
         ({"service": {"annotations": {"": "a"}}}, 'service.annotations has the key "".'),
         ({"ingress": {"annotations": {"-a": "a"}}}, 'ingress.annotations has the key "-a".'),
@@ -111,14 +113,14 @@ def test_a_name_that_yaml_reads_otherwise_is_refused(name: str) -> None:
             "resources.requests.cpu is 0.6, and resources.limits.cpu is 500m.",
         ),
         ({"resources": {"requests": {"cpu": 1}}}, "resources.requests.cpu is 1, and"),
+        ({"helmTest": {"resources": {"requests": {"cpu": 1}}}}, "helmTest.resources.requests.cpu is 1, and"),
         ({"podDisruptionBudget": {"maxUnavailable": "0%"}}, "podDisruptionBudget.maxUnavailable is 0."),
         ({"podDisruptionBudget": {"maxUnavailable": 0}}, "podDisruptionBudget.maxUnavailable is 0."),
     ],
     ids=str,
 )
 def test_what_the_server_would_refuse_half_way_is_refused_in_a_sentence(values: dict[str, object], said: str) -> None:
-    arguments = [part for key, value in values.items() for part in ("--set-json", f"{key}={json.dumps(value)}")]
-    message = refusal(*arguments)
+    message = refusal(*with_json(**values))
     assert said in message
     assert message.count("\n- ") == 1
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 
 import pytest
-from manifests import Manifest, raw, render, sets
+from manifests import Manifest, raw, render, sets, with_json
 
 RELEASE = "default"
 """The namespace of the release; none is written into its objects."""
@@ -168,7 +167,7 @@ def test_namespaces_and_further_peers_come_from_values() -> None:
         "extraIngress": [{"podSelector": {"matchLabels": {"app": "neighbour"}}}],
         "extraEgress": [{"to": [tracing], "ports": [{"port": 4318, "protocol": "TCP"}]}],
     }
-    manifests = render("--set-json", f"networkPolicy={json.dumps(values)}")
+    manifests = render(*with_json(networkPolicy=values))
     assert may_call(manifests, Pod("gateways", {}), API, 8000)
     assert not may_call(manifests, INGRESS_CONTROLLER, API, 8000)
     assert not may_call(manifests, PROMETHEUS, API, 8000)

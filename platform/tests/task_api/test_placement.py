@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
 import yaml
 from documentation import blocks
-from manifests import CHART, VALUES_FILES, Manifest, api_container, one, raw, refusal, render, render_files, sets
+from manifests import (
+    CHART,
+    VALUES_FILES,
+    Manifest,
+    api_container,
+    one,
+    raw,
+    refusal,
+    render,
+    render_files,
+    sets,
+    with_json,
+)
 
 BACKUP = sets("database.bundled.backup.enabled=true")
 PLACED: dict[str, Any] = {
@@ -25,10 +36,6 @@ LABELLED: dict[str, Any] = {
 }
 
 
-def given(values: dict[str, Any]) -> list[str]:
-    return [part for name, value in values.items() for part in ("--set-json", f"{name}={json.dumps(value)}")]
-
-
 def pods(manifests: list[Manifest]) -> dict[str, Manifest]:
     """Each pod, or what one is made of, by the kind of the object that it comes from."""
     return {
@@ -41,7 +48,7 @@ def pods(manifests: list[Manifest]) -> dict[str, Manifest]:
 
 
 def released(values: dict[str, Any]) -> dict[str, Manifest]:
-    found = pods(render(*BACKUP, *given(values), helm_tests=True))
+    found = pods(render(*BACKUP, *with_json(**values), helm_tests=True))
     assert found.keys() == {"Deployment", "StatefulSet", "CronJob", "Job", "Pod"}
     return found
 
@@ -56,7 +63,7 @@ def test_what_all_pods_have_reaches_every_pod() -> None:
 
 def test_cloudnativepg_gives_it_to_its_instances() -> None:
     values = PLACED | LABELLED | {"database.cloudNativePG.enabled": True}
-    spec = one("Cluster", render(*given(values)))["spec"]
+    spec = one("Cluster", render(*with_json(**values)))["spec"]
     assert spec["imagePullSecrets"] == PLACED["imagePullSecrets"]
     assert spec["priorityClassName"] == "apis"
     assert spec["affinity"] == PLACED["affinity"] | {name: PLACED[name] for name in ("nodeSelector", "tolerations")}
@@ -65,7 +72,9 @@ def test_cloudnativepg_gives_it_to_its_instances() -> None:
         "annotations": {"note": "well"},
     }
     own: dict[str, Any] = {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}}
-    spec = one("Cluster", render(*given(values | {"pods.database": {"affinity": own, "nodeSelector": {}}})))["spec"]
+    spec = one("Cluster", render(*with_json(**values | {"pods.database": {"affinity": own, "nodeSelector": {}}})))[
+        "spec"
+    ]
     assert spec["affinity"] == {
         "additionalPodAntiAffinity": own["podAntiAffinity"],
         "tolerations": PLACED["tolerations"],
@@ -191,7 +200,7 @@ def test_volumes_of_ones_own_come_in_beside_the_charts() -> None:
     volume = {"name": "ca", "configMap": {"name": "our-ca"}}
     mount = {"name": "ca", "mountPath": "/etc/our-ca", "readOnly": True}
     values = {"extraVolumes": [volume], "extraVolumeMounts": [mount], "database.certificatesSecret": "certificates"}
-    rendered = render(*given(values))
+    rendered = render(*with_json(**values))
     assert [v["name"] for v in one("Deployment", rendered)["spec"]["template"]["spec"]["volumes"]] == [
         *("tmp", "database-certificates", "ca")
     ]
@@ -217,7 +226,7 @@ def test_volumes_of_ones_own_come_in_beside_the_charts() -> None:
     ],
 )
 def test_volumes_that_the_server_would_refuse_are_refused_in_a_sentence(values: dict[str, Any], said: str) -> None:
-    assert said in refusal(*given(values))
+    assert said in refusal(*with_json(**values))
 
 
 # --- what goes with it ----------------------------------------------------------------
@@ -232,7 +241,7 @@ def test_every_object_says_what_it_is_a_part_of_and_of_which_version(file: str) 
 
 
 def test_what_it_is_a_part_of_may_be_said_otherwise() -> None:
-    for manifest in render(*given({"commonLabels": {"app.kubernetes.io/part-of": "shop"}}), helm_tests=True):
+    for manifest in render(*with_json(commonLabels={"app.kubernetes.io/part-of": "shop"}), helm_tests=True):
         assert manifest["metadata"]["labels"]["app.kubernetes.io/part-of"] == "shop"
 
 
@@ -246,6 +255,6 @@ def test_no_object_excuses_itself_from_a_checker() -> None:
 @pytest.mark.parametrize("wait", ["", "30"])
 def test_a_pod_waits_for_its_database_as_long_as_it_takes_unless_told_otherwise(wait: str) -> None:
     name = "TASKS_DATABASE_WAIT_SECONDS"
-    extra = given({"extraEnv": [{"name": name, "value": wait}]}) if wait else []
+    extra = with_json(extraEnv=[{"name": name, "value": wait}]) if wait else []
     set_ = [variable for variable in api_container(render(*extra))["env"] if variable["name"] == name]
     assert set_ == [{"name": name, "value": wait or "inf"}]

@@ -28,6 +28,7 @@ from manifests import (
     render_files,
     sets,
     values_of,
+    with_json,
 )
 
 DIGEST = "sha256:" + "0a" * 32
@@ -109,8 +110,7 @@ def test_every_knob_of_the_pods_arrives() -> None:
         "priorityClassName": "apis",
         "commonLabels": {"team": "tasks"},
     }
-    arguments = [part for key, value in values.items() for part in ("--set-json", f"{key}={json.dumps(value)}")]
-    rendered = render(*arguments, helm_tests=True)
+    rendered = render(*with_json(**values), helm_tests=True)
     template = one("Deployment", rendered)["spec"]["template"]
     for key in ("imagePullSecrets", "nodeSelector", "tolerations", "affinity", "priorityClassName"):
         assert template["spec"][key] == values[key]
@@ -172,7 +172,7 @@ def with_a_kept_secret(folder: Path, kept: dict[str, str]) -> dict[str, str]:
     assert asked in template.read_text()
     template.write_text(template.read_text().replace(asked, ".Values.global.kept"))
     data = {key: base64.b64encode(value.encode()).decode() for key, value in kept.items()}
-    return decoded(one("Secret", render("--set-json", f"global={json.dumps({'kept': {'data': data}})}", chart=chart)))
+    return decoded(one("Secret", render(*with_json(**{"global": {"kept": {"data": data}}}), chart=chart)))
 
 
 @pytest.mark.parametrize("password", ["0123456789", "true", "a: b # c", "p@ss/wörd?%+", '"quoted" \\ it'])
@@ -286,7 +286,7 @@ def test_labels_and_annotations_of_ones_own_win_over_the_charts() -> None:
         "dashboard": {"enabled": True, "labels": {"app": "grafana", "team": "ours"}},
         "commonLabels": {"team": "tasks"},
     }
-    rendered = render(*(part for key, value in values.items() for part in ("--set-json", f"{key}={json.dumps(value)}")))
+    rendered = render(*with_json(**values))
     annotations = one("Ingress", rendered)["metadata"]["annotations"]
     assert annotations["nginx.ingress.kubernetes.io/ssl-redirect"] == "false"
     assert (annotations["mine"], annotations["nginx.ingress.kubernetes.io/backend-protocol"]) == ("a", "HTTP")
@@ -314,7 +314,7 @@ def test_each_label_that_the_chart_writes_is_refused_to_others() -> None:
     everywhere.remove("app.kubernetes.io/part-of")  # what it is a part of, others may know better
     of_pods = [(f"pods.{kind}.podLabels", pods.keys()) for kind in default_values()["pods"]]
     for value, own in (("commonLabels", everywhere), ("podLabels", pods.keys()), *of_pods):
-        said = refusal("--set-json", f"{value}={json.dumps(dict.fromkeys(own, 'mine'))}")
+        said = refusal(*with_json(**{value: dict.fromkeys(own, "mine")}))
         refused = set(re.findall(rf"- {value} has (\S+)\. The chart writes that label itself", said))
         assert refused == set(own)
         assert len(refused) >= 4

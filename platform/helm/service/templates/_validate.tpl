@@ -96,7 +96,7 @@ not go together. All of it is said at once, so that nobody repairs one value aft
 {{- $wrong = append $wrong "podDisruptionBudget.maxUnavailable is 0. No node with a pod of the API on it could ever be drained: set it to 1 or more." }}
 {{- end }}
 
-{{- $resources := dict "resources" $values.resources "database.bundled.resources" $values.database.bundled.resources "database.bundled.backup.resources" $values.database.bundled.backup.resources "database.cloudNativePG.resources" $values.database.cloudNativePG.resources }}
+{{- $resources := dict "resources" $values.resources "database.bundled.resources" $values.database.bundled.resources "database.bundled.backup.resources" $values.database.bundled.backup.resources "database.cloudNativePG.resources" $values.database.cloudNativePG.resources "helmTest.resources" $values.helmTest.resources }}
 {{- range $path, $of := $resources }}
 {{- range $what, $request := dig "requests" dict ($of | default dict) | default dict }}
 {{- $limit := dig "limits" $what "" $of | default "" }}
@@ -256,6 +256,10 @@ A whole number that --set made is as it was typed, which YAML's are not: of the 
 
 {{- $labels := dict "commonLabels" .Values.commonLabels "podLabels" .Values.podLabels "serviceMonitor.labels" .Values.serviceMonitor.labels "prometheusRule.labels" .Values.prometheusRule.labels "dashboard.labels" .Values.dashboard.labels "nodeSelector" .Values.nodeSelector }}
 {{- $annotations := dict "podAnnotations" .Values.podAnnotations "service.annotations" .Values.service.annotations "ingress.annotations" .Values.ingress.annotations "serviceAccount.annotations" (dig "annotations" dict (.Values.serviceAccount | default dict)) }}
+{{- range $kind, $of := .Values.pods }}
+{{- range $value := list "podLabels" "nodeSelector" }}{{ $_ := set $labels (printf "pods.%s.%s" $kind $value) (get (default dict $of) $value) }}{{ end }}
+{{- $_ := set $annotations (printf "pods.%s.podAnnotations" $kind) (default dict $of).podAnnotations }}
+{{- end }}
 {{- range $path, $given := merge (dict) $labels $annotations }}
 {{- range $key, $value := $given | default dict }}
 {{- $last := regexReplaceAll "^[^/]*/" $key "" }}
@@ -292,7 +296,7 @@ a host, the Secret of a database. `.Release` is one dictionary for all of a rele
 {{- $mine := printf "%s (%s)" .Chart.Name (trimSuffix "/templates" .Template.BasePath) }}
 {{- $fullname := include "service.fullname" . }}
 {{- $takes := dict (printf "nameOverride or alias, %s" (include "service.name" .)) "nameOverride" }}
-{{- range list "" "-postgres" "-database" "-backup" "-test" "-dashboard" }}
+{{- range list "" "-postgres" "-database" "-backup" "-test" "-dashboard" "-redirect" }}
 {{- $_ := set $takes (printf "name of objects, %s%s" $fullname .) "fullnameOverride" }}
 {{- end }}
 {{- if eq (include "service.database" .) "bundled" }}

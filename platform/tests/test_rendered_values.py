@@ -1,19 +1,13 @@
-"""What people set on charts of this kind arrives, and what follows from it follows."""
+"""What a value says is in the manifests, and what follows from it."""
 
 from __future__ import annotations
 
-import json
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from manifests import api_container, environment, one, refusal, render, sets
+from manifests import api_container, environment, one, refusal, render, sets, with_json
 from under_test import PREFIX, SERVICE
-
-
-def with_json(**values: Any) -> list[str]:
-    return [part for key, value in values.items() for part in ("--set-json", f"{key}={json.dumps(value)}")]
 
 
 def test_a_clouds_annotations_are_on_the_service_account() -> None:
@@ -108,36 +102,3 @@ def test_the_limit_of_a_file_is_the_same_number(written: str, tmp_path: Path) ->
     (tmp_path / "values.yaml").write_text(f"maxBodyBytes: {written}\n")
     container = api_container(render("--values", str(tmp_path / "values.yaml")))
     assert environment(container)[f"{PREFIX}BODY_MAX_BYTES"] == str(int(float(written)))
-
-
-def dashboard(*arguments: str, release: str = "") -> tuple[str, dict[str, Any]]:
-    ((file, text),) = one("ConfigMap", render(*sets("dashboard.enabled=true"), *arguments, release=release))[
-        "data"
-    ].items()
-    return file, json.loads(text)
-
-
-def test_no_two_releases_have_a_dashboard_of_one_file_uid_or_title() -> None:
-    """Of two with the same Grafana provisions neither; its sidecar keeps the files of all namespaces in one folder."""
-    releases = [
-        (SERVICE, "default"),
-        (SERVICE, "staging"),
-        (f"{SERVICE}-two", "default"),
-        ("r" * 53, "a"),
-        ("r" * 52, "a"),
-    ]
-    found = [dashboard("--namespace", namespace, release=release) for release, namespace in releases]
-    assert len({file for file, _ in found}) == len(found)
-    assert len({whole["uid"] for _, whole in found}) == len(found)
-    assert len({whole["title"] for _, whole in found}) == len(found)
-    assert all(re.fullmatch(r"[a-zA-Z0-9_-]{1,40}", whole["uid"]) for _, whole in found)  # Grafana takes no longer one
-    assert all(re.fullmatch(r"[-._a-zA-Z0-9]{1,253}", file) for file, _ in found)
-    assert dashboard() == dashboard()  # an upgrade changes the dashboard, and makes no second one
-
-
-def test_a_dashboard_shows_its_own_release_first() -> None:
-    _, whole = dashboard("--namespace", "staging")
-    current = {variable["name"]: variable["current"] for variable in whole["templating"]["list"]}
-    assert current["namespace"] == {"text": "staging", "value": "staging"}
-    assert current["job"] == {"text": SERVICE, "value": SERVICE}
-    assert current["datasource"] == {}
