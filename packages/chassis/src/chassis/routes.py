@@ -48,7 +48,8 @@ class Route(APIRoute):
     def document(self) -> None:
         """Adds to what the OpenAPI document says what every such route may answer."""
         statuses = [400, 415, 422] if self.body_field is not None else [422]
-        self.responses = {**problem_responses(*statuses), **self.responses}
+        missing = [status for status in statuses if not {status, str(status)} & self.responses.keys()]
+        self.responses = {**self.responses, **problem_responses(*missing)}
 
     @property
     def media_types(self) -> Sequence[str]:
