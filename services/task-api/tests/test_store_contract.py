@@ -213,6 +213,15 @@ async def test_a_key_is_forgotten_after_24_hours(tasks_store: Store) -> None:
     assert await tasks_store.commit([], an_answer(), now=NOW + DAY) == an_answer(body="{}")
 
 
+async def test_an_answer_is_found_by_its_key_for_24_hours(tasks_store: Store) -> None:
+    assert await tasks_store.answer("ann", "key-1", now=NOW) is None
+    await tasks_store.commit([], an_answer(), now=NOW)
+    assert await tasks_store.answer("ann", "key-1", now=NOW + DAY - timedelta(seconds=1)) == an_answer()
+    assert await tasks_store.answer("ann", "key-1", now=NOW + DAY) is None
+    assert await tasks_store.answer("ann", "key-2", now=NOW) is None
+    assert await tasks_store.answer("bob", "key-1", now=NOW) is None
+
+
 async def test_a_commit_that_conflicts_keeps_no_answer(tasks_store: Store) -> None:
     with pytest.raises(VersionConflict):
         await tasks_store.commit([Write(a_task(version=2), "updated")], an_answer(), now=NOW)

@@ -19,8 +19,9 @@ from starlette.types import ASGIApp
 
 from chassis import docs, edge, health, problems, tracing
 from chassis.auth.choice import from_settings
+from chassis.methods import Methods
 from chassis.rate_limit import RateLimit
-from chassis.routes import Router, operation_id
+from chassis.routes import Route, Router, make_strict, operation_id
 from chassis.service import Service
 from chassis.settings import Settings, read_settings
 
@@ -50,6 +51,7 @@ def create_app(service: type[Service], settings: Settings | None = None) -> Fast
         redirect_slashes=False,  # behind a proxy the redirect would name the wrong scheme and host
         generate_unique_id_function=operation_id,
     )
+    app.router.route_class = Route
     app.state.settings = settings
     app.state.service = served
     app.state.vitals = vitals
@@ -97,6 +99,8 @@ class _Application(FastAPI):
 
     def include_router(self, router: APIRouter, **given: Any) -> None:
         """As FastAPI does, but the routes that a Router has now are not made again."""
+        if not isinstance(router, Router):
+            make_strict(router.routes)
         super().include_router(router, **given)
         if isinstance(router, Router) and not given and router.is_plain:
             self.router.routes[-1:] = [self._own(route) for route in router.routes if isinstance(route, APIRoute)]
@@ -117,7 +121,7 @@ class _Application(FastAPI):
         state = self.state
         service: Service = state.service
         return edge.Edge(
-            service.shortcut(self, stack.app),
+            service.shortcut(self, Methods(self, stack.app)),
             vitals=state.vitals,
             body_limits=state.body_limits,
             slow_clients=service.metrics.slow_clients_total,

@@ -16,7 +16,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chassis import body, logs, metrics
 from chassis.health import PROBES
-from chassis.problems import METHODS, Problem, answer
+from chassis.methods import METHODS
+from chassis.problems import Problem, answer
 
 if TYPE_CHECKING:
     from chassis.health import Vitals

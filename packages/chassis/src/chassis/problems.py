@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, LiteralString
 
 from fastapi import FastAPI, Request
@@ -11,17 +11,18 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
-from starlette.routing import Match
 
 from chassis import logs
+from chassis.methods import allowed
 from chassis.storage import StoreBusy, StoreUnavailable
 
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
-METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 MAX_DETAIL = 200
 """A pattern that is longer helps nobody who reads an error."""
+MAX_WAYS = 16
+"""How many readings of a path are looked at; more than one take a body with names chosen for it."""
 
 PHRASES = {
     400: "Bad Request",
@@ -78,7 +79,10 @@ class Problem(Exception):
 class FieldError(BaseModel):
     """One thing wrong in the request."""
 
-    pointer: str = Field(description="Where: a JSON pointer into the body (empty: all of it), or the parameter's name")
+    pointer: str = Field(
+        description="Where: a JSON pointer (RFC 6901) into the body (empty: all of it); of a parameter its name"
+    )
+    parameter: str | None = Field(description="The parameter's name, in query, path or header; null for the body")
     detail: str = Field(description="What is wrong with it")
 
 
@@ -121,7 +125,7 @@ def install_problems(app: FastAPI) -> None:
     async def http(request: Request, error: HTTPException) -> JSONResponse:
         headers = dict(error.headers or {})
         if error.status_code == 405:
-            headers["Allow"] = ", ".join(sorted(_methods(request)))
+            headers["Allow"] = ", ".join(allowed(request.app, request.scope))
         return answer(request, Problem(error.status_code, str(error.detail), headers=headers))
 
     @app.exception_handler(RequestValidationError)
@@ -141,31 +145,51 @@ def install_problems(app: FastAPI) -> None:
         return answer(request, Problem(503, detail, type="overloaded", headers={"Retry-After": "1"}))
 
 
-def _methods(request: Request) -> set[str]:
-    """What the path can be asked for. Starlette names the methods of its first route alone; it may have more."""
-    routes, scope = request.app.routes, request.scope
-    return {m for m in METHODS if any(route.matches({**scope, "method": m})[0] is Match.FULL for route in routes)}
-
-
-def _field_errors(error: RequestValidationError) -> list[dict[str, str]]:
+def _field_errors(error: RequestValidationError) -> list[dict[str, str | None]]:
     # The values themselves are left out: they may be secret, and a lone surrogate in one cannot be encoded.
-    found = []
+    found: list[dict[str, str | None]] = []
     for problem in error.errors():
         where, *path = problem["loc"]
         detail = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "string_pattern_mismatch" and len(detail) > MAX_DETAIL:
             detail = "String should match the pattern that the OpenAPI document has for it"
-        if problem["type"] == "json_invalid":
-            detail, path = f"not valid JSON at character {path[0]}", []
         if where == "body":
-            pointer = "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
+            place = pointer(error.body, path, missing=problem["type"] == "missing", value=problem.get("input"))
+            found.append({"pointer": place, "parameter": None, "detail": detail})
         else:
-            pointer = ".".join(str(part) for part in path)
-        found.append({"pointer": pointer, "detail": detail})
+            name = str(path[0]) if path else ""
+            found.append({"pointer": name, "parameter": name, "detail": detail})
     return found
 
 
-def answer(request: Request, problem: Problem, errors: list[dict[str, str]] | None = None) -> JSONResponse:
+def pointer(body: object, path: Sequence[int | str], *, missing: bool, value: object) -> str:
+    """Where in `body` pydantic's `path` leads, as a JSON pointer (RFC 6901).
+
+    A path has also the names of what the model chose between on its way, such as the tag of a union: what is not in
+    the body is left out, unless the last step is a member that is `missing`. Where a name could be either, it is so
+    taken that the pointer leads to `value`, in which pydantic found the fault, or else as far as it can.
+    """
+    steps, last = (path[:-1], str(path[-1])) if missing and path else (path, None)
+    ways: list[tuple[tuple[str, ...], object]] = [((), body)]
+    for step in steps:
+        entered = [((*way, str(step)), _member(at, step)) for way, at in ways if _has(at, step)]
+        ways = sorted(entered + ways, key=lambda way: len(way[0]), reverse=True)[:MAX_WAYS]
+    way, _ = next((found for found in ways if found[1] is value), ways[0])
+    names = way if last is None else (*way, last)
+    return "".join("/" + name.replace("~", "~0").replace("/", "~1") for name in names)
+
+
+def _has(at: object, step: int | str) -> bool:
+    if isinstance(at, Sequence) and not isinstance(at, str | bytes):
+        return isinstance(step, int) and 0 <= step < len(at)
+    return isinstance(at, Mapping) and step in at
+
+
+def _member(at: Any, step: int | str) -> object:
+    return at[step]
+
+
+def answer(request: Request, problem: Problem, errors: list[dict[str, str | None]] | None = None) -> JSONResponse:
     """The problem as a document. errors: what in the request does not fit the schema."""
     body = {
         "type": "about:blank" if problem.type is None else f"/problems/{problem.type}",

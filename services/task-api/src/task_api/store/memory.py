@@ -40,10 +40,8 @@ class MemoryStore:
     async def ping(self) -> None: ...
 
     async def commit(self, writes: Sequence[Write], answer: Answer | None = None, *, now: datetime) -> Answer | None:
-        if answer is not None:
-            kept, at = self._answers.get((answer.subject, answer.key), (None, now))
-            if kept is not None and at > now - timedelta(hours=ANSWER_HOURS):
-                return kept
+        if answer is not None and (kept := await self.answer(answer.subject, answer.key, now=now)) is not None:
+            return kept
         versions = {write.task.id: self._version(write.task.id) for write in writes}
         for write in writes:
             versions[write.task.id] += 1
@@ -56,6 +54,10 @@ class MemoryStore:
         if answer is not None:
             self._answers[answer.subject, answer.key] = answer, now
         return None
+
+    async def answer(self, subject: str, key: str, *, now: datetime) -> Answer | None:
+        kept, at = self._answers.get((subject, key), (None, now))
+        return kept if at > now - timedelta(hours=ANSWER_HOURS) else None
 
     def _version(self, task_id: UUID) -> int:
         task = self._tasks.get(task_id)

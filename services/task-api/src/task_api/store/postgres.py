@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -87,6 +87,12 @@ class PostgresStore(Database):
                 raise
 
         return await self._run(commit, settle)
+
+    async def answer(self, subject: str, key: str, *, now: datetime) -> Answer | None:
+        statement = "SELECT fingerprint, status, body FROM answers WHERE subject = $1 AND key = $2 AND at > $3"
+        oldest = now - timedelta(hours=ANSWER_HOURS)
+        row = await self._run(lambda db: db.fetchrow(statement, subject, key, oldest))
+        return None if row is None else Answer(subject, key, row["fingerprint"], row["status"], row["body"])
 
     async def get(self, task_id: UUID) -> Task | None:
         row = await self._run(lambda db: db.fetchrow(f"SELECT {FIELDS} FROM tasks WHERE id = $1", task_id))

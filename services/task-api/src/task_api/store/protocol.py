@@ -100,6 +100,9 @@ class Store(Protocol):
         Raises VersionConflict and KeyInUse.
         """
 
+    async def answer(self, subject: str, key: str, *, now: datetime) -> Answer | None:
+        """What is kept under the key, not older than ANSWER_HOURS; None where there is no such answer."""
+
     async def get(self, task_id: UUID) -> Task | None:
         """The task, deleted ones included; None where there is none."""
 

@@ -100,6 +100,9 @@ class SQLiteStore:
 
         return await self._run(lambda db: _in_transaction(db, commit))
 
+    async def answer(self, subject: str, key: str, *, now: datetime) -> Answer | None:
+        return await self._run(lambda db: _kept_answer(db, subject, key, now))
+
     async def get(self, task_id: UUID) -> Task | None:
         return (await self.get_many([task_id])).get(task_id)
 
@@ -238,18 +241,21 @@ def _in_transaction(
 
 def _keep_answer(db: sqlite3.Connection, answer: Answer, now: datetime) -> Answer | None:
     """Keeps `answer`, or returns the one that is kept under its key already."""
-    key = (answer.subject, answer.key)
-    kept = db.execute(
-        "SELECT subject, key, fingerprint, status, body FROM answers WHERE subject = ? AND key = ? AND at > ?",
-        (*key, _text(now - timedelta(hours=ANSWER_HOURS))),
-    ).fetchone()
-    if kept is not None:
-        return Answer(*kept)
+    if (kept := _kept_answer(db, answer.subject, answer.key, now)) is not None:
+        return kept
     db.execute(
         "INSERT OR REPLACE INTO answers (subject, key, fingerprint, status, body, at) VALUES (?, ?, ?, ?, ?, ?)",
-        (*key, answer.fingerprint, answer.status, answer.body, _text(now)),
+        (answer.subject, answer.key, answer.fingerprint, answer.status, answer.body, _text(now)),
     )
     return None
+
+
+def _kept_answer(db: sqlite3.Connection, subject: str, key: str, now: datetime) -> Answer | None:
+    kept = db.execute(
+        "SELECT subject, key, fingerprint, status, body FROM answers WHERE subject = ? AND key = ? AND at > ?",
+        (subject, key, _text(now - timedelta(hours=ANSWER_HOURS))),
+    ).fetchone()
+    return None if kept is None else Answer(*kept)
 
 
 def _write(db: sqlite3.Connection, write: Write) -> None:

@@ -128,40 +128,76 @@ async def export(store: Store, query: Query) -> bytes:
         await asyncio.sleep(0)  # others have their turn, on a storage in memory, too
 
 
-async def change(store: Store, task_id: UUID, patch: TaskPatch, expect: Expectation) -> Task:
-    """The changed task. Raises NoSuchTask, OtherVersion and rules.RuleBroken."""
-    attempts = _Attempts()
-    while True:
-        now = attempts.next()
-        task = await get(store, task_id)
-        expect(task)
-        writes = _changed(task, patch, now)
-        if await _try(store, writes, now):
-            return writes[0].task if writes else task
+async def change(
+    store: Store, task_id: UUID, patch: TaskPatch, expect: Expectation, key: RequestKey | None = None
+) -> tuple[Answered, int]:
+    """The changed task: the answer, and its version.
+
+    Raises NoSuchTask, OtherVersion, rules.RuleBroken, and under a key KeyReused and store.KeyInUse.
+    """
+
+    def decide(task: Task | None, now: datetime) -> tuple[Task, list[Write]]:
+        living = _living(task_id, task)
+        expect(living)
+        writes = _changed(living, patch, now)
+        return writes[0].task if writes else living, writes
+
+    return await _update(store, task_id, decide, 200, key)
 
 
-async def delete(store: Store, task_id: UUID, expect: Expectation) -> None:
-    """Deletes the task so that it can be undeleted. Raises NoSuchTask and OtherVersion."""
-    attempts = _Attempts()
-    while True:
-        now = attempts.next()
-        task = await get(store, task_id)
-        expect(task)
-        if await _try(store, [Write(rules.delete(task, now=now), "deleted")], now):
-            return
+async def delete(store: Store, task_id: UUID, expect: Expectation, key: RequestKey | None = None) -> Answered:
+    """Deletes the task so that it can be undeleted. Raises what `change` raises."""
+
+    def decide(task: Task | None, now: datetime) -> tuple[Task, list[Write]]:
+        living = _living(task_id, task)
+        expect(living)
+        deleted = rules.delete(living, now=now)
+        return deleted, [Write(deleted, "deleted")]
+
+    answered, _ = await _update(store, task_id, decide, 204, key)
+    return answered
 
 
-async def undelete(store: Store, task_id: UUID) -> Task:
-    """Takes a deletion back; a task that is not deleted stays as it is. Raises NoSuchTask."""
-    attempts = _Attempts()
-    while True:
-        now = attempts.next()
-        task = await store.get(task_id)
+async def undelete(
+    store: Store, task_id: UUID, expect: Expectation = anything, key: RequestKey | None = None
+) -> tuple[Answered, int]:
+    """Takes a deletion back; a task that is not deleted stays as it is. Returns and raises what `change` does."""
+
+    def decide(task: Task | None, now: datetime) -> tuple[Task, list[Write]]:
         if task is None:
             raise NoSuchTask(f"There is no task {task_id}, or no more: deleted tasks are kept for 30 days.")
+        expect(task)
         back = rules.undelete(task, now=now)
-        if await _try(store, [] if back is task else [Write(back, "undeleted")], now):
-            return back
+        return back, [] if back is task else [Write(back, "undeleted")]
+
+    return await _update(store, task_id, decide, 200, key)
+
+
+async def _update(
+    store: Store,
+    task_id: UUID,
+    decide: Callable[[Task | None, datetime], tuple[Task, list[Write]]],
+    status: int,
+    key: RequestKey | None,
+) -> tuple[Answered, int]:
+    """Commits what `decide` makes of the task, again where somebody was faster. The task is the answer's body."""
+    attempts = _Attempts()
+    while True:
+        now = attempts.next()
+        try:
+            task, writes = decide(await store.get(task_id), now)
+        except (NoSuchTask, OtherVersion, rules.RuleBroken):
+            # A retry does not find the task as its first request found it: that one's answer is the right one.
+            if key is None or (kept := await store.answer(key.subject, key.key, now=now)) is None:
+                raise
+            answered = _replayed(kept, key)
+        else:
+            body = writes[0].json if writes else task.model_dump_json()
+            try:
+                answered = await _commit(store, writes, status, body, key, now)
+            except VersionConflict:
+                continue
+        return answered, from_json(answered.body)["version"] if answered.replayed else task.version
 
 
 async def batch(store: Store, asked: Batch, key: RequestKey | None) -> Answered:
@@ -236,16 +272,6 @@ def _living(task_id: UUID, task: Task | None) -> Task:
     return task
 
 
-async def _try(store: Store, writes: Sequence[Write], now: datetime) -> bool:
-    """Whether the commit went through; False where somebody else was faster."""
-    try:
-        if writes:
-            await store.commit(writes, now=now)
-    except VersionConflict:
-        return False
-    return True
-
-
 async def _commit(
     store: Store, writes: Sequence[Write], status: int, body: str, key: RequestKey | None, now: datetime
 ) -> Answered:
@@ -255,8 +281,11 @@ async def _commit(
             await store.commit(writes, now=now)
         return Answered(status, body, replayed=False)
     kept = await store.commit(writes, Answer(key.subject, key.key, key.fingerprint, status, body), now=now)
-    if kept is None:
-        return Answered(status, body, replayed=False)
+    return Answered(status, body, replayed=False) if kept is None else _replayed(kept, key)
+
+
+def _replayed(kept: Answer, key: RequestKey) -> Answered:
+    """The answer that was given before. Raises KeyReused."""
     if kept.fingerprint != key.fingerprint:
         raise KeyReused
     return Answered(kept.status, kept.body, replayed=True)

@@ -26,7 +26,7 @@ TASKS = routes.router.prefix
 TASK = re.compile(TASKS + r"/([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})")
 NEXT_PAGE = re.compile(rb"(?:(.*)&)?cursor=([A-Za-z0-9_-]{1,4000})")
 JSON = (b"content-type", b"application/json")
-LEFT_TO_FASTAPI = {b"if-none-match", b"idempotency-key"}
+LEFT_TO_FASTAPI = {b"if-match", b"if-none-match", b"idempotency-key", b"content-encoding"}
 
 _reader, _writer = requires("read"), requires("write")
 
@@ -44,11 +44,11 @@ class Direct:
         name, response = "", None
         if scope["type"] == "http" and _is_plain(scope):
             request, path = Request(scope), scope["path"].removeprefix(scope["root_path"])
-            if scope["method"] == "GET" and (found := TASK.fullmatch(path)):
+            if scope["method"] == "GET" and (found := TASK.fullmatch(path)) and not scope["query_string"]:
                 name, response = "get_task", _get(request, UUID(found[1]))
             elif scope["method"] == "GET" and path == TASKS and (asked := _understood(scope["query_string"])):
                 name, response = "list_tasks", _list(request, *asked)
-            elif scope["method"] == "POST" and path == TASKS and JSON in scope["headers"]:
+            elif scope["method"] == "POST" and path == TASKS and JSON in scope["headers"] and not scope["query_string"]:
                 try:
                     body = await whole_body(receive)
                 except ClientGone:

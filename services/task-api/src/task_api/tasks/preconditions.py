@@ -2,18 +2,44 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated
 
-from fastapi import Header
+from fastapi import Depends, Header, Request
 
+from chassis.conditional import all_lines, entity_tags, is_strongly_matched, is_weakly_matched
 from task_api.tasks.commands import Expectation, OtherVersion, anything
 from task_api.tasks.models import Task
 
-IfMatch = Annotated[
-    str | None, Header(description='Only if the task still has this ETag (`"v7"`, several with commas between, or `*`)')
-]
-IfNoneMatch = Annotated[str | None, Header(description="Only if the task has another ETag by now; else 304")]
+
+def _if_match(
+    request: Request,
+    _documented: Annotated[
+        str | None,
+        Header(
+            alias="if-match",
+            description='Only if the task still has this ETag (`"v7"`, several with commas between, or `*`)',
+        ),
+    ] = None,
+) -> str | None:
+    return all_lines(request, "if-match")
+
+
+def _if_none_match(
+    request: Request,
+    _documented: Annotated[
+        str | None,
+        Header(
+            alias="if-none-match",
+            description="Only if the task has another ETag by now; else 304 to who reads, and 412 to who changes",
+        ),
+    ] = None,
+) -> str | None:
+    return all_lines(request, "if-none-match")
+
+
+IfMatch = Annotated[str | None, Depends(_if_match)]
+IfNoneMatch = Annotated[str | None, Depends(_if_none_match)]
+"""The header's lines as one list."""
 
 
 def etag(version: int) -> str:
@@ -21,18 +47,21 @@ def etag(version: int) -> str:
     return f'"v{version}"'
 
 
-def expectation(if_match: str | None) -> Expectation:
-    """What If-Match asks of a task, by the strong comparison: W/"v7" matches nothing."""
-    if if_match is None:
+def expectation(if_match: str | None, if_none_match: str | None = None) -> Expectation:
+    """What the headers ask of a task that is to be changed. Raises Problem 400 where they cannot be read."""
+    if if_match is None and if_none_match is None:
         return anything
-    wanted = _etags(if_match)
+    wanted = None if if_match is None else entity_tags("If-Match", if_match)
+    unwanted = frozenset[str]() if if_none_match is None else entity_tags("If-None-Match", if_none_match)
 
     def expect(task: Task) -> None:
-        if "*" not in wanted and etag(task.version) not in wanted:
+        now = etag(task.version)
+        if not is_strongly_matched(now, wanted):
             raise OtherVersion(
-                f"Task {task.id} has the ETag {etag(task.version)} by now. "
-                "Get it again, look at what changed, and send that ETag."
+                f"Task {task.id} has the ETag {now} by now. Get it again, look at what changed, and send that ETag."
             )
+        if is_weakly_matched(now, unwanted):
+            raise OtherVersion(f"Task {task.id} has the ETag {now}, and If-None-Match asks for another.")
 
     return expect
 
@@ -41,10 +70,4 @@ def is_known(task: Task, if_none_match: str | None) -> bool:
     """Whether the client has this version already, by the weak comparison: W/"v7" is as good as "v7"."""
     if if_none_match is None:
         return False
-    known = {tag.removeprefix("W/") for tag in _etags(if_none_match)}
-    return "*" in known or etag(task.version) in known
-
-
-def _etags(header: str) -> set[str]:
-    """The entity tags of a header, as they stand there."""
-    return set(re.findall(r'\*|(?:W/)?"[^"]*"', header))
+    return is_weakly_matched(etag(task.version), entity_tags("If-None-Match", if_none_match))

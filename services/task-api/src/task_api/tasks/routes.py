@@ -15,6 +15,7 @@ from pydantic import StringConstraints
 from chassis.problems import Problem, problem_responses
 from chassis.routes import Router
 from task_api.tasks import commands
+from task_api.tasks.commands import Answered
 from task_api.tasks.dependencies import Reader, StoreDependency, Writer
 from task_api.tasks.idempotency import IdempotencyKey, replayed_header, request_key
 from task_api.tasks.models import (
@@ -271,14 +272,19 @@ async def export_tasks(_caller: Reader, store: StoreDependency, listing: Listing
     responses={
         200: {"headers": ETAG, "links": _links(*OTHERS)},
         304: {"description": "The task still has this ETag", "headers": ETAG},
-        **problem_responses(*AUTH, 404, 503),
+        **problem_responses(400, *AUTH, 404, 412, 503),
     },
 )
 async def get_task(
-    _caller: Reader, task_id: TaskId, store: StoreDependency, if_none_match: IfNoneMatch = None
+    _caller: Reader,
+    task_id: TaskId,
+    store: StoreDependency,
+    if_match: IfMatch = None,
+    if_none_match: IfNoneMatch = None,
 ) -> Response:
     """With `If-None-Match` a task that is known already is not sent again."""
     task = await commands.get(store, task_id)
+    expectation(if_match)(task)  # comes first (RFC 9110, section 13.2.2)
     if is_known(task, if_none_match):
         return Response(status_code=304, headers={"ETag": etag(task.version)})
     return _task(task)
@@ -290,7 +296,7 @@ async def get_task(
     response_model=Task,
     responses={
         200: {"headers": ETAG, "links": _links(*OTHERS)},
-        **problem_responses(400, *AUTH, *BODY, 404, 412, 422, 503),
+        **problem_responses(400, *AUTH, *BODY, 404, 409, 412, 422, 503),
     },
     openapi_extra={
         "requestBody": {
@@ -304,36 +310,62 @@ async def get_task(
     },
 )
 async def update_task(
-    _caller: Writer,
+    request: Request,
+    caller: Writer,
     task_id: TaskId,
     store: StoreDependency,
     patch: Annotated[TaskPatch, Body(openapi_examples={"done": {"value": {"status": "done"}}})],
     if_match: IfMatch = None,
+    if_none_match: IfNoneMatch = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """What the patch leaves out stays as it is, and `null` clears. With `If-Match` only if nobody else changed it."""
-    return _task(await commands.change(store, task_id, patch, expectation(if_match)))
+    key = request_key(request, idempotency_key, caller.subject, patch)
+    return _updated(*await commands.change(store, task_id, patch, expectation(if_match, if_none_match), key))
 
 
 @router.delete(
     "/{task_id:uuid}",
     summary="Delete a task",
     status_code=status.HTTP_204_NO_CONTENT,
-    responses=problem_responses(*AUTH, 404, 412, 503),
+    responses=problem_responses(400, *AUTH, 404, 409, 412, 503),
 )
-async def delete_task(_caller: Writer, task_id: TaskId, store: StoreDependency, if_match: IfMatch = None) -> None:
+async def delete_task(
+    request: Request,
+    caller: Writer,
+    task_id: TaskId,
+    store: StoreDependency,
+    if_match: IfMatch = None,
+    if_none_match: IfNoneMatch = None,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
     """For 30 days it can be undeleted."""
-    await commands.delete(store, task_id, expectation(if_match))
+    key = request_key(request, idempotency_key, caller.subject, None)
+    answered = await commands.delete(store, task_id, expectation(if_match, if_none_match), key)
+    return Response(status_code=204, headers=replayed_header(answered))
 
 
 @router.post(
     "/{task_id:uuid}:undelete",
     summary="Bring a deleted task back",
     response_model=Task,
-    responses={200: {"headers": ETAG, "links": _links("get_task")}, **problem_responses(*AUTH, 404, 503)},
+    responses={
+        200: {"headers": ETAG, "links": _links("get_task")},
+        **problem_responses(400, *AUTH, 404, 409, 412, 503),
+    },
 )
-async def undelete_task(_caller: Writer, task_id: TaskId, store: StoreDependency) -> Response:
+async def undelete_task(
+    request: Request,
+    caller: Writer,
+    task_id: TaskId,
+    store: StoreDependency,
+    if_match: IfMatch = None,
+    if_none_match: IfNoneMatch = None,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
     """One that is not deleted stays as it is."""
-    return _task(await commands.undelete(store, task_id))
+    key = request_key(request, idempotency_key, caller.subject, None)
+    return _updated(*await commands.undelete(store, task_id, expectation(if_match, if_none_match), key))
 
 
 @router.post(
@@ -388,6 +420,11 @@ class Json(Response):
             (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()
         ]
         self.raw_headers += [(b"content-length", b"%d" % len(body)), (b"content-type", b"application/json")]
+
+
+def _updated(answered: Answered, version: int) -> Response:
+    headers = {"ETag": etag(version), **replayed_header(answered)}
+    return Json(answered.body.encode(), answered.status, headers)
 
 
 def _task(task: Task) -> Response:

@@ -1,0 +1,62 @@
+"""Entity tags of If-Match and If-None-Match, by RFC 9110."""
+
+from __future__ import annotations
+
+import pytest
+
+from chassis.conditional import entity_tags, is_strongly_matched, is_weakly_matched
+from chassis.problems import Problem
+
+
+@pytest.mark.parametrize(
+    ("value", "tags"),
+    [
+        ('"v1"', {'"v1"'}),
+        ('W/"v1"', {'W/"v1"'}),
+        ('"v1", W/"v2","v3"', {'"v1"', 'W/"v2"', '"v3"'}),
+        (' "v1" ,\t"v2" ', {'"v1"', '"v2"'}),
+        (', ,"v1",,', {'"v1"'}),
+        ('"a,b"', {'"a,b"'}),
+        ('""', {'""'}),
+        ('"*"', {'"*"'}),
+        ('"\xe4"', {'"\xe4"'}),
+        ("", set()),
+        (" ", set()),
+    ],
+)
+def test_a_list_of_entity_tags_is_read(value: str, tags: set[str]) -> None:
+    assert entity_tags("If-Match", value) == frozenset(tags)
+
+
+@pytest.mark.parametrize("value", ["*", " * "])
+def test_a_star_is_any(value: str) -> None:
+    assert entity_tags("If-Match", value) is None
+
+
+@pytest.mark.parametrize(
+    "value", ["v1", '"v1', 'v1"', '"v1" "v2"', 'w/"v1"', 'W/ "v1"', '*, "v1"', '"v1", *', "*,*", '"a b"', "'v1'", "W/*"]
+)
+def test_what_is_no_list_of_entity_tags_is_refused(value: str) -> None:
+    with pytest.raises(Problem) as raised:
+        entity_tags("If-Match", value)
+    assert (raised.value.status, raised.value.type) == (400, "invalid-entity-tag")
+    assert "If-Match takes entity tags in quotes" in raised.value.detail
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "strongly", "weakly"),
+    [
+        ('W/"1"', 'W/"1"', False, True),
+        ('W/"1"', 'W/"2"', False, False),
+        ('W/"1"', '"1"', False, True),
+        ('"1"', '"1"', True, True),
+        ('"1"', 'W/"1"', False, True),
+    ],
+)
+def test_tags_are_compared_as_the_rfc_says(one: str, other: str, strongly: bool, weakly: bool) -> None:
+    """The examples of section 8.8.3.2."""
+    tags = entity_tags("If-Match", other)
+    assert is_strongly_matched(one, tags) == strongly
+    assert is_weakly_matched(one, tags) == weakly
+    assert is_strongly_matched(one, None)
+    assert is_weakly_matched(one, None)

@@ -1,0 +1,148 @@
+"""HEAD is answered wherever GET is, without content; OPTIONS says what a path can be asked for."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import httpx2
+import pytest
+from bad_clients import connected
+from fastapi import FastAPI, Request
+from fastapi.responses import StreamingResponse
+from fastapi.routing import APIRouter
+from hello.service import Hello, Settings
+from pydantic import BaseModel
+from running import serving
+from starlette.testclient import TestClient
+
+from chassis.app import create_app
+
+plain = APIRouter()
+begun: list[str] = []
+
+
+class Name(BaseModel):
+    name: str
+
+
+@plain.get("/v1/stream")
+async def stream() -> StreamingResponse:
+    async def never_ending() -> AsyncIterator[str]:
+        begun.append("stream")
+        while True:
+            yield "x"
+
+    return StreamingResponse(never_ending())
+
+
+@plain.head("/v1/own")
+@plain.options("/v1/own")
+async def own(request: Request) -> dict[str, str]:
+    return {"asked": request.method}
+
+
+@plain.patch("/v1/own")
+async def change_own(name: Name) -> str:
+    return name.name
+
+
+class WithOwn(Hello):
+    def add_to(self, app: FastAPI) -> None:
+        super().add_to(app)
+        app.include_router(plain)
+
+
+@pytest.fixture
+def client() -> Iterator[TestClient]:
+    with TestClient(create_app(WithOwn, Settings())) as client:
+        yield client
+
+
+VARYING = {"x-request-id", "date"}
+
+
+def headers(response: httpx2.Response) -> dict[str, str]:
+    return {name: value for name, value in response.headers.items() if name not in VARYING}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/health",
+        "/livez",
+        "/readyz?verbose",
+        "/docs",
+        "/docs/assets/swagger-ui.css",
+        "/openapi.json",
+        "/v1/hello",
+        "/v1/hello/often?times=3",
+        "/v1/hello/often",
+        "/nowhere",
+    ],
+)
+def test_head_has_the_status_and_the_headers_of_get_and_no_content(client: TestClient, path: str) -> None:
+    got, head = client.get(path), client.head(path)
+    assert (head.status_code, head.content) == (got.status_code, b"")
+    lengths = {headers(response).pop("content-length") for response in (got, head)}
+    assert len(lengths) == 1 or path == "/health"  # its figures are of another length now and then
+    assert headers(head) | {"content-length": ""} == headers(got) | {"content-length": ""}
+
+
+def test_metrics_have_a_head_and_count_it_as_one(client: TestClient) -> None:
+    assert client.head("/metrics").headers["content-type"].startswith("text/plain")
+    client.head("/v1/hello")
+    assert 'http_requests_total{method="HEAD",route="/v1/hello",status="200"}' in client.get("/metrics").text
+
+
+def test_the_head_of_a_stream_does_not_begin_it(client: TestClient) -> None:
+    begun.clear()
+    response = client.head("/v1/stream")
+    assert (response.status_code, begun) == (200, [])
+
+
+def test_a_head_of_a_route_of_its_own_is_that_routes(client: TestClient) -> None:
+    assert client.head("/v1/own").headers["content-length"] == str(len('{"asked":"HEAD"}'))
+    assert client.options("/v1/own").json() == {"asked": "OPTIONS"}
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/health", "GET, HEAD, OPTIONS"),
+        ("/metrics", "GET, HEAD, OPTIONS"),
+        ("/docs", "GET, HEAD, OPTIONS"),
+        ("/openapi.json", "GET, HEAD, OPTIONS"),
+        ("/v1/hello", "GET, HEAD, OPTIONS, POST"),
+        ("/v1/hello/stream", "GET, HEAD, OPTIONS"),
+    ],
+)
+def test_options_and_a_wrong_method_are_told_the_right_ones(client: TestClient, path: str, methods: str) -> None:
+    asked, wrong = client.options(path), client.delete(path)
+    assert (asked.status_code, asked.content, asked.headers["allow"]) == (204, b"", methods)
+    assert (wrong.status_code, wrong.headers["allow"]) == (405, methods)
+
+
+def test_a_path_without_get_has_no_head() -> None:
+    app = create_app(Hello, Settings())
+    app.patch("/v1/names")(change_own)
+    with TestClient(app) as client:
+        response = client.head("/v1/names")
+        assert (response.status_code, response.headers["allow"]) == (405, "OPTIONS, PATCH")
+        assert client.options("/v1/names").headers["accept-patch"] == "application/json"
+
+
+def test_options_say_what_may_be_posted_and_nowhere_is_nowhere(client: TestClient) -> None:
+    assert client.options("/v1/hello").headers["accept-post"] == "application/json"
+    assert "accept-patch" not in client.options("/v1/hello").headers
+    assert client.options("/nowhere").status_code == 404
+
+
+async def test_on_the_wire_a_head_is_all_there_is() -> None:
+    with serving() as service:
+        async with connected(service) as client:
+            for path in ("/v1/hello/stream", "/livez", "/v1/hello/stream"):
+                await client.send(f"HEAD {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+                head = await client.until(b"\r\n\r\n")
+                assert head.startswith(b"HTTP/1.1 200")
+            await client.send(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert (await client.answer()).content == b"ok"  # nothing of the streams comes before it

@@ -1,0 +1,256 @@
+"""What a route does not declare is refused and not passed over: parameters, and forms of a body."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx2
+import pytest
+from fastapi import APIRouter, Body, Depends, FastAPI, Query, Request
+from hello.service import Hello, Settings
+from notes.service import router as notes
+from pydantic import BaseModel, Field
+from starlette.testclient import TestClient
+
+from chassis.app import create_app
+from chassis.auth import new_token, requires
+from chassis.routes import MAX_NAMED, Route, Router
+
+
+class Filters(BaseModel):
+    colour: str | None = None
+    sizes: list[int] = []
+
+
+class Item(BaseModel):
+    action: str
+    amount: Annotated[int, Field(gt=0)]
+
+
+def by_name(name: str = "", tags: Annotated[list[str] | None, Query()] = None) -> tuple[str, list[str]]:
+    return name, tags or []
+
+
+ours, theirs, inner = Router(), APIRouter(), APIRouter()
+
+
+@ours.get("/v1/things")
+async def list_things(
+    found: Annotated[tuple[str, list[str]], Depends(by_name)], page_size: int = 50, kind: Annotated[str, Query()] = ""
+) -> list[object]:
+    return [*found, page_size, kind]
+
+
+@theirs.get("/filtered")
+async def list_filtered(filters: Annotated[Filters, Query()]) -> Filters:
+    return filters
+
+
+@inner.get("/inner")
+async def list_inner(extra: str = "") -> str:
+    return extra
+
+
+@ours.post("/v1/items")
+async def add_item(item: Item) -> Item:
+    return item
+
+
+@ours.post("/v1/maybe")
+async def add_maybe(item: Annotated[Item | None, Body()] = None) -> Item | None:
+    return item
+
+
+@ours.post("/v1/guarded", dependencies=[Depends(requires("write"))])
+async def add_guarded(item: Item) -> Item:
+    return item
+
+
+theirs.include_router(inner)
+
+
+def known(tenant: str = "") -> str:
+    return tenant
+
+
+class WithThings(Hello):
+    def add_to(self, app: FastAPI) -> None:
+        super().add_to(app)
+        app.include_router(ours)
+        app.include_router(notes)
+        app.include_router(theirs, prefix="/v2", dependencies=[Depends(known)])
+
+
+@pytest.fixture
+def client() -> Iterator[TestClient]:
+    with TestClient(create_app(WithThings, Settings())) as client:
+        yield client
+
+
+def errors(response: httpx2.Response) -> dict[str, str]:
+    assert response.status_code == 422, response.text
+    assert response.json()["type"] == "/problems/invalid-request"
+    assert all(error["pointer"] == error["parameter"] for error in response.json()["errors"])
+    return {error["parameter"]: error["detail"] for error in response.json()["errors"]}
+
+
+@pytest.mark.parametrize(
+    ("query", "parameter", "hint"),
+    [
+        ("tags[]=a", "tags[]", "did you mean `tags`?"),
+        ("tags%5B0%5D=a", "tags[0]", "did you mean `tags`?"),
+        ("pageSize=5", "pageSize", "did you mean `page_size`?"),
+        ("knd=5", "knd", "did you mean `kind`?"),
+        ("limit=5", "limit", "which takes `kind`, `name`, `page_size`, `tags`"),
+        ("=5", "", "which takes"),
+        ("name=a&name=b", "name", "was sent 2 times"),
+        ("page_size=5&page_size=5", "page_size", "was sent 2 times"),
+    ],
+)
+def test_a_parameter_that_is_not_declared_is_refused_by_its_name(
+    client: TestClient, query: str, parameter: str, hint: str
+) -> None:
+    ((found, detail),) = errors(client.get(f"/v1/things?{query}")).items()
+    assert found == parameter
+    assert hint in detail
+
+
+def test_what_is_declared_is_taken_wherever_it_is_declared(client: TestClient) -> None:
+    assert client.get("/v1/things?tags=a&tags=b&name=n&page_size=1&kind=").json() == ["n", ["a", "b"], 1, ""]
+    assert client.get("/v2/filtered?colour=red&sizes=1&sizes=2&tenant=t").json() == {"colour": "red", "sizes": [1, 2]}
+    assert client.get("/v2/inner?extra=more&tenant=t").json() == "more"
+
+
+@pytest.mark.parametrize("path", ["/v2/filtered?color=red", "/v2/inner?color=red", "/v1/notes/1?color=red"])
+def test_routers_of_fastapis_own_are_as_strict(client: TestClient, path: str) -> None:
+    assert "color" in errors(client.get(path))
+
+
+def test_all_that_is_wrong_is_said_at_once_but_not_without_end(client: TestClient) -> None:
+    assert errors(client.get("/v1/things?page_size=x&knd=1")).keys() == {"page_size", "knd"}
+    assert len(errors(client.get("/v1/things?" + "&".join(f"p{n}" for n in range(5000))))) == MAX_NAMED
+
+
+@pytest.mark.parametrize("path", ["/health", "/livez", "/readyz", "/metrics", "/docs", "/openapi.json"])
+def test_probes_and_pages_do_not_mind_what_monitors_put_behind_them(client: TestClient, path: str) -> None:
+    assert client.get(f"{path}?_=1700000000").status_code == 200
+
+
+ITEM = b'{"action": "buy", "amount": 1}'
+JSON = "application/json"
+
+
+def post(client: TestClient, path: str, body: bytes, **headers: str) -> httpx2.Response:
+    return client.post(path, content=body, headers={name.replace("_", "-"): value for name, value in headers.items()})
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [JSON, "application/json; charset=utf-8", "Application/JSON;charset=UTF-8", 'application/json;a="b"'],
+)
+def test_json_is_json_whatever_its_parameters(client: TestClient, content_type: str) -> None:
+    assert post(client, "/v1/items", ITEM, content_type=content_type).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"content_type": ""},
+        {"content_type": "text/plain"},
+        {"content_type": "application/x-www-form-urlencoded"},
+        {"content_type": "application/json-patch+json"},
+        {"content_type": "application/vnd.api+json"},
+        {"content_type": "json"},
+        {"content_type": "a/\x01"},
+    ],
+)
+def test_a_body_of_another_type_is_refused_with_those_that_are_taken(
+    client: TestClient, headers: dict[str, str]
+) -> None:
+    response = post(client, "/v1/items", ITEM, **headers)
+    assert response.status_code == 415
+    assert response.json()["type"] == "/problems/unsupported-media-type"
+    assert "This takes application/json" in response.json()["detail"]
+    assert response.headers["accept"] == response.headers["accept-post"] == JSON
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "identity, gzip", "x"])
+def test_a_coding_that_is_not_understood_is_refused(client: TestClient, coding: str) -> None:
+    response = post(client, "/v1/items", ITEM, content_type=JSON, content_encoding=coding)
+    assert response.status_code == 415
+    assert coding in response.json()["detail"]
+    assert response.headers["accept-encoding"] == "identity"
+    assert post(client, "/v1/items", ITEM, content_type=JSON, content_encoding="identity").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{",
+        b'{"action": "buy", "amount": 1} x',
+        b"\xff\xfe",
+        b'{"action": "b\xfcy", "amount": 1}',
+        ITEM.decode().encode("utf-16"),
+        ITEM.decode().encode("utf-16-le"),
+        ITEM.decode().encode("utf-32"),
+        b"[" * 100_000,
+    ],
+)
+def test_a_body_that_is_not_json_in_utf_8_is_a_problem_of_its_own(client: TestClient, body: bytes) -> None:
+    response = post(client, "/v1/items", body, content_type=JSON)
+    assert response.status_code == 400
+    assert response.json()["type"] == "/problems/invalid-json"
+    assert response.json()["errors"] == []
+
+
+def test_a_body_may_be_left_out_where_it_is_optional(client: TestClient) -> None:
+    assert client.post("/v1/maybe").json() is None
+    assert post(client, "/v1/maybe", b"", content_type=JSON).json() is None
+    assert post(client, "/v1/maybe", b"", content_type="text/plain").json() is None
+    assert post(client, "/v1/maybe", ITEM, content_type=JSON).status_code == 200
+    assert post(client, "/v1/maybe", ITEM).status_code == 415
+    assert client.post("/v1/items").status_code == 422
+
+
+def test_who_may_not_ask_is_told_that_and_no_more(tmp_path: Path) -> None:
+    token, line = new_token("writer", ["write"])
+    (tmp_path / "tokens").write_text(line + "\n")
+    settings = Settings(auth="tokens", auth_token_file=tmp_path / "tokens", rate_limit="4/hour")
+    with TestClient(create_app(WithThings, settings)) as client:
+        wrong: list[tuple[str, bytes, dict[str, str]]] = [
+            ("/v1/guarded?x=1", ITEM, {"content_type": JSON}),
+            ("/v1/guarded", ITEM, {}),
+            ("/v1/guarded", b"{", {"content_type": JSON}),
+            ("/v1/guarded", b"\xff", {"content_type": JSON}),
+        ]
+        for path, body, headers in wrong[:3]:
+            assert post(client, path, body, **headers).status_code == 401
+        statuses = [
+            post(client, path, body, authorization=f"Bearer {token}", **headers).status_code
+            for path, body, headers in [*wrong, wrong[0]]
+        ]
+        assert statuses == [422, 415, 400, 400, 429]  # each counts once
+
+
+def test_the_document_says_what_every_route_may_answer(client: TestClient) -> None:
+    paths: dict[str, Any] = client.get("/openapi.json").json()["paths"]
+    assert {"400", "415", "422"} <= paths["/v1/items"]["post"]["responses"].keys()
+    for path in ("/v1/things", "/v2/filtered", "/v2/inner", "/v1/notes/{note_id}"):
+        assert "422" in paths[path]["get"]["responses"]
+        assert "415" not in paths[path]["get"]["responses"]
+    assert "422" not in paths["/livez"]["get"]["responses"]
+    assert not [method for path in paths.values() for method in path if method in ("head", "options")]
+
+
+def test_what_is_not_in_the_document_is_left_alone() -> None:
+    async def hidden(request: Request) -> dict[str, str]:
+        return dict(request.query_params)
+
+    app = create_app(Hello, Settings())
+    app.get("/hidden", include_in_schema=False)(hidden)
+    assert any(type(route) is Route and route.path == "/hidden" for route in app.routes)
+    with TestClient(app) as client:
+        assert client.get("/hidden?a=b").json() == {"a": "b"}
