@@ -95,7 +95,8 @@ class Settings(BaseSettings):
         default="aud", description="claim of JWTs that names the audience, where it is not aud: client_id with Cognito"
     )
     oidc_subject_claim: Annotated[str, AfterValidator(_claim)] = Field(
-        default="sub", description="claim of JWTs that names the caller; of several, with commas between, the first there"
+        default="sub",
+        description="claim of JWTs that names the caller; of several, with commas between, the first there",
     )
     oidc_claim: str = Field(
         default="scope,scp",

@@ -43,9 +43,7 @@ class CallerClaims:
     def __init__(self, rules: ClaimRules, scope_prefix: str) -> None:
         self._subject = rules.subject
         self._scopes = rules.scopes
-        self._names = {
-            scope: rules.names.get(scope, frozenset({scope, f"{scope_prefix}:{scope}"})) for scope in SCOPES
-        }
+        self._names = {scope: rules.names.get(scope, frozenset({scope, f"{scope_prefix}:{scope}"})) for scope in SCOPES}
         self._subjects = {
             scope: re.compile("|".join(_expression(pattern) for pattern in patterns))
             for scope, patterns in rules.subjects.items()

@@ -7,6 +7,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import httpx2
@@ -206,15 +207,20 @@ def _fits(key: Key, alg: str) -> bool:
     return True
 
 
+def _is_signed(signed: CompactSignature, key: Key) -> bool:
+    try:
+        return validate_compact(signed, key, registry=_REGISTRY)
+    except (JoseError, ValueError):
+        return False
+
+
 def _verify(signed: CompactSignature, key: Key) -> dict[str, Any]:
     """The claims, once the signature is proved."""
-    try:
-        if validate_compact(signed, key, registry=_REGISTRY):
+    if _is_signed(signed, key):
+        with suppress(ValueError):
             claims = json.loads(signed.payload)
             if isinstance(claims, dict):
                 return claims
-    except (JoseError, ValueError):
-        pass
     raise _invalid("The token's signature is wrong.")
 
 
