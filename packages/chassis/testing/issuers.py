@@ -11,6 +11,11 @@ from threading import Thread
 from joserfc.jwk import Key
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Says nothing of a client that breaks off because it does not trust the certificate."""
+
+
 class Issuer:
     """An HTTP server that publishes keys.
 
@@ -36,7 +41,7 @@ class Issuer:
             def log_message(self, format: str, *args: object) -> None:  # the name it has in http.server
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         if certificate is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -45,7 +50,6 @@ class Issuer:
             self._server.socket = context.wrap_socket(
                 self._server.socket, server_side=True, do_handshake_on_connect=False
             )
-            self._server.handle_error = lambda request, address: None  # type: ignore[method-assign]
             self.url = f"https://localhost:{self._server.server_port}"
         self.claimed_url = self.url
         self._thread = Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})

@@ -1,4 +1,4 @@
-"""Each row of the table in docs/auth.md: its settings, and a token in the shape that the issuer's documentation shows."""
+"""Each row of the table in docs/auth.md: its settings, and a token in the shape that the issuer documents."""
 
 from __future__ import annotations
 
@@ -337,7 +337,7 @@ async def test_an_issuers_token_is_read_with_the_settings_of_its_row(name: str, 
         await auth.authenticate(token(issuer, shape, **shape.foreign))
 
 
-# --- rules that no row shows -------------------------------------------------------------------------------------------
+# --- rules that no row shows ------------------------------------------------------------------------------------------
 
 PLAIN = Shape({"sub": "ada", "aud": "tasks", "scope": "tasks:read"}, "ada", without={})
 
@@ -408,7 +408,7 @@ async def test_a_star_in_a_subject_is_anything_but_a_colon(
         assert (await auth.authenticate(token(issuer, PLAIN, sub=subject, scope=None))).scopes == frozenset()
 
 
-# --- an issuer with a CA of its own ------------------------------------------------------------------------------------
+# --- an issuer with a CA of its own -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"])

@@ -49,6 +49,8 @@ LISTS = [
     ("tasks_open_by_project", Filters(status=OPEN, project="huge"), "due"),
     ("tasks_sorted_by_start", Filters(), "start_at"),
     ("tasks_sorted_by_completion", Filters(), "-completed_at"),
+    ("tasks_sorted_by_completion", Filters(completed_after=NOW - timedelta(days=7)), "completed_at"),
+    ("tasks_sorted_by_completion", Filters(completed_before=NOW), "-completed_at"),
     ("tasks_sorted_by_priority", Filters(), "-priority"),
     ("tasks_sorted_by_title", Filters(), "title"),
     ("tasks_sorted_by_position", Filters(), "position"),
@@ -80,10 +82,22 @@ CONDITIONS: dict[str, dict[str, Any]] = {
     "word of all": {"words": frozenset({"task"})},
     "rare word": {"words": frozenset({"word700"})},
     "deleted": {"deleted": True},
+    "no project": {"without": frozenset({"project"})},
+    "no assignee": {"without": frozenset({"assignee"})},
+    "no parent": {"without": frozenset({"parent"})},
+    "created lately": {"created_after": NOW - timedelta(days=1)},
+    "created early": {"created_before": NOW - timedelta(days=690)},
+    "completed lately": {"completed_after": NOW + timedelta(days=15)},
+    "completed early": {"completed_before": NOW - timedelta(days=690)},
+    "rare prefix": {"prefixes": frozenset({"word70"})},
+    "prefix of all": {"prefixes": frozenset({"ta"})},
 }
 OF_PAIRS = ["todo", "urgent", "half of all", "huge project", "parent", "assignee", "overdue", "updated lately"]
 OF_PAIRS += ["rare word", "deleted"]
+LATER_PAIRS = [("created lately", "no project"), ("completed early", "no parent"), ("rare prefix", "todo")]
+LATER_PAIRS += [("created early", "prefix of all"), ("completed lately", "huge project")]
 PAIRS = [*itertools.combinations(OF_PAIRS, 2), ("the oldest", "finished project"), ("word of all", "finished project")]
+PAIRS += LATER_PAIRS
 
 
 async def test_every_list_is_read_in_the_order_of_an_index_on_every_page(postgres_url: str) -> None:

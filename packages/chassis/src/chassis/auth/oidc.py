@@ -207,21 +207,19 @@ def _fits(key: Key, alg: str) -> bool:
     return True
 
 
-def _is_signed(signed: CompactSignature, key: Key) -> bool:
-    try:
-        return validate_compact(signed, key, registry=_REGISTRY)
-    except (JoseError, ValueError):
-        return False
-
-
 def _verify(signed: CompactSignature, key: Key) -> dict[str, Any]:
     """The claims, once the signature is proved."""
-    if _is_signed(signed, key):
-        with suppress(ValueError):
-            claims = json.loads(signed.payload)
-            if isinstance(claims, dict):
-                return claims
-    raise _invalid("The token's signature is wrong.")
+    try:
+        proved = validate_compact(signed, key, registry=_REGISTRY)
+    except (JoseError, ValueError):
+        proved = False
+    if not proved:
+        raise _invalid("The token's signature is wrong.")
+    with suppress(ValueError):
+        claims = json.loads(signed.payload)
+        if isinstance(claims, dict):
+            return claims
+    raise _invalid("The token is signed, but what it says is no JSON object.")
 
 
 def _invalid(detail: str) -> Unauthenticated:
