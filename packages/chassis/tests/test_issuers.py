@@ -350,7 +350,7 @@ async def test_names_of_ones_own_take_the_place_of_the_usual_ones(issuer: Issuer
 
 async def test_claims_are_read_together_and_a_name_to_the_letter_before_its_dots(issuer: Issuer) -> None:
     auth = authenticator(issuer, {"oidc_audience": "tasks", "oidc_claim": "a.b, a.b.c, none.such, scope.*"})
-    for claims, scopes in [
+    cases: list[tuple[dict[str, object], set[str]]] = [
         ({"a.b": "read", "a": {"b": "write"}}, {"read"}),
         ({"a": {"b": "write"}}, {"write"}),
         ({"a.b": {"c": "read"}, "a": {"b.c": "write"}}, {"read"}),
@@ -359,7 +359,8 @@ async def test_claims_are_read_together_and_a_name_to_the_letter_before_its_dots
         ({"a": ["read"], "none": {"such": None}}, set()),
         ({"scope": "read write"}, set()),
         ({"scope": {"read": {}, "write": None}}, {"read", "write"}),
-    ]:
+    ]
+    for claims, scopes in cases:
         assert (await auth.authenticate(token(issuer, PLAIN, **{"scope": None, **claims}))).scopes == scopes, claims
 
 

@@ -100,8 +100,8 @@ class Settings(BaseSettings):
     )
     oidc_claim: str = Field(
         default="scope,scp",
-        description="claims of JWTs, with commas between, whose values are names of scopes, roles or groups: "
-        "realm_access.roles, https://example.com/roles",
+        description="claims of JWTs, with commas between, that hold names of scopes, roles or groups, such as "
+        "realm_access.roles",
     )
     oidc_read: str | None = Field(
         default=None,

@@ -12,7 +12,7 @@ import asyncpg
 from chassis.postgres.database import Database, Limits, Use, transaction
 from task_api.store import migrations
 from task_api.store.metrics import metrics
-from task_api.store.postgres_lists import find, page
+from task_api.store.postgres_lists import find, names, page
 from task_api.store.postgres_rows import FIELDS, ROW, Dialect, row_of, task_of
 from task_api.store.protocol import (
     ANSWER_HOURS,
@@ -106,20 +106,7 @@ class PostgresStore(Database):
         return len(await self._run(lambda db: find(db, Query(filters), most, Dialect("id"))))
 
     async def names(self, kind: NameKind, *, among: int, most: int) -> Names:
-        name, source = ("one.name", "newest, unnest(labels) AS one (name)") if kind == "label" else (kind, "newest")
-        statement = f"""
-            WITH newest AS (SELECT labels, project, assignee, deleted_at FROM tasks ORDER BY id DESC LIMIT {among})
-            SELECT {name} AS name, count(*) AS tasks FROM {source} WHERE deleted_at IS NULL AND {name} IS NOT NULL
-             GROUP BY 1 ORDER BY 2 DESC, {name} COLLATE "C" LIMIT {most + 1}
-        """
-
-        async def read(db: Connection) -> Names:
-            rows = await db.fetch(statement)
-            older = await db.fetchval(f"SELECT id FROM tasks ORDER BY id DESC OFFSET {among} LIMIT 1")
-            counts = tuple((row["name"], row["tasks"]) for row in rows[:most])
-            return Names(counts, whole=older is None and len(rows) <= most)
-
-        return await self._run(read)
+        return await self._run(lambda db: names(db, kind, among, most))
 
     async def changes(self, after: str | None, *, size: int) -> list[StoredChange]:
         xid, number = ("0", 0) if after is None else _position(after)

@@ -10,8 +10,9 @@ import asyncpg
 from chassis.postgres.database import transaction
 from task_api.store.listing import gather, has_index, has_owner, is_read_in_order, select, walk
 from task_api.store.postgres_rows import Dialect, task_of
+from task_api.store.protocol import Names
 from task_api.tasks.models import Task
-from task_api.tasks.query import Query
+from task_api.tasks.query import NameKind, Query
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -71,6 +72,19 @@ async def find(db: Connection, query: Query, size: int, dialect: Dialect) -> lis
     async with transaction(db):
         await db.execute(BY_FILTERS)
         return await _fetched(db, gather(query, size, dialect))
+
+
+async def names(db: Connection, kind: NameKind, among: int, most: int) -> Names:
+    """As the store's: the newest tasks lie together on the disk, and no more than those are read."""
+    name, source = ("one.name", "newest, unnest(labels) AS one (name)") if kind == "label" else (kind, "newest")
+    rows = await db.fetch(f"""
+        WITH newest AS (SELECT labels, project, assignee, deleted_at FROM tasks ORDER BY id DESC LIMIT {among})
+        SELECT {name} AS name, count(*) AS tasks FROM {source} WHERE deleted_at IS NULL AND {name} IS NOT NULL
+         GROUP BY 1 ORDER BY 2 DESC, {name} COLLATE "C" LIMIT {most + 1}
+    """)
+    older = await db.fetchval(f"SELECT id FROM tasks ORDER BY id DESC OFFSET {among} LIMIT 1")
+    counts = tuple((row["name"], row["tasks"]) for row in rows[:most])
+    return Names(counts, whole=older is None and len(rows) <= most)
 
 
 async def _fetched(db: Connection, asked: tuple[str, list[Any]]) -> list[asyncpg.Record]:
