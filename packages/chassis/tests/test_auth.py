@@ -11,14 +11,13 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Annotated, Any, Literal
 
 import pytest
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse
+from issuers import Issuer
 from joserfc import jws, jwt
 from joserfc.jwk import ECKey, Key, OctKey, OKPKey, RSAKey
 from joserfc.jws import JWSRegistry
@@ -61,47 +60,6 @@ class Clock:
 
     def __call__(self) -> float:
         return self.seconds
-
-
-class Issuer:
-    """An OpenID Connect issuer: an HTTP server that publishes keys, and a hand that signs with them."""
-
-    def __init__(self) -> None:
-        self.keys: list[Key] = []
-        self.foreign_keys: list[object] = []
-        self.fetches = 0
-        self.broken = False
-        issuer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                if self.path.endswith("/jwks"):
-                    issuer.fetches += 1
-                status, body = issuer.answer(self.path)
-                self.send_response(status)
-                self.end_headers()
-                self.wfile.write(json.dumps(body).encode())
-
-            def log_message(self, format: str, *args: object) -> None:  # the name it has in http.server
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self.claimed_url = self.url
-        self._thread = Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
-        self._thread.start()
-
-    def answer(self, path: str) -> tuple[int, object]:
-        if self.broken:
-            return 500, None
-        if path == "/.well-known/openid-configuration":
-            return 200, {"issuer": self.claimed_url, "jwks_uri": f"{self.url}/jwks"}
-        return 200, {"keys": [*self.foreign_keys, *(key.as_dict(private=False) for key in self.keys)]}
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
 
 @pytest.fixture

@@ -260,6 +260,22 @@ def test_oidc_names_issuer_and_audience() -> None:
     assert settings["TASKS_OIDC_AUDIENCE"] == "api"
 
 
+def test_what_an_issuers_tokens_look_like_is_said_only_where_it_is_otherwise() -> None:
+    given = environment(api_container(render(*values_of("ci/oidc-values.yaml"))))
+    assert {name: given[f"TASKS_OIDC_{name}"] for name in ("CLAIM", "READ", "WRITE", "SUBJECT_CLAIM")} == {
+        "CLAIM": "realm_access.roles",
+        "READ": "reader,writer",
+        "WRITE": "writer",
+        "SUBJECT_CLAIM": "sub,azp",
+    }
+    assert given["TASKS_OIDC_READ_SUBJECTS"] == given["TASKS_OIDC_WRITE_SUBJECTS"] == "service-account-importer"
+    assert given["TASKS_OIDC_AUDIENCE_CLAIM"] == "aud"
+    usual = environment(
+        api_container(render(*sets("auth.mode=oidc", "auth.oidc.issuer=https://a", "auth.oidc.audience=b")))
+    )
+    assert {name for name in usual if "OIDC" in name} == {"TASKS_OIDC_ISSUER", "TASKS_OIDC_AUDIENCE"}
+
+
 def test_production_asks_for_tokens_and_prometheus_has_one() -> None:
     rendered = render(*values_of("values-production.yaml"), helm_tests=True)
     assert environment(api_container(rendered))["TASKS_AUTH"] == "tokens"

@@ -7,7 +7,7 @@ import itertools
 import sqlite3
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from uuid import UUID
 
 import asyncpg
@@ -18,10 +18,10 @@ from stores import opened
 from task_api.store import from_url, postgres_lists, sqlite
 from task_api.store.listing import has_owner, is_read_in_order, select, walk
 from task_api.store.postgres import EXACT_COUNT
-from task_api.store.postgres_lists import page
+from task_api.store.postgres_lists import find, names, page
 from task_api.store.postgres_rows import Dialect
 from task_api.tasks.models import Priority, Status
-from task_api.tasks.query import Filters, Query, read_order, rest
+from task_api.tasks.query import Filters, NameKind, Query, read_order, rest
 
 ROWS = 20_000
 """Enough for PostgreSQL to prefer an index by itself: nothing here tells it to."""
@@ -49,6 +49,8 @@ LISTS = [
     ("tasks_open_by_project", Filters(status=OPEN, project="huge"), "due"),
     ("tasks_sorted_by_start", Filters(), "start_at"),
     ("tasks_sorted_by_completion", Filters(), "-completed_at"),
+    ("tasks_sorted_by_completion", Filters(completed_after=NOW - timedelta(days=7)), "completed_at"),
+    ("tasks_sorted_by_completion", Filters(completed_before=NOW), "-completed_at"),
     ("tasks_sorted_by_priority", Filters(), "-priority"),
     ("tasks_sorted_by_title", Filters(), "title"),
     ("tasks_sorted_by_position", Filters(), "position"),
@@ -80,10 +82,22 @@ CONDITIONS: dict[str, dict[str, Any]] = {
     "word of all": {"words": frozenset({"task"})},
     "rare word": {"words": frozenset({"word700"})},
     "deleted": {"deleted": True},
+    "no project": {"without": frozenset({"project"})},
+    "no assignee": {"without": frozenset({"assignee"})},
+    "no parent": {"without": frozenset({"parent"})},
+    "created lately": {"created_after": NOW - timedelta(days=1)},
+    "created early": {"created_before": NOW - timedelta(days=690)},
+    "completed lately": {"completed_after": NOW + timedelta(days=15)},
+    "completed early": {"completed_before": NOW - timedelta(days=690)},
+    "rare prefix": {"prefixes": frozenset({"word70"})},
+    "prefix of all": {"prefixes": frozenset({"ta"})},
 }
 OF_PAIRS = ["todo", "urgent", "half of all", "huge project", "parent", "assignee", "overdue", "updated lately"]
 OF_PAIRS += ["rare word", "deleted"]
+LATER_PAIRS = [("created lately", "no project"), ("completed early", "no parent"), ("rare prefix", "todo")]
+LATER_PAIRS += [("created early", "prefix of all"), ("completed lately", "huge project")]
 PAIRS = [*itertools.combinations(OF_PAIRS, 2), ("the oldest", "finished project"), ("word of all", "finished project")]
+PAIRS += LATER_PAIRS
 
 
 async def test_every_list_is_read_in_the_order_of_an_index_on_every_page(postgres_url: str) -> None:
@@ -140,6 +154,19 @@ async def test_no_list_reads_more_than_a_look_and_what_its_best_index_finds(
                     if len(tasks) < 20:
                         break
                     query = rest(query, tasks[-1])
+
+
+async def test_counts_read_a_bounded_number_of_rows(postgres_url: str) -> None:
+    async with opened(postgres_url), connected(postgres_url) as db:
+        await _fill(db)
+        for kind in get_args(NameKind):
+            before = await _reads(db)
+            assert not (await names(db, kind, 500, 10)).whole
+            assert await _reads(db) - before <= 1_001  # the page and, where it is not in the index alone, what is older
+        for filters, reads in ((Filters(), 600), (Filters(status=frozenset({Status.DONE})), 1_000)):
+            before = await _reads(db)
+            assert len(await find(db, Query(filters), 501, Dialect("id"))) == 501
+            assert await _reads(db) - before <= reads
 
 
 async def test_a_list_has_the_same_tasks_however_they_are_found(

@@ -12,9 +12,9 @@ from making import NOW, a_task
 from uuid_utils.compat import uuid7
 
 from task_api import store
-from task_api.store import Answer, ChangesPurged, OtherHistory, Store, VersionConflict, Write, WrongPosition
+from task_api.store import Answer, ChangesPurged, Names, OtherHistory, Store, VersionConflict, Write, WrongPosition
 from task_api.tasks.models import Priority, Status, Task
-from task_api.tasks.query import Filters, Query, read_cursor, read_order, words, write_cursor
+from task_api.tasks.query import Filters, NameKind, Query, read_cursor, read_order, words, write_cursor
 
 DAY = timedelta(days=1)
 
@@ -147,6 +147,23 @@ FILTERS = [
     Filters(words=words("a AND NOT b")),
     Filters(words=words("' \" & | ! :* ( )")),
     Filters(status=frozenset({Status.TO_DO}), priority=frozenset({Priority.HIGH}), project="p"),
+    Filters(without=frozenset({"project"})),
+    Filters(without=frozenset({"project", "parent", "assignee"})),
+    Filters(without=frozenset({"project"}), project="p"),
+    Filters(created_before=NOW),
+    Filters(created_before=NOW + timedelta(microseconds=1)),
+    Filters(created_after=NOW),
+    Filters(created_after=NOW + timedelta(microseconds=1)),
+    Filters(completed_before=NOW),
+    Filters(completed_before=NOW + timedelta(microseconds=1)),
+    Filters(completed_after=NOW),
+    Filters(completed_after=NOW + timedelta(microseconds=1)),
+    Filters(completed_after=NOW, completed_before=NOW + DAY, status=frozenset({Status.DONE})),
+    Filters(prefixes=words("stra")),
+    Filters(prefixes=words("a STRA")),
+    Filters(prefixes=words("tr")),
+    Filters(prefixes=words('a:* | !b & * ( "')),
+    Filters(prefixes=words("* '")),
 ]
 
 
@@ -155,6 +172,10 @@ async def test_a_list_has_what_its_filters_say(tasks_store: Store, filters: Filt
     await keep(tasks_store, *LISTED)
     found = await tasks_store.page(Query(filters), size=10)
     assert found == [task for task in reversed(LISTED) if filters.match(task)]
+    assert await tasks_store.count_found(filters, most=10) == len(found)
+    assert await tasks_store.count_found(filters, most=2) == min(2, len(found))
+    by_completion = await tasks_store.page(Query(filters, read_order("-completed_at")), size=10)
+    assert {task.id for task in by_completion} == {task.id for task in found}
 
 
 SORTS = ["-created_at", "created_at", "due", "-due", "priority,due", "-priority,due", "title", "-title,created_at"]
@@ -178,6 +199,23 @@ async def test_pages_are_the_list_cut_into_pieces(tasks_store: Store, sort: str)
         pages.append(last)
     assert pages == whole
     assert await tasks_store.page(replace(query, after=read_cursor(query, write_cursor(query, last))), size=1) == []
+
+
+async def test_names_are_counted_among_the_newest_tasks(tasks_store: Store) -> None:
+    assert await tasks_store.names("label", among=3, most=3) == Names((), whole=True)
+    await keep(tasks_store, *LISTED)
+    whole: dict[NameKind, tuple[tuple[str, int], ...]] = {
+        "label": (("x", 2), ("X", 1), ("y", 1)),
+        "project": (("P", 1), ("p", 1)),  # the deleted one of `p` is left out
+        "assignee": (("ann", 1),),
+    }
+    for kind, counts in whole.items():
+        assert await tasks_store.names(kind, among=6, most=3) == Names(counts, whole=True)
+    assert await tasks_store.names("label", among=6, most=2) == Names(whole["label"][:2], whole=False)
+    # The third newest is the deleted one: read, and not counted.
+    assert await tasks_store.names("project", among=3, most=3) == Names((("P", 1),), whole=False)
+    assert await tasks_store.names("label", among=1, most=3) == Names((), whole=False)
+    assert await tasks_store.names("label", among=5, most=3) == Names((("X", 1), ("x", 1)), whole=False)
 
 
 async def test_search_follows_a_change(tasks_store: Store) -> None:

@@ -32,7 +32,18 @@ from task_api import store
 from task_api.store import Answer, ChangesPurged, Store, StoredChange, VersionConflict, Write
 from task_api.tasks import rules
 from task_api.tasks.models import NewTask, Priority, Status, Task, TaskPatch
-from task_api.tasks.query import Filters, Order, Query, SortKey, read_cursor, words, words_of, write_cursor
+from task_api.tasks.query import (
+    Filters,
+    NameKind,
+    Order,
+    Owner,
+    Query,
+    SortKey,
+    read_cursor,
+    words,
+    words_of,
+    write_cursor,
+)
 
 T = TypeVar("T")
 Said: TypeAlias = dict[str, object]
@@ -230,6 +241,12 @@ conditions: dict[str, SearchStrategy[object]] = {
     "updated_since": moments,
     "words": searched,
     "deleted": st.booleans(),
+    "without": st.frozensets(st.sampled_from(get_args(Owner)), min_size=1, max_size=2),
+    "created_before": moments,
+    "created_after": moments,
+    "completed_before": moments,
+    "completed_after": moments,
+    "prefixes": searched,
 }
 
 
@@ -253,6 +270,11 @@ Likeness = Literal[
     "updated_since",
     "words",
     "part",
+    "without",
+    "created",
+    "completed_before",
+    "completed_after",
+    "prefixes",
 ]
 likenesses = st.lists(st.sampled_from(get_args(Likeness)), min_size=1, max_size=3)
 shifts = st.sampled_from([timedelta(0), MICROSECOND, -MICROSECOND])
@@ -280,6 +302,18 @@ def filters_like(task: Task, likeness: list[Likeness], pick: int, shift: timedel
                 made = replace(made, updated_since=task.updated_at + shift)
             case "words" if found:
                 made = replace(made, words=frozenset(found[pick % len(found) :][:3]))
+            case "without":
+                lacks = [owner for owner in get_args(Owner) if getattr(task, owner) is None]
+                made = replace(made, without=frozenset(lacks[pick % 3 :]))
+            case "created":
+                made = replace(made, created_after=task.created_at + shift, created_before=task.created_at + DAY)
+            case "completed_before" if task.completed_at is not None:
+                made = replace(made, completed_before=task.completed_at + shift)
+            case "completed_after" if task.completed_at is not None:
+                made = replace(made, completed_after=task.completed_at + shift)
+            case "prefixes" if found:
+                chosen = found[pick % len(found) :][:2]
+                made = replace(made, prefixes=frozenset(word[: 1 + pick % len(word)] for word in chosen))
             case "part" if found:
                 made = replace(made, words=frozenset({found[pick % len(found)][:-1]} - {""}))
     return made
@@ -360,6 +394,11 @@ class StoresAgree(RuleBasedStateMachine):
     @rule(filters=filters() | st.just(Filters()), order=orders, size=st.integers(0, 4) | st.just(EVERYTHING))
     def page(self, filters: Filters, order: tuple[Order, ...], size: int) -> None:
         self.runner.run(self._same(lambda of: of.page(Query(filters, order), size=size)))
+        self.runner.run(self._same(lambda of: of.count_found(filters, most=size)))
+
+    @rule(kind=st.sampled_from(get_args(NameKind)), among=sizes | st.just(EVERYTHING), most=sizes)
+    def count_names(self, kind: NameKind, among: int, most: int) -> None:
+        self.runner.run(self._same(methodcaller("names", kind, among=among, most=most)))
 
     @rule(then=orders, deleted=st.booleans())
     def page_by_each_key(self, then: tuple[Order, ...], deleted: bool) -> None:

@@ -26,6 +26,18 @@ def _networks(text: str) -> str:
     return text
 
 
+def listed(text: str) -> list[str]:
+    """The parts of a setting that may have several, with commas between."""
+    return [part for part in (part.strip() for part in text.split(",")) if part]
+
+
+def _claim(text: str) -> str:
+    # A refusal names the claim in a header, so that it must not hold what ends a quoted string there.
+    if not listed(text) or not re.fullmatch(r"[ !#-\[\]-~]+", text):
+        raise ValueError("a claim's name is of ASCII, without quotes and backslashes")
+    return text
+
+
 Seconds = Annotated[float, Field(gt=0, le=300)]
 
 
@@ -76,7 +88,39 @@ class Settings(BaseSettings):
         default=None, description="file with the hashes of the tokens: the lines that `token new` prints"
     )
     oidc_issuer: str | None = Field(default=None, description="URL of the OpenID Connect issuer")
-    oidc_audience: str | None = Field(default=None, description="audience that JWTs must be made for")
+    oidc_audience: str | None = Field(
+        default=None, description="audience that JWTs must be made for; one of several with commas between"
+    )
+    oidc_audience_claim: Annotated[str, AfterValidator(_claim)] = Field(
+        default="aud", description="claim of JWTs that names the audience, where it is not aud: client_id with Cognito"
+    )
+    oidc_subject_claim: Annotated[str, AfterValidator(_claim)] = Field(
+        default="sub",
+        description="claim of JWTs that names the caller; of several, with commas between, the first there",
+    )
+    oidc_claim: str = Field(
+        default="scope,scp",
+        description="claims of JWTs, with commas between, that hold names of scopes, roles or groups, such as "
+        "realm_access.roles",
+    )
+    oidc_read: str | None = Field(
+        default=None,
+        description="names in those claims, with commas between, that mean the scope read; unset, its own name",
+    )
+    oidc_write: str | None = Field(
+        default=None,
+        description="names in those claims, with commas between, that mean the scope write; unset, its own name",
+    )
+    oidc_read_subjects: str = Field(
+        default="",
+        description="callers, with commas between, that have the scope read whatever the claims say; "
+        "* is anything without a colon",
+    )
+    oidc_write_subjects: str = Field(
+        default="",
+        description="callers, with commas between, that have the scope write whatever the claims say; "
+        "* is anything without a colon",
+    )
     # Without the prefix: the Dockerfile, which is every service's, sets it.
     revision: str = Field(
         default="dev",

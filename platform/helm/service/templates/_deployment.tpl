@@ -147,6 +147,34 @@ spec:
               value: {{ .Values.auth.oidc.issuer | quote }}
             - name: {{ $environment }}OIDC_AUDIENCE
               value: {{ .Values.auth.oidc.audience | quote }}
+            {{- with .Values.auth.oidc.claim }}
+            - name: {{ $environment }}OIDC_CLAIM
+              value: {{ . | quote }}
+            {{- end }}
+            {{- with .Values.auth.oidc.read }}
+            - name: {{ $environment }}OIDC_READ
+              value: {{ . | quote }}
+            {{- end }}
+            {{- with .Values.auth.oidc.write }}
+            - name: {{ $environment }}OIDC_WRITE
+              value: {{ . | quote }}
+            {{- end }}
+            {{- with .Values.auth.oidc.readSubjects }}
+            - name: {{ $environment }}OIDC_READ_SUBJECTS
+              value: {{ . | quote }}
+            {{- end }}
+            {{- with .Values.auth.oidc.writeSubjects }}
+            - name: {{ $environment }}OIDC_WRITE_SUBJECTS
+              value: {{ . | quote }}
+            {{- end }}
+            {{- with .Values.auth.oidc.audienceClaim }}
+            - name: {{ $environment }}OIDC_AUDIENCE_CLAIM
+              value: {{ . | quote }}
+            {{- end }}
+            {{- with .Values.auth.oidc.subjectClaim }}
+            - name: {{ $environment }}OIDC_SUBJECT_CLAIM
+              value: {{ . | quote }}
+            {{- end }}
             {{- end }}
             {{- with .Values.extraEnv }}
             {{- toYaml . | nindent 12 }}

@@ -175,6 +175,9 @@ not go together. All of it is said at once, so that nobody repairs one value aft
 
 {{- /* Of two variables of one name Kubernetes takes the last, and what is checked above would not be what is so. */}}
 {{- $valueOf := dict "DRAIN_SECONDS" "shutdown.drainSeconds" "GRACEFUL_SECONDS" "shutdown.gracefulSeconds" "AUTH" "auth.mode" "AUTH_TOKEN_FILE" "auth.tokens.existingSecret" "OIDC_ISSUER" "auth.oidc.issuer" "OIDC_AUDIENCE" "auth.oidc.audience" }}
+{{- range $setting, $value := dict "CLAIM" "claim" "READ" "read" "WRITE" "write" "READ_SUBJECTS" "readSubjects" "WRITE_SUBJECTS" "writeSubjects" "AUDIENCE_CLAIM" "audienceClaim" "SUBJECT_CLAIM" "subjectClaim" }}
+{{- $_ := set $valueOf (printf "OIDC_%s" $setting) (printf "auth.oidc.%s" $value) }}
+{{- end }}
 {{- if $keeps }}
 {{- $valueOf = mergeOverwrite $valueOf (dict "DATABASE_URL" "database.existingSecret" "DATABASE_POOL_SIZE" "database.poolSize") }}
 {{- end }}

@@ -18,7 +18,7 @@ from chassis.storage_health import OK
 from task_api import store
 from task_api.command_line import BACKUP, RESTORE
 from task_api.settings import Settings
-from task_api.tasks import changes, direct, feed, problems, routes, upkeep
+from task_api.tasks import changes, counts, direct, feed, problems, routes, upkeep
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +69,7 @@ an `Idempotency-Key` a creation is safe to send again. Errors are problem docume
         app.state.feed = self._feed
         problems.install_task_problems(app)
         app.include_router(routes.router)
+        app.include_router(counts.router)
         app.include_router(changes.router)
 
     def shortcut(self, app: FastAPI, rest: ASGIApp) -> ASGIApp:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 
-from chassis.auth.protocol import Authenticator, NoAuth
+from chassis.auth.claims import ClaimRules
+from chassis.auth.protocol import Authenticator, NoAuth, Scope
 from chassis.auth.tokens import TokenAuth
-from chassis.settings import InvalidSettings, Settings
+from chassis.settings import InvalidSettings, Settings, listed
 
 log = logging.getLogger(__name__)
 
@@ -17,7 +18,7 @@ def from_settings(settings: Settings, *, scope_prefix: str) -> Authenticator:
     scope_prefix: as in OIDCAuth. Reads the token file, but asks no issuer: one that is down does not keep pods down.
     Raises InvalidSettings with one sentence: a variable that is missing, or what is wrong with the token file.
     """
-    issuer, audience = settings.oidc_issuer, settings.oidc_audience
+    issuer, audience = settings.oidc_issuer, listed(settings.oidc_audience or "")
     match settings.auth:
         case "none":
             return NoAuth()
@@ -43,7 +44,21 @@ def from_settings(settings: Settings, *, scope_prefix: str) -> Authenticator:
             # Here, because its HTTP client and cryptography weigh 11 MB that the other two do without.
             from chassis.auth.oidc import OIDCAuth
 
-            return OIDCAuth(issuer, audience, scope_prefix=scope_prefix)
+            return OIDCAuth(issuer, *audience, scope_prefix=scope_prefix, rules=_claim_rules(settings))
+
+
+def _claim_rules(settings: Settings) -> ClaimRules:
+    names: dict[Scope, str | None] = {"read": settings.oidc_read, "write": settings.oidc_write}
+    return ClaimRules(
+        audience=settings.oidc_audience_claim,
+        subject=tuple(listed(settings.oidc_subject_claim)),
+        scopes=tuple(listed(settings.oidc_claim)),
+        names={scope: frozenset(listed(of_scope)) for scope, of_scope in names.items() if of_scope is not None},
+        subjects={
+            "read": tuple(listed(settings.oidc_read_subjects)),
+            "write": tuple(listed(settings.oidc_write_subjects)),
+        },
+    )
 
 
 def _missing(settings: Settings, field: str, what: str) -> InvalidSettings:

@@ -7,15 +7,17 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import httpx2
 from joserfc.errors import ClaimError, ExpiredTokenError, JoseError, UnsupportedAlgorithmError
 from joserfc.jwk import JWKRegistry, Key
 from joserfc.jws import CompactSignature, JWSRegistry, extract_compact, validate_compact
-from joserfc.jwt import JWTClaimsRegistry
+from joserfc.jwt import ClaimsOption, JWTClaimsRegistry
 
-from chassis.auth.protocol import SCOPES, AuthUnavailable, Caller, Scope, Unauthenticated, bearer_token
+from chassis.auth.claims import CallerClaims, ClaimRules, NoSubject
+from chassis.auth.protocol import AuthUnavailable, Caller, Unauthenticated, bearer_token
 
 # Only with a key pair: a public key must never be taken for the shared secret of HS256, nor `none` for a signature.
 ALGORITHMS = frozenset(
@@ -36,29 +38,31 @@ log = logging.getLogger(__name__)
 class OIDCAuth:
     """Knows the callers that an issuer vouches for.
 
-    issuer: its URL, letter by letter as in `iss` and in its discovery document. audience: what `aud` must name.
+    issuer: its URL, letter by letter as in `iss` and in its discovery document. audience: what `aud` must name one of.
     scope_prefix: what may stand before a scope, with a colon between: with `tasks`, `tasks:read` is `read`, too.
-    clock: seconds, never going back. now: seconds since 1970.
+    rules: where its tokens say what. clock: seconds, never going back. now: seconds since 1970.
     """
 
     def __init__(
         self,
         issuer: str,
-        audience: str,
-        *,
+        *audience: str,
         scope_prefix: str,
+        rules: ClaimRules | None = None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
     ) -> None:
+        rules = rules or ClaimRules()
         self._keys = _IssuerKeys(issuer, clock)
-        self._scope_prefix = scope_prefix
+        self._callers = CallerClaims(rules, scope_prefix)
+        audiences: dict[str, ClaimsOption] = {"aud": {"values": list(audience)}}  # RFC 7519, section 4.1.3
+        audiences[rules.audience] = {"essential": True, "values": list(audience)}
         self._claims = JWTClaimsRegistry(
             now=lambda: int(now()),
             leeway=LEEWAY_SECONDS,
             iss={"essential": True, "value": issuer},
-            aud={"essential": True, "value": audience},
             exp={"essential": True},
-            sub={"essential": True},
+            **audiences,
         )
 
     async def authenticate(self, authorization: str | None) -> Caller:
@@ -73,11 +77,13 @@ class OIDCAuth:
         claims = _verify(signed, key)
         try:
             self._claims.validate(claims)
+            return self._callers.caller(claims)
         except ExpiredTokenError:
             raise _invalid("The token has expired.") from None
         except ClaimError as error:
             raise _invalid(f"The token is not for this API or not valid now: see its claim {error.claim}.") from None
-        return Caller(claims["sub"], _scopes(claims, self._scope_prefix))
+        except NoSubject as error:
+            raise _invalid(f"The token does not say whose it is: see its claim {error}.") from None
 
 
 class _Registry(JWSRegistry):
@@ -204,24 +210,16 @@ def _fits(key: Key, alg: str) -> bool:
 def _verify(signed: CompactSignature, key: Key) -> dict[str, Any]:
     """The claims, once the signature is proved."""
     try:
-        if validate_compact(signed, key, registry=_REGISTRY):
-            claims = json.loads(signed.payload)
-            if isinstance(claims, dict):
-                return claims
+        proved = validate_compact(signed, key, registry=_REGISTRY)
     except (JoseError, ValueError):
-        pass
-    raise _invalid("The token's signature is wrong.")
-
-
-def _scopes(claims: dict[str, Any], prefix: str) -> frozenset[Scope]:
-    # A string of words is the standard (RFC 9068); `scp` is a list with Okta and a string with Entra.
-    named: set[str] = set()
-    for claim in (claims.get("scope"), claims.get("scp")):
-        if isinstance(claim, str):
-            named.update(claim.split())
-        elif isinstance(claim, list):
-            named.update(word for word in claim if isinstance(word, str))
-    return frozenset(scope for scope in SCOPES if named & {scope, f"{prefix}:{scope}"})
+        proved = False
+    if not proved:
+        raise _invalid("The token's signature is wrong.")
+    with suppress(ValueError):
+        claims = json.loads(signed.payload)
+        if isinstance(claims, dict):
+            return claims
+    raise _invalid("The token is signed, but what it says is no JSON object.")
 
 
 def _invalid(detail: str) -> Unauthenticated:

@@ -32,6 +32,9 @@ class Dialect(Protocol):
     def has_words(self, words: Sequence[str], values: list[Any]) -> str:
         """The task has all these words."""
 
+    def has_prefixes(self, prefixes: Sequence[str], values: list[Any]) -> str:
+        """Each of these begins a word of the task."""
+
     def title(self) -> str:
         """The title, compared by code points."""
 
@@ -146,6 +149,21 @@ def _conditions(query: Query, dialect: Dialect, values: list[Any], *, in_order: 
     if filters.status == DONE and query.order[0] == Order("completed_at", descending=True):
         # They all have one; what has none would come before them, and is all that was ever cancelled or is to be done.
         where["completed"] = f"{_expression(query, 'completed_at', dialect, values)} < {dialect.never(values)}"
+    if filters.without:
+        where |= {f"without {name}": f"{name} IS NULL" for name in sorted(filters.without)}
+    if filters.created_before is not None:
+        where["created_before"] = f"created_at < {value(filters.created_before)}"
+    if filters.created_after is not None:
+        where["created_after"] = f"created_at >= {value(filters.created_after)}"
+    if filters.completed_before is not None or filters.completed_after is not None:
+        # As the index has it, which has those that are not completed last.
+        completed = _expression(query, "completed_at", dialect, values)
+        before = dialect.never(values) if filters.completed_before is None else value(filters.completed_before)
+        where["completed_before"] = f"{completed} < {before}"
+        if filters.completed_after is not None:
+            where["completed_after"] = f"{completed} >= {value(filters.completed_after)}"
+    if filters.prefixes is not None:
+        where["prefixes"] = dialect.has_prefixes(sorted(filters.prefixes), values) if filters.prefixes else "false"
     if filters.words is not None:
         where["words"] = dialect.has_words(sorted(filters.words), values) if filters.words else "false"
     return where
@@ -175,7 +193,7 @@ def _found_in_order(query: Query) -> set[str]:
         case "updated_at":
             return {"updated_since"}
         case "completed_at":
-            return {"completed"}
+            return {"completed", "completed_before", "completed_after"}
         case "due" if not _is_open_of_project(query):
             return {"due_before", "due_after"}
     return set()

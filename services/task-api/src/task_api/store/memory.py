@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import secrets
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,6 +14,7 @@ from task_api.store.protocol import (
     ANSWER_HOURS,
     Answer,
     ChangesPurged,
+    Names,
     OtherHistory,
     StoredChange,
     VersionConflict,
@@ -20,7 +22,7 @@ from task_api.store.protocol import (
     WrongPosition,
 )
 from task_api.tasks.models import Task
-from task_api.tasks.query import Query, sort_value
+from task_api.tasks.query import Filters, NameKind, Query, sort_value
 
 
 class MemoryStore:
@@ -76,6 +78,19 @@ class MemoryStore:
             after = query.after
             found = [task for task in found if _compare(query, _place(query, task), after) > 0]
         return found[:size]
+
+    async def count_found(self, filters: Filters, *, most: int) -> int:
+        return min(most, sum(filters.match(task) for task in self._tasks.values()))
+
+    async def names(self, kind: NameKind, *, among: int, most: int) -> Names:
+        newest = sorted(self._tasks, reverse=True)[:among]
+        counts: Counter[str] = Counter()
+        for task in (self._tasks[task_id] for task_id in newest):
+            if task.deleted_at is None:
+                of_task = task.labels if kind == "label" else [task.project if kind == "project" else task.assignee]
+                counts.update(name for name in of_task if name is not None)
+        found = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        return Names(tuple(found[:most]), whole=len(self._tasks) <= among and len(found) <= most)
 
     async def count(self) -> int:
         return sum(task.deleted_at is None for task in self._tasks.values())

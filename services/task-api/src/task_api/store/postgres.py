@@ -12,13 +12,14 @@ import asyncpg
 from chassis.postgres.database import Database, Limits, Use, transaction
 from task_api.store import migrations
 from task_api.store.metrics import metrics
-from task_api.store.postgres_lists import page
-from task_api.store.postgres_rows import FIELDS, ROW, row_of, task_of
+from task_api.store.postgres_lists import find, names, page
+from task_api.store.postgres_rows import FIELDS, ROW, Dialect, row_of, task_of
 from task_api.store.protocol import (
     ANSWER_HOURS,
     Answer,
     ChangesPurged,
     KeyInUse,
+    Names,
     OtherHistory,
     StoredChange,
     VersionConflict,
@@ -26,7 +27,7 @@ from task_api.store.protocol import (
     WrongPosition,
 )
 from task_api.tasks.models import Task
-from task_api.tasks.query import Query
+from task_api.tasks.query import Filters, NameKind, Query
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -105,6 +106,13 @@ class PostgresStore(Database):
 
     async def page(self, query: Query, *, size: int) -> list[Task]:
         return await self._run(lambda db: page(db, query, size))
+
+    async def count_found(self, filters: Filters, *, most: int) -> int:
+        # Found as a page is, but without the tasks themselves.
+        return len(await self._run(lambda db: find(db, Query(filters), most, Dialect("id"))))
+
+    async def names(self, kind: NameKind, *, among: int, most: int) -> Names:
+        return await self._run(lambda db: names(db, kind, among, most))
 
     async def changes(self, after: str | None, *, size: int) -> list[StoredChange]:
         xid, number = ("0", 0) if after is None else _position(after)

@@ -64,7 +64,8 @@ def task_of(row: Iterable[Any]) -> Task:
 
 
 class Dialect:
-    columns = FIELDS
+    def __init__(self, columns: str = FIELDS) -> None:
+        self.columns = columns
 
     def value(self, value: object, values: list[Any]) -> str:
         values.append(value)
@@ -81,6 +82,10 @@ class Dialect:
     def has_words(self, words: Sequence[str], values: list[Any]) -> str:
         # As they are, in quotes: to_tsquery would cut and fold them once more.
         values.append(" & ".join(f"'{word}'" for word in words))
+        return f"words @@ ${len(values)}::text::tsquery"
+
+    def has_prefixes(self, prefixes: Sequence[str], values: list[Any]) -> str:
+        values.append(" & ".join(f"'{prefix}':*" for prefix in prefixes))
         return f"words @@ ${len(values)}::text::tsquery"
 
     def title(self) -> str:

@@ -10,7 +10,7 @@ from typing import Protocol
 from uuid import UUID
 
 from task_api.tasks.models import ChangeType, Task
-from task_api.tasks.query import Query
+from task_api.tasks.query import Filters, NameKind, Query
 
 ANSWER_HOURS = 24
 """How long the answer under an Idempotency-Key is kept."""
@@ -73,6 +73,17 @@ class StoredChange:
     task: Task
 
 
+@dataclass(frozen=True)
+class Names:
+    """Labels, projects or assignees, each with the number of tasks that have it: most first, then by code points.
+
+    whole: whether they are all there are, with all their tasks.
+    """
+
+    counts: tuple[tuple[str, int], ...]
+    whole: bool
+
+
 class Store(Protocol):
     """Keeps tasks. A commit that returned is durable (memory excepted).
 
@@ -111,6 +122,12 @@ class Store(Protocol):
 
     async def page(self, query: Query, *, size: int) -> list[Task]:
         """Up to `size` tasks of the list, from its beginning or from `query.after`."""
+
+    async def count_found(self, filters: Filters, *, most: int) -> int:
+        """How many tasks the filters find; `most` where there are more."""
+
+    async def names(self, kind: NameKind, *, among: int, most: int) -> Names:
+        """The first `most` names of the newest `among` tasks. Of those the deleted ones are read, but not counted."""
 
     async def count(self) -> int:
         """How many tasks there are, without the deleted ones. Where there are very many, an estimate."""

@@ -23,6 +23,7 @@ from task_api.store.protocol import (
     ANSWER_HOURS,
     Answer,
     ChangesPurged,
+    Names,
     OtherHistory,
     StoredChange,
     VersionConflict,
@@ -30,7 +31,7 @@ from task_api.store.protocol import (
     WrongPosition,
 )
 from task_api.tasks.models import Priority, Status, Task
-from task_api.tasks.query import NEVER, Query, words_of
+from task_api.tasks.query import NEVER, Filters, NameKind, Query, words_of
 
 T = TypeVar("T")
 
@@ -116,6 +117,26 @@ class SQLiteStore:
         statement, values = select(query, size, Dialect())
         return [_task(row) for row in await self._run(lambda db: db.execute(statement, values).fetchall())]
 
+    async def count_found(self, filters: Filters, *, most: int) -> int:
+        statement, values = select(Query(filters), most, Dialect("id"))
+        return len(await self._run(lambda db: db.execute(statement, values).fetchall()))
+
+    async def names(self, kind: NameKind, *, among: int, most: int) -> Names:
+        name, source = ("one.value", "newest, json_each(labels) AS one") if kind == "label" else (kind, "newest")
+        statement = f"""
+            WITH newest AS (SELECT labels, project, assignee, deleted_at FROM tasks ORDER BY id DESC LIMIT ?1)
+            SELECT {name} AS name, count(*) AS tasks FROM {source}
+             WHERE deleted_at IS NULL AND {name} IS NOT NULL
+             GROUP BY name ORDER BY tasks DESC, name LIMIT ?2
+        """
+
+        def read(db: sqlite3.Connection) -> Names:
+            rows = db.execute(statement, (among, most + 1)).fetchall()
+            older = db.execute("SELECT id FROM tasks ORDER BY id DESC LIMIT 1 OFFSET ?", (among,)).fetchone()
+            return Names(tuple(rows[:most]), whole=older is None and len(rows) <= most)
+
+        return await self._run(lambda db: _in_transaction(db, read, begin="BEGIN"))
+
     async def count(self) -> int:
         return await self._run(
             lambda db: int(db.execute("SELECT count(*) FROM tasks WHERE deleted_at IS NULL").fetchone()[0])
@@ -197,7 +218,8 @@ class SQLiteStore:
 
 
 class Dialect:
-    columns = FIELDS
+    def __init__(self, columns: str = FIELDS) -> None:
+        self.columns = columns
 
     def value(self, value: object, values: list[Any]) -> str:
         if isinstance(value, datetime):
@@ -215,8 +237,13 @@ class Dialect:
 
     def has_words(self, words: Sequence[str], values: list[Any]) -> str:
         # In quotes a word is a word, not an operator of FTS5's query language; a word has no quotes in it.
-        query = self.value(" AND ".join(f'"{word}"' for word in words), values)
-        return f"number IN (SELECT rowid FROM task_words WHERE task_words MATCH {query})"
+        return self._match(" AND ".join(f'"{word}"' for word in words), values)
+
+    def has_prefixes(self, prefixes: Sequence[str], values: list[Any]) -> str:
+        return self._match(" AND ".join(f'"{prefix}" *' for prefix in prefixes), values)
+
+    def _match(self, query: str, values: list[Any]) -> str:
+        return f"number IN (SELECT rowid FROM task_words WHERE task_words MATCH {self.value(query, values)})"
 
     def title(self) -> str:
         return "title"  # SQLite compares bytes

@@ -16,6 +16,8 @@ from uuid import UUID
 
 from task_api.tasks.models import Priority, Status, Task, in_utc
 
+Owner = Literal["project", "parent", "assignee"]
+NameKind = Literal["label", "project", "assignee"]
 SortKey = Literal["created_at", "updated_at", "due", "start_at", "completed_at", "priority", "title", "position"]
 
 MAX_WORD = 100
@@ -35,7 +37,9 @@ class Order:
 class Filters:
     """Which tasks a list has: those that meet all that is said here.
 
-    due_before and updated_since: a moment; `due_before` excludes it, `due_after` and `updated_since` include it.
+    The times: a moment, which those that end with `before` exclude and the others include.
+    words: the task has all of them. prefixes: each of them begins one of its words.
+    without: what the task has none of.
     """
 
     status: frozenset[Status] = frozenset()
@@ -49,10 +53,16 @@ class Filters:
     updated_since: datetime | None = None
     words: frozenset[str] | None = None
     deleted: bool = False
+    without: frozenset[Owner] = frozenset()
+    created_before: datetime | None = None
+    created_after: datetime | None = None
+    completed_before: datetime | None = None
+    completed_after: datetime | None = None
+    prefixes: frozenset[str] | None = None
 
     def match(self, task: Task) -> bool:
         """Whether `task` is in the list. The meaning that the databases' queries have to equal."""
-        due = task.due
+        due, completed = task.due, task.completed_at
         return (
             (task.deleted_at is not None) == self.deleted
             and (not self.status or task.status in self.status)
@@ -64,8 +74,18 @@ class Filters:
             and (self.due_before is None or (due is not None and due < self.due_before))
             and (self.due_after is None or (due is not None and due >= self.due_after))
             and (self.updated_since is None or task.updated_at >= self.updated_since)
+            and (not self.without or all(getattr(task, owner) is None for owner in self.without))
+            and (self.created_before is None or task.created_at < self.created_before)
+            and (self.created_after is None or task.created_at >= self.created_after)
+            and (self.completed_before is None or (completed is not None and completed < self.completed_before))
+            and (self.completed_after is None or (completed is not None and completed >= self.completed_after))
             and (self.words is None or (bool(self.words) and self.words <= words_of(task)))
+            and (self.prefixes is None or (bool(self.prefixes) and _begin_words(self.prefixes, words_of(task))))
         )
+
+
+def _begin_words(prefixes: frozenset[str], found: frozenset[str]) -> bool:
+    return all(any(word.startswith(prefix) for word in found) for prefix in prefixes)
 
 
 @dataclass(frozen=True)
@@ -147,9 +167,18 @@ def read_cursor(query: Query, cursor: str) -> tuple[tuple[Any, ...], UUID]:
     return place
 
 
+LATER = {"without", "created_before", "created_after", "completed_before", "completed_after", "prefixes"}
+"""Filters that came after the first release: where they are not asked for, cursors of pods without them stay good."""
+NO_FILTERS = Filters()
+
+
 @functools.lru_cache(maxsize=256)  # it takes 40 µs, and most lists are asked for again and again
 def _fingerprint(filters: Filters, order: tuple[Order, ...]) -> str:
-    said = {name: sorted(value) if isinstance(value, frozenset) else value for name, value in asdict(filters).items()}
+    said = {
+        name: sorted(value) if isinstance(value, frozenset) else value
+        for name, value in asdict(filters).items()
+        if name not in LATER or value != getattr(NO_FILTERS, name)
+    }
     steps = [(step.key, step.descending) for step in order]
     return hashlib.sha256(json.dumps([said, steps], default=str, sort_keys=True).encode()).hexdigest()[:16]
 

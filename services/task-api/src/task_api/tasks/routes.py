@@ -39,6 +39,7 @@ from task_api.tasks.preconditions import IfMatch, IfNoneMatch, etag, expectation
 from task_api.tasks.query import (
     Filters,
     Order,
+    Owner,
     WrongCursor,
     read_cursor,
     read_order,
@@ -132,17 +133,25 @@ def _moment(time: datetime | date | None) -> datetime | None:
     return datetime(time.year, time.month, time.day, tzinfo=UTC)
 
 
-def _listing(
+def _filters(
     *,
     status: Annotated[list[Status], Query(description="Any of these")] = [],
+    not_status: Annotated[list[Status], Query(description="None of these")] = [],
     priority: Annotated[list[Priority], Query(description="Any of these")] = [],
     label: Annotated[list[ExactName], Query(max_length=20, description="All of these")] = [],
     project: Annotated[ExactName | None, Query(description="Of this project")] = None,
     parent: Annotated[UUID | None, Query(description="Part of this task")] = None,
     assignee: Annotated[ExactName | None, Query(description="Done by")] = None,
+    without: Annotated[list[Owner], Query(description="Has none of these")] = [],
     due_before: Annotated[Time | Day | None, Query(description="Due before this moment or day")] = None,
     due_after: Annotated[Time | Day | None, Query(description="Due at this moment or day, or after it")] = None,
     updated_since: Annotated[Time | Day | None, Query(description="Changed then or later")] = None,
+    created_before: Annotated[Time | Day | None, Query(description="Created before this moment or day")] = None,
+    created_after: Annotated[Time | Day | None, Query(description="Created at this moment or day, or after it")] = None,
+    completed_before: Annotated[Time | Day | None, Query(description="Completed before this moment or day")] = None,
+    completed_after: Annotated[
+        Time | Day | None, Query(description="Completed at this moment or day, or after it")
+    ] = None,
     q: Annotated[
         str | None,
         Query(
@@ -151,15 +160,24 @@ def _listing(
             description="Has all these words in title or description, whole and in any case",
         ),
     ] = None,
+    prefix: Annotated[
+        str | None,
+        Query(
+            max_length=200,
+            pattern=NO_NUL,
+            description="Each word of this begins a word of title or description: search while one types",
+        ),
+    ] = None,
     deleted: Annotated[
         bool, Query(description="The deleted tasks, which can still be undeleted, instead of the others")
     ] = False,
-    sort: Annotated[
-        str,
-        Query(max_length=200, pattern=SORT_PATTERN, description="Keys in their order of weight; `-` turns one round"),
-    ] = "-created_at",
-) -> Listing:
-    filters = Filters(
+) -> Filters:
+    searched = None if q is None else words(q)
+    if not_status:
+        status = sorted(frozenset(status or Status) - frozenset(not_status))
+        if not status:
+            searched = frozenset()  # of which nothing is found
+    return Filters(
         status=frozenset(status),
         priority=frozenset(priority),
         label=frozenset(label),
@@ -169,9 +187,28 @@ def _listing(
         due_before=_moment(due_before),
         due_after=_moment(due_after),
         updated_since=_moment(updated_since),
-        words=None if q is None else words(q),
+        words=searched,
         deleted=deleted,
+        without=frozenset(without),
+        created_before=_moment(created_before),
+        created_after=_moment(created_after),
+        completed_before=_moment(completed_before),
+        completed_after=_moment(completed_after),
+        prefixes=None if prefix is None else words(prefix),
     )
+
+
+FiltersDependency = Annotated[Filters, Depends(_filters)]
+
+
+def _listing(
+    *,
+    filters: FiltersDependency,
+    sort: Annotated[
+        str,
+        Query(max_length=200, pattern=SORT_PATTERN, description="Keys in their order of weight; `-` turns one round"),
+    ] = "-created_at",
+) -> Listing:
     return Listing(filters, read_order(sort))
 
 

@@ -1,0 +1,72 @@
+"""The verification of signatures against the public vectors of C2SP/wycheproof."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from issuers import Issuer
+
+from chassis.auth import AuthUnavailable, Unauthenticated
+from chassis.auth.oidc import OIDCAuth
+
+REPOSITORY = Path(__file__).parents[3]
+VERSIONS = dict(
+    line.split("=", 1) for line in (REPOSITORY / "versions.env").read_text().splitlines() if line[:1].isupper()
+)
+
+OF_ANOTHER_ALGORITHM = {346, 347, 350, 351}
+"""Called valid, by keys whose `alg` is another than the header's: a key is used for nothing else (RFC 7517, section
+4.4)."""
+
+
+@pytest.fixture(scope="module")
+def groups() -> list[dict[str, Any]]:
+    """Keys with signatures by them, out of the Go module's cache or the module proxy."""
+    if shutil.which("go") is None and os.environ.get("REQUIRE_ALL") != "1":
+        pytest.skip("the vectors are a Go module, and there is no go: https://go.dev/dl/")
+    module = f"github.com/c2sp/wycheproof@{VERSIONS['WYCHEPROOF_VERSION']}"
+    done = subprocess.run(["go", "mod", "download", "-json", module], capture_output=True, text=True, check=False)
+    downloaded = json.loads(done.stdout)
+    assert downloaded.get("Sum") == VERSIONS["WYCHEPROOF_SUM"], done.stdout + done.stderr
+    vectors = json.loads((Path(downloaded["Dir"]) / "testvectors_v1/json_web_signature_test.json").read_text())
+    found: list[dict[str, Any]] = vectors["testGroups"]
+    assert sum(len(group["tests"]) for group in found) == vectors["numberOfTests"] > 400
+    return found
+
+
+async def is_accepted(auth: OIDCAuth, token: str) -> bool:
+    """Whether the signature is, by a key of the issuer's. The payloads are no claims, which is looked at after it."""
+    with pytest.raises((Unauthenticated, AuthUnavailable)) as raised:
+        await auth.authenticate(f"Bearer {token}")
+    return "is signed, but" in str(raised.value)
+
+
+@pytest.mark.full
+async def test_the_vectors_are_accepted_and_refused_as_they_say(groups: list[dict[str, Any]]) -> None:
+    wrong, accepted = [], 0
+    for group in groups:
+        issuer = Issuer()
+        try:
+            # Of a symmetric key there is no public part: what an issuer must not publish, and this service not use.
+            issuer.foreign_keys = [group.get("public") or group["private"]]
+            auth = OIDCAuth(issuer.url, "api", scope_prefix="tasks")
+            for vector in group["tests"]:
+                expected = (
+                    vector["result"] == "valid"
+                    and group.get("public") is not None
+                    and vector["tcId"] not in OF_ANOTHER_ALGORITHM
+                )
+                found = await is_accepted(auth, vector["jws"])
+                accepted += found
+                if found != expected:
+                    wrong.append((vector["tcId"], vector["comment"], vector["result"], str(group.get("public"))[:90]))
+        finally:
+            issuer.close()
+    assert wrong == []
+    assert accepted > 20
