@@ -14,7 +14,7 @@ from uuid_utils.compat import uuid7
 
 from task_api.store import Answer, Store, StoreBusy, VersionConflict, Write
 from task_api.tasks import rules
-from task_api.tasks.calendar import to_ics, to_vtodo
+from task_api.tasks.calendar import time_zone_of, to_ics, to_vtimezone, to_vtodo
 from task_api.tasks.models import (
     Batch,
     BatchAnswer,
@@ -112,18 +112,23 @@ async def get(store: Store, task_id: UUID) -> Task:
 async def export(store: Store, query: Query) -> bytes:
     """The tasks of a list as a calendar. Raises TooMuch."""
     todos: list[bytes] = []
+    time_zones: dict[str, bytes] = {}
     size = 0
     while True:
         tasks = await store.page(query, size=CALENDAR_CHUNK)
         for task in tasks:
             todos.append(to_vtodo(task))
             size += len(todos[-1])
+            name = time_zone_of(task)
+            if name is not None and name not in time_zones:
+                time_zones[name] = await asyncio.to_thread(to_vtimezone, name)
+                size += len(time_zones[name])
         if len(todos) > MAX_CALENDAR:
             raise TooMuch(f"These are more than {MAX_CALENDAR} tasks.")
         if size > MAX_CALENDAR_BYTES:
             raise TooMuch(f"These tasks make a calendar of more than {MAX_CALENDAR_BYTES // 1024 // 1024} MiB.")
         if len(tasks) < CALENDAR_CHUNK:
-            return to_ics(todos)
+            return to_ics(todos, time_zones.values())
         query = rest(query, tasks[-1])
         await asyncio.sleep(0)  # others have their turn, on a storage in memory, too
 
@@ -135,7 +140,8 @@ async def change(store: Store, task_id: UUID, patch: TaskPatch, expect: Expectat
         now = attempts.next()
         task = await get(store, task_id)
         expect(task)
-        writes = _changed(task, patch, now)
+        follower = await store.get(task.followed_by) if task.followed_by and rules.reopens(task, patch) else None
+        writes = _changed(task, patch, follower, now)
         if await _try(store, writes, now):
             return writes[0].task if writes else task
 
@@ -183,6 +189,12 @@ async def batch(store: Store, asked: Batch, key: RequestKey | None) -> Answered:
 async def _batch(store: Store, asked: Batch, now: datetime) -> tuple[list[BatchResult], list[Write]]:
     """What becomes of each item, and the writes that do it. Items see what items before them did."""
     known = await store.get_many([item.id for item in asked.items if not isinstance(item, CreateItem)])
+    updates = [
+        (known[item.id], item.patch) for item in asked.items if isinstance(item, UpdateItem) and item.id in known
+    ]
+    followers = [task.followed_by for task, patch in updates if task.followed_by and rules.reopens(task, patch)]
+    if followers:
+        known = await store.get_many(followers) | known
     results: list[BatchResult] = []
     writes: list[Write] = []
     for item in asked.items:
@@ -195,6 +207,8 @@ async def _batch(store: Store, asked: Batch, now: datetime) -> tuple[list[BatchR
             known.update({write.task.id: write.task for write in done})
             writes += done
             results.append(BatchResult(status=status, task=task))
+            if isinstance(item, UpdateItem):
+                await asyncio.sleep(0)  # others have their turn: a next occurrence may take a tenth of a second to find
     if asked.atomic and any(result.status >= 400 for result in results):
         undone = BatchResult(
             status=424, detail="Not done, since another item cannot be done and all or none were asked for."
@@ -215,15 +229,20 @@ def _item(
         raise OtherVersion(f"Task {before.id} is at version {before.version}, not {item.if_version}.")
     if isinstance(item, DeleteItem):
         return 204, None, [Write(rules.delete(before, now=now), "deleted")]
-    writes = _changed(before, item.patch, now)
+    follower = known.get(before.followed_by) if before.followed_by and rules.reopens(before, item.patch) else None
+    writes = _changed(before, item.patch, follower, now)
     return 200, writes[0].task if writes else before, writes
 
 
-def _changed(task: Task, patch: TaskPatch, now: datetime) -> list[Write]:
-    """The writes that a patch leads to: none, the task's next version, or that and the next occurrence."""
+def _changed(task: Task, patch: TaskPatch, follower: Task | None, now: datetime) -> list[Write]:
+    """The writes that a patch leads to: none, or the task's next version, and after it the next occurrence that is
+    created, or deleted because the task is not done any more (`follower`: what came after it)."""
     changed = rules.change(task, patch, now=now)
     if changed is task:
         return []
+    if rules.reopens(task, patch):
+        opened, removed = rules.reopen(changed, patch, follower=follower, now=now)
+        return [Write(opened, "updated")] + ([] if removed is None else [Write(removed, "deleted")])
     changed, following = rules.complete(changed, before=task, task_id=uuid7(), now=now)
     return [Write(changed, "updated")] + ([] if following is None else [Write(following, "created")])
 
