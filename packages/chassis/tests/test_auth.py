@@ -29,6 +29,7 @@ from chassis.auth import (
     ANYBODY,
     Authenticator,
     AuthUnavailable,
+    Basic,
     Caller,
     NoAuth,
     Scope,
@@ -636,6 +637,10 @@ def an_app(authenticator: Authenticator) -> Iterator[TestClient]:
     async def read(caller: Annotated[Caller, Depends(requires("read"))]) -> str:
         return caller.subject
 
+    @app.get("/tasks.ics", dependencies=[Depends(Basic())])
+    async def export(caller: Annotated[Caller, Depends(requires("read", basic=True))]) -> str:
+        return caller.subject
+
     @app.post("/tasks", dependencies=[Depends(requires("write"))])
     async def write() -> str:
         return "written"
@@ -670,6 +675,42 @@ def test_a_route_answers_401_403_or_the_caller(tmp_path: Path) -> None:
         assert client.get("/health").json() == "ok"
 
 
+def basic(text: bytes) -> dict[str, str]:
+    return {"Authorization": f"Basic {base64.b64encode(text).decode()}"}
+
+
+def test_a_route_may_take_the_token_as_the_password_of_basic(tmp_path: Path) -> None:
+    token, line = new_token("calendar", ["read"])
+    write_tokens(tmp_path / "tokens", line)
+    with an_app(TokenAuth(tmp_path / "tokens")) as client:
+        for name in ("", "calendar", "gr\u00fcn"):
+            assert client.get("/tasks.ics", headers=basic(f"{name}:{token}".encode())).json() == "calendar"
+        assert client.get("/tasks.ics", headers={"Authorization": f"Bearer {token}"}).json() == "calendar"
+        for wrong in (
+            b"calendar",
+            b"calendar:",
+            b"calendar:tsk_wrong",
+            token.encode() + b":",
+            b"\xff:" + token.encode(),
+        ):
+            refused = client.get("/tasks.ics", headers=basic(wrong))
+            assert refused.status_code == 401
+            assert token not in refused.text + str(refused.headers)
+        assert client.get("/tasks.ics", headers={"Authorization": "Basic ???"}).status_code == 401
+        missing = client.get("/tasks.ics").headers["www-authenticate"]
+        assert missing == 'Basic realm="orders", charset="UTF-8", Bearer realm="orders"'
+
+
+def test_other_routes_take_no_basic(tmp_path: Path) -> None:
+    token, line = new_token("calendar", ["read", "write"])
+    write_tokens(tmp_path / "tokens", line)
+    with an_app(TokenAuth(tmp_path / "tokens")) as client:
+        password = basic(b":" + token.encode())
+        for response in (client.get("/tasks", headers=password), client.post("/tasks", headers=password)):
+            assert response.status_code == 401
+            assert response.headers["www-authenticate"] == 'Bearer realm="orders"'
+
+
 def test_a_route_answers_503_while_tokens_cannot_be_checked(issuer: Issuer, oidc: OIDCAuth) -> None:
     issuer.broken = True
     with an_app(oidc) as client:
@@ -690,4 +731,6 @@ def test_the_openapi_document_names_bearer_tokens_where_they_are_needed() -> Non
     assert document["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
     assert document["paths"]["/tasks"]["get"]["security"] == [{"bearer": []}]
     assert document["paths"]["/tasks"]["post"]["security"] == [{"bearer": []}]
+    assert document["components"]["securitySchemes"]["basic"]["scheme"] == "basic"
+    assert document["paths"]["/tasks.ics"]["get"]["security"] == [{"basic": []}, {"bearer": []}]
     assert "security" not in document["paths"]["/health"]["get"]

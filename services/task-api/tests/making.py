@@ -28,6 +28,8 @@ def a_task(**differences: object) -> Task:
         assignee=None,
         percent_done=0,
         recurrence=None,
+        time_zone=None,
+        followed_by=None,
         position=0.0,
         metadata={},
         created_at=NOW,

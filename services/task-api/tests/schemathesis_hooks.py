@@ -12,6 +12,21 @@ from hypothesis import strategies as st
 # The schema cannot say which places were given out. One is known to everybody.
 schemathesis.openapi.format("place-in-feed", st.just("now"))
 
+# Nor which rules of recurrence there are, and which time zones.
+schemathesis.openapi.format(
+    "rrule",
+    st.sampled_from(
+        [
+            "FREQ=DAILY",
+            "RRULE:FREQ=WEEKLY;BYDAY=MO,FR;COUNT=2",
+            "BYDAY=-1FR;FREQ=MONTHLY",
+            "FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=29;UNTIL=20301231",
+            "FREQ=HOURLY;INTERVAL=6",
+        ]
+    ),
+)
+schemathesis.openapi.format("time-zone", st.sampled_from(["Europe/Berlin", "America/New_York", "UTC"]))
+
 # Nor that the first and the last years there are cannot be kept.
 DAYS = st.dates(date(3, 1, 1), date(9997, 12, 31))
 OFFSETS = st.sampled_from(["Z", "+00:00", "-11:30", "+14:00"])

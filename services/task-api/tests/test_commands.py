@@ -12,7 +12,7 @@ from making import a_task
 from task_api.store import Answer, StoreBusy, VersionConflict, Write
 from task_api.store.memory import MemoryStore
 from task_api.tasks import commands
-from task_api.tasks.models import Batch, Task, TaskPatch
+from task_api.tasks.models import Batch, Status, Task, TaskPatch
 
 
 class Overtaken(MemoryStore):
@@ -52,3 +52,24 @@ async def test_who_is_overtaken_tries_again_but_not_for_ever(kind: str, monkeypa
         await CHANGES[kind](store, task)
     store.overtaken = 3
     await CHANGES[kind](store, task)
+
+
+class Touched(MemoryStore):
+    """Somebody changes what came after a task just before it would be deleted."""
+
+    async def commit(self, writes: Sequence[Write], answer: Answer | None = None, *, now: datetime) -> Answer | None:
+        if writes[-1].type == "deleted" and (follower := await self.get(writes[-1].task.id)) and follower.version == 1:
+            theirs = follower.model_copy(update={"version": 2, "title": "theirs"})
+            await super().commit([Write(theirs, "updated")], now=now)
+        return await super().commit(writes, answer, now=now)
+
+
+async def test_what_somebody_changes_while_its_task_is_opened_again_is_kept() -> None:
+    store = Touched()
+    task = a_task(recurrence="FREQ=DAILY")
+    await store.commit([Write(task, "created")], now=task.updated_at)
+    done = await commands.change(store, task.id, TaskPatch(status=Status.DONE), commands.anything)
+    opened = await commands.change(store, task.id, TaskPatch(status=Status.TO_DO), commands.anything)
+    assert opened.followed_by == done.followed_by is not None
+    follower = await commands.get(store, done.followed_by)
+    assert (follower.title, follower.recurrence, opened.recurrence) == ("theirs", "FREQ=DAILY", None)

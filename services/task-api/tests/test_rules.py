@@ -109,6 +109,60 @@ def test_a_recurring_task_that_is_done_makes_its_next_occurrence_which_has_the_r
     assert (following.labels, following.completed_at, following.created_at) == (["x"], None, LATER)
 
 
+def completed(task: Task, **patch: object) -> tuple[Task, Task]:
+    done, following = rules.complete(changed(task, status="done", **patch), before=task, task_id=uuid7(), now=LATER)
+    assert following is not None
+    return done, following
+
+
+def reopened(done: Task, follower: Task | None, **patch: object) -> tuple[Task, Task | None]:
+    said = TaskPatch.model_validate({"status": "todo", **patch})
+    assert rules.reopens(done, said)
+    return rules.reopen(rules.change(done, said, now=LATER), said, follower=follower, now=LATER)
+
+
+def test_a_task_says_what_came_after_it() -> None:
+    done, following = completed(created(due_on="2026-11-23", recurrence="FREQ=WEEKLY", time_zone="Europe/Berlin"))
+    assert done.followed_by == following.id
+    assert following.followed_by is None
+    assert (done.time_zone, following.time_zone) == ("Europe/Berlin", "Europe/Berlin")
+
+
+def test_what_came_after_a_task_goes_when_it_is_opened_again_and_the_rule_comes_back() -> None:
+    task = created(due_on="2026-11-23", recurrence="COUNT=3;FREQ=WEEKLY")
+    done, following = completed(task)
+    opened, removed = reopened(done, following)
+    assert (opened.status, opened.recurrence, opened.followed_by) == (Status.TO_DO, task.recurrence, None)
+    assert opened.version == 3
+    assert removed is not None
+    assert (removed.id, removed.deleted_at, removed.version) == (following.id, LATER, 2)
+
+
+def test_what_somebody_changed_meanwhile_stays_and_the_task_makes_no_other() -> None:
+    done, following = completed(created(due_on="2026-11-23", recurrence="FREQ=WEEKLY"))
+    for touched in (changed(following, title="x"), changed(following, status="done"), None):
+        opened, removed = reopened(done, touched)
+        assert removed is None
+        assert (opened.recurrence, opened.followed_by) == (None, following.id)
+        again, other = rules.complete(changed(opened, status="done"), before=opened, task_id=uuid7(), now=LATER)
+        assert (again.followed_by, other) == (following.id, None)
+
+
+@pytest.mark.parametrize("rule", [None, "FREQ=DAILY"])
+def test_a_rule_that_the_patch_names_is_the_one_that_comes_back(rule: str | None) -> None:
+    done, following = completed(created(due_on="2026-11-23", recurrence="FREQ=WEEKLY"))
+    opened, removed = reopened(done, following, recurrence=rule)
+    assert opened.recurrence == rule
+    assert removed is not None
+
+
+@pytest.mark.parametrize("patch", [{"title": "x"}, {"status": "done"}])
+def test_only_what_is_done_no_more_is_opened_again(patch: dict[str, object]) -> None:
+    done, _ = completed(created(due_on="2026-11-23", recurrence="FREQ=WEEKLY"))
+    assert not rules.reopens(done, TaskPatch.model_validate(patch))
+    assert not rules.reopens(changed(created(), status="done"), TaskPatch(status=Status.TO_DO))
+
+
 @pytest.mark.parametrize(
     ("recurrence", "patch"),
     [("FREQ=DAILY", {"title": "x"}), ("FREQ=DAILY", {"status": "cancelled"}), (None, {"status": "done"})],

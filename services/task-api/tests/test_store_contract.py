@@ -46,6 +46,8 @@ EVERYTHING = a_task(
     assignee="ann@example.org",
     percent_done=100,
     recurrence="FREQ=DAILY",
+    time_zone="Europe/Berlin",
+    followed_by=UUID("01a209b3-fcfd-7015-92d5-ecad43015461"),
     position=-0.1,
     metadata={"b": "2", "a": "ü \\ '"},
     completed_at=NOW + timedelta(microseconds=1),

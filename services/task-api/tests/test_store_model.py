@@ -96,7 +96,8 @@ MOMENTS = [
 ZONES = [UTC, timezone(timedelta(hours=14)), timezone(timedelta(hours=-9, minutes=-30))]
 DAYS = [date(2, 1, 1), date(2026, 11, 22), date(2026, 11, 23), date(2026, 11, 24), date(9998, 12, 31)]
 IDS = [UUID(int=0), UUID(int=2**128 - 1), UUID("01a209b3-fcfd-7015-92d5-ecad43015460")]
-RULES = ["FREQ=DAILY", "FREQ=WEEKLY;BYDAY=MO,FR;COUNT=2", "FREQ=MONTHLY;BYMONTHDAY=-1", "FREQ=YEARLY"]
+RULES = ["FREQ=DAILY", "FREQ=WEEKLY;BYDAY=MO,FR;COUNT=2", "FREQ=MONTHLY;BYDAY=-1FR", "FREQ=YEARLY;UNTIL=20301231"]
+TIME_ZONES = ["UTC", "Europe/Berlin", "Australia/Lord_Howe"]
 POSITIONS = [-0.0, 0.0, 1.0, -1.5, 0.1, 5e-324, -5e-324, 1e-300, 1e15, -1e15, 123456789012345.67, 1e15 - 0.125]
 
 moments = st.sampled_from(MOMENTS) | st.builds(
@@ -120,6 +121,7 @@ members: dict[str, SearchStrategy[object]] = {
     "assignee": st.none() | names,
     "percent_done": st.integers(0, 100),
     "recurrence": st.none() | st.sampled_from(RULES),
+    "time_zone": st.none() | st.sampled_from(TIME_ZONES),
     "position": positions,
 }
 dues: SearchStrategy[Said] = st.one_of(
@@ -465,6 +467,10 @@ class StoresAgree(RuleBasedStateMachine):
                 task = rules.change(before, step.patch, now=self.now)
                 if task is before:
                     return []
+                if rules.reopens(before, step.patch):
+                    follower = tasks.get(before.followed_by or before.id)
+                    task, removed = rules.reopen(task, step.patch, follower=follower, now=self.now)
+                    return [Write(task, "updated")] + ([] if removed is None else [Write(removed, "deleted")])
                 task, following = rules.complete(task, before=before, task_id=step.task_id, now=self.now)
                 return [Write(task, "updated")] + ([] if following is None else [Write(following, "created")])
             case Delete() if before.deleted_at is None:

@@ -576,6 +576,62 @@ def test_a_recurring_task_that_is_done_has_its_next_occurrence(client: TestClien
     client.patch(f"/v1/tasks/{task['id']}", json={"status": "done"})
     (following,) = client.get("/v1/tasks?status=todo").json()["items"]
     assert (following["due_on"], following["recurrence"]) == ("2026-11-24", "FREQ=DAILY")
+    assert client.get(f"/v1/tasks/{task['id']}").json()["followed_by"] == following["id"]
+
+
+def test_a_recurring_task_that_is_opened_again_leaves_one_and_not_two(client: TestClient) -> None:
+    task = create(client, due_at="2026-03-27T08:00:00Z", recurrence="FREQ=WEEKLY;COUNT=4", time_zone="Europe/Berlin")
+    path = f"/v1/tasks/{task['id']}"
+    first = client.patch(path, json={"status": "done"}).json()
+    opened = client.patch(path, json={"status": "todo"}).json()
+    assert (opened["recurrence"], opened["followed_by"]) == (task["recurrence"], None)
+    assert client.get(f"/v1/tasks/{first['followed_by']}").status_code == 404
+    assert [one["type"] for one in client.get("/v1/changes").json()["items"]] == [
+        *("created", "updated", "created", "updated", "deleted")
+    ]
+    second = client.patch(path, json={"status": "done"}).json()
+    (following,) = client.get("/v1/tasks?status=todo").json()["items"]
+    assert (following["id"], following["due_at"]) == (second["followed_by"], "2026-04-03T07:00:00Z")
+    assert (following["recurrence"], following["time_zone"]) == ("FREQ=WEEKLY;COUNT=3", "Europe/Berlin")
+
+    client.patch(f"/v1/tasks/{following['id']}", json={"title": "Water the fern"})
+    kept = client.patch(path, json={"status": "in_progress"}).json()
+    assert (kept["recurrence"], kept["followed_by"]) == (None, following["id"])
+    client.patch(path, json={"status": "done"})
+    assert [one["id"] for one in client.get("/v1/tasks?status=todo").json()["items"]] == [following["id"]]
+
+
+def test_a_batch_opens_again_what_was_done_before_it_or_in_it(client: TestClient) -> None:
+    task = create(client, due_on="2026-11-23", recurrence="FREQ=DAILY")
+    client.patch(f"/v1/tasks/{task['id']}", json={"status": "done"})
+    items = [
+        {"action": "update", "id": task["id"], "patch": {"status": status}}
+        for status in ("todo", "done", "todo", "done")
+    ]
+    results = client.post("/v1/tasks:batch", json={"items": items}).json()["results"]
+    assert [result["status"] for result in results] == [200] * 4
+    (following,) = client.get("/v1/tasks?status=todo").json()["items"]
+    assert results[-1]["task"]["followed_by"] == following["id"]
+    assert len(client.get("/v1/tasks?deleted=true").json()["items"]) == 2
+
+
+@pytest.mark.parametrize("rule", ["RRULE:FREQ=WEEKLY;BYDAY=MO", "byday=mo;freq=weekly"])
+def test_a_rule_is_taken_as_other_programs_write_it(client: TestClient, rule: str) -> None:
+    assert create(client, recurrence=rule)["recurrence"] == rule.upper().removeprefix("RRULE:")
+
+
+@pytest.mark.parametrize(
+    ("said", "member", "detail"),
+    [
+        ({"recurrence": "FREQ=DAILY;BYMONTHDAY=32"}, "/recurrence", "BYMONTHDAY=32: '32' is not a number from 1 to 31"),
+        ({"time_zone": "Europe/Atlantis"}, "/time_zone", "'Europe/Atlantis' is not a time zone of the IANA's database"),
+        ({"time_zone": "../../etc/passwd"}, "/time_zone", "is not a time zone of the IANA's database"),
+    ],
+)
+def test_what_is_wrong_with_a_rule_is_said(client: TestClient, said: dict[str, str], member: str, detail: str) -> None:
+    (error,) = problem(client.post("/v1/tasks", json={"title": "x", **said}), 422)["errors"]
+    assert error["pointer"] == member
+    assert detail in error["detail"]
 
 
 # --- deletion -------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Who calls, and what they may do: nobody is asked, tokens in a file, or the JWTs of an OpenID Connect issuer."""
 
-from chassis.auth.dependency import requires
+from chassis.auth.dependency import Basic, requires
 from chassis.auth.protocol import (
     ANYBODY,
     SCOPES,
@@ -18,6 +18,7 @@ __all__ = [
     "SCOPES",
     "AuthUnavailable",
     "Authenticator",
+    "Basic",
     "Caller",
     "NoAuth",
     "Scope",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
@@ -71,3 +73,15 @@ def bearer_token(authorization: str | None) -> str:
     if scheme.lower() != "bearer" or not token:
         raise Unauthenticated("A credential is missing: send it in the header Authorization: Bearer.")
     return token
+
+
+def bearer_of_basic(authorization: str | None) -> str | None:
+    """The header as if the password of HTTP Basic (RFC 7617) had come as a bearer's token; any other as it is."""
+    scheme, _, credentials = (authorization or "").partition(" ")
+    if scheme.lower() != "basic":
+        return authorization
+    try:
+        password = base64.b64decode(credentials.strip(), validate=True).decode().partition(":")[2]
+    except (binascii.Error, UnicodeDecodeError):
+        return None
+    return f"Bearer {password}"

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
 
 INSERT = f"INSERT INTO tasks ({FIELDS}, due, words) VALUES ({ROW}) ON CONFLICT (id) DO NOTHING RETURNING updated_at"
-UPDATE = f"UPDATE tasks SET ({FIELDS}, due, words) = ({ROW}) WHERE id = $1 AND version = $21 - 1 RETURNING updated_at"
-CHANGE = "INSERT INTO changes (at, type, task) SELECT updated_at, $24, $25 FROM written"
+UPDATE = f"UPDATE tasks SET ({FIELDS}, due, words) = ({ROW}) WHERE id = $1 AND version = $23 - 1 RETURNING updated_at"
+CHANGE = "INSERT INTO changes (at, type, task) SELECT updated_at, $26, $27 FROM written"
 # One statement is one round trip and a transaction of its own. Its answer says how many changes were entered.
 CREATE_TASK = f"WITH written AS ({INSERT}) {CHANGE}"
 REPLACE_TASK = f"WITH written AS ({UPDATE}) {CHANGE}"

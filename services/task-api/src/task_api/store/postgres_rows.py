@@ -15,10 +15,11 @@ from task_api.tasks.query import words_of
 
 FIELDS = (
     "id, title, description, status, priority, due_at, due_on, start_at, labels, project, parent, assignee,"
-    " percent_done, recurrence, position, metadata, created_at, updated_at, completed_at, deleted_at, version"
+    " percent_done, recurrence, time_zone, followed_by, position, metadata, created_at, updated_at, completed_at,"
+    " deleted_at, version"
 )
 NAMES = FIELDS.split(", ")
-ROW = ", ".join(f"${n}" for n in range(1, 23)) + ", array_to_tsvector($23)"
+ROW = ", ".join(f"${n}" for n in range(1, 25)) + ", array_to_tsvector($25)"
 
 
 def row_of(task: Task) -> tuple[object, ...]:
@@ -38,6 +39,8 @@ def row_of(task: Task) -> tuple[object, ...]:
         task.assignee,
         task.percent_done,
         task.recurrence,
+        task.time_zone,
+        task.followed_by,
         task.position,
         json.dumps(task.metadata) if task.metadata else "{}",
         task.created_at,

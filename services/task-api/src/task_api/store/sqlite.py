@@ -37,10 +37,11 @@ T = TypeVar("T")
 
 FIELDS = (
     "id, title, description, status, priority, due_at, due_on, start_at, labels, project, parent, assignee,"
-    " percent_done, recurrence, position, metadata, created_at, updated_at, completed_at, deleted_at, version"
+    " percent_done, recurrence, time_zone, followed_by, position, metadata, created_at, updated_at, completed_at,"
+    " deleted_at, version"
 )
-INSERT = f"INSERT INTO tasks ({FIELDS}, due) VALUES ({', '.join('?' * 22)}) ON CONFLICT (id) DO NOTHING"
-UPDATE = f"UPDATE tasks SET ({FIELDS}, due) = ({', '.join('?' * 22)}) WHERE id = ? AND version = ? RETURNING number"
+INSERT = f"INSERT INTO tasks ({FIELDS}, due) VALUES ({', '.join('?' * 24)}) ON CONFLICT (id) DO NOTHING"
+UPDATE = f"UPDATE tasks SET ({FIELDS}, due) = ({', '.join('?' * 24)}) WHERE id = ? AND version = ? RETURNING number"
 NEWEST_CHANGE = "SELECT coalesce((SELECT max(number) FROM changes), (SELECT number FROM changes_purged))"
 GAP = 2**30
 """The next change has a number up to so much greater, by chance: a copy of the file from before it that takes the
@@ -370,6 +371,8 @@ def _row(task: Task) -> tuple[str | int | float | None, ...]:
         task.assignee,
         task.percent_done,
         task.recurrence,
+        task.time_zone,
+        None if task.followed_by is None else str(task.followed_by),
         task.position,
         json.dumps(task.metadata),
         _text(task.created_at),
@@ -400,13 +403,15 @@ def _task(row: tuple[Any, ...]) -> Task:
         assignee=row[11],
         percent_done=row[12],
         recurrence=row[13],
-        position=row[14],
-        metadata=json.loads(row[15]),
-        created_at=datetime.fromisoformat(row[16]),
-        updated_at=datetime.fromisoformat(row[17]),
-        completed_at=_time(row[18]),
-        deleted_at=_time(row[19]),
-        version=row[20],
+        time_zone=row[14],
+        followed_by=None if row[15] is None else UUID(row[15]),
+        position=row[16],
+        metadata=json.loads(row[17]),
+        created_at=datetime.fromisoformat(row[18]),
+        updated_at=datetime.fromisoformat(row[19]),
+        completed_at=_time(row[20]),
+        deleted_at=_time(row[21]),
+        version=row[22],
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
@@ -14,7 +14,7 @@ from uuid_utils.compat import uuid7
 
 from task_api.store import Answer, Store, StoreBusy, VersionConflict, Write
 from task_api.tasks import rules
-from task_api.tasks.calendar import to_ics, to_vtodo
+from task_api.tasks.calendar import time_zone_of, to_ics, to_vtimezone, to_vtodo
 from task_api.tasks.models import (
     Batch,
     BatchAnswer,
@@ -112,18 +112,23 @@ async def get(store: Store, task_id: UUID) -> Task:
 async def export(store: Store, query: Query) -> bytes:
     """The tasks of a list as a calendar. Raises TooMuch."""
     todos: list[bytes] = []
+    time_zones: dict[str, bytes] = {}
     size = 0
     while True:
         tasks = await store.page(query, size=CALENDAR_CHUNK)
         for task in tasks:
             todos.append(to_vtodo(task))
             size += len(todos[-1])
+            name = time_zone_of(task)
+            if name is not None and name not in time_zones:
+                time_zones[name] = await asyncio.to_thread(to_vtimezone, name)
+                size += len(time_zones[name])
         if len(todos) > MAX_CALENDAR:
             raise TooMuch(f"These are more than {MAX_CALENDAR} tasks.")
         if size > MAX_CALENDAR_BYTES:
             raise TooMuch(f"These tasks make a calendar of more than {MAX_CALENDAR_BYTES // 1024 // 1024} MiB.")
         if len(tasks) < CALENDAR_CHUNK:
-            return to_ics(todos)
+            return to_ics(todos, time_zones.values())
         query = rest(query, tasks[-1])
         await asyncio.sleep(0)  # others have their turn, on a storage in memory, too
 
@@ -136,10 +141,11 @@ async def change(
     Raises NoSuchTask, OtherVersion, rules.RuleBroken, and under a key KeyReused and store.KeyInUse.
     """
 
-    def decide(task: Task | None, now: datetime) -> tuple[Task, list[Write]]:
+    async def decide(task: Task | None, now: datetime) -> tuple[Task, list[Write]]:
         living = _living(task_id, task)
         expect(living)
-        writes = _changed(living, patch, now)
+        follower = await store.get(living.followed_by) if living.followed_by and rules.reopens(living, patch) else None
+        writes = _changed(living, patch, follower, now)
         return writes[0].task if writes else living, writes
 
     return await _update(store, task_id, decide, 200, key)
@@ -148,7 +154,7 @@ async def change(
 async def delete(store: Store, task_id: UUID, expect: Expectation, key: RequestKey | None = None) -> Answered:
     """Deletes the task so that it can be undeleted. Raises what `change` raises."""
 
-    def decide(task: Task | None, now: datetime) -> tuple[Task, list[Write]]:
+    async def decide(task: Task | None, now: datetime) -> tuple[Task, list[Write]]:
         living = _living(task_id, task)
         expect(living)
         deleted = rules.delete(living, now=now)
@@ -163,7 +169,7 @@ async def undelete(
 ) -> tuple[Answered, int]:
     """Takes a deletion back; a task that is not deleted stays as it is. Returns and raises what `change` does."""
 
-    def decide(task: Task | None, now: datetime) -> tuple[Task, list[Write]]:
+    async def decide(task: Task | None, now: datetime) -> tuple[Task, list[Write]]:
         if task is None:
             raise NoSuchTask(f"There is no task {task_id}, or no more: deleted tasks are kept for 30 days.")
         expect(task)
@@ -176,7 +182,7 @@ async def undelete(
 async def _update(
     store: Store,
     task_id: UUID,
-    decide: Callable[[Task | None, datetime], tuple[Task, list[Write]]],
+    decide: Callable[[Task | None, datetime], Awaitable[tuple[Task, list[Write]]]],
     status: int,
     key: RequestKey | None,
 ) -> tuple[Answered, int]:
@@ -185,7 +191,7 @@ async def _update(
     while True:
         now = attempts.next()
         try:
-            task, writes = decide(await store.get(task_id), now)
+            task, writes = await decide(await store.get(task_id), now)
         except (NoSuchTask, OtherVersion, rules.RuleBroken):
             # A retry does not find the task as its first request found it: that one's answer is the right one.
             if key is None or (kept := await store.answer(key.subject, key.key, now=now)) is None:
@@ -219,6 +225,12 @@ async def batch(store: Store, asked: Batch, key: RequestKey | None) -> Answered:
 async def _batch(store: Store, asked: Batch, now: datetime) -> tuple[list[BatchResult], list[Write]]:
     """What becomes of each item, and the writes that do it. Items see what items before them did."""
     known = await store.get_many([item.id for item in asked.items if not isinstance(item, CreateItem)])
+    updates = [
+        (known[item.id], item.patch) for item in asked.items if isinstance(item, UpdateItem) and item.id in known
+    ]
+    followers = [task.followed_by for task, patch in updates if task.followed_by and rules.reopens(task, patch)]
+    if followers:
+        known = await store.get_many(followers) | known
     results: list[BatchResult] = []
     writes: list[Write] = []
     for item in asked.items:
@@ -231,6 +243,8 @@ async def _batch(store: Store, asked: Batch, now: datetime) -> tuple[list[BatchR
             known.update({write.task.id: write.task for write in done})
             writes += done
             results.append(BatchResult(status=status, task=task))
+            if isinstance(item, UpdateItem):
+                await asyncio.sleep(0)  # others have their turn: a next occurrence may take a tenth of a second to find
     if asked.atomic and any(result.status >= 400 for result in results):
         undone = BatchResult(
             status=424, detail="Not done, since another item cannot be done and all or none were asked for."
@@ -251,15 +265,20 @@ def _item(
         raise OtherVersion(f"Task {before.id} is at version {before.version}, not {item.if_version}.")
     if isinstance(item, DeleteItem):
         return 204, None, [Write(rules.delete(before, now=now), "deleted")]
-    writes = _changed(before, item.patch, now)
+    follower = known.get(before.followed_by) if before.followed_by and rules.reopens(before, item.patch) else None
+    writes = _changed(before, item.patch, follower, now)
     return 200, writes[0].task if writes else before, writes
 
 
-def _changed(task: Task, patch: TaskPatch, now: datetime) -> list[Write]:
-    """The writes that a patch leads to: none, the task's next version, or that and the next occurrence."""
+def _changed(task: Task, patch: TaskPatch, follower: Task | None, now: datetime) -> list[Write]:
+    """The writes that a patch leads to: none, or the task's next version, and after it the next occurrence that is
+    created, or deleted because the task is not done any more (`follower`: what came after it)."""
     changed = rules.change(task, patch, now=now)
     if changed is task:
         return []
+    if rules.reopens(task, patch):
+        opened, removed = rules.reopen(changed, patch, follower=follower, now=now)
+        return [Write(opened, "updated")] + ([] if removed is None else [Write(removed, "deleted")])
     changed, following = rules.complete(changed, before=task, task_id=uuid7(), now=now)
     return [Write(changed, "updated")] + ([] if following is None else [Write(following, "created")])
 

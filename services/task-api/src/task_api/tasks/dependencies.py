@@ -16,5 +16,7 @@ def _store(request: Request) -> Store:
 
 
 Reader = Annotated[Caller, Depends(requires("read"))]
+CalendarReader = Annotated[Caller, Depends(requires("read", basic=True))]
+"""Calendar programs send a name and a password, and no header that anybody could set."""
 Writer = Annotated[Caller, Depends(requires("write"))]
 StoreDependency = Annotated[Store, Depends(_store)]

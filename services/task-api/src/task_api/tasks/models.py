@@ -24,7 +24,8 @@ from pydantic.config import JsonDict
 from pydantic_core import CoreSchema
 from pydantic_core.core_schema import simple_ser_schema
 
-from task_api.tasks.rrule import RULE_PATTERN
+from task_api.tasks.rrule import parse
+from task_api.tasks.time_zones import checked
 
 
 class Status(StrEnum):
@@ -132,8 +133,21 @@ Percent = Annotated[
 ]
 Recurrence = Annotated[
     str,
-    StringConstraints(pattern=RULE_PATTERN, max_length=200),
-    Field(description="An RRULE (RFC 5545). When the task is done its next occurrence is created, and has the rule"),
+    StringConstraints(min_length=1, max_length=500),
+    AfterValidator(lambda rule: parse(rule).text),
+    Field(
+        description="An RRULE (RFC 5545). When the task is done its next occurrence is created, and has the rule",
+        json_schema_extra={"format": "rrule"},
+    ),
+]
+TimeZone = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=40),
+    AfterValidator(checked),
+    Field(
+        description="Of the clock that `recurrence` goes by, such as `Europe/Berlin`; UTC without one",
+        json_schema_extra={"format": "time-zone"},
+    ),
 ]
 Position = Annotated[
     float,
@@ -163,6 +177,8 @@ EXAMPLE_TASK: JsonDict = {
     "assignee": None,
     "percent_done": 0,
     "recurrence": "FREQ=WEEKLY",
+    "time_zone": None,
+    "followed_by": None,
     "position": 0.0,
     "metadata": {},
     "created_at": "2026-11-23T18:38:40.381632Z",
@@ -201,6 +217,11 @@ class Task(BaseModel):
     assignee: str | None
     percent_done: int
     recurrence: str | None
+    # Not there in the feed and the answers that earlier releases wrote.
+    time_zone: str | None = None
+    followed_by: UUID | None = Field(
+        default=None, description="The next occurrence, which was created when this one was done"
+    )
     position: float
     metadata: dict[str, str]
     created_at: datetime
@@ -273,6 +294,7 @@ class NewTask(_OneDue):
         default=None, description="0 unless said; 100 for a task that is created `done`"
     )
     recurrence: Recurrence | None = None
+    time_zone: TimeZone | None = None
     position: Position = 0.0
     metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=MAX_METADATA), NO_OTHER_KEYS] = {}
 
@@ -295,6 +317,7 @@ class TaskPatch(_OneDue):
     assignee: Assignee | None = None
     percent_done: Percent = 0
     recurrence: Recurrence | None = None
+    time_zone: TimeZone | None = None
     position: Position = 0.0
     metadata: Annotated[dict[MetadataKey, MetadataValue | None], Field(max_length=MAX_METADATA), NO_OTHER_KEYS] = {}
 

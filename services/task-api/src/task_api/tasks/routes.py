@@ -12,11 +12,12 @@ from uuid import UUID
 from fastapi import Body, Depends, Path, Query, Request, Response, status
 from pydantic import StringConstraints
 
+from chassis.auth import Basic
 from chassis.problems import Problem, problem_responses
 from chassis.routes import Router
 from task_api.tasks import commands
 from task_api.tasks.commands import Answered
-from task_api.tasks.dependencies import Reader, StoreDependency, Writer
+from task_api.tasks.dependencies import CalendarReader, Reader, StoreDependency, Writer
 from task_api.tasks.idempotency import IdempotencyKey, replayed_header, request_key
 from task_api.tasks.models import (
     EXAMPLE_ID,
@@ -281,6 +282,7 @@ async def list_tasks(
     ".ics",
     summary="Export tasks to a calendar",
     response_class=Response,
+    dependencies=[Depends(Basic())],
     responses={
         200: {
             "content": {"text/calendar": {"schema": {"type": "string"}, "example": EXAMPLE_CALENDAR}},
@@ -289,9 +291,10 @@ async def list_tasks(
         **problem_responses(*AUTH, 422, 503),
     },
 )
-async def export_tasks(_caller: Reader, store: StoreDependency, listing: ListingDependency) -> Response:
+async def export_tasks(_caller: CalendarReader, store: StoreDependency, listing: ListingDependency) -> Response:
     """The tasks of a list as VTODOs (RFC 5545), at most 5,000 and 4 MiB.
 
+    Calendar programs may send the token as the password of HTTP Basic, with any name.
     They are read page by page: sorted by what changes meanwhile, a task that moves may be missed or be there twice.
     """
     try:
@@ -356,7 +359,11 @@ async def update_task(
     if_none_match: IfNoneMatch = None,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
-    """What the patch leaves out stays as it is, and `null` clears. With `If-Match` only if nobody else changed it."""
+    """What the patch leaves out stays as it is, and `null` clears. With `If-Match` only if nobody else changed it.
+
+    A recurring task that becomes `done` is followed by its next occurrence, a task of its own: `followed_by` is its id.
+    When it is opened again, that one is deleted and the rule comes back, unless somebody changed that one meanwhile.
+    """
     key = request_key(request, idempotency_key, caller.subject, patch)
     return _updated(*await commands.change(store, task_id, patch, expectation(if_match, if_none_match), key))
 

@@ -7,7 +7,8 @@ from typing import Any
 from uuid import UUID
 
 from task_api.tasks.models import MAX_METADATA, MAX_YEAR, NewTask, Status, Task, TaskPatch, trusted
-from task_api.tasks.recurrence import Occurrence, next_occurrence
+from task_api.tasks.recurrence import Occurrence, counted_on, next_occurrence
+from task_api.tasks.rrule import parse
 
 UNDELETE_DAYS = 30
 """For so long a deleted task can be undeleted; then it is purged."""
@@ -39,6 +40,8 @@ def create(new: NewTask, *, task_id: UUID, now: datetime) -> Task:
             "assignee": new.assignee,
             "percent_done": percent_done,
             "recurrence": new.recurrence,
+            "time_zone": new.time_zone,
+            "followed_by": None,
             "position": new.position,
             "metadata": new.metadata,
             "created_at": now,
@@ -75,7 +78,7 @@ def change(task: Task, patch: TaskPatch, *, now: datetime) -> Task:
 def complete(done: Task, *, before: Task, task_id: UUID, now: datetime) -> tuple[Task, Task | None]:
     """`done` as it is kept, and the next occurrence that it makes, if its status just became `done` and it recurs.
 
-    The rule goes on to the next occurrence: to reopen `done` and finish it again does not make another one.
+    The rule goes on to the next occurrence, so that only one task has it; `reopen` brings it back.
     """
     if done.status is not Status.DONE or before.status is Status.DONE or done.recurrence is None:
         return done, None
@@ -92,13 +95,34 @@ def complete(done: Task, *, before: Task, task_id: UUID, now: datetime) -> tuple
             "due_on": occurrence.due_on,
             "start_at": occurrence.start_at,
             "recurrence": occurrence.recurrence,
+            "followed_by": None,
             "created_at": now,
             "updated_at": now,
             "completed_at": None,
             "version": 1,
         }
     )
-    return finished, following
+    return finished.model_copy(update={"followed_by": task_id}), following
+
+
+def reopens(task: Task, patch: TaskPatch) -> bool:
+    """Whether the patch takes back that a task is done which another one came after."""
+    status = patch.status if "status" in patch.model_fields_set else task.status
+    return task.status is Status.DONE and status is not Status.DONE and task.followed_by is not None
+
+
+def reopen(opened: Task, patch: TaskPatch, *, follower: Task | None, now: datetime) -> tuple[Task, Task | None]:
+    """`opened` as it is kept, and the deleted version of what came after it.
+
+    What came after goes, and its rule comes back, as if the task had never been done. If anybody changed, finished or
+    deleted it meanwhile, it stays as it is and has the rule: to finish `opened` again makes no other one.
+    """
+    if follower is None or follower.version != 1:
+        return opened, None
+    back: dict[str, Any] = {"followed_by": None}
+    if opened.recurrence is None and "recurrence" not in patch.model_fields_set and follower.recurrence is not None:
+        back["recurrence"] = counted_on(parse(follower.recurrence), 1)
+    return opened.model_copy(update=back), delete(follower, now=now)
 
 
 def _can_be_kept(occurrence: Occurrence) -> bool:
