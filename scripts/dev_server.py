@@ -167,7 +167,7 @@ class Child:
 
 
 class Ahead:
-    """What a child that was forked ahead of time has read, and the wait of its imports before what they are not to read.
+    """What a child that was forked ahead of time has read, and how its imports wait before what they are not to read.
 
     Until then it must not be seen from outside: it has no command, and what it says stays in the pipe.
     """
