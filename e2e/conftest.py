@@ -33,7 +33,6 @@ RELEASES = (
     "gateway",
     "monitoring",
     "new_service",
-    "raw_manifests",
     "scaling",
     "service",
     "up",

@@ -176,14 +176,6 @@ def test_a_broken_release_stops_serving_nobody_and_is_undone(started: Namespace,
     assert set(images.split()) == {started.image}
 
 
-@pytest.mark.usefixtures("monitoring")
-def test_the_operator_takes_the_servicemonitor(started: Namespace, copy: Path) -> None:
-    done = started.attempt(f"kubectl apply --dry-run=server --validate=strict -f {copy}/monitoring/")
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    assert "servicemonitor.monitoring.coreos.com/task-api created" in done.stdout
-
-
 def test_delete_removes_all_but_the_data_and_the_secrets(started: Namespace, copy: Path) -> None:
     started.run(f"kubectl delete -f {copy}")
     left = started.run("kubectl get all,ingress,hpa,pdb,networkpolicy,serviceaccount,secret,pvc -o name").split()

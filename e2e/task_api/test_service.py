@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import httpx2
+import pytest
 from e2e.cluster import Cluster
+from e2e.namespace import MakeNamespace
 from e2e.test_service import pod_url
 
 
@@ -25,3 +27,13 @@ def test_a_task_written_through_the_ingress_is_read_from_every_pod(cluster: Clus
 def test_the_service_runs_on_postgresql(api: httpx2.Client) -> None:
     health = api.get("/health").json()
     assert (health["status"], health["storage"]) == ("ok", "postgresql")
+
+
+@pytest.mark.usefixtures("monitoring")
+def test_the_operator_takes_the_servicemonitor_of_the_manifests(make_namespace: MakeNamespace) -> None:
+    """Here, and not with the other manifests, which need nothing that is shared and run beside these files."""
+    namespace = make_namespace("e2e-operator")
+    done = namespace.attempt("kubectl apply --dry-run=server --validate=strict -f platform/k8s/monitoring/")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert "servicemonitor.monitoring.coreos.com/task-api created" in done.stdout

@@ -6,6 +6,7 @@ import asyncio
 import resource
 import sys
 import time
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -42,6 +43,7 @@ class Answer(BaseModel):
     checks: dict[str, Check]
 
 
+@cache  # asked for twice by each app
 def model(texts: HealthTexts) -> type[Answer]:
     """The answer of /health, as this service's is called and explained."""
     total_name = f"{texts.noun}_total"
@@ -135,17 +137,20 @@ Accept = Annotated[str, Depends(_accept)]
 
 def router(service: Service) -> Router:
     """The four routes, as this service's document explains them."""
-    answer = model(service.health)
-    figure = {
-        "text/plain": {"schema": {"type": "string"}, "example": f"{service.metrics.namespace}_health_status 1.0\n"}
-    }
+    return _router(service.health, service.metrics.namespace)
+
+
+@cache  # to make them is half of what it takes to make an app
+def _router(texts: HealthTexts, namespace: str) -> Router:
+    answer = model(texts)
+    figure = {"text/plain": {"schema": {"type": "string"}, "example": f"{namespace}_health_status 1.0\n"}}
     # Not chassis.routes.Route: monitors put what they like behind a path, and a probe that is refused ends the pod.
     router = Router(tags=["health"], route_class=APIRoute)
     router.get(
         "/health",
         summary="How the service is",
         response_model=answer,
-        responses={200: {"content": figure}, 503: {"model": answer, "description": service.health.degraded}},
+        responses={200: {"content": figure}, 503: {"model": answer, "description": texts.degraded}},
     )(health)
     router.get(
         "/metrics",

@@ -46,7 +46,7 @@ class HealthTexts:
     gauge: str = ""
     storage: str = "none: this service keeps nothing"
     degraded: str = "Something that the service needs does not answer"
-    example: JsonDict = field(default_factory=lambda: {"storage": "none", "checks": {}})
+    example: JsonDict = field(default_factory=lambda: {"storage": "none", "checks": {}}, hash=False)
 
 
 class Service:

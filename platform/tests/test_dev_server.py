@@ -1,0 +1,235 @@
+"""The dev server runs what is saved. In e2e/test_live_update.py it does so in the image, as Tilt copies."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from manifests import REPOSITORY
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it watches files by inotify(7)")
+
+SECONDS = 60
+MAIN = """
+import http.server, os, socket, sys
+from work import first, second
+
+def main():
+    command, *fds = sys.argv[1:]
+    if command != "serve":
+        return
+    class Answer(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(f"{os.getpid()} {second.VALUE}".encode())
+        def log_message(self, *_):
+            pass
+    server = http.server.HTTPServer(("", 0), Answer, bind_and_activate=False)
+    server.socket = socket.socket(fileno=int(fds[0].removeprefix("--fd=")))
+    print("serves", file=sys.stderr, flush=True)
+    server.serve_forever()
+
+if __name__ == "__main__":
+    main()
+"""
+COUNTED = """
+from pathlib import Path
+with (Path(__file__).parents[2] / Path(__file__).stem).open("a") as runs:
+    runs.write("x")
+"""
+"""Outside of the folder that is watched, how often the module was run."""
+
+# base stands for the chassis.
+SOURCES = {
+    "base/__init__.py": "",
+    "base/ground.py": "VALUE = 'ground-0'\n" + COUNTED,
+    "work/__init__.py": "",
+    "work/first.py": "from base import ground\nVALUE = f'{ground.VALUE} first-0'\n" + COUNTED,
+    "work/second.py": "from work import first\nVALUE = f'{first.VALUE} second-0'\n",
+    "work/__main__.py": MAIN,
+}
+
+
+class Running:
+    """A dev server with a service of a few lines."""
+
+    def __init__(self, folder: Path, process: subprocess.Popen[bytes], port: int) -> None:
+        self.folder = folder
+        self._process = process
+        self._port = port
+
+    def save(self, path: str, text: str) -> None:
+        """In the place of what was there, as editors do."""
+        new = self.folder.parent / "new"
+        new.write_text(text)
+        (self.folder / path).parent.mkdir(exist_ok=True)
+        new.replace(self.folder / path)
+
+    def edit(self, path: str, version: int) -> None:
+        name = Path(path).stem
+        text = (self.folder / path).read_text()
+        old = next(line for line in text.splitlines() if "VALUE = " in line)
+        self.save(path, text.replace(old, old[: old.index(f"{name}-")] + f"{name}-{version}'"))
+
+    def answer(self) -> tuple[int, str]:
+        """Status and text; 0 while nothing is answered."""
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=SECONDS)
+            with contextlib.closing(connection):
+                connection.request("GET", "/")
+                response = connection.getresponse()
+                return response.status, response.read().decode()
+        return 0, ""
+
+    def fails(self, why: str) -> None:
+        """Waits until that is what it answers."""
+        eventually(lambda: (answer := self.answer())[0] == 500 and why in answer[1], f"{why} is answered")
+
+    def serves(self, values: str) -> None:
+        """Waits until that is what it answers."""
+        eventually(lambda: self._values() == values, f"{values} is served, and not {self._values()}")
+
+    def _values(self) -> str:
+        return self.answer()[1].partition(" ")[2]
+
+    def runs(self, name: str) -> int:
+        """How often the module was run."""
+        return len((self.folder.parent / name).read_text())
+
+    def waits_ahead(self) -> None:
+        """Until a process beside the one that answers has imported what it may, and sleeps."""
+        eventually(self._sleeps_ahead, "a process waits for the next change")
+        eventually(self._sleeps_ahead, "it still does")
+
+    def _sleeps_ahead(self) -> bool:
+        answering = self.answer()[1].partition(" ")[0]
+        task = Path(f"/proc/{self._process.pid}/task/{self._process.pid}")
+        states = {child: _state(child) for child in (task / "children").read_text().split()}
+        later = [state for state, started in states.values() if started > states[answering][1]]
+        return later == ["S"]
+
+    def stop(self) -> int:
+        self._process.send_signal(signal.SIGTERM)
+        return self._process.wait(SECONDS)
+
+
+def _state(pid: str) -> tuple[str, int]:
+    """R while it runs and S while it sleeps, and when it was forked: proc_pid_stat(5)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return fields[0], int(fields[19])
+
+
+def eventually(look: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not look():
+        assert time.monotonic() < deadline, f"not within {SECONDS} s: {what}"
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def dev(tmp_path: Path) -> Iterator[Running]:
+    folder = tmp_path / "src"
+    for path, text in SOURCES.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, REPOSITORY / "scripts/dev_server.py", "work", "127.0.0.1", str(port)],
+            # Bytecode is told by size and second of its source: here a file is saved twice in one.
+            env={**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"},
+            stderr=log,
+        )
+    running = Running(folder, process, port)
+    try:
+        running.serves("ground-0 first-0 second-0")
+        yield running
+    finally:
+        assert running.stop() == 0
+
+
+def test_what_comes_before_the_file_that_is_saved_again_is_not_run_again(dev: Running) -> None:
+    dev.waits_ahead()
+    dev.edit("work/second.py", 1)
+    dev.serves("ground-0 first-0 second-1")
+    dev.waits_ahead()
+    before = dev.runs("ground"), dev.runs("first")
+    dev.edit("work/second.py", 2)
+    dev.serves("ground-0 first-0 second-2")
+    assert (dev.runs("ground"), dev.runs("first")) == before
+
+
+def test_what_other_packages_give_is_there_at_the_first_save(dev: Running) -> None:
+    dev.waits_ahead()
+    before = dev.runs("ground"), dev.runs("first")
+    dev.edit("work/first.py", 1)
+    dev.serves("ground-0 first-1 second-0")
+    assert (dev.runs("ground"), dev.runs("first")) == (before[0], before[1] + 1)
+
+
+def test_a_file_that_was_read_ahead_and_is_saved_is_read_again(dev: Running) -> None:
+    for version, path in enumerate(["work/second.py", "base/ground.py", "work/first.py", "base/ground.py"], start=1):
+        dev.waits_ahead()
+        dev.edit(path, version)
+    dev.serves("ground-4 first-3 second-1")
+
+
+def test_what_was_read_as_a_text_and_not_imported_is_read_again(dev: Running) -> None:
+    dev.save("work/number.py", "VALUE = 'number-0'\n")
+    reads = "VALUE = Path(__file__).with_name('number.py').read_text()[9:17]\n"
+    dev.save("work/first.py", "from pathlib import Path\n" + reads)
+    dev.serves("number-0 second-0")
+    dev.edit("work/second.py", 1)
+    dev.serves("number-0 second-1")
+    dev.waits_ahead()  # before second.py: number.py was read
+    dev.edit("work/number.py", 1)
+    dev.serves("number-1 second-1")
+
+
+def test_a_file_that_is_new_or_gone_is_seen_by_what_was_read_ahead(dev: Running) -> None:
+    looks = "VALUE = 'there' if Path(__file__).with_name('extra.py').exists() else 'nothing'\n"
+    dev.save("work/first.py", "from pathlib import Path\n" + looks)
+    dev.serves("nothing second-0")
+    dev.edit("work/second.py", 1)
+    dev.serves("nothing second-1")
+    dev.waits_ahead()
+    dev.save("work/extra.py", "")
+    dev.serves("there second-1")
+    dev.waits_ahead()
+    (dev.folder / "work/extra.py").unlink()
+    dev.serves("nothing second-1")
+
+
+def test_what_cannot_be_parsed_is_answered_and_its_repair_is_served(dev: Running) -> None:
+    for version in (1, 2):
+        dev.waits_ahead()
+        dev.save("work/second.py", "def\n")
+        dev.fails("SyntaxError")
+        dev.save("work/second.py", f"from work import first\nVALUE = f'{{first.VALUE}} second-{version}'\n")
+        dev.serves(f"ground-0 first-0 second-{version}")
+
+
+def test_what_is_saved_is_what_runs_whatever_was_read_ahead(dev: Running) -> None:
+    """At any distance of time: the next process is not there yet, imports, waits, or goes on."""
+    chance = random.Random(20261129)  # noqa: S311 (it chooses what is saved)
+    versions = {"base/ground.py": 0, "work/first.py": 0, "work/second.py": 0}
+    for number in range(1, 31):
+        for path in chance.sample(sorted(versions), chance.choice([1, 1, 1, 2, 3])):
+            versions[path] = number
+            dev.edit(path, number)
+        time.sleep(chance.choice([0, 0.01, 0.05, 0.2, 0.3]))
+        if chance.random() < 0.5:
+            dev.serves(" ".join(f"{Path(path).stem}-{version}" for path, version in versions.items()))
+    dev.serves(" ".join(f"{Path(path).stem}-{version}" for path, version in versions.items()))
