@@ -68,8 +68,10 @@ async def test_what_somebody_changes_while_its_task_is_opened_again_is_kept() ->
     store = Touched()
     task = a_task(recurrence="FREQ=DAILY")
     await store.commit([Write(task, "created")], now=task.updated_at)
-    done = await commands.change(store, task.id, TaskPatch(status=Status.DONE), commands.anything)
-    opened = await commands.change(store, task.id, TaskPatch(status=Status.TO_DO), commands.anything)
+    await commands.change(store, task.id, TaskPatch(status=Status.DONE), commands.anything)
+    done = await commands.get(store, task.id)
+    await commands.change(store, task.id, TaskPatch(status=Status.TO_DO), commands.anything)
+    opened = await commands.get(store, task.id)
     assert opened.followed_by == done.followed_by is not None
     follower = await commands.get(store, done.followed_by)
     assert (follower.title, follower.recurrence, opened.recurrence) == ("theirs", "FREQ=DAILY", None)
