@@ -28,6 +28,6 @@ def test_who_sends_no_credential_is_told_its_name(tmp_path: Path) -> None:
 
 def test_an_issuer_may_name_its_scopes_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[str] = []
-    monkeypatch.setattr(OIDCAuth, "__init__", lambda *_, scope_prefix: given.append(scope_prefix))
+    monkeypatch.setattr(OIDCAuth, "__init__", lambda *_, scope_prefix, **__: given.append(scope_prefix))
     create_app(Settings(auth="oidc", oidc_issuer="https://login.example", oidc_audience="tasks"))
     assert given == ["tasks"] == [TaskApi.scope_prefix]
