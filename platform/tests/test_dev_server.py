@@ -108,26 +108,20 @@ class Running:
         return len((self.folder.parent / name).read_text())
 
     def waits_ahead(self) -> None:
-        """Until a process beside the one that answers has imported what it may, and sleeps."""
-        eventually(self._sleeps_ahead, "a process waits for the next change")
-        eventually(self._sleeps_ahead, "it still does")
+        """Until a process that was forked ahead of time has imported what it may, and reads its pipe."""
 
-    def _sleeps_ahead(self) -> bool:
-        answering = self.answer()[1].partition(" ")[0]
-        task = Path(f"/proc/{self._process.pid}/task/{self._process.pid}")
-        states = {child: _state(child) for child in (task / "children").read_text().split()}
-        later = [state for state, started in states.values() if started > states[answering][1]]
-        return later == ["S"]
+        def waits() -> bool:
+            task = Path(f"/proc/{self._process.pid}/task/{self._process.pid}")
+            with contextlib.suppress(OSError):  # one of them has ended
+                children = (task / "children").read_text().split()
+                return any("pipe_read" in Path(f"/proc/{child}/wchan").read_text() for child in children)
+            return False
+
+        eventually(waits, "a process waits for the next change")
 
     def stop(self) -> int:
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(SECONDS)
-
-
-def _state(pid: str) -> tuple[str, int]:
-    """R while it runs and S while it sleeps, and when it was forked: proc_pid_stat(5)."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return fields[0], int(fields[19])
 
 
 def eventually(look: Callable[[], bool], what: str) -> None:
