@@ -297,7 +297,7 @@ def test_a_merge_patch_is_known_by_its_media_type_too(client: TestClient) -> Non
     assert response.json()["description"] is None
 
 
-@pytest.mark.parametrize("patch", [{"title": None}, {"title": ""}, {"status": None}, {"id": UNKNOWN}, {"version": 9}])
+@pytest.mark.parametrize("patch", [{"title": None}, {"title": ""}, {"status": "over"}, {"id": UNKNOWN}, {"version": 9}])
 def test_a_patch_cannot_break_a_task(client: TestClient, patch: dict[str, object]) -> None:
     task = create(client)
     problem(client.patch(f"/v1/tasks/{task['id']}", json=patch), 422)
@@ -350,6 +350,53 @@ def test_what_a_client_has_already_is_not_sent_again(client: TestClient, if_none
     assert response.status_code == status
     assert response.headers["etag"] == '"v1"'
     assert (response.content == b"") == (status == 304)
+
+
+@pytest.mark.parametrize("path", ["/v1/tasks", "/v1/tasks.ics", "/v1/tasks?page_size=1"])
+def test_a_list_that_a_client_has_already_is_not_sent_again_until_a_task_of_it_changes(
+    client: TestClient, path: str
+) -> None:
+    create(client)
+    task = create(client)
+    first = client.get(path)
+    assert first.headers["etag"].startswith("W/")
+    known = {"If-None-Match": f'"another", {first.headers["etag"]}'}
+    again = client.get(path, headers=known)
+    assert (again.status_code, again.content) == (304, b"")
+    assert again.headers["etag"] == first.headers["etag"]
+    assert client.get(path).headers["etag"] == first.headers["etag"]
+    client.patch(f"/v1/tasks/{task['id']}", json={"title": "Feed the plants"})
+    changed = client.get(path, headers=known)
+    assert changed.status_code == 200
+    assert changed.headers["etag"] != first.headers["etag"]
+    create(client)
+    assert client.get(path).headers["etag"] not in (first.headers["etag"], changed.headers["etag"])
+
+
+def test_no_cache_that_several_share_keeps_tasks(client: TestClient) -> None:
+    task = create(client)
+    for path in (f"/v1/tasks/{task['id']}", "/v1/tasks", "/v1/tasks.ics"):
+        whole = client.get(path)
+        known = client.get(path, headers={"If-None-Match": "*"})
+        assert (whole.status_code, known.status_code) == (200, 304)
+        assert {response.headers["cache-control"] for response in (whole, known)} == {"private, no-cache"}
+
+
+def test_large_lists_are_compressed_and_streams_are_not(client: TestClient) -> None:
+    for _ in range(10):
+        create(client)
+    gzip, plain = {"Accept-Encoding": "gzip"}, {"Accept-Encoding": "identity"}
+    for path in ("/v1/tasks", "/v1/tasks.ics", "/v1/changes"):
+        packed = client.get(path, headers=gzip)
+        assert packed.headers["content-encoding"] == "gzip"
+        assert "Accept-Encoding" in packed.headers["vary"]
+        assert packed.content == client.get(path, headers=plain).content
+        if tag := packed.headers.get("etag"):
+            assert client.get(path, headers={**plain, "If-None-Match": tag}).status_code == 304
+    large = create(client, description="x" * 5000)
+    got = client.get(f"/v1/tasks/{large['id']}", headers=gzip)
+    assert "content-encoding" not in got.headers  # its ETag is a strong one, and If-Match takes it
+    assert got.headers["etag"] == '"v1"'
 
 
 def test_a_recurring_task_that_is_done_has_its_next_occurrence(client: TestClient) -> None:

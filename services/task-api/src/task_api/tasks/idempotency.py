@@ -16,6 +16,7 @@ replays_total = Counter("task_api_idempotent_replays", "Requests answered with w
 IdempotencyKey = Annotated[
     str | None,
     Header(
+        alias="Idempotency-Key",
         pattern=r"^[\x21-\x7e]{1,255}$",
         description="A value of your own, kept 24 hours: a retry under it is answered as the first request was",
     ),
