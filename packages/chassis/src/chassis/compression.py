@@ -7,6 +7,7 @@ request waiting, and leaves a strong ETag as it is, which then stands for two re
 from __future__ import annotations
 
 import asyncio
+import functools
 import zlib
 
 from starlette.types import Message, Send
@@ -16,12 +17,13 @@ MIN_BYTES = 1024
 INLINE_BYTES = 64 * 1024
 """More is compressed in a thread (zlib lets go of the GIL); to hand less over takes as long as to compress it."""
 LEVEL = 1
-"""A list of 50 tasks: docs/operate.md has what the levels cost and gain."""
+"""A list of 50 tasks, 21 kB: 150 µs and 1.7 kB; by level 6, which is the usual one, 280 µs and 1.6 kB."""
 GZIP = 31
 """zlib's `wbits` for the format of gzip."""
 VARY = (b"vary", b"Accept-Encoding")
 
 
+@functools.lru_cache(maxsize=64)  # clients send a few again and again, and to read one takes a tenth of a GET
 def takes_gzip(accept_encoding: bytes) -> bool:
     """Whether the header names gzip, and not with a weight of 0."""
     for coding in accept_encoding.lower().split(b","):
