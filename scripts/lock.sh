@@ -35,5 +35,9 @@ for skeleton in skeletons/*/service; do
   compile "$chassis" "$skeleton/pyproject.toml" --group "$skeleton/pyproject.toml:dev" "${locked[@]}" \
     --output-file "$skeleton/requirements-dev.txt"
 done
+# What makes clients of a service, apart from its own packages.
+for wanted in services/*/tests/clients/requirements.in; do
+  [[ ! -f $wanted ]] || compile "$wanted" --output-file "${wanted%.in}.txt"
+done
 # After the services: what both have is of the service's version.
 compile bench/requirements.in --constraint services/task-api/requirements.txt --output-file bench/requirements.txt

@@ -775,6 +775,7 @@ def test_newer_versions_come_grouped_and_after_a_week() -> None:
     assert {update["package-ecosystem"] for update in updates} == {
         *("github-actions", "docker", "pip", "helm", "devcontainers"),
         *(["gomod"] if (REPOSITORY / "bench").exists() else []),
+        *(["gomod", "npm"] if [*REPOSITORY.glob("services/*/tests/clients")] else []),
     }
     for update in updates:
         assert update["cooldown"]["default-days"] >= 7

@@ -42,5 +42,5 @@ def before_call(_context: schemathesis.HookContext, case: schemathesis.Case[Any]
 
     Generated keys are often the same, and then 422 would be right; a repetition has tests of its own.
     """
-    if case.headers.get("idempotency-key"):
-        case.headers["idempotency-key"] = str(uuid4())
+    if case.headers.get("Idempotency-Key"):
+        case.headers["Idempotency-Key"] = str(uuid4())

@@ -82,8 +82,10 @@ QUERIES = [
 
 def clients(settings: Settings | None = None) -> Iterator[TestClient]:
     """One that goes the direct way where it can, and one that does not."""
+    plain = {"Accept-Encoding": "identity"}  # compressed, other ids make other lengths
     for left_to_fastapi in (direct.LEFT_TO_FASTAPI, {b"host"}):  # each request has a host
-        with pytest.MonkeyPatch.context() as patch, TestClient(create_app(settings or Settings())) as client:
+        app = create_app(settings or Settings())
+        with pytest.MonkeyPatch.context() as patch, TestClient(app, headers=plain) as client:
             patch.setattr(direct, "LEFT_TO_FASTAPI", left_to_fastapi)
             yield client
 
@@ -109,6 +111,7 @@ def said(response: Response) -> tuple[object, ...]:
     """All of the answer but for what differs from one to the next."""
     varying = (
         r'[0-9a-f]{8}-[0-9a-f-]{27}|[0-9a-f]{32}|20\d\d-\d\d-\d\dT[\d:.]+Z|(?<=cursor=)[\w-]+|(?<=cursor":")[\w-]+'
+        r'|W/"[0-9a-f-]+"'
     )
     text = re.sub(varying, "...", response.text)
     headers = {name: re.sub(varying, "...", value) for name, value in response.headers.items()}

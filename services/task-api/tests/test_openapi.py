@@ -25,6 +25,37 @@ def test_every_operation_has_a_summary_and_an_id_of_its_own() -> None:
         assert operation["tags"]
 
 
+def test_no_request_has_a_member_with_a_default_which_a_generated_client_would_send() -> None:
+    document = json.loads(DOCUMENT.read_text())
+    bodies = [
+        operation["requestBody"]
+        for path in document["paths"].values()
+        for operation in path.values()
+        if "requestBody" in operation
+    ]
+    assert len(bodies) == 3
+    reached = "".join(json.dumps(body) for body in bodies)
+    names: set[str] = set()
+    while found := set(re.findall(r"#/components/schemas/(\w+)", reached)) - names:
+        names |= found
+        reached += "".join(json.dumps(document["components"]["schemas"][name]) for name in found)
+    assert {"NewTask", "TaskPatch", "Batch", "UpdateItem", "Status"} <= names
+    assert '"default":' not in reached
+
+
+def test_metadata_is_described_by_what_generators_understand() -> None:
+    assert "patternProperties" not in DOCUMENT.read_text()
+    schemas = json.loads(DOCUMENT.read_text())["components"]["schemas"]
+    metadata = schemas["NewTask"]["properties"]["metadata"]
+    assert metadata["additionalProperties"]["type"] == "string"
+    assert metadata["propertyNames"] == {"minLength": 1, "maxLength": 40, "pattern": "^[A-Za-z0-9_.-]+$"}
+
+
+def test_the_example_of_a_task_has_what_a_task_has() -> None:
+    task = json.loads(DOCUMENT.read_text())["components"]["schemas"]["Task"]
+    assert task["examples"][0].keys() == task["properties"].keys()
+
+
 def test_no_word_of_an_answer_is_pythons_own() -> None:
     """Its phrases for 413 and 422 changed with 3.13, and each version finds other words for what is wrong with JSON."""
     for folder in SOURCES:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
+from pydantic import ValidationError
 from uuid_utils.compat import uuid7
 
 from task_api.tasks import rules
@@ -45,6 +46,21 @@ def test_null_clears() -> None:
     task = created(description="x", project="p", due_on="2026-12-01")
     task = changed(task, description=None, project=None, due_on=None)
     assert (task.description, task.project, task.due_on) == (None, None, None)
+
+
+def test_null_makes_every_member_but_the_title_what_it_is_of_a_new_task() -> None:
+    cleared = dict.fromkeys(set(TaskPatch.model_fields) - {"title"})
+    said = {"priority": "high", "labels": ["a"], "percent_done": 40, "position": 7.5, "metadata": {"a": "1"}}
+    task = changed(created(**said, status="in_progress", assignee="Ada", due_on="2026-12-01"), **cleared)
+    fresh = created()
+    assert task == fresh.model_copy(update={"id": task.id, "version": 2, "updated_at": LATER})
+    with pytest.raises(ValidationError):
+        TaskPatch.model_validate({"title": None})
+
+
+@pytest.mark.parametrize(("status", "percent_done"), [("done", 100), ("in_progress", 0)])
+def test_what_is_done_of_a_task_is_by_its_status_where_it_is_cleared(status: str, percent_done: int) -> None:
+    assert changed(created(percent_done=40), status=status, percent_done=None).percent_done == percent_done
 
 
 @pytest.mark.parametrize(

@@ -77,13 +77,15 @@ def provoke(api: Api, operation: str, status: int, monkeypatch: pytest.MonkeyPat
     method = OPERATIONS[operation][0]
     match status:
         case 304:
-            return api.call(operation, headers={"If-None-Match": '"v1"'})
+            return api.call(operation, headers={"If-None-Match": api.call(operation).headers["ETag"]})
         case 400 if operation == "list_tasks":
             return api.call(operation, params={"cursor": "x"})
         case 400 if operation == "list_changes":
             return api.call(operation, params={"since": "x"})
-        case 400:
+        case 400 if operation in BODIES:
             return api.call(operation, content=b"[" * 100_000)
+        case 400:
+            return api.call(operation, headers={"If-Match": "v1"})
         case 401:
             return api.call(operation, who=None)
         case 403:
@@ -106,6 +108,8 @@ def provoke(api: Api, operation: str, status: int, monkeypatch: pytest.MonkeyPat
             return api.call(operation, params={"since": since})
         case 413:
             return api.call(operation, content=b" " * (api.settings.body_max_bytes + 1))
+        case 415:
+            return api.call(operation, headers={"Content-Encoding": "br"})
         case 429:
             app(api).state.rate_limit = RateLimit("1/day")
             assert api.call(operation).status_code < 400

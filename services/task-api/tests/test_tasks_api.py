@@ -204,11 +204,13 @@ def test_a_method_that_a_path_does_not_have_is_answered_with_those_it_has(
 def test_head_is_answered_as_get_without_the_content(client: TestClient) -> None:
     task = create(client, labels=["home"])
     create(client)
-    paths = [f"/v1/tasks/{task['id']}", "/v1/tasks?page_size=1", "/v1/tasks.ics", "/v1/changes", "/health", "/nowhere"]
+    paths = [f"/v1/tasks/{task['id']}", "/v1/tasks?page_size=1", "/v1/tasks.ics", "/v1/changes", "/livez", "/nowhere"]
     for path in paths:
         got, head = client.get(path), client.head(path)
         assert (head.status_code, head.content) == (got.status_code, b"")
-        assert head.headers.keys() == got.headers.keys()
+        of_content = {"content-length", "content-encoding"}  # not known of what is compressed on its way
+        assert head.headers.keys() | of_content == got.headers.keys() | of_content
+        assert head.headers.get("content-length", got.headers["content-length"]) == got.headers["content-length"]
         for name in ("etag", "link", "content-type", "cache-control"):
             assert head.headers.get(name) == got.headers.get(name)
     known = client.head(f"/v1/tasks/{task['id']}", headers={"If-None-Match": '"v1"'})
@@ -458,7 +460,7 @@ def test_a_merge_patch_is_known_by_its_media_type_too(client: TestClient) -> Non
     assert response.json()["description"] is None
 
 
-@pytest.mark.parametrize("patch", [{"title": None}, {"title": ""}, {"status": None}, {"id": UNKNOWN}, {"version": 9}])
+@pytest.mark.parametrize("patch", [{"title": None}, {"title": ""}, {"status": "over"}, {"id": UNKNOWN}, {"version": 9}])
 def test_a_patch_cannot_break_a_task(client: TestClient, patch: dict[str, object]) -> None:
     task = create(client)
     problem(client.patch(f"/v1/tasks/{task['id']}", json=patch), 422)
@@ -569,6 +571,53 @@ def test_what_a_client_has_already_is_not_sent_again(client: TestClient, if_none
     assert response.status_code == status
     assert response.headers["etag"] == '"v1"'
     assert (response.content == b"") == (status == 304)
+
+
+@pytest.mark.parametrize("path", ["/v1/tasks", "/v1/tasks.ics", "/v1/tasks?page_size=1"])
+def test_a_list_that_a_client_has_already_is_not_sent_again_until_a_task_of_it_changes(
+    client: TestClient, path: str
+) -> None:
+    create(client)
+    task = create(client)
+    first = client.get(path)
+    assert first.headers["etag"].startswith("W/")
+    known = {"If-None-Match": f'"another", {first.headers["etag"]}'}
+    again = client.get(path, headers=known)
+    assert (again.status_code, again.content) == (304, b"")
+    assert again.headers["etag"] == first.headers["etag"]
+    assert client.get(path).headers["etag"] == first.headers["etag"]
+    client.patch(f"/v1/tasks/{task['id']}", json={"title": "Feed the plants"})
+    changed = client.get(path, headers=known)
+    assert changed.status_code == 200
+    assert changed.headers["etag"] != first.headers["etag"]
+    create(client)
+    assert client.get(path).headers["etag"] not in (first.headers["etag"], changed.headers["etag"])
+
+
+def test_no_cache_that_several_share_keeps_tasks(client: TestClient) -> None:
+    task = create(client)
+    for path in (f"/v1/tasks/{task['id']}", "/v1/tasks", "/v1/tasks.ics"):
+        whole = client.get(path)
+        known = client.get(path, headers={"If-None-Match": "*"})
+        assert (whole.status_code, known.status_code) == (200, 304)
+        assert {response.headers["cache-control"] for response in (whole, known)} == {"private, no-cache"}
+
+
+def test_large_lists_are_compressed_and_streams_are_not(client: TestClient) -> None:
+    for _ in range(10):
+        create(client)
+    gzip, plain = {"Accept-Encoding": "gzip"}, {"Accept-Encoding": "identity"}
+    for path in ("/v1/tasks", "/v1/tasks.ics", "/v1/changes"):
+        packed = client.get(path, headers=gzip)
+        assert packed.headers["content-encoding"] == "gzip"
+        assert "Accept-Encoding" in packed.headers["vary"]
+        assert packed.content == client.get(path, headers=plain).content
+        if tag := packed.headers.get("etag"):
+            assert client.get(path, headers={**plain, "If-None-Match": tag}).status_code == 304
+    large = create(client, description="x" * 5000)
+    got = client.get(f"/v1/tasks/{large['id']}", headers=gzip)
+    assert "content-encoding" not in got.headers  # its ETag is a strong one, and If-Match takes it
+    assert got.headers["etag"] == '"v1"'
 
 
 def test_a_recurring_task_that_is_done_has_its_next_occurrence(client: TestClient) -> None:
@@ -748,7 +797,7 @@ def test_many_retries_at_once_of_a_change_make_one(client: TestClient) -> None:
 def test_a_key_that_is_none_is_refused(client: TestClient, key: str) -> None:
     headers = [(b"Idempotency-Key", key.encode("latin-1"))]
     (error,) = problem(client.post("/v1/tasks", json={"title": "x"}, headers=headers), 422)["errors"]
-    assert error["parameter"] == "idempotency-key"
+    assert error["parameter"] == "Idempotency-Key"
 
 
 @pytest.mark.parametrize(
@@ -763,8 +812,8 @@ def test_two_keys_are_refused(client: TestClient) -> None:
     keys = [("Idempotency-Key", "a"), ("Idempotency-Key", "a")]
     (error,) = problem(client.post("/v1/tasks", json={"title": "x"}, headers=keys), 422)["errors"]
     assert error == {
-        "pointer": "idempotency-key",
-        "parameter": "idempotency-key",
+        "pointer": "Idempotency-Key",
+        "parameter": "Idempotency-Key",
         "detail": "takes one key, in one line",
     }
     assert client.get("/v1/tasks").json()["items"] == []

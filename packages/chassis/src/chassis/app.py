@@ -14,16 +14,17 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute, request_response
+from pydantic import TypeAdapter
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.types import ASGIApp
 
-from chassis import docs, edge, health, problems, tracing
+from chassis import cors, docs, edge, health, problems, tracing
 from chassis.auth.choice import from_settings
 from chassis.methods import Methods
 from chassis.rate_limit import RateLimit
 from chassis.routes import Route, Router, make_strict, operation_id
 from chassis.service import Service
-from chassis.settings import Settings, read_settings
+from chassis.settings import Settings, read_settings, split_origins
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ def create_app(service: type[Service], settings: Settings | None = None) -> Fast
         version=served.version,
         description=served.description,
         openapi_tags=[*served.tags, HEALTH_TAG],
+        servers=[{"url": settings.root_path or "/"}],
         docs_url=None,  # FastAPI's own pages load their files from a CDN
         redoc_url=None,
         lifespan=_lifespan,
@@ -120,12 +122,18 @@ class _Application(FastAPI):
         assert isinstance(stack, ServerErrorMiddleware)
         state = self.state
         service: Service = state.service
-        return edge.Edge(
-            service.shortcut(self, Methods(self, stack.app)),
-            vitals=state.vitals,
-            body_limits=state.body_limits,
-            slow_clients=service.metrics.slow_clients_total,
-        )
+
+        def around(app: ASGIApp) -> ASGIApp:
+            return edge.Edge(
+                app,
+                vitals=state.vitals,
+                body_limits=state.body_limits,
+                slow_clients=service.metrics.slow_clients_total,
+            )
+
+        app = service.shortcut(self, Methods(self, stack.app))
+        origins = split_origins(state.settings.cors_origins)
+        return cors.allowing(origins, service.exposed_headers, app, around) if origins else around(app)
 
     def openapi(self) -> dict[str, Any]:
         """As FastAPI documents it, with our problems in the place of its own errors."""
@@ -135,8 +143,16 @@ class _Application(FastAPI):
         # FastAPI documents a 422 of its own form wherever there is a parameter. Ours say themselves when there is one.
         for path in described["paths"].values():
             for operation in path.values():
+                operation.setdefault("security", [])  # said, so that nobody takes it for forgotten
                 if "HTTPValidationError" in str(operation["responses"].get("422")):
                     del operation["responses"]["422"]
         for name in ("HTTPValidationError", "ValidationError"):
             schemas.pop(name, None)
+        # FastAPI leaves null out of examples, too, which then lack members.
+        for route in self.routes:
+            if isinstance(route, APIRoute) and isinstance(route.response_model, type):
+                whole = TypeAdapter(route.response_model).json_schema(mode="serialization")
+                for name, schema in {str(whole.get("title")): whole, **whole.get("$defs", {})}.items():
+                    if name in schemas and "examples" in schema:
+                        schemas[name]["examples"] = schema["examples"]
         return described

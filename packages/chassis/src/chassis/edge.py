@@ -14,7 +14,7 @@ from prometheus_client import Counter
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from chassis import body, logs, metrics
+from chassis import body, compression, logs, metrics
 from chassis.health import PROBES
 from chassis.methods import METHODS
 from chassis.problems import Problem, answer
@@ -77,13 +77,14 @@ class Edge:
                     message["headers"].append((b"connection", b"close"))
             await send(message)
 
+        outgoing = compression.compressing(send_with_id, scope["method"]) if headers.takes_gzip else send_with_id
         self._in_flight += 1
         token = logs.enter_request(headers.context)
         try:
             if headers.has_body and not self._is_harmless(scope, headers.length):
-                await self._with_body(scope, receive, send_with_id, headers.length)
+                await self._with_body(scope, receive, outgoing, headers.length)
             else:
-                await self._app(scope, receive, send_with_id)
+                await self._app(scope, receive, outgoing)
         except asyncio.CancelledError:  # the process ends and waits no longer
             if status != CLIENT_GONE:
                 raise
@@ -155,12 +156,12 @@ class Edge:
 class _Headers:
     """What is needed of a request's headers, in one look."""
 
-    __slots__ = ("context", "has_body", "length")
+    __slots__ = ("context", "has_body", "length", "takes_gzip")
 
     def __init__(self, scope: Scope) -> None:
         request_id = ""
         self.length: int | None = None
-        self.has_body = False
+        self.has_body = self.takes_gzip = False
         trace_id: str | None = None
         for name, value in scope["headers"]:
             if name == b"x-request-id":
@@ -172,6 +173,8 @@ class _Headers:
                 self.has_body = self.length != 0
             elif name == b"transfer-encoding":
                 self.has_body = True
+            elif name == b"accept-encoding":
+                self.takes_gzip = compression.takes_gzip(value)
         if not REQUEST_ID.fullmatch(request_id):  # anything else could forge lines of the log
             request_id = os.urandom(16).hex()  # 0.2 µs, uuid4() 2
         self.context = {"request_id": request_id}

@@ -74,6 +74,8 @@ class Service:
     cannot_open: ClassVar[tuple[type[Exception], ...]] = ()
     """What `open` raises where something that it needs is not there; the message says what, and what to do."""
     commands: ClassVar[Sequence[Command]] = ()
+    exposed_headers: ClassVar[Sequence[str]] = ()
+    """What pages of other origins may read of its responses, beside the headers that every service has (cors.py)."""
 
     storage = "none"
     """What /health and the metric build_info call it."""

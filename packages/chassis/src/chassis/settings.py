@@ -38,6 +38,24 @@ def _claim(text: str) -> str:
     return text
 
 
+def _origins(text: str) -> str:
+    for origin in split_origins(text):
+        written = re.fullmatch(r"([a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", origin)
+        if origin != "*" and not written:
+            raise ValueError(
+                "a list of origins as browsers send them, in lower case and without a path: "
+                "https://app.example.com, http://localhost:5173; or * for every one"
+            )
+        if written and (written[1], written[3]) in (("https", ":443"), ("http", ":80")):
+            raise ValueError(f"browsers leave out the port {written[3]} of {written[1]}: leave it out, too")
+    return text
+
+
+def split_origins(text: str) -> list[str]:
+    """The origins of the setting `cors_origins`."""
+    return [origin.strip() for origin in text.split(",")] if text else []
+
+
 Seconds = Annotated[float, Field(gt=0, le=300)]
 
 
@@ -68,6 +86,10 @@ class Settings(BaseSettings):
     trusted_proxies: Annotated[str, AfterValidator(_networks)] = Field(
         default="",
         description="addresses or networks, with commas between, whose X-Forwarded-For names the real client",
+    )
+    cors_origins: Annotated[str, AfterValidator(_origins)] = Field(
+        default="",
+        description="origins, with commas between, whose pages may call the API from a browser; * is every one",
     )
     root_path: str = Field(
         default="",

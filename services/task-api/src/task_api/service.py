@@ -52,6 +52,7 @@ an `Idempotency-Key` a creation is safe to send again. Errors are problem docume
     credential_prefix = "tsk_"
     scope_prefix = "tasks"
     commands = (migrate_command(Settings), BACKUP, RESTORE)
+    exposed_headers = ("Idempotency-Replayed",)
 
     def __init__(self, settings: Settings) -> None:
         self.store = store.from_url(

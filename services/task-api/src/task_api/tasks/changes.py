@@ -54,6 +54,7 @@ async def list_changes(
     last_event_id: Annotated[
         str | None,
         Header(
+            alias="Last-Event-ID",
             max_length=100,
             json_schema_extra=FORMAT,
             description="Where a stream goes on: the id of the last event that arrived",

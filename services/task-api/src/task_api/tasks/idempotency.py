@@ -26,7 +26,7 @@ def _one_key(
     key: Annotated[
         str | None,
         Header(
-            alias="idempotency-key",
+            alias="Idempotency-Key",
             pattern=KEY_PATTERN,
             description="A value of your own, in quotes or without, kept 24 hours: a retry under it is answered as the "
             "first request was",
@@ -34,7 +34,7 @@ def _one_key(
     ] = None,
 ) -> str | None:
     if key is not None and len(request.headers.getlist("idempotency-key")) > 1:
-        wrong = {"loc": ("header", "idempotency-key"), "type": "parameter", "msg": "takes one key, in one line"}
+        wrong = {"loc": ("header", "Idempotency-Key"), "type": "parameter", "msg": "takes one key, in one line"}
         raise RequestValidationError([wrong])
     return key
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, date, datetime
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 from uuid import UUID
 
 from pydantic import (
@@ -149,16 +149,34 @@ TimeZone = Annotated[
         json_schema_extra={"format": "time-zone"},
     ),
 ]
+# Without it a number is 32 bits wide in the clients that some generators make (oapi-codegen's).
+DOUBLE: JsonDict = {"format": "double"}
 Position = Annotated[
     float,
-    Field(strict=True, ge=-1e15, le=1e15, allow_inf_nan=False, description="For an order of your own: `sort=position`"),
+    Field(
+        strict=True,
+        ge=-1e15,
+        le=1e15,
+        allow_inf_nan=False,
+        description="For an order of your own: `sort=position`",
+        json_schema_extra=DOUBLE,
+    ),
     AfterValidator(lambda number: number + 0.0),  # -0.0 is 0.0, which it equals, and not every storage keeps it
 ]
 MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=40, pattern=r"^[A-Za-z0-9_.-]+$")]
 MetadataValue = Annotated[str, StringConstraints(max_length=500, pattern=NO_NUL)]
 MAX_METADATA = 50
-# pydantic describes the keys by patternProperties, which alone would allow any other key beside them.
-NO_OTHER_KEYS = Field(json_schema_extra={"additionalProperties": False})
+
+
+def _name_keys(schema: JsonDict) -> None:
+    """Says of the keys by `propertyNames` what pydantic says by `patternProperties`: of those, generators of clients
+    make an empty class that drops every value."""
+    ((pattern, value),) = cast("JsonDict", schema.pop("patternProperties")).items()
+    schema["propertyNames"] = {**cast("JsonDict", schema["propertyNames"]), "pattern": pattern}
+    schema["additionalProperties"] = value
+
+
+KEYS_BY_NAME = Field(json_schema_extra=_name_keys)
 
 
 EXAMPLE_ID = "01a209b3-fcfd-7015-92d5-ecad43015460"
@@ -222,7 +240,7 @@ class Task(BaseModel):
     followed_by: UUID | None = Field(
         default=None, description="The next occurrence, which was created when this one was done"
     )
-    position: float
+    position: float = Field(json_schema_extra=DOUBLE)
     metadata: dict[str, str]
     created_at: datetime
     updated_at: datetime
@@ -255,18 +273,28 @@ def trusted(fields: dict[str, Any]) -> Task:
     return task
 
 
-ONE_DUE: JsonDict = {
-    "not": {
+def without_defaults(schema: JsonDict) -> None:
+    """Takes the defaults out of what a request may hold; descriptions say what holds where a member is absent.
+
+    Of a member with a default, openapi-typescript makes one that has to be sent, and openapi-generator and
+    openapi-python-client send the default of each that was not given: of a patch of the title, one of everything.
+    """
+    for member in cast("JsonDict", schema["properties"]).values():
+        cast("JsonDict", member).pop("default", None)
+
+
+def _one_due(schema: JsonDict) -> None:
+    without_defaults(schema)
+    schema["not"] = {
         "required": ["due_at", "due_on"],
         "properties": {"due_at": {"type": "string"}, "due_on": {"type": "string"}},
     }
-}
 
 
 class _OneDue(BaseModel):
     """What both bodies of requests have in common: no unknown members, and one due date."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra=ONE_DUE)
+    model_config = ConfigDict(extra="forbid", json_schema_extra=_one_due)
 
     due_at: DueAt | None = None
     due_on: DueOn | None = None
@@ -283,8 +311,8 @@ class NewTask(_OneDue):
 
     title: Title
     description: Description | None = None
-    status: Status = Status.TO_DO
-    priority: Priority = Priority.NONE
+    status: Status = Field(default=Status.TO_DO, description="`todo` unless said")
+    priority: Priority = Field(default=Priority.NONE, description="`none` unless said")
     start_at: StartAt | None = None
     labels: Labels = []
     project: Project | None = None
@@ -296,30 +324,34 @@ class NewTask(_OneDue):
     recurrence: Recurrence | None = None
     time_zone: TimeZone | None = None
     position: Position = 0.0
-    metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=MAX_METADATA), NO_OTHER_KEYS] = {}
+    metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=MAX_METADATA), KEYS_BY_NAME] = {}
 
 
 class TaskPatch(_OneDue):
-    """A JSON merge patch (RFC 7396): a member that is absent stays as it is, `null` clears it.
+    """A JSON merge patch (RFC 7396): a member that is absent stays as it is, `null` makes it what it is of a new task.
 
-    `labels` is replaced as a whole; `metadata` is merged key by key. `due_at` clears `due_on`, and the other way round.
+    A title cannot be cleared. `labels` is replaced as a whole; `metadata` is merged key by key, and a key that is
+    `null` is removed. `due_at` clears `due_on`, and the other way round.
     """
 
-    # The defaults stand for "absent": `model_fields_set` says what was sent.
+    # The defaults stand for "absent": `model_fields_set` says what was sent. Neither they nor their order may change:
+    # the fingerprint of a batch under an Idempotency-Key is made of them, by the release before as well.
     title: Title = ""
     description: Description | None = None
-    status: Status = Status.TO_DO
-    priority: Priority = Priority.NONE
+    status: Status | None = Status.TO_DO
+    priority: Priority | None = Priority.NONE
     start_at: StartAt | None = None
-    labels: Labels = []
+    labels: Labels | None = []
     project: Project | None = None
     parent: Parent | None = None
     assignee: Assignee | None = None
-    percent_done: Percent = 0
+    percent_done: Percent | None = 0
     recurrence: Recurrence | None = None
     time_zone: TimeZone | None = None
-    position: Position = 0.0
-    metadata: Annotated[dict[MetadataKey, MetadataValue | None], Field(max_length=MAX_METADATA), NO_OTHER_KEYS] = {}
+    position: Position | None = 0.0
+    metadata: (
+        Annotated[dict[MetadataKey, MetadataValue | None], Field(max_length=MAX_METADATA), KEYS_BY_NAME] | None
+    ) = {}
 
 
 class TaskPage(BaseModel):
@@ -362,10 +394,12 @@ class DeleteItem(BaseModel):
 class Batch(BaseModel):
     """Up to 100 changes at once."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra=without_defaults)
 
     atomic: bool = Field(
-        default=False, strict=True, description="All or nothing: one that cannot be done undoes the others"
+        default=False,
+        strict=True,
+        description="All or nothing: one that cannot be done undoes the others. Not so unless said",
     )
     items: list[Annotated[CreateItem | UpdateItem | DeleteItem, Field(discriminator="action")]] = Field(
         min_length=1, max_length=100

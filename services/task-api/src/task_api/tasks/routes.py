@@ -36,7 +36,15 @@ from task_api.tasks.models import (
     to_json,
 )
 from task_api.tasks.pages import fitting
-from task_api.tasks.preconditions import IfMatch, IfNoneMatch, etag, expectation, is_known
+from task_api.tasks.preconditions import (
+    IfMatch,
+    IfNoneMatch,
+    content_etag,
+    etag,
+    expectation,
+    is_known,
+    list_etag,
+)
 from task_api.tasks.query import (
     Filters,
     Order,
@@ -65,6 +73,12 @@ AUTH = (401, 403, 429)
 BODY = (408, 413)
 ETAG = {"ETag": {"description": "The task's version", "schema": {"type": "string"}}}
 EXAMPLE = {"title": "Water the plants", "priority": "high", "due_on": "2026-12-01", "labels": ["home"]}
+
+CACHED = {"Cache-Control": "private, no-cache"}
+"""Of what may be kept and has to be revalidated: no cache that several share may give one caller another's tasks."""
+PACKED = {**CACHED, "Vary": "Accept-Encoding"}
+"""The same of what is large enough to be compressed (chassis/compression.py)."""
+LIST_ETAG = {"ETag": {"description": "Another one when the content is another", "schema": {"type": "string"}}}
 
 EXAMPLE_CALENDAR = "BEGIN:VCALENDAR\r\nVERSION:2.0\r\nBEGIN:VTODO\r\nSUMMARY:Water the plants\r\n..."
 
@@ -223,12 +237,14 @@ ListingDependency = Annotated[Listing, Depends(_listing)]
     responses={
         200: {
             "headers": {
+                **LIST_ETAG,
                 "Link": {
                     "description": '`<...>; rel="next"`: the next page, where there is one',
                     "schema": {"type": "string"},
-                }
+                },
             },
         },
+        304: {"description": "The page still has this ETag", "headers": LIST_ETAG},
         **problem_responses(400, *AUTH, 422, 503),
     },
 )
@@ -244,6 +260,7 @@ async def list_tasks(
         str | None,
         Query(max_length=4000, description="`next_cursor` of the page before; only for the same filters and order"),
     ] = None,
+    if_none_match: IfNoneMatch = None,
 ) -> Response:
     """A page at a time, the newest first unless `sort` says otherwise.
 
@@ -269,13 +286,16 @@ async def list_tasks(
         return to_json(TaskPage.model_construct(items=some, next_cursor=following))
 
     content = fitting(tasks[:size], write)
+    headers = {"ETag": list_etag(tasks[:size], content), **PACKED}
+    if is_known(headers["ETag"], if_none_match):
+        return Response(status_code=304, headers=headers)
     if following is None:
-        return Json(content, 200, {})
+        return Json(content, 200, headers)
     # The parameters as they were sent, but for the cursor.
     sent = parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True)
     said = [pair for pair in sent if pair[0] != "cursor"]
     url = f"{request.url.path}?{urlencode([*said, ('cursor', following)])}"
-    return Json(content, 200, {"Link": f'<{url}>; rel="next"'})
+    return Json(content, 200, {**headers, "Link": f'<{url}>; rel="next"'})
 
 
 @router.get(
@@ -287,11 +307,15 @@ async def list_tasks(
         200: {
             "content": {"text/calendar": {"schema": {"type": "string"}, "example": EXAMPLE_CALENDAR}},
             "description": "A VCALENDAR with a VTODO for each task (RFC 5545)",
+            "headers": LIST_ETAG,
         },
+        304: {"description": "The calendar still has this ETag", "headers": LIST_ETAG},
         **problem_responses(*AUTH, 422, 503),
     },
 )
-async def export_tasks(_caller: CalendarReader, store: StoreDependency, listing: ListingDependency) -> Response:
+async def export_tasks(
+    _caller: CalendarReader, store: StoreDependency, listing: ListingDependency, if_none_match: IfNoneMatch = None
+) -> Response:
     """The tasks of a list as VTODOs (RFC 5545), at most 5,000 and 4 MiB.
 
     Calendar programs may send the token as the password of HTTP Basic, with any name.
@@ -302,7 +326,10 @@ async def export_tasks(_caller: CalendarReader, store: StoreDependency, listing:
     except commands.TooMuch as error:
         detail = f"{error} Choose fewer, for example by project or by due_after."
         raise Problem(422, detail, type="too-many-tasks") from None
-    return Response(calendar, media_type="text/calendar; charset=utf-8")
+    headers = {"ETag": content_etag(calendar), **PACKED}
+    if is_known(headers["ETag"], if_none_match):
+        return Response(status_code=304, headers=headers)
+    return Response(calendar, headers=headers, media_type="text/calendar; charset=utf-8")
 
 
 @router.get(
@@ -326,9 +353,10 @@ async def get_task(
     task = await commands.get(store, task_id)
     if if_match is not None:  # comes first (RFC 9110, section 13.2.2)
         expectation(if_match)(task)
-    if is_known(task, if_none_match):
-        return Response(status_code=304, headers={"ETag": etag(task.version)})
-    return _task(task)
+    headers = {"ETag": etag(task.version), **CACHED}
+    if is_known(headers["ETag"], if_none_match):
+        return Response(status_code=304, headers=headers)
+    return Json(to_json(task), 200, headers)
 
 
 @router.patch(
@@ -470,7 +498,3 @@ class Json(Response):
 def _updated(answered: Answered, version: int) -> Response:
     headers = {"ETag": etag(version), **replayed_header(answered)}
     return Json(answered.body.encode(), answered.status, headers)
-
-
-def _task(task: Task) -> Response:
-    return Json(to_json(task), 200, {"ETag": etag(task.version)})

@@ -56,7 +56,11 @@ def create(new: NewTask, *, task_id: UUID, now: datetime) -> Task:
 def change(task: Task, patch: TaskPatch, *, now: datetime) -> Task:
     """The task's next version, or the very same task where the patch changes nothing. Raises RuleBroken."""
     changed: dict[str, Any] = {name: getattr(patch, name) for name in patch.model_fields_set}
-    if "metadata" in changed:
+    cleared = {name for name, value in changed.items() if value is None}
+    changed |= {name: NewTask.model_fields[name].get_default() for name in cleared}
+    if "percent_done" in cleared:
+        changed["percent_done"] = 100 if changed.get("status", task.status) is Status.DONE else 0
+    if "metadata" in changed and "metadata" not in cleared:
         merged = {**task.metadata, **changed["metadata"]}
         changed["metadata"] = {key: value for key, value in merged.items() if value is not None}
         if len(changed["metadata"]) > MAX_METADATA:

@@ -1,0 +1,97 @@
+"""What is compressed, and what is not."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+from typing import Any
+
+import pytest
+from hello.service import Hello, Settings
+from starlette.responses import Response, StreamingResponse
+from starlette.testclient import TestClient
+from starlette.types import Message
+
+from chassis.app import create_app
+from chassis.compression import INLINE_BYTES, MIN_BYTES, compressing, takes_gzip
+
+GZIP = {"Accept-Encoding": "gzip, deflate, br"}
+BODY = b"water the plants " * 200
+
+
+async def sent(response: Response, method: str = "GET") -> tuple[dict[str, str], bytes]:
+    """The headers and the body of a response that went through compression."""
+    messages: list[Message] = []
+
+    async def send(message: Message) -> None:
+        messages.append(message)
+
+    async def receive() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    await response({"type": "http", "method": method}, receive, compressing(send, method))
+    start, *pieces = messages
+    headers = {name.decode(): value.decode() for name, value in start["headers"]}
+    return headers, b"".join(piece["body"] for piece in pieces)
+
+
+@pytest.mark.parametrize("kind", ["application/json", "text/calendar; charset=utf-8", "application/problem+json"])
+@pytest.mark.parametrize("size", [MIN_BYTES, INLINE_BYTES * 3])
+async def test_a_large_text_is_compressed(kind: str, size: int) -> None:
+    body = b"x" * size
+    headers, packed = await sent(Response(body, headers={"ETag": 'W/"1"', "Content-Type": kind}))
+    assert gzip.decompress(packed) == body
+    assert (headers["content-encoding"], headers["vary"], headers["etag"]) == ("gzip", "Accept-Encoding", 'W/"1"')
+    assert int(headers["content-length"]) == len(packed) < size
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        (BODY[: MIN_BYTES - 1], {}),
+        (BODY, {"Content-Type": "image/png"}),
+        (BODY, {"Content-Encoding": "br"}),
+        (BODY, {"Content-Range": "bytes 0-3399/4000"}),
+        (BODY, {"Cache-Control": "no-store, no-transform"}),
+        (BODY, {"ETag": '"v7"'}),  # it would stand for two representations
+    ],
+)
+async def test_what_is_small_or_not_to_be_changed_is_sent_as_it_is(body: bytes, headers: dict[str, str]) -> None:
+    got, plain = await sent(Response(body, headers={"Content-Type": "text/plain", **headers}))
+    assert plain == body
+    assert got["content-length"] == str(len(body))
+    assert got.get("content-encoding") == headers.get("Content-Encoding")
+
+
+async def test_a_stream_is_sent_piece_by_piece() -> None:
+    async def events() -> Any:
+        for _ in range(2):
+            yield BODY
+
+    for kind in ("text/event-stream", "text/plain"):
+        headers, plain = await sent(StreamingResponse(events(), media_type=kind))
+        assert plain == BODY * 2
+        assert "content-encoding" not in headers
+
+
+@pytest.mark.parametrize(
+    ("header", "takes"),
+    [
+        *[(header, True) for header in ("gzip", "br, GZIP;q=0.5", "deflate, *", "x-gzip", "gzip;q=0.01")],
+        *[(header, False) for header in ("", "br", "identity", "gzip;q=0", "gzip; q=0.000", "br, *;q=0.0")],
+    ],
+)
+def test_only_who_takes_gzip_gets_it(header: str, takes: bool) -> None:
+    assert takes_gzip(header.encode()) is takes
+
+
+def test_the_service_compresses_for_who_asks() -> None:
+    with TestClient(create_app(Hello, Settings())) as client:
+        plain = client.get("/openapi.json", headers={"Accept-Encoding": "identity"})
+        packed = client.get("/openapi.json", headers=GZIP)
+        assert packed.headers["Content-Encoding"] == "gzip"
+        assert int(packed.headers["Content-Length"]) < int(plain.headers["Content-Length"]) / 3
+        assert json.loads(packed.content) == plain.json()
+        assert "Content-Encoding" not in plain.headers

@@ -1,0 +1,100 @@
+"""Pages of other origins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import httpx2
+import pytest
+from hello.service import Hello, Settings
+from programs import Service
+from running import refused, serving
+from starlette.testclient import TestClient
+
+from chassis.app import create_app
+
+PAGE = "https://app.example.com"
+ALLOWED = {"HELLO_CORS_ORIGINS": f"{PAGE}, http://localhost:5173"}
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Service]:
+    """One that these two origins may call, and each caller once a day."""
+    with serving(**ALLOWED, HELLO_RATE_LIMIT="1/day") as running:
+        yield running
+
+
+def preflight(service: Service, origin: str) -> httpx2.Response:
+    asked = {
+        "Origin": origin,
+        "Access-Control-Request-Method": "PATCH",
+        "Access-Control-Request-Headers": "authorization, content-type, if-match",
+    }
+    return httpx2.options(f"{service.url}/v1/hello", headers=asked)
+
+
+def test_a_page_of_an_origin_that_is_named_may_send_what_the_api_takes(service: Service) -> None:
+    response = preflight(service, PAGE)
+    assert response.status_code == 200
+    assert response.headers["Access-Control-Allow-Origin"] == PAGE
+    assert "PATCH" in response.headers["Access-Control-Allow-Methods"]
+    assert "if-match" in response.headers["Access-Control-Allow-Headers"]
+    assert "Origin" in response.headers["Vary"]
+    assert "Access-Control-Allow-Credentials" not in response.headers
+    assert response.headers["X-Request-ID"]  # it is in the log as others are
+
+
+def test_a_page_of_another_origin_may_not(service: Service) -> None:
+    response = preflight(service, "https://app.example.com.evil.test")
+    assert response.status_code == 400
+    assert "Access-Control-Allow-Origin" not in response.headers
+
+
+def test_a_page_may_read_every_answer_and_its_headers(service: Service) -> None:
+    """A limit of one: the second is a 429, and what is larger than allowed a 413 of the edge."""
+    page = {"Origin": PAGE}
+    answers = [httpx2.post(f"{service.url}/v1/hello", json={"name": "you"}, headers=page) for _ in range(2)]
+    answers.append(httpx2.post(f"{service.url}/v1/hello", content=b"x" * 2_000_000, headers=page))
+    answers.append(httpx2.get(f"{service.url}/nowhere", headers=page))
+    assert answers[0].status_code < 300
+    assert [answer.status_code for answer in answers[1:]] == [429, 413, 404]
+    for answer in answers:
+        assert answer.headers["Access-Control-Allow-Origin"] == PAGE
+        exposed = answer.headers["Access-Control-Expose-Headers"].split(", ")
+        assert {"ETag", "Link", "Location", "Retry-After", "RateLimit", "X-Request-ID"} <= set(exposed)
+
+
+def test_a_page_sees_a_defect_of_the_service_as_what_it_is() -> None:
+    app = create_app(Hello, Settings(cors_origins="*"))
+
+    @app.get("/broken")
+    async def broken() -> None:
+        raise RuntimeError
+
+    with TestClient(app) as client:
+        response = client.get("/broken", headers={"Origin": PAGE})
+    assert response.status_code == 500
+    assert response.headers["Access-Control-Allow-Origin"] == "*"
+
+
+def test_without_the_setting_no_page_may() -> None:
+    with TestClient(create_app(Hello, Settings())) as client:
+        response = client.get("/v1/hello", headers={"Origin": PAGE})
+    assert not [name for name in response.headers if name.startswith("access-control-")]
+
+
+@pytest.mark.parametrize(
+    ("origins", "said"),
+    [
+        (f"{PAGE}/", "without a path"),
+        ("app.example.com", "as browsers send them"),
+        ("https://App.example.com", "in lower case"),
+        (f"{PAGE},", "as browsers send them"),
+        (f"{PAGE}:443", "leave it out"),
+        ("null", "as browsers send them"),
+    ],
+)
+def test_what_no_browser_sends_is_refused(origins: str, said: str) -> None:
+    line = refused("serve", HELLO_CORS_ORIGINS=origins)
+    assert line.startswith("HELLO_CORS_ORIGINS: ")
+    assert said in line

@@ -1,0 +1,112 @@
+"""The page of docs/tour.md, of another origin than the API, in Chromium."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from running import SERVICE, eventually, serving
+
+TOUR = SERVICE.parents[1] / "docs/tour.md"
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+QUIET = [
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+]
+REPORT = """<script>
+const report = (line) => fetch("/", { method: "POST", body: line });
+new MutationObserver(() => report(document.querySelector("pre").textContent))
+  .observe(document.querySelector("pre"), { childList: true });
+addEventListener("unhandledrejection", (event) => report(`failed: ${event.reason}`));
+addEventListener("error", (event) => report(`failed: ${event.message}`));
+</script>"""
+
+
+class _Page(BaseHTTPRequestHandler):
+    """Serves one page, and takes what it reports."""
+
+    def __init__(self, page: list[str], reports: list[str], *arguments: object) -> None:
+        self._page, self._reports = page, reports
+        super().__init__(*arguments)  # type: ignore[arg-type]
+
+    def do_GET(self) -> None:
+        self._answer("".join(self._page).encode())
+
+    def do_POST(self) -> None:
+        self._reports.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
+        self._answer(b"")
+
+    def log_message(self, format: str, *_arguments: object) -> None:
+        pass
+
+    def _answer(self, body: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@contextmanager
+def served(page: list[str], reports: list[str]) -> Iterator[str]:
+    """The origin of a server of the page until the end of the block."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Page, page, reports))
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://localhost:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@contextmanager
+def opened(url: str, profile: Path) -> Iterator[None]:
+    """Chromium shows the page until the end of the block."""
+    assert CHROMIUM is not None
+    with (profile.parent / "chromium.log").open("w") as log:
+        browser = subprocess.Popen(
+            [CHROMIUM, *QUIET, f"--user-data-dir={profile}", url], stdout=log, stderr=log, env={**os.environ}
+        )
+        try:
+            yield
+        finally:
+            browser.terminate()
+            browser.wait()
+
+
+@pytest.mark.full
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+@pytest.mark.parametrize("allowed", [True, False], ids=["allowed", "another-origin"])
+def test_a_page_of_another_origin_creates_changes_and_follows(allowed: bool, tmp_path: Path) -> None:
+    (block,) = re.findall(r"```html\n(.*?)```", TOUR.read_text(), re.DOTALL)
+    page: list[str] = []
+    reports: list[str] = []
+    with served(page, reports) as origin:
+        settings = {"TASKS_CORS_ORIGINS": origin if allowed else "http://localhost:1"}
+        with serving(TASKS_DATABASE_URL=f"sqlite:///{tmp_path}/tasks.db", **settings) as service:
+            assert "http://127.0.0.1:8000" in block
+            page.append(block.replace("<script", f"{REPORT}<script", 1).replace("http://127.0.0.1:8000", service.url))
+            if not allowed:  # an EventSource says no more than that it failed, and tries again
+                page[0] = page[0].replace('changes.addEventListener("open"', 'changes.addEventListener("error"')
+            with opened(origin, tmp_path / "profile"):
+                if allowed:
+                    wanted = {
+                        'created: 201 "v1"',
+                        'changed: 200 "v2"',
+                        "too late: 412 /problems/version-mismatch",
+                        "followed: Sow seeds",
+                    }
+                    eventually(lambda: any(set(said.split("\n")) >= wanted for said in reports), "the page did it all")
+                else:
+                    eventually(lambda: any("Failed to fetch" in said for said in reports), "the page was refused")
