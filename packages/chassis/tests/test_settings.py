@@ -26,6 +26,7 @@ DEFAULTS: dict[str, object] = {
     "write_seconds": 20,
     "rate_limit": None,
     "trusted_proxies": "",
+    "cors_origins": "",
     "root_path": "",
     "drain_seconds": 0,
     "graceful_seconds": 3,
