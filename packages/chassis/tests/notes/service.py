@@ -31,8 +31,8 @@ async def add_note(request: Request, note: Note) -> UUID:
 
 
 @router.get("/{note_id}")
-async def get_note(request: Request, note_id: UUID) -> str | None:
-    """Reads it."""
+async def get_note(request: Request, note_id: UUID, q: str = "") -> str | None:  # noqa: ARG001
+    """Reads it, whatever `q` is: what no trace may show."""
     text: str | None = await request.app.state.store.get(note_id)
     return text
 

@@ -10,7 +10,7 @@ from chassis.auth import Caller, requires
 from task_api.store import Store
 
 
-def _store(request: Request) -> Store:
+async def _store(request: Request) -> Store:
     store: Store = request.app.state.store
     return store
 

@@ -21,7 +21,7 @@ a key without quotes, as most clients send it. With and without them are two key
 pods of any version."""
 
 
-def _one_key(
+async def _one_key(
     request: Request,
     key: Annotated[
         str | None,

@@ -14,7 +14,8 @@ from task_api.tasks.commands import Expectation, OtherVersion, anything
 from task_api.tasks.models import Task
 
 
-def _if_match(
+# These are asynchronous, though nothing is awaited: FastAPI takes others to a thread, 0.3 ms of CPU for each.
+async def _if_match(
     request: Request,
     _documented: Annotated[
         str | None,
@@ -27,7 +28,7 @@ def _if_match(
     return all_lines(request, "if-match")
 
 
-def _if_none_match(
+async def _if_none_match(
     request: Request,
     _documented: Annotated[
         str | None,
