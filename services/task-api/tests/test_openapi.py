@@ -25,6 +25,19 @@ def test_every_operation_has_a_summary_and_an_id_of_its_own() -> None:
         assert operation["tags"]
 
 
+def test_a_patch_has_no_default_that_a_generated_client_would_send() -> None:
+    document = json.loads(DOCUMENT.read_text())
+    bodies = [
+        content["schema"]["$ref"].rpartition("/")[2]
+        for path in document["paths"].values()
+        for content in path.get("patch", {}).get("requestBody", {}).get("content", {}).values()
+    ]
+    assert bodies
+    for body in bodies:
+        schema = document["components"]["schemas"][body]
+        assert [name for name, member in schema["properties"].items() if "default" in member] == []
+
+
 def test_no_word_of_an_answer_is_pythons_own() -> None:
     """Its phrases for 413 and 422 changed with 3.13, and each version finds other words for what is wrong with JSON."""
     for folder in SOURCES:

@@ -277,11 +277,20 @@ class NewTask(_OneDue):
     metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=MAX_METADATA), NO_OTHER_KEYS] = {}
 
 
+def without_defaults(schema: dict[str, Any]) -> None:
+    """In a merge patch a default would be a lie that generated clients send."""
+    schema |= ONE_DUE
+    for member in schema["properties"].values():
+        member.pop("default", None)
+
+
 class TaskPatch(_OneDue):
     """A JSON merge patch (RFC 7396): a member that is absent stays as it is, `null` clears it.
 
     `labels` is replaced as a whole; `metadata` is merged key by key. `due_at` clears `due_on`, and the other way round.
     """
+
+    model_config = ConfigDict(json_schema_extra=without_defaults)
 
     # The defaults stand for "absent": `model_fields_set` says what was sent.
     title: Title = ""
