@@ -278,7 +278,7 @@ class NewTask(_OneDue):
 
 
 def without_defaults(schema: dict[str, Any]) -> None:
-    """In a merge patch a default would be a lie that generated clients send."""
+    """In a merge patch a default would be a lie that generated clients send (findings/openapi-client-defaults.sh)."""
     schema |= ONE_DUE
     for member in schema["properties"].values():
         member.pop("default", None)
