@@ -301,7 +301,8 @@ def test_the_tiltfile_means_to_tilt_what_it_means_here() -> None:
     }
     assert calls
     for name in calls:
-        reached, todo = set(), {name}
+        reached: set[str] = set()
+        todo = {name}
         while todo:
             todo = {below for each in todo for below in calls.get(each, ())} - reached
             reached |= todo
