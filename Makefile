@@ -237,6 +237,12 @@ bench: services/task-api/.venv/run.stamp $(BENCH_ENVIRONMENT) ## Measure how nea
 bench-loop: ## Measure what a developer waits for (LOOPS=test)
 	@scripts/bench-loop.sh $(LOOPS)
 
+##@ Outside tools (findings/README.md)
+
+.PHONY: findings
+findings: ## See whether tools still do what nobody guesses (NAME=)
+	@name='$(call typed,NAME)'; exec scripts/findings.sh $$name
+
 ##@ Clean up
 
 .PHONY: clean

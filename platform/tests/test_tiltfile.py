@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shutil
 from pathlib import Path
@@ -287,3 +288,23 @@ def test_the_model_refuses_what_is_wrong(tmp_path: Path, right: str, wrong: str,
     assert right in WHOLE
     with pytest.raises(Exception, match=re.escape(why)):
         model_of(tmp_path, WHOLE.replace(right, wrong)).read()
+
+
+def test_the_tiltfile_means_to_tilt_what_it_means_here() -> None:
+    """The interpreter here lets functions call themselves, and counts characters; Tilt's does neither
+    (findings/starlark-of-two-languages.sh)."""
+    text = (REPOSITORY / "Tiltfile").read_text()
+    functions = {node.name: node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)}
+    calls = {
+        name: {node.id for node in ast.walk(function) if isinstance(node, ast.Name)}
+        for name, function in functions.items()
+    }
+    assert calls
+    for name in calls:
+        reached: set[str] = set()
+        todo = {name}
+        while todo:
+            todo = {below for each in todo for below in calls.get(each, ())} - reached
+            reached |= todo
+        assert name not in reached, f"{name} calls itself"
+    assert text.isascii()

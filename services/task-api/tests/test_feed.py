@@ -12,6 +12,7 @@ from stores import opened
 from task_api.store import Store, StoreBusy, StoredChange, StoreUnavailable, Write
 from task_api.store.memory import MemoryStore
 from task_api.tasks import feed
+from task_api.tasks.changes import _events as changes_as_events
 from task_api.tasks.feed import Feed
 
 DEADLINE_SECONDS = 30
@@ -163,3 +164,24 @@ def test_what_follows_a_position_is_known_or_has_to_be_asked_for() -> None:
     assert recent.following("c") == []
     assert recent.following("d") is None
     assert recent.following(None) is None
+
+
+async def test_a_stream_ends_an_event_only_where_there_is_a_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some clients take each blank line for the end of an event, be it one without data."""
+    monkeypatch.setattr(feed, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(feed, "HEARTBEAT_SECONDS", 0.01)
+    store = MemoryStore()
+    await add(store, "first")
+    followed, sent, heartbeats = Feed(store), "", 0
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        async for text in changes_as_events(await store.changes(None, size=1), followed, None):
+            sent += text
+            heartbeats += text.startswith(":")
+            if heartbeats == 2 and sent.count("data:") == 1:
+                await add(store, "second")
+            if heartbeats >= 3 and sent.count("data:") == 2:
+                break
+    followed.end()
+    blocks = sent.split("\n\n")
+    assert ["\ndata: {" in block for block in blocks] == [True, True, False]
+    assert blocks[0].startswith("retry: 2000\nid: ")

@@ -98,12 +98,14 @@ async def list_changes(
 
 
 async def _events(first: Sequence[StoredChange], feed: Feed, after: str | None) -> AsyncIterator[str]:
-    yield f"retry: {RETRY_MILLISECONDS}\n\n"
+    # Lines without a blank one behind them: that ends an event, and some clients hand one without data over as a change
+    # (findings/httpx-sse-empty-events.sh).
+    yield f"retry: {RETRY_MILLISECONDS}\n"
     for stored in first:
         yield _event(stored)
     async for changes in feed.follow(first[-1].position if first else after):
         if not changes:
-            yield ": still there\n\n"
+            yield ": still there\n"
         for stored in changes:
             yield _event(stored)
 

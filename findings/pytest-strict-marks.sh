@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Guess: `pytest -m 'not docker'` selects every test where no test has such a mark. pytest's `strict`, or `strict_markers`, is
+# about marks in test files.
+# What happens: with either of them an expression of -m that names a mark which is not registered is an error, and the exit code is
+# that of a wrong command line. So one -m for several folders works only where each folder registers every mark of it.
+# Packages: pytest 9.2.0
+# Source: https://docs.pytest.org/en/stable/reference/reference.html#confval-strict_markers
+# Date: 2026-11-29
+set -euo pipefail
+
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+cd "$folder"
+python3 -m venv v
+v/bin/pip install --quiet --disable-pip-version-check pytest==9.2.0
+echo 'def test_it(): pass' > test_it.py
+
+changed=''
+while read -r setting expected; do
+  printf '[pytest]\n%s = true\n' "$setting" > pytest.ini
+  status=0
+  v/bin/python -m pytest --quiet -m 'not docker' > log 2>&1 || status=$?
+  echo "$setting: exit code $status"
+  grep -i unknown log || true
+  if [[ $status != "$expected" ]]; then changed=1; fi
+done << 'SETTINGS'
+xfail_strict 0
+strict_markers 4
+strict 4
+SETTINGS
+if [[ $changed ]]; then
+  echo "This has changed: 0, 4 and 4 were expected" >&2
+  exit 1
+fi

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Guess: the copy that SQLite's backup makes is one file that needs no other, which a program can read wherever it lies; as a copy it has
+# the settings that a new database has, as one by VACUUM INTO has.
+# What happens: the copy of a database in WAL mode is in WAL mode. Whoever only reads it makes two files beside it, and from a folder
+# that cannot be written to it is not read without `immutable=1`. The copy by VACUUM INTO has no WAL.
+# Packages: Python's sqlite3 (SQLite 3.40 and later), aiosqlite 0.22.1
+# Source: https://sqlite.org/wal.html#read_only_databases
+# Date: 2026-11-29
+set -euo pipefail
+
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+cd "$folder"
+python3 -m venv v
+v/bin/pip install --quiet --disable-pip-version-check aiosqlite==0.22.1
+
+v/bin/python << 'PYTHON'
+import asyncio
+import os
+import sys
+
+import aiosqlite
+
+
+async def beside(copy):
+    """What a reader makes beside the copy."""
+    async with aiosqlite.connect(copy) as db:
+        await db.execute_fetchall("SELECT * FROM t")
+        return sorted(set(os.listdir(".")) & {f"{copy}-wal", f"{copy}-shm"})
+
+
+async def main():
+    async with aiosqlite.connect("its.db") as db, aiosqlite.connect("backup.db") as copy:
+        await db.execute("PRAGMA journal_mode=WAL")
+        await db.execute("CREATE TABLE t (x)")
+        await db.commit()
+        await db.backup(copy)
+        await db.execute("VACUUM INTO 'vacuum.db'")
+    return await beside("backup.db"), await beside("vacuum.db")
+
+
+seen = asyncio.run(main())
+print("Beside the copy of backup:", *seen[0])
+print("Beside the copy of VACUUM INTO:", *seen[1])
+if seen != (["backup.db-shm", "backup.db-wal"], []):
+    sys.exit("This has changed: two files and none were expected")
+PYTHON
