@@ -24,9 +24,6 @@ for service in "$@"; do
   compile "$chassis" "services/$service/pyproject.toml" --group "services/$service/pyproject.toml:dev" \
     --constraint "services/$service/requirements.txt" --output-file "services/$service/requirements-dev.txt"
 done
-# Calendar programs that a test of the first service runs, in an environment of their own.
-calendars=services/task-api/tests/clients/calendars
-if [[ -d $calendars ]]; then compile "$calendars/requirements.in" --output-file "$calendars/requirements.txt"; fi
 # They are tested in the chassis' environment, so what they have is of its version. Without the comments that say for
 # whom each package is: those would name the skeleton in the locks of a service that is made of it.
 for skeleton in skeletons/*/service; do
@@ -35,8 +32,8 @@ for skeleton in skeletons/*/service; do
   compile "$chassis" "$skeleton/pyproject.toml" --group "$skeleton/pyproject.toml:dev" "${locked[@]}" \
     --output-file "$skeleton/requirements-dev.txt"
 done
-# What makes clients of a service, apart from its own packages.
-for wanted in services/*/tests/clients/requirements.in; do
+# Clients of a service that its tests make and run, apart from its own packages.
+for wanted in services/*/tests/clients/requirements.in services/*/tests/clients/*/requirements.in; do
   [[ ! -f $wanted ]] || compile "$wanted" --output-file "${wanted%.in}.txt"
 done
 # After the services: what both have is of the service's version.
