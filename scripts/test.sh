@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
 # Runs the tests of the chassis, of the skeletons and of each service. Each has an environment of its own, but for the
 # skeletons: they have the chassis'.
-# The services' run beside the chassis', since a test often waits and leaves the CPU to others; what they say comes after.
 # What is left out for want of Docker or PostgreSQL is said at the end; with REQUIRE_ALL=1 that is a failure.
 # FUZZ_SEED (scripts/fuzz.sh) has the generated tests alone run, and long.
 #
@@ -28,56 +27,28 @@ if [[ -n ${FUZZ_SEED:-} ]]; then
   seeded=(--hypothesis-seed "$FUZZ_SEED")
 fi
 
-here=$(mktemp -d)
-run_tests() { # folder... What fails is noted in the file `failed`: name, and how to run one test alone.
-  local folder name python marks status
-  for folder in "$@"; do
-    name=${folder#*/} python=.venv/bin/python
-    if [[ $folder == skeletons/* ]]; then name=${folder%/service} python=../../../packages/chassis/.venv/bin/python; fi
-    # Without that library pytest does not know its option.
-    if [[ -n ${FUZZ_SEED:-} ]] && ! grep --quiet '^hypothesis==' "$folder/requirements-dev.txt"; then
-      echo "$name has no generated tests"
-      continue
-    fi
-    echo "Testing $name"
-    marks=$selected status=0
-    # Without that library nothing is marked so, and pytest does not know the mark.
-    if grep --quiet '^testcontainers==' "$folder/requirements-dev.txt"; then marks+=${not_here:+${marks:+ and }$not_here}; fi
-    (cd "$folder" && exec "$python" -m pytest --quiet --numprocesses auto --maxschedchunk 1 --durations=10 \
-      -m "$marks" ${seeded[@]+"${seeded[@]}"}) || status=$?
-    if ((status == 5)) && [[ -n ${FUZZ_SEED:-} ]]; then
-      echo "$name has no generated tests"
-    elif ((status)); then
-      echo "$name cd $folder && $python -m pytest -k NAME" >> "$here/failed"
-    fi
-  done
-}
-
-beside=''
-clean_up() {
-  if [[ -n $beside ]] && kill -INT -- "-$beside" 2> /dev/null; then wait "$beside" || true; fi
-  rm -rf "$here"
-}
-trap clean_up EXIT
-trap 'exit 130' INT TERM
-
-mkfifo "$here/said"
-set -m # a group of its own, to be told as a whole when it has to end
-run_tests "${@/#/services/}" > "$here/said" 2>&1 < /dev/null &
-beside=$!
-set +m
-exec 3< "$here/said"
-run_tests packages/chassis skeletons/*/service
-cat <&3
-wait "$beside"
-beside=''
-failed=() alone=''
-if [[ -e $here/failed ]]; then
-  while read -r name how; do
+failed=()
+for folder in packages/chassis skeletons/*/service "${@/#/services/}"; do
+  name=${folder#*/} python=.venv/bin/python
+  if [[ $folder == skeletons/* ]]; then name=${folder%/service} python=../../../packages/chassis/.venv/bin/python; fi
+  # Without that library pytest does not know its option.
+  if [[ -n ${FUZZ_SEED:-} ]] && ! grep --quiet '^hypothesis==' "$folder/requirements-dev.txt"; then
+    echo "$name has no generated tests"
+    continue
+  fi
+  echo "Testing $name"
+  marks=$selected status=0
+  # Without that library nothing is marked so, and pytest does not know the mark.
+  if grep --quiet '^testcontainers==' "$folder/requirements-dev.txt"; then marks+=${not_here:+${marks:+ and }$not_here}; fi
+  (cd "$folder" && exec "$python" -m pytest --quiet --numprocesses auto --maxschedchunk 1 --durations=10 \
+    -m "$marks" ${seeded[@]+"${seeded[@]}"}) || status=$?
+  if ((status == 5)) && [[ -n ${FUZZ_SEED:-} ]]; then
+    echo "$name has no generated tests"
+  elif ((status)); then
     failed+=("$name")
-    alone=${alone:-$how}
-  done < "$here/failed"
-fi
+    alone=${alone:-"cd $folder && $python -m pytest -k NAME"}
+  fi
+done
 if ((${#failed[@]})); then
   echo "Failed: ${failed[*]}. Run one alone: $alone" >&2
   exit 1
