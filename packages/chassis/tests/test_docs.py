@@ -33,4 +33,4 @@ def test_behind_a_proxy_that_takes_a_prefix_off_every_link_has_it(path: str) -> 
         assert len(links) == 4
         assert all(link.startswith(f"{path}/") for link in links)
         assert {client.get(link.removeprefix(path)).status_code for link in links} == {200}
-        assert client.get("/openapi.json").json().get("servers", [{"url": ""}])[0]["url"] == path
+        assert client.get("/openapi.json").json()["servers"] == [{"url": path or "/"}]

@@ -81,11 +81,18 @@ def headers(response: httpx2.Response) -> dict[str, str]:
     ],
 )
 def test_head_has_the_status_and_the_headers_of_get_and_no_content(client: TestClient, path: str) -> None:
-    got, head = client.get(path), client.head(path)
+    got, head = (client.request(method, path, headers={"Accept-Encoding": "identity"}) for method in ("GET", "HEAD"))
     assert (head.status_code, head.content) == (got.status_code, b"")
     lengths = {headers(response).pop("content-length") for response in (got, head)}
     assert len(lengths) == 1 or path == "/health"  # its figures are of another length now and then
     assert headers(head) | {"content-length": ""} == headers(got) | {"content-length": ""}
+
+
+def test_head_does_not_say_how_long_content_is_that_would_be_compressed(client: TestClient) -> None:
+    got, head = client.get("/v1/hello/often?times=3000"), client.head("/v1/hello/often?times=3000")
+    assert got.headers["content-encoding"] == "gzip"
+    assert "content-length" not in head.headers
+    assert head.headers["vary"] == got.headers["vary"]
 
 
 def test_metrics_have_a_head_and_count_it_as_one(client: TestClient) -> None:
