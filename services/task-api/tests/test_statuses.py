@@ -85,7 +85,7 @@ def provoke(api: Api, operation: str, status: int, monkeypatch: pytest.MonkeyPat
         case 400 if operation in BODIES:
             return api.call(operation, content=b"[" * 100_000)
         case 400:
-            return api.call(operation, headers={"If-Match": "v1"})
+            return api.call(operation, headers={"If-None-Match": "v1"})
         case 401:
             return api.call(operation, who=None)
         case 403:

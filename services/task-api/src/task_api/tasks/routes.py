@@ -310,7 +310,7 @@ async def list_tasks(
             "headers": LIST_ETAG,
         },
         304: {"description": "The calendar still has this ETag", "headers": LIST_ETAG},
-        **problem_responses(*AUTH, 422, 503),
+        **problem_responses(*AUTH, 400, 422, 503),
     },
 )
 async def export_tasks(
