@@ -15,7 +15,6 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 from documentation import COMMANDS, REPOSITORY, Block, blocks, commands_run_by, pages, prose
-from manifests import refusal, sets
 
 TYPED = [block for page in pages() for block in blocks(page) if block.language in COMMANDS]
 SERVICE_TESTS = REPOSITORY / "services/task-api/tests"
@@ -193,8 +192,3 @@ def test_no_block_hides_behind_one_that_is_run() -> None:
         ("services/task-api/tests/test_readme.py", "docs/tour.md", "Send it again"): 1,
         ("services/task-api/tests/test_readme.py", "docs/tour.md", "Follow"): 1,
     }
-
-
-def test_the_page_shows_what_helm_says_of_values_that_an_older_chart_left() -> None:
-    (said,) = re.findall(r"\(`(missing property '\w+')`\)", (REPOSITORY / "docs/operate.md").read_text())
-    assert said in refusal(*sets("pods=null"))  # as --reuse-values hands over what an older chart did not have
