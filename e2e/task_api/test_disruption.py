@@ -21,6 +21,7 @@ LEAVE, COME_BACK, FOR_GOOD = commands_run_by("e2e/task_api/test_disruption.py", 
 def release(make_namespace: MakeNamespace) -> Namespace:
     """Three pods with their database; with nothing that disturbs a node's other tenants."""
     namespace = make_namespace("e2e-drain")
+    namespace.values += f" --set pods.database.podLabels.e2e={namespace.name}"
     namespace.install()
     return namespace
 
