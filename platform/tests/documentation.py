@@ -14,7 +14,7 @@ REPOSITORY = Path(__file__).parents[2]
 COMMANDS = {"sh", "console"}
 """Languages of blocks with commands; in `console` they follow a `$`, and the rest is what they print."""
 
-DATA = {"ini", "json", "markdown", "promql", "sql", "text", "yaml"}
+DATA = {"html", "ini", "json", "markdown", "promql", "sql", "text", "ts", "yaml"}
 """Languages of blocks that nobody types into a shell."""
 
 
