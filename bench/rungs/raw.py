@@ -91,6 +91,8 @@ def _new(said):
         "assignee": said.get("assignee"),
         "percent_done": 0,
         "recurrence": said.get("recurrence"),
+        "time_zone": said.get("time_zone"),
+        "followed_by": None,
         "position": said.get("position", 0.0),
         "metadata": said.get("metadata", {}),
         "created_at": now,

@@ -57,6 +57,8 @@ class TaskRow(Base):
     assignee: Mapped[str | None] = mapped_column(Text)
     percent_done: Mapped[int]
     recurrence: Mapped[str | None] = mapped_column(Text)
+    time_zone: Mapped[str | None] = mapped_column(Text)
+    followed_by: Mapped[UUID | None]
     position: Mapped[float]
     # `metadata` is a name that SQLAlchemy keeps for itself.
     metadata_: Mapped[dict[str, Any]] = mapped_column("metadata", JSONB)
@@ -91,6 +93,7 @@ class TaskCreate(BaseModel):
     assignee: str | None = None
     percent_done: int = 0
     recurrence: str | None = None
+    time_zone: str | None = None
     position: float = 0.0
     metadata: dict[str, str] = {}
 
@@ -112,6 +115,8 @@ class TaskPublic(BaseModel):
     assignee: str | None
     percent_done: int
     recurrence: str | None
+    time_zone: str | None
+    followed_by: UUID | None
     position: float
     metadata: dict[str, str] = Field(validation_alias="metadata_")
     created_at: datetime

@@ -51,6 +51,8 @@ type task struct {
 	Assignee    *string           `json:"assignee"`
 	PercentDone int               `json:"percent_done"`
 	Recurrence  *string           `json:"recurrence"`
+	TimeZone    *string           `json:"time_zone"`
+	FollowedBy  *pgtype.UUID      `json:"followed_by"`
 	Position    float64           `json:"position"`
 	Metadata    map[string]string `json:"metadata"`
 	CreatedAt   time.Time         `json:"created_at"`
@@ -75,8 +77,8 @@ func (s *server) read(row pgx.Row) (task, error) {
 	var rank int
 	var dueOn *time.Time
 	err := row.Scan(&t.ID, &t.Title, &t.Description, &t.Status, &rank, &t.DueAt, &dueOn, &t.StartAt, &t.Labels,
-		&t.Project, &t.Parent, &t.Assignee, &t.PercentDone, &t.Recurrence, &t.Position, &t.Metadata,
-		&t.CreatedAt, &t.UpdatedAt, &t.CompletedAt, &t.DeletedAt, &t.Version)
+		&t.Project, &t.Parent, &t.Assignee, &t.PercentDone, &t.Recurrence, &t.TimeZone, &t.FollowedBy,
+		&t.Position, &t.Metadata, &t.CreatedAt, &t.UpdatedAt, &t.CompletedAt, &t.DeletedAt, &t.Version)
 	if err != nil {
 		return t, err
 	}
@@ -149,8 +151,8 @@ func (s *server) create(w http.ResponseWriter, r *http.Request) {
 	text, err := json.Marshal(t)
 	if err == nil {
 		_, err = s.pool.Exec(r.Context(), s.Post, t.ID, t.Title, t.Description, t.Status, rank, t.DueAt, dueOn,
-			t.StartAt, t.Labels, t.Project, t.Parent, t.Assignee, t.PercentDone, t.Recurrence, t.Position, t.Metadata,
-			t.CreatedAt, t.UpdatedAt, t.CompletedAt, t.DeletedAt, t.Version, due, words, "created", string(text))
+			t.StartAt, t.Labels, t.Project, t.Parent, t.Assignee, t.PercentDone, t.Recurrence, t.TimeZone,
+			t.FollowedBy, t.Position, t.Metadata, t.CreatedAt, t.UpdatedAt, t.CompletedAt, t.DeletedAt, t.Version, due, words, "created", string(text))
 	}
 	answer(w, http.StatusCreated, t, err, `"v1"`)
 }

@@ -18,15 +18,18 @@ from running import SERVICE, Service, environment, run, serving
 
 EXAMPLES, FUZZ_EXAMPLES = 8, 100
 """Of each operation, in each of schemathesis's phases but `coverage`, which has one for each bound in the document."""
-SHARE = {"postgresql": "examples,coverage,fuzzing,stateful", "sqlite": "examples,fuzzing,stateful"}
+SOME = "examples,fuzzing,stateful"
+SHARE = {"postgresql": "examples,coverage,fuzzing,stateful", "sqlite": SOME, "memory": SOME}
 """The phases without a seed. What `coverage` sends is answered by what is above the storage, nearly all of it."""
-CASES = {"postgresql": 1500, "sqlite": 150}
+CASES = {"postgresql": 1500, "sqlite": 150, "memory": 150}
 DOCUMENT = SERVICE / "openapi.json"
 
 
 @pytest.mark.generated
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.full)])
+@pytest.mark.parametrize(
+    "kind", ["sqlite", *(pytest.param(kind, marks=pytest.mark.full) for kind in ("memory", "postgresql"))]
+)
 def test_generated_requests_find_nothing_that_the_document_does_not_say(
     kind: str,
     seed: int | None,
@@ -35,7 +38,8 @@ def test_generated_requests_find_nothing_that_the_document_does_not_say(
     record_property: Callable[[str, object], None],
 ) -> None:
     """All checks of schemathesis, with a seed all phases, and tokens, so that every documented status can occur."""
-    url = f"sqlite:///{tmp_path}/tasks.db" if kind == "sqlite" else request.getfixturevalue("postgres_url")
+    urls = {"sqlite": f"sqlite:///{tmp_path}/tasks.db", "memory": "memory://"}
+    url = urls.get(kind) or request.getfixturevalue("postgres_url")
     made = run("token", "new", "--name", "fuzz", "--scope", "read", "--scope", "write")
     (tmp_path / "tokens").write_text(made.stdout)
     (token,) = re.findall(r"now: (\S+)", made.stderr)
