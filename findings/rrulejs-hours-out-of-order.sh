@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Guess: `rule.all()` and `rule.after()` of rrule.js give occurrences in the order of time, whatever the order of the values of BYHOUR:
+# RFC 5545 has sets, and python-dateutil, of which rrule.js is a port, sorts them.
+# What happens: within a day they come in the order in which BYHOUR names them. COUNT then ends a day at the wrong one, and
+# `after()` skips those that stand behind a later one.
+# Packages: rrule (npm) 2.8.1, python-dateutil 4.0.0
+# Source: https://www.rfc-editor.org/rfc/rfc5545#section-3.3.10
+# Date: 2026-11-29
+set -euo pipefail
+
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+cd "$folder"
+
+python3 -m venv venv
+venv/bin/pip install --quiet --disable-pip-version-check python-dateutil==4.0.0
+npm install --silent --no-audit --no-fund rrule@2.8.1 > npm.log 2>&1 || { cat npm.log && exit 1; }
+
+cat > occurrences.py << 'PY'
+from datetime import datetime
+
+from dateutil.rrule import rrulestr
+
+rule = rrulestr("DTSTART:20270106T060000\nRRULE:FREQ=DAILY;BYHOUR=18,9;COUNT=3")
+print(*(f"{moment:%d.%H}" for moment in rule), f"{rule.after(datetime(2027, 1, 6, 6)):%d.%H}")
+PY
+cat > occurrences.cjs << 'JS'
+const { rrulestr } = require("rrule");
+
+const rule = rrulestr("DTSTART:20270106T060000Z\nRRULE:FREQ=DAILY;BYHOUR=18,9;COUNT=3");
+const shown = (moment) => `${moment.toISOString().slice(8, 10)}.${moment.toISOString().slice(11, 13)}`;
+console.log([...rule.all(), rule.after(new Date("2027-01-06T06:00:00Z"))].map(shown).join(" "));
+JS
+by_dateutil=$(venv/bin/python occurrences.py)
+by_rrule=$(node occurrences.cjs)
+echo 'Three times at 18 and at 9 from the 6th on, as day.hour, and then the first after six on the 6th:'
+echo "python-dateutil: $by_dateutil"
+echo "rrule.js:        $by_rrule"
+if [[ $by_dateutil != '06.09 06.18 07.09 06.09' || $by_rrule != '06.18 06.09 07.18 06.18' ]]; then
+  echo 'That has changed: rrule.js had 18 before 9.'
+  exit 1
+fi
