@@ -28,8 +28,8 @@ def values(kind: str) -> tuple[object, ...]:
         return (GIVEN["id"] % random.randint(1, GIVEN["rows"]),)
     now = datetime.now(UTC)
     nothing = (None,) * 3
-    task = (uuid7(), "Water the plants", None, "todo", 3, *nothing, ["home"], *nothing, 0, *nothing, 0.0, "{}", now, now)
-    return (*task, None, None, 1, None, ["water", "the", "plants"], "created", GIVEN["bodies"]["post"])
+    task = (uuid7(), "Water the plants", None, "todo", 3, *nothing, ["home"], *nothing, 0, *nothing, 0.0, "{}")
+    return (*task, now, now, None, None, 1, None, ["water", "the", "plants"], "created", GIVEN["bodies"]["post"])
 
 
 async def main(kind: str, seconds: float) -> None:
