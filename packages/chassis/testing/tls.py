@@ -18,6 +18,20 @@ def _name(common_name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
 
 
+def _key_usage(*, is_authority: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=True,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=is_authority,
+        crl_sign=is_authority,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
 @dataclass(frozen=True)
 class Authority:
     """A CA. folder: where it writes its files, as PEM."""
@@ -57,6 +71,11 @@ class Authority:
             .not_valid_after(end)
             .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
             .add_extension(x509.SubjectAlternativeName([x509.DNSName(common_name)]), critical=False)
+            # From Python 3.13 on a certificate has to say by which key it was signed, and an authority what its key may
+            # do (RFC 5280, sections 4.2.1.1 to 4.2.1.3): ssl.VERIFY_X509_STRICT is a default.
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
+            .add_extension(_key_usage(is_authority=is_authority), critical=True)
         )
         return builder.sign(self._key, SHA256())
 
