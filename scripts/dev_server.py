@@ -173,11 +173,11 @@ class Ahead:
     """
 
     def __init__(self, root: Path, awaited: Sequence[str], go: int) -> None:
-        self._root = root
-        self._awaited = {str(root / path) for path in awaited}
+        self._root = root.resolve()
+        self._awaited = {(self._root / path).resolve() for path in awaited}
         self._go = go
-        self._there = {str(path) for path in root.rglob("*.py")}
-        self._opened: set[str] = set()
+        self._there = {path.resolve() for path in self._root.rglob("*.py")}
+        self._opened: set[Path] = set()
         self.has_gone_on = False
         sys.addaudithook(self._note)
         sys.meta_path.insert(0, self)
@@ -185,7 +185,7 @@ class Ahead:
     def find_spec(self, name: str, path: Sequence[str] | None = None, _: object = None) -> ModuleSpec | None:
         """Finds nothing. Waits if the others would find one of those files, of which nothing was read yet."""
         spec = PathFinder.find_spec(name, path)
-        if spec is not None and spec.origin in self._awaited:
+        if spec is not None and spec.origin is not None and Path(spec.origin).resolve() in self._awaited:
             self.wait()
         return None
 
@@ -194,20 +194,20 @@ class Ahead:
         if self.has_gone_on:
             return
         sys.meta_path.remove(self)
+        files = [getattr(module, "__file__", None) for module in [*sys.modules.values()]]
+        unread = self._there - self._opened - {Path(file).resolve() for file in files if file}
         with os.fdopen(self._go) as pipe:
             message = pipe.readline()  # nothing, if the parent has ended
-        changed = [self._root / path for path in json.loads(message or "[]")]
-        read = self._opened | {str(getattr(module, "__file__", "")) for module in [*sys.modules.values()]}
-        unread = self._there - read
+        changed = [(self._root / path).resolve() for path in json.loads(message or "[]")]
         # A file that is new or gone may change what an import finds that was done already.
-        if not changed or not all(str(path) in unread and path.is_file() for path in changed):
+        if not changed or not all(path in unread and path.is_file() for path in changed):
             os._exit(NOT_TAKEN)
         self.has_gone_on = True
         importlib.invalidate_caches()
 
     def _note(self, event: str, arguments: tuple[Any, ...]) -> None:
         if not self.has_gone_on and event == "open" and isinstance(arguments[0], str):
-            self._opened.add(os.path.abspath(arguments[0]))  # noqa: PTH100 (it makes no Path of each file)
+            self._opened.add(Path(arguments[0]).resolve())
 
 
 class DevServer:

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the tests of the chassis, of the skeletons and of each service. Each has an environment of its own, but for the
 # skeletons: they have the chassis'.
-# What is left out for want of Docker or PostgreSQL is said at the end; with REQUIRE_ALL=1 that is a failure.
+# What is left out for want of a tool is said at the end; with REQUIRE_ALL=1 that is a failure.
 # FUZZ_SEED (scripts/fuzz.sh) has the generated tests alone run, and long.
 #
 #   scripts/test.sh SERVICE...          without those marked `full`, which take long
@@ -9,15 +9,26 @@
 set -euo pipefail
 CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/isolate.sh
-# Nothing is asked for beyond this machine, and a proxy of SOCKS would need a package more.
+# Tests ask this machine alone, and a proxy of SOCKS would need a package more.
 unset http_proxy https_proxy all_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY
 
-selected='not full' not_here='' left_out=''
-if [[ ${1:-} == --full ]]; then selected='' && shift; fi
+selected='not full' not_here='' left_out=()
+leave_out() { # marker, what is needed
+  not_here+="${not_here:+ and }not $1"
+  left_out+=("what needs $2")
+}
 if ! docker info > /dev/null 2>&1; then
-  not_here='not docker' left_out='what needs Docker, https://docs.docker.com/get-docker/'
+  leave_out docker 'Docker, https://docs.docker.com/get-docker/'
   if ! command -v initdb > /dev/null && ! compgen -G '/usr/lib/postgresql/*/bin/initdb' > /dev/null; then
-    not_here+=' and not postgresql' left_out='what needs PostgreSQL: by Docker, https://docs.docker.com/get-docker/, or by its own initdb'
+    leave_out postgresql 'PostgreSQL: by Docker, or by its own initdb'
+  fi
+fi
+if [[ ${1:-} == --full ]]; then
+  selected='' && shift
+  if ! command -v go > /dev/null; then leave_out go 'Go, https://go.dev/dl/'; fi
+  if ! command -v npm > /dev/null; then leave_out node 'Node with npm, https://nodejs.org'; fi
+  if ! { command -v chromium || command -v chromium-browser || command -v google-chrome; } > /dev/null; then
+    leave_out chromium 'Chromium or Chrome'
   fi
 fi
 
@@ -53,10 +64,9 @@ if ((${#failed[@]})); then
   echo "Failed: ${failed[*]}. Run one alone: $alone" >&2
   exit 1
 fi
-if [[ -n $left_out ]]; then
-  echo "Left out: $left_out"
-  if [[ ${REQUIRE_ALL:-} == 1 ]]; then
-    echo 'REQUIRE_ALL=1: nothing may be left out' >&2
-    exit 1
-  fi
+# The form with + is for bash 3.2, where an empty array counts as unset.
+for what in ${left_out[@]+"${left_out[@]}"}; do echo "Left out: $what"; done
+if ((${#left_out[@]})) && [[ ${REQUIRE_ALL:-} == 1 ]]; then
+  echo 'REQUIRE_ALL=1: nothing may be left out' >&2
+  exit 1
 fi

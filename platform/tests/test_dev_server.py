@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from manifests import REPOSITORY
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it watches files by inotify(7)")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="inotify(7) is Linux's, as is the image it runs in")
 
 SECONDS = 60
 MAIN = """
@@ -217,7 +217,7 @@ def test_what_cannot_be_parsed_is_answered_and_its_repair_is_served(dev: Running
 
 def test_what_is_saved_is_what_runs_whatever_was_read_ahead(dev: Running) -> None:
     """At any distance of time: the next process is not there yet, imports, waits, or goes on."""
-    chance = random.Random(20261129)  # noqa: S311 (it chooses what is saved)
+    chance = random.Random(20261129)
     versions = {"base/ground.py": 0, "work/first.py": 0, "work/second.py": 0}
     for number in range(1, 31):
         for path in chance.sample(sorted(versions), chance.choice([1, 1, 1, 2, 3])):

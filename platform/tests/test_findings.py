@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 
@@ -17,7 +18,8 @@ HEAD = ["Guess", "What happens", "Packages", "Source", "Date"]
 def test_each_finding_says_what_was_guessed_what_happens_with_what_and_when() -> None:
     wrong = {}
     for script in FINDINGS:
-        head = "".join(re.match(r"#!/usr/bin/env bash\n((?:#.*\n)+)", script.read_text())[1])  # type: ignore[index]
+        lines = script.read_text().splitlines(keepends=True)
+        head = "".join(itertools.takewhile(lambda line: line.startswith("#"), lines))
         said = re.findall(r"^# (\w[\w ]*): \S", head, re.MULTILINE)
         if [each for each in said if each in HEAD] != HEAD or not re.search(
             r"^# Date: 20\d\d-\d\d-\d\d$", head, re.MULTILINE

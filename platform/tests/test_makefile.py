@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -84,28 +85,47 @@ def test_a_service_that_fails_keeps_its_openapi_document(copy: Path) -> None:
 
 
 @pytest.mark.parametrize(("require_all", "code"), [("", 0), ("1", 1)])
-def test_what_is_left_out_for_want_of_docker_is_said_and_can_be_forbidden(
+def test_what_is_left_out_for_want_of_a_tool_is_said_and_can_be_forbidden(
     copy: Path, require_all: str, code: int
 ) -> None:
-    docker = copy / "without/docker"
     for project in ("packages/chassis", f"services/{SERVICE}"):
         (copy / project / ".venv/bin/python").write_text('#!/bin/sh\necho "$@"\n')
-    docker.parent.mkdir()
-    docker.write_text("#!/bin/sh\nexit 1\n")
-    docker.chmod(0o755)
-    environment = {**os.environ, "PATH": f"{docker.parent}:{os.environ['PATH']}", "REQUIRE_ALL": require_all}
-    for full, any_service, with_docker in (
-        (["--full"], "", "not docker"),
-        ([], "not full", "not full and not docker"),
-    ):
+    tools = copy / "tools"
+    tools.mkdir()
+    for name in ("bash", "dirname", "env", "grep"):
+        (tools / name).symlink_to(str(shutil.which(name)))
+    environment = {**os.environ, "PATH": str(tools), "REQUIRE_ALL": require_all}
+
+    def tested(*full: str) -> tuple[dict[str, str], list[str], int]:
+        """What pytest selects for each, what is said to be left out, and the exit code."""
         test = [str(copy / "scripts/test.sh"), *full, SERVICE]
         done = subprocess.run(test, env=environment, capture_output=True, text=True, check=False)
-        marks = dict(re.findall(r"^Testing (\S+)\n.* -m (.*?)(?: and not postgresql)?$", done.stdout, re.MULTILINE))
-        # One whose tests need no Docker does not know the mark, and pytest refuses what it does not know.
-        assert marks["skeletons/plain"] == any_service
-        assert {marks[name] for name in ("chassis", "skeletons/postgresql")} == {with_docker}
-        assert "Left out: what needs " in done.stdout
-        assert done.returncode == code
+        marks = re.findall(r"^Testing (\S+)\n.* -m (.*?)$", done.stdout, re.MULTILINE)
+        left_out = re.findall("^Left out: what needs (\\w+)", done.stdout, re.MULTILINE)
+        # Where there is an initdb it is enough for PostgreSQL.
+        return (
+            {name: selected.replace(" and not postgresql", "") for name, selected in marks},
+            [name for name in left_out if name != "PostgreSQL"],
+            done.returncode,
+        )
+
+    # One whose tests need no Docker does not know the marks, and pytest refuses what it does not know.
+    marks, left_out, status = tested()
+    assert marks["skeletons/plain"] == "not full"
+    assert {marks[name] for name in ("chassis", "skeletons/postgresql")} == {"not full and not docker"}
+    assert (left_out, status) == (["Docker"], code)
+
+    (tools / "docker").symlink_to("/bin/true")
+    marks, left_out, status = tested("--full")
+    assert marks["skeletons/plain"] == ""
+    assert {marks[name] for name in ("chassis", SERVICE)} == {"not go and not node and not chromium"}
+    assert (left_out, status) == (["Go", "Node", "Chromium"], code)
+
+    for name in ("go", "npm", "google-chrome"):
+        (tools / name).symlink_to("/bin/true")
+    marks, left_out, status = tested("--full")
+    assert set(marks.values()) == {""}
+    assert (left_out, status) == ([], 0)
 
 
 def fuzz(copy: Path, python: str, **settings: str) -> tuple[int, list[str], list[str]]:

@@ -12,8 +12,11 @@ from databases import running_postgres
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    for marker in ("postgresql: needs a PostgreSQL, by Docker or initdb", "docker: needs Docker"):
-        config.addinivalue_line("markers", f"{marker}. scripts/test.sh leaves it out where there is none, and says so")
+    needs = {"postgresql": "a PostgreSQL, by Docker or initdb", "docker": "Docker"}
+    needs |= {"go": "Go", "node": "Node with npm", "chromium": "Chromium or Chrome"}
+    for marker, what in needs.items():
+        said = f"{marker}: needs {what}. scripts/test.sh leaves it out where there is none, and says so"
+        config.addinivalue_line("markers", said)
     full = "full: takes long, so `make test` leaves it out and `make test-full` does not"
     config.addinivalue_line("markers", full)
 

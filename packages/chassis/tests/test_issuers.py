@@ -324,7 +324,8 @@ def token(issuer: Issuer, shape: Shape, **changed: object) -> str:
 
 
 def authenticator(issuer: Issuer, row: dict[str, str]) -> Authenticator:
-    return from_settings(Settings(auth="oidc", **{**row, "oidc_issuer": issuer.url}), scope_prefix="tasks")  # type: ignore[arg-type]
+    settings = Settings.model_validate({"auth": "oidc", **row, "oidc_issuer": issuer.url})
+    return from_settings(settings, scope_prefix="tasks")
 
 
 @pytest.mark.parametrize("name", SHAPES)

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -17,7 +16,7 @@ import pytest
 from running import SERVICE, eventually, serving
 
 TOUR = SERVICE.parents[1] / "docs/tour.md"
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 QUIET = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
@@ -31,35 +30,29 @@ addEventListener("error", (event) => report(`failed: ${event.message}`));
 </script>"""
 
 
-class _Page(BaseHTTPRequestHandler):
-    """Serves one page, and takes what it reports."""
-
-    def __init__(self, page: list[str], reports: list[str], *arguments: object) -> None:
-        self._page, self._reports = page, reports
-        super().__init__(*arguments)  # type: ignore[arg-type]
-
-    def do_GET(self) -> None:
-        self._answer("".join(self._page).encode())
-
-    def do_POST(self) -> None:
-        self._reports.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
-        self._answer(b"")
-
-    def log_message(self, format: str, *_arguments: object) -> None:
-        pass
-
-    def _answer(self, body: bytes) -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", "text/html; charset=utf-8")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-
 @contextmanager
 def served(page: list[str], reports: list[str]) -> Iterator[str]:
-    """The origin of a server of the page until the end of the block."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Page, page, reports))
+    """The origin of a server of the page, which takes what that reports, until the end of the block."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self._answer("".join(page).encode())
+
+        def do_POST(self) -> None:
+            reports.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
+            self._answer(b"")
+
+        def log_message(self, format: str, *_arguments: object) -> None:
+            pass
+
+        def _answer(self, body: bytes) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = Thread(target=server.serve_forever)
     thread.start()
     try:
@@ -73,10 +66,11 @@ def served(page: list[str], reports: list[str]) -> Iterator[str]:
 @contextmanager
 def opened(url: str, profile: Path) -> Iterator[None]:
     """Chromium shows the page until the end of the block."""
-    assert CHROMIUM is not None
+    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    assert program is not None, f"there is none of {BROWSERS}"
     with (profile.parent / "chromium.log").open("w") as log:
         browser = subprocess.Popen(
-            [CHROMIUM, *QUIET, f"--user-data-dir={profile}", url], stdout=log, stderr=log, env={**os.environ}
+            [program, *QUIET, f"--user-data-dir={profile}", url], stdout=log, stderr=log, env={**os.environ}
         )
         try:
             yield
@@ -86,7 +80,7 @@ def opened(url: str, profile: Path) -> Iterator[None]:
 
 
 @pytest.mark.full
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+@pytest.mark.chromium
 @pytest.mark.parametrize("allowed", [True, False], ids=["allowed", "another-origin"])
 def test_a_page_of_another_origin_creates_changes_and_follows(allowed: bool, tmp_path: Path) -> None:
     (block,) = re.findall(r"```html\n(.*?)```", TOUR.read_text(), re.DOTALL)

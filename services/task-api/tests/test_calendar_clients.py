@@ -32,6 +32,8 @@ RULES, FUZZ_RULES = 1000, 5000
 MANY = 6
 """Occurrences of each rule are compared."""
 
+pytestmark = pytest.mark.full  # these programs are installed from npm's registry and Python's
+
 Javascript = Callable[[str, str], Any]
 """Runs a script of the folder on an input, and returns the JSON that it prints."""
 
@@ -39,18 +41,14 @@ Javascript = Callable[[str, str], Any]
 @pytest.fixture(scope="session")
 def javascript(tmp_path_factory: pytest.TempPathFactory) -> Javascript:
     """The packages of package-lock.json, in a folder of their own: several workers may want them at once."""
-    node, npm = shutil.which("node") or "", shutil.which("npm") or ""
-    if not node or not npm:
-        refuse_or_skip("node and npm, https://nodejs.org")
     folder = tmp_path_factory.mktemp("javascript")
     shutil.copytree(FOLDER, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("node_modules", ".venv"))
-    command = [npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts", "--prefer-offline"]
+    command = ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts", "--prefer-offline"]
     installed = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    if installed.returncode != 0:
-        refuse_or_skip(f"the packages of tests/clients/calendars, which npm cannot install: {installed.stderr[-500:]}")
+    assert installed.returncode == 0, f"npm cannot install the packages of tests/clients/calendars: {installed.stderr}"
 
     def execute(script: str, given: str) -> Any:
-        done = subprocess.run([node, script], cwd=folder, input=given, capture_output=True, text=True, check=False)
+        done = subprocess.run(["node", script], cwd=folder, input=given, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
@@ -62,16 +60,10 @@ def programs() -> Path:
     """The folder of vdirsyncer and todoman."""
     install = ["scripts/install.sh", *(str(FOLDER / name) for name in (".venv", "requirements.txt", ".venv/stamp"))]
     installed = subprocess.run(install, cwd=SERVICE.parents[1], capture_output=True, text=True, check=False)
-    if installed.returncode != 0:
-        refuse_or_skip(f"vdirsyncer and todoman, which cannot be installed: {installed.stdout + installed.stderr}")
+    assert installed.returncode == 0, (
+        f"vdirsyncer and todoman cannot be installed: {installed.stdout + installed.stderr}"
+    )
     return FOLDER / ".venv/bin"
-
-
-def refuse_or_skip(missing: str) -> None:
-    """Skips the test for want of this, but where nothing may be left out."""
-    if os.environ.get("REQUIRE_ALL") == "1":
-        pytest.fail(f"REQUIRE_ALL=1, and there is no {missing}")
-    pytest.skip(f"needs {missing}")
 
 
 def random_rule(random: Random) -> str:
@@ -145,6 +137,7 @@ def cases(seed: int | None, many: int) -> list[tuple[str, datetime, list[datetim
 
 
 @pytest.mark.generated
+@pytest.mark.node
 def test_generated_rules_come_when_dateutil_and_rrule_js_say(seed: int | None, javascript: Javascript) -> None:
     """They read the rule themselves, and count on from its first occurrence, where each task here begins anew."""
     made = cases(seed, RULES if seed is None else FUZZ_RULES)
@@ -158,6 +151,7 @@ def test_generated_rules_come_when_dateutil_and_rrule_js_say(seed: int | None, j
         assert found == [datetime.fromisoformat(moment) for moment in theirs], (rule, first)
 
 
+@pytest.mark.node
 def test_the_examples_of_rfc_5545_come_when_rrule_js_says(javascript: Javascript) -> None:
     """By a clock without a time zone, which is what both count by."""
     asked = [
@@ -168,6 +162,7 @@ def test_the_examples_of_rfc_5545_come_when_rrule_js_says(javascript: Javascript
         assert [moment.isoformat() for moment in expected] == [moment.removesuffix(".000Z") for moment in theirs], rule
 
 
+@pytest.mark.node
 def test_ical_js_makes_of_the_export_the_occurrences_that_the_service_makes(javascript: Javascript) -> None:
     """By the VTIMEZONE of the export, over two changes of the clocks."""
     due = datetime(2026, 9, 25, 7, 0, tzinfo=UTC)

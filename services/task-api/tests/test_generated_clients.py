@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -38,18 +39,9 @@ def run(*command: str | Path, cwd: Path, **settings: str) -> str:
     return done.stdout
 
 
-def require(program: str) -> None:
-    """Skips the test where the program is not here, and fails it where nothing may be left out."""
-    if shutil.which(program) is None:
-        if os.environ.get("REQUIRE_ALL") == "1":
-            pytest.fail(f"REQUIRE_ALL=1, and there is no {program}")
-        pytest.skip(f"there is no {program}")
-
-
 @pytest.fixture(scope="module")
 def npm() -> None:
     """The packages of package-lock.json, installed unless they are there."""
-    require("npm")
     installed, lock = NODE / ".package-lock.json", CLIENTS / "package-lock.json"
     if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
         run("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", cwd=CLIENTS)
@@ -73,9 +65,10 @@ def test_a_client_in_python(service: Service, tmp_path: Path) -> None:
     run(env / "bin" / made[0], *made[1:], "--output-path", folder / "tasks_client", cwd=folder, PATH=path)
     # What the generator wrote beside the models does not pass by itself: its `__exit__` takes `object`s.
     run(env / "bin/mypy", "--strict", "--follow-imports", "silent", "client.py", cwd=folder)
-    run(env / "bin/python", "client.py", service.url, cwd=folder)
+    run(env / "bin/python", "client.py", service.url, secrets.token_hex(), cwd=folder)  # no token is asked for
 
 
+@pytest.mark.node
 @pytest.mark.usefixtures("npm")
 def test_a_client_in_typescript(service: Service, tmp_path: Path) -> None:
     for file in ("client.ts", "tsconfig.json", "package.json"):
@@ -90,8 +83,8 @@ def test_a_client_in_typescript(service: Service, tmp_path: Path) -> None:
     assert run("node", "out/tour.js", cwd=tmp_path) == "Call the plumber is in_progress, and 40 % of it are done\n"
 
 
+@pytest.mark.go
 def test_a_client_in_go(service: Service, tmp_path: Path) -> None:
-    require("go")
     for file in ("main.go", "go.mod", "go.sum", "oapi-codegen.yaml"):
         shutil.copy(CLIENTS / file, tmp_path)
     (tmp_path / "api").mkdir()
@@ -100,6 +93,7 @@ def test_a_client_in_go(service: Service, tmp_path: Path) -> None:
     run("go", "run", ".", service.url, cwd=tmp_path)
 
 
+@pytest.mark.node
 @pytest.mark.usefixtures("npm")
 def test_the_linters_find_nothing() -> None:
     """By their recommended rules; what is left out says why, beside this file."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
 from uuid import UUID, uuid4
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Query, Request
 from pydantic import BaseModel
 from pydantic_settings import SettingsConfigDict
 
@@ -31,7 +32,7 @@ async def add_note(request: Request, note: Note) -> UUID:
 
 
 @router.get("/{note_id}")
-async def get_note(request: Request, note_id: UUID, q: str = "") -> str | None:  # noqa: ARG001
+async def get_note(request: Request, note_id: UUID, _q: Annotated[str, Query(alias="q")] = "") -> str | None:
     """Reads it, whatever `q` is: what no trace may show."""
     text: str | None = await request.app.state.store.get(note_id)
     return text

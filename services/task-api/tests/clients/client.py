@@ -1,4 +1,4 @@
-"""What a client that openapi-python-client made does; argument: the API's URL."""
+"""What a client that openapi-python-client made does; arguments: the API's URL and a token."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tasks_client.models.task_page import TaskPage
 from tasks_client.models.task_patch import TaskPatch
 from tasks_client.models.update_item import UpdateItem
 
-client = AuthenticatedClient(base_url=sys.argv[1], token="none-is-asked-for")  # noqa: S106 - no secret
+client = AuthenticatedClient(base_url=sys.argv[1], token=sys.argv[2])
 
 new = NewTask(title="Python", percent_done=40, position=1234567.875, metadata=NewTaskMetadata.from_dict({"a": "1"}))
 created = create_task.sync(client=client, body=new, idempotency_key="python")
