@@ -11,11 +11,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from manifests import REPOSITORY
+from programs import eventually
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="inotify(7) is Linux's, as is the image it runs in")
 
@@ -122,13 +123,6 @@ class Running:
     def stop(self) -> int:
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(SECONDS)
-
-
-def eventually(look: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not look():
-        assert time.monotonic() < deadline, f"not within {SECONDS} s: {what}"
-        time.sleep(0.01)
 
 
 @pytest.fixture
