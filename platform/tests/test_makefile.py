@@ -118,7 +118,7 @@ def test_what_is_left_out_for_want_of_a_tool_is_said_and_can_be_forbidden(
     (tools / "docker").symlink_to("/bin/true")
     marks, left_out, status = tested("--full")
     assert marks["skeletons/plain"] == ""
-    assert {marks[name] for name in ("chassis", SERVICE)} == {"not go and not node and not chromium"}
+    assert {marks[name] for name in ("chassis", "skeletons/postgresql")} == {"not go and not node and not chromium"}
     assert (left_out, status) == (["Go", "Node", "Chromium"], code)
 
     for name in ("go", "npm", "google-chrome"):
