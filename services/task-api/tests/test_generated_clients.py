@@ -5,6 +5,7 @@ tests/clients has what each is made and checked by, pinned. It comes from the re
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import secrets
@@ -43,9 +44,11 @@ def run(*command: str | Path, cwd: Path, **settings: str) -> str:
 def npm() -> None:
     """The packages of package-lock.json, installed unless they are there."""
     installed, lock = NODE / ".package-lock.json", CLIENTS / "package-lock.json"
-    if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
-        run("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", cwd=CLIENTS)
-        installed.touch()
+    with lock.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)  # two workers of pytest would each remove what the other installs
+        if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
+            run("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", cwd=CLIENTS)
+            installed.touch()
 
 
 @pytest.fixture
