@@ -20,6 +20,7 @@ Owner = Literal["project", "parent", "assignee"]
 NameKind = Literal["label", "project", "assignee"]
 SortKey = Literal["created_at", "updated_at", "due", "start_at", "completed_at", "priority", "title", "position"]
 
+WORD = re.compile(r"[^\W_]+")
 MAX_WORD = 100
 NEVER = datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
 """Stands for a time that a task does not have, and sorts after all others: each store sorts by it in place of null."""
@@ -108,7 +109,10 @@ def words(text: str) -> frozenset[str]:
     The one definition for all stores: they keep these words and match them as they are.
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
-    return frozenset(word[:MAX_WORD] for word in re.findall(r"[^\W_]+", folded))
+    found = WORD.findall(folded)
+    if len(folded) > MAX_WORD:
+        found = [word[:MAX_WORD] for word in found]
+    return frozenset(found)
 
 
 def words_of(task: Task) -> frozenset[str]:
