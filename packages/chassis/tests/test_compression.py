@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,13 +16,18 @@ from starlette.testclient import TestClient
 from starlette.types import Message
 
 from chassis.app import create_app
-from chassis.compression import INLINE_BYTES, MIN_BYTES, compressing, takes_gzip
+from chassis.compression import INLINE_BYTES, MIN_BYTES, compressing, negotiate
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 GZIP = {"Accept-Encoding": "gzip, deflate, br"}
 BODY = b"water the plants " * 200
 
 
-async def sent(response: Response, method: str = "GET") -> tuple[dict[str, str], bytes]:
+async def sent(response: Response, coding: str = "gzip") -> tuple[dict[str, str], bytes]:
     """The headers and the body of a response that went through compression."""
     messages: list[Message] = []
 
@@ -31,7 +38,7 @@ async def sent(response: Response, method: str = "GET") -> tuple[dict[str, str],
         await asyncio.Event().wait()
         raise AssertionError
 
-    await response({"type": "http", "method": method}, receive, compressing(send, method))
+    await response({"type": "http", "method": "GET"}, receive, compressing(send, "GET", coding))
     start, *pieces = messages
     headers = {name.decode(): value.decode() for name, value in start["headers"]}
     return headers, b"".join(piece["body"] for piece in pieces)
@@ -39,11 +46,14 @@ async def sent(response: Response, method: str = "GET") -> tuple[dict[str, str],
 
 @pytest.mark.parametrize("kind", ["application/json", "text/calendar; charset=utf-8", "application/problem+json"])
 @pytest.mark.parametrize("size", [MIN_BYTES, INLINE_BYTES * 3])
-async def test_a_large_text_is_compressed(kind: str, size: int) -> None:
+@pytest.mark.parametrize(("coding", "decompress"), [("gzip", gzip.decompress), ("zstd", zstd.decompress)])
+async def test_a_large_text_is_compressed(
+    coding: str, decompress: Callable[[bytes], bytes], kind: str, size: int
+) -> None:
     body = b"x" * size
-    headers, packed = await sent(Response(body, headers={"ETag": 'W/"1"', "Content-Type": kind}))
-    assert gzip.decompress(packed) == body
-    assert (headers["content-encoding"], headers["vary"], headers["etag"]) == ("gzip", "Accept-Encoding", 'W/"1"')
+    headers, packed = await sent(Response(body, headers={"ETag": 'W/"1"', "Content-Type": kind}), coding)
+    assert decompress(packed) == body
+    assert (headers["content-encoding"], headers["vary"], headers["etag"]) == (coding, "Accept-Encoding", 'W/"1"')
     assert int(headers["content-length"]) == len(packed) < size
 
 
@@ -77,14 +87,19 @@ async def test_a_stream_is_sent_piece_by_piece() -> None:
 
 
 @pytest.mark.parametrize(
-    ("header", "takes"),
+    ("header", "coding"),
     [
-        *[(header, True) for header in ("gzip", "br, GZIP;q=0.5", "deflate, *", "x-gzip", "gzip;q=0.01")],
-        *[(header, False) for header in ("", "br", "identity", "gzip;q=0", "gzip; q=0.000", "br, *;q=0.0")],
+        *[(header, "gzip") for header in ("gzip", "br, GZIP;q=0.5", "deflate, *", "x-gzip", "gzip;q=0.01")],
+        *[(header, "zstd") for header in ("gzip, deflate, br, zstd", "zstd", "zstd;q=0.5, gzip; q=0.5")],
+        *[(header, "gzip") for header in ("zstd;q=0.5, gzip", "zstd;q=0, gzip;q=0.1", "zstd;q=x, gzip")],
+        *[
+            (header, None)
+            for header in ("", "br", "identity", "gzip;q=0", "gzip; q=0.000", "br, *;q=0.0", "*, gzip;q=0")
+        ],
     ],
 )
-def test_only_who_takes_gzip_gets_it(header: str, takes: bool) -> None:
-    assert takes_gzip(header.encode()) is takes
+def test_a_response_is_compressed_as_its_client_prefers(header: str, coding: str | None) -> None:
+    assert negotiate(header.encode()) == coding
 
 
 def test_the_service_compresses_for_who_asks() -> None:

@@ -90,7 +90,7 @@ def test_head_has_the_status_and_the_headers_of_get_and_no_content(client: TestC
 
 def test_head_does_not_say_how_long_content_is_that_would_be_compressed(client: TestClient) -> None:
     got, head = client.get("/v1/hello/often?times=3"), client.head("/v1/hello/often?times=3")
-    assert got.headers["content-encoding"] == "gzip"
+    assert "content-encoding" in got.headers
     assert "content-length" not in head.headers
     assert head.headers["vary"] == got.headers["vary"]
 

@@ -77,7 +77,9 @@ class Edge:
                     message["headers"].append((b"connection", b"close"))
             await send(message)
 
-        outgoing = compression.compressing(send_with_id, scope["method"]) if headers.takes_gzip else send_with_id
+        outgoing: Send = send_with_id
+        if headers.coding is not None:
+            outgoing = compression.compressing(send_with_id, scope["method"], headers.coding)
         self._in_flight += 1
         token = logs.enter_request(headers.context)
         try:
@@ -156,12 +158,13 @@ class Edge:
 class _Headers:
     """What is needed of a request's headers, in one look."""
 
-    __slots__ = ("context", "has_body", "length", "takes_gzip")
+    __slots__ = ("coding", "context", "has_body", "length")
 
     def __init__(self, scope: Scope) -> None:
         request_id = ""
         self.length: int | None = None
-        self.has_body = self.takes_gzip = False
+        self.coding: str | None = None
+        self.has_body = False
         trace_id: str | None = None
         for name, value in scope["headers"]:
             if name == b"x-request-id":
@@ -174,7 +177,7 @@ class _Headers:
             elif name == b"transfer-encoding":
                 self.has_body = True
             elif name == b"accept-encoding":
-                self.takes_gzip = compression.takes_gzip(value)
+                self.coding = compression.negotiate(value)
         if not REQUEST_ID.fullmatch(request_id):  # anything else could forge lines of the log
             request_id = os.urandom(16).hex()  # 0.2 µs, uuid4() 2
         self.context = {"request_id": request_id}
