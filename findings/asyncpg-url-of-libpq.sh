@@ -39,7 +39,7 @@ async def main():
 
     server = await asyncio.start_server(refuse, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    url = f"postgresql://ada:secret@127.0.0.1:{port}/tasks?sslmode=disable"
+    url = f"postgresql://127.0.0.1:{port}/tasks?user=ada&password=secret&sslmode=disable"
     url += "&application_name=a+b&connect_timeout=5&load_balance_hosts=disable"
     with contextlib.suppress(asyncpg.PostgresError):
         await asyncpg.connect(url)
