@@ -104,7 +104,7 @@ class _Connection(HttpToolsProtocol):
             super().on_headers_complete()
 
     def _strip_values(self) -> None:
-        """Takes off the white space behind a value: it is no part of it (RFC 9110, section 5.5), and the parser leaves it.
+        """Takes off white space behind a value, which is no part of it (RFC 9110, section 5.5): the parser leaves it.
 
         An Idempotency-Key with a space behind it was refused (findings/httptools-space-behind-a-value.sh).
         """
