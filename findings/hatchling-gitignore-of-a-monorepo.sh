@@ -37,7 +37,7 @@ by_git=$(git ls-files app/build app/src/app | xargs)
 cd app
 "$folder/v/bin/python" -m hatchling build > "$folder/log" 2>&1 || { cat "$folder/log" && exit 1; }
 of_wheel=$("$folder/v/bin/python" -m zipfile -l dist/app-1-*.whl | grep -o '^app/[^ ]*' | xargs)
-of_sdist=$(tar -tzf dist/app-1.tar.gz | sed -n 's/^app-1\///p' | grep '^build\|\.tmp$' | xargs)
+of_sdist=$(tar -tzf dist/app-1.tar.gz | sed -n 's/^app-1\///p' | grep -E '^build|\.tmp$' | xargs)
 printf 'Git keeps: %s\nthe wheel: %s\nof build and *.tmp the sdist has: %s\n' "$by_git" "$of_wheel" "$of_sdist"
 if [[ "$by_git" != 'app/build/rules.txt app/src/app/__init__.py' || "$of_wheel" != 'app/__init__.py app/scratch.tmp' ||
   "$of_sdist" != src/app/scratch.tmp ]]; then
