@@ -173,6 +173,13 @@ async def test_a_head_below_64_kib_is_taken_in_whatever_pieces_it_comes(service:
         assert (await client.answer()).status == 200
 
 
+@pytest.mark.parametrize("space", [b" ", b"\t", b" \t "], ids=["space", "tab", "both"])
+async def test_white_space_behind_a_value_is_no_part_of_it(service: Service, space: bytes) -> None:
+    async with connected(service) as client:
+        await client.send(b"GET /livez HTTP/1.1\r\nHost: x\r\nA:\r\nX-Request-Id: mine" + space + b"\r\n\r\n")
+        assert (await client.answer()).headers["x-request-id"] == "mine"
+
+
 async def test_a_body_does_not_count_for_the_head_that_follows_it(service: Service) -> None:
     async with connected(service) as client:
         await client.send(of_length(b'{"name": "x"}'.ljust(200_000)) + b"GET /livez HTTP/1.1\r\nHost")

@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# Guess: asyncpg reads a URL as libpq does. What of libpq's parameters it lacks, such as `connect_timeout` or `load_balance_hosts`,
+# it refuses or ignores, and a `+` in a value is a plus.
+# What happens: whatever it does not know it sends to the server as a setting of the session, and PostgreSQL refuses the connection,
+# as it knows no `connect_timeout`. A `+` becomes a space. psycopg, which has libpq read the URL, sends the name alone, with its plus.
+# Packages: asyncpg 0.32.0, psycopg 3.3.9 with psycopg-binary 3.3.9
+# Source: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
+# Date: 2026-11-30
+set -euo pipefail
+
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+cd "$folder"
+python3 -m venv v
+v/bin/pip install --quiet --disable-pip-version-check asyncpg==0.32.0 psycopg==3.3.9 psycopg-binary==3.3.9
+
+# No PostgreSQL is needed: what is listened to is the first message of a client, and the answer is a refusal.
+v/bin/python << 'PYTHON'
+import asyncio
+import contextlib
+import struct
+import sys
+
+import asyncpg
+import psycopg
+
+
+async def main():
+    sent = []
+
+    async def refuse(reader, writer):
+        size = struct.unpack("!i", await reader.readexactly(4))[0]
+        words = (await reader.readexactly(size - 4))[4:].decode().split("\0")
+        sent.append(dict(zip(words[::2], words[1::2])))
+        error = b"SFATAL\0C28000\0Mrefused\0\0"
+        writer.write(b"E" + struct.pack("!i", len(error) + 4) + error)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    url = f"postgresql://127.0.0.1:{port}/tasks?user=ada&password=secret&sslmode=disable"
+    url += "&application_name=a+b&connect_timeout=5&load_balance_hosts=disable"
+    with contextlib.suppress(asyncpg.PostgresError):
+        await asyncpg.connect(url)
+    with contextlib.suppress(psycopg.OperationalError):
+        await psycopg.AsyncConnection.connect(url)
+    server.close()
+    return sent
+
+
+seen = {}
+for library, sent in zip(("asyncpg", "psycopg"), asyncio.run(main())):
+    seen[library] = {name: sent.get(name) for name in ("application_name", "connect_timeout", "load_balance_hosts")}
+    print(library, seen[library])
+if list(seen["asyncpg"].values()) != ["a b", "5", "disable"]:
+    sys.exit("This has changed: asyncpg was expected to send all three, and a space")
+if list(seen["psycopg"].values()) != ["a+b", None, None]:
+    sys.exit("This has changed: psycopg was expected to send the name alone, and a plus")
+PYTHON

@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Guess: `helm template` without --kube-version renders for the Kubernetes that the Helm was made for, about the newest one; how it
+# was built does not matter, as the number comes with the modules of Kubernetes that it is linked to.
+# What happens: a Helm 3.22.0 that `go install` built renders for Kubernetes 1.20: the release's build sets the number by flags of
+# the linker. So `kubeVersion: ">=1.25-0"` in Chart.yaml is refused. A Helm 4.3.1 built in the same way renders for 1.37.
+# Packages: helm.sh/helm/v3 3.22.0, helm.sh/helm/v4 4.3.1
+# Source: https://helm.sh/docs/chart_template_guide/builtin_objects/
+# Date: 2026-11-30
+set -euo pipefail
+
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+cd "$folder"
+
+mkdir -p chart/templates
+printf 'apiVersion: v2\nname: chart\nversion: 0.1.0\n' > chart/Chart.yaml
+printf 'seen: {{ .Capabilities.KubeVersion }}\n' > chart/templates/seen.yaml
+
+seen=''
+for each in helm.sh/helm/v3@v3.22.0 helm.sh/helm/v4@v4.3.1; do
+  version=${each#*@}
+  GOBIN=$folder/$version go install "${each%@*}/cmd/helm@$version" > log 2>&1 || { cat log && exit 1; }
+  kubernetes=$("$folder/$version/helm" template release chart | sed -n 's/^seen: //p')
+  echo "Helm $version: $kubernetes"
+  seen+=" $kubernetes"
+done
+if [[ $seen != " v1.20.0 v1.37.0" ]]; then
+  echo "This has changed: v1.20.0 and v1.37.0 were expected" >&2
+  exit 1
+fi

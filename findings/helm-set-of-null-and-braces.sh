@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Guess: `--set` knows `null`, `true` and `false` as YAML and JSON write them, so that `name=Null` is a name; and `map={}` is an empty
+# map, as in a values file, where it leaves the keys that the chart's own values have.
+# What happens: they count in any case: `name=nUll` takes the name out, and `name=FALSE` is a boolean. `map={}` is a list that holds one
+# empty text, in place of the map with its keys. Helm 3 and 4 are alike; --set-json reads `map={}` as a values file does.
+# Packages: helm.sh/helm/v3 3.22.0, helm.sh/helm/v4 4.3.1
+# Source: https://helm.sh/docs/intro/using_helm/#the-format-and-limitations-of---set
+# Date: 2026-11-30
+set -euo pipefail
+
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+cd "$folder"
+
+mkdir -p chart/templates
+printf 'apiVersion: v2\nname: chart\nversion: 0.1.0\n' > chart/Chart.yaml
+printf 'name: ada\nmap: {a: 1}\n' > chart/values.yaml
+printf 'seen: {{ list .Values.name .Values.map | toJson }}\n' > chart/templates/seen.yaml
+
+changed=''
+see() { # expected, helm, version, options
+  local expected=$1 helm=$2 seen
+  shift 2
+  seen=$("$helm" template release chart "$@" | sed -n 's/^seen: //p')
+  echo "  $*: $seen"
+  if [[ $seen != "$expected" ]]; then changed=1; fi
+}
+for each in helm.sh/helm/v3@v3.22.0 helm.sh/helm/v4@v4.3.1; do
+  version=${each#*@}
+  GOBIN=$folder/$version go install "${each%@*}/cmd/helm@$version" > log 2>&1 || { cat log && exit 1; }
+  helm=$folder/$version/helm
+  echo "Helm $version"
+  see '[null,{"a":1}]' "$helm" --set name=nUll
+  see '[false,{"a":1}]' "$helm" --set name=FALSE
+  see '["ada",[""]]' "$helm" --set 'map={}'
+  see '["ada",{"a":1}]' "$helm" --set-json 'map={}'
+done
+if [[ $changed ]]; then
+  echo "This has changed: null, false, a list with one empty text, and the map with its key were expected" >&2
+  exit 1
+fi

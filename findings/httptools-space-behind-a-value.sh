@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Guess: white space around a header's value is no part of it (RFC 9110), and every parser of HTTP takes it off on both sides.
+# What happens: httptools, which uvicorn uses where it is there, takes it off in front alone: of `X-Plan:  free  ` it gives `free  `.
+# h11, which uvicorn uses otherwise, gives `free`, so an application sees another value once httptools is installed.
+# Packages: httptools 0.9.0, h11 0.16.0
+# Source: https://www.rfc-editor.org/rfc/rfc9110#section-5.5
+# Date: 2026-11-30
+set -euo pipefail
+
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+cd "$folder"
+python3 -m venv v
+v/bin/pip install --quiet --disable-pip-version-check httptools==0.9.0 h11==0.16.0
+
+v/bin/python << 'PYTHON'
+import sys
+
+import h11
+import httptools
+
+REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Plan:  free  \r\n\r\n"
+
+
+class Headers(dict):
+    def on_header(self, name, value):
+        self[name.lower()] = value
+
+
+by_httptools = Headers()
+httptools.HttpRequestParser(by_httptools).feed_data(REQUEST)
+connection = h11.Connection(h11.SERVER)
+connection.receive_data(REQUEST)
+by_h11 = dict(connection.next_event().headers)
+seen = by_httptools[b"x-plan"], by_h11[b"x-plan"]
+print(f"httptools: {seen[0]}, h11: {seen[1]}")
+if seen != (b"free  ", b"free"):
+    sys.exit("This has changed: spaces behind the value of httptools, and none of h11 were expected")
+PYTHON
