@@ -348,6 +348,9 @@ def public() -> Iterator[str]:
 
     class Health(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            if self.path != "/health":
+                self.send_error(404)
+                return
             self.send_response(200)
             self.end_headers()
             self.wfile.write(b'{"revision": "one"}')
@@ -533,13 +536,16 @@ def test_an_older_commit_does_not_overtake_a_newer_one(site: Site, history_of_tw
     assert len(site.statuses) == 2
 
 
-def test_not_even_where_the_newer_one_did_not_stay(site: Site, history_of_two: Path) -> None:
+@pytest.mark.parametrize("went_back", [False, True])
+def test_not_even_where_the_newer_one_did_not_stay(site: Site, history_of_two: Path, went_back: bool) -> None:
     older, newer = (git(history_of_two, "rev-parse", reference) for reference in ("HEAD~1", "HEAD"))
     site.asks_git_in(history_of_two)
-    cancelled = revision(2, newer, "failed", age=9)
-    site.write(revisions=[revision(1, "one", "deployed", age=60), cancelled], held=None, serves="one")
+    revisions = [revision(1, "one", "deployed", age=60), revision(2, newer, "failed", age=9)]
+    if went_back:
+        revisions.append(revision(3, "one", "deployed", age=8))
+    site.write(revisions=revisions, held=None, serves="one")
     done = site.deploy(older)
-    assert (done.returncode, len(site.statuses)) == (0, 2)
+    assert (done.returncode, len(site.statuses)) == (0, len(revisions))
     assert f"{newer} is newer than {older} and was here before (failed)" in done.stdout
 
 
