@@ -104,3 +104,21 @@ async def test_a_change_whose_commit_nobody_heard_of_is_no_conflict_with_itself(
         assert cut
         assert await other.get(task.id) == changed
         assert [change.type for change in await other.changes(None, size=10)] == ["created", "updated"]
+
+
+async def test_a_commit_that_did_not_take_place_is_not_taken_for_another_of_the_same_moment(postgres_url: str) -> None:
+    async with behind_proxy(postgres_url) as (store, proxy), opened(postgres_url) as other:
+        first = await create(other)
+        cut: list[bytes] = []
+
+        def cut_once(data: bytes) -> bool:
+            cut.append(data)
+            return len(cut) == 1
+
+        await store.ping()
+        proxy.before_answer = cut_once
+        second = await create(store)
+        assert b"INSERT" not in cut[0]  # it was lost before it was done
+        assert second.updated_at == first.updated_at
+        assert await other.get(second.id) == second
+        assert [change.task for change in await other.changes(None, size=10)] == [first, second]

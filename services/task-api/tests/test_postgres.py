@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from uuid import UUID
 
 import pytest
@@ -10,7 +11,7 @@ from databases import connected
 from making import a_task
 from stores import opened
 
-from task_api.store import Answer, KeyInUse, Write
+from task_api.store import Answer, ChangesPurged, KeyInUse, Write
 from task_api.tasks.models import Task
 
 
@@ -71,3 +72,17 @@ async def test_a_key_whose_first_request_does_not_end_is_in_use(postgres_url: st
         kept = await waiting
         assert kept is not None
         assert kept.body == "{}"
+
+
+async def test_where_another_pod_purged_further_readers_who_are_behind_are_still_told(postgres_url: str) -> None:
+    """As two pods purge at once, whose clocks differ."""
+    async with opened(postgres_url) as tasks_store, connected(postgres_url) as other:
+        task = a_task()
+        await tasks_store.commit([Write(task, "created")], now=task.updated_at)
+        position = await tasks_store.last_position()
+        await other.execute("UPDATE changes_purged SET (xid, number) = (SELECT xid, number + 1 FROM changes)")
+        later = task.updated_at + timedelta(seconds=1)
+        await tasks_store.purge(deleted_before=later, answers_before=later)
+        assert await other.fetchval("SELECT count(*) FROM changes") == 0
+        with pytest.raises(ChangesPurged):
+            await tasks_store.changes(position, size=10)
