@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -441,6 +442,14 @@ def test_a_calendar_of_too_much_is_refused(
         create(client)
     assert client.get("/v1/tasks.ics").status_code == 200
     create(client)
+    problem(client.get("/v1/tasks.ics"), 422, "too-many-tasks")
+
+
+def test_the_time_zones_of_a_calendar_count_for_its_size(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    create(client, due_at="2026-12-01T09:00:00Z", recurrence="FREQ=DAILY", time_zone="Europe/Berlin")
+    calendar = client.get("/v1/tasks.ics").content
+    (zone,) = re.findall(rb"BEGIN:VTIMEZONE.*END:VTIMEZONE\r\n", calendar, re.DOTALL)
+    monkeypatch.setattr(commands, "MAX_CALENDAR_BYTES", len(calendar) - len(zone))
     problem(client.get("/v1/tasks.ics"), 422, "too-many-tasks")
 
 
