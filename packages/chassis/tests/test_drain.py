@@ -62,13 +62,13 @@ async def test_a_request_in_flight_is_finished_before_the_end(postgres_url: str)
         eventually(lambda: _refuses(service), "the listener is closed")
         await release()
         assert service.process.wait(DEADLINE_SECONDS) == 0
-    assert answers == [(201, "close")]
+    assert answers == [(201, "close", "")]
 
 
 async def test_a_request_that_does_not_end_in_time_is_told_so(postgres_url: str) -> None:
     async with _waiting_request(postgres_url, graceful_seconds=1) as (service, _, answers):
         assert service.stop() == 0
-    assert answers == [(503, "close")]
+    assert answers == [(503, "close", "1")]
 
 
 async def test_an_answer_that_has_begun_is_not_begun_again_when_the_process_waits_no_longer() -> None:
@@ -119,7 +119,7 @@ def test_it_answers_that_it_is_not_ready_while_its_storage_is_not_there() -> Non
             process.wait()
 
 
-Answers = list[tuple[int, str]]
+Answers = list[tuple[int, str, str]]
 
 
 @asynccontextmanager
@@ -134,7 +134,8 @@ async def _waiting_request(
 
         def create() -> None:
             response = httpx2.post(f"{service.url}/v1/notes", json={"text": "x"}, timeout=DEADLINE_SECONDS)
-            answers.append((response.status_code, response.headers.get("connection", "")))
+            connection, retry_after = (response.headers.get(name, "") for name in ("connection", "retry-after"))
+            answers.append((response.status_code, connection, retry_after))
 
         thread = threading.Thread(target=create)
         async with connected(postgres_url) as connection:
