@@ -85,6 +85,9 @@ def test_a_secret_in_a_volume_is_read_by_the_user_and_the_group_of_the_pod_alone
     secrets = [(volume["name"], volume["secret"]) for pod in pods for volume in pod["volumes"] if "secret" in volume]
     assert {name for name, _ in secrets} >= {"tokens", "database-certificates", "password"}
     assert [(name, oct(its["defaultMode"])) for name, its in secrets if its["defaultMode"] != 0o440] == []
+    names = {name for name, _ in secrets}
+    mounts = [mount for pod in pods for container in pod["containers"] for mount in container["volumeMounts"]]
+    assert [mount for mount in mounts if mount["name"] in names and mount.get("readOnly") is not True] == []
 
 
 @pytest.mark.parametrize("pod", PODS)
