@@ -33,7 +33,7 @@ def test_the_autoscaler_reads_real_cpu_figures(cluster: Cluster) -> None:
                 return figure
         return None
 
-    assert eventually(utilization, "the HPA has a CPU figure", seconds=180) >= 0
+    eventually(utilization, "the HPA has a CPU figure", seconds=180)  # which may be 0 at rest
     hpa = cluster.autoscaling.read_namespaced_horizontal_pod_autoscaler(SERVICE, NAMESPACE)
     assert (hpa.spec.min_replicas, hpa.spec.max_replicas) == (3, 10)
 
@@ -79,7 +79,9 @@ def test_the_certificate_is_the_one_of_the_secret(
 
 
 def test_pods_run_restricted(cluster: Cluster) -> None:
-    for pod in cluster.ready_pods():
+    pods = cluster.ready_pods()
+    assert pods
+    for pod in pods:
         assert pod.spec.security_context.run_as_user == 1000
         assert pod.spec.security_context.run_as_non_root is True
         for container in pod.spec.containers:

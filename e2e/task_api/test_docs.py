@@ -1,4 +1,4 @@
-"""The commands of docs/ as they stand there, in a shell, in page order; and the lists of what nothing checks.
+"""The commands of docs/ as they stand there, in a shell, in page order.
 
 docs/deploy.md is one way from its beginning to its end, so a section needs those before it. Replaced in the commands is
 what a reader replaces (host and account), and a port of this machine that may be taken.
@@ -13,13 +13,12 @@ import re
 import shutil
 import socket
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from documentation import COMMANDS, Block, blocks, commands_run_by, links, pages
+from documentation import Block, commands_run_by
 from e2e.cluster import REPOSITORY
-from e2e.conftest import SUMMARY
 from e2e.eventually import eventually
 from e2e.namespace import MakeNamespace, Namespace
 from repository_copy import copy_repository, lend_environments
@@ -383,23 +382,3 @@ def test_the_namespace_and_the_account_of_docs_delivery_are_made(empty: Namespac
         assert empty.attempt(f"{may} update deployments --namespace default").stdout == "no\n"
     finally:
         empty.run(f"kubectl delete namespace {name} --wait=false && rm -f kubeconfig-ci-{name}")
-
-
-# --- what nothing runs ----------------------------------------------------------------
-
-
-def test_what_no_test_checks_is_listed(record_property: Callable[[str, object], None]) -> None:
-    left = [block for page in pages() for block in blocks(page) if block.language in COMMANDS and block.reason]
-    lines = [f"  {block}: {block.reason}" for block in left]
-    sites = {f"  {link}" for page in pages() for link in links(page) if link.startswith("https://")}
-    record_property(
-        SUMMARY,
-        "\n".join(
-            [
-                "Commands of the documentation that no test runs:",
-                *lines,
-                "Links of the documentation that no test follows, since they lead to other sites:",
-                *sorted(sites),
-            ]
-        ),
-    )

@@ -331,6 +331,9 @@ def kubectl(cluster: Cluster, call: Call) -> int:
 def serve(cluster: Cluster, call: Call) -> None:
     class Health(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            if self.path != "/health":
+                self.send_error(404)
+                return
             serves = cluster.state["serves"]
             if serves.startswith("noise"):
                 self.wfile.write(b"noise\r\n\r\n")

@@ -21,7 +21,10 @@ from typing import Any
 import pytest
 from fake_cluster import fake_cluster
 from manifests import REPOSITORY
+from scripts.deploy import cluster
+from scripts.deploy.kubeconfig import kubeconfig
 from scripts.deploy.processes import Failed, run
+from scripts.deploy.settings import Settings
 
 
 class Site:
@@ -259,6 +262,14 @@ def test_a_kubeconfig_that_leads_nowhere_is_refused_before_the_cluster_is_asked(
     assert [call.split()[:3] for call in site.calls.splitlines()] == [["kubectl", "config", "view"]]
 
 
+def test_no_tool_can_take_the_cluster_of_the_pod_that_it_runs_in(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    of_a_pod = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443", "KUBERC": "on"}
+    for name, value in {**site.environment, **of_a_pod}.items():
+        monkeypatch.setenv(name, value)
+    with kubeconfig():
+        assert {name: os.environ.get(name) for name in of_a_pod} == {**dict.fromkeys(of_a_pod), "KUBERC": "off"}
+
+
 def test_a_command_that_does_not_end_is_reported_every_ten_seconds_and_given_up(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -348,6 +359,9 @@ def public() -> Iterator[str]:
 
     class Health(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            if self.path != "/health":
+                self.send_error(404)
+                return
             self.send_response(200)
             self.end_headers()
             self.wfile.write(b'{"revision": "one"}')
@@ -377,6 +391,17 @@ def test_diagnostics_fold_on_github(site: Site) -> None:
     site.ran("one")
     done = site.deploy("bad-2", GITHUB_ACTIONS="true")
     assert done.stdout.count("::group::") == done.stdout.count("::endgroup::") == 5
+
+
+def test_a_question_without_an_answer_hides_none_of_the_others(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def hang(*_: str, **__: object) -> None:
+        raise Failed("no answer within 15 s")
+
+    monkeypatch.setattr(cluster, "run", hang)
+    cluster.diagnose(Settings.of("task-api", ""))
+    assert capsys.readouterr().out.count("no answer within 15 s") == 5
 
 
 # --- what ends before its time --------------------------------------------------------
@@ -533,13 +558,16 @@ def test_an_older_commit_does_not_overtake_a_newer_one(site: Site, history_of_tw
     assert len(site.statuses) == 2
 
 
-def test_not_even_where_the_newer_one_did_not_stay(site: Site, history_of_two: Path) -> None:
+@pytest.mark.parametrize("went_back", [False, True])
+def test_not_even_where_the_newer_one_did_not_stay(site: Site, history_of_two: Path, went_back: bool) -> None:
     older, newer = (git(history_of_two, "rev-parse", reference) for reference in ("HEAD~1", "HEAD"))
     site.asks_git_in(history_of_two)
-    cancelled = revision(2, newer, "failed", age=9)
-    site.write(revisions=[revision(1, "one", "deployed", age=60), cancelled], held=None, serves="one")
+    revisions = [revision(1, "one", "deployed", age=60), revision(2, newer, "failed", age=9)]
+    if went_back:
+        revisions.append(revision(3, "one", "deployed", age=8))
+    site.write(revisions=revisions, held=None, serves="one")
     done = site.deploy(older)
-    assert (done.returncode, len(site.statuses)) == (0, 2)
+    assert (done.returncode, len(site.statuses)) == (0, len(revisions))
     assert f"{newer} is newer than {older} and was here before (failed)" in done.stdout
 
 
@@ -1017,6 +1045,15 @@ def test_after_a_cancelled_deploy_a_rollback_returns_to_what_ran_before(site: Si
     assert site.run("rollback").returncode == 0
     assert site.statuses[-1] == ("one", "deployed")
     assert list(site.state["held"]) == ["slow-2"]
+
+
+def test_a_commit_that_failed_when_it_was_deployed_again_is_left_for_its_first_revision(site: Site) -> None:
+    revisions = [revision(1, "one", "deployed", age=60), revision(2, "one", "failed", age=50)]
+    site.write(revisions=revisions, held=None, serves="one", unconfirmed={})
+    done = site.run("rollback")
+    assert done.returncode == 0, done.stderr
+    assert site.statuses[-1] == ("one", "deployed")
+    assert "helm rollback task-api 1 " in site.calls
 
 
 def test_with_one_image_there_is_nothing_to_go_back_to(site: Site) -> None:

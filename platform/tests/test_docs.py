@@ -26,10 +26,12 @@ def slugs(page: str) -> set[str]:
 
 
 def wrong_links(page: str) -> list[str]:
-    """What is wrong with each of the page's links. To other sites none is followed: e2e/test_docs.py lists them."""
+    """What is wrong with each of the page's links. To other sites none is followed: of those the form alone is seen."""
     wrong = []
     for target in links(page):
         if target.startswith(("https://", "mailto:")):
+            if not re.fullmatch(r"https://([a-z0-9-]+\.)+[a-z]+(/\S*)?|mailto:[^@\s]+@([a-z0-9-]+\.)+[a-z]+", target):
+                wrong.append(f"{target}: this is no address")
             continue
         path, _, anchor = target.partition("#")
         # As the file tree has it, whatever the page's own folder is.

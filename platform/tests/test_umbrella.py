@@ -223,15 +223,17 @@ def test_alone_a_chart_selects_as_it_always_has() -> None:
     """The selectors of a Deployment and a StatefulSet are immutable: with others no release could be upgraded."""
     folder = SKELETONS["postgresql"] / "chart"
     instance = {"app.kubernetes.io/instance": "your-service"}
-    for manifest in render(chart=folder):
-        if manifest["kind"] == "Deployment":
-            assert manifest["spec"]["selector"]["matchLabels"] == instance | {
-                "app": "your-service",
-                "app.kubernetes.io/name": "your-service",
-                "app.kubernetes.io/component": "api",
-            }
-        if manifest["kind"] == "StatefulSet":
-            assert manifest["spec"]["selector"]["matchLabels"] == instance | {
-                "app.kubernetes.io/name": "postgres",
-                "app.kubernetes.io/component": "database",
-            }
+    pods_of = [manifest for manifest in render(chart=folder) if manifest["kind"] in ("Deployment", "StatefulSet")]
+    assert {manifest["kind"]: manifest["spec"]["selector"]["matchLabels"] for manifest in pods_of} == {
+        "Deployment": instance
+        | {
+            "app": "your-service",
+            "app.kubernetes.io/name": "your-service",
+            "app.kubernetes.io/component": "api",
+        },
+        "StatefulSet": instance
+        | {
+            "app.kubernetes.io/name": "postgres",
+            "app.kubernetes.io/component": "database",
+        },
+    }

@@ -60,6 +60,8 @@ class Issuer:
             return 500, None
         if path == "/.well-known/openid-configuration":
             return 200, {"issuer": self.claimed_url, "jwks_uri": f"{self.url}/jwks"}
+        if path != "/jwks":
+            return 404, None
         return 200, {"keys": [*self.foreign_keys, *(key.as_dict(private=False) for key in self.keys)]}
 
     def close(self) -> None:

@@ -86,6 +86,25 @@ async def test_a_stream_is_sent_piece_by_piece() -> None:
         assert "content-encoding" not in headers
 
 
+async def test_a_file_which_comes_in_pieces_is_sent_piece_by_piece_and_of_its_length() -> None:
+    async def pieces() -> Any:
+        for _ in range(2):
+            yield BODY
+
+    length = {"Content-Length": str(2 * len(BODY))}
+    headers, plain = await sent(StreamingResponse(pieces(), media_type="text/plain", headers=length))
+    assert plain == BODY * 2
+    assert (headers["content-length"], headers.get("content-encoding")) == (length["Content-Length"], None)
+
+
+@pytest.mark.parametrize(("size", "waits"), [(INLINE_BYTES, False), (INLINE_BYTES + 1, True)])
+async def test_others_have_their_turn_while_much_is_compressed(size: int, waits: bool) -> None:
+    others = asyncio.create_task(asyncio.sleep(0))
+    await sent(Response(b"x" * size, media_type="text/plain"))
+    assert others.done() is waits
+    await others
+
+
 @pytest.mark.parametrize(
     ("header", "coding"),
     [

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import pytest
+from fastapi import Request
 
-from chassis.conditional import entity_tags, is_strongly_matched, is_weakly_matched
+from chassis.conditional import all_lines, entity_tags, is_strongly_matched, is_weakly_matched
 from chassis.problems import Problem
+
+
+@pytest.mark.parametrize(
+    ("lines", "value"), [([], None), ([b'"v1"'], '"v1"'), ([b'"v1", "v2"', b'"v3"'], '"v1", "v2", "v3"')]
+)
+def test_several_lines_of_a_header_are_one_list(lines: list[bytes], value: str | None) -> None:
+    headers = [(b"if-none-match", b'"other"'), *((b"if-match", line) for line in lines)]
+    assert all_lines(Request({"type": "http", "headers": headers}), "if-match") == value
 
 
 @pytest.mark.parametrize(

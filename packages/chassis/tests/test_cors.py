@@ -39,6 +39,7 @@ def test_a_page_of_an_origin_that_is_named_may_send_what_the_api_takes(service: 
     assert response.headers["Access-Control-Allow-Origin"] == PAGE
     assert "PATCH" in response.headers["Access-Control-Allow-Methods"]
     assert "if-match" in response.headers["Access-Control-Allow-Headers"]
+    assert response.headers["Access-Control-Max-Age"] == "7200"
     assert "Origin" in response.headers["Vary"]
     assert "Access-Control-Allow-Credentials" not in response.headers
     assert response.headers["X-Request-ID"]  # it is in the log as others are
@@ -62,6 +63,12 @@ def test_a_page_may_read_every_answer_and_its_headers(service: Service) -> None:
         assert answer.headers["Access-Control-Allow-Origin"] == PAGE
         exposed = answer.headers["Access-Control-Expose-Headers"].split(", ")
         assert {"ETag", "Link", "Location", "Retry-After", "RateLimit", "X-Request-ID"} <= set(exposed)
+
+
+def test_a_cache_is_told_that_a_page_gets_another_answer_than_who_is_none(service: Service) -> None:
+    response = httpx2.get(f"{service.url}/livez")
+    assert (response.status_code, response.headers["Vary"]) == (200, "Origin")
+    assert not [name for name in response.headers if name.startswith("access-control-")]
 
 
 def test_a_page_sees_a_defect_of_the_service_as_what_it_is() -> None:

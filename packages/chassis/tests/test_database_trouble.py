@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import sys
 import time
 from asyncio.subprocess import Process
@@ -314,15 +315,17 @@ async def test_a_lock_is_waited_for_as_long_as_is_set(postgres_url: str) -> None
                 await store.get(note)
 
 
-async def test_too_many_connections_are_waited_for(postgres_url: str) -> None:
+async def test_too_many_connections_are_waited_for(postgres_url: str, caplog: pytest.LogCaptureFixture) -> None:
     async with opened(postgres_url, pool_size=1) as store, connected(postgres_url) as admin:
         limited = await _role(admin, "CONNECTION LIMIT 1")
         try:
-            url = postgres_url.replace("test:test@", f"{limited}:x@")
+            url = _as(limited, postgres_url)
             holder = await asyncpg.connect(url)
             crowded = NotesStore(url, limits=Limits(), wait_seconds=DEADLINE_SECONDS)
             opening = asyncio.create_task(crowded.open())
-            await asyncio.sleep(0)
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                while "too many connections for role" not in caplog.text and not opening.done():
+                    await asyncio.sleep(0.01)
             await holder.close()
             await opening
             await crowded.ping()
@@ -330,6 +333,25 @@ async def test_too_many_connections_are_waited_for(postgres_url: str) -> None:
             await store.ping()
         finally:
             await admin.execute(f"DROP OWNED BY {limited}; DROP ROLE {limited}")
+
+
+async def test_a_server_that_only_reads_now_is_left_for_the_one_that_writes(postgres_url: str) -> None:
+    """As after a failover that a proxy follows: the next connection may lead to the new primary."""
+    async with opened(postgres_url), connected(postgres_url) as admin:
+        role = await _role(admin, "")
+        try:
+            async with opened(_as(role, postgres_url)) as store:
+                await admin.execute(f"ALTER ROLE {role} SET default_transaction_read_only = on")
+                await admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1", role)
+                before = retries()
+                adding = asyncio.create_task(add(store))
+                async with asyncio.timeout(DEADLINE_SECONDS):
+                    while "25006" not in grown(before) and not adding.done():
+                        await asyncio.sleep(0.01)
+                await admin.execute(f"ALTER ROLE {role} RESET default_transaction_read_only")
+                assert await store.get(await adding) == TEXT
+        finally:
+            await admin.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
 async def test_more_than_may_wait_are_told_so_at_once(postgres_url: str) -> None:
@@ -385,3 +407,8 @@ async def _role(admin: asyncpg.Connection[asyncpg.Record], options: str) -> str:
     await admin.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'x' {options}; GRANT ALL ON SCHEMA {schema} TO {name}")
     await admin.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA {schema} TO {name}")
     return name
+
+
+def _as(role: str, url: str) -> str:
+    """The URL with a role that `_role` made, however the server names its owner."""
+    return re.sub(r"//[^@]+@", f"//{role}:x@", url)

@@ -14,8 +14,13 @@ from uuid import uuid4
 import httpx2
 import pytest
 from databases import BLOCKED, connected
+from hello.service import Hello, Settings
 from programs import DEADLINE_SECONDS, Service, eventually
 from running import NOTES, serving
+from starlette.types import Message, Receive, Scope, Send
+
+from chassis.edge import BodyLimits, Edge
+from chassis.health import Vitals
 
 
 def readiness(service: Service) -> httpx2.Response:
@@ -57,13 +62,35 @@ async def test_a_request_in_flight_is_finished_before_the_end(postgres_url: str)
         eventually(lambda: _refuses(service), "the listener is closed")
         await release()
         assert service.process.wait(DEADLINE_SECONDS) == 0
-    assert answers == [(201, "close")]
+    assert answers == [(201, "close", "")]
 
 
 async def test_a_request_that_does_not_end_in_time_is_told_so(postgres_url: str) -> None:
     async with _waiting_request(postgres_url, graceful_seconds=1) as (service, _, answers):
         assert service.stop() == 0
-    assert answers == [(503, "close")]
+    assert answers == [(503, "close", "1")]
+
+
+async def test_an_answer_that_has_begun_is_not_begun_again_when_the_process_waits_no_longer() -> None:
+    sent: list[str] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message["type"])
+
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise asyncio.CancelledError
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    hello = Hello(Settings())
+    limits, slow_clients = BodyLimits(max_bytes=1, seconds=1), hello.metrics.slow_clients_total
+    edge = Edge(app, vitals=Vitals(hello, revision=""), body_limits=limits, slow_clients=slow_clients)
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+    with pytest.raises(asyncio.CancelledError):
+        await edge(scope, receive, send)
+    assert sent == ["http.response.start"]
 
 
 def test_it_answers_that_it_is_not_ready_while_its_storage_is_not_there() -> None:
@@ -92,7 +119,7 @@ def test_it_answers_that_it_is_not_ready_while_its_storage_is_not_there() -> Non
             process.wait()
 
 
-Answers = list[tuple[int, str]]
+Answers = list[tuple[int, str, str]]
 
 
 @asynccontextmanager
@@ -107,7 +134,8 @@ async def _waiting_request(
 
         def create() -> None:
             response = httpx2.post(f"{service.url}/v1/notes", json={"text": "x"}, timeout=DEADLINE_SECONDS)
-            answers.append((response.status_code, response.headers.get("connection", "")))
+            connection, retry_after = (response.headers.get(name, "") for name in ("connection", "retry-after"))
+            answers.append((response.status_code, connection, retry_after))
 
         thread = threading.Thread(target=create)
         async with connected(postgres_url) as connection:

@@ -21,8 +21,10 @@ from bad_clients import (
     trickling,
 )
 from hello.service import Hello, Settings
-from programs import Service
+from programs import DEADLINE_SECONDS, Service
+from prometheus_client import REGISTRY
 from running import serving
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from chassis.app import create_app
@@ -213,8 +215,15 @@ async def test_an_empty_line_before_a_request_takes_no_time_from_its_answer() ->
 @contextlib.asynccontextmanager
 async def _idling() -> AsyncIterator[Client]:
     """A connection to the application, where idle ones are ended soon."""
-    protocol: Callable[..., asyncio.Protocol] = bounded(10, 10, Hello.metrics.slow_clients_total)
-    config = uvicorn.Config(create_app(Hello, Settings()), timeout_keep_alive=IDLE_SECONDS, log_config=None)
+    async with _accepting(create_app(Hello, Settings()), head_seconds=10, idle_seconds=IDLE_SECONDS) as client:
+        yield client
+
+
+@contextlib.asynccontextmanager
+async def _accepting(app: ASGIApp, *, head_seconds: float, idle_seconds: int) -> AsyncIterator[Client]:
+    """A connection to an application in this process."""
+    protocol: Callable[..., asyncio.Protocol] = bounded(head_seconds, 10, Hello.metrics.slow_clients_total)
+    config = uvicorn.Config(app, timeout_keep_alive=idle_seconds, log_config=None)
     config.load()
     state = ServerState()
     server = await asyncio.get_running_loop().create_server(
@@ -243,6 +252,29 @@ async def test_a_head_that_trickles_behind_a_request_is_not_answered_in_its_plac
         await asyncio.sleep(0.7)
         httpx2.post(f"{impatient.url}/v1/hello", json={"name": "in the stream"})
         assert b"in the stream" in await client.until(b"in the stream")
+
+
+async def test_a_head_that_is_refused_behind_a_request_ends_the_connection_after_its_answer() -> None:
+    refused = asyncio.Event()
+
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await refused.wait()
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async with _accepting(app, head_seconds=0.1, idle_seconds=10 * DEADLINE_SECONDS) as client:
+        before = _too_slow_heads()
+        await client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET /late")
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while _too_slow_heads() == before:
+                await asyncio.sleep(0.01)
+        refused.set()
+        assert (await client.answer()).status == 204
+        assert await client.is_closed()
+
+
+def _too_slow_heads() -> float:
+    return REGISTRY.get_sample_value("hello_slow_clients_total", {"part": "head"}) or 0
 
 
 async def test_an_offer_of_http_2_is_answered_in_http_1(service: Service) -> None:

@@ -74,6 +74,13 @@ def test_probes_are_logged_only_when_they_fail(service: Service, client: httpx2.
     assert [line["status"] for line in lines_of(service, refused.headers["x-request-id"])] == [401]
 
 
+def test_probes_are_not_logged_either_where_the_service_lies_below_a_path() -> None:
+    with serving(HELLO_ROOT_PATH="/below") as service, httpx2.Client(base_url=service.url) as client:
+        probe, other = client.get("/livez"), client.get("/v1/hello")
+        assert (probe.status_code, other.status_code) == (200, 200)
+        assert [len(lines_of(service, answer.headers["x-request-id"])) for answer in (probe, other)] == [0, 1]
+
+
 @pytest.mark.parametrize("request_id", ["a", "A-Z_a.z-0", "x" * 128, "0" * 32])
 def test_the_clients_request_id_is_kept(service: Service, client: httpx2.Client, request_id: str) -> None:
     request_id = request_id[:96] + uuid4().hex[:32] if len(request_id) == 128 else request_id

@@ -101,6 +101,11 @@ def test_metrics_have_a_head_and_count_it_as_one(client: TestClient) -> None:
     assert 'http_requests_total{method="HEAD",route="/v1/hello",status="200"}' in client.get("/metrics").text
 
 
+def test_options_are_counted_by_the_route_that_they_are_about(client: TestClient) -> None:
+    client.options("/v1/hello/someone")
+    assert 'http_requests_total{method="OPTIONS",route="/v1/hello/{name}",status="204"}' in client.get("/metrics").text
+
+
 def test_the_head_of_a_stream_does_not_begin_it(client: TestClient) -> None:
     begun.clear()
     response = client.head("/v1/stream")

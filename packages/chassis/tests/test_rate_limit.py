@@ -95,6 +95,13 @@ async def test_a_rate_is_that_of_any_time_not_of_the_clocks_minute(monkeypatch: 
         await _take(limit, "ann")
 
 
+async def test_what_remains_is_counted_down_by_one_whatever_the_clock_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "monotonic", lambda: 12345.678)  # a share of a minute is no whole number
+    limit = RateLimit("100/minute")
+    headers = [dict((await _take(limit, "ann")).state.rate_limit_headers) for _ in range(100)]
+    assert [header[b"ratelimit"].split(b";")[1] for header in headers] == [b"r=%d" % n for n in reversed(range(100))]
+
+
 async def test_callers_who_stay_away_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: now)

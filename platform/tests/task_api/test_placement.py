@@ -12,6 +12,7 @@ from manifests import (
     VALUES_FILES,
     Manifest,
     api_container,
+    environment,
     one,
     raw,
     refusal,
@@ -258,3 +259,5 @@ def test_a_pod_waits_for_its_database_as_long_as_it_takes_unless_told_otherwise(
     extra = with_json(extraEnv=[{"name": name, "value": wait}]) if wait else []
     set_ = [variable for variable in api_container(render(*extra))["env"] if variable["name"] == name]
     assert set_ == [{"name": name, "value": wait or "inf"}]
+    memory = sets("database.inMemory=true", "autoscaling.enabled=false", "replicaCount=1")
+    assert name not in environment(api_container(render(*memory)))

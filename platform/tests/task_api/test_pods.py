@@ -80,6 +80,16 @@ def test_every_pod_passes_the_restricted_pod_security_standard(pod: Manifest) ->
         assert not any("hostPort" in port for port in container.get("ports", []))
 
 
+def test_a_secret_in_a_volume_is_read_by_the_user_and_the_group_of_the_pod_alone() -> None:
+    pods = [*(parameter.values[0] for parameter in PODS), *pod_specs(render(*sets("database.certificatesSecret=ours")))]
+    secrets = [(volume["name"], volume["secret"]) for pod in pods for volume in pod["volumes"] if "secret" in volume]
+    assert {name for name, _ in secrets} >= {"tokens", "database-certificates", "password"}
+    assert [(name, oct(its["defaultMode"])) for name, its in secrets if its["defaultMode"] != 0o440] == []
+    names = {name for name, _ in secrets}
+    mounts = [mount for pod in pods for container in pod["containers"] for mount in container["volumeMounts"]]
+    assert [mount for mount in mounts if mount["name"] in names and mount.get("readOnly") is not True] == []
+
+
 @pytest.mark.parametrize("pod", PODS)
 def test_every_pod_writes_to_its_volumes_alone_and_within_limits(pod: Manifest) -> None:
     for container in pod["containers"] + pod.get("initContainers", []):

@@ -271,6 +271,29 @@ def test_a_start_that_does_not_fit_the_due_is_a_property_of_ours(
                 "X-TASK-START;VALUE=DATE-TIME:20261128T170000Z",
             ],
         ),
+        # What starts when it is due: RFC 5545 wants a DUE that is later than DTSTART.
+        (
+            {"recurrence": "FREQ=DAILY", "start_at": DUE, "due_at": DUE},
+            [
+                "DTSTART:20261130T170000Z",
+                "RRULE:FREQ=DAILY",
+                "X-TASK-DUE;VALUE=DATE-TIME:20261130T170000Z",
+                "X-TASK-START;VALUE=DATE-TIME:20261130T170000Z",
+            ],
+        ),
+        # The last occurrence is one.
+        (
+            {"recurrence": "FREQ=DAILY;UNTIL=20261130T170000Z", "due_at": DUE},
+            [
+                "DTSTART:20261130T170000Z",
+                "RRULE:FREQ=DAILY;UNTIL=20261130T170000Z",
+                "X-TASK-DUE;VALUE=DATE-TIME:20261130T170000Z",
+            ],
+        ),
+        (
+            {"recurrence": "FREQ=DAILY;UNTIL=20261130", "due_on": DUE.date()},
+            ["DTSTART;VALUE=DATE:20261130", "RRULE:FREQ=DAILY;UNTIL=20261130", "X-TASK-DUE;VALUE=DATE:20261130"],
+        ),
         ({"recurrence": "FREQ=DAILY"}, ["X-TASK-RECURRENCE;VALUE=TEXT:FREQ=DAILY"]),
         (
             {"recurrence": "FREQ=DAILY;UNTIL=20200101T000000Z", "due_at": DUE},

@@ -1,8 +1,10 @@
-"""Changes of tasks that others change at the same time."""
+"""Changes of tasks that others change at the same time, and work that leaves others their turn."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime
 from types import SimpleNamespace
 
@@ -13,6 +15,7 @@ from task_api.store import Answer, StoreBusy, VersionConflict, Write
 from task_api.store.memory import MemoryStore
 from task_api.tasks import commands
 from task_api.tasks.models import Batch, Status, Task, TaskPatch
+from task_api.tasks.query import Query
 
 
 class Overtaken(MemoryStore):
@@ -75,3 +78,35 @@ async def test_what_somebody_changes_while_its_task_is_opened_again_is_kept() ->
     assert opened.followed_by == done.followed_by is not None
     follower = await commands.get(store, done.followed_by)
     assert (follower.title, follower.recurrence, opened.recurrence) == ("theirs", "FREQ=DAILY", None)
+
+
+@contextlib.asynccontextmanager
+async def counting_turns() -> AsyncIterator[list[None]]:
+    """One for each turn that others have in the block."""
+    turns: list[None] = []
+
+    async def take() -> None:
+        while True:
+            turns.append(None)
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(take())
+    try:
+        yield turns
+    finally:
+        task.cancel()
+
+
+async def test_others_have_their_turn_with_each_change_of_a_batch_and_each_piece_of_a_calendar(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store, tasks = MemoryStore(), [a_task() for _ in range(5)]
+    await store.commit([Write(task, "created") for task in tasks], now=tasks[0].updated_at)
+    updates = [{"action": "update", "id": task.id, "patch": {"title": "new"}} for task in tasks]
+    async with counting_turns() as turns:
+        await commands.batch(store, Batch.model_validate({"items": updates}), None)
+        assert len(turns) == len(tasks)
+    monkeypatch.setattr(commands, "CALENDAR_CHUNK", 1)
+    async with counting_turns() as turns:
+        await commands.export(store, Query())
+        assert len(turns) == len(tasks)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable
 from typing import Any
 
 import pytest
+from databases import connected
 from making import a_task
 from proxy import Proxy
 from stores import opened
@@ -104,3 +105,62 @@ async def test_a_change_whose_commit_nobody_heard_of_is_no_conflict_with_itself(
         assert cut
         assert await other.get(task.id) == changed
         assert [change.type for change in await other.changes(None, size=10)] == ["created", "updated"]
+
+
+async def test_a_commit_that_did_not_take_place_is_not_taken_for_another_of_the_same_moment(postgres_url: str) -> None:
+    async with behind_proxy(postgres_url) as (store, proxy), opened(postgres_url) as other:
+        first = await create(other)
+        cut: list[bytes] = []
+
+        def cut_once(data: bytes) -> bool:
+            cut.append(data)
+            return len(cut) == 1
+
+        await store.ping()
+        proxy.before_answer = cut_once
+        second = await create(store)
+        assert b"INSERT" not in cut[0]  # it was lost before it was done
+        assert second.updated_at == first.updated_at
+        assert await other.get(second.id) == second
+        assert [change.task for change in await other.changes(None, size=10)] == [first, second]
+
+
+async def test_a_change_that_the_server_still_works_on_when_it_is_sent_again_is_done_once(postgres_url: str) -> None:
+    limits = {"lock_seconds": DEADLINE_SECONDS, "statement_seconds": DEADLINE_SECONDS, "seconds": DEADLINE_SECONDS}
+    async with behind_proxy(postgres_url, **limits) as (store, proxy), connected(postgres_url) as other:
+        task = await create(store)
+        changed = rules.change(task, TaskPatch(title="changed"), now=task.updated_at)
+        transaction = other.transaction()
+        await transaction.start()
+        await other.execute("SELECT FROM tasks WHERE id = $1 FOR UPDATE", task.id)
+        committing = asyncio.create_task(store.commit([Write(changed, "updated")], now=changed.updated_at))
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            for waiting in (1, 2):  # the server does not notice that the first one's client is gone
+                while await other.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted") < waiting:
+                    await asyncio.sleep(0.01)
+                if waiting == 1:
+                    proxy.cut()
+            await transaction.rollback()
+            assert await committing is None
+        assert await store.get(task.id) == changed
+        assert [change.type for change in await store.changes(None, size=10)] == ["created", "updated"]
+
+
+async def test_what_another_request_kept_under_the_key_is_not_taken_for_a_commit_that_was_lost(
+    postgres_url: str,
+) -> None:
+    async with behind_proxy(postgres_url) as (store, proxy), opened(postgres_url) as other:
+        task = a_task()
+        kept = Answer("ann", "key", "fingerprint", 201, "{}")
+        await other.commit([], kept, now=task.updated_at)
+        await store.ping()
+        cut: list[bytes] = []
+
+        def cut_once(data: bytes) -> bool:
+            cut.append(data)
+            return len(cut) == 1
+
+        proxy.before_answer = cut_once
+        answer = Answer("ann", "key", "fingerprint", 201, task.model_dump_json())
+        assert await store.commit([Write(task, "created")], answer, now=task.updated_at) == kept
+        assert await other.get(task.id) is None

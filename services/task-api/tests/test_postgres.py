@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -10,7 +13,7 @@ from databases import connected
 from making import a_task
 from stores import opened
 
-from task_api.store import Answer, KeyInUse, Write
+from task_api.store import Answer, ChangesPurged, KeyInUse, Write
 from task_api.tasks.models import Task
 
 
@@ -71,3 +74,60 @@ async def test_a_key_whose_first_request_does_not_end_is_in_use(postgres_url: st
         kept = await waiting
         assert kept is not None
         assert kept.body == "{}"
+
+
+async def test_where_another_pod_purged_further_readers_who_are_behind_are_still_told(postgres_url: str) -> None:
+    """As two pods purge at once, whose clocks differ."""
+    async with opened(postgres_url) as tasks_store, connected(postgres_url) as other:
+        task = a_task()
+        await tasks_store.commit([Write(task, "created")], now=task.updated_at)
+        position = await tasks_store.last_position()
+        await other.execute("UPDATE changes_purged SET (xid, number) = (SELECT xid, number + 1 FROM changes)")
+        later = task.updated_at + timedelta(seconds=1)
+        await tasks_store.purge(deleted_before=later, answers_before=later)
+        assert await other.fetchval("SELECT count(*) FROM changes") == 0
+        with pytest.raises(ChangesPurged):
+            await tasks_store.changes(position, size=10)
+
+
+async def test_what_readers_cannot_see_yet_is_not_purged(postgres_url: str) -> None:
+    async with opened(postgres_url) as tasks_store, connected(postgres_url) as other:
+        before = await tasks_store.last_position()
+        task = a_task()
+        transaction = other.transaction()
+        await transaction.start()
+        await other.execute("SELECT pg_current_xact_id()")  # it may still enter a change before the next one
+        await tasks_store.commit([Write(task, "created")], now=task.updated_at)
+        later = task.updated_at + timedelta(seconds=1)
+        await tasks_store.purge(deleted_before=later, answers_before=later)
+        await transaction.commit()
+        assert [change.task for change in await tasks_store.changes(before, size=10)] == [task]
+
+
+async def test_a_purge_while_somebody_reads_the_feed_leaves_no_gap_unnoticed(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(postgres_url) as reader, opened(postgres_url) as purger, connected(postgres_url) as db:
+        tasks = [a_task() for _ in range(2)]
+        for task in tasks:
+            await purger.commit([Write(task, "created")], now=task.updated_at)
+        first, _ = await purger.changes(None, size=2)
+
+        class Purged:
+            """A connection on which all is purged between the first question and the next."""
+
+            def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+                async def ask(*asked: Any) -> Any:
+                    answer = await getattr(db, name)(*asked)
+                    later = tasks[0].updated_at + timedelta(seconds=1)
+                    await purger.purge(deleted_before=later, answers_before=later)
+                    return answer
+
+                return ask
+
+        async def run(work: Callable[[Any], Awaitable[Any]]) -> Any:
+            return await work(Purged())
+
+        monkeypatch.setattr(reader, "_run", run)
+        with pytest.raises(ChangesPurged):
+            await reader.changes(first.position, size=10)

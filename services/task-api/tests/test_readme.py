@@ -44,7 +44,10 @@ def test_the_commands_on_tokens_make_one_that_opens_the_api(tmp_path: Path) -> N
         assert httpx2.get(f"{service.url}/v1/tasks").status_code == 401
         allowed = httpx2.get(f"{service.url}/v1/tasks", headers={"Authorization": f"Bearer {token}"})
         assert allowed.status_code == 200
-        for path in re.findall(r"`(/[a-z.]+)`", page.split("are open in every mode")[0]):
+        is_open, _ = page.split("are open in every mode")
+        paths = re.findall(r"`(/[a-z.]+)`", is_open)
+        assert {"/health", "/livez", "/readyz"} <= set(paths)
+        for path in paths:
             assert httpx2.get(service.url + path).status_code == 200, path
 
 

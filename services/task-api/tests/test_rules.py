@@ -99,11 +99,15 @@ def test_completion_is_remembered_until_the_task_is_taken_up_again() -> None:
     assert (done.completed_at, done.percent_done) == (LATER, 100)
     assert changed(done, title="Done that").completed_at == LATER
     assert changed(done, status="in_progress").completed_at is None
+    assert changed(created(), status="done", percent_done=90).percent_done == 90
 
 
 def test_time_never_runs_back_on_a_task() -> None:
     """Two pods' clocks differ."""
-    assert rules.change(created(), TaskPatch(title="x"), now=NOW - timedelta(seconds=3)).updated_at == NOW
+    behind = NOW - timedelta(seconds=3)
+    assert rules.change(created(), TaskPatch(title="x"), now=behind).updated_at == NOW
+    deleted = rules.delete(created(), now=behind)
+    assert (deleted.updated_at, deleted.deleted_at) == (NOW, NOW)
 
 
 def test_a_deletion_can_be_taken_back() -> None:

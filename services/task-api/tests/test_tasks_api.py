@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import itertools
 import json
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -267,6 +268,13 @@ def test_a_forged_cursor_is_a_clear_error(client: TestClient, cursor: str) -> No
     assert "Start again without a cursor" in str(document["detail"])
 
 
+@pytest.mark.parametrize("title", ["\0", "a\0b", "\ud800"], ids=ascii)
+def test_a_forged_cursor_with_what_no_title_has_is_a_clear_error(client: TestClient, title: str) -> None:
+    """PostgreSQL takes neither in a text."""
+    cursor = write_cursor(Query(order=read_order("title")), a_task(title=title))
+    problem(client.get("/v1/tasks", params={"sort": "title", "cursor": cursor}), 400, "invalid-cursor")
+
+
 @pytest.mark.parametrize("other", [{"status": "done"}, {"q": "x"}, {"sort": "title"}, {"due_after": "2026-01-01"}])
 def test_a_cursor_is_of_one_list(client: TestClient, other: dict[str, str]) -> None:
     create(client)
@@ -435,6 +443,14 @@ def test_a_calendar_of_too_much_is_refused(
         create(client)
     assert client.get("/v1/tasks.ics").status_code == 200
     create(client)
+    problem(client.get("/v1/tasks.ics"), 422, "too-many-tasks")
+
+
+def test_the_time_zones_of_a_calendar_count_for_its_size(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    create(client, due_at="2026-12-01T09:00:00Z", recurrence="FREQ=DAILY", time_zone="Europe/Berlin")
+    calendar = client.get("/v1/tasks.ics").content
+    (zone,) = re.findall(rb"BEGIN:VTIMEZONE.*END:VTIMEZONE\r\n", calendar, re.DOTALL)
+    monkeypatch.setattr(commands, "MAX_CALENDAR_BYTES", len(calendar) - len(zone))
     problem(client.get("/v1/tasks.ics"), 422, "too-many-tasks")
 
 
@@ -894,6 +910,12 @@ def test_changes_are_followed_from_where_one_was(client: TestClient) -> None:
     middle = client.get("/v1/changes", params={"since": page["items"][1]["id"], "page_size": 1}).json()
     assert middle["items"] == page["items"][2:3]
     assert client.get("/v1/changes").json() == page
+
+
+def test_a_stream_is_kept_by_no_cache_and_held_back_by_no_proxy(client: TestClient) -> None:
+    """nginx would collect its events until a buffer is full."""
+    stream = client.head("/v1/changes", headers={"Accept": "text/event-stream"})
+    assert (stream.headers["x-accel-buffering"], stream.headers["cache-control"]) == ("no", "no-store")
 
 
 @pytest.mark.parametrize("accept", ["application/json", "text/event-stream"])

@@ -50,10 +50,11 @@ def allowing(
 
 
 class _Responses(CORSMiddleware):
-    """The headers of responses alone; a request without Origin is looked at once."""
+    """The headers of responses alone. Without an Origin, too, one says that it varies by it: a browser that kept it would
+    give it to a page otherwise (https://fetch.spec.whatwg.org/#cors-protocol-and-http-caches)."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and any(name == b"origin" for name, _ in scope["headers"]):
+        if scope["type"] == "http":
             await self.simple_response(scope, receive, send, request_headers=Headers(scope=scope))
         else:
             await self.app(scope, receive, send)
