@@ -50,8 +50,8 @@ def allowing(
 
 
 class _Responses(CORSMiddleware):
-    """The headers of responses alone. Without an Origin, too, one says that it varies by it: a browser that kept it would
-    give it to a page otherwise (https://fetch.spec.whatwg.org/#cors-protocol-and-http-caches)."""
+    """The headers of responses alone. Without an Origin, too, one says that it varies by it: a browser that keeps it
+    would give it to a page otherwise (https://fetch.spec.whatwg.org/#cors-protocol-and-http-caches)."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
