@@ -48,7 +48,10 @@ class Site:
         }
 
     def write(self, **state: Any) -> None:
-        self.file.write_text(json.dumps(state))
+        """As a whole: a helm or kubectl may be reading it."""
+        made = self.file.with_suffix(".new")
+        made.write_text(json.dumps(state))
+        made.replace(self.file)
 
     @property
     def state(self) -> dict[str, Any]:
