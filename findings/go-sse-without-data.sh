@@ -17,59 +17,59 @@ cat > main.go << 'GO'
 package main
 
 import (
-	"context"
-	"fmt"
-	"net/http"
-	"net/http/httptest"
-	"strings"
-	"time"
+  "context"
+  "fmt"
+  "net/http"
+  "net/http/httptest"
+  "strings"
+  "time"
 
-	r3labs "github.com/r3labs/sse/v2"
-	tmaxmax "github.com/tmaxmax/go-sse"
-	"gopkg.in/cenkalti/backoff.v1"
+  r3labs "github.com/r3labs/sse/v2"
+  tmaxmax "github.com/tmaxmax/go-sse"
+  "gopkg.in/cenkalti/backoff.v1"
 )
 
 // The server says one block, then one with data that tells the client that all was said.
 func main() {
-	for _, block := range []string{": a comment\n\n", "retry: 3000\n\n", "id: 7\n\n", "data: a\n\n"} {
-		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			w.Header().Set("Content-Type", "text/event-stream")
-			fmt.Fprint(w, block, "data: end\n\n")
-			w.(http.Flusher).Flush()
-			<-r.Context().Done()
-		}))
-		var events [3]int
+  for _, block := range []string{": a comment\n\n", "retry: 3000\n\n", "id: 7\n\n", "data: a\n\n"} {
+    server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+      w.Header().Set("Content-Type", "text/event-stream")
+      fmt.Fprint(w, block, "data: end\n\n")
+      w.(http.Flusher).Flush()
+      <-r.Context().Done()
+    }))
+    var events [3]int
 
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		client := r3labs.NewClient(server.URL)
-		client.ReconnectStrategy = &backoff.StopBackOff{}
-		client.SubscribeRawWithContext(ctx, func(event *r3labs.Event) {
-			if string(event.Data) == "end" {
-				cancel()
-			} else {
-				events[0]++
-			}
-		})
+    ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+    client := r3labs.NewClient(server.URL)
+    client.ReconnectStrategy = &backoff.StopBackOff{}
+    client.SubscribeRawWithContext(ctx, func(event *r3labs.Event) {
+      if string(event.Data) == "end" {
+        cancel()
+      } else {
+        events[0]++
+      }
+    })
 
-		ctx, cancel = context.WithTimeout(context.Background(), time.Minute)
-		request, _ := http.NewRequestWithContext(ctx, "GET", server.URL, nil)
-		connection := (&tmaxmax.Client{Backoff: tmaxmax.Backoff{MaxRetries: -1}}).NewConnection(request)
-		connection.SubscribeToAll(func(event tmaxmax.Event) {
-			if event.Data == "end" {
-				cancel()
-			} else {
-				events[1]++
-			}
-		})
-		connection.Connect()
-		cancel()
-		server.Close()
+    ctx, cancel = context.WithTimeout(context.Background(), time.Minute)
+    request, _ := http.NewRequestWithContext(ctx, "GET", server.URL, nil)
+    connection := (&tmaxmax.Client{Backoff: tmaxmax.Backoff{MaxRetries: -1}}).NewConnection(request)
+    connection.SubscribeToAll(func(event tmaxmax.Event) {
+      if event.Data == "end" {
+        cancel()
+      } else {
+        events[1]++
+      }
+    })
+    connection.Connect()
+    cancel()
+    server.Close()
 
-		for range tmaxmax.Read(strings.NewReader(block), nil) {
-			events[2]++
-		}
-		fmt.Printf("%q: r3labs %d, go-sse %d, its Read %d\n", block, events[0], events[1], events[2])
-	}
+    for range tmaxmax.Read(strings.NewReader(block), nil) {
+      events[2]++
+    }
+    fmt.Printf("%q: r3labs %d, go-sse %d, its Read %d\n", block, events[0], events[1], events[2])
+  }
 }
 GO
 for each in github.com/r3labs/sse/v2@v2.10.0 github.com/tmaxmax/go-sse@v0.12.0 gopkg.in/cenkalti/backoff.v1@v1.1.0; do
