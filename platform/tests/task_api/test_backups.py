@@ -1,6 +1,6 @@
 """database.bundled.backup: its objects, and what its containers do, with stand-ins for pg_dump, rclone and their like.
 
-With the real ones: e2e/task_api/test_backup.py, and for a bucket findings/backup-to-s3.sh.
+With the real ones, but for a bucket: e2e/task_api/test_backup.py.
 """
 
 from __future__ import annotations
