@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Tests the chart, the manifests, the scripts, the workflows and the pages: what is not a service's own and needs no cluster.
-# What is left out for want of Docker, Go or Helm is said at the end; with REQUIRE_ALL=1 that is a failure.
+# What is left out for want of Docker, Go or Linux is said at the end; with REQUIRE_ALL=1 that is a failure.
 # Arguments go to pytest: scripts/test-platform.sh platform/tests/test_values.py -k quota
 set -euo pipefail
 CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -21,6 +21,9 @@ if ! command -v go > /dev/null; then
   leave_out go 'the rules of alerts in Prometheus 3, and the tests of the library chart: needs Go, https://go.dev/dl/'
 elif ! scripts/go-tools.sh; then
   exit 1
+fi
+if [[ $(uname -s) != Linux ]]; then
+  leave_out linux 'the dev server by itself, which runs in the image alone: needs Linux'
 fi
 if ! command -v helm > /dev/null; then
   echo 'The tests of the chart need Go, https://go.dev/dl/, or Helm, https://helm.sh/docs/intro/install/' >&2

@@ -18,7 +18,7 @@ import pytest
 from manifests import REPOSITORY
 from programs import eventually
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="inotify(7) is Linux's, as is the image it runs in")
+pytestmark = pytest.mark.linux  # inotify(7) is Linux's, as is the image that the dev server runs in
 
 SECONDS = 60
 MAIN = """
