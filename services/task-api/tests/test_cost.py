@@ -28,10 +28,11 @@ from chassis import logs
 from chassis.postgres import database
 from task_api.app import create_app
 from task_api.settings import Settings
-from task_api.store.postgres_rows import NAMES, row_of, task_of
+from task_api.store.postgres_rows import FIELDS, row_of, task_of
 from task_api.tasks import rules
 from task_api.tasks.models import NewTask
 
+NAMES = FIELDS.split(", ")
 NEW = b'{"title":"Water the plants","priority":"high","due_on":"2026-12-01","labels":["home"]}'
 TASK = "/v1/tasks/01990000-0000-7000-8000-000000000001"
 
@@ -140,7 +141,7 @@ async def test_a_task_is_created_in_few_steps(app: FastAPI) -> None:
 
 
 async def test_a_list_of_50_is_answered_in_few_steps(app: FastAPI) -> None:
-    assert await cost(app, "GET", "/v1/tasks") <= 465  # 17 of them for ETag, Cache-Control and Vary
+    assert await cost(app, "GET", "/v1/tasks") <= 463  # 17 of them for ETag, Cache-Control and Vary
 
 
 async def test_rows_are_not_validated_again() -> None:

@@ -33,6 +33,18 @@ async def create(store: PostgresStore) -> Task:
     return task
 
 
+def cut_first(proxy: Proxy) -> list[bytes]:
+    """Has the connection cut before the first answer that passes from now on; the answers that came are in the list."""
+    answers: list[bytes] = []
+
+    def cut(data: bytes) -> bool:
+        answers.append(data)
+        return len(answers) == 1
+
+    proxy.before_answer = cut
+    return answers
+
+
 async def test_a_transaction_whose_connection_freezes_in_its_middle_holds_nobody_for_ever(postgres_url: str) -> None:
     async with behind_proxy(postgres_url, seconds=2, statement_seconds=0.2) as (store, proxy):
         await store.ping()
@@ -110,16 +122,10 @@ async def test_a_change_whose_commit_nobody_heard_of_is_no_conflict_with_itself(
 async def test_a_commit_that_did_not_take_place_is_not_taken_for_another_of_the_same_moment(postgres_url: str) -> None:
     async with behind_proxy(postgres_url) as (store, proxy), opened(postgres_url) as other:
         first = await create(other)
-        cut: list[bytes] = []
-
-        def cut_once(data: bytes) -> bool:
-            cut.append(data)
-            return len(cut) == 1
-
         await store.ping()
-        proxy.before_answer = cut_once
+        answers = cut_first(proxy)
         second = await create(store)
-        assert b"INSERT" not in cut[0]  # it was lost before it was done
+        assert b"INSERT" not in answers[0]  # it was lost before it was done
         assert second.updated_at == first.updated_at
         assert await other.get(second.id) == second
         assert [change.task for change in await other.changes(None, size=10)] == [first, second]
@@ -154,13 +160,7 @@ async def test_what_another_request_kept_under_the_key_is_not_taken_for_a_commit
         kept = Answer("ann", "key", "fingerprint", 201, "{}")
         await other.commit([], kept, now=task.updated_at)
         await store.ping()
-        cut: list[bytes] = []
-
-        def cut_once(data: bytes) -> bool:
-            cut.append(data)
-            return len(cut) == 1
-
-        proxy.before_answer = cut_once
+        cut_first(proxy)
         answer = Answer("ann", "key", "fingerprint", 201, task.model_dump_json())
         assert await store.commit([Write(task, "created")], answer, now=task.updated_at) == kept
         assert await other.get(task.id) is None

@@ -20,8 +20,6 @@ MAX_HEAD_BYTES = 64 * 1024
 """Request line and headers together. ingress-nginx lets 32 KiB through."""
 TOO_LARGE = f"Request line and headers have more than {MAX_HEAD_BYTES} bytes, which is the most that is taken."
 LINGER_SECONDS = 2.0
-SPACE = ord(" ")
-"""Of what a value may end with only it and a tab are as low."""
 
 
 def bounded(head_seconds: float, write_seconds: float, slow_clients: Counter) -> type[asyncio.Protocol]:
@@ -109,7 +107,7 @@ class _Connection(HttpToolsProtocol):
         An Idempotency-Key with a space behind it was refused (findings/httptools-space-behind-a-value.sh).
         """
         for place, (name, value) in enumerate(self.headers):
-            if value and value[-1] <= SPACE:
+            if value.endswith((b" ", b"\t")):
                 self.headers[place] = (name, value.rstrip(b" \t"))
 
     def _head_bytes(self) -> int:
