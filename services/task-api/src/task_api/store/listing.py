@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, Protocol
 
 from task_api.tasks.models import Status
@@ -38,7 +39,7 @@ class Dialect(Protocol):
     def title(self) -> str:
         """The title, compared by code points."""
 
-    def never(self, values: list[Any], /) -> str:
+    def never(self) -> str:
         """The time NEVER."""
 
 
@@ -50,7 +51,7 @@ def select(query: Query, size: int, dialect: Dialect) -> tuple[str, list[Any]]:
     after, order = _place_and_order(query, dialect, values)
     # PostgreSQL keeps a plan only where it knows the limit; to plan anew takes 46 µs each time. Where there are filters
     # it should: which index is the best depends on what they ask for.
-    limit = _value(dialect, values)(size) if filtered else str(size)
+    limit = dialect.value(size, values) if filtered else str(size)
     where = " AND ".join([*conditions, *after])
     return f"SELECT {dialect.columns} FROM tasks WHERE {where} ORDER BY {order} LIMIT {limit}", values
 
@@ -89,19 +90,12 @@ def walk(query: Query, size: int, reads: int, dialect: Dialect) -> tuple[str, li
     conditions = _conditions(query, dialect, values, in_order=True)
     after, order = _place_and_order(query, dialect, values)
     steps: dict[str, bool] = {}
-    for expression, descending in _steps(query, dialect, values):
+    for expression, descending in _steps(query, dialect):
         steps.setdefault(expression, descending)  # the id may be there twice
     found = _found_in_order(query)
     inside = [conditions[name] for name in conditions if name in found] + after
     if _is_open_of_project(query):
         inside.append(_one_of(OPEN))
-        value = _value(dialect, values)
-        # The index has no other form of it.
-        due = _expression(query, "due", dialect, values)
-        if query.filters.due_before is not None:
-            inside.append(f"{due} < {value(query.filters.due_before)}")
-        if query.filters.due_after is not None:
-            inside.append(f"{due} >= {value(query.filters.due_after)}")
     where = f"WHERE {' AND '.join(inside)} " if inside else ""
     outside = " AND ".join(conditions[name] for name in conditions if name not in found) or "true"
     # By their names PostgreSQL knows that they are in order already, and stops when the page is full.
@@ -140,15 +134,13 @@ def _conditions(query: Query, dialect: Dialect, values: list[Any], *, in_order: 
         where["parent"] = is_of("parent", filters.parent)
     if filters.assignee is not None:
         where["assignee"] = is_of("assignee", filters.assignee)
-    if filters.due_before is not None:
-        where["due_before"] = f"due < {value(filters.due_before)}"
-    if filters.due_after is not None:
-        where["due_after"] = f"due >= {value(filters.due_after)}"
+    if filters.due_before is not None or filters.due_after is not None:
+        where["due_range"] = _range("due", filters.due_after, filters.due_before, dialect, values)
     if filters.updated_since is not None:
         where["updated_since"] = f"updated_at >= {value(filters.updated_since)}"
     if filters.status == DONE and query.order[0] == Order("completed_at", descending=True):
         # They all have one; what has none would come before them, and is all that was ever cancelled or is to be done.
-        where["completed"] = f"{_expression(query, 'completed_at', dialect, values)} < {dialect.never(values)}"
+        where["completed"] = _range("completed_at", None, None, dialect, values)
     if filters.without:
         where |= {f"without {name}": f"{name} IS NULL" for name in sorted(filters.without)}
     if filters.created_before is not None:
@@ -156,17 +148,25 @@ def _conditions(query: Query, dialect: Dialect, values: list[Any], *, in_order: 
     if filters.created_after is not None:
         where["created_after"] = f"created_at >= {value(filters.created_after)}"
     if filters.completed_before is not None or filters.completed_after is not None:
-        # As the index has it, which has those that are not completed last.
-        completed = _expression(query, "completed_at", dialect, values)
-        before = dialect.never(values) if filters.completed_before is None else value(filters.completed_before)
-        where["completed_before"] = f"{completed} < {before}"
-        if filters.completed_after is not None:
-            where["completed_after"] = f"{completed} >= {value(filters.completed_after)}"
+        where["completed_range"] = _range(
+            "completed_at", filters.completed_after, filters.completed_before, dialect, values
+        )
     if filters.prefixes is not None:
         where["prefixes"] = dialect.has_prefixes(sorted(filters.prefixes), values) if filters.prefixes else "false"
     if filters.words is not None:
         where["words"] = dialect.has_words(sorted(filters.words), values) if filters.words else "false"
     return where
+
+
+def _range(key: SortKey, after: datetime | None, before: datetime | None, dialect: Dialect, values: list[Any]) -> str:
+    """Tasks whose time is in this range, without an end where None stands. As the index of the order has it, where
+    those without a time come last: so there is no second index of that time to write.
+    """
+    time = _expression(key, dialect)
+    conditions = [f"{time} < {dialect.never() if before is None else dialect.value(before, values)}"]
+    if after is not None:
+        conditions.append(f"{time} >= {dialect.value(after, values)}")
+    return " AND ".join(conditions)
 
 
 def _owner(query: Query) -> str | None:
@@ -186,16 +186,16 @@ def _owner(query: Query) -> str | None:
 def _found_in_order(query: Query) -> set[str]:
     """The conditions by which an index in the list's order finds its part of the tasks: no task outside is read."""
     if (owner := _owner(query)) is not None:
-        return {owner}
+        return {owner, "due_range"} if _is_open_of_project(query) else {owner}
     match query.order[0].key:
         case "created_at":
             return {"deleted"}
         case "updated_at":
             return {"updated_since"}
         case "completed_at":
-            return {"completed", "completed_before", "completed_after"}
-        case "due" if not _is_open_of_project(query):
-            return {"due_before", "due_after"}
+            return {"completed", "completed_range"}
+        case "due":
+            return {"due_range"}
     return set()
 
 
@@ -210,13 +210,9 @@ def _one_of(statuses: frozenset[Status]) -> str:
     return f"status IN ({', '.join(repr(status.value) for status in sorted(statuses))})"
 
 
-def _value(dialect: Dialect, values: list[Any]) -> Callable[[object], str]:
-    return lambda value: dialect.value(value, values)
-
-
 def _place_and_order(query: Query, dialect: Dialect, values: list[Any]) -> tuple[list[str], str]:
     """The conditions that leave out the pages before, and the order."""
-    steps = _steps(query, dialect, values)
+    steps = _steps(query, dialect)
     if query.after is None:
         return [], _order(steps)
     owner = _owner(query)
@@ -224,9 +220,9 @@ def _place_and_order(query: Query, dialect: Dialect, values: list[Any]) -> tuple
     return _after(steps, [dialect.value(v, values) for v in place]), _order(steps)
 
 
-def _steps(query: Query, dialect: Dialect, values: list[Any]) -> list[tuple[str, bool]]:
+def _steps(query: Query, dialect: Dialect) -> list[tuple[str, bool]]:
     """What the list is sorted by, and whether it descends."""
-    steps = [(_expression(query, step.key, dialect, values), step.descending) for step in query.order]
+    steps = [(_expression(step.key, dialect), step.descending) for step in query.order]
     owner = _owner(query)
     first = [] if owner is None else [(owner, query.order[0].descending)]
     return [*first, *steps, ("id", query.order[-1].descending)]
@@ -236,14 +232,12 @@ def _order(steps: list[tuple[str, bool]]) -> str:
     return ", ".join(f"{expression} {'DESC' if descending else 'ASC'}" for expression, descending in steps)
 
 
-def _expression(query: Query, key: SortKey, dialect: Dialect, values: list[Any]) -> str:
+def _expression(key: SortKey, dialect: Dialect) -> str:
     match key:
         case "created_at":
             return "id"
-        case "due" if not _is_open_of_project(query) and (query.filters.due_before or query.filters.due_after):
-            return key  # all of them have one; the index of the filter has them in order
         case "due" | "start_at" | "completed_at":
-            return f"coalesce({key}, {dialect.never(values)})"
+            return f"coalesce({key}, {dialect.never()})"
         case "title":
             return dialect.title()
         case _:

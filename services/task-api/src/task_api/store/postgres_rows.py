@@ -143,7 +143,7 @@ class Dialect:
     def title(self) -> str:
         return 'title COLLATE "C"'
 
-    def never(self, _values: list[Any], /) -> str:
+    def never(self) -> str:
         return "'infinity'::timestamptz"  # as asyncpg sends NEVER; not a parameter, since the indexes have it so
 
 

@@ -249,7 +249,7 @@ class Dialect:
     def title(self) -> str:
         return "title"  # SQLite compares bytes
 
-    def never(self, _values: list[Any], /) -> str:
+    def never(self) -> str:
         return f"'{_text(NEVER)}'"  # not a parameter, since the indexes have it so
 
 
