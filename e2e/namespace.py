@@ -59,7 +59,11 @@ class Namespace:
 
     def use_helm(self, name: str) -> None:
         """From here on `helm` is the one of that name in HELMS, in scripts too."""
-        self._environment["PATH"] = path_with_helm(name, self._folder)
+        self.use_path(path_with_helm(name, self._folder))
+
+    def use_path(self, path: str) -> None:
+        """From here on programs are found by this PATH."""
+        self._environment["PATH"] = path
 
     def install(self, replicas: int = 3) -> None:
         """Installs the chart with the namespace's values, and returns once so many replicas serve."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from e2e.cluster import version
+from e2e.eventually import eventually
 from e2e.example import EXAMPLE
 from e2e.namespace import Namespace
 from under_test import SERVICE
@@ -24,10 +26,11 @@ def installed(request: pytest.FixtureRequest, image: str, tmp_path: Path) -> Ite
         create = f"kind create cluster --name {name} --image {version('KIND_NODE_IMAGE')} --config -"
         namespace.run(f'{create} <<< "{config}"', seconds=300)
         namespace.run(f"kind load docker-image {image} --name {name}", seconds=300)
+        namespace.run(f"kubectl apply --filename {version('INGRESS_NGINX_MANIFEST')}")
+        controller = "--namespace ingress-nginx deployment/ingress-nginx-controller --timeout 180s"
+        namespace.run(f"kubectl rollout status {controller}", seconds=200)
         namespace.run(
-            f"helm install {SERVICE} ./platform/helm/{SERVICE} {namespace.values} --set ingress.enabled=false"
-            " --wait --timeout 240s",
-            seconds=300,
+            f"helm install {SERVICE} ./platform/helm/{SERVICE} {namespace.values} --wait --timeout 240s", seconds=300
         )
         yield namespace
     finally:
@@ -35,7 +38,7 @@ def installed(request: pytest.FixtureRequest, image: str, tmp_path: Path) -> Ite
 
 
 @pytest.mark.full
-def test_a_release_serves_on_every_address_of_its_pods(installed: Namespace) -> None:
+def test_a_release_serves_on_every_address_of_its_pods_and_of_its_ingress(installed: Namespace) -> None:
     assert EXAMPLE.helm_test in installed.run(f"helm test {SERVICE} --logs")
     pods = installed.run(
         f"kubectl get pods --selector app={SERVICE}"
@@ -48,3 +51,16 @@ def test_a_release_serves_on_every_address_of_its_pods(installed: Namespace) -> 
         for address in addresses:
             host = f"[{address}]:8000" if ":" in address else f"{address}:8000"
             assert installed.run(f'kubectl exec {name} -- python -c "{ASK}" "{host}"') == "200\n"
+
+    listed = installed.run("kubectl get nodes --output jsonpath='{.items[0].status.addresses[*].address}'").split()
+    (node,) = [name for name in listed if name.endswith("-control-plane")]
+    outside = [address for address in listed if address != node]
+    assert any(":" in address for address in outside)
+
+    def serves(ask: str) -> bool:
+        return '"status":"ok"' in installed.attempt(f"docker exec {node} {ask}").stdout
+
+    for address in outside:
+        peer = f"[{address}]" if ":" in address else address
+        ask = f"curl --silent --insecure --max-time 10 --connect-to ::{peer}:443 https://{installed.host}/health"
+        eventually(partial(serves, ask), f"the service by its ingress at {address}: {ask}")

@@ -1,7 +1,8 @@
 """The commands of docs/ as they stand there, in a shell, in page order.
 
 docs/deploy.md is one way from its beginning to its end, so a section needs those before it. Replaced in the commands is
-what a reader replaces (host and account), and a port of this machine that may be taken.
+what a reader replaces (host and account), and a port of this machine that may be taken. With each version of Helm that
+the chart supports, all but one in `make e2e-full` alone.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import re
 import shutil
 import socket
@@ -20,7 +22,7 @@ import pytest
 from documentation import Block, commands_run_by
 from e2e.cluster import REPOSITORY
 from e2e.eventually import eventually
-from e2e.namespace import MakeNamespace, Namespace
+from e2e.namespace import HELMS, MakeNamespace, Namespace, path_with_helm
 from repository_copy import copy_repository, lend_environments
 
 THIS = "e2e/task_api/test_docs.py"
@@ -50,10 +52,29 @@ def typed(block: Block, replaced: Mapping[str, str]) -> str:
     }
     for old, new in {**replaced, **always}.items():
         commands = commands.replace(old, new)
-    # Helm as `go install` builds it takes a cluster that it does not ask for an old one; that of go-tools.sh does not.
     # Without pipefail, as in a terminal, where a `grep` in a pipe may find nothing.
-    shell = f"PATH='{REPOSITORY}/.tools':$PATH\nset +o pipefail\ntrap 'kill $(jobs -p) 2> /dev/null || true' EXIT"
-    return f"{shell}\n{commands}"
+    return f"set +o pipefail\ntrap 'kill $(jobs -p) 2> /dev/null || true' EXIT\n{commands}"
+
+
+# Helm as `go install` builds it takes a cluster that it does not ask for an old one; that of go-tools.sh does not.
+PATH = f"{REPOSITORY}/.tools:{os.environ['PATH']}"
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=[] if name == "HELM_VERSION" else pytest.mark.full) for name in HELMS],
+)
+def helm(request: pytest.FixtureRequest) -> str:
+    """The version of Helm that the commands run with, by its name in HELMS."""
+    name: str = request.param
+    return name
+
+
+def make_with_helm(name: str, helm: str, make_namespace: MakeNamespace, folder: Path) -> Namespace:
+    """A namespace of this name and Helm's, where that is the first `helm` on the PATH."""
+    namespace = make_namespace(f"{name}-{helm.removesuffix('_VERSION').lower().replace('_', '-')}")
+    namespace.use_path(PATH if helm == "HELM_VERSION" else path_with_helm(helm, folder))
+    return namespace
 
 
 def run(section: str, page: str, namespace: Namespace, folder: Path, replaced: Mapping[str, str]) -> list[str]:
@@ -132,9 +153,9 @@ def published(image: str) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def empty(make_namespace: MakeNamespace) -> Namespace:
+def empty(make_namespace: MakeNamespace, helm: str, tmp_path_factory: pytest.TempPathFactory) -> Namespace:
     """A namespace without a release, and without the certificate that the page makes."""
-    namespace = make_namespace("e2e-docs-deploy")
+    namespace = make_with_helm("e2e-docs-deploy", helm, make_namespace, tmp_path_factory.mktemp("helm"))
     namespace.run("kubectl delete secret task-api-tls")
     return namespace
 
@@ -187,8 +208,8 @@ OPERATE = "docs/operate.md"
 
 
 @pytest.fixture(scope="module")
-def running(make_namespace: MakeNamespace) -> Namespace:
-    namespace = make_namespace("e2e-docs-operate")
+def running(make_namespace: MakeNamespace, helm: str, tmp_path_factory: pytest.TempPathFactory) -> Namespace:
+    namespace = make_with_helm("e2e-docs-operate", helm, make_namespace, tmp_path_factory.mktemp("helm"))
     namespace.run(f"helm install task-api ./platform/helm/task-api {namespace.values} --wait --timeout 120s")
     namespace.wait_for_replicas(3)
     namespace.run(
@@ -328,6 +349,7 @@ def test_a_commit_is_pushed_and_deployed_from_a_desk_as_the_page_says(
 ) -> None:
     push, deploy = commands_run_by(THIS, "docs/delivery.md", "Try it without GitHub")
     namespace = make_namespace("e2e-docs-desk")
+    namespace.use_path(PATH)
     replaced = {"docker.io": registry}
     namespace.run(typed(push, replaced), seconds=300, folder=committed)
     # The nodes cannot reach a registry of this machine: they get what it holds.
@@ -362,7 +384,13 @@ def test_a_commit_is_pushed_and_deployed_from_a_desk_as_the_page_says(
 )
 def test_the_values_of_docs_extend_render_what_they_say(section: str, number: int, kinds: set[str]) -> None:
     block = commands_run_by(THIS, "docs/extend.md", section)[number]
-    done = subprocess.run(["bash", "-euc", typed(block, {})], cwd=REPOSITORY, capture_output=True, text=True)
+    done = subprocess.run(
+        ["bash", "-euc", typed(block, {})],
+        cwd=REPOSITORY,
+        env={**os.environ, "PATH": PATH},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     rendered = set(re.findall(r"^kind: (\w+)", done.stdout, re.MULTILINE))
     assert kinds == rendered & {"Deployment", "StatefulSet", "Ingress", "HTTPRoute", "Cluster"}
