@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import sys
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any
@@ -15,9 +16,9 @@ from unittest.mock import patch
 
 from chassis.server import _Server
 from task_api.__main__ import main
-from task_api.store import Answer, Write
+from task_api.store import Answer, Write, url
 from task_api.store.postgres import PostgresStore
-from task_api.store.sqlite import SQLiteStore
+from task_api.store.sqlite import Group, SQLiteStore
 
 LATE_SECONDS = 0.05
 
@@ -41,6 +42,21 @@ def acknowledge_before(commit: Commit) -> Commit:
         return None
 
     return acknowledge
+
+
+class AcknowledgesGroupBeforeCommit(SQLiteStore):
+    """Tells all of a group that it is done when it is, and commits it a moment later."""
+
+    def _commit(self, connection: sqlite3.Connection, group: Group) -> list[Any]:
+        loop = group[0][1].get_loop()
+
+        def tell(_db: sqlite3.Connection) -> None:
+            for _, done in group:
+                loop.call_soon_threadsafe(done.set_result, None)
+            time.sleep(LATE_SECONDS)
+
+        group.append((tell, loop.create_future()))
+        return super()._commit(connection, group)
 
 
 async def keep_answer_after_commit(
@@ -74,6 +90,8 @@ def plant(bug: str) -> None:
         case "acknowledge-before-commit":
             for store in (SQLiteStore, PostgresStore):
                 patch.object(store, "commit", acknowledge_before(store.commit)).start()
+        case "acknowledge-group-before-commit":
+            patch.object(url, "SQLiteStore", AcknowledgesGroupBeforeCommit).start()
         case "answer-outside-the-transaction":
             patch.object(SQLiteStore, "commit", keep_answer_after_commit).start()
         case "no-drain":

@@ -43,7 +43,12 @@ def test_a_process_that_is_killed_while_it_writes_loses_nothing(tmp_path: Path, 
 @pytest.mark.full
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
-    ("bug", "seen"), [("acknowledge-before-commit", "lost"), ("answer-outside-the-transaction", "duplicated")]
+    ("bug", "seen"),
+    [
+        ("acknowledge-before-commit", "lost"),
+        ("acknowledge-group-before-commit", "lost"),
+        ("answer-outside-the-transaction", "duplicated"),
+    ],
 )
 def test_a_bug_that_breaks_the_promise_is_seen(bug: str, seen: str, tmp_path: Path) -> None:
     database = tmp_path / "tasks.db"

@@ -6,9 +6,10 @@ import asyncio
 import json
 import secrets
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -48,10 +49,21 @@ GAP = 2**30
 file's place goes on with others."""
 BUSY_SECONDS = 5.0
 """How long to wait for another process that writes to the same file."""
+GROUP_SIZE = 64
+"""How many tasks are written in one transaction at most, but for a batch that has more: so long others wait."""
+
+Group = list[tuple[Callable[[sqlite3.Connection], Any], "asyncio.Future[Any]"]]
+"""Writes that have one COMMIT, each with who waits for it."""
+
+
+class _Undone(Exception):
+    """The transaction of a group failed. Nothing of it is kept."""
 
 
 class SQLiteStore:
     """One connection, used by one thread of its own: SQLite has one writer at a time anyway.
+
+    Who writes joins those who wait for the thread already: they have one COMMIT, each with a SAVEPOINT of its own.
 
     WAL with synchronous=FULL: a write that returned survives the process and the machine
     (https://www.sqlite.org/pragma.html#pragma_synchronous).
@@ -65,6 +77,9 @@ class SQLiteStore:
         self._waiting = 0
         self._thread: ThreadPoolExecutor | None = None
         self._connection: sqlite3.Connection | None = None
+        self._joining = threading.Lock()
+        self._group: Group | None = None  # waits for the thread, so more may join it
+        self._room = 0  # for so many tasks
 
     async def open(self) -> None:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sqlite")
@@ -100,7 +115,7 @@ class SQLiteStore:
                 _write(db, write)
             return None
 
-        return await self._run(lambda db: _in_transaction(db, commit))
+        return await self._run(commit, writes=len(writes) or 1)
 
     async def answer(self, subject: str, key: str, *, now: datetime) -> Answer | None:
         return await self._run(lambda db: _kept_answer(db, subject, key, now))
@@ -198,8 +213,11 @@ class SQLiteStore:
             raise
         return db
 
-    async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Does `work` in the store's thread: one hop per unit of work."""
+    async def _run(self, work: Callable[[sqlite3.Connection], T], *, writes: int = 0) -> T:
+        """Does `work` in the store's thread: one hop per unit of work.
+
+        writes: how many tasks it writes, in a transaction that it shares; 0 where it begins its own, or none.
+        """
         if self._connection is None:
             raise StoreUnavailable("SQLite: the storage is not open")
         if self._waiting > self._queue_size:
@@ -208,11 +226,45 @@ class SQLiteStore:
         connection = self._connection
         self._waiting += 1
         try:
-            return await self._in_thread(lambda: work(connection))
+            if not writes:
+                return await self._in_thread(lambda: work(connection))
+            try:
+                return await self._join(connection, work, writes)
+            except _Undone:
+                return await self._in_thread(lambda: _in_transaction(connection, work))
         except sqlite3.OperationalError as error:  # locked for too long, disk full, I/O error
             raise StoreUnavailable(f"The SQLite file {self.path.absolute()} cannot be used: {error}") from error
         finally:
             self._waiting -= 1
+
+    def _join(
+        self, connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T], writes: int
+    ) -> asyncio.Future[T]:
+        """Adds `work` to the group that waits for the thread; where there is none, or no room in it, begins one."""
+        assert self._thread is not None, "it is there as long as the connection"
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[T] = loop.create_future()
+        with self._joining:
+            if self._group is not None and writes <= self._room:
+                self._group.append((work, done))
+                self._room -= writes
+                return done
+            group = self._group = [(work, done)]
+            self._room = GROUP_SIZE - writes
+        committing = self._thread.submit(self._commit, connection, group)
+        committing.add_done_callback(lambda committed: loop.call_soon_threadsafe(_tell, group, committed))
+        return done
+
+    def _commit(self, connection: sqlite3.Connection, group: Group) -> list[Any]:
+        """In the store's thread: what became of each that waits until now, its error or what it returned."""
+        with self._joining:
+            if self._group is group:
+                self._group = None
+        group[:] = [(work, done) for work, done in group if not done.cancelled()]
+        works = [work for work, _ in group]
+        if len(works) > 1:
+            return _in_transaction(connection, lambda db: [_in_savepoint(db, work) for work in works])
+        return [_in_transaction(connection, work) for work in works]
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
@@ -262,9 +314,40 @@ def _in_transaction(
         done = work(db)
         db.execute("COMMIT")
     except BaseException:
-        db.execute("ROLLBACK")
+        if db.in_transaction:  # else SQLite has undone it itself, as when the disk is full
+            db.execute("ROLLBACK")
         raise
     return done
+
+
+def _in_savepoint(db: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T | Exception:
+    """Does all of `work` or nothing, within a transaction. Raises what undoes all of that."""
+    result: T | Exception
+    db.execute("SAVEPOINT one")
+    try:
+        result = work(db)
+    except (VersionConflict, sqlite3.Error) as error:
+        # Fails where SQLite has undone the transaction itself: a SAVEPOINT would begin another one.
+        db.execute("ROLLBACK TO one")
+        result = error
+    db.execute("RELEASE one")
+    return result
+
+
+def _tell(group: Group, committed: Future[list[Any]]) -> None:
+    """In the event loop: whoever has not given up meanwhile goes on."""
+    error = committed.exception()
+    # Who waited for the lock has waited for as long as alone. Anything else may come from one of them only.
+    if len(group) > 1 and error is not None and getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_BUSY:
+        error = _Undone()
+    results = committed.result() if error is None else [error] * len(group)
+    for (_, done), result in zip(group, results, strict=True):
+        if done.done():
+            continue
+        if isinstance(result, BaseException):
+            done.set_exception(result)
+        else:
+            done.set_result(result)
 
 
 def _keep_answer(db: sqlite3.Connection, answer: Answer, now: datetime) -> Answer | None:

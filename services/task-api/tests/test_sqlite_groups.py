@@ -1,0 +1,402 @@
+"""Writes that wait for the SQLite file have one COMMIT, and none of them notices the others."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import resource
+import sqlite3
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from making import NOW, a_task
+from pydantic import SecretStr
+from starlette.types import Message, Scope
+
+from chassis.storage import StoreBusy, StoreUnavailable
+from task_api.app import create_app
+from task_api.settings import Settings
+from task_api.store import Answer, VersionConflict, Write
+from task_api.store import sqlite as under_test
+from task_api.store.sqlite import GROUP_SIZE, SQLiteStore
+from task_api.tasks.models import Task
+
+DEADLINE_SECONDS = 30
+QUEUE_SIZE = 2 * GROUP_SIZE
+
+
+class Watched(sqlite3.Connection):
+    """Notes what it is asked, and calls `before_commit` before each COMMIT."""
+
+    asked: list[str]
+    before_commit: Callable[[], object]
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.set_trace_callback(self.asked.append)
+
+    def execute(self, statement: str, *arguments: Any) -> sqlite3.Cursor:
+        if statement == "COMMIT":
+            type(self).before_commit()
+        return super().execute(statement, *arguments)
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Watched]]:
+    """What a store that is opened in the test asks SQLite."""
+    Watched.asked, Watched.before_commit = [], lambda: None
+    with monkeypatch.context() as patched:
+        patched.setattr(sqlite3, "connect", functools.partial(sqlite3.connect, factory=Watched))
+        yield Watched
+
+
+@pytest.fixture
+async def tasks_store(tmp_path: Path, watched: type[Watched]) -> AsyncIterator[SQLiteStore]:
+    store = SQLiteStore(tmp_path / "tasks.db", queue_size=QUEUE_SIZE)
+    await store.open()
+    watched.asked.clear()
+    yield store
+    await store.close()
+
+
+def commits() -> int:
+    return Watched.asked.count("COMMIT")
+
+
+def create(store: SQLiteStore, task: Task, answer: Answer | None = None) -> asyncio.Task[Answer | None]:
+    return asyncio.create_task(store.commit([Write(task, "created")], answer, now=NOW))
+
+
+def update(store: SQLiteStore, task: Task, **differences: object) -> asyncio.Task[Answer | None]:
+    changed = task.model_copy(update={"version": task.version + 1, **differences})
+    return asyncio.create_task(store.commit([Write(changed, "updated")], now=NOW))
+
+
+@contextlib.contextmanager
+def another_process(store: SQLiteStore) -> Iterator[sqlite3.Connection]:
+    # sqlite3.connect is the watched one here.
+    other = sqlite3.Connection(store.path, isolation_level=None)
+    with contextlib.closing(other):
+        yield other
+
+
+@contextlib.asynccontextmanager
+async def held_up(store: SQLiteStore) -> AsyncIterator[Task]:
+    """What is written in the block waits behind a task, which waits for another process: until the end of the block."""
+    first = a_task(title="first")
+    with another_process(store) as other:
+        other.execute("BEGIN IMMEDIATE")
+        Watched.asked.clear()
+        creating = create(store, first)
+        await eventually(lambda: "BEGIN IMMEDIATE" in Watched.asked)
+        yield first
+        await asyncio.sleep(0)  # whatever was begun in the block is in the queue then
+        other.execute("COMMIT")
+        await creating
+
+
+def refuse(store: SQLiteStore, title: str, *, by: str) -> None:
+    """Has SQLite refuse a task of that title: ABORT undoes the statement, ROLLBACK the whole transaction."""
+    with another_process(store) as other:
+        rule = f"CREATE TRIGGER refuse BEFORE INSERT ON tasks WHEN new.title = '{title}'"
+        other.execute(f"{rule} BEGIN SELECT raise({by}, 'refused'); END")
+
+
+async def eventually(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while not true():
+            await asyncio.sleep(0.01)
+
+
+async def results(*waiting: Awaitable[Answer | None]) -> list[Answer | BaseException | None]:
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        return await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def fed(store: SQLiteStore) -> list[str]:
+    """The titles in the change feed, in its order."""
+    return [change.task.title for change in await store.changes(None, size=1000)]
+
+
+async def test_writes_that_wait_have_one_commit_in_the_order_in_which_they_came(tasks_store: SQLiteStore) -> None:
+    async with held_up(tasks_store):
+        waiting = [create(tasks_store, a_task(title=str(number))) for number in range(20)]
+    assert await results(*waiting) == [None] * 20
+    assert commits() == 2
+    assert await fed(tasks_store) == ["first", *map(str, range(20))]
+
+
+async def test_a_write_alone_needs_no_savepoint(tasks_store: SQLiteStore) -> None:
+    await create(tasks_store, a_task())
+    assert [said for said in Watched.asked if "SAVEPOINT" in said] == []
+    assert commits() == 1
+
+
+async def test_nobody_is_told_before_the_commit(tasks_store: SQLiteStore, watched: type[Watched]) -> None:
+    loop = asyncio.get_running_loop()
+    told_before: list[bool] = []
+
+    def look() -> None:
+        """In the store's thread: what the loop has been told until now it has passed on after two turns."""
+        for turn in range(2):
+            turned = threading.Event()
+            loop.call_soon_threadsafe(turned.set)
+            assert turned.wait(DEADLINE_SECONDS), turn
+        told_before.extend(one.done() for one in waiting)
+
+    async with held_up(tasks_store):
+        waiting = [create(tasks_store, a_task()) for _ in range(5)]
+        await asyncio.sleep(0)
+        watched.before_commit = look
+    assert await results(*waiting) == [None] * 5
+    assert told_before == [False] * 10  # before the COMMIT of the first one, and before theirs
+
+
+async def test_one_that_fails_is_undone_alone_and_has_its_own_error(tasks_store: SQLiteStore) -> None:
+    there = a_task(title="there")
+    await create(tasks_store, there)
+    answer = Answer("ann", "key", "fingerprint", 201, "{}")
+    new = a_task(title="not kept, as the second write fails")
+    refuse(tasks_store, "wrong", by="ABORT")
+    wrong = a_task(title="wrong")
+    async with held_up(tasks_store):
+        waiting = [
+            create(tasks_store, a_task(title="before")),
+            asyncio.create_task(
+                tasks_store.commit([Write(new, "created"), Write(there, "created")], answer, now=NOW),
+            ),
+            create(tasks_store, wrong),
+            create(tasks_store, a_task(title="after")),
+        ]
+    before, conflict, refused, after = await results(*waiting)
+    assert (before, after) == (None, None)
+    assert isinstance(conflict, VersionConflict)
+    assert isinstance(refused, sqlite3.IntegrityError)
+    assert commits() == 2
+    assert await fed(tasks_store) == ["there", "first", "before", "after"]
+    assert await tasks_store.get_many([new.id, wrong.id]) == {}
+    assert await tasks_store.answer("ann", "key", now=NOW) is None
+
+
+async def test_a_defect_that_one_meets_is_its_own_too(tasks_store: SQLiteStore) -> None:
+    async with held_up(tasks_store):
+        tasks = [a_task(title="before"), a_task(title="no rank", priority=None), a_task(title="after")]
+        waiting = [create(tasks_store, task) for task in tasks]
+    before, defect, after = await results(*waiting)
+    assert (before, after) == (None, None)
+    assert isinstance(defect, AttributeError)
+    assert await fed(tasks_store) == ["first", "before", "after"]
+
+
+async def test_of_two_that_change_one_task_the_first_to_come_goes_through(tasks_store: SQLiteStore) -> None:
+    task = a_task()
+    await create(tasks_store, task)
+    async with held_up(tasks_store):
+        waiting = [update(tasks_store, task, title="one"), update(tasks_store, task, title="two")]
+    one, two = await results(*waiting)
+    assert one is None
+    assert isinstance(two, VersionConflict)
+    assert (await tasks_store.get_many([task.id]))[task.id].title == "one"
+
+
+async def test_a_key_that_two_of_a_group_have_is_that_of_the_first(tasks_store: SQLiteStore) -> None:
+    first, second = (Answer("ann", "key", "fingerprint", 201, body) for body in ('"1"', '"2"'))
+    task = a_task()
+    async with held_up(tasks_store):
+        waiting = [create(tasks_store, a_task(), first), create(tasks_store, task, second)]
+    assert await results(*waiting) == [None, first]
+    assert commits() == 2
+    assert await tasks_store.get(task.id) is None
+    assert await tasks_store.answer("ann", "key", now=NOW) == first
+
+
+async def test_who_gives_up_before_its_turn_is_left_out(tasks_store: SQLiteStore) -> None:
+    async with held_up(tasks_store):
+        # The one that begins the group, one in its middle, and one past its deadline.
+        waiting = [create(tasks_store, a_task(title=str(number))) for number in range(4)]
+        late = asyncio.create_task(asyncio.wait_for(create(tasks_store, a_task(title="late")), 0.01))
+        await asyncio.wait([late])
+        waiting[0].cancel()
+        waiting[2].cancel()
+    assert [type(result) for result in await results(*waiting, late)] == [
+        asyncio.CancelledError,
+        type(None),
+        asyncio.CancelledError,
+        type(None),
+        TimeoutError,
+    ]
+    assert await fed(tasks_store) == ["first", "1", "3"]
+
+
+async def test_a_group_of_which_everybody_gave_up_writes_nothing(tasks_store: SQLiteStore) -> None:
+    async with held_up(tasks_store):
+        waiting = [create(tasks_store, a_task()) for _ in range(2)]
+        await asyncio.sleep(0)
+        for one in waiting:
+            one.cancel()
+    await results(*waiting)
+    assert await fed(tasks_store) == ["first"]
+    assert Watched.asked.count("BEGIN IMMEDIATE") == 1
+
+
+async def test_a_group_has_an_end_and_a_batch_counts_by_its_tasks(tasks_store: SQLiteStore) -> None:
+    async with held_up(tasks_store):
+        waiting = [create(tasks_store, a_task()) for _ in range(GROUP_SIZE + 1)]
+        batch = [Write(a_task(), "created") for _ in range(GROUP_SIZE)]
+        waiting.append(asyncio.create_task(tasks_store.commit(batch, now=NOW)))
+    assert await results(*waiting) == [None] * len(waiting)
+    assert commits() == 4  # the first one, 64, one, and the batch, for which there was no room
+
+
+async def test_more_than_the_queue_holds_are_refused(tasks_store: SQLiteStore) -> None:
+    async with held_up(tasks_store):
+        waiting = [create(tasks_store, a_task()) for _ in range(QUEUE_SIZE + 1)]
+    refused = [result for result in await results(*waiting) if result is not None]
+    assert [type(error) for error in refused] == [StoreBusy]
+    assert len(await fed(tasks_store)) == 1 + QUEUE_SIZE
+
+
+async def test_another_process_that_writes_for_too_long_is_waited_for_once(
+    tasks_store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await tasks_store.close()
+    monkeypatch.setattr(under_test, "BUSY_SECONDS", 0.2)
+    await tasks_store.open()
+    with another_process(tasks_store) as other:
+        other.execute("BEGIN IMMEDIATE")
+        Watched.asked.clear()
+        waiting = [create(tasks_store, a_task())]
+        await eventually(lambda: "BEGIN IMMEDIATE" in Watched.asked)
+        waiting += [create(tasks_store, a_task()) for _ in range(10)]
+        errors = await results(*waiting)
+        other.execute("COMMIT")
+    assert {type(error) for error in errors} == {StoreUnavailable}
+    assert {str(error) for error in errors} == {
+        f"The SQLite file {tasks_store.path} cannot be used: database is locked"
+    }
+    assert Watched.asked.count("BEGIN IMMEDIATE") == 2
+    assert await fed(tasks_store) == []
+    await create(tasks_store, a_task(title="then"))
+    assert await fed(tasks_store) == ["then"]
+
+
+@contextlib.contextmanager
+def full_after(bytes_more: int, file: Path) -> Iterator[None]:
+    """A disk that has so much left behind the end of the file."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size + bytes_more, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+async def test_of_a_group_whose_commit_fails_nobody_is_acknowledged(tasks_store: SQLiteStore) -> None:
+    log = tasks_store.path.with_name("tasks.db-wal")
+    key = Answer("ann", "key", "fingerprint", 201, "{}")
+    async with held_up(tasks_store):
+        waiting = [create(tasks_store, a_task(), key if number == 1 else None) for number in range(3)]
+        full = contextlib.ExitStack()
+        Watched.before_commit = lambda: full.enter_context(full_after(0, log)) if commits() == 1 else None
+    with full:
+        errors = await results(*waiting)
+    assert {type(error) for error in errors} == {StoreUnavailable}
+    assert {str(error) for error in errors} == {f"The SQLite file {tasks_store.path} cannot be used: disk I/O error"}
+    assert await fed(tasks_store) == ["first"]
+    assert await tasks_store.answer("ann", "key", now=NOW) is None
+    await create(tasks_store, a_task(title="then"), key)
+    assert await fed(tasks_store) == ["first", "then"]
+
+
+async def test_of_a_group_whose_commit_fails_each_is_written_that_can_be_alone(tasks_store: SQLiteStore) -> None:
+    log = tasks_store.path.with_name("tasks.db-wal")
+    large = a_task(title="large", description="x" * 1_000_000)
+    async with held_up(tasks_store):
+        waiting = [create(tasks_store, task) for task in (a_task(title="one"), large, a_task(title="two"))]
+        full = contextlib.ExitStack()
+        Watched.before_commit = lambda: full.enter_context(full_after(500_000, log)) if commits() == 1 else None
+    with full:
+        one, refused, two = await results(*waiting)
+    assert (one, two) == (None, None)
+    assert isinstance(refused, StoreUnavailable)
+    assert await fed(tasks_store) == ["first", "one", "two"]
+
+
+async def test_a_transaction_that_sqlite_undoes_itself_is_not_taken_for_one_that_goes_on(
+    tasks_store: SQLiteStore,
+) -> None:
+    """As it may on a full disk: then a SAVEPOINT would begin a transaction of its own, and its RELEASE commit it."""
+    refuse(tasks_store, "wrong", by="ROLLBACK")
+    async with held_up(tasks_store):
+        waiting = [create(tasks_store, a_task(title=title)) for title in ("before", "wrong", "after")]
+    before, wrong, after = await results(*waiting)
+    assert (before, after) == (None, None)
+    assert isinstance(wrong, sqlite3.IntegrityError)
+    assert await fed(tasks_store) == ["first", "before", "after"]
+
+
+async def test_two_processes_write_to_one_file_at_once(tasks_store: SQLiteStore) -> None:
+    other = SQLiteStore(tasks_store.path, queue_size=QUEUE_SIZE)
+    await other.open()
+    try:
+        tasks = [a_task() for _ in range(100)]
+        waiting = [create((tasks_store, other)[number % 2], task) for number, task in enumerate(tasks)]
+        assert await results(*waiting) == [None] * 100
+        found = await tasks_store.get_many([task.id for task in tasks])
+        assert len(found) == 100
+        positions = [int(change.position) for change in await other.changes(None, size=200)]
+        assert len(positions) == 100
+        assert positions == sorted(set(positions))
+    finally:
+        await other.close()
+
+
+WRITERS, EACH = 16, 20
+
+
+async def test_of_sixteen_writers_several_have_one_commit(tmp_path: Path, watched: type[Watched]) -> None:
+    """By the service and not by its store alone: nothing on the way lets them come one by one."""
+    app = create_app(Settings(database_url=SecretStr(f"sqlite:///{tmp_path}/tasks.db")))
+    body = b'{"title":"Water the plants"}'
+    scope: Scope = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": "/v1/tasks",
+        "raw_path": b"/v1/tasks",
+        "query_string": b"",
+        "root_path": "",
+        "headers": [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())],
+        "client": ("127.0.0.1", 1),
+    }
+
+    async def post() -> int:
+        sent: list[Message] = []
+
+        async def receive() -> Message:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        await app({**scope, "state": {}}, receive, send)
+        status: int = sent[0]["status"]
+        return status
+
+    async def write() -> list[int]:
+        return [await post() for _ in range(EACH)]
+
+    await app.state.store.open()
+    watched.asked.clear()
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        statuses = await asyncio.gather(*(write() for _ in range(WRITERS)))
+    assert statuses == [[201] * EACH] * WRITERS
+    counted = commits()
+    assert await app.state.store.count() == WRITERS * EACH
+    await app.state.store.close()
+    assert counted <= 0.3 * WRITERS * EACH
