@@ -18,7 +18,7 @@ from chassis.server import _Server
 from task_api.__main__ import main
 from task_api.store import Answer, Write, url
 from task_api.store.postgres import PostgresStore
-from task_api.store.sqlite import Group, SQLiteStore
+from task_api.store.sqlite import Joined, SQLiteStore
 
 LATE_SECONDS = 0.05
 
@@ -47,15 +47,15 @@ def acknowledge_before(commit: Commit) -> Commit:
 class AcknowledgesGroupBeforeCommit(SQLiteStore):
     """Tells all of a group that it is done when it is, and commits it a moment later."""
 
-    def _commit(self, connection: sqlite3.Connection, group: Group) -> list[Any]:
-        loop = group[0][1].get_loop()
+    def _commit(self, connection: sqlite3.Connection, group: list[Joined]) -> list[Any]:
+        loop = group[0].done.get_loop()
 
         def tell(_db: sqlite3.Connection) -> None:
-            for _, done in group:
-                loop.call_soon_threadsafe(done.set_result, None)
+            for one in group:
+                loop.call_soon_threadsafe(one.done.set_result, None)
             time.sleep(LATE_SECONDS)
 
-        group.append((tell, loop.create_future()))
+        group.append(Joined(tell, 1, loop.create_future()))
         return super()._commit(connection, group)
 
 

@@ -130,10 +130,13 @@ async def test_writes_that_wait_have_one_commit_in_the_order_in_which_they_came(
     assert await fed(tasks_store) == ["first", *map(str, range(20))]
 
 
-async def test_a_write_alone_needs_no_savepoint(tasks_store: SQLiteStore) -> None:
-    await create(tasks_store, a_task())
+async def test_who_writes_one_task_needs_no_savepoint(tasks_store: SQLiteStore) -> None:
+    """It costs as much as the write."""
+    await tasks_store.commit([Write(a_task(), "created"), Write(a_task(), "created")], now=NOW)
+    async with held_up(tasks_store):
+        waiting = [create(tasks_store, a_task()) for _ in range(2)]
+    assert await results(*waiting) == [None] * 2
     assert [said for said in Watched.asked if "SAVEPOINT" in said] == []
-    assert commits() == 1
 
 
 async def test_nobody_is_told_before_the_commit(tasks_store: SQLiteStore, watched: type[Watched]) -> None:
@@ -159,36 +162,58 @@ async def test_nobody_is_told_before_the_commit(tasks_store: SQLiteStore, watche
 async def test_one_that_fails_is_undone_alone_and_has_its_own_error(tasks_store: SQLiteStore) -> None:
     there = a_task(title="there")
     await create(tasks_store, there)
-    answer = Answer("ann", "key", "fingerprint", 201, "{}")
-    new = a_task(title="not kept, as the second write fails")
     refuse(tasks_store, "wrong", by="ABORT")
-    wrong = a_task(title="wrong")
+    keys = [Answer("ann", key, "fingerprint", 201, "{}") for key in "abc"]
+    undone = [a_task(title="not kept, as the second write fails") for _ in range(2)]
+
+    def begin(answer: Answer, *tasks: Task) -> asyncio.Task[Answer | None]:
+        return asyncio.create_task(tasks_store.commit([Write(task, "created") for task in tasks], answer, now=NOW))
+
     async with held_up(tasks_store):
         waiting = [
             create(tasks_store, a_task(title="before")),
-            asyncio.create_task(
-                tasks_store.commit([Write(new, "created"), Write(there, "created")], answer, now=NOW),
-            ),
-            create(tasks_store, wrong),
+            begin(keys[0], undone[0], there),
+            create(tasks_store, a_task(title="between")),
+            begin(keys[1], undone[1], a_task(title="wrong")),
+            begin(keys[2], there),
             create(tasks_store, a_task(title="after")),
         ]
-    before, conflict, refused, after = await results(*waiting)
-    assert (before, after) == (None, None)
+    before, conflict, between, refused, conflict_of_one, after = await results(*waiting)
+    assert (before, between, after) == (None, None, None)
     assert isinstance(conflict, VersionConflict)
     assert isinstance(refused, sqlite3.IntegrityError)
+    assert isinstance(conflict_of_one, VersionConflict)
     assert commits() == 2
-    assert await fed(tasks_store) == ["there", "first", "before", "after"]
-    assert await tasks_store.get_many([new.id, wrong.id]) == {}
-    assert await tasks_store.answer("ann", "key", now=NOW) is None
+    assert await fed(tasks_store) == ["there", "first", "before", "between", "after"]
+    assert await tasks_store.get_many([task.id for task in undone]) == {}
+    assert [await tasks_store.answer("ann", key, now=NOW) for key in "abc"] == [None] * 3
 
 
-async def test_a_defect_that_one_meets_is_its_own_too(tasks_store: SQLiteStore) -> None:
+@pytest.mark.parametrize(
+    ("by", "differences", "expected"),
+    [
+        ("ABORT", {}, sqlite3.IntegrityError),
+        # As SQLite may on a full disk: a SAVEPOINT would begin a transaction then, and its RELEASE commit it.
+        ("ROLLBACK", {}, sqlite3.IntegrityError),
+        ("ABORT", {"priority": None}, AttributeError),
+    ],
+    ids=["statement-undone", "transaction-undone", "defect"],
+)
+@pytest.mark.parametrize("several", [False, True], ids=["one-task", "several"])
+async def test_an_error_that_nobody_expects_is_that_of_one_alone(
+    by: str, differences: dict[str, object], expected: type[Exception], several: bool, tasks_store: SQLiteStore
+) -> None:
+    refuse(tasks_store, "wrong", by=by)
+    wrong = [a_task(title="beside it")] * several + [a_task(title="wrong", **differences)]
     async with held_up(tasks_store):
-        tasks = [a_task(title="before"), a_task(title="no rank", priority=None), a_task(title="after")]
-        waiting = [create(tasks_store, task) for task in tasks]
-    before, defect, after = await results(*waiting)
+        waiting = [
+            create(tasks_store, a_task(title="before")),
+            asyncio.create_task(tasks_store.commit([Write(task, "created") for task in wrong], now=NOW)),
+            create(tasks_store, a_task(title="after")),
+        ]
+    before, error, after = await results(*waiting)
     assert (before, after) == (None, None)
-    assert isinstance(defect, AttributeError)
+    assert isinstance(error, expected)
     assert await fed(tasks_store) == ["first", "before", "after"]
 
 
@@ -324,19 +349,6 @@ async def test_of_a_group_whose_commit_fails_each_is_written_that_can_be_alone(t
     assert (one, two) == (None, None)
     assert isinstance(refused, StoreUnavailable)
     assert await fed(tasks_store) == ["first", "one", "two"]
-
-
-async def test_a_transaction_that_sqlite_undoes_itself_is_not_taken_for_one_that_goes_on(
-    tasks_store: SQLiteStore,
-) -> None:
-    """As it may on a full disk: then a SAVEPOINT would begin a transaction of its own, and its RELEASE commit it."""
-    refuse(tasks_store, "wrong", by="ROLLBACK")
-    async with held_up(tasks_store):
-        waiting = [create(tasks_store, a_task(title=title)) for title in ("before", "wrong", "after")]
-    before, wrong, after = await results(*waiting)
-    assert (before, after) == (None, None)
-    assert isinstance(wrong, sqlite3.IntegrityError)
-    assert await fed(tasks_store) == ["first", "before", "after"]
 
 
 async def test_two_processes_write_to_one_file_at_once(tasks_store: SQLiteStore) -> None:
