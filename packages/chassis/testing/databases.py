@@ -22,6 +22,7 @@ from testcontainers.community.postgres import PostgresContainer
 
 from chassis.postgres.metrics import DatabaseMetrics
 from chassis.postgres.pool import Pool
+from chassis.postgres.wait_limit import WaitLimit
 
 POSTGRES_IMAGE = "postgres:17"
 POSTGRES_OPTIONS = "-c autovacuum=off"
@@ -63,7 +64,7 @@ async def connected(url: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record
 @contextlib.asynccontextmanager
 async def pool_of(url: str, *, size: int, metrics: DatabaseMetrics) -> AsyncIterator[Pool]:
     """A pool as a store has it, without the store: for who holds its connections longer than a request would."""
-    pool = Pool(lambda: asyncpg.connect(url), size=size, queue_size=10, metrics=metrics)
+    pool = Pool(lambda: asyncpg.connect(url), size=size, limit=WaitLimit(10, size, metrics), metrics=metrics)
     try:
         yield pool
     finally:

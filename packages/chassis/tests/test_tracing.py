@@ -16,7 +16,7 @@ import httpx2
 import pytest
 from collector import CALLER, TRACE, Collector, attributes, collecting, traceparent
 from hello.service import Hello, Settings
-from notes.store import INSERT
+from notes.store import GET, INSERT
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from programs import DEADLINE_SECONDS
 from running import NOTES, environment, serving
@@ -75,7 +75,7 @@ def test_a_request_is_one_span_below_its_callers_with_those_of_the_database_belo
     requests = collector.requests(TRACE)
     assert {name: collector.statements(request) for name, request in requests.items()} == {
         "POST /v1/notes": [INSERT],
-        "GET /v1/notes/{note_id}": ["SELECT text FROM notes WHERE id = $1"],
+        "GET /v1/notes/{note_id}": [GET],
     }
     assert len(collector.of(TRACE)) == 4  # none of single messages, dependencies, serialization, probes
     assert {request.parent_span_id.hex() for request in requests.values()} == {CALLER}

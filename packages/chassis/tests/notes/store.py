@@ -20,12 +20,15 @@ metrics = DatabaseMetrics("notes")
 LOCK = 0x6E6F7465
 USE = Use("notes", "NOTES_DATABASE_URL", Path(__file__).parent / "migrations", LOCK, metrics)
 
+GET = "SELECT id, text FROM notes WHERE id = $1"
+GET_MANY = "SELECT id, text FROM notes WHERE id = ANY ($1::uuid[])"
 INSERT = "INSERT INTO notes (id, text) VALUES ($1, $2)"
 
 
 class NotesStore(Database):
     def __init__(self, url: str, *, limits: Limits, wait_seconds: float) -> None:
         super().__init__(url, USE, limits=limits, wait_seconds=wait_seconds)
+        self._by_id = self._joined(one=GET, many=GET_MANY)
 
     async def add(self, note_id: UUID, text: str) -> None:
         """Raises asyncpg.UniqueViolationError for one that is there, unless this call may have put it there."""
@@ -35,8 +38,8 @@ class NotesStore(Database):
         )
 
     async def get(self, note_id: UUID) -> str | None:
-        text: str | None = await self._run(lambda db: db.fetchval("SELECT text FROM notes WHERE id = $1", note_id))
-        return text
+        row = await self._by_id.get(note_id)
+        return None if row is None else row["text"]
 
     async def replace(self, note_ids: Sequence[UUID], text: str) -> None:
         """Gives all of them this text, or none."""

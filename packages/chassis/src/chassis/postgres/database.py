@@ -29,11 +29,13 @@ from chassis.postgres.errors import (
     sqlstate,
 )
 from chassis.postgres.held import HeldCommits
+from chassis.postgres.joined import JoinedReads
 from chassis.postgres.metrics import DatabaseMetrics
 from chassis.postgres.pool import Pool
 from chassis.postgres.pooler import prove_session, prove_statements, refuse_session, statement_lost
 from chassis.postgres.schema import migrate
 from chassis.postgres.url import Pooler, parse
+from chassis.postgres.wait_limit import WaitLimit
 from chassis.storage import StoreBusy, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -120,6 +122,7 @@ class Database:
         self._wait_seconds = wait_seconds
         self._pool: Pool | None = None
         self._deadlines = Deadlines()
+        self._wait_limit = WaitLimit(limits.queue_size, limits.pool_size, use.metrics)
         self._held = HeldCommits(bound=limits.pool_size, seconds=limits.attempt_seconds, metrics=use.metrics)
 
     async def open(self) -> None:
@@ -139,7 +142,7 @@ class Database:
                 self._pool = Pool(
                     self._connect,
                     size=limits.pool_size,
-                    queue_size=limits.queue_size,
+                    limit=self._wait_limit,
                     metrics=use.metrics,
                 )
                 return
@@ -199,25 +202,28 @@ class Database:
         settle: Callable[[Connection], Coroutine[Any, Any, T]] | None = None,
         *,
         seconds: float | None = None,
+        waited: float = 0,
+        failed: Callable[[], None] | None = None,
     ) -> T:
         """Does `work` on one connection; again, where it failed and may succeed in the time there is.
 
         settle: takes the place of `work` once a connection was lost and nobody knows whether `work` was done. What it
         finds done is durable when this returns. All work whose writes are acknowledged to somebody has one.
-        seconds: how long an attempt may take, where that is not the usual.
+        seconds: how long an attempt may take, where that is not the usual. waited: how much of its time the caller
+        spent before, waiting. failed: is called where an attempt failed that may be made again.
         """
         pool = self._pool
         if pool is None:
             raise StoreUnavailable("PostgreSQL: the storage is not open")
         now = asyncio.get_running_loop().time
-        deadline = now() + (seconds or self._limits.seconds)
+        deadline = now() + (seconds or self._limits.seconds) - waited
         pause = FIRST_PAUSE_SECONDS
         settling = False
         if settle is not None:
             work = partial(self._held.write, work)
         while True:
             try:
-                connection = await pool.acquire(deadline=deadline)
+                connection = await pool.acquire(deadline=deadline, waited=waited)
                 until = min(deadline, now() + (seconds or self._limits.attempt_seconds))
                 try:
                     done = await self._deadlines.keep(until, work(connection))
@@ -232,6 +238,8 @@ class Database:
                 pool.release(connection)
                 return done
             except (*ROLLED_BACK, *UNREACHABLE, *BROKEN_CONNECTION) as error:
+                if failed is not None:
+                    failed()
                 if not isinstance(error, ROLLED_BACK):
                     pool.discard_idle()
                     if settle is not None:
@@ -242,6 +250,7 @@ class Database:
                 self._use.metrics.retries_total.labels(sqlstate(error)).inc()
                 await asyncio.sleep(wait)
                 pause *= 2
+                waited = 0  # before the first attempt
             except NOT_RETRIED as error:
                 raise StoreUnavailable(f"PostgreSQL refused: {reason(error)}") from error
             except STATEMENT_LOST as error:
@@ -256,6 +265,10 @@ class Database:
     async def _run_idempotent(self, work: Callable[[Connection], Coroutine[Any, Any, T]]) -> T:
         """As `_run`, for what writes and does no harm when it is done twice."""
         return await self._run(work, work)
+
+    def _joined(self, *, one: str, many: str) -> JoinedReads[Any]:
+        """Rows by a key, those that are asked for at the same time by one statement: see chassis.postgres.joined."""
+        return JoinedReads(self._run, self._wait_limit, seconds=self._limits.seconds, one=one, many=many)
 
     async def _prove_server(self) -> None:
         """Raises StoreUnavailable where the server, the database or the role is none to begin with, and Refused where

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from chassis.postgres.deadlines import Deadlines
 from chassis.postgres.metrics import DatabaseMetrics
-from chassis.storage import StoreBusy
+from chassis.postgres.wait_limit import WaitLimit
 
 if TYPE_CHECKING:
     import asyncpg
@@ -30,8 +30,8 @@ class Pool:
     Not asyncpg's own pool: that one lets any number wait, keeps a connection that timed out until the server says
     goodbye, which a half-open one never does, and wraps each use in a proxy and a task.
 
-    connect: opens a connection. size: how many there may be. queue_size: how many callers may wait. metrics: those of
-    the database, whose one pool this is.
+    connect: opens a connection. size: how many there may be. limit: of those who wait. metrics: those of the database,
+    whose one pool this is.
     """
 
     def __init__(
@@ -39,36 +39,35 @@ class Pool:
         connect: Callable[[], Coroutine[Any, Any, Connection]],
         *,
         size: int,
-        queue_size: int,
+        limit: WaitLimit,
         metrics: DatabaseMetrics,
     ) -> None:
         self._connect = connect
         self._size = size
-        self._queue_size = queue_size
+        self._limit = limit
         self._idle: list[tuple[Connection, float]] = []  # with the time of its last use; the newest at the end
         self._open = 0  # in use, idle, or being opened
         self._waiting: deque[asyncio.Future[Connection | None]] = deque()
         # A timeout of asyncio's for each who waits took 14 of the 130 µs of CPU of a GET, with 16 requests at once.
         self._deadlines = Deadlines()
-        self._rejected = metrics.rejected_total
-        self._observe = metrics.pool_acquire_seconds.observe
+        limit.count(self._waiting)
         metrics.pool_max.set(size)
         metrics.pool_open.set_function(lambda: self._open)
         metrics.pool_idle.set_function(lambda: len(self._idle))
-        metrics.pool_waiting.set_function(lambda: len(self._waiting))
 
-    async def acquire(self, *, deadline: float) -> Connection:
+    async def acquire(self, *, deadline: float, waited: float = 0) -> Connection:
         """A connection for the caller alone, to be given back by `release` or `discard`.
 
-        deadline: by the event loop's clock, until when to wait while all are in use and for a new one. Raises StoreBusy
-        where none came by then or too many wait already, TimeoutError where a new one takes longer, and what `connect`
-        raises.
+        deadline: by the event loop's clock, until when to wait while all are in use and for a new one. waited: for how
+        many seconds the caller waited elsewhere before it came here: it goes on waiting, however many do. Raises
+        StoreBusy where none came by then or too many wait already, TimeoutError where a new one takes longer, and what
+        `connect` raises.
         """
         start = time.perf_counter()
         while self._idle:
             connection, last_use = self._idle.pop()
             if not connection.is_closed() and start - last_use < IDLE_SECONDS:
-                self._observe(0)
+                self._limit.observe(waited)
                 return connection
             connection.terminate()
             self._open -= 1
@@ -76,8 +75,10 @@ class Pool:
             self._open += 1
             connection = await self._opened(deadline)
         else:
+            if not waited:
+                self._limit.admit()
             connection = await self._given(deadline) or await self._opened(deadline)
-        self._observe(time.perf_counter() - start)
+        self._limit.observe(waited + time.perf_counter() - start)
         return connection
 
     def release(self, connection: Connection) -> None:
@@ -121,9 +122,6 @@ class Pool:
 
     async def _given(self, deadline: float) -> Connection | None:
         """What the next caller gives back: its connection, or None for the place of one that is gone."""
-        if len(self._waiting) >= self._queue_size:
-            self._rejected.inc()
-            raise StoreBusy(f"{self._queue_size} requests wait for one of {self._size} connections already")
         given: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
         self._waiting.append(given)
         try:
@@ -133,8 +131,7 @@ class Pool:
             raise
         except TimeoutError:
             self._forget(given)
-            self._rejected.inc()
-            raise StoreBusy(f"none of {self._size} connections came free in time") from None
+            raise self._limit.too_late() from None
 
     def _forget(self, given: asyncio.Future[Connection | None]) -> None:
         """The caller gave up, perhaps in the very moment in which it was given something."""

@@ -32,6 +32,8 @@ from task_api.tasks.query import Filters, NameKind, Query
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
 
+GET_TASK = f"SELECT {FIELDS} FROM tasks WHERE id = $1"
+GET_TASKS = f"SELECT {FIELDS} FROM tasks WHERE id = ANY ($1::uuid[])"
 INSERT = f"INSERT INTO tasks ({FIELDS}, due, words) VALUES ({ROW}) ON CONFLICT (id) DO NOTHING RETURNING updated_at"
 UPDATE = f"UPDATE tasks SET ({FIELDS}, due, words) = ({ROW}) WHERE id = $1 AND version = $23 - 1 RETURNING updated_at"
 CHANGE = "INSERT INTO changes (at, type, task) SELECT updated_at, $26, $27 FROM written"
@@ -63,6 +65,7 @@ class PostgresStore(Database):
     def __init__(self, url: str, *, limits: Limits, wait_seconds: float) -> None:
         use = Use("task-api", "TASKS_DATABASE_URL", migrations.FOLDER / "postgres", MIGRATION_LOCK, metrics)
         super().__init__(url, use, limits=limits, wait_seconds=wait_seconds)
+        self._by_id = self._joined(one=GET_TASK, many=GET_TASKS)
 
     async def commit(self, writes: Sequence[Write], answer: Answer | None = None, *, now: datetime) -> Answer | None:
         async def commit(db: Connection) -> Answer | None:
@@ -96,12 +99,11 @@ class PostgresStore(Database):
         return None if row is None else Answer(subject, key, row["fingerprint"], row["status"], row["body"])
 
     async def get(self, task_id: UUID) -> Task | None:
-        row = await self._run(lambda db: db.fetchrow(f"SELECT {FIELDS} FROM tasks WHERE id = $1", task_id))
+        row = await self._by_id.get(task_id)
         return None if row is None else task_of(row)
 
     async def get_many(self, task_ids: Sequence[UUID]) -> dict[UUID, Task]:
-        statement = f"SELECT {FIELDS} FROM tasks WHERE id = ANY ($1::uuid[])"
-        rows = await self._run(lambda db: db.fetch(statement, list(task_ids)))
+        rows = await self._run(lambda db: db.fetch(GET_TASKS, list(task_ids)))
         return {task.id: task for task in map(task_of, rows)}
 
     async def page(self, query: Query, *, size: int) -> list[Task]:
