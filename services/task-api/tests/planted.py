@@ -1,4 +1,4 @@
-"""The service with a bug that loses, repeats or refuses what it must not: the clients and their judge must see it.
+"""The service with a bug that loses, repeats, forgets or refuses what it must not: the tests must see it.
 
 python planted.py BUG serve
 """
@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any
 from unittest.mock import patch
 
+from chassis.postgres.joined import JoinedReads
 from chassis.server import _Server
 from task_api.__main__ import main
 from task_api.store import Answer, Write, url
@@ -77,6 +78,22 @@ def _kept(db: sqlite3.Connection, answer: Answer) -> Answer | None:
     columns = "SELECT subject, key, fingerprint, status, body FROM answers WHERE subject = ? AND key = ?"
     row = db.execute(columns, (answer.subject, answer.key)).fetchone()
     return None if row is None else Answer(*row)
+
+
+def join_what_is_under_way(get: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    """Answers by the statement for the same row that somebody who came before has sent already.
+
+    Not by `plant`: test_joined_reads.py has it in its own process, to be sure that such a statement is under way.
+    """
+    asked: dict[object, asyncio.Future[Any]] = {}
+
+    async def join(self: JoinedReads[Any], key: object) -> Any:
+        if key not in asked:
+            asked[key] = asyncio.ensure_future(get(self, key))
+            asked[key].add_done_callback(lambda _: asked.pop(key))
+        return await asyncio.shield(asked[key])
+
+    return join
 
 
 def end_without_drain(self: _Server) -> None:

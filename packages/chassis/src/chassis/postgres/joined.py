@@ -77,6 +77,7 @@ class JoinedReads(Generic[K]):
         self._one = one
         self._many = many
         self._leading = 0  # more than LEADERS only where a statement failed
+        self._is_handed_over = False  # to somebody whose statement is not sent yet, and will take along all who wait
         self._waiting: deque[Waiter] = deque()
         self._deadlines = Deadlines()
         limit.count(self._waiting)
@@ -106,19 +107,20 @@ class JoinedReads(Generic[K]):
             return await self._run(
                 partial(self._ask, key, joined), waited=waited, failed=partial(self._give_up, joined, self._waiting)
             )
-        except Exception as error:
-            # Whoever still waits for this statement is told what became of it: it was refused, and not given up.
-            for waiter in joined:
+        except BaseException as error:
+            self._is_handed_over = False  # perhaps to this one, which found no connection
+            if not isinstance(error, Exception):
+                self._give_up(joined)
+            for waiter in joined:  # the statement was refused, and would be to each
                 if not waiter.given.done():
                     waiter.given.set_exception(error)
             joined.clear()
             raise
         finally:
-            if joined:  # this task is cancelled
-                self._give_up(joined)
             self._hand_over()
 
     async def _ask(self, key: K, joined: list[Waiter], db: Connection) -> asyncpg.Record | None:
+        self._is_handed_over = False
         if not self._waiting or self.each_alone:
             return await db.fetchrow(self._one, key)
         now = time.perf_counter()
@@ -149,15 +151,17 @@ class JoinedReads(Generic[K]):
         if waiter.given.cancelled():
             return True
         if waiter.given.exception() is None and waiter.given.result() is None:
+            self._is_handed_over = False
             self._hand_over()
             return False
         return True
 
     def _hand_over(self) -> None:
         """Who led does so no more: the first who waits does."""
-        while self._waiting and self._leading <= LEADERS:
+        while self._waiting and self._leading <= LEADERS and not self._is_handed_over:
             if not (given := self._waiting.popleft().given).done():
                 given.set_result(None)
+                self._is_handed_over = True
                 return
         self._leading -= 1
 

@@ -1,0 +1,161 @@
+"""GETs that wait at the same time are one statement, and nobody can tell. What is the chassis' about it is tested in
+packages/chassis/tests/test_joined_reads.py."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import asyncpg
+import httpx2
+import pytest
+from making import NOW, a_task
+from planted import join_what_is_under_way
+from proxy import Proxy
+from pydantic import SecretStr
+from stores import opened
+
+from chassis.postgres.joined import JoinedReads
+from task_api.app import create_app
+from task_api.settings import Settings
+from task_api.store import Write
+from task_api.store.memory import MemoryStore
+from task_api.store.postgres import GET_TASK, GET_TASKS
+from task_api.tasks.models import Task
+
+CLIENTS = 16
+ROUNDS = 25
+WRITES = 30
+
+
+@contextlib.asynccontextmanager
+async def in_process(url: str) -> AsyncIterator[httpx2.AsyncClient]:
+    """A client of the application in this process."""
+    app = create_app(Settings(database_url=SecretStr(url)))
+    await app.state.store.open()
+    try:
+        async with httpx2.AsyncClient(base_url="http://localhost", transport=httpx2.ASGITransport(app)) as client:
+            yield client
+    finally:
+        await app.state.store.close()
+
+
+@pytest.fixture
+def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Those that connections are asked from now on."""
+    asked: list[str] = []
+
+    def counted(real: Callable[..., Any]) -> Callable[..., Any]:
+        async def ask(db: Any, query: str, *values: Any, **named: Any) -> Any:
+            asked.append(query)
+            return await real(db, query, *values, **named)
+
+        return ask
+
+    for method in ("execute", "fetch", "fetchrow", "fetchval"):
+        monkeypatch.setattr(asyncpg.Connection, method, counted(getattr(asyncpg.Connection, method)))
+    return asked
+
+
+async def test_sixteen_clients_send_a_quarter_of_a_statement_for_each_get_at_most(
+    postgres_url: str, statements: list[str]
+) -> None:
+    async with in_process(postgres_url) as client:
+        tasks = [(await client.post("/v1/tasks", json={"title": f"number {n}"})).json() for n in range(CLIENTS)]
+        statements.clear()
+
+        async def read(number: int) -> None:
+            for turn in range(ROUNDS):
+                task = tasks[(number + turn) % CLIENTS]
+                response = await client.get(f"/v1/tasks/{task['id']}")
+                assert (response.status_code, response.json()) == (200, task)
+                assert response.headers["etag"] == '"v1"'
+
+        await asyncio.gather(*(read(number) for number in range(CLIENTS)))
+    assert set(statements) == {GET_TASK, GET_TASKS}
+    assert len(statements) / (CLIENTS * ROUNDS) < 0.25
+
+
+async def test_one_client_alone_sends_one_statement_for_each_get(postgres_url: str, statements: list[str]) -> None:
+    async with in_process(postgres_url) as client:
+        task = (await client.post("/v1/tasks", json={"title": "Water the plants"})).json()
+        statements.clear()
+        for _ in range(ROUNDS):
+            assert (await client.get(f"/v1/tasks/{task['id']}")).json() == task
+    assert statements == [GET_TASK] * ROUNDS
+
+
+async def test_what_is_not_there_and_what_is_known_already_is_answered_so_among_many(postgres_url: str) -> None:
+    async with in_process(postgres_url) as client:
+        task = (await client.post("/v1/tasks", json={"title": "Water the plants"})).json()
+        path, missing = f"/v1/tasks/{task['id']}", f"/v1/tasks/{a_task().id}"
+        known = {"If-None-Match": '"v1"'}
+        responses = await asyncio.gather(
+            *(client.get(path) for _ in range(CLIENTS)),
+            *(client.get(missing) for _ in range(CLIENTS)),
+            *(client.get(path, headers=known) for _ in range(CLIENTS)),
+            *(client.head(path) for _ in range(CLIENTS)),
+        )
+        alone = [await client.get(missing), await client.head(path)]
+    assert [response.status_code for response in responses] == [
+        *[200] * CLIENTS,
+        *[404] * CLIENTS,
+        *[304] * CLIENTS,
+        *[alone[1].status_code] * CLIENTS,
+    ]
+    assert {response.json()["type"] for response in responses[CLIENTS : 2 * CLIENTS]} == {alone[0].json()["type"]}
+
+
+async def test_a_thousand_clients_read_what_the_memory_store_says(postgres_url: str) -> None:
+    """Each reads its own task after each of its writes, those that others do not write, and what is not there."""
+    memory, missing = MemoryStore(), a_task().id
+    still = [a_task() for _ in range(20)]
+    async with opened(postgres_url, queue_size=2000, seconds=120) as store:
+        for each in (store, memory):
+            for task in still:
+                await each.commit([Write(task, "created")], now=NOW)
+
+        async def live(number: int) -> None:
+            task: Task = a_task(title=f"number {number}")
+            for version in (1, 2):
+                task = task.model_copy(update={"version": version, "percent_done": version})
+                for each in (store, memory):
+                    await each.commit([Write(task, "created" if version == 1 else "updated")], now=NOW)
+                for wanted in (task.id, still[number % len(still)].id, missing):
+                    assert await store.get(wanted) == await memory.get(wanted)
+
+        await asyncio.gather(*(live(number) for number in range(1000)))
+
+
+async def stale_reads(url: str) -> int:
+    """How often of WRITES somebody who changed a task and then read it found it as it was before, while others read
+    it."""
+    async with Proxy(url).running() as proxy, in_process(proxy.url) as client:
+        proxy.delay(0.005)  # so that an older read is under way in each moment
+        task = (await client.post("/v1/tasks", json={"title": "Water the plants"})).json()
+        path, stale, ended = f"/v1/tasks/{task['id']}", 0, asyncio.Event()
+
+        async def read() -> None:
+            while not ended.is_set():
+                assert (await client.get(path)).status_code == 200
+
+        readers = [asyncio.create_task(read()) for _ in range(CLIENTS)]
+        for number in range(WRITES):
+            written = (await client.patch(path, json={"title": f"number {number}"})).json()
+            stale += (await client.get(path)).json()["version"] < written["version"]
+        ended.set()
+        await asyncio.gather(*readers)
+        return stale
+
+
+async def test_who_has_written_reads_it(postgres_url: str) -> None:
+    assert await stale_reads(postgres_url) == 0
+
+
+async def test_a_bug_that_answers_by_a_statement_that_began_before_is_seen(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(JoinedReads, "get", join_what_is_under_way(JoinedReads.get))
+    assert await stale_reads(postgres_url) > 0, "it went unseen"
