@@ -6,8 +6,8 @@ services/task-api/.venv/bin/python bench/rungs/given.py
 import json
 
 from task_api.store.listing import select
-from task_api.store.postgres import CREATE_TASK
 from task_api.store.postgres_rows import FIELDS, PRIORITIES, Dialect
+from task_api.store.postgres_writes import CREATE_TASK
 from task_api.tasks.query import Query
 
 statement, _ = select(Query(), 51, Dialect())

@@ -15,7 +15,8 @@ from notes.store import GET, GET_MANY, NotesStore, metrics
 from opened import TEXT, add, behind_proxy, opened
 from prometheus_client import REGISTRY
 
-from chassis.postgres.joined import LEADERS, MOST_KEYS, JoinedReads
+from chassis.postgres.database import READ_LEADERS as LEADERS
+from chassis.postgres.joined import MOST, Joined
 from chassis.postgres.wait_limit import WaitLimit
 from chassis.storage import StoreBusy, StoreUnavailable
 
@@ -145,10 +146,10 @@ async def test_a_statement_asks_for_so_many_rows_and_no_more(postgres_url: str, 
         note = await add(store)
         async with locked(postgres_url) as blocked:
             first = await leading(store, note, blocked)
-            others = await waiting(store, [note] * (2 * MOST_KEYS + 1))
+            others = await waiting(store, [note] * (2 * MOST + 1))
         assert set(await asyncio.gather(*first, *others)) == {TEXT}
-    assert statements.keys[LEADERS : LEADERS + 2] == [MOST_KEYS] * 2
-    assert sum(statements.keys) == LEADERS + 2 * MOST_KEYS + 1
+    assert statements.keys[LEADERS : LEADERS + 2] == [MOST] * 2
+    assert sum(statements.keys) == LEADERS + 2 * MOST + 1
 
 
 async def test_a_statement_that_is_under_way_answers_nobody_who_comes_later(
@@ -267,21 +268,25 @@ class Held:
 
     def __init__(self, seconds: float) -> None:
         limit = WaitLimit(10, 5, metrics)
-        self.reads: JoinedReads[int] = JoinedReads(self._run, limit, seconds=seconds, one="one", many="many")
+        self.reads: Joined[int, tuple[int]] = Joined(
+            self._run, limit, seconds=seconds, leaders=LEADERS, alone=self._alone, together=self._together
+        )
         self.is_closed = False
         self.asked: list[list[int]] = []
         self.answers: list[asyncio.Future[None]] = []
         self.fails: StoreUnavailable | None = None
 
-    async def _run(self, work: Callable[[Any], Any], *, waited: float, failed: Callable[[], None]) -> Any:
+    async def _run(
+        self, work: Callable[[Any], Any], settle: Any, *, begin_by_settling: bool, waited: float, failed: Any
+    ) -> Any:
         if self.is_closed:
             raise StoreUnavailable("the storage is not open")
         return await work(self)
 
-    async def fetchrow(self, _: str, key: int) -> tuple[int]:
-        return (await self.fetch("many", [key]))[0]
+    async def _alone(self, _: Any, key: int) -> tuple[int]:
+        return (await self._together(None, [key]))[0]
 
-    async def fetch(self, _: str, keys: list[int]) -> list[tuple[int]]:
+    async def _together(self, _: Any, keys: list[int]) -> list[tuple[int]]:
         self.asked.append(keys)
         self.answers.append(asyncio.get_running_loop().create_future())
         await self.answers[-1]
@@ -289,7 +294,7 @@ class Held:
 
     async def get(self, *keys: int) -> list[asyncio.Task[Any]]:
         """So many reads, up to where they wait."""
-        reads = [asyncio.create_task(self.reads.get(key)) for key in keys]
+        reads = [asyncio.create_task(self.reads.do(key)) for key in keys]
         await asyncio.sleep(0)
         return reads
 
@@ -299,7 +304,7 @@ async def test_who_waits_to_be_joined_for_too_long_is_told_that_all_are_busy() -
     first = await held.get(*range(LEADERS))
     rejected = figure("rejected_total")
     with pytest.raises(StoreBusy, match="came free in time"):
-        await held.reads.get(7)
+        await held.reads.do(7)
     assert figure("rejected_total") == rejected + 1
     assert figure("pool_waiting") == 0
     for answer in held.answers:
@@ -448,7 +453,7 @@ async def test_without_prepared_statements_it_is_the_same(postgres_url: str, sta
 async def test_where_statements_are_traced_each_has_its_own(
     postgres_url: str, statements: Statements, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(JoinedReads, "each_alone", True)
+    monkeypatch.setattr(Joined, "each_alone", True)
     async with opened(postgres_url) as store:
         note = await add(store)
         assert await asyncio.gather(*(store.get(note) for _ in range(20))) == [TEXT] * 20

@@ -14,12 +14,13 @@ from datetime import datetime
 from typing import Any
 from unittest.mock import patch
 
-from chassis.postgres.joined import JoinedReads
+from chassis.postgres import database
+from chassis.postgres.joined import Joined
 from chassis.server import _Server
 from task_api.__main__ import main
 from task_api.store import Answer, Write, url
 from task_api.store.postgres import PostgresStore
-from task_api.store.sqlite import Joined, SQLiteStore
+from task_api.store.sqlite import Member, SQLiteStore
 
 LATE_SECONDS = 0.05
 
@@ -45,10 +46,22 @@ def acknowledge_before(commit: Commit) -> Commit:
     return acknowledge
 
 
+class AcknowledgesJoinedBeforeCommit(Joined[Any, Any]):
+    """Tells those who are joined that it is done, and commits it a moment later."""
+
+    async def _ask(self, item: Any, joined: list[Any], db: Any) -> Any:
+        if self._settle is not None:
+            for waiter in self._waiting:
+                if not waiter.ended.done():
+                    waiter.ended.set_result("done")
+            await asyncio.sleep(LATE_SECONDS)
+        return await super()._ask(item, joined, db)
+
+
 class AcknowledgesGroupBeforeCommit(SQLiteStore):
     """Tells all of a group that it is done when it is, and commits it a moment later."""
 
-    def _commit(self, connection: sqlite3.Connection, group: list[Joined]) -> list[Any]:
+    def _commit(self, connection: sqlite3.Connection, group: list[Member]) -> list[Any]:
         loop = group[0].done.get_loop()
 
         def tell(_db: sqlite3.Connection) -> None:
@@ -56,7 +69,7 @@ class AcknowledgesGroupBeforeCommit(SQLiteStore):
                 loop.call_soon_threadsafe(one.done.set_result, None)
             time.sleep(LATE_SECONDS)
 
-        group.append(Joined(tell, 1, loop.create_future()))
+        group.append(Member(tell, 1, loop.create_future()))
         return super()._commit(connection, group)
 
 
@@ -87,7 +100,7 @@ def join_what_is_under_way(get: Callable[..., Awaitable[Any]]) -> Callable[..., 
     """
     asked: dict[object, asyncio.Future[Any]] = {}
 
-    async def join(self: JoinedReads[Any], key: object) -> Any:
+    async def join(self: Joined[Any, Any], key: object) -> Any:
         if key not in asked:
             asked[key] = asyncio.ensure_future(get(self, key))
             asked[key].add_done_callback(lambda _: asked.pop(key))
@@ -109,6 +122,7 @@ def plant(bug: str) -> None:
                 patch.object(store, "commit", acknowledge_before(store.commit)).start()
         case "acknowledge-group-before-commit":
             patch.object(url, "SQLiteStore", AcknowledgesGroupBeforeCommit).start()
+            patch.object(database, "Joined", AcknowledgesJoinedBeforeCommit).start()
         case "answer-outside-the-transaction":
             patch.object(SQLiteStore, "commit", keep_answer_after_commit).start()
         case "no-drain":

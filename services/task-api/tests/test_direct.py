@@ -131,8 +131,6 @@ def test_a_new_task_is_answered_the_same_either_way(body: bytes) -> None:
         {},
         {"Content-Type": "application/json; charset=utf-8"},
         {"Content-Type": "text/plain"},
-        {"Content-Type": "application/json", "Idempotency-Key": "k"},
-        {"Content-Type": "application/json", "Idempotency-Key": ""},
         {"Content-Type": "application/json", "Content-Encoding": "gzip"},
         {"Content-Type": "application/merge-patch+json"},
     ],
@@ -140,6 +138,31 @@ def test_a_new_task_is_answered_the_same_either_way(body: bytes) -> None:
 def test_headers_of_a_new_task_mean_the_same_either_way(headers: dict[str, str]) -> None:
     one, other = (said(client.post("/v1/tasks", content=BODIES[0], headers=headers)) for client in clients())
     assert one == other
+
+
+@pytest.mark.parametrize(
+    ("keys", "statuses"),
+    [
+        (["k"], [201, 201, 422, 422]),
+        (['"k"'], [201, 201, 422, 422]),
+        (['"a \\"word\\""'], [201, 201, 422, 422]),
+        (["k" * 255], [201, 201, 422, 422]),
+        (["k" * 256], [422, 422, 422, 422]),
+        ([""], [422, 422, 422, 422]),
+        (["two words"], [422, 422, 422, 422]),
+        (['"open'], [422, 422, 422, 422]),
+        (["\xe9"], [422, 422, 422, 422]),
+        (["k", "k"], [422, 422, 422, 422]),
+    ],
+)
+def test_a_key_means_the_same_either_way(keys: list[str], statuses: list[int]) -> None:
+    answers = []
+    for client in clients():
+        headers = [(b"Content-Type", b"application/json"), *((b"Idempotency-Key", k.encode("latin-1")) for k in keys)]
+        bodies = [BODIES[0], BODIES[0], BODIES[1], b"{}"]
+        answers.append([said(client.post("/v1/tasks", content=body, headers=headers)) for body in bodies])
+    assert answers[0] == answers[1]
+    assert [status for status, *_ in answers[0]] == statuses
 
 
 @pytest.mark.parametrize("query", QUERIES)
@@ -233,8 +256,9 @@ def test_plain_requests_do_not_come_to_fastapi() -> None:
     app = create_app(Settings())
     app.router.routes.clear()
     with TestClient(app) as client:
-        created = client.post("/v1/tasks", json={"title": "Water the plants"})
+        created = client.post("/v1/tasks", json={"title": "Water the plants"}, headers={"Idempotency-Key": "k"})
         assert created.status_code == 201
+        assert client.post("/v1/tasks", json={"title": "Water the plants"}).status_code == 201
         assert client.get(created.headers["location"]).status_code == 200
         routes.understood[b""] = routes.Listing(Filters(), read_order("-created_at")), 50
         assert client.get("/v1/tasks").status_code == 200

@@ -48,8 +48,8 @@ def cut_first(proxy: Proxy) -> list[bytes]:
 async def test_a_transaction_whose_connection_freezes_in_its_middle_holds_nobody_for_ever(postgres_url: str) -> None:
     async with behind_proxy(postgres_url, seconds=2, statement_seconds=0.2) as (store, proxy):
         await store.ping()
-        task = a_task()
-        answer = Answer("ann", "key", "fingerprint", 201, task.model_dump_json())
+        task, other = a_task(), a_task()
+        answer = Answer("ann", "key", "fingerprint", 207, task.model_dump_json())
         frozen = False
 
         def freeze_after_the_first_statement(data: bytes) -> bool:
@@ -63,7 +63,7 @@ async def test_a_transaction_whose_connection_freezes_in_its_middle_holds_nobody
 
         def commit() -> Awaitable[Answer | None]:
             # A ROLLBACK on the frozen connection would wait for its answer for ever.
-            committing = store.commit([Write(task, "created")], answer, now=task.updated_at)
+            committing = store.commit([Write(task, "created"), Write(other, "created")], answer, now=task.updated_at)
             return asyncio.wait_for(committing, DEADLINE_SECONDS)
 
         # PostgreSQL does not know yet that nobody is there any more: the frozen transaction still holds the key.
@@ -76,27 +76,34 @@ async def test_a_transaction_whose_connection_freezes_in_its_middle_holds_nobody
                 break
             await asyncio.sleep(0.5)
         assert await store.get(task.id) == task
-        assert [change.task for change in await store.changes(None, size=10)] == [task]
+        assert [change.task for change in await store.changes(None, size=10)] == [task, other]
 
 
-@pytest.mark.parametrize("keyed", [False, True], ids=["one-statement", "with-idempotency-key"])
-async def test_a_commit_that_nobody_heard_of_is_settled_and_done_once(keyed: bool, postgres_url: str) -> None:
+@pytest.mark.parametrize(
+    ("count", "keyed", "tag"),
+    [(1, False, b"INSERT 0 1\0"), (1, True, None), (2, True, b"COMMIT\0")],
+    ids=["one-statement", "with-idempotency-key", "transaction"],
+)
+async def test_a_commit_that_nobody_heard_of_is_settled_and_done_once(
+    count: int, keyed: bool, tag: bytes | None, postgres_url: str
+) -> None:
     async with behind_proxy(postgres_url) as (store, proxy), opened(postgres_url) as other:
-        task = a_task()
-        answer = Answer("ann", "key", "fingerprint", 201, task.model_dump_json()) if keyed else None
+        tasks = [a_task() for _ in range(count)]
+        answer = Answer("ann", "key", "fingerprint", 201, tasks[0].model_dump_json()) if keyed else None
+        last = tag or tasks[0].id.bytes  # in the answer of one statement, by which it is kept and created
         cuts = 0
 
         def cut_once(data: bytes) -> bool:
             nonlocal cuts
-            last = b"COMMIT\0" if keyed else b"INSERT 0 1\0"
             cuts += cuts == 0 and last in data
             return cuts == 1 and last in data
 
         proxy.before_answer = cut_once
-        assert await store.commit([Write(task, "created")], answer, now=task.updated_at) is None
+        writes = [Write(task, "created") for task in tasks]
+        assert await store.commit(writes, answer, now=tasks[0].updated_at) is None
         assert cuts == 1
-        assert await other.get(task.id) == task
-        assert [change.task for change in await other.changes(None, size=10)] == [task]
+        assert await other.get_many([task.id for task in tasks]) == {task.id: task for task in tasks}
+        assert [change.task for change in await other.changes(None, size=10)] == tasks
 
 
 async def test_a_change_whose_commit_nobody_heard_of_is_no_conflict_with_itself(postgres_url: str) -> None:

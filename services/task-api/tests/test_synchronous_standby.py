@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from creating import create, holding, start_group
 from making import a_task
 from replicated import Replicated, replicated
 from stores import opened
@@ -27,6 +28,9 @@ Strike = Callable[[Replicated], Coroutine[Any, Any, object]]
 def pair() -> Iterator[Replicated]:
     with replicated() as both:
         yield both
+
+
+LIMITS = {"seconds": 8, "statement_seconds": 7, "lock_seconds": 7}
 
 
 async def end_sessions(pair: Replicated) -> None:
@@ -61,26 +65,25 @@ def changed(task: Task, **members: object) -> Task:
 
 @contextlib.asynccontextmanager
 async def waiting_writes(store: PostgresStore, pair: Replicated) -> AsyncIterator[list[asyncio.Task[Answer | None]]]:
-    """A creation without a key and one with, a change and a deletion, which wait for a standby that is gone.
+    """Two creations in one transaction, one with a key, a change and a deletion, which wait for a standby that is gone.
 
     It is there again after the block.
     """
     first, second, plain, keyed = a_task(), a_task(), a_task(), a_task()
     for task in (first, second):
-        await store.commit([Write(task, "created")], now=task.updated_at)
-    answer = Answer("somebody", str(keyed.id), "fingerprint", 201, keyed.model_dump_json())
-    writes: list[tuple[Write, Answer | None]] = [
-        (Write(plain, "created"), None),
-        (Write(keyed, "created"), answer),
-        (Write(changed(first, title="changed"), "updated"), None),
-        (Write(changed(second, deleted_at=second.updated_at), "deleted"), None),
+        await create(store, task)
+    writes = [
+        Write(changed(first, title="changed"), "updated"),
+        Write(changed(second, deleted_at=second.updated_at), "deleted"),
     ]
-    await asyncio.to_thread(pair.stop_standby)
+    async with holding(pair.url, plain) as holder:
+        commits = await start_group(store, pair.url, keyed, plain, keys=[str(keyed.id)])
+        await holder.wait_until_somebody_waits()
+        await asyncio.to_thread(pair.stop_standby)
+        await holder.let_go()
     try:
-        commits = [
-            asyncio.create_task(store.commit([write], kept, now=write.task.updated_at)) for write, kept in writes
-        ]
-        await wait_for(len(commits), pair)
+        commits += [asyncio.create_task(store.commit([write], now=write.task.updated_at)) for write in writes]
+        await wait_for(3, pair)
         yield commits
     finally:
         await asyncio.to_thread(pair.start_standby)
@@ -88,7 +91,7 @@ async def waiting_writes(store: PostgresStore, pair: Replicated) -> AsyncIterato
 
 @STRIKES
 async def test_what_can_be_seen_and_is_on_no_standby_is_not_acknowledged(strike: Strike, pair: Replicated) -> None:
-    async with opened(pair.url, seconds=4, statement_seconds=3) as store, waiting_writes(store, pair) as commits:
+    async with opened(pair.url, **LIMITS) as store, waiting_writes(store, pair) as commits:
         await strike(pair)
         for error in await asyncio.gather(*commits, return_exceptions=True):
             assert isinstance(error, StoreUnavailable), error
@@ -97,7 +100,7 @@ async def test_what_can_be_seen_and_is_on_no_standby_is_not_acknowledged(strike:
 
 @STRIKES
 async def test_it_is_acknowledged_once_the_standby_is_there_again(strike: Strike, pair: Replicated) -> None:
-    async with opened(pair.url, seconds=60, statement_seconds=30) as store:
+    async with opened(pair.url, seconds=60, statement_seconds=30, lock_seconds=30) as store:
         async with waiting_writes(store, pair) as commits:
             await strike(pair)
         assert await asyncio.gather(*commits) == [None] * len(commits)

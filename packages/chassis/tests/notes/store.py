@@ -15,6 +15,8 @@ from chassis.postgres.metrics import DatabaseMetrics
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
 
+Note = tuple[UUID, str]
+
 metrics = DatabaseMetrics("notes")
 
 LOCK = 0x6E6F7465
@@ -28,17 +30,15 @@ INSERT = "INSERT INTO notes (id, text) VALUES ($1, $2)"
 class NotesStore(Database):
     def __init__(self, url: str, *, limits: Limits, wait_seconds: float) -> None:
         super().__init__(url, USE, limits=limits, wait_seconds=wait_seconds)
-        self._by_id = self._joined(one=GET, many=GET_MANY)
+        self._by_id = self._join_reads(one=GET, many=GET_MANY)
+        self._adds = self._join_writes(alone=_add, together=_add_all, settle=_add_if_missing)
 
     async def add(self, note_id: UUID, text: str) -> None:
         """Raises asyncpg.UniqueViolationError for one that is there, unless this call may have put it there."""
-        await self._run(
-            lambda db: db.execute(INSERT, note_id, text),
-            lambda db: db.execute(f"{INSERT} ON CONFLICT DO NOTHING", note_id, text),
-        )
+        await self._adds.do((note_id, text))
 
     async def get(self, note_id: UUID) -> str | None:
-        row = await self._by_id.get(note_id)
+        row = await self._by_id.do(note_id)
         return None if row is None else row["text"]
 
     async def replace(self, note_ids: Sequence[UUID], text: str) -> None:
@@ -53,3 +53,16 @@ class NotesStore(Database):
 
     async def count(self) -> int:
         return int(await self._run(lambda db: db.fetchval("SELECT count(*) FROM notes")))
+
+
+async def _add(db: Connection, note: Note) -> None:
+    await db.execute(INSERT, *note)
+
+
+async def _add_all(db: Connection, notes: list[Note]) -> list[None]:
+    await db.executemany(INSERT, notes)
+    return [None] * len(notes)
+
+
+async def _add_if_missing(note: Note, db: Connection) -> None:
+    await db.execute(f"{INSERT} ON CONFLICT DO NOTHING", *note)

@@ -29,7 +29,7 @@ from chassis.postgres.errors import (
     sqlstate,
 )
 from chassis.postgres.held import HeldCommits
-from chassis.postgres.joined import JoinedReads
+from chassis.postgres.joined import Joined
 from chassis.postgres.metrics import DatabaseMetrics
 from chassis.postgres.pool import Pool
 from chassis.postgres.pooler import prove_session, prove_statements, refuse_session, statement_lost
@@ -41,11 +41,16 @@ from chassis.storage import StoreBusy, StoreUnavailable
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
 
+Item = TypeVar("Item")
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
 CLOSE_SECONDS = 1.0
+
+READ_LEADERS, WRITE_LEADERS = 2, 1
+"""Joined statements that may be under way at once, each on a connection: with more there are fewer to join, and other
+work would find no connection free."""
 
 FIRST_PAUSE_SECONDS = 0.02
 
@@ -202,6 +207,7 @@ class Database:
         settle: Callable[[Connection], Coroutine[Any, Any, T]] | None = None,
         *,
         seconds: float | None = None,
+        begin_by_settling: bool = False,
         waited: float = 0,
         failed: Callable[[], None] | None = None,
     ) -> T:
@@ -220,7 +226,8 @@ class Database:
         pause = FIRST_PAUSE_SECONDS
         settling = False
         if settle is not None:
-            work = partial(self._held.write, work)
+            settling = begin_by_settling
+            work = partial(_settled, settle) if settling else partial(self._held.write, work)
         while True:
             try:
                 connection = await pool.acquire(deadline=deadline, waited=waited)
@@ -266,9 +273,45 @@ class Database:
         """As `_run`, for what writes and does no harm when it is done twice."""
         return await self._run(work, work)
 
-    def _joined(self, *, one: str, many: str) -> JoinedReads[Any]:
-        """Rows by a key, those that are asked for at the same time by one statement: see chassis.postgres.joined."""
-        return JoinedReads(self._run, self._wait_limit, seconds=self._limits.seconds, one=one, many=many)
+    def _join_reads(self, *, one: str, many: str) -> Joined[Any, asyncpg.Record | None]:
+        """Rows by a key, asked for together where they are asked for at the same time (chassis.postgres.joined).
+
+        one: the statement for the row of the key $1. many: that for the rows of the keys in the array $1, with the key
+        as its first column.
+        """
+
+        async def alone(db: Connection, key: Any) -> asyncpg.Record | None:
+            return await db.fetchrow(one, key)
+
+        async def together(db: Connection, keys: list[Any]) -> list[asyncpg.Record | None]:
+            rows = {row[0]: row for row in await db.fetch(many, keys)}
+            return [rows.get(key) for key in keys]
+
+        seconds = self._limits.seconds
+        return Joined(
+            self._run, self._wait_limit, seconds=seconds, leaders=READ_LEADERS, alone=alone, together=together
+        )
+
+    def _join_writes(
+        self,
+        *,
+        alone: Callable[[Connection, Item], Coroutine[Any, Any, T]],
+        together: Callable[[Connection, list[Item]], Coroutine[Any, Any, list[T]]],
+        settle: Callable[[Item, Connection], Coroutine[Any, Any, T]],
+    ) -> Joined[Item, T]:
+        """Writes that do not depend on each other, committed together where they come at the same time.
+
+        together: all of them or none, in one transaction. settle: as that of `_run`.
+        """
+        return Joined(
+            self._run,
+            self._wait_limit,
+            seconds=self._limits.seconds,
+            leaders=WRITE_LEADERS,
+            alone=alone,
+            together=together,
+            settle=settle,
+        )
 
     async def _prove_server(self) -> None:
         """Raises StoreUnavailable where the server, the database or the role is none to begin with, and Refused where

@@ -35,6 +35,9 @@ NOT_RETRIED = (asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError, asyncp
 STATEMENT_LOST = (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError)
 """A prepared statement is not where it was prepared: another client's server answers, by a pooler."""
 
+OF_ANY_STATEMENT = (*ROLLED_BACK, *NOT_RETRIED, *UNREACHABLE, *BROKEN_CONNECTION, *STATEMENT_LOST)
+"""What may happen to a statement whatever it says. All else is about what it says."""
+
 X509_EXPIRED, X509_OTHER_HOST, X509_OTHER_ADDRESS = 10, 62, 64
 """https://docs.openssl.org/master/man3/X509_STORE_CTX_get_error/"""
 

@@ -1,9 +1,8 @@
-"""Reads that wait at the same time are joined: one statement asks for the rows of all of them.
+"""Work of one kind that waits at the same time is joined: one statement, or one transaction, does it for all of them.
 
 A statement that is under way answers nobody who came after it began: what was committed in between would be missing,
 and a client would not find what it has just written. So who comes meanwhile waits, and the next statement takes along
-all who wait when it is sent. At 16 clients that is a statement for six or seven rows, and 0.7 of the CPU of a GET
-(bench/findings.md).
+all who wait when it is sent.
 """
 
 from __future__ import annotations
@@ -11,85 +10,113 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeVar
+
+import asyncpg
 
 from chassis.postgres.deadlines import Deadlines
-from chassis.postgres.errors import reason
+from chassis.postgres.errors import OF_ANY_STATEMENT, reason
 from chassis.postgres.wait_limit import WaitLimit
 from chassis.storage import StoreUnavailable
 
 if TYPE_CHECKING:
-    import asyncpg
-
     Connection = asyncpg.Connection[asyncpg.Record]
-    Rows = Mapping[Any, asyncpg.Record]
 
-K = TypeVar("K")
 T = TypeVar("T")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
-LEADERS = 2
-"""Statements that may be under way at once, each on a connection. With more there are fewer to join, and other work
-would find no connection free; with one alone, nothing is asked while an answer is read."""
+MOST = 100
+"""How many a statement is for at most."""
 
-MOST_KEYS = 100
-"""How many rows a statement asks for at most."""
+
+class OneByOne(Exception):
+    """One of the items cannot be done now, which undid the others: `together` raises it, or an error of PostgreSQL's
+    about what it was asked for, and then each is done alone."""
+
+
+Outcome = Literal["done", "lead", "settle"]
+"""Of waiting: there is a result; or it is for the waiter to ask itself, as the first to do so, or after a statement of
+which nobody knows whether it was done."""
 
 
 class Run(Protocol):
     """Database._run, as it is used here."""
 
     def __call__(
-        self, work: Callable[[Connection], Coroutine[Any, Any, T]], *, waited: float, failed: Callable[[], None]
+        self,
+        work: Callable[[Connection], Coroutine[Any, Any, T]],
+        settle: Callable[[Connection], Coroutine[Any, Any, T]] | None,
+        *,
+        begin_by_settling: bool,
+        waited: float,
+        failed: Callable[[], None],
     ) -> Coroutine[Any, Any, T]: ...
 
 
-class Waiter(NamedTuple):
-    """Who waits for the statement of another.
+@dataclass(eq=False)
+class Waiter(Generic[Item, Result]):
+    """Who waits for the statement of another. came: by time.perf_counter. result: set where it is done."""
 
-    given: by then the rows of all whom the statement asked for; or None: to ask itself. came: by time.perf_counter.
-    """
-
-    given: asyncio.Future[Rows | None]
-    key: Any
+    item: Item
     came: float
+    ended: asyncio.Future[Outcome]
+    result: Result = None  # type: ignore[assignment]
 
 
-class JoinedReads(Generic[K]):
-    """The rows of one kind, by a key.
+class Joined(Generic[Item, Result]):
+    """Work of one kind.
 
     The first who asks leads: it asks in its own task, for itself and for all who came until its statement is sent. When
-    it is answered it gives the lead to the first of those who came since. So one client alone pays for none of this:
-    its statement is that for one row.
+    it is answered it gives the lead to the first of those who came since. So one client alone pays for none of this.
 
-    run: Database._run. limit: of those who wait. seconds: for which each may wait. one: the statement for the row of
-    the key $1. many: that for the rows of the keys in the array $1, with the key as the first column.
+    run: Database._run. limit: of those who wait. seconds: for which each may wait. leaders: how many statements may be
+    under way at once, each on a connection. alone: does it for one item. together: for several, or for none of them.
+    settle: for one of which nobody knows whether it was done, as that of Database._run; what only reads has none.
     """
 
     each_alone: ClassVar[bool] = False
     """Nothing is joined: where statements are traced, each belongs into the trace of its request."""
 
-    def __init__(self, run: Run, limit: WaitLimit, *, seconds: float, one: str, many: str) -> None:
+    def __init__(
+        self,
+        run: Run,
+        limit: WaitLimit,
+        *,
+        seconds: float,
+        leaders: int,
+        alone: Callable[[Connection, Item], Coroutine[Any, Any, Result]],
+        together: Callable[[Connection, list[Item]], Coroutine[Any, Any, list[Result]]],
+        settle: Callable[[Item, Connection], Coroutine[Any, Any, Result]] | None = None,
+    ) -> None:
         self._run = run
         self._limit = limit
         self._seconds = seconds
-        self._one = one
-        self._many = many
-        self._leading = 0  # more than LEADERS only where a statement failed
+        self._leaders = leaders
+        self._alone = alone
+        self._together = together
+        self._settle = settle
+        self._leading = 0  # more than there may be only where a statement failed
         self._is_handed_over = False  # to somebody whose statement is not sent yet, and will take along all who wait
-        self._waiting: deque[Waiter] = deque()
+        self._waiting: deque[Waiter[Item, Result]] = deque()
+        self._unsettled: deque[Waiter[Item, Result]] = deque()
         self._deadlines = Deadlines()
         limit.count(self._waiting)
+        limit.count(self._unsettled)
 
-    async def get(self, key: K) -> asyncpg.Record | None:
-        """The row of `key`, or None where there is none. Raises what Database._run raises."""
-        if self._leading < LEADERS or self.each_alone:
+    async def do(self, item: Item) -> Result:
+        """What comes of it. Raises what Database._run raises."""
+        if self._leading < self._leaders or self.each_alone:
             self._leading += 1
-            return await self._lead(key)
-        waiter = self._queue(key)
+            return await self._lead(item)
+        self._limit.admit()
+        waiter: Waiter[Item, Result] = Waiter(item, time.perf_counter(), asyncio.get_running_loop().create_future())
+        self._waiting.append(waiter)
         try:
-            rows = await self._deadlines.keep(asyncio.get_running_loop().time() + self._seconds, waiter.given)
+            outcome = await self._deadlines.keep(asyncio.get_running_loop().time() + self._seconds, waiter.ended)
         except (asyncio.CancelledError, TimeoutError) as error:
             began = self._forget(waiter)
             if isinstance(error, asyncio.CancelledError):
@@ -97,80 +124,101 @@ class JoinedReads(Generic[K]):
             if not began:
                 raise self._limit.too_late() from None
             raise StoreUnavailable(f"PostgreSQL does not answer: {reason(error)}") from error
-        if rows is None:
-            return await self._lead(key, time.perf_counter() - waiter.came)
-        return rows.get(key)
+        if outcome == "done":
+            return waiter.result
+        return await self._lead(item, time.perf_counter() - waiter.came, settle=outcome == "settle")
 
-    async def _lead(self, key: K, waited: float = 0) -> asyncpg.Record | None:
-        joined: list[Waiter] = []
+    async def _lead(self, item: Item, waited: float = 0, *, settle: bool = False) -> Result:
+        joined: list[Waiter[Item, Result]] = []
+
+        def failed() -> None:
+            self._leave_unsettled(joined)
+            self._let_each_lead(self._waiting)
+
         try:
             return await self._run(
-                partial(self._ask, key, joined), waited=waited, failed=partial(self._give_up, joined, self._waiting)
+                partial(self._ask, item, joined),
+                None if self._settle is None else partial(self._settle, item),
+                begin_by_settling=settle,
+                waited=waited,
+                failed=failed,
             )
         except BaseException as error:
             self._is_handed_over = False  # perhaps to this one, which found no connection
-            if not isinstance(error, Exception):
-                self._give_up(joined)
-            for waiter in joined:  # the statement was refused, and would be to each
-                if not waiter.given.done():
-                    waiter.given.set_exception(error)
-            joined.clear()
+            if self._settle is None and isinstance(error, Exception):
+                for waiter in joined:  # the statement was refused, and would be to each
+                    if not waiter.ended.done():
+                        waiter.ended.set_exception(error)
+                joined.clear()
             raise
         finally:
+            self._leave_unsettled(joined)  # where it was refused, or this task is cancelled
             self._hand_over()
 
-    async def _ask(self, key: K, joined: list[Waiter], db: Connection) -> asyncpg.Record | None:
+    async def _ask(self, item: Item, joined: list[Waiter[Item, Result]], db: Connection) -> Result:
         self._is_handed_over = False
         if not self._waiting or self.each_alone:
-            return await db.fetchrow(self._one, key)
+            return await self._alone(db, item)
         now = time.perf_counter()
-        while self._waiting and len(joined) < MOST_KEYS - 1:
+        while self._waiting and len(joined) < MOST - 1:
             waiter = self._waiting.popleft()
             joined.append(waiter)
             self._limit.observe(now - waiter.came)
         # Whoever comes from here on waits for the next statement.
-        rows = {row[0]: row for row in await db.fetch(self._many, [key, *(waiter.key for waiter in joined)])}
-        for waiter in joined:
-            if not waiter.given.done():
-                waiter.given.set_result(rows)
+        try:
+            mine, *others = await self._together(db, [item, *(waiter.item for waiter in joined)])
+        except OF_ANY_STATEMENT:
+            raise
+        except (asyncpg.PostgresError, OneByOne):
+            self._let_each_lead(joined)
+            return await self._alone(db, item)
+        for waiter, result in zip(joined, others, strict=True):
+            waiter.result = result
+            if not waiter.ended.done():
+                waiter.ended.set_result("done")
         joined.clear()
-        return rows.get(key)
+        return mine
 
-    def _queue(self, key: K) -> Waiter:
-        self._limit.admit()
-        waiter = Waiter(asyncio.get_running_loop().create_future(), key, time.perf_counter())
-        self._waiting.append(waiter)
-        return waiter
-
-    def _forget(self, waiter: Waiter) -> bool:
-        """The caller gave up, perhaps in the very moment in which it was given something. Whether it waited for a
-        statement that was under way."""
+    def _forget(self, waiter: Waiter[Item, Result]) -> bool:
+        """The caller gave up, perhaps in the very moment in which it was given something. Whether a statement was sent
+        for it."""
         if waiter in self._waiting:
             self._waiting.remove(waiter)
             return False
-        if waiter.given.cancelled():
+        if waiter in self._unsettled:
+            self._unsettled.remove(waiter)
             return True
-        if waiter.given.exception() is None and waiter.given.result() is None:
-            self._is_handed_over = False
-            self._hand_over()
-            return False
-        return True
+        if waiter.ended.cancelled() or waiter.ended.exception() is not None or waiter.ended.result() == "done":
+            return True
+        self._is_handed_over = False
+        self._hand_over()
+        return waiter.ended.result() == "settle"
 
     def _hand_over(self) -> None:
         """Who led does so no more: the first who waits does."""
-        while self._waiting and self._leading <= LEADERS and not self._is_handed_over:
-            if not (given := self._waiting.popleft().given).done():
-                given.set_result(None)
-                self._is_handed_over = True
+        while self._leading <= self._leaders and (self._unsettled or (self._waiting and not self._is_handed_over)):
+            outcome: Outcome = "settle" if self._unsettled else "lead"
+            ended = (self._unsettled or self._waiting).popleft().ended
+            if not ended.done():
+                self._is_handed_over = outcome == "lead"
+                ended.set_result(outcome)
                 return
         self._leading -= 1
 
-    def _give_up(self, *queues: list[Waiter] | deque[Waiter]) -> None:
-        """Nothing came of a statement, or of the connection for one: each who waits for it asks itself, with its own
-        tries and in what is left of its own time, as if nothing had been joined."""
-        for queue in queues:
-            for waiter in queue:
-                if not waiter.given.done():
-                    self._leading += 1
-                    waiter.given.set_result(None)
-            queue.clear()
+    def _let_each_lead(self, waiters: list[Waiter[Item, Result]] | deque[Waiter[Item, Result]]) -> None:
+        """Nothing came of the statement, or of the connection for one: each asks itself, with its own tries and in what
+        is left of its own time, as if nothing had been joined."""
+        self._is_handed_over = False
+        for waiter in waiters:
+            if not waiter.ended.done():
+                self._leading += 1
+                waiter.ended.set_result("lead")
+        waiters.clear()
+
+    def _leave_unsettled(self, joined: list[Waiter[Item, Result]]) -> None:
+        """Nobody knows whether the statement was done. Each asks once it leads: all at once, where the server does not
+        answer, they would keep connections from others."""
+        if self._settle is None:
+            self._let_each_lead(joined)
+        self._unsettled += joined
+        joined.clear()

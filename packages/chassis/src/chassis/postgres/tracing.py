@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from chassis.postgres.joined import JoinedReads
+from chassis.postgres.joined import Joined
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -15,4 +15,4 @@ def trace_statements(provider: TracerProvider) -> None:
     from opentelemetry.instrumentation.asyncpg import AsyncPGInstrumentor
 
     AsyncPGInstrumentor().instrument(tracer_provider=provider)
-    JoinedReads.each_alone = True
+    Joined.each_alone = True

@@ -13,16 +13,15 @@ from chassis.postgres.database import Database, Limits, Use, transaction
 from task_api.store import migrations
 from task_api.store.metrics import metrics
 from task_api.store.postgres_lists import find, names, page
-from task_api.store.postgres_rows import FIELDS, ROW, Dialect, row_of, task_of
+from task_api.store.postgres_rows import FIELDS, Dialect, task_of
+from task_api.store.postgres_writes import Commit, commit, create_together, settle
 from task_api.store.protocol import (
     ANSWER_HOURS,
     Answer,
     ChangesPurged,
-    KeyInUse,
     Names,
     OtherHistory,
     StoredChange,
-    VersionConflict,
     Write,
     WrongPosition,
 )
@@ -34,19 +33,6 @@ if TYPE_CHECKING:
 
 GET_TASK = f"SELECT {FIELDS} FROM tasks WHERE id = $1"
 GET_TASKS = f"SELECT {FIELDS} FROM tasks WHERE id = ANY ($1::uuid[])"
-INSERT = f"INSERT INTO tasks ({FIELDS}, due, words) VALUES ({ROW}) ON CONFLICT (id) DO NOTHING RETURNING updated_at"
-UPDATE = f"UPDATE tasks SET ({FIELDS}, due, words) = ({ROW}) WHERE id = $1 AND version = $23 - 1 RETURNING updated_at"
-CHANGE = "INSERT INTO changes (at, type, task) SELECT updated_at, $26, $27 FROM written"
-# One statement is one round trip and a transaction of its own. Its answer says how many changes were entered.
-CREATE_TASK = f"WITH written AS ({INSERT}) {CHANGE}"
-REPLACE_TASK = f"WITH written AS ({UPDATE}) {CHANGE}"
-# Waits for a transaction that is just inserting the same key; takes the place of an answer that is too old.
-KEEP_ANSWER = f"""
-    INSERT INTO answers AS kept (subject, key, fingerprint, status, body, at) VALUES ($1, $2, $3, $4, $5, $6)
-    ON CONFLICT (subject, key) DO UPDATE
-       SET fingerprint = excluded.fingerprint, status = excluded.status, body = excluded.body, at = excluded.at
-     WHERE kept.at <= $6 - interval '{ANSWER_HOURS} hours'
-"""
 
 SETTLED = "(SELECT (pg_snapshot_xmin(pg_current_snapshot())::text::bigint + changes_ahead())::text::xid8)"
 """What is older than every transaction still running: nothing can appear before it any more."""
@@ -65,32 +51,14 @@ class PostgresStore(Database):
     def __init__(self, url: str, *, limits: Limits, wait_seconds: float) -> None:
         use = Use("task-api", "TASKS_DATABASE_URL", migrations.FOLDER / "postgres", MIGRATION_LOCK, metrics)
         super().__init__(url, use, limits=limits, wait_seconds=wait_seconds)
-        self._by_id = self._joined(one=GET_TASK, many=GET_TASKS)
+        self._by_id = self._join_reads(one=GET_TASK, many=GET_TASKS)
+        self._creations = self._join_writes(alone=commit, together=create_together, settle=settle)
 
     async def commit(self, writes: Sequence[Write], answer: Answer | None = None, *, now: datetime) -> Answer | None:
-        async def commit(db: Connection) -> Answer | None:
-            if answer is None and len(writes) == 1:
-                await _write(db, writes[0])
-                return None
-            async with transaction(db):
-                if answer is not None and (kept := await _keep_answer(db, answer, now)) is not None:
-                    return kept
-                for write in writes:
-                    await _write(db, write)
-            return None
-
-        async def settle(db: Connection) -> Answer | None:
-            if await _is_committed(db, writes, answer):
-                return None
-            try:
-                return await commit(db)
-            except VersionConflict:
-                # The server may have been doing it all the while.
-                if await _is_committed(db, writes, answer):
-                    return None
-                raise
-
-        return await self._run(commit, settle)
+        asked = Commit(writes, answer, now)
+        if asked.is_creation:
+            return await self._creations.do(asked)
+        return await self._run(lambda db: commit(db, asked), lambda db: settle(asked, db))
 
     async def answer(self, subject: str, key: str, *, now: datetime) -> Answer | None:
         statement = "SELECT fingerprint, status, body FROM answers WHERE subject = $1 AND key = $2 AND at > $3"
@@ -99,7 +67,7 @@ class PostgresStore(Database):
         return None if row is None else Answer(subject, key, row["fingerprint"], row["status"], row["body"])
 
     async def get(self, task_id: UUID) -> Task | None:
-        row = await self._by_id.get(task_id)
+        row = await self._by_id.do(task_id)
         return None if row is None else task_of(row)
 
     async def get_many(self, task_ids: Sequence[UUID]) -> dict[UUID, Task]:
@@ -200,43 +168,6 @@ class PostgresStore(Database):
              WHERE xid >= {SETTLED}
         """
         return max(0.0, float(await self._run(lambda db: db.fetchval(statement))))
-
-
-async def _write(db: Connection, write: Write) -> None:
-    statement = CREATE_TASK if write.task.version == 1 else REPLACE_TASK
-    entered: str = await db.execute(statement, *row_of(write.task), write.type, write.json)
-    if entered != "INSERT 0 1":
-        raise VersionConflict
-
-
-async def _keep_answer(db: Connection, answer: Answer, now: datetime) -> Answer | None:
-    """Keeps `answer`, or returns the one that is kept under its key already."""
-    try:
-        entered: str = await db.execute(
-            KEEP_ANSWER, answer.subject, answer.key, answer.fingerprint, answer.status, answer.body, now
-        )
-    except asyncpg.LockNotAvailableError as error:
-        raise KeyInUse from error
-    if entered == "INSERT 0 1":
-        return None
-    row = await db.fetchrow(
-        "SELECT fingerprint, status, body FROM answers WHERE subject = $1 AND key = $2", answer.subject, answer.key
-    )
-    assert row is not None, "the insert met it, and the purge takes only old ones"
-    return Answer(answer.subject, answer.key, row["fingerprint"], row["status"], row["body"])
-
-
-async def _is_committed(db: Connection, writes: Sequence[Write], answer: Answer | None) -> bool:
-    """Whether the transaction whose COMMIT nobody heard of took place. All of its writes did, or none.
-
-    Its ids were made before it, so what it entered can be told from what anybody else did.
-    """
-    if answer is not None:
-        kept = "SELECT body FROM answers WHERE subject = $1 AND key = $2"
-        return bool(await db.fetchval(kept, answer.subject, answer.key) == answer.body)
-    first = writes[0].task
-    entered = "SELECT EXISTS (SELECT FROM changes WHERE at = $1 AND task = $2)"
-    return bool(await db.fetchval(entered, first.updated_at, first.model_dump_json()))
 
 
 def _position(text: str) -> tuple[str, int]:

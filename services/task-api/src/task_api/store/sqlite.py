@@ -55,7 +55,7 @@ GROUP_SIZE = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Joined:
+class Member:
     """One of those whose writes have one COMMIT. writes: how many tasks. done: who waits for it."""
 
     work: Callable[[sqlite3.Connection], Any]
@@ -85,7 +85,7 @@ class SQLiteStore:
         self._thread: ThreadPoolExecutor | None = None
         self._connection: sqlite3.Connection | None = None
         self._joining = threading.Lock()
-        self._group: list[Joined] | None = None  # waits for the thread, so more may join it
+        self._group: list[Member] | None = None  # waits for the thread, so more may join it
         self._room = 0  # for so many tasks
 
     async def open(self) -> None:
@@ -252,7 +252,7 @@ class SQLiteStore:
         """Adds `work` to the group that waits for the thread; where there is none, or no room in it, begins one."""
         assert self._thread is not None, "it is there as long as the connection"
         loop = asyncio.get_running_loop()
-        joined = Joined(work, writes, loop.create_future())
+        joined = Member(work, writes, loop.create_future())
         with self._joining:
             if self._group is not None and writes <= self._room:
                 self._group.append(joined)
@@ -264,7 +264,7 @@ class SQLiteStore:
         committing.add_done_callback(lambda committed: loop.call_soon_threadsafe(_tell, group, committed))
         return joined.done
 
-    def _commit(self, connection: sqlite3.Connection, group: list[Joined]) -> list[Any]:
+    def _commit(self, connection: sqlite3.Connection, group: list[Member]) -> list[Any]:
         """In the store's thread: what became of each that waits until now, its error or what it returned."""
         with self._joining:
             if self._group is group:
@@ -328,7 +328,7 @@ def _in_transaction(
     return done
 
 
-def _do_or_undo(db: sqlite3.Connection, one: Joined) -> Any:
+def _do_or_undo(db: sqlite3.Connection, one: Member) -> Any:
     """Returns what the work returned, or the error of which nothing is left. Raises what undoes the whole transaction.
 
     Who writes one task has changed nothing when it conflicts, and needs no SAVEPOINT: that would take 180 µs of 420,
@@ -350,7 +350,7 @@ def _do_or_undo(db: sqlite3.Connection, one: Joined) -> Any:
     return result
 
 
-def _tell(group: list[Joined], committed: Future[list[Any]]) -> None:
+def _tell(group: list[Member], committed: Future[list[Any]]) -> None:
     """In the event loop: whoever has not given up meanwhile goes on."""
     error = committed.exception()
     # Who waited for the lock has waited for as long as alone. Anything else may come from one of them only.

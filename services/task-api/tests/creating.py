@@ -1,0 +1,73 @@
+"""New tasks that wait for PostgreSQL at the same time, for the tests of what becomes of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+
+import asyncpg
+from databases import BLOCKED, connected
+from making import a_task
+
+from task_api.store import Answer, Write
+from task_api.store.postgres import PostgresStore
+from task_api.store.postgres_rows import row_of
+from task_api.store.postgres_writes import CREATE_TASK
+from task_api.tasks.models import Task
+
+DEADLINE_SECONDS = 30
+
+
+class Holder:
+    """A connection past the store, whose transaction has inserted a task: who inserts it too waits for its end."""
+
+    def __init__(self, db: asyncpg.Connection[asyncpg.Record]) -> None:
+        self._db = db
+        self._transaction = db.transaction()
+
+    async def insert(self, task: Task) -> None:
+        await self._transaction.start()
+        await self._db.execute(CREATE_TASK, *row_of(task), "created", "{}")
+
+    async def wait_until_somebody_waits(self) -> None:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while await self._db.fetchval(BLOCKED) == 0:
+                await asyncio.sleep(0.01)
+
+    async def let_go(self) -> None:
+        await self._transaction.rollback()
+
+
+@contextlib.asynccontextmanager
+async def holding(url: str, task: Task) -> AsyncIterator[Holder]:
+    async with connected(url) as db:
+        holder = Holder(db)
+        await holder.insert(task)
+        yield holder
+
+
+def create(store: PostgresStore, task: Task, key: str = "") -> asyncio.Task[Answer | None]:
+    answer = answer_to(task, key) if key else None
+    return asyncio.create_task(store.commit([Write(task, "created")], answer, now=task.updated_at))
+
+
+def answer_to(task: Task, key: str) -> Answer:
+    return Answer("ann", key, "fingerprint", 201, task.model_dump_json())
+
+
+async def start_group(
+    store: PostgresStore, url: str, *tasks: Task, keys: Sequence[str] = ()
+) -> list[asyncio.Task[Answer | None]]:
+    """Begins to create these, all in one transaction, which a task before them had to end for. keys: of the first."""
+    before = a_task()
+    async with holding(url, before) as holder:
+        first = create(store, before)
+        await holder.wait_until_somebody_waits()
+        group = [
+            create(store, task, key) for task, key in zip(tasks, [*keys, *[""] * (len(tasks) - len(keys))], strict=True)
+        ]
+        await asyncio.sleep(0)  # now they wait
+        await holder.let_go()
+        await first
+    return group

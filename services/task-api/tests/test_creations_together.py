@@ -1,0 +1,150 @@
+"""New tasks that wait for PostgreSQL at the same time are committed together, and each is done once."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from creating import DEADLINE_SECONDS, answer_to, create, holding, start_group
+from databases import connected
+from making import NOW, a_task
+from proxy import Proxy
+from stores import opened
+
+from task_api.store import KeyInUse, VersionConflict
+from task_api.store.postgres import PostgresStore
+from task_api.tasks.models import Task
+
+PATIENT = {"lock_seconds": DEADLINE_SECONDS, "statement_seconds": DEADLINE_SECONDS, "seconds": DEADLINE_SECONDS}
+
+
+async def transactions(url: str) -> int:
+    async with connected(url) as db:
+        count: int = await db.fetchval("SELECT count(DISTINCT xmin::text) FROM tasks")
+    return count
+
+
+async def assert_each_is_there_once(url: str, *tasks: Task) -> None:
+    async with opened(url) as other:
+        assert await other.get_many([task.id for task in tasks]) == {task.id: task for task in tasks}
+        changes = [change.task for change in await other.changes(None, size=1000)]
+    assert {task.id: [change for change in changes if change.id == task.id] for task in tasks} == {
+        task.id: [task] for task in tasks
+    }
+
+
+async def test_tasks_that_wait_are_created_by_one_transaction(postgres_url: str) -> None:
+    async with opened(postgres_url, **PATIENT) as store:
+        tasks = [a_task(labels=["home"] * (n % 2), title=f"number {n}") for n in range(15)]
+        await asyncio.gather(*await start_group(store, postgres_url, *tasks))
+    assert await transactions(postgres_url) == 2  # that of the one before them, too
+    await assert_each_is_there_once(postgres_url, *tasks)
+
+
+async def test_sixteen_clients_need_less_than_a_third_of_a_commit_for_each_task(postgres_url: str) -> None:
+    tasks = [[a_task() for _ in range(20)] for _ in range(16)]
+
+    async def client(store: PostgresStore, own: list[Task]) -> None:
+        for task in own:
+            await create(store, task)
+            assert await store.get(task.id) == task
+
+    async with opened(postgres_url) as store:
+        await asyncio.gather(*(client(store, own) for own in tasks))
+    assert await transactions(postgres_url) < 0.3 * 16 * 20
+
+
+async def test_one_that_cannot_be_created_fails_alone(postgres_url: str) -> None:
+    async with opened(postgres_url, **PATIENT) as store:
+        taken = a_task()
+        await create(store, taken)
+        tasks = [a_task(), a_task(), a_task()]
+        group = await start_group(store, postgres_url, tasks[0], taken, *tasks[1:])
+        outcomes = await asyncio.gather(*group, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [type(None), VersionConflict, type(None), type(None)]
+    await assert_each_is_there_once(postgres_url, taken, *tasks)
+
+
+async def test_of_those_under_keys_each_is_told_what_is_kept_under_its_own(postgres_url: str) -> None:
+    async with opened(postgres_url, **PATIENT) as store:
+        earlier = a_task()
+        await create(store, earlier, "used")
+        tasks = [a_task() for _ in range(5)]
+        keys = ["new", "used", "twice", "twice"]
+        outcomes = await asyncio.gather(*await start_group(store, postgres_url, *tasks, keys=keys))
+        kept = [await store.answer("ann", key, now=NOW) for key in ("new", "twice")]
+    assert outcomes == [None, answer_to(earlier, "used"), None, answer_to(tasks[2], "twice"), None]
+    assert kept == [answer_to(tasks[0], "new"), answer_to(tasks[2], "twice")]
+    assert await transactions(postgres_url) == 3  # the earlier one, the one before the group, and the group
+    await assert_each_is_there_once(postgres_url, earlier, tasks[0], tasks[2], tasks[4])
+    async with opened(postgres_url) as other:
+        assert await other.get_many([tasks[1].id, tasks[3].id]) == {}
+
+
+async def test_a_key_that_is_in_use_refuses_its_own_request_alone(postgres_url: str) -> None:
+    limits = {**PATIENT, "lock_seconds": 1}
+    tasks = [a_task() for _ in range(4)]
+    async with opened(postgres_url, **limits) as store, connected(postgres_url) as db:
+        transaction = db.transaction()
+        await transaction.start()
+        await db.execute("INSERT INTO answers VALUES ('ann', 'in use', 'fingerprint', 201, '{}', now())")
+        group = await start_group(store, postgres_url, *tasks, keys=["free", "in use"])
+        outcomes = await asyncio.gather(*group, return_exceptions=True)
+        await transaction.rollback()
+    assert [type(outcome) for outcome in outcomes] == [type(None), KeyInUse, type(None), type(None)]
+    await assert_each_is_there_once(postgres_url, tasks[0], *tasks[2:])
+
+
+async def test_a_group_whose_commit_nobody_heard_of_is_settled_one_by_one(postgres_url: str) -> None:
+    cuts = 0
+
+    def cut_once(data: bytes) -> bool:
+        nonlocal cuts
+        is_of_a_group = data.count(b"INSERT 0 1\0") > 1
+        cuts += is_of_a_group
+        return is_of_a_group
+
+    async with Proxy(postgres_url).running() as proxy, opened(proxy.url, **PATIENT) as store:
+        proxy.before_answer = cut_once
+        tasks = [a_task() for _ in range(5)]
+        await asyncio.gather(*await start_group(store, postgres_url, *tasks))
+    assert cuts == 1
+    assert await transactions(postgres_url) == 2
+    await assert_each_is_there_once(postgres_url, *tasks)
+
+
+async def test_a_group_that_was_lost_before_it_was_done_is_done_one_by_one(postgres_url: str) -> None:
+    tasks = [a_task() for _ in range(5)]
+    async with (
+        opened(postgres_url, **PATIENT) as store,
+        holding(postgres_url, tasks[0]) as holder,
+        connected(postgres_url) as db,
+    ):
+        group = await start_group(store, postgres_url, *tasks)
+        await holder.wait_until_somebody_waits()
+        lost: int = await db.fetchval("SELECT pid FROM pg_locks WHERE NOT granted")
+        await db.execute("SELECT pg_terminate_backend($1)", lost)
+        waits = "SELECT pid FROM pg_locks WHERE NOT granted AND pid <> $1"
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while await db.fetchval(waits, lost) is None:
+                await asyncio.sleep(0.01)
+        assert not any(one.done() for one in group)  # the others wait for the first, and not for a connection each
+        assert await store.get(tasks[1].id) is None
+        await holder.let_go()
+        await asyncio.gather(*group)
+    assert await transactions(postgres_url) == 6
+    await assert_each_is_there_once(postgres_url, *tasks)
+
+
+@pytest.mark.parametrize("cancelled", [0, 2], ids=["who-leads", "who-is-led"])
+async def test_who_gives_up_takes_nobody_along(cancelled: int, postgres_url: str) -> None:
+    tasks = [a_task() for _ in range(5)]
+    async with opened(postgres_url, **PATIENT) as store, holding(postgres_url, tasks[3]) as holder:
+        group = await start_group(store, postgres_url, *tasks)
+        await holder.wait_until_somebody_waits()
+        group[cancelled].cancel()
+        await asyncio.wait([group[cancelled]])
+        await holder.let_go()
+        outcomes = await asyncio.gather(*group, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes].count(type(None)) == 4
+    await assert_each_is_there_once(postgres_url, *(task for n, task in enumerate(tasks) if n != cancelled))
