@@ -16,7 +16,7 @@ from opened import TEXT, add, behind_proxy, opened
 from prometheus_client import REGISTRY
 
 from chassis.postgres.database import READ_LEADERS as LEADERS
-from chassis.postgres.joined import MOST, Joined
+from chassis.postgres.joined import MAX_ITEMS, Joined
 from chassis.postgres.wait_limit import WaitLimit
 from chassis.storage import StoreBusy, StoreUnavailable
 
@@ -146,10 +146,10 @@ async def test_a_statement_asks_for_so_many_rows_and_no_more(postgres_url: str, 
         note = await add(store)
         async with locked(postgres_url) as blocked:
             first = await leading(store, note, blocked)
-            others = await waiting(store, [note] * (2 * MOST + 1))
+            others = await waiting(store, [note] * (2 * MAX_ITEMS + 1))
         assert set(await asyncio.gather(*first, *others)) == {TEXT}
-    assert statements.keys[LEADERS : LEADERS + 2] == [MOST] * 2
-    assert sum(statements.keys) == LEADERS + 2 * MOST + 1
+    assert statements.keys[LEADERS : LEADERS + 2] == [MAX_ITEMS] * 2
+    assert sum(statements.keys) == LEADERS + 2 * MAX_ITEMS + 1
 
 
 async def test_a_statement_that_is_under_way_answers_nobody_who_comes_later(

@@ -29,8 +29,8 @@ T = TypeVar("T")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-MOST = 100
-"""How many a statement is for at most."""
+MAX_ITEMS = 100
+"""How many are joined at most."""
 
 
 class OneByOne(Exception):
@@ -160,7 +160,7 @@ class Joined(Generic[Item, Result]):
         if not self._waiting or self.each_alone:
             return await self._alone(db, item)
         now = time.perf_counter()
-        while self._waiting and len(joined) < MOST - 1:
+        while self._waiting and len(joined) < MAX_ITEMS - 1:
             waiter = self._waiting.popleft()
             joined.append(waiter)
             self._limit.observe(now - waiter.came)
