@@ -215,9 +215,9 @@ class Database:
 
         settle: takes the place of `work` once a connection was lost and nobody knows whether `work` was done. What it
         finds done is durable when this returns. All work whose writes are acknowledged to somebody has one.
-        begin_by_settling: whether nobody knows it of an attempt before this call. seconds: how long an attempt may take,
-        where that is not the usual. waited: how much of its time the caller spent before, waiting. failed: is called
-        where an attempt failed that may be made again.
+        begin_by_settling: whether nobody knows it of an attempt before this call. seconds: how long an attempt may
+        take, where that is not the usual. waited: how much of its time the caller spent before, waiting. failed: is
+        called where an attempt failed that may be made again.
         """
         pool = self._pool
         if pool is None:
