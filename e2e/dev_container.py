@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import statistics
 import subprocess
 import tarfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import IO
+from typing import IO, NamedTuple
 
 import httpx2
 from e2e.eventually import eventually
@@ -117,3 +118,33 @@ def running(image: str, nano_cpus: int | None = None, storage: str = "memory://"
     container.waiting_for(LogMessageWaitStrategy("Listening on"))
     with container:
         yield Running(container)
+
+
+class Save(NamedTuple):
+    """The seconds that each part of a save took."""
+
+    copy: float
+    notice: float
+    to_import: float
+
+    def __str__(self) -> str:
+        parts = f"copy {self.copy:.2f} s, notice {self.notice:.2f} s, import {self.to_import:.2f} s"
+        return f"{parts}: served after {sum(self):.2f} s"
+
+
+def timed_save(dev: Running, version: str, save: Callable[[str], None]) -> Save:
+    """Saves a line that says the version by `save`, and waits until /health does."""
+    noticed_before = len(dev.noticed_at)
+    start = time.monotonic()
+    save(version)
+    copied = time.monotonic()
+    dev.serves(version)
+    served = time.monotonic()
+    eventually(lambda: len(dev.noticed_at) > noticed_before, "the dev server's line in the log")
+    noticed = dev.noticed_at[noticed_before]
+    return Save(copied - start, max(noticed - copied, 0), served - max(noticed, copied))
+
+
+def median(saves: Sequence[Save]) -> Save:
+    """Of each part by itself."""
+    return Save(*(statistics.median(part) for part in zip(*saves, strict=True)))

@@ -3,46 +3,18 @@
 from __future__ import annotations
 
 import re
-import statistics
 import threading
-import time
 from collections.abc import Callable
-from typing import NamedTuple
 
 import httpx2
 import pytest
 from e2e.conftest import SUMMARY
-from e2e.dev_container import INIT, NOTICED, PACKAGE, Running, running
+from e2e.dev_container import INIT, NOTICED, PACKAGE, median, running, timed_save
 from e2e.eventually import eventually
 from e2e.example import LOAD_PATH, ROUTE
 from under_test import PACKAGE as MODULE
 
 SAVES = 10
-
-
-class Save(NamedTuple):
-    """The seconds that each part of a save took."""
-
-    copy: float
-    notice: float
-    to_import: float
-
-    def __str__(self) -> str:
-        parts = f"copy {self.copy:.2f} s, notice {self.notice:.2f} s, import {self.to_import:.2f} s"
-        return f"{parts}: served after {sum(self):.2f} s"
-
-
-def saved(dev: Running, version: str) -> Save:
-    """Saves a line that says the version, and waits until /health does."""
-    noticed_before = len(dev.noticed_at)
-    start = time.monotonic()
-    dev.save_version(version)
-    copied = time.monotonic()
-    dev.serves(version)
-    served = time.monotonic()
-    eventually(lambda: len(dev.noticed_at) > noticed_before, "the dev server's line in the log")
-    noticed = dev.noticed_at[noticed_before]
-    return Save(copied - start, max(noticed - copied, 0), served - max(noticed, copied))
 
 
 @pytest.mark.parametrize(
@@ -60,9 +32,9 @@ def test_a_saved_line_is_served(
 ) -> None:
     with running(dev_image, nano_cpus) as dev:
         # Of one length and within one second: a cache of bytecode that asks for size and time would serve an old one.
-        saves = [saved(dev, f"9.9.{number}") for number in range(SAVES)]
-    median = Save(*(statistics.median(part) for part in zip(*saves, strict=True)))
-    record_property(SUMMARY, f"Median of {SAVES} saves {request.node.callspec.id}: {median}")
+        saves = [timed_save(dev, f"9.9.{number}", dev.save_version) for number in range(SAVES)]
+    summary = f"Median of {SAVES} saves {request.node.callspec.id}, one right after the other: {median(saves)}"
+    record_property(SUMMARY, summary)
 
 
 def test_a_saved_line_of_the_chassis_is_served(dev_image: str) -> None:

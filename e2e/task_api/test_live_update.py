@@ -3,15 +3,37 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
-from e2e.dev_container import NOTICED, PACKAGE, Running, running
+from e2e.conftest import SUMMARY
+from e2e.dev_container import NOTICED, PACKAGE, Running, median, running, timed_save
 from e2e.eventually import eventually
+
+SAVES = 5
+PAUSE_SECONDS = 1.0
+"""A person looks at the answer before the next save. What comes before the file that was saved last is imported ahead
+then, which begins a fifth of a second after the answer."""
 
 
 def tables(dev: Running) -> set[str]:
     """Those of the SQLite file."""
     program = "import sqlite3; print(*(t for t, in sqlite3.connect('/tmp/tasks.db').execute("
     return set(dev.run("python", "-c", program + "'SELECT name FROM sqlite_master')))").split())
+
+
+def test_a_saved_line_of_a_route_is_served(dev_image: str, record_property: Callable[[str, object], None]) -> None:
+    routes = f"{PACKAGE}/tasks/routes.py"
+    with running(dev_image) as dev:
+        before = dev.read(routes)
+
+        def save(version: str) -> None:
+            dev.save({routes: f'{before}\n\nimport task_api\n\ntask_api.__version__ = "{version}"\n'})
+
+        saves = []
+        for number in range(SAVES):
+            time.sleep(PAUSE_SECONDS)
+            saves.append(timed_save(dev, f"9.9.{number}", save))
+    record_property(SUMMARY, f"Median of {SAVES} saves of a route, {PAUSE_SECONDS:g} s apart: {median(saves)}")
 
 
 def test_what_fails_at_start_is_the_answer_too(dev_image: str) -> None:
