@@ -8,7 +8,9 @@ CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 locks=(requirements-uv.txt requirements-tools.txt requirements-checkov.txt bench/requirements.txt packages/chassis/requirements-dev.txt)
 for service in "$@"; do locks+=("services/$service/requirements.txt" "services/$service/requirements-dev.txt"); done
-for lock in services/*/tests/clients/requirements.txt services/*/tests/clients/*/requirements.txt; do if [[ -f $lock ]]; then locks+=("$lock"); fi; done
+for lock in services/*/tests/clients/requirements.txt services/*/tests/clients/*/requirements.txt e2e/*/s3/requirements.txt; do
+  if [[ -f $lock ]]; then locks+=("$lock"); fi
+done
 
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT

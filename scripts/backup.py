@@ -9,7 +9,8 @@ of `make up`.
     RELEASE (SERVICE)       whose database
     NAMESPACE               where it is (without it: that of the context)
     FILE                    the backup; backup writes backups/RELEASE-TIME.dump without it
-    FROM=cronjob            for backup: fetches the newest that database.bundled.backup made, and makes none
+    FROM=cronjob            for backup: fetches the newest that database.bundled.backup made, and makes none; FROM=NAME
+                            fetches the one of that name
     CONFIRM                 for restore without a terminal to ask on: the release's name
 """
 
@@ -19,6 +20,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -300,20 +302,26 @@ def _confirm(release: str) -> None:
 
 # --- what the CronJob made ------------------------------------------------------------
 
-NAMES = '"$NAME"-????????T??????Z.dump'
+NAMES = '"$NAME-????????T??????Z.dump"'
+# As the CronJob itself does: a file that an editor wrote, and a Secret was made from, ends with a new line.
+KEYS = "".join(
+    f"""{key}=$(printf %s "${key}" | tr -d '\\r\\n'); """
+    for key in ("RCLONE_CONFIG_S3_ACCESS_KEY_ID", "RCLONE_CONFIG_S3_SECRET_ACCESS_KEY")
+)
 KEPT = {
-    "backup": (f"ls /backups/{NAMES} | sort | tail -n 1", "cat"),
-    "upload": (
-        f'rclone lsf --files-only --include {NAMES} "$TARGET" | sort | tail -n 1 | sed "s|^|$TARGET/|"',
-        "rclone cat",
-    ),
+    "backup": (f"cd /backups && find . -maxdepth 1 -name {NAMES}", 'cat "/backups/$0"'),
+    "upload": (f'{KEYS} rclone lsf --files-only --include {NAMES} "$TARGET"', f'{KEYS} rclone cat "$TARGET/$0"'),
 }
-"""By the name of the CronJob's container: what prints where the newest backup is, and what prints a backup."""
+"""By the name of the CronJob's container: what prints the names of its backups, and what prints the backup $0."""
+NAME = re.compile(r"[a-z0-9.-]+-\d{8}T\d{6}Z\.dump")
 
 
 @contextlib.contextmanager
-def newest_of_cronjob(database: Database) -> Iterator[tuple[str, Callable[[IO[bytes]], object]]]:
-    """The newest backup of database.bundled.backup: its name, and what writes it. Raises Refused or Failed."""
+def kept_by_cronjob(database: Database, source: str) -> Iterator[tuple[str, Callable[[IO[bytes]], object]]]:
+    """A backup of database.bundled.backup, the newest where the source is `cronjob`: its name, and what writes it.
+
+    Raises Refused or Failed.
+    """
     jobs = _items(database.namespace, "cronjobs", f"{_of(database.release)},app.kubernetes.io/component=backup")
     if not jobs:
         raise Refused(f"Release {database.release} has no database.bundled.backup. To make a backup: make backup")
@@ -321,7 +329,7 @@ def newest_of_cronjob(database: Database) -> Iterator[tuple[str, Callable[[IO[by
     template = jobs[0]["spec"]["jobTemplate"]["spec"]["template"]
     template["spec"].pop("initContainers", None)
     container = template["spec"]["containers"][0]
-    newest, read = KEPT[container["name"]]
+    list_names, read = KEPT[container["name"]]
     container |= {"command": ["sleep"], "args": ["3600"]}
     name = f"{jobs[0]['metadata']['name']}-read-{os.getpid()}"
     pod = {
@@ -335,10 +343,16 @@ def newest_of_cronjob(database: Database) -> Iterator[tuple[str, Callable[[IO[by
     try:
         kubectl(*here, "wait", f"pod/{name}", "--for=condition=Ready", "--timeout=120s")
         inside = (*here, "exec", name, "--container", container["name"], "--", "sh", "-c")
-        found = kubectl(*inside, newest).strip()
-        if not found:
+        there = sorted(line.removeprefix("./") for line in kubectl(*inside, list_names).split())
+        if not there:
             raise Refused("The CronJob has made no backup yet. To make one: make backup")
-        yield Path(found).name, lambda to: _must("kubectl", *inside, f'{read} "$0"', found, to=to)
+        found = there[-1] if source == "cronjob" else source
+        others = "".join(f"\n  {other}" for other in there if other != found)
+        if found not in there:
+            raise Refused(f"The CronJob has no backup {found}. There are:{others}")
+        if others:
+            print(f"{found} is fetched. There are others, which FROM=NAME fetches:{others}", flush=True)
+        yield found, lambda to: _must("kubectl", *inside, read, found, to=to)
     finally:
         kubectl(*here, "delete", "pod", name, "--ignore-not-found", "--wait=false")
 
@@ -349,16 +363,19 @@ def do(words: list[str]) -> None:
         raise Refused("kubectl is needed and was not found. Install it: make doctor")
     file, source = os.environ.get("FILE", ""), os.environ.get("FROM", "")
     match words:
-        case ["backup"] if source == "cronjob":
+        case ["backup"] if source == "cronjob" or NAME.fullmatch(source):
             database = find()
-            with newest_of_cronjob(database) as (name, write):
+            with kept_by_cronjob(database, source) as (name, write):
                 backup(database, Path(file) if file else Path("backups", name), write)
         case ["backup"] if not source:
             database = find()
             where = Path(file) if file else _default_file(database.release)
             backup(database, where, lambda to: database.run(DUMP, to=to))
         case ["backup"]:
-            raise Refused(f"FROM={source} is not known. A backup is made by make backup, fetched by FROM=cronjob.")
+            raise Refused(
+                f"FROM={source} is not known. A backup is made by make backup. The newest of database.bundled.backup is"
+                " fetched by FROM=cronjob, another by its name."
+            )
         case ["restore"] if file and not source:
             restore(find(), Path(file))
         case ["restore"]:

@@ -32,8 +32,9 @@ for skeleton in skeletons/*/service; do
   compile "$chassis" "$skeleton/pyproject.toml" --group "$skeleton/pyproject.toml:dev" "${locked[@]}" \
     --output-file "$skeleton/requirements-dev.txt"
 done
-# Clients of a service that its tests make and run, apart from its own packages.
-for wanted in services/*/tests/clients/requirements.in services/*/tests/clients/*/requirements.in; do
+# Clients of a service that its tests make and run, and servers that those of the cluster do, apart from its own packages.
+for wanted in services/*/tests/clients/requirements.in services/*/tests/clients/*/requirements.in \
+  e2e/*/s3/requirements.in; do
   [[ ! -f $wanted ]] || compile "$wanted" --output-file "${wanted%.in}.txt"
 done
 # After the services: what both have is of the service's version.

@@ -15,9 +15,13 @@ from typing import Any
 
 import httpx2
 import pytest
+import yaml
+from documentation import Block, blocks
 from e2e.conftest import SUMMARY
 from e2e.eventually import eventually
 from e2e.namespace import MakeNamespace, Namespace
+from e2e.task_api import bucket as s3
+from e2e.task_api.bucket import Bucket
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(900)]
 
@@ -146,7 +150,14 @@ def empty(make_namespace: MakeNamespace) -> Namespace:
 
 def finish(namespace: Namespace, job: str) -> str:
     """What a Job of a backup says, once it has ended well."""
-    namespace.run(f"kubectl wait {job} --for=condition=Complete --timeout=170s")
+
+    def ended() -> bool:
+        status = json.loads(namespace.run(f"kubectl get {job} -o json"))["status"]
+        ends = [end["type"] for end in status.get("conditions", []) if end["status"] == "True"]
+        assert "Failed" not in ends, namespace.run(f"kubectl logs -l {BACKUP} --all-containers --prefix --tail=20")
+        return "Complete" in ends
+
+    eventually(ended, f"{job} has ended", seconds=170)
     return namespace.run(f"kubectl logs {job}")
 
 
@@ -227,3 +238,160 @@ def test_the_cronjob_says_when_the_last_good_one_was(backed_up: Namespace) -> No
     """Which kube-state-metrics shows, and the alert asks for."""
     cron = json.loads(backed_up.run("kubectl get cronjob task-api-backup -o json"))
     assert re.match(r"\d{4}-\d\d-\d\dT", cron["status"]["lastSuccessfulTime"])
+
+
+# --- to a bucket ----------------------------------------------------------------------
+
+OTHER = "tasks/task-api-two-20260101T031700Z.dump"
+"""A backup of another release beside those of this one."""
+UPLOADER = "database.bundled.backup"
+
+
+def page_block(needle: str) -> Block:
+    """The block of docs/operate.md that says it."""
+    (found,) = (block for block in blocks("docs/operate.md") if needle in block.text)
+    return found
+
+
+def give_keys(namespace: Namespace, folder: Path, key_id: str, secret: str) -> None:
+    """Makes the Secret as the page says, from files as an editor leaves them."""
+    (folder / "access-key-id").write_text(f"{key_id}\n")
+    (folder / "secret-access-key").write_text(f"{secret}\n")
+    namespace.run("kubectl delete secret task-api-bucket --ignore-not-found")
+    namespace.run(page_block("--from-file=access-key-id").commands, folder=folder)
+
+
+@pytest.fixture(scope="module")
+def bucket(make_namespace: MakeNamespace) -> Bucket:
+    return s3.make_bucket(make_namespace("e2e-s3"))
+
+
+@pytest.fixture(scope="module")
+def rclone_image(bucket: Bucket) -> str:
+    return s3.rclone(bucket.namespace)
+
+
+InstallWithBucket = Callable[[str], Namespace]
+
+
+@pytest.fixture(scope="module")
+def install_with_bucket(
+    make_namespace: MakeNamespace, bucket: Bucket, rclone_image: str, tmp_path_factory: pytest.TempPathFactory
+) -> InstallWithBucket:
+    """Installs a release with the values of docs/operate.md, once the first backup is in the bucket."""
+
+    def install(name: str) -> Namespace:
+        namespace = make_namespace(name)
+        folder = tmp_path_factory.mktemp(name)
+        give_keys(namespace, folder, bucket.key_id, bucket.secret)
+        block = page_block("bucket: my-backups")
+        assert yaml.safe_load(block.text)["database"]["bundled"]["backup"]["s3"]["bucket"] == s3.NAME
+        (folder / "production.yaml").write_text(block.text)
+        values = f"{namespace.values} --set autoscaling.maxReplicas=3 --set {UPLOADER}.keep=2"
+        values += f" --set {UPLOADER}.s3.endpoint={bucket.endpoint} --set {UPLOADER}.s3.image={rclone_image}"
+        namespace.run(
+            f"helm install task-api {CHART} -f {folder}/production.yaml {values} --wait --timeout 180s", seconds=240
+        )
+        namespace.wait_until_it_serves()
+        (job,) = namespace.run(f"kubectl get jobs -l {BACKUP} -o name").split()
+        finish(namespace, job)
+        return namespace
+
+    return install
+
+
+@pytest.fixture(scope="module")
+def uploading(install_with_bucket: InstallWithBucket) -> Namespace:
+    """A release with backups to the bucket."""
+    return install_with_bucket("e2e-bucket")
+
+
+def says(namespace: Namespace, bucket: Bucket, job: str) -> str:
+    """All that the containers of a Job's pods say, where no key may be."""
+    said = namespace.run(f"kubectl logs -l job-name={job} --all-containers --prefix --tail=-1")
+    assert bucket.secret not in said
+    assert bucket.key_id not in said
+    return said
+
+
+def test_from_the_bucket_alone_every_task_comes_back_into_an_empty_namespace(
+    uploading: Namespace,
+    bucket: Bucket,
+    install_with_bucket: InstallWithBucket,
+    rclone_image: str,
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
+) -> None:
+    (first,) = bucket.keys()
+    bucket.put(OTHER)
+    with writing(uploading) as writers:
+        uploading.run("kubectl create job --from=cronjob/task-api-backup by-hand-1")
+        finish(uploading, "job/by-hand-1")
+        writers.write_more()
+        before = writers.acknowledged
+        uploading.run("kubectl create job --from=cronjob/task-api-backup by-hand-2")
+        said = finish(uploading, "job/by-hand-2")
+        writers.write_more()
+    assert writers.failed == 0
+    assert f"{Path(first).name} is older than the 2 that are kept: removed" in said
+    *kept, other = bucket.keys()
+    assert other == OTHER
+    assert len(kept) == 2
+    assert first not in kept
+    newest = Path(kept[-1]).name
+    assert f"{newest} is in s3:{s3.NAME}/tasks" in says(uploading, bucket, "by-hand-2")
+
+    # The namespace is gone, say. What a new release backs up first is its empty database.
+    empty = install_with_bucket("e2e-bucket-restored")
+    of_nothing = tmp_path / "of-nothing.dump"
+    said = empty.run(f"make backup FROM=cronjob FILE={of_nothing}")
+    assert re.search("tasks 0|no table", said)  # as it was before its migrations or after them
+    assert newest in said  # there are others, it says
+    file = tmp_path / newest
+    empty.run(f"make backup FROM={newest} FILE={file}")
+    said = empty.run(f"make restore FILE={file} CONFIRM=task-api")
+    (safety,) = re.findall(r"What was there before is in (\S+)\.$", said, re.MULTILINE)
+    assert empty.run(f"rm -v {safety}")
+    record_property(
+        SUMMARY,
+        f"Backup to a bucket by {rclone_image} while clients wrote, restored elsewhere: {compare(empty, before)}",
+    )
+
+
+def test_who_uploads_is_restricted(uploading: Namespace) -> None:
+    """The namespace admits restricted pods alone; beyond that no root file system is written to."""
+    (pod, *_) = json.loads(uploading.run(f"kubectl get pods -l {BACKUP} -o json"))["items"]
+    contexts = [container["securityContext"] for container in pod["spec"]["initContainers"] + pod["spec"]["containers"]]
+    assert len(contexts) == 2
+    for context in contexts:
+        assert context["readOnlyRootFilesystem"] is True
+        assert context["capabilities"] == {"drop": ["ALL"]}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"), [("key-id", "InvalidAccessKeyId: "), ("secret", "SignatureDoesNotMatch: ")]
+)
+def test_with_a_wrong_key_the_job_fails_and_says_which_it_is_and_never_prints_one(
+    uploading: Namespace, bucket: Bucket, tmp_path: Path, wrong: str, reason: str
+) -> None:
+    there = bucket.keys()
+    key_id, secret = bucket.key_id, bucket.secret
+    if wrong == "key-id":
+        key_id = "AKIA0000000000000000"
+    else:
+        secret = "not" + secret[3:]
+    give_keys(uploading, tmp_path, key_id, secret)
+    try:
+        job = f"wrong-{wrong}"
+        uploading.run(f"kubectl create job --from=cronjob/task-api-backup {job}")
+        uploading.run(f"kubectl wait job/{job} --for=condition=Failed --timeout=170s")
+        said = says(uploading, bucket, job)
+        fetched = uploading.attempt(f"make backup FROM=cronjob FILE={tmp_path}/never.dump")
+    finally:
+        give_keys(uploading, tmp_path, bucket.key_id, bucket.secret)
+    assert reason in said
+    assert fetched.returncode != 0
+    assert reason in fetched.stderr
+    for key in (key_id, secret):
+        assert key not in said + fetched.stdout + fetched.stderr
+    assert bucket.keys() == there

@@ -25,12 +25,14 @@ case "$*" in
   'config view --minify --output json') cat "$here/context.json" ;;
   *' get pods '*' --output json') cat "$here/pods.json" ;;
   *' get deployments '*' --output json') cat "$here/deployments.json" ;;
-  *' get cronjobs '*' --output json') echo '{"items": []}' ;;
+  *' get cronjobs '*' --output json') cat "$here/cronjobs.json" ;;
+  '--namespace shop create --filename -') cat > "$here/pod.json" ;;
+  '--namespace shop wait pod/orders-backup-read-'* | '--namespace shop delete pod orders-backup-read-'*) ;;
   '--namespace shop exec '*)
     while [[ $1 != -- ]]; do shift; done
     shift
     [[ ! -f $here/trouble ]] || . "$here/trouble"
-    docker exec --interactive CONTAINER "$@"
+    docker exec --interactive --env NAME=orders CONTAINER "$@"
     ;;
   *) echo "kubectl $*: not faked" >&2; exit 64 ;;
 esac
@@ -64,6 +66,7 @@ class Shop:
         self.says("context", contexts=[context], clusters=[{"cluster": {"server": "https://shop.example"}}])
         self.says("pods", items=[POD])
         self.says("deployments", items=[])
+        self.says("cronjobs", items=[])
         (folder / "kubeconfig").write_text("apiVersion: v1\n")
         self.file = folder / "orders.dump"
         self.environment = {
@@ -325,6 +328,61 @@ def test_a_file_that_is_not_there_or_not_named_is_said(shop: Shop) -> None:
     assert "make backup FROM=cronjob" in shop.restore(FROM="cronjob").stderr
     assert "has no database.bundled.backup" in shop.run("backup", FROM="cronjob").stderr
     assert "FROM=tape is not known" in shop.run("backup", FROM="tape").stderr
+
+
+# --- what the CronJob made ------------------------------------------------------------
+
+CRONJOB = {
+    "metadata": {"name": "orders-backup"},
+    "spec": {
+        "jobTemplate": {"spec": {"template": {"metadata": {}, "spec": {"containers": [{"name": "backup"}]}}}},
+    },
+}
+OLD, NEW = (f"orders-2026010{day}T031700Z.dump" for day in (1, 2))
+
+
+@pytest.fixture
+def shop_with_cronjob(shop: Shop) -> Shop:
+    """Its volume is a folder of the container, with a backup before LATER and one after it."""
+    shop.says("cronjobs", items=[CRONJOB])
+    docker("exec", shop.container, "bash", "-c", "mkdir -p /backups/lost+found && rm -f /backups/*.dump")
+    for name in (OLD, NEW):
+        dump = f"pg_dump --username=orders --format=custom --file=/backups/{name}"
+        docker("exec", shop.container, "bash", "-c", dump)
+        if name == OLD:
+            shop.sql(LATER)
+    return shop
+
+
+def test_the_newest_of_the_cronjob_is_fetched_and_the_others_are_named(shop_with_cronjob: Shop) -> None:
+    done = shop_with_cronjob.run("backup", FROM="cronjob")
+    assert done.returncode == 0, done.stderr
+    assert shop_with_cronjob.left == [f"backups/{NEW}"]
+    assert "orders 900" in done.stdout
+    assert f"{NEW} is fetched. There are others, which FROM=NAME fetches:\n  {OLD}\n" in done.stdout
+
+
+def test_an_older_one_is_fetched_by_its_name(shop_with_cronjob: Shop) -> None:
+    done = shop_with_cronjob.run("backup", FROM=OLD)
+    assert done.returncode == 0, done.stderr
+    assert shop_with_cronjob.left == [f"backups/{OLD}"]
+    assert "orders 1000" in done.stdout
+
+
+def test_a_name_that_is_not_there_is_refused_with_those_that_are(shop_with_cronjob: Shop) -> None:
+    done = shop_with_cronjob.run("backup", FROM="orders-20260103T031700Z.dump")
+    assert done.returncode == 2
+    assert f"The CronJob has no backup orders-20260103T031700Z.dump. There are:\n  {OLD}\n  {NEW}\n" in done.stderr
+    assert shop_with_cronjob.left == []
+
+
+def test_where_there_is_none_yet_it_says_so_and_where_nobody_can_look_why(shop_with_cronjob: Shop) -> None:
+    docker("exec", shop_with_cronjob.container, "bash", "-c", "rm /backups/*.dump")
+    assert "has made no backup yet" in shop_with_cronjob.run("backup", FROM="cronjob").stderr
+    shop_with_cronjob.has_trouble("echo 'InvalidAccessKeyId' >&2; exit 1")
+    done = shop_with_cronjob.run("backup", FROM="cronjob")
+    assert done.returncode == 1
+    assert "InvalidAccessKeyId" in done.stderr
 
 
 # --- where there is nothing for it to do ------------------------------------------------

@@ -1,6 +1,6 @@
 """database.bundled.backup: its objects, and what its containers do, with stand-ins for pg_dump, rclone and their like.
 
-With the real ones, but for a bucket: e2e/task_api/test_backup.py.
+With the real ones: e2e/task_api/test_backup.py.
 """
 
 from __future__ import annotations
@@ -19,13 +19,17 @@ S3 = ("database.bundled.backup.s3.bucket=safe", "database.bundled.backup.s3.exis
 OLD = [f"task-api-2026010{day}T031700Z.dump" for day in range(1, 5)]
 NEW = r"task-api-(?!2026010)\d{8}T\d{6}Z\.dump"
 
+KEYS = ("RCLONE_CONFIG_S3_ACCESS_KEY_ID", "RCLONE_CONFIG_S3_SECRET_ACCESS_KEY")
+
 PROGRAMS = {
     "pg_isready": "exit 0",
     "pg_dump": 'for a; do case $a in --file=*) echo "$PGPASSWORD whole" > "${a#--file=}" ;; esac; done',
     "pg_restore": '[[ $1 == --file=/dev/null && $(< "$2") == "secret whole" ]]',
     "rclone": """
 case $1 in
-  copyto) mkdir -p "$(dirname "$S3/${3#s3:}")" && cp "$2" "$S3/${3#s3:}" ;;
+  copyto)
+    [[ $2 == --no-check-dest && $RCLONE_CONFIG_S3_ACCESS_KEY_ID == id && $RCLONE_CONFIG_S3_SECRET_ACCESS_KEY == key ]]
+    mkdir -p "$(dirname "$S3/${4#s3:}")" && cp "$3" "$S3/${4#s3:}" ;;
   lsf) [[ $2 == --files-only && $3 == --include ]] && cd "$S3/${5#s3:}" && ls | while read -r name; do
     case $name in $4) echo "$name" ;; esac
   done ;;
@@ -55,13 +59,14 @@ class Machine:
         (self.folder / "bin" / name).write_text(f"#!/usr/bin/env bash\nset -euo pipefail\n{script}\n")
         (self.folder / "bin" / name).chmod(0o755)
 
-    def run(self, container: Manifest) -> subprocess.CompletedProcess[str]:
+    def run(self, container: Manifest, *, keys: tuple[str, str] = ("id", "key")) -> subprocess.CompletedProcess[str]:
         (script,) = container["args"]
         folders = {"backups": "backups", "password": "secret", "tmp": "."}
         here = {mount["mountPath"]: folders[mount["name"]] for mount in container["volumeMounts"]}
         script = re.sub(f"(?<= )({'|'.join(here)})", lambda path: str(self.folder / here[path[1]]), script)
         variables = {name: value for name, value in environment(container).items() if isinstance(value, str)}
         variables |= {"PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}", "S3": str(self.folder / "s3")}
+        variables |= dict(zip(KEYS, keys, strict=True))
         return subprocess.run(
             [*container["command"], script], env=variables, capture_output=True, text=True, timeout=60
         )
@@ -147,6 +152,15 @@ def test_a_backup_is_uploaded_and_the_oldest_in_the_bucket_go(machine: Machine) 
     assert re.fullmatch(NEW, left[2])
     assert other == "task-api-two-20260101T031700Z.dump"
     assert left[2:] == machine.backups()
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_keys_may_come_from_files_as_an_editor_leaves_them(machine: Machine, end: str) -> None:
+    pod = backup_pod(*S3)
+    assert machine.run(pod["initContainers"][0]).returncode == 0
+    done = machine.run(pod["containers"][0], keys=(f"id{end}", f"key{end}"))
+    assert done.returncode == 0, done.stderr
+    assert machine.backups("s3/safe") == machine.backups()
 
 
 def test_an_upload_that_fails_removes_nothing(machine: Machine) -> None:

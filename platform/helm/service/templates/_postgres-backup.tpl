@@ -145,8 +145,9 @@ template:
             value: {{ printf "s3:%s/%s" $backup.s3.bucket (default "" $backup.s3.prefix) | trimSuffix "/" | quote }}
           - name: HOME
             value: /tmp
+          # Its settings are those below. It warns of a file that is not there.
           - name: RCLONE_CONFIG
-            value: /tmp/rclone.conf
+            value: /dev/null
           - name: RCLONE_CONFIG_S3_TYPE
             value: s3
           - name: RCLONE_CONFIG_S3_PROVIDER
@@ -176,10 +177,15 @@ template:
         args:
           - |
             set -eu
+            # A file that an editor wrote, and a Secret was made from, ends with a new line.
+            RCLONE_CONFIG_S3_ACCESS_KEY_ID=$(printf %s "$RCLONE_CONFIG_S3_ACCESS_KEY_ID" | tr -d '\r\n')
+            RCLONE_CONFIG_S3_SECRET_ACCESS_KEY=$(printf %s "$RCLONE_CONFIG_S3_SECRET_ACCESS_KEY" | tr -d '\r\n')
             cd /backups
             for file in "$NAME"-*.dump; do
-              # rclone compares the sum of what is there with that of the file; until then there is no such object.
-              rclone copyto "$file" "$TARGET/$file"
+              # rclone compares the sum of what is there with that of the file; until then there is no such object. It does
+              # not look for one before (HEAD): a refusal of that has no body, and would not say whether a key is wrong or a
+              # right is missing.
+              rclone copyto --no-check-dest "$file" "$TARGET/$file"
               echo "$file is in $TARGET"
             done
             # Only now, and never the new one.
