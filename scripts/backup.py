@@ -310,7 +310,7 @@ KEYS = "".join(
 )
 KEPT = {
     "backup": (f"cd /backups && find . -maxdepth 1 -name {NAMES}", 'cat "/backups/$0"'),
-    "upload": (f'{KEYS} rclone lsf --files-only --include {NAMES} "$TARGET"', f'{KEYS} rclone cat "$TARGET/$0"'),
+    "upload": (f'{KEYS} rclone lsf --files-only --include {NAMES} "$TARGET/"', f'{KEYS} rclone cat "$TARGET/$0"'),
 }
 """By the name of the CronJob's container: what prints the names of its backups, and what prints the backup $0."""
 NAME = re.compile(r"[a-z0-9.-]+-\d{8}T\d{6}Z\.dump")

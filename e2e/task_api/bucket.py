@@ -12,13 +12,14 @@ from e2e.namespace import Namespace
 FOLDER = REPOSITORY / "e2e/task_api/s3"
 SERVER_IMAGE = "s3-server:test"
 RCLONE_OF_DEBIAN = "rclone-of-debian:test"
-DOCKERFILE = f"""
-FROM {version("PYTHON_IMAGE")}
+DOCKERFILE = """
+ARG PYTHON_IMAGE
+FROM ${PYTHON_IMAGE}
 RUN apt-get update && apt-get install -y --no-install-recommends rclone && rm -rf /var/lib/apt/lists/*
 """
 NAME = "my-backups"
 
-# The rights are those that the chart's README asks for, and no other.
+# The rights are those that the chart's README asks for, of the objects below the prefix alone.
 MAKE = """
 import json, boto3
 server = dict(endpoint_url="http://127.0.0.1:9000", region_name="us-east-1")
@@ -27,7 +28,7 @@ bucket = "BUCKET"
 boto3.client("s3", **server, **unsigned).create_bucket(Bucket=bucket)
 iam = boto3.client("iam", **server, **unsigned)
 iam.create_user(UserName="backup")
-in_it = {"Effect": "Allow", "Resource": f"arn:aws:s3:::{bucket}/*"}
+in_it = {"Effect": "Allow", "Resource": f"arn:aws:s3:::{bucket}/tasks/*"}
 in_it["Action"] = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"]
 of_it = {"Effect": "Allow", "Resource": f"arn:aws:s3:::{bucket}", "Action": "s3:ListBucket"}
 policy = json.dumps({"Version": "2012-10-17", "Statement": [of_it, in_it]})
@@ -78,9 +79,8 @@ def _python(namespace: Namespace, script: str, *arguments: str, given: str = "")
 
 def make_bucket(namespace: Namespace) -> Bucket:
     """The server in the namespace, from packages by their hashes, and an empty bucket."""
-    base = f"--build-arg PYTHON_IMAGE={version('PYTHON_IMAGE')}"
-    namespace.run(f"docker build --quiet --tag {SERVER_IMAGE} {base} {FOLDER}", seconds=600)
-    load(namespace, SERVER_IMAGE)
+    namespace.run(f"{_build(SERVER_IMAGE)} {FOLDER}", seconds=600)
+    _load(namespace, SERVER_IMAGE)
     pod = Template((FOLDER / "pod.yaml").read_text())
     given = pod.substitute(IMAGE=SERVER_IMAGE, UNSIGNED_CALLS=UNSIGNED_CALLS)
     kubectl("--namespace", namespace.name, "apply", "--filename", "-", given=given)
@@ -89,18 +89,20 @@ def make_bucket(namespace: Namespace) -> Bucket:
     return Bucket(namespace, key_id, secret)
 
 
-def rclone(namespace: Namespace) -> str:
+def rclone_image(namespace: Namespace) -> str:
     """The image that the chart names, or where no registry has it Debian's older rclone; loaded into the cluster."""
     image = version("RCLONE_IMAGE")
     if namespace.attempt(f"docker image inspect {image} || docker pull {image}", seconds=300).returncode != 0:
         image = RCLONE_OF_DEBIAN
-        done = namespace.attempt(
-            f"docker build --quiet --tag {image} - << 'DOCKERFILE'\n{DOCKERFILE}DOCKERFILE", seconds=600
-        )
+        done = namespace.attempt(f"{_build(image)} - << 'DOCKERFILE'\n{DOCKERFILE}DOCKERFILE", seconds=600)
         assert done.returncode == 0, f"rclone is installed by apt from Debian's mirrors\n{done.stderr}"
-    load(namespace, image)
+    _load(namespace, image)
     return image
 
 
-def load(namespace: Namespace, image: str) -> None:
+def _build(image: str) -> str:
+    return f"docker build --quiet --tag {image} --build-arg PYTHON_IMAGE={version('PYTHON_IMAGE')}"
+
+
+def _load(namespace: Namespace, image: str) -> None:
     namespace.run(f"kind load docker-image {image} --name task-platform", seconds=300)

@@ -268,7 +268,7 @@ def bucket(make_namespace: MakeNamespace) -> Bucket:
 
 @pytest.fixture(scope="module")
 def rclone_image(bucket: Bucket) -> str:
-    return s3.rclone(bucket.namespace)
+    return s3.rclone_image(bucket.namespace)
 
 
 InstallWithBucket = Callable[[str], Namespace]

@@ -30,7 +30,7 @@ case $1 in
   copyto)
     [[ $2 == --no-check-dest && $RCLONE_CONFIG_S3_ACCESS_KEY_ID == id && $RCLONE_CONFIG_S3_SECRET_ACCESS_KEY == key ]]
     mkdir -p "$(dirname "$S3/${4#s3:}")" && cp "$3" "$S3/${4#s3:}" ;;
-  lsf) [[ $2 == --files-only && $3 == --include ]] && cd "$S3/${5#s3:}" && ls | while read -r name; do
+  lsf) [[ $2 == --files-only && $3 == --include && $5 == */ ]] && cd "$S3/${5#s3:}" && ls | while read -r name; do
     case $name in $4) echo "$name" ;; esac
   done ;;
   deletefile) rm "$S3/${2#s3:}" ;;

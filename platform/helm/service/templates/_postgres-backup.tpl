@@ -188,8 +188,9 @@ template:
               rclone copyto --no-check-dest "$file" "$TARGET/$file"
               echo "$file is in $TARGET"
             done
-            # Only now, and never the new one.
-            rclone lsf --files-only --include "$NAME-????????T??????Z.dump" "$TARGET" > /tmp/there
+            # Only now, and never the new one. By the slash it is a folder; else rclone asks for an object of that name, and
+            # takes a refusal for one (1.75.1: "can't limit to single files when using filters").
+            rclone lsf --files-only --include "$NAME-????????T??????Z.dump" "$TARGET/" > /tmp/there
             sort -r /tmp/there | tail -n +$((KEEP + 1)) | while read -r old; do
               rclone deletefile "$TARGET/$old"
               echo "$old is older than the $KEEP that are kept: removed"
