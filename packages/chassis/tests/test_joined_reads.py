@@ -399,7 +399,7 @@ async def test_what_postgresql_refuses_is_refused_to_each(postgres_url: str, sta
 
 
 async def test_what_nobody_foresaw_is_raised_to_each(postgres_url: str, statements: Statements) -> None:
-    async with opened(postgres_url) as store, connected(postgres_url) as other:
+    async with opened(postgres_url, **PATIENT) as store, connected(postgres_url) as other:
         note = await add(store)
         await other.execute("ALTER TABLE notes RENAME TO elsewhere")
         results = await asyncio.gather(*(store.get(note) for _ in range(10)), return_exceptions=True)

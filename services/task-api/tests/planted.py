@@ -49,13 +49,19 @@ def acknowledge_before(commit: Commit) -> Commit:
 class AcknowledgesJoinedBeforeCommit(Joined[Any, Any]):
     """Tells those who are joined that it is done, and commits it a moment later."""
 
-    async def _ask(self, item: Any, joined: list[Any], db: Any) -> Any:
+    def __init__(self, *given: Any, together: Callable[..., Awaitable[Any]], **named: Any) -> None:
+        async def late(db: Any, items: list[Any]) -> Any:
+            await asyncio.sleep(4 * LATE_SECONDS)  # longer than the one who kills waits
+            return await together(db, items)
+
+        super().__init__(*given, together=late, **named)
+
+    async def _ask(self, item: Any, lead: Any, db: Any) -> Any:
         if self._settle is not None:
             for waiter in self._waiting:
                 if not waiter.ended.done():
                     waiter.ended.set_result("done")
-            await asyncio.sleep(LATE_SECONDS)
-        return await super()._ask(item, joined, db)
+        return await super()._ask(item, lead, db)
 
 
 class AcknowledgesGroupBeforeCommit(SQLiteStore):

@@ -59,7 +59,7 @@ def test_a_bug_that_breaks_the_promise_is_seen(
     with process([*PLANTED, bug, "serve"], tmp_path / "log", TASKS_DATABASE_URL=url) as service:
         # Nobody changes tasks: two changers would be told at once that neither was first.
         with trial(service.client, tmp_path / "history.jsonl", writers=8, changers=0, readers=0) as running:
-            kill_in_a_loop(running, service, KILLS, database)
+            kill_in_a_loop(running, service, KILLS, database, writes=20)  # by then they come at the same time
         assert getattr(running.verdict, seen), f"{bug} went unseen: {running.verdict}"
 
 

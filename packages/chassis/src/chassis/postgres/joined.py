@@ -67,6 +67,14 @@ class Waiter(Generic[Item, Result]):
     result: Result = None  # type: ignore[assignment]
 
 
+@dataclass
+class Lead(Generic[Item, Result]):
+    """Of one who asks. joined: for whom its statement asks, too. is_over: somebody else leads, while it tries again."""
+
+    joined: list[Waiter[Item, Result]]
+    is_over: bool = False
+
+
 class Joined(Generic[Item, Result]):
     """Work of one kind.
 
@@ -129,35 +137,32 @@ class Joined(Generic[Item, Result]):
         return await self._lead(item, time.perf_counter() - waiter.came, settle=outcome == "settle")
 
     async def _lead(self, item: Item, waited: float = 0, *, settle: bool = False) -> Result:
-        joined: list[Waiter[Item, Result]] = []
-
-        def failed() -> None:
-            self._leave_unsettled(joined)
-            self._let_each_lead(self._waiting)
-
+        lead: Lead[Item, Result] = Lead([])
         try:
             return await self._run(
-                partial(self._ask, item, joined),
+                partial(self._ask, item, lead),
                 None if self._settle is None else partial(self._settle, item),
                 begin_by_settling=settle,
                 waited=waited,
-                failed=failed,
+                failed=partial(self._fail, lead),
             )
         except BaseException as error:
             self._is_handed_over = False  # perhaps to this one, which found no connection
             if self._settle is None and isinstance(error, Exception):
-                for waiter in joined:  # the statement was refused, and would be to each
+                for waiter in lead.joined:  # the statement was refused, and would be to each
                     if not waiter.ended.done():
                         waiter.ended.set_exception(error)
-                joined.clear()
+                lead.joined.clear()
+            self._leave(lead)
             raise
         finally:
-            self._leave_unsettled(joined)  # where it was refused, or this task is cancelled
-            self._hand_over()
+            if not lead.is_over:
+                self._hand_over()
 
-    async def _ask(self, item: Item, joined: list[Waiter[Item, Result]], db: Connection) -> Result:
+    async def _ask(self, item: Item, lead: Lead[Item, Result], db: Connection) -> Result:
         self._is_handed_over = False
-        if not self._waiting or self.each_alone:
+        joined = lead.joined
+        if not self._waiting or lead.is_over or self.each_alone:
             return await self._alone(db, item)
         now = time.perf_counter()
         while self._waiting and len(joined) < MAX_ITEMS - 1:
@@ -205,20 +210,31 @@ class Joined(Generic[Item, Result]):
                 return
         self._leading -= 1
 
-    def _let_each_lead(self, waiters: list[Waiter[Item, Result]] | deque[Waiter[Item, Result]]) -> None:
-        """Nothing came of the statement, or of the connection for one: each asks itself, with its own tries and in what
-        is left of its own time, as if nothing had been joined."""
+    def _fail(self, lead: Lead[Item, Result]) -> None:
+        """The statement failed, or there was no connection for one, and who leads tries again: somebody else leads."""
         self._is_handed_over = False
+        self._leave(lead)
+        if self._settle is None:
+            self._let_each_lead(self._waiting)
+        elif not lead.is_over:
+            lead.is_over = True
+            self._hand_over()
+
+    def _leave(self, lead: Lead[Item, Result]) -> None:
+        """Nothing came of the statement, or nobody knows what did.
+
+        Who reads tries alone and in what is left of its own time, as if nothing had been joined. Writes are settled one
+        after the other: all at once, where a standby is gone, they would take all connections, and PostgreSQL would
+        hold a commit for each.
+        """
+        if self._settle is None:
+            self._let_each_lead(lead.joined)
+        self._unsettled += lead.joined
+        lead.joined.clear()
+
+    def _let_each_lead(self, waiters: list[Waiter[Item, Result]] | deque[Waiter[Item, Result]]) -> None:
         for waiter in waiters:
             if not waiter.ended.done():
                 self._leading += 1
                 waiter.ended.set_result("lead")
         waiters.clear()
-
-    def _leave_unsettled(self, joined: list[Waiter[Item, Result]]) -> None:
-        """Nobody knows whether the statement was done. Each asks once it leads: all at once, where the server does not
-        answer, they would keep connections from others."""
-        if self._settle is None:
-            self._let_each_lead(joined)
-        self._unsettled += joined
-        joined.clear()
