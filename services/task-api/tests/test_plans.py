@@ -13,11 +13,12 @@ from uuid import UUID
 import asyncpg
 import pytest
 from databases import connected
+from making import a_task
 from stores import opened
 
-from task_api.store import from_url, postgres_lists, sqlite
+from task_api.store import Write, from_url, postgres_lists, sqlite
 from task_api.store.listing import has_owner, is_read_in_order, select, walk
-from task_api.store.postgres import EXACT_COUNT
+from task_api.store.postgres import EXACT_COUNT, GET_TASK, GET_TASKS
 from task_api.store.postgres_lists import find, names, page
 from task_api.store.postgres_rows import Dialect
 from task_api.tasks.models import Priority, Status
@@ -126,6 +127,23 @@ async def test_a_list_without_filters_is_not_planned_anew_each_time(postgres_url
                 await prepared.fetch(*values)
             kept = await db.fetchval("SELECT generic_plans FROM pg_prepared_statements WHERE statement = $1", statement)
             assert kept >= 5
+
+
+@pytest.mark.parametrize("rows", [0, 300])
+@pytest.mark.parametrize("statement", [GET_TASK, GET_TASKS])
+async def test_tasks_are_found_by_their_ids_by_a_plan_that_was_made_while_there_were_few(
+    statement: str, rows: int, postgres_url: str
+) -> None:
+    """It is kept until the table is analyzed, and meanwhile the table may have grown."""
+    async with opened(postgres_url) as store, connected(postgres_url) as db:
+        for _ in range(rows):
+            await store.commit([Write(a_task(), "created")], now=NOW)
+        await db.execute("SET plan_cache_mode = force_generic_plan")
+        await db.execute(f"PREPARE get AS {statement}")
+        wanted = f"'{{{a_task().id}, {a_task().id}}}'" if statement == GET_TASKS else f"'{a_task().id}'"
+        plan = "\n".join(row[0] for row in await db.fetch(f"EXPLAIN EXECUTE get({wanted})"))
+    assert "Index Scan using tasks_pkey" in plan, plan
+    assert "Seq Scan" not in plan, plan
 
 
 @pytest.mark.timeout(300)

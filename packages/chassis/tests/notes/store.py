@@ -23,7 +23,10 @@ LOCK = 0x6E6F7465
 USE = Use("notes", "NOTES_DATABASE_URL", Path(__file__).parent / "migrations", LOCK, metrics)
 
 GET = "SELECT id, text FROM notes WHERE id = $1"
-GET_MANY = "SELECT id, text FROM notes WHERE id = ANY ($1::uuid[])"
+GET_MANY = """
+    SELECT found.* FROM unnest($1::uuid[]) AS wanted (id),
+        LATERAL (SELECT id, text FROM notes WHERE notes.id = wanted.id LIMIT 1) AS found
+"""
 INSERT = "INSERT INTO notes (id, text) VALUES ($1, $2)"
 
 

@@ -278,7 +278,8 @@ class Database:
         """Rows by a key, asked for together where they are asked for at the same time (chassis.postgres.joined).
 
         one: the statement for the row of the key $1. many: that for the rows of the keys in the array $1, with the key
-        as its first column.
+        as its first column; best by a subquery for each, LATERAL with LIMIT 1: a plan of `= ANY` that was made while
+        the table was small reads all of it, and is kept while it grows.
         """
 
         async def alone(db: Connection, key: Any) -> asyncpg.Record | None:

@@ -32,7 +32,12 @@ if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
 
 GET_TASK = f"SELECT {FIELDS} FROM tasks WHERE id = $1"
-GET_TASKS = f"SELECT {FIELDS} FROM tasks WHERE id = ANY ($1::uuid[])"
+# By the primary key whatever size the table has. For `id = ANY ($1)` PostgreSQL reads all of a small table, and keeps
+# that plan while the table grows, until it is analyzed: ten times the CPU of a GET after 40,000 tasks more.
+GET_TASKS = f"""
+    SELECT found.* FROM unnest($1::uuid[]) AS wanted (id),
+        LATERAL (SELECT {FIELDS} FROM tasks WHERE tasks.id = wanted.id LIMIT 1) AS found
+"""
 
 SETTLED = "(SELECT (pg_snapshot_xmin(pg_current_snapshot())::text::bigint + changes_ahead())::text::xid8)"
 """What is older than every transaction still running: nothing can appear before it any more."""
