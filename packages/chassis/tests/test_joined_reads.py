@@ -15,12 +15,13 @@ from notes.store import GET, GET_MANY, NotesStore, metrics
 from opened import TEXT, add, behind_proxy, opened
 from prometheus_client import REGISTRY
 
-from chassis.postgres.database import LEADERS
 from chassis.postgres.joined import MAX_ITEMS, Joined
 from chassis.postgres.wait_limit import WaitLimit
 from chassis.storage import StoreBusy, StoreUnavailable
 
 DEADLINE_SECONDS = 30
+LEADERS = 1
+"""Statements that may be under way at once."""
 PATIENT = {"seconds": 60, "statement_seconds": 60, "lock_seconds": 60}
 """Limits that no test here comes to."""
 
@@ -267,7 +268,7 @@ class Held:
     def __init__(self, seconds: float) -> None:
         limit = WaitLimit(10, 5, metrics)
         self.reads: Joined[int, tuple[int]] = Joined(
-            self._run, limit, seconds=seconds, leaders=LEADERS, alone=self._alone, together=self._together
+            self._run, limit, seconds=seconds, alone=self._alone, together=self._together
         )
         self.is_closed = False
         self.asked: list[list[int]] = []

@@ -60,7 +60,7 @@ class AcknowledgesJoinedBeforeCommit(Joined[Any, Any]):
         if self._settle is not None:
             for waiter in self._waiting:
                 if not waiter.ended.done():
-                    waiter.ended.set_result("done")
+                    waiter.ended.set_result(None)
         return await super()._ask(item, lead, db)
 
 

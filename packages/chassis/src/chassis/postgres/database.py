@@ -48,10 +48,6 @@ log = logging.getLogger(__name__)
 
 CLOSE_SECONDS = 1.0
 
-LEADERS = 1
-"""Joined statements of one kind that may be under way at once, each on a connection. With two there are fewer to join:
-at 16 clients a GET took 1.09 times the CPU, and twice as many statements."""
-
 FIRST_PAUSE_SECONDS = 0.02
 
 TRY_AGAIN_SECONDS = 1.0
@@ -289,8 +285,7 @@ class Database:
             rows = {row[0]: row for row in await db.fetch(many, keys)}
             return [rows.get(key) for key in keys]
 
-        seconds = self._limits.seconds
-        return Joined(self._run, self._wait_limit, seconds=seconds, leaders=LEADERS, alone=alone, together=together)
+        return Joined(self._run, self._wait_limit, seconds=self._limits.seconds, alone=alone, together=together)
 
     def _join_writes(
         self,
@@ -307,7 +302,6 @@ class Database:
             self._run,
             self._wait_limit,
             seconds=self._limits.seconds,
-            leaders=LEADERS,
             alone=alone,
             together=together,
             settle=settle,
