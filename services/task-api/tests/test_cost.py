@@ -133,7 +133,7 @@ async def cost(app: FastAPI, method: str, path: str, body: bytes = b"") -> int:
 
 
 async def test_a_task_is_answered_in_few_steps(app: FastAPI) -> None:
-    assert await cost(app, "GET", TASK) <= 124
+    assert await cost(app, "GET", TASK) <= 123
 
 
 async def test_a_task_is_created_in_few_steps(app: FastAPI) -> None:
