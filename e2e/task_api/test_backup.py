@@ -244,7 +244,7 @@ def test_the_cronjob_says_when_the_last_good_one_was(backed_up: Namespace) -> No
 
 OTHER = "tasks/task-api-two-20260101T031700Z.dump"
 """A backup of another release beside those of this one."""
-UPLOADER = "database.bundled.backup"
+VALUES = "database.bundled.backup"
 
 
 def page_block(needle: str) -> Block:
@@ -287,8 +287,8 @@ def install_with_bucket(
         block = page_block("bucket: my-backups")
         assert yaml.safe_load(block.text)["database"]["bundled"]["backup"]["s3"]["bucket"] == s3.NAME
         (folder / "production.yaml").write_text(block.text)
-        values = f"{namespace.values} --set autoscaling.maxReplicas=3 --set {UPLOADER}.keep=2"
-        values += f" --set {UPLOADER}.s3.endpoint={bucket.endpoint} --set {UPLOADER}.s3.image={rclone_image}"
+        values = f"{namespace.values} --set autoscaling.maxReplicas=3 --set {VALUES}.keep=2"
+        values += f" --set {VALUES}.s3.endpoint={bucket.endpoint} --set {VALUES}.s3.image={rclone_image}"
         namespace.run(
             f"helm install task-api {CHART} -f {folder}/production.yaml {values} --wait --timeout 180s", seconds=240
         )

@@ -67,5 +67,5 @@ async def _add_all(db: Connection, notes: list[Note]) -> list[None]:
     return [None] * len(notes)
 
 
-async def _add_if_missing(note: Note, db: Connection) -> None:
+async def _add_if_missing(db: Connection, note: Note) -> None:
     await db.execute(f"{INSERT} ON CONFLICT DO NOTHING", *note)

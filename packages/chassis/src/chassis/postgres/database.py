@@ -292,7 +292,7 @@ class Database:
         *,
         alone: Callable[[Connection, Item], Coroutine[Any, Any, T]],
         together: Callable[[Connection, list[Item]], Coroutine[Any, Any, list[T]]],
-        settle: Callable[[Item, Connection], Coroutine[Any, Any, T]],
+        settle: Callable[[Connection, Item], Coroutine[Any, Any, T]],
     ) -> Joined[Item, T]:
         """Writes that do not depend on each other, committed together where they come at the same time.
 

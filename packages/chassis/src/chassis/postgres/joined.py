@@ -101,7 +101,7 @@ class Joined(Generic[Item, Result]):
         seconds: float,
         alone: Callable[[Connection, Item], Coroutine[Any, Any, Result]],
         together: Callable[[Connection, list[Item]], Coroutine[Any, Any, list[Result]]],
-        settle: Callable[[Item, Connection], Coroutine[Any, Any, Result]] | None = None,
+        settle: Callable[[Connection, Item], Coroutine[Any, Any, Result]] | None = None,
     ) -> None:
         self._run = run
         self._limit = limit
@@ -139,10 +139,11 @@ class Joined(Generic[Item, Result]):
 
     async def _lead(self, item: Item, waited: float = 0, *, settle: bool = False) -> Result:
         lead: Lead[Item, Result] = Lead([])
+        settle_it = self._settle
         try:
             return await self._run(
                 partial(self._ask, item, lead),
-                None if self._settle is None else partial(self._settle, item),
+                None if settle_it is None else lambda db: settle_it(db, item),
                 begin_by_settling=settle,
                 waited=waited,
                 failed=partial(self._fail, lead),

@@ -63,7 +63,7 @@ class PostgresStore(Database):
         asked = Commit(writes, answer, now)
         if asked.is_creation:
             return await self._creations.do(asked)
-        return await self._run(lambda db: commit(db, asked), lambda db: settle(asked, db))
+        return await self._run(lambda db: commit(db, asked), lambda db: settle(db, asked))
 
     async def answer(self, subject: str, key: str, *, now: datetime) -> Answer | None:
         statement = "SELECT fingerprint, status, body FROM answers WHERE subject = $1 AND key = $2 AND at > $3"

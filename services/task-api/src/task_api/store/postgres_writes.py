@@ -99,7 +99,7 @@ async def create_together(db: Connection, asked: list[Commit]) -> list[Answer | 
     ]
 
 
-async def settle(asked: Commit, db: Connection) -> Answer | None:
+async def settle(db: Connection, asked: Commit) -> Answer | None:
     """What `commit` would have returned, where an earlier attempt may have done it."""
     if await _is_committed(db, asked):
         return None
