@@ -261,10 +261,10 @@ def test_latest_moves_and_production_serves_the_commit(
 ) -> None:
     digest = pushed.outputs["build-scan-push.digest"]
     assert f"latest: latest is {pushed.commit} now ({digest})" in pushed.log
-    assert f"deploy: 1 pods answer, and each says that it is {pushed.commit}" in pushed.log
+    assert f"deploy: 1 pods healthy, all at commit {pushed.commit}" in pushed.log
     assert pushed.summaries == {
         "sign": f"Pushed and signed: `{registry.host}/{SERVICE}:{pushed.commit}` is `{digest}`\n",
-        "deploy": f"Deployed {registry.host}/{SERVICE}:{pushed.commit} {digest}. It is the first deploy.\n\n",
+        "deploy": f"Deployed {registry.host}/{SERVICE}:{pushed.commit} {digest}. This is the first deploy.\n\n",
     }
     assert production.serves(pushed.commit)
 
@@ -329,7 +329,7 @@ def test_a_deploy_that_fails_goes_back_by_itself(
     assert run.jobs == {**dict.fromkeys(BEFORE_STAGES, "success"), "deploy": "failure"}
     assert run.steps_of("deploy")["Deploy this commit"] == "failure"
     assert run.steps_of("deploy")["Settle what was interrupted"] == "success"
-    assert f"Helm could not deploy {broken} within 15 s." in run.summaries["deploy"]
+    assert f"Helm failed to deploy {broken} within 15 s." in run.summaries["deploy"]
     assert f"{pushed.commit} serves." in run.summaries["deploy"]
     assert [revision.split()[1] for revision in production.revisions()[-2:]] == ["failed", "deployed"]
     assert production.images() == before

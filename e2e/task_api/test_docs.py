@@ -362,7 +362,7 @@ def test_a_commit_is_pushed_and_deployed_from_a_desk_as_the_page_says(
             "database: {inMemory: true}\nautoscaling: {enabled: false}\nreplicaCount: 1\ningress: {enabled: false}\n"
         )
         said = namespace.run(f"export DEPLOY_VALUES={values}\n{typed(deploy, replaced)}", folder=committed)
-        assert f"each says that it is {commit}" in said
+        assert f"all at commit {commit}" in said
         (committed / "README.md").write_text("changed\n")
         refused = namespace.attempt(typed(push, replaced), folder=committed)
         assert refused.returncode != 0

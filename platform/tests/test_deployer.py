@@ -94,7 +94,7 @@ def test_it_is_bound_in_its_own_namespace_alone() -> None:
     ("arguments", "environment", "said"),
     [
         ((), {}, "Usage"),
-        (("tasks",), {}, "Which cluster? Set KUBECONFIG"),
+        (("tasks",), {}, "No cluster given. Set KUBECONFIG"),
         (("tasks",), {"KUBECONFIG": "/nowhere"}, "Make it: kubectl create namespace tasks"),
     ],
 )
