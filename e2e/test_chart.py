@@ -264,7 +264,7 @@ def test_what_one_helm_installed_the_others_change_beside_the_autoscaler_whateve
             namespace.run(f'kubectl patch hpa {SERVICE} --patch \'{{"spec": {{"minReplicas": 3}}}}\'')
             namespace.run(f"kubectl set env deployment {SERVICE} --containers api {PREFIX}DRAIN_SECONDS=4")
             told = namespace.run(f"scripts/helm.sh {command} --wait --timeout 120s")
-            assert "taken back: HorizontalPodAutoscaler" in told
+            assert "reverted: HorizontalPodAutoscaler" in told
             assert f'env[name="{PREFIX}DRAIN_SECONDS"].value (kubectl-set)' in told
             assert ".spec.replicas" not in told
             namespace.wait_for_rollout()

@@ -286,7 +286,7 @@ def test_a_field_that_was_changed_by_hand_stops_neither_a_deploy_nor_a_rollback(
         )
         assert status == 0, output
         field = '.spec.template.spec.containers[name="api"].image'
-        assert f"taken back: Deployment {SERVICE} {field} (kubectl-set)" in output
+        assert f"reverted: Deployment {SERVICE} {field} (kubectl-set)" in output
     assert pipeline.run("smoke", ONE)[0] == 0
     assert pipeline.run("unhold", TWO)[0] == 0
 
@@ -393,7 +393,7 @@ def trial(pipeline: Pipeline, deployers: list[Deployer], seconds: float, seed: i
             # 0 done, 1 failed and gone back, 2 refused: nothing else, and no traceback.
             assert deployer.status in (0, 1, 2), story
             assert "Traceback" not in deployer.said, story
-            assert "failed. See above; then: make history" not in deployer.said, story
+            assert "failed, see above. Next: make history" not in deployer.said, story
         if deployer.verb == "deploy" and deployer.status == 0:
             assert deployer.serves == deployer.commit, story
         if deployer.status == 2:

@@ -286,7 +286,7 @@ def test_a_registry_that_does_not_say_is_not_taken_for_an_empty_one(tmp_path: Pa
     if not listening:
         code, output, said = fetch_latest(f"{address}/{SERVICE}", tmp_path)
     assert (code, output) == (1, "")
-    assert f"{address}/{SERVICE}:latest cannot be asked for. Is the registry reachable, and are you logged in" in said
+    assert f"{address}/{SERVICE}:latest cannot be read. Is the registry reachable, and are you logged in" in said
 
 
 # --- the chart ------------------------------------------------------------------------
@@ -307,5 +307,5 @@ def test_the_chart_is_published_as_an_oci_artifact_that_helm_installs_from(regis
 def test_a_tag_that_is_not_the_charts_version_publishes_nothing(registry: str) -> None:
     done = run("scripts/publish-chart.sh", "v99.0.0", f"{registry}/charts")
     assert done.returncode == 1
-    assert "The tag is v99.0.0, and no chart has that version:" in done.stderr
+    assert "The tag is v99.0.0, but no chart has that version:" in done.stderr
     assert httpx2.get(f"http://{registry}/v2/charts/{SERVICE}/manifests/99.0.0").status_code == 404

@@ -104,7 +104,7 @@ def test_make_up_follows_make_dev(
     make_up(REPOSITORY)
     assert api_container() == before
     log = (REPOSITORY / ".kube/log/release.log").read_text()
-    assert (f"taken back: HorizontalPodAutoscaler {SERVICE} .spec.minReplicas (tilt)\n" in log) == released
+    assert (f"reverted: HorizontalPodAutoscaler {SERVICE} .spec.minReplicas (tilt)\n" in log) == released
     # The one pod of `make dev` ends at once: for a moment the ingress may know no other.
     eventually(lambda: api.get(path).is_success, "the service answers")
     assert api.get(path).json() == kept

@@ -366,7 +366,7 @@ def test_a_commit_is_pushed_and_deployed_from_a_desk_as_the_page_says(
         (committed / "README.md").write_text("changed\n")
         refused = namespace.attempt(typed(push, replaced), folder=committed)
         assert refused.returncode != 0
-        assert f"There are changes that are not in {commit}" in refused.stderr
+        assert f"the image would not match commit {commit}" in refused.stderr
     finally:
         namespace.run(f"docker image rm {name} && git checkout --quiet README.md", folder=committed)
 

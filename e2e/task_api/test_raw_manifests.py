@@ -225,7 +225,7 @@ def test_applied_after_the_secrets_changed_undone_and_taken_over_by_helm(
         assert client.get(f"/v1/tasks/{task['id']}").json() == task
     # The release is whole: what was the manifests' own goes when the chart no longer has it.
     upgrade = "scripts/helm.sh upgrade task-api platform/helm/task-api --reuse-values --set minReadySeconds=1 --wait"
-    assert "taken back: " not in namespace.run(upgrade)
+    assert "reverted: " not in namespace.run(upgrade)
     namespace.wait_for_rollout()
     if helm == "HELM_4_VERSION":  # what a person types there after a conflict
         typed = [block.commands for block in commands_run_by(THIS, README) if "--server-side=false" in block.commands]

@@ -928,9 +928,9 @@ def test_fields_that_others_changed_are_said_before_the_release_takes_them_back(
     site.write(**site.state, conflicts=BY_HAND)
     done = site.deploy("two")
     assert done.returncode == 0, done.stderr
-    assert [line for line in done.stdout.splitlines() if line.startswith("taken back: ")] == [
-        'taken back: Deployment task-api .spec.template.spec.containers[name="api"].image (kubectl-set)',
-        "taken back: ServiceMonitor task-api .spec.jobLabel (kubectl-edit)",
+    assert [line for line in done.stdout.splitlines() if line.startswith("reverted: ")] == [
+        'reverted: Deployment task-api .spec.template.spec.containers[name="api"].image (kubectl-set)',
+        "reverted: ServiceMonitor task-api .spec.jobLabel (kubectl-edit)",
     ]
     applied = [call for call in site.calls.splitlines() if call.startswith("kubectl apply")]
     # Of the two Helm would leave the custom resource as it is.

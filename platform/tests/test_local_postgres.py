@@ -117,7 +117,7 @@ def test_without_docker_it_says_in_a_line_what_to_do(folder: Path) -> None:
     done = run(folder, "serve", docker="exit 1")
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
-    assert f"Start Docker (make doctor says how), or name a PostgreSQL: {URL}=" in done.stderr
+    assert f"Start Docker (see make doctor), or use another PostgreSQL: {URL}=" in done.stderr
     assert not (folder / ".data").exists()
 
 
