@@ -260,7 +260,7 @@ def test_latest_moves_and_production_serves_the_commit(
     pushed: Run, registry: Registry, production: Environment
 ) -> None:
     digest = pushed.outputs["build-scan-push.digest"]
-    assert f"latest: latest is {pushed.commit} now ({digest})" in pushed.log
+    assert f"latest: latest is now {pushed.commit} ({digest})" in pushed.log
     assert f"deploy: 1 pods healthy, all at commit {pushed.commit}" in pushed.log
     assert pushed.summaries == {
         "sign": f"Pushed and signed: `{registry.host}/{SERVICE}:{pushed.commit}` is `{digest}`\n",

@@ -126,11 +126,11 @@ def test_bytes_that_changed_after_they_were_laid_out_are_not_pushed(
 def test_a_layout_with_no_image_or_two_is_refused_in_a_sentence(registry: str, tmp_path: Path) -> None:
     done = run("scripts/push.sh", str(tmp_path), f"{registry}/{SERVICE}", "none")
     assert done.returncode == 1
-    assert "this is not an OCI layout. Make one: make layout" in done.stderr
+    assert "this is not an OCI layout. Create one: make layout" in done.stderr
     (tmp_path / "index.json").write_text(json.dumps({"manifests": [{}, {}]}))
     done = run("scripts/push.sh", str(tmp_path), f"{registry}/{SERVICE}", "two")
     assert done.returncode == 1
-    assert "holds 2 images" in done.stderr
+    assert "contains 2 images" in done.stderr
 
 
 def test_a_call_without_tags_says_how_it_is_called(layout: Path) -> None:
@@ -173,9 +173,9 @@ def test_latest_moves_to_a_newer_commit_and_never_back(registry: str, two_commit
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    assert f"latest is {older} now" in move(older)
+    assert f"latest is now {older}" in move(older)
     first = digest_of(registry, "latest")
-    assert f"latest is {newer} now" in move(newer)
+    assert f"latest is now {newer}" in move(newer)
     second = digest_of(registry, "latest")
     assert f"latest stays at {newer}" in move(older)
     assert first != second == digest_of(registry, "latest")

@@ -135,9 +135,9 @@ def make(name: str, database: str) -> None:
 
 def run(*command: str | Path) -> None:
     """Raises Refused with the last line of the command's errors."""
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        last = (result.stderr.strip().splitlines() or ["it said nothing"])[-1]
         raise Refused(f"Nothing was made: {' '.join(map(str, command))} failed: {last}")
 
 

@@ -102,11 +102,11 @@ def check(name: str) -> None:
     if len(names) == 1:
         raise Refused(f"{name} is the only service. Make another one first: make new-service NAME=orders")
     status = ["git", "status", "--porcelain", "--untracked-files=all", "--", *owned(name)]
-    done = subprocess.run(status, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
+    result = subprocess.run(status, cwd=ROOT, capture_output=True, text=True, check=False)
+    if result.returncode != 0:
         raise Refused("Git keeps what is removed, and this folder is no clone: git init && git add --all && git commit")
-    if done.stdout:
-        raise Refused(f"This would be lost, since it is in no commit:\n{done.stdout}Commit it first, or remove it.")
+    if result.stdout:
+        raise Refused(f"This would be lost, since it is in no commit:\n{result.stdout}Commit it first, or remove it.")
 
 
 def changed(name: str, by: str) -> dict[str, str]:
@@ -138,8 +138,8 @@ def unlinked(page: str, text: str) -> str:
 
 def pages() -> Iterator[str]:
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--deduplicate", "--", "*.md"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    return (page for page in done.stdout.splitlines() if (ROOT / page).is_file())
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return (page for page in result.stdout.splitlines() if (ROOT / page).is_file())
 
 
 def remove(name: str) -> None:

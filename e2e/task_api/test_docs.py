@@ -271,7 +271,7 @@ def test_a_dump_is_restored_into_a_new_database_and_the_feed_goes_on(running: Na
         " && kubectl rollout status statefulset/task-api-postgres --timeout=120s"
     )
     said = running.run(typed_here(restore))
-    (safety,) = re.findall(r"What was there before is in (\S+)\.$", said, re.MULTILINE)
+    (safety,) = re.findall(r"The previous data is in (\S+)\.$", said, re.MULTILINE)
     running.run(f"rm {safety}")
 
     running.wait_for_replicas(3)

@@ -101,7 +101,7 @@ def test_through_a_backup_the_data_comes_to_a_volume_of_any_size(namespace: Name
     refused = namespace.attempt(typed(lines[install], namespace, tmp_path))
     assert "the volume that is there, data-task-api-postgres-0, has 2Gi and would stay so" in refused.stderr
     printed = namespace.run(typed("\n".join(lines[install - 1 :]), namespace, tmp_path))
-    (safety,) = re.findall(r"What was there before is in (\S+)\.$", printed, re.MULTILINE)
+    (safety,) = re.findall(r"The previous data is in (\S+)\.$", printed, re.MULTILINE)
     namespace.run(f"rm {safety}")
     namespace.wait_until_it_serves()
     with namespace.client() as client:

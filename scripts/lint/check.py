@@ -51,10 +51,10 @@ class Check:
 
 def run(*command: str | Path) -> str:
     """What it printed on its standard output. Raises Failed with all that it printed."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise Failed(done.stdout + done.stderr or f"{command[0]} ended with exit code {done.returncode}")
-    return done.stdout
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise Failed(result.stdout + result.stderr or f"{command[0]} ended with exit code {result.returncode}")
+    return result.stdout
 
 
 def our_files() -> dict[str, str]:
