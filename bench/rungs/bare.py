@@ -1,13 +1,12 @@
-"""Rung 5 without what every request goes through: the same service, started the same way, but no Edge. What is missing
-to the real one is the price of id, limits, metrics and access log.
+"""Rung 5 without the middleware: the same service, started in the same way, but without Edge. The difference is the
+cost of request ID, limits, metrics and access log.
 
-python bare.py serve --port PORT
-"""
+python bare.py serve --port PORT"""
 
 import sys
 
 from chassis import edge
 from task_api.__main__ import main
 
-edge.Edge = lambda rest, **_: rest
+edge.Edge = lambda app, **_: app
 sys.exit(main())
