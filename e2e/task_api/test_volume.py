@@ -25,7 +25,7 @@ def storage_class() -> Iterator[str]:
     """kind's own, whose claims may grow: the server takes that, as it does for the storage of a cloud."""
     kind = json.loads(kubectl("get", "storageclass", "standard", "--output", "json"))
     made = {"metadata": {"name": CLASS}, "allowVolumeExpansion": True}
-    kubectl("apply", "--filename", "-", given=json.dumps({k: v for k, v in kind.items() if k != "metadata"} | made))
+    kubectl("apply", "--filename", "-", stdin=json.dumps({k: v for k, v in kind.items() if k != "metadata"} | made))
     yield CLASS
     kubectl("delete", "storageclass", CLASS)
 
