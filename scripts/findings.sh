@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs all scripts in findings/, or the given ones, and reports whether each finding still holds. They install pinned
-# versions into temporary folders, which takes long, most of all for Go.
+# versions into temporary folders, which takes long, especially with Go.
 #
 #   scripts/findings.sh [NAME...]   without .sh
 set -euo pipefail

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Builds the Go tools of `make lint` and `make test-platform` at the versions in versions.env, as .tools/NAME-VERSION
-# with a link .tools/NAME. With a name as argument only that one: scripts/go-tools.sh crane Existing tools are kept. On
-# two cores the first build takes about ten minutes, with Go's build cache one. Tools that only `make e2e-full` needs
-# are built only by name: act, cosign, trivy (1, 8 and 19 minutes on one core).
+# with a link .tools/NAME. With a name as argument only that one: scripts/go-tools.sh crane
+# Existing tools are kept. On two cores the first build takes about ten minutes, with Go's build cache one.
+# Tools that only `make e2e-full` needs are built only by name: act, cosign, trivy (1, 8 and 19 minutes on one core).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=scripts/versions.sh

@@ -252,7 +252,7 @@ done
 
 echo
 for SERVICE in $(deployable_services); do
-  echo "$SERVICE is up after $SECONDS s: https://$SERVICE.localhost:$(published_port 443)/docs"
+  echo "$SERVICE ready in $SECONDS s: https://$SERVICE.localhost:$(published_port 443)/docs"
 done
 cat << END
 (self-signed certificate: a browser asks once; curl needs --insecure)
