@@ -122,8 +122,8 @@ class Watch:
     def _is_open(self, path: Path) -> bool:
         """Whether a created path will be closed: a file will, a folder or a link has nothing to write."""
         with suppress(OSError):
-            made = (self._root / path).lstat()
-            return stat.S_ISREG(made.st_mode) and made.st_nlink == 1
+            status = (self._root / path).lstat()
+            return stat.S_ISREG(status.st_mode) and status.st_nlink == 1
         return False
 
     def _watch_folders(self) -> None:
@@ -291,19 +291,19 @@ class DevServer:
 
     def _fork(self, *, change_pipe: int | None = None) -> int:
         """change_pipe: of a child forked ahead of time. Its output is read once it resumes."""
-        ours, theirs = os.pipe()
+        read_end, write_end = os.pipe()
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # none may reach the child while it has the parent's handlers
         pid = os.fork()
         if pid == 0:
-            os.close(ours)
-            os.dup2(theirs, sys.stderr.fileno())
+            os.close(read_end)
+            os.dup2(write_end, sys.stderr.fileno())
             for sig in SIGNALS:
                 signal.signal(sig, signal.SIG_DFL)
         elif change_pipe is not None:
-            self._ahead = Child(pid, ours, change_pipe=change_pipe)
+            self._ahead = Child(pid, read_end, change_pipe=change_pipe)
         else:
-            self._follow(Child(pid, ours))
-        os.close(theirs)
+            self._follow(Child(pid, read_end))
+        os.close(write_end)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         return pid
 

@@ -26,13 +26,13 @@ kubectl() { command kubectl ${HELM_KUBECONTEXT:+"--context=$HELM_KUBECONTEXT"} "
 # scaled, are not reported.
 reverted_fields() { # object
   awk -v object="$1" '
-    /^- \./ && !ours { print "reverted: " object " " $2 " (" manager ")" }
+    /^- \./ && !own { print "reverted: " object " " $2 " (" manager ")" }
     /conflicts? with "/ {
       manager = $0; sub(/.*conflicts? with "/, "", manager)
-      ours = manager ~ /^helm"/ || manager ~ /^kube-controller-manager" with subresource "scale"/
+      own = manager ~ /^helm"/ || manager ~ /^kube-controller-manager" with subresource "scale"/
       path = match(manager, /: \./) ? substr(manager, RSTART + 2) : ""
       sub(/".*/, "", manager)
-      if (path && !ours) print "reverted: " object " " path " (" manager ")"
+      if (path && !own) print "reverted: " object " " path " (" manager ")"
     }'
 }
 

@@ -39,9 +39,9 @@ def main() -> None:
             print(f"latest stays at {current}, which is newer than {commit}")
             return
     crane("tag", f"{repository}@{digest}", "latest")
-    moved = crane("digest", f"{repository}:latest")
-    if moved != digest:
-        sys.exit(f"{repository}:latest is {moved}, but {commit} is {digest}. Find out who else pushes there.")
+    new_digest = crane("digest", f"{repository}:latest")
+    if new_digest != digest:
+        sys.exit(f"{repository}:latest is {new_digest}, but {commit} is {digest}. Find out who else pushes there.")
     print(f"latest is now {commit} ({digest})")
 
 

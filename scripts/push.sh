@@ -24,9 +24,9 @@ crane=$root/.tools/crane
 "$crane" push "$layout" "$repository@$digest" > /dev/null
 for tag in "$@"; do
   "$crane" tag "$repository@$digest" "$tag" > /dev/null
-  pushed=$("$crane" digest "$repository:$tag")
-  if [[ $pushed != "$digest" ]]; then
-    echo "$repository:$tag is $pushed, but the scanned image is $digest. Do not deploy it; push again, and find out who else pushes there." >&2
+  remote_digest=$("$crane" digest "$repository:$tag")
+  if [[ $remote_digest != "$digest" ]]; then
+    echo "$repository:$tag is $remote_digest, but the scanned image is $digest. Do not deploy it; push again, and find out who else pushes there." >&2
     exit 1
   fi
 done

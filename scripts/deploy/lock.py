@@ -139,9 +139,9 @@ class Lock:
         renew_deadline = self._duration * 2 / 3
         deadline = time.monotonic() + renew_deadline
         while not self.released.wait(interval):
-            begun = time.monotonic()
-            if self._renew(timeout=min(interval, deadline - begun)):
-                deadline = begun + renew_deadline
+            started = time.monotonic()
+            if self._renew(timeout=min(interval, deadline - started)):
+                deadline = started + renew_deadline
                 continue
             reason = self._reason_to_stop(timeout=min(interval, deadline - time.monotonic()))
             if reason:
