@@ -160,5 +160,5 @@ def test_every_file_of_a_kind_is_read_by_its_check() -> None:
 
 
 def test_charts_without_tests_fail(tmp_path: Path) -> None:
-    with pytest.raises(Failed, match=r"service/tests holds no \*_test\.yaml\."):
+    with pytest.raises(Failed, match=r"service/tests contains no \*_test\.yaml\."):
         Charts(tmp_path, tmp_path).tests(tmp_path / "orders")

@@ -208,7 +208,7 @@ def test_replicas_that_do_not_come_back_fail(tmp_path: Path) -> None:
         "--seconds", "2", "--slice", "1", "--patience", "2", "--picture", str(tmp_path / "demo.svg")
     )
     assert done.returncode == 1
-    assert "not back at 3 within 2 s" in done.stderr
+    assert "Not scaled down to 3 replicas within 2 s" in done.stderr
 
 
 def test_failed_requests_fail_the_run(tmp_path: Path) -> None:
