@@ -11,9 +11,9 @@ CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # Tests only connect to this machine, and a SOCKS proxy would require another package.
 unset http_proxy https_proxy all_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY
 
-selected='not full' available='' skipped=()
+selected='not full' exclusions='' skipped=()
 skip() { # marker, requirement
-  available+="${available:+ and }not $1"
+  exclusions+="${exclusions:+ and }not $1"
   skipped+=("tests that need $2")
 }
 if ! docker info > /dev/null 2>&1; then
@@ -49,7 +49,7 @@ for folder in packages/chassis skeletons/*/service "${@/#/services/}"; do
   echo "Testing $name"
   markers=$selected status=0
   # Without testcontainers no test has these markers, and pytest rejects unknown ones.
-  if grep --quiet '^testcontainers==' "$folder/requirements-dev.txt"; then markers+=${available:+${markers:+ and }$available}; fi
+  if grep --quiet '^testcontainers==' "$folder/requirements-dev.txt"; then markers+=${exclusions:+${markers:+ and }$exclusions}; fi
   (cd "$folder" && exec "$python" -m pytest --quiet --numprocesses auto --maxschedchunk 1 --durations=10 \
     -m "$markers" ${seed_option[@]+"${seed_option[@]}"}) || status=$?
   if ((status == 5)) && [[ -n ${FUZZ_SEED:-} ]]; then
