@@ -488,7 +488,11 @@ def test_what_is_exported_and_left_out_is_named(machine: Machine) -> None:
     ("variables", "wrong", "repair"),
     [
         ({"HTTPS_PROXY": "http://proxy:3128"}, "curl in this shell uses the proxy http://proxy:3128", "NO_PROXY="),
-        ({"ALL_PROXY": "socks5://proxy:1080", "NO_PROXY": "localhost"}, "pip has no built-in SOCKS support", "HTTPS_PROXY="),
+        (
+            {"ALL_PROXY": "socks5://proxy:1080", "NO_PROXY": "localhost"},
+            "pip has no built-in SOCKS support",
+            "HTTPS_PROXY=",
+        ),
         (
             {"DOCKER_DEFAULT_PLATFORM": "linux/arm64"},
             "Images are built for linux/arm64",

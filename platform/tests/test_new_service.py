@@ -463,10 +463,7 @@ def test_a_fastapi_app_is_a_service_after_the_commands_of_the_page(untouched: Pa
     ("name", "why"),
     [
         ("service", "is in use: platform/helm/service exists. Use another name"),
-        *(
-            (name, "is not a valid Service name")
-            for name in ("Orders", "order_items", "1st", "-a", "a-", "a--b", "")
-        ),
+        *((name, "is not a valid Service name") for name in ("Orders", "order_items", "1st", "-a", "a-", "a--b", "")),
         ("../orders", "is not a valid Service name"),
         ("x" * 21, "at most 20 lowercase letters"),
         *(

@@ -161,9 +161,7 @@ def test_fields_that_make_dev_changed_are_the_releases_again_and_it_says_so(loop
     loop.says(WHOLE_RUN | changed)
     code, output = loop.run("scripts/up.sh")
     assert code == 0, output
-    assert (
-        "reverted changes made by make dev or by hand; fields are listed in .kube/log/release.log" in output
-    )
+    assert "reverted changes made by make dev or by hand; fields are listed in .kube/log/release.log" in output
     log = (loop.repository / ".kube/log/release.log").read_text()
     assert "reverted: Deployment task-api .spec.template (tilt)\n" in log
 
