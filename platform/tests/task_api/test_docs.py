@@ -189,7 +189,7 @@ def test_no_block_hides_behind_one_that_is_run() -> None:
         ("services/task-api/tests/test_readme.py", "docs/tour.md", "Create"): 1,
         ("services/task-api/tests/test_readme.py", "docs/tour.md", "Find"): 3,
         ("services/task-api/tests/test_readme.py", "docs/tour.md", "Change"): 2,
-        ("services/task-api/tests/test_readme.py", "docs/tour.md", "Send it again"): 1,
+        ("services/task-api/tests/test_readme.py", "docs/tour.md", "Retry safely"): 1,
         ("services/task-api/tests/test_readme.py", "docs/tour.md", "Follow"): 1,
-        ("services/task-api/tests/test_readme.py", "docs/tour.md", "Again and again"): 4,
+        ("services/task-api/tests/test_readme.py", "docs/tour.md", "Recurring tasks"): 4,
     }
