@@ -54,7 +54,7 @@ def test_another_size_of_the_databases_volume_is_refused_with_the_way_to_it(
 ) -> None:
     made = {"StatefulSet": {"orders-postgres": stateful_set(there)}}
     said = refusal(chart, made, *sets(f"database.bundled.storage={wanted}"))
-    assert f"database.bundled.storage is {wanted}, but the database's volume was created with {there}." in said
+    assert f"database.bundled.storage is {wanted}, but the database volume was created with {there}." in said
     assert (
         said.rstrip()
         .split("\n- ")[-1]
@@ -74,7 +74,7 @@ def test_the_same_size_written_otherwise_is_none(chart: Path, there: str, wanted
 
 def test_another_storage_class_is_refused(chart: Path) -> None:
     there = {"StatefulSet": {"orders-postgres": stateful_set("1Gi", "slow")}}
-    assert 'storageClassName is "fast", but the database's volume was created with "slow"' in refusal(
+    assert 'storageClassName is "fast", but the database volume was created with "slow"' in refusal(
         chart, there, *sets("database.bundled.storageClassName=fast")
     )
     assert refusal(chart, there, *sets("database.bundled.storageClassName=slow")) == ""
@@ -104,7 +104,7 @@ def test_the_backups_volume_may_grow_and_neither_shrink_nor_move(chart: Path) ->
     assert f"{volume}.size is 4Gi, but the backup volume has 5Gi." in refusal(
         chart, there, *on, *sets(f"{volume}.size=4Gi")
     )
-    assert f'{volume}.storageClassName is "fast", but the backup volume's is "standard".' in refusal(
+    assert f'{volume}.storageClassName is "fast", but that of the backup volume is "standard".' in refusal(
         chart, there, *on, *sets(f"{volume}.storageClassName=fast")
     )
     assert refusal(chart, there, *on, *sets(f"{volume}.existingClaim=mine", f"{volume}.size=4Gi")) == ""

@@ -258,8 +258,8 @@ def test_its_names_fit_with_what_kubernetes_puts_behind_them() -> None:
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        (("database.existingSecret=mine",), "a database of your own has backups of its own kind"),
-        (("database.cloudNativePG.enabled=true",), "a database of your own has backups of its own kind"),
+        (("database.existingSecret=mine",), "use the backups of your own database"),
+        (("database.cloudNativePG.enabled=true",), "use the backups of your own database"),
         (S3[:1], "Name the Secret with the keys access-key-id and secret-access-key"),
         (("database.bundled.backup.keep=0",), "keep"),
         (("database.bundled.backup.schedule=daily",), "schedule"),

@@ -506,7 +506,7 @@ def test_a_dashboard_of_its_own_arrives_as_its_file_says(tmp_path: Path) -> None
         (("replicaCount=11",), "replicaCount 11 is above autoscaling.maxReplicas 10"),
         (("resources.requests.cpu=null",), "resources.requests.cpu is not set"),
         (("autoscaling.containerResource=true",), "needs Kubernetes 1.27 or later, and this is v1.26.0"),
-        (("ingress.tls.clusterIssuer=a", "ingress.tls.secretName="), "Name the Secret for the certificate from cert-manager"),
+        (("ingress.tls.clusterIssuer=a", "ingress.tls.secretName="), "Name the Secret for the certificate"),
         (("httpRoute.enabled=true",), "--set 'httpRoute.parentRefs[0].name=my-gateway'"),
         (("auth.mode=tokens",), "auth.mode is tokens without auth.tokens.existingSecret"),
         (("auth.mode=oidc", "auth.oidc.issuer=https://a"), "without auth.oidc.issuer and auth.oidc.audience"),

@@ -363,11 +363,11 @@ Without a cluster, as in `helm template`, there is nothing to compare with.
 {{- $claim := (index $set.spec.volumeClaimTemplates 0).spec }}
 {{- $there := $claim.resources.requests.storage }}
 {{- if ne (include "service.amount" $there | float64) $wanted }}
-{{- $errors = append $errors (printf "database.bundled.storage is %v, but the database's volume was created with %v. That is immutable in a StatefulSet, and the upgrade would fail halfway. %s %v." $bundled.storage $there $grow $there) }}
+{{- $errors = append $errors (printf "database.bundled.storage is %v, but the database volume was created with %v. That is immutable in a StatefulSet, and the upgrade would fail halfway. %s %v." $bundled.storage $there $grow $there) }}
 {{- end }}
 {{- $class := dig "storageClassName" "" $claim }}
 {{- if ne $class (default "" $bundled.storageClassName) }}
-{{- $errors = append $errors (printf "database.bundled.storageClassName is %q, but the database's volume was created with %q. That is immutable in a StatefulSet: restore it. To move to another class, back up, delete and restore: docs/operate.md#grow-the-volume-of-the-database." (default "" $bundled.storageClassName) $class) }}
+{{- $errors = append $errors (printf "database.bundled.storageClassName is %q, but the database volume was created with %q. That is immutable in a StatefulSet: restore it. To move to another class, back up, delete and restore: docs/operate.md#grow-the-volume-of-the-database." (default "" $bundled.storageClassName) $class) }}
 {{- end }}
 {{- else }}
 {{- with lookup "v1" "PersistentVolumeClaim" .Release.Namespace (printf "data-%s-0" $postgres) }}
@@ -386,7 +386,7 @@ Without a cluster, as in `helm template`, there is nothing to compare with.
 {{- $errors = append $errors (printf "database.bundled.backup.volume.size is %v, but the backup volume has %v. A volume cannot shrink: set it to %v." $volume.size $there $there) }}
 {{- end }}
 {{- if and $volume.storageClassName (ne $volume.storageClassName (dig "spec" "storageClassName" "" .)) }}
-{{- $errors = append $errors (printf "database.bundled.backup.volume.storageClassName is %q, but the backup volume's is %q. It is immutable: restore it, or set existingClaim to another claim." $volume.storageClassName (dig "spec" "storageClassName" "" .)) }}
+{{- $errors = append $errors (printf "database.bundled.backup.volume.storageClassName is %q, but that of the backup volume is %q. It is immutable: restore it, or set existingClaim to another claim." $volume.storageClassName (dig "spec" "storageClassName" "" .)) }}
 {{- end }}
 {{- end }}
 {{- end }}
