@@ -86,7 +86,7 @@ def test_a_name_that_yaml_reads_otherwise_is_refused(name: str) -> None:
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"nameOverride": "a/b", "fullnameOverride": "a"}, 'The chart's name is "a/b"'),
+        ({"nameOverride": "a/b", "fullnameOverride": "a"}, 'The chart is named "a/b"'),
         ({"commonLabels": {"a b": "c"}}, 'commonLabels has the key "a b".'),
         ({"commonLabels": {"a": "c d"}}, 'commonLabels.a is "c d". A label value'),
         ({"podLabels": {"a": "b" * 64}}, "podLabels.a is"),

@@ -173,7 +173,7 @@ def test_the_kubelet_sleeps_itself_where_it_can(kubernetes: str, form: str) -> N
 
 
 def test_times_that_do_not_add_up_are_refused() -> None:
-    assert "5 + drainSeconds 5 + gracefulSeconds 19 + 1 to close the storage backend = 30 s, which is not below" in refusal(
+    assert "drainSeconds 5 + gracefulSeconds 19 + 1 to close the storage backend = 30 s, which is not below" in refusal(
         *sets("shutdown.gracefulSeconds=19")
     )
     render(*sets("shutdown.gracefulSeconds=18"))

@@ -254,7 +254,7 @@ Reports every value that is not a string where the schema requires one, one per 
 {{- $errors = append $errors (printf "The objects would be named %s, which YAML does not parse as a string. Set another fullnameOverride." $fullname) }}
 {{- end }}
 {{- if not (regexMatch "^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$" (include "service.name" .)) }}
-{{- $errors = append $errors (printf "The chart's name is %q, by nameOverride or its alias in the parent chart, which is not a valid label value. Use letters, digits, -, _ and ., with a letter or digit first and last." (include "service.name" .)) }}
+{{- $errors = append $errors (printf "The chart is named %q, by nameOverride or its alias in the parent chart, which is not a valid label value. Use letters, digits, -, _ and ., with a letter or digit first and last." (include "service.name" .)) }}
 {{- end }}
 
 {{- $labels := dict "commonLabels" .Values.commonLabels "podLabels" .Values.podLabels "serviceMonitor.labels" .Values.serviceMonitor.labels "prometheusRule.labels" .Values.prometheusRule.labels "dashboard.labels" .Values.dashboard.labels "nodeSelector" .Values.nodeSelector }}
