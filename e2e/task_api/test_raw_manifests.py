@@ -30,7 +30,7 @@ def documented_secret(folder: Path) -> str:
 
 def documented_takeover(namespace: Namespace, copy: Path) -> str:
     """The commands of the chart's README by which Helm takes over; the last is helm's, to which values can be added."""
-    (takeover,) = commands_run_by(THIS, README, "From the manifests to the chart")
+    (takeover,) = commands_run_by(THIS, README, "Migrate from the manifests to the chart")
     return takeover.commands.replace("platform/k8s/", f"{copy}/").replace(
         "namespace=default", f"namespace={namespace.name}"
     )
