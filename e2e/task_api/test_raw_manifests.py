@@ -23,8 +23,8 @@ THIS, README = "e2e/task_api/test_raw_manifests.py", "platform/helm/task-api/REA
 
 def documented_secret(folder: Path) -> str:
     """The commands of postgres.yaml that make the Secret task-api-database."""
-    comment = re.search(r"make it once:\n((?:#   .*\n)+)", (folder / "postgres.yaml").read_text())
-    assert comment, "postgres.yaml says no longer how its Secret is made"
+    comment = re.search(r"create it once:\n((?:#   .*\n)+)", (folder / "postgres.yaml").read_text())
+    assert comment, "postgres.yaml no longer says how to create its Secret"
     return "\n".join(line.removeprefix("#   ") for line in comment[1].splitlines())
 
 
