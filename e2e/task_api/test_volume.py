@@ -66,10 +66,7 @@ def test_another_size_is_refused_before_anything_is_changed(namespace: Namespace
 def test_another_storage_class_is_refused(namespace: Namespace) -> None:
     upgrade = f"helm upgrade task-api {CHART} {namespace.values}"
     refused = namespace.attempt(f"{upgrade} --set database.bundled.storageClassName=standard")
-    assert (
-        'database.bundled.storageClassName is "standard", but the database volume was created with'
-        in refused.stderr
-    )
+    assert 'database.bundled.storageClassName is "standard", but the database volume was created with' in refused.stderr
 
 
 def test_the_volume_grows_under_the_running_database(namespace: Namespace, tmp_path: Path) -> None:

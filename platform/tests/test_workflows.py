@@ -404,7 +404,7 @@ def test_a_layout_that_has_expired_is_said_to_have(tmp_path: Path) -> None:
     moved = {**step, "run": f"cd '{tmp_path}'\n{step['run']}"}
     code, _, said = run_step(moved, tmp_path)
     assert code == 1
-    assert "Run all jobs again, not the failed ones alone" in said
+    assert "Re-run all jobs, not only the failed ones" in said
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ def test_the_address_is_the_one_that_is_served(notes_chart: Path) -> None:
 
 
 def test_a_rollout_that_is_longer_than_a_deploy_waits_is_told_with_its_figure(notes_chart: Path) -> None:
-    assert "a rollout" not in notes(notes_chart)
+    assert "a rollout of" not in notes(notes_chart)
     # Of 10 pods 5 waves of two, each 4 s until it answers, up to 20 until that is seen, and 3 of minReadySeconds.
     said = notes(notes_chart, *sets("probes.startup.periodSeconds=20"))
     assert "a rollout of the maximum number of replicas takes about 135 s" in said
@@ -137,4 +137,5 @@ def test_a_rollout_that_is_longer_than_a_deploy_waits_is_told_with_its_figure(no
         notes_chart, *sets("probes.startup.periodSeconds=30", "rollingUpdate.maxSurge=25%", "database.poolSize=1")
     )
     assert "takes about 111 s" in said
-    assert "a rollout" not in notes(notes_chart, *sets("rollingUpdate.maxSurge=0", "rollingUpdate.maxUnavailable=5%"))
+    fast = sets("rollingUpdate.maxSurge=0", "rollingUpdate.maxUnavailable=5%")
+    assert "a rollout of" not in notes(notes_chart, *fast)

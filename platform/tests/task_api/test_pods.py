@@ -214,7 +214,7 @@ def test_the_reserve_covers_pods_that_still_end_while_others_start() -> None:
 @pytest.mark.parametrize(
     ("values", "sum_"),
     [
-        (("autoscaling.maxReplicas=13",), "14 pods (the most, maxSurge included) x database.poolSize 5 + "),
+        (("autoscaling.maxReplicas=13",), "14 pods (the maximum, including maxSurge) x database.poolSize 5 + "),
         (("database.poolSize=7",), "= 117 connections"),
         (("rollingUpdate.maxSurge=31%",), "14 pods"),  # 3.1 of 10 pods are 4, as Kubernetes counts
         (("database.maxConnections=95",), "not below database.maxConnections 95"),
