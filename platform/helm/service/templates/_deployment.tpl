@@ -34,7 +34,7 @@ spec:
   {{- end }}
   strategy:
     {{- if eq $database "memory" }}
-    # Two pods at once would have different {{ include "service.keeps" . }}.
+    # Two concurrent pods would have different {{ include "service.keeps" . }}.
     type: Recreate
     {{- else }}
     type: RollingUpdate
