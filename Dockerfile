@@ -3,7 +3,7 @@
 #   docker build -t task-api:latest .
 #   docker run -d --name task-api -p 8000:8000 --read-only --tmpfs /tmp task-api:latest
 #
-# With --target dev: live-updated code, for Tilt. Requires Docker 20.10, with or without BuildKit.
+# With --target dev: live-updated code, for Tilt. Works with Docker 20.10 and later, with or without BuildKit.
 
 # The base image can be pinned by digest: --build-arg PYTHON_IMAGE=python:3.11-slim@sha256:...
 ARG PYTHON_IMAGE=python:3.11-slim

@@ -1,6 +1,6 @@
 {{/*
 Adds the defaults that `import-values` of the chart did not import: of two aliases, Helm 3 imports them into the first only (the
-imported values are stored in what both share; 3.12 and 3.22, not 4.3). Whichever template runs first merges them into the
+imported values go into a structure that both share; 3.12 and 3.22, not 4.3). Whichever template runs first merges them into the
 chart's values.
 */}}
 {{- define "service.defaults" -}}

@@ -85,7 +85,7 @@ NOTE: a rollout of the maximum number of replicas takes about {{ $seconds }} s, 
 {{- end }}
 {{- if .Values.autoscaling.enabled }}
 
-NOTE: the autoscaler needs metrics-server. Without it TARGETS shows <unknown>, and the Deployment stays at {{ .Values.replicaCount }} replicas.
+NOTE: the autoscaler needs metrics-server. Without it TARGETS shows <unknown>, and replicas stay at {{ .Values.replicaCount }}.
 {{- end }}
 {{- if and .Values.serviceMonitor.enabled (not .Values.serviceMonitor.labels) }}
 
