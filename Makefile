@@ -178,7 +178,7 @@ scan: layout ## Scan the image; fixable HIGH or CRITICAL CVEs fail
 
 .PHONY: push
 push: export REVISION = $(value IMAGE_TAG)
-push: ## Push the same digest (IMAGE_REPOSITORY= IMAGE_TAG=)
+push: ## Push the image unchanged (IMAGE_REPOSITORY= IMAGE_TAG=)
 	@: "$${IMAGE_REPOSITORY:?is not set: name the target, IMAGE_REPOSITORY=docker.io/you/$(SERVICE)}"
 	@$(MAKE) --no-print-directory layout
 	@scripts/push.sh ".image/$(SERVICE)" "$$IMAGE_REPOSITORY" "$${IMAGE_TAG:-$$(scripts/image-tag.sh)}"

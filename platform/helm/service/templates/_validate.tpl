@@ -367,7 +367,7 @@ Without a cluster, as in `helm template`, there is nothing to compare with.
 {{- end }}
 {{- $class := dig "storageClassName" "" $claim }}
 {{- if ne $class (default "" $bundled.storageClassName) }}
-{{- $errors = append $errors (printf "database.bundled.storageClassName is %q, but the database volume was created with %q. That is immutable in a StatefulSet: restore it. To move to another class, back up, delete and restore: docs/operate.md#grow-the-volume-of-the-database." (default "" $bundled.storageClassName) $class) }}
+{{- $errors = append $errors (printf "database.bundled.storageClassName is %q, but the database volume was created with %q. That is immutable in a StatefulSet: change it back. To move to another class, back up, delete and restore: docs/operate.md#grow-the-volume-of-the-database." (default "" $bundled.storageClassName) $class) }}
 {{- end }}
 {{- else }}
 {{- with lookup "v1" "PersistentVolumeClaim" .Release.Namespace (printf "data-%s-0" $postgres) }}
@@ -386,7 +386,7 @@ Without a cluster, as in `helm template`, there is nothing to compare with.
 {{- $errors = append $errors (printf "database.bundled.backup.volume.size is %v, but the backup volume has %v. A volume cannot shrink: set it to %v." $volume.size $there $there) }}
 {{- end }}
 {{- if and $volume.storageClassName (ne $volume.storageClassName (dig "spec" "storageClassName" "" .)) }}
-{{- $errors = append $errors (printf "database.bundled.backup.volume.storageClassName is %q, but that of the backup volume is %q. It is immutable: restore it, or set existingClaim to another claim." $volume.storageClassName (dig "spec" "storageClassName" "" .)) }}
+{{- $errors = append $errors (printf "database.bundled.backup.volume.storageClassName is %q, but that of the backup volume is %q. It is immutable: change it back, or set existingClaim to another claim." $volume.storageClassName (dig "spec" "storageClassName" "" .)) }}
 {{- end }}
 {{- end }}
 {{- end }}
