@@ -181,7 +181,7 @@ def test_what_was_backed_up_while_clients_wrote_is_whole_once_it_is_restored_els
         writers.write_more()
     assert writers.failed == 0  # nobody notices a backup
     assert "removed: only the newest 2 are kept" in said
-    assert "is a whole backup" in backed_up.run(f"make backup FROM=cronjob FILE={by_cron}")
+    assert "is a complete backup" in backed_up.run(f"make backup FROM=cronjob FILE={by_cron}")
 
     rows = []
     for name, file, before in (("the CronJob", by_cron, before_cron), ("make backup", by_hand, before_hand)):
