@@ -164,11 +164,11 @@ def test_no_block_hides_behind_one_that_is_run() -> None:
         ("e2e/task_api/test_docs.py", "docs/extend.md", "External database"): 2,
         ("e2e/task_api/test_docs.py", "docs/extend.md", "Ingress and Gateway API"): 2,
         ("e2e/task_api/test_docs.py", "docs/extend.md", "Container registry"): 1,
-        ("e2e/task_api/test_docs.py", "platform/helm/task-api/README.md", "Which database"): 1,
+        ("e2e/task_api/test_docs.py", "platform/helm/task-api/README.md", "Database options"): 1,
         (
             "e2e/task_api/test_raw_manifests.py",
             "platform/helm/task-api/README.md",
-            "Helm 3, Helm 4 and changes by hand",
+            "Helm 3, Helm 4 and manual changes",
         ): 1,
         ("e2e/task_api/test_docs.py", "platform/helm/task-api/README.md", "task-api"): 1,
         ("e2e/task_api/test_tls.py", "docs/security.md", "Verify the database server"): 1,
@@ -179,7 +179,7 @@ def test_no_block_hides_behind_one_that_is_run() -> None:
         (
             "e2e/task_api/test_raw_manifests.py",
             "platform/helm/task-api/README.md",
-            "From the manifests to the chart",
+            "Migrate from the manifests to the chart",
         ): 1,
         (THIS, "README.md", "Quick start"): 1,
         (THIS, "docs/develop.md", "Live reload"): 1,
