@@ -100,7 +100,7 @@ def test_a_taken_port_is_one_clear_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         said = refused("serve", "--port", str(port))
-    assert f"Port {port} on 127.0.0.1 is taken" in said
+    assert f"Port {port} on 127.0.0.1 is already in use" in said
     assert "HELLO_PORT=" in said
 
 
@@ -114,7 +114,7 @@ def test_a_mode_without_its_settings_is_one_line_that_names_them() -> None:
     [
         ("HELLO_PORT", "http", "valid integer"),
         ("HELLO_PORT", "70000", "less than or equal to 65535"),
-        ("HELLO_HOST", "nohost.invalid", "no address of this machine"),
+        ("HELLO_HOST", "nohost.invalid", "is not an address or host name of this machine"),
     ],
 )
 def test_a_wrong_setting_is_one_line_with_its_name_and_rule(name: str, value: str, rule: str) -> None:

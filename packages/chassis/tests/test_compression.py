@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 from starlette.types import Message
 
 from chassis.app import create_app
-from chassis.compression import INLINE_BYTES, MIN_BYTES, compressing, negotiate
+from chassis.compression import INLINE_BYTES, MIN_BYTES, negotiate, with_compression
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -38,7 +38,7 @@ async def sent(response: Response, coding: str = "gzip") -> tuple[dict[str, str]
         await asyncio.Event().wait()
         raise AssertionError
 
-    await response({"type": "http", "method": "GET"}, receive, compressing(send, "GET", coding))
+    await response({"type": "http", "method": "GET"}, receive, with_compression(send, "GET", coding))
     start, *pieces = messages
     headers = {name.decode(): value.decode() for name, value in start["headers"]}
     return headers, b"".join(piece["body"] for piece in pieces)

@@ -97,7 +97,7 @@ def test_without_the_setting_no_page_may() -> None:
         ("app.example.com", "as browsers send them"),
         ("https://App.example.com", "in lower case"),
         (f"{PAGE},", "as browsers send them"),
-        (f"{PAGE}:443", "leave it out"),
+        (f"{PAGE}:443", "omit it"),
         ("null", "as browsers send them"),
     ],
 )

@@ -19,8 +19,9 @@ from programs import DEADLINE_SECONDS, Service, eventually
 from running import NOTES, serving
 from starlette.types import Message, Receive, Scope, Send
 
-from chassis.edge import BodyLimits, Edge
-from chassis.health import Vitals
+from chassis.body import BodyLimits
+from chassis.edge import EdgeMiddleware
+from chassis.health import HealthState
 
 
 def readiness(service: Service) -> httpx2.Response:
@@ -86,7 +87,8 @@ async def test_an_answer_that_has_begun_is_not_begun_again_when_the_process_wait
 
     hello = Hello(Settings())
     limits, slow_clients = BodyLimits(max_bytes=1, seconds=1), hello.metrics.slow_clients_total
-    edge = Edge(app, vitals=Vitals(hello, revision=""), body_limits=limits, slow_clients=slow_clients)
+    health_state = HealthState(hello, revision="")
+    edge = EdgeMiddleware(app, health_state=health_state, body_limits=limits, slow_clients=slow_clients)
     scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
     with pytest.raises(asyncio.CancelledError):
         await edge(scope, receive, send)

@@ -16,7 +16,7 @@ from uuid import uuid4
 import httpx2
 import pytest
 from databases import connected
-from log_lines import lines_of, raw, settle
+from log_lines import lines_of, send_raw, wait_for_log
 from programs import DEADLINE_SECONDS, Service
 from running import NOTES, environment, serving
 
@@ -94,7 +94,7 @@ def test_the_clients_request_id_is_kept(service: Service, client: httpx2.Client,
     [b"", b"x" * 129, b"a b", b"a\tb", b'a"b', b"a,b", b"a/b", b"\xc3\xa4", b"\xff", b"{}", b"\x1b", b"%0a"],
 )
 def test_another_request_id_is_replaced(service: Service, request_id: bytes) -> None:
-    answer = raw(service, b"GET /v1/hello HTTP/1.1\r\nHost: x\r\nX-Request-ID: " + request_id + b"\r\n\r\n")
+    answer = send_raw(service, b"GET /v1/hello HTTP/1.1\r\nHost: x\r\nX-Request-ID: " + request_id + b"\r\n\r\n")
     if answer.startswith(b"HTTP/1.1 400"):
         assert request_id == b"\x1b"  # no header may have it
         return
@@ -128,9 +128,9 @@ def test_the_line_has_the_callers_trace(
 
 
 def test_no_path_forges_a_line_or_reaches_the_terminal(service: Service) -> None:
-    settle(service)
+    wait_for_log(service)
     before = len(service.log)
-    answer = raw(service, b"GET " + HOSTILE + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+    answer = send_raw(service, b"GET " + HOSTILE + b" HTTP/1.1\r\nHost: x\r\n\r\n")
     (request_id,) = re.findall(rb"x-request-id: (.*)\r\n", answer)
     (line,) = lines_of(service, request_id.decode())
     assert line["path"] == HOSTILE.decode()
@@ -144,8 +144,8 @@ def test_a_long_path_is_cut(service: Service, client: httpx2.Client) -> None:
 
 
 def test_what_the_server_says_itself_is_json_too(service: Service) -> None:
-    assert raw(service, b"\x16\x03\x01\r\n\r\n").startswith(b"HTTP/1.1 400")
-    settle(service)
+    assert send_raw(service, b"\x16\x03\x01\r\n\r\n").startswith(b"HTTP/1.1 400")
+    wait_for_log(service)
     lines = [json.loads(line) for line in service.log]  # every line of all these tests
     assert [line["level"] for line in lines if line["message"] == "Invalid HTTP request received."][-1:] == ["warning"]
     assert all({"timestamp", "level", "message"} <= line.keys() for line in lines)

@@ -157,4 +157,4 @@ async def test_on_the_wire_a_head_is_all_there_is() -> None:
                 head = await client.until(b"\r\n\r\n")
                 assert head.startswith(b"HTTP/1.1 200")
             await client.send(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert (await client.answer()).content == b"ok"  # nothing of the streams comes before it
+            assert (await client.response()).content == b"ok"  # nothing of the streams comes before it

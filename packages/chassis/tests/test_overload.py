@@ -7,7 +7,7 @@ from functools import partial
 
 import asyncpg
 import httpx2
-from bad_clients import until
+from bad_clients import wait_until
 from programs import DEADLINE_SECONDS
 from running import NOTES
 
@@ -31,7 +31,7 @@ async def test_more_work_than_the_database_can_do_is_refused_at_once(postgres_ur
             waiting = []
             for holds in ("notes_db_pool_idle_connections 0.0", "notes_db_pool_waiting 1.0"):
                 waiting.append(asyncio.create_task(client.get(f"/v1/notes/{note}")))
-                await until(partial(_told, client, holds))
+                await wait_until(partial(_has_line, client, holds))
             refused = await client.get(f"/v1/notes/{note}")
             assert refused.status_code == 503
             assert refused.json()["type"] == "/problems/overloaded"
@@ -45,5 +45,5 @@ async def test_more_work_than_the_database_can_do_is_refused_at_once(postgres_ur
         await other.close()
 
 
-async def _told(client: httpx2.AsyncClient, line: str) -> bool:
+async def _has_line(client: httpx2.AsyncClient, line: str) -> bool:
     return line in (await client.get("/metrics")).text

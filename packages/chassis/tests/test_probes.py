@@ -104,7 +104,7 @@ def test_readiness_lists_its_checks(client: TestClient) -> None:
     assert client.get("/readyz?verbose").text == "[+]started ok\n[+]not-draining ok\nreadyz check passed\n"
     app = client.app
     assert isinstance(app, FastAPI)
-    app.state.vitals.draining = True
+    app.state.health_state.draining = True
     answer = client.get("/readyz?verbose")
     assert answer.status_code == 503
     assert answer.text == "[+]started ok\n[-]not-draining failed\nreadyz check failed\n"

@@ -71,9 +71,9 @@ def test_a_rate_is_limited_by_token_and_who_has_none_by_address(tmp_path: Path) 
         assert statuses("guess", "not:an:address") == [401, 401, 401, 429]
 
 
-async def _take(limit: RateLimit, caller: str) -> Request:
+async def _acquire(limit: RateLimit, caller: str) -> Request:
     request = Request({"type": "http", "state": {}})
-    await limit.take(request, caller)
+    await limit.acquire(request, caller)
     return request
 
 
@@ -82,23 +82,23 @@ async def test_a_rate_is_that_of_any_time_not_of_the_clocks_minute(monkeypatch: 
     monkeypatch.setattr(time, "monotonic", lambda: now)
     limit = RateLimit("6/minute")
     for _ in range(6):
-        await _take(limit, "ann")
+        await _acquire(limit, "ann")
     with pytest.raises(Problem) as refused:
-        await _take(limit, "ann")
+        await _acquire(limit, "ann")
     assert refused.value.headers == {"Retry-After": "10"}
     now += 10  # as it was told
-    await _take(limit, "ann")
+    await _acquire(limit, "ann")
     with pytest.raises(Problem):
-        await _take(limit, "ann")
+        await _acquire(limit, "ann")
     now += 60
     for _ in range(6):
-        await _take(limit, "ann")
+        await _acquire(limit, "ann")
 
 
 async def test_what_remains_is_counted_down_by_one_whatever_the_clock_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "monotonic", lambda: 12345.678)  # a share of a minute is no whole number
     limit = RateLimit("100/minute")
-    headers = [dict((await _take(limit, "ann")).state.rate_limit_headers) for _ in range(100)]
+    headers = [dict((await _acquire(limit, "ann")).state.rate_limit_headers) for _ in range(100)]
     assert [header[b"ratelimit"].split(b";")[1] for header in headers] == [b"r=%d" % n for n in reversed(range(100))]
 
 
@@ -107,21 +107,21 @@ async def test_callers_who_stay_away_are_forgotten(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(time, "monotonic", lambda: now)
     limit = RateLimit("10/second")
     for n in range(1000):
-        await _take(limit, f"address {n}")
+        await _acquire(limit, f"address {n}")
     now += 1
     for _ in range(600):
         now += 1
-        await _take(limit, "ann")
-    assert limit.remembered() == 1
+        await _acquire(limit, "ann")
+    assert limit.tracked_callers() == 1
 
 
 async def test_a_flood_of_callers_does_not_fill_the_memory() -> None:
     limit = RateLimit("2/day")
-    await _take(limit, "ann")
+    await _acquire(limit, "ann")
     for n in range(MAX_CALLERS + 500):
         if n == MAX_CALLERS // 2:
-            await _take(limit, "ann")
-        await _take(limit, f"address {n}")
-    assert limit.remembered() == MAX_CALLERS
+            await _acquire(limit, "ann")
+        await _acquire(limit, f"address {n}")
+    assert limit.tracked_callers() == MAX_CALLERS
     with pytest.raises(Problem):  # whoever was here last is remembered longest
-        await _take(limit, "ann")
+        await _acquire(limit, "ann")

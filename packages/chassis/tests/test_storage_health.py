@@ -53,13 +53,13 @@ class Keeper(Hello):
         self._health = StorageHealth(self.shelf)
 
     async def open(self) -> None:
-        await self._health.opened()
+        await self._health.start()
 
     def background(self) -> list[Coroutine[None, None, None]]:
-        return [self._health.keep_counting()]
+        return [self._health.count_periodically()]
 
-    async def condition(self) -> tuple[int | None, dict[str, Check]]:
-        return await self._health.condition()
+    async def check_health(self) -> tuple[int | None, dict[str, Check]]:
+        return await self._health.check_health()
 
 
 @pytest.fixture(autouse=True)
@@ -80,17 +80,17 @@ def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
 async def test_who_asks_right_after_the_start_is_not_told_what_was_so_before_it(shelf: Shelf) -> None:
     health = StorageHealth(shelf)
     shelf.wrong_ping = StoreUnavailable("it is not open")
-    assert await health.condition() == (None, {"storage": Check(status="failed", detail="it is not open")})
+    assert await health.check_health() == (None, {"storage": Check(status="failed", detail="it is not open")})
     shelf.wrong_ping = None
-    await health.opened()
-    assert await health.condition() == (2, {"storage": OK})
+    await health.start()
+    assert await health.check_health() == (2, {"storage": OK})
 
 
 async def test_a_storage_that_is_busy_answers_others(shelf: Shelf) -> None:
     health = StorageHealth(shelf)
-    await health.opened()
+    await health.start()
     shelf.wrong_ping = StoreBusy("all are in use")
-    assert await health.condition() == (2, {"storage": Check(status="ok", detail="all are in use")})
+    assert await health.check_health() == (2, {"storage": Check(status="ok", detail="all are in use")})
 
 
 def test_a_lost_storage_degrades_health_but_not_liveness_or_readiness(shelf: Shelf, client: TestClient) -> None:
@@ -142,16 +142,16 @@ async def test_however_many_ask_at_once_the_storage_is_asked_once(
     now = 1000.0
     monkeypatch.setattr(storage_health, "time", SimpleNamespace(monotonic=lambda: now))
     health = StorageHealth(shelf)
-    impatient = asyncio.create_task(health.condition())
-    others = [asyncio.create_task(health.condition()) for _ in range(50)]
+    impatient = asyncio.create_task(health.check_health())
+    others = [asyncio.create_task(health.check_health()) for _ in range(50)]
     await asyncio.sleep(0)
     impatient.cancel()
     assert {checks["storage"].status for _, checks in await asyncio.gather(*others)} == {"ok"}
     now += 0.9
-    await health.condition()
+    await health.check_health()
     assert shelf.pings == 1
     now += 0.2
-    await health.condition()
+    await health.check_health()
     assert shelf.pings == 2
 
 

@@ -77,7 +77,7 @@ def test_a_request_is_one_span_below_its_callers_with_those_of_the_database_belo
         "POST /v1/notes": [INSERT],
         "GET /v1/notes/{note_id}": [GET],
     }
-    assert len(collector.of(TRACE)) == 4  # none of single messages, dependencies, serialization, probes
+    assert len(collector.spans_of(TRACE)) == 4  # none of single messages, dependencies, serialization, probes
     assert {request.parent_span_id.hex() for request in requests.values()} == {CALLER}
     assert {span.trace_id.hex() for span in collector.spans if span.kind == Span.SPAN_KIND_SERVER} == {TRACE}
     route = attributes(requests["GET /v1/notes/{note_id}"])
@@ -110,8 +110,8 @@ def test_the_caller_decides_what_is_traced_and_else_one_in_ten_is(collector: Col
             for _ in range(300):
                 client.get("/v1/hello")
         assert service.stop() == 0
-    assert len(collector.of(sampled)) == 5
-    assert len(collector.of(unsampled)) == 0
+    assert len(collector.spans_of(sampled)) == 5
+    assert len(collector.spans_of(unsampled)) == 0
     # 30 of 300 are to be expected; outside of this it is in one of ten million runs.
     assert 5 <= len(collector.spans) - 5 <= 65
     assert collector.resource["service.name"] == "greetings"

@@ -44,6 +44,6 @@ class Hello(Service):
         """Ends what would not end by itself."""
         self._greeter.end()
 
-    async def condition(self) -> tuple[int | None, dict[str, Check]]:
+    async def check_health(self) -> tuple[int | None, dict[str, Check]]:
         """Nothing is kept, and nothing can be lost."""
         return 0, {}
