@@ -1,4 +1,4 @@
-"""What is compressed, and what is not."""
+"""Response compression and its exceptions."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ async def test_a_large_text_is_compressed(
         (BODY, {"Content-Encoding": "br"}),
         (BODY, {"Content-Range": "bytes 0-3399/4000"}),
         (BODY, {"Cache-Control": "no-store, no-transform"}),
-        (BODY, {"ETag": '"v7"'}),  # it would stand for two representations
+        (BODY, {"ETag": '"v7"'}),  # a strong ETag would stand for two representations
     ],
 )
 async def test_what_is_small_or_not_to_be_changed_is_sent_as_it_is(body: bytes, headers: dict[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""Where the tests find a database."""
+"""How the tests find a database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What nobody foresaw: the client learns nothing of it, and the log all."""
+"""Unexpected errors: the client gets no details, the log gets all of them."""
 
 from __future__ import annotations
 

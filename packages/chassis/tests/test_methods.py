@@ -1,4 +1,4 @@
-"""HEAD is answered wherever GET is, without content; OPTIONS says what a path can be asked for."""
+"""HEAD wherever there is a GET, without content; OPTIONS with the allowed methods."""
 
 from __future__ import annotations
 
@@ -129,8 +129,8 @@ def test_a_head_of_a_route_of_its_own_is_that_routes(client: TestClient) -> None
     ],
 )
 def test_options_and_a_wrong_method_are_told_the_right_ones(client: TestClient, path: str, methods: str) -> None:
-    asked, wrong = client.options(path), client.delete(path)
-    assert (asked.status_code, asked.content, asked.headers["allow"]) == (204, b"", methods)
+    options, wrong = client.options(path), client.delete(path)
+    assert (options.status_code, options.content, options.headers["allow"]) == (204, b"", methods)
     assert (wrong.status_code, wrong.headers["allow"]) == (405, methods)
 
 

@@ -1,4 +1,4 @@
-"""More work than the database can do."""
+"""Overload: more requests than the database can serve."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ async def test_more_work_than_the_database_can_do_is_refused_at_once(postgres_ur
         "NOTES_DATABASE_URL": postgres_url,
         "NOTES_DATABASE_POOL_SIZE": "1",
         "NOTES_DATABASE_QUEUE_SIZE": "1",
-        "NOTES_DATABASE_LOCK_SECONDS": "25",  # the lock is held until all has been seen
+        "NOTES_DATABASE_LOCK_SECONDS": "25",  # the lock is held until all checks are done
         "NOTES_DATABASE_STATEMENT_SECONDS": "25",
         "NOTES_DATABASE_SECONDS": "25",
     }
@@ -39,7 +39,7 @@ async def test_more_work_than_the_database_can_do_is_refused_at_once(postgres_ur
             assert "notes_db_rejected_total 1.0" in (await client.get("/metrics")).text
             health = await client.get("/health")
             assert (health.status_code, health.json()["status"]) == (200, "ok")
-            assert not any(request.done() for request in waiting)  # what was refused was refused at once
+            assert not any(request.done() for request in waiting)  # rejected immediately, not after a timeout
             await transaction.rollback()
             assert [(await request).status_code for request in waiting] == [200, 200]
         await other.close()

@@ -1,4 +1,4 @@
-"""docs/problems.md explains every type of problem that any service may answer with. A service has more of its own."""
+"""docs/problems.md documents every problem type of the chassis. Services add their own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is set where nothing is said, and how a wrong setting is answered."""
+"""Defaults of settings, and errors for invalid ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What /health is told of a storage."""
+"""The storage health check of /health."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OK = Check(status="ok")
 
 
 class Shelf:
-    """A storage that does what it is told to."""
+    """A fake storage with configurable errors."""
 
     def __init__(self) -> None:
         self.number = 2
@@ -44,7 +44,7 @@ class Shelf:
 
 
 class Keeper(Hello):
-    """The service of a few lines, with a storage."""
+    """The example service, with a storage."""
 
     shelf = Shelf()
 
@@ -64,7 +64,7 @@ class Keeper(Hello):
 
 @pytest.fixture(autouse=True)
 def shelf(monkeypatch: pytest.MonkeyPatch) -> Shelf:
-    """That of the keepers of this test."""
+    """The storage of this test's services."""
     shelf = Shelf()
     monkeypatch.setattr(Keeper, "shelf", shelf)
     return shelf
@@ -115,11 +115,11 @@ def test_a_scraper_is_told_of_a_lost_storage_by_a_figure_not_a_status(
     shelf: Shelf, client: TestClient, accept: str
 ) -> None:
     shelf.wrong_ping = StoreUnavailable("it is gone")
-    answer = client.get("/health", headers={"Accept": accept})
-    assert answer.status_code == 200  # Prometheus takes nothing of another one
-    samples = read(answer)
+    response = client.get("/health", headers={"Accept": accept})
+    assert response.status_code == 200  # Prometheus ignores the content of any other status
+    samples = read(response)
     assert samples["hello_health_status"] == 0
-    assert "hello_hellos" not in samples  # nobody knows
+    assert "hello_hellos" not in samples  # unknown
     assert client.get("/health").status_code == 503
 
 
@@ -159,10 +159,10 @@ async def test_however_many_ask_at_once_the_storage_is_asked_once(
 def test_whatever_is_wrong_with_the_storage_is_a_degraded_service(shelf: Shelf, what: str) -> None:
     setattr(shelf, f"wrong_{what}", RuntimeError("permission denied for table hellos"))
     with TestClient(create_app(Keeper, Settings())) as client:
-        answer = client.get("/health")
-        assert answer.status_code == 503
-        assert (answer.json()["status"], answer.json()["hellos_total"]) == ("degraded", None)
-        assert "permission" not in answer.text
+        response = client.get("/health")
+        assert response.status_code == 503
+        assert (response.json()["status"], response.json()["hellos_total"]) == ("degraded", None)
+        assert "permission" not in response.text
         scraped = client.get("/health", headers={"Accept": PROMETHEUS_3})
         assert scraped.status_code == 200
         assert read(scraped)["hello_health_status"] == 0

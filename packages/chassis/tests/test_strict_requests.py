@@ -1,4 +1,4 @@
-"""What a route does not declare is refused and not passed over: parameters, and forms of a body."""
+"""Undeclared query parameters and forms of a body are rejected, not ignored."""
 
 from __future__ import annotations
 
