@@ -20,8 +20,8 @@ WITHOUT_CHECKSUM = "SELECT number FROM schema_migrations WHERE checksum IS NULL"
 
 
 class MigrationContract:
-    """Base class: pytest collects its subclasses. Their modules define the fixtures `start`, `execute` and `folder`, with
-    copies of the migrations that the store applies.
+    """Base class: pytest collects its subclasses. Their modules define the fixtures `start`, `execute` and `folder`,
+    with copies of the migrations that the store applies.
 
     first: file name of the first migration. word: a word in it.
     """

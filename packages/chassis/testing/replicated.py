@@ -91,7 +91,7 @@ def replicated() -> Iterator[Replicated]:
     assert docker_is_available(), "Docker is not running, and primary and standby need a container. Start Docker"
     container = DockerContainer(POSTGRES_IMAGE).with_kwargs(entrypoint=["bash", "-c", SETUP], user="postgres")
     with container.with_exposed_ports(PRIMARY, STANDBY):
-        eventually(lambda: container.exec("test -e /tmp/ready").exit_code == 0, "primary and standby are running", seconds=60)
+        eventually(lambda: container.exec("test -e /tmp/ready").exit_code == 0, "both servers are running", seconds=60)
         host, ports = container.get_container_host_ip(), map(container.get_exposed_port, (PRIMARY, STANDBY))
         primary, standby = (f"postgresql://test@{host}:{port}/postgres" for port in ports)
         yield Replicated(primary, standby, container)

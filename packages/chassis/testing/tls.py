@@ -71,8 +71,8 @@ class Authority:
             .not_valid_after(end)
             .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
             .add_extension(x509.SubjectAlternativeName([x509.DNSName(common_name)]), critical=False)
-            # Since Python 3.13 ssl.VERIFY_X509_STRICT is the default: a certificate must identify the key that signed it,
-            # and a CA must have a key usage (RFC 5280, sections 4.2.1.1 to 4.2.1.3).
+            # Since Python 3.13 ssl.VERIFY_X509_STRICT is a default: a certificate must identify the key that signed
+            # it, and a CA must have a key usage (RFC 5280, sections 4.2.1.1 to 4.2.1.3).
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
             .add_extension(_key_usage(is_authority=is_authority), critical=True)

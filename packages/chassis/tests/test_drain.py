@@ -128,7 +128,7 @@ Responses = list[tuple[int, str, str]]
 async def _waiting_request(
     postgres_url: str, *, graceful_seconds: int
 ) -> AsyncIterator[tuple[Service, Callable[[], Awaitable[None]], Responses]]:
-    """The service with a request blocked by a locked table; a function that unblocks it; and, at the end, its response."""
+    """The service with a request blocked by a locked table, a function to unblock it and, at the end, its response."""
     responses: Responses = []
     settings = {f"NOTES_DATABASE_{name}SECONDS": "60" for name in ("", "LOCK_", "STATEMENT_")}
     settings |= {"NOTES_DATABASE_URL": postgres_url, "NOTES_GRACEFUL_SECONDS": str(graceful_seconds)}

@@ -25,7 +25,7 @@ def test_no_rate_is_limited_unless_it_is_set() -> None:
 def test_a_request_too_many_is_told_when_to_come_back() -> None:
     with serving(HELLO_RATE_LIMIT="3/minute") as limited, httpx2.Client(base_url=limited.url) as client:
         responses = [client.get("/v1/hello", headers={"X-Forwarded-For": f"10.0.0.{n}"}) for n in range(4)]
-        assert [response.status_code for response in responses] == [200, 200, 200, 429]  # without trusted proxies the header is ignored
+        assert [response.status_code for response in responses] == [200, 200, 200, 429]  # the header is ignored
         assert [response.headers["ratelimit"].split(";")[1] for response in responses] == ["r=2", "r=1", "r=0", "r=0"]
         assert {response.headers["ratelimit-policy"] for response in responses} == {'"default";q=3;w=60'}
         refused = responses[-1]
@@ -33,7 +33,7 @@ def test_a_request_too_many_is_told_when_to_come_back() -> None:
         assert 18 <= int(refused.headers["retry-after"]) <= 20  # each request has a third of the minute
         reset = refused.headers["ratelimit"].split(";t=")[1]
         assert 55 <= int(reset) <= 60
-        assert any("HELLO_TRUSTED_PROXIES" in line for line in limited.log)  # all clients would share the address of a proxy
+        assert any("HELLO_TRUSTED_PROXIES" in line for line in limited.log)  # a proxy's clients would share its address
         # Probes are not limited, and do not count.
         for path in ("/livez", "/readyz", "/health"):
             for _ in range(5):
