@@ -29,7 +29,7 @@ from chassis.settings import Settings, read_settings, split_origins
 
 log = logging.getLogger(__name__)
 
-HEALTH_TAG = {"name": "health", "description": "Health status and probes, without authentication, and metrics"}
+HEALTH_TAG = {"name": "health", "description": "Health status, probes and metrics; all but the metrics are public"}
 
 
 def create_app(service: type[Service], settings: Settings | None = None) -> FastAPI:
