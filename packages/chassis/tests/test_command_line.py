@@ -173,7 +173,7 @@ def test_a_new_token_opens_the_api_that_has_its_line(tmp_path: Path) -> None:
     done = PROGRAM.run("token", "new", "--name", "ann", "--scope", "read")
     assert done.returncode == 0
     (tmp_path / "tokens").write_text(done.stdout)
-    (token,) = re.findall(r"now: (\S+)", done.stderr)
+    (token,) = re.findall(r"once: (\S+)", done.stderr)
     settings = {"HELLO_AUTH": "tokens", "HELLO_AUTH_TOKEN_FILE": str(tmp_path / "tokens")}
     with serving(**settings) as service, httpx2.Client(base_url=service.url) as client:
         refused = client.get("/v1/hello")

@@ -89,9 +89,7 @@ class FieldError(BaseModel):
 class ProblemDocument(BaseModel):
     """Problem details (RFC 9457)."""
 
-    type: str = Field(
-        description="Problem type: /problems/ and its name, or about:blank if the status says it all"
-    )
+    type: str = Field(description="Problem type: /problems/ and its name, or about:blank if the status says it all")
     title: str = Field(description="Reason phrase of the status")
     status: int
     detail: str = Field(description="What is wrong, and what to do")
