@@ -102,7 +102,7 @@ class _AccessLog:
 
 
 class _OrderedHandler(logging.StreamHandler[TextIO]):
-    """Preserves the order: writes the access log lines of earlier requests before each other record."""
+    """Preserves the order: writes the access log lines of earlier requests before every other record."""
 
     def __init__(self, stream: TextIO, access: _AccessLog) -> None:
         super().__init__(stream)

@@ -63,7 +63,7 @@ async def serve(app: FastAPI, settings: Settings, *, fds: Sequence[int] = ()) ->
                 gc.collect()
                 gc.freeze()
                 _handle_signals(server.drain)
-                _log_addresses(listeners[0])
+                _log_url(listeners[0])
                 if settings.rate_limit and not settings.trusted_proxies:
                     log.warning(
                         "%s counts requests without a token by client address, and behind a proxy they all have"
@@ -130,7 +130,7 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
-def _log_addresses(listener: socket.socket) -> None:
+def _log_url(listener: socket.socket) -> None:
     host, port, *_ = listener.getsockname()
     url = f"http://{_host_port(host, port)}"
     log.info("Listening on %s (documentation: %s/docs, health: %s/health)", url, url, url)
