@@ -12,8 +12,8 @@ class Tasks:
     """Writes, reads and deletes a task."""
 
     health_metrics: tuple[str, ...] = ("task_api_tasks",)
-    helm_test = "ok: a task was response, read and deleted"
-    helm_test_unauthorized = "ok: nobody writes without a token"
+    helm_test = "ok: a task was written, read and deleted"
+    helm_test_unauthorized = "ok: writes without a token are rejected"
 
     def write(self, client: httpx2.Client) -> tuple[str, Any]:
         response = client.post("/v1/tasks", json={"title": "older than all that follows"})

@@ -58,7 +58,7 @@ def test_a_certificate_is_rotated(
         return client
 
     with clients_during(
-        "TLS certificate rotated, a connection for each request", graceful=True, connect=connect
+        "TLS certificate rotated, one connection per request", graceful=True, connect=connect
     ) as clients:
         clients.strike("rotation")
         try:
