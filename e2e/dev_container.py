@@ -112,7 +112,8 @@ def running(image: str, nano_cpus: int | None = None, storage: str = "memory://"
     """Like a pod of the Tiltfile: the image's user, and the chart's restrictions except for the writable root file
     system.
 
-    storage: its database URL, if it has a database."""
+    storage: its database URL, if it has a database.
+    """
     container = DockerContainer(image, cap_drop=["ALL"], security_opt=["no-new-privileges"], nano_cpus=nano_cpus)
     container.with_exposed_ports(8000)
     if HAS_DATABASE:

@@ -170,7 +170,8 @@ class ForkedAhead:
     """In a child forked ahead of time: tracks the files that it has read, and pauses before importing the expected
     ones.
 
-    Until then it must have no visible effect: it runs no command, and its output stays in the pipe."""
+    Until then it must have no visible effect: it runs no command, and its output stays in the pipe.
+    """
 
     def __init__(self, root: Path, expected: Sequence[str], change_pipe: int) -> None:
         self._root = root.resolve()

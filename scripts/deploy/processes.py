@@ -62,7 +62,8 @@ def run(*command: str, show: bool = False, timeout: float = QUERY_TIMEOUT) -> su
     `settle` recovers that. After a signal no command is started any more.
 
     Prints a progress line every ten seconds. After `timeout` seconds the command is terminated, and this raises
-    Failed."""
+    Failed.
+    """
     _raise_if_stopped()
     pipe = None if show else subprocess.PIPE
     name = " ".join(command[:3])
