@@ -224,7 +224,9 @@ def running(make_namespace: MakeNamespace, helm: str, tmp_path_factory: pytest.T
 def restarted_pod(namespace: Namespace) -> str:
     """A pod whose container ended once and was started again, as most runbooks are about one."""
     pods = json.loads(namespace.run("kubectl get pods -l app=task-api -o json"))["items"]
-    pod = next(pod["metadata"]["name"] for pod in pods if "deletionTimestamp" not in pod["metadata"])  # a rollout ends
+    pod: str = next(
+        pod["metadata"]["name"] for pod in pods if "deletionTimestamp" not in pod["metadata"]
+    )  # a rollout ends
     namespace.run(f"kubectl exec {pod} -- python -c 'import os; os.kill(1, 15)'")
     look = f"kubectl get pod {pod} -o jsonpath='{{.status.containerStatuses[0].restartCount}}'"
     eventually(lambda: int(namespace.run(look)) > 0, f"{pod} is started again", seconds=60)
