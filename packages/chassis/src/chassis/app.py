@@ -19,7 +19,7 @@ from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.types import ASGIApp
 
 from chassis import cors, docs, edge, health, problems, tracing
-from chassis.auth.choice import from_settings
+from chassis.auth.factory import create_authenticator
 from chassis.methods import Methods
 from chassis.rate_limit import RateLimit
 from chassis.routes import Route, Router, make_strict, operation_id
@@ -59,7 +59,7 @@ def create_app(service: type[Service], settings: Settings | None = None) -> Fast
     app.state.vitals = vitals
     app.state.telemetry = telemetry
     app.state.realm = served.name
-    app.state.authenticator = from_settings(settings, scope_prefix=served.scope_prefix)
+    app.state.authenticator = create_authenticator(settings, scope_prefix=served.scope_prefix)
     app.state.rate_limit = None if settings.rate_limit is None else RateLimit(settings.rate_limit)
     app.state.body_limits = edge.BodyLimits(settings.body_max_bytes, settings.body_seconds)
     problems.install_problems(app)
