@@ -160,7 +160,7 @@ def test_a_token_needs_a_name_that_fits_on_a_line(name: str) -> None:
 
 @pytest.mark.parametrize("scopes", [[], ["admin"], ["read", "admin"]])
 def test_a_token_needs_scopes_that_exist(scopes: list[Scope]) -> None:
-    with pytest.raises(ValueError, match="read or write or both"):
+    with pytest.raises(ValueError, match="read, write or both"):
         new_token("ci", scopes)
 
 

@@ -119,8 +119,8 @@ async def test_through_a_pooler_of_transactions_the_roles_limits_hold_and_are_as
     pooled: Pooled, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with opened(pooled.url("transaction", name), statement_seconds=0.2, seconds=1, pooler="transaction") as one:
-        said = " ".join(record.message for record in caplog.records if "pooler drops" in record.message)
-        assert re.findall(r"ALTER ROLE test SET (\w+ = \S+)", said) == [
+        logged = " ".join(record.message for record in caplog.records if "pooler drops" in record.message)
+        assert re.findall(r"ALTER ROLE test SET (\w+ = \S+)", logged) == [
             "statement_timeout = '0.2s'",
             "lock_timeout = '1s'",
             "idle_in_transaction_session_timeout = '1s'",
@@ -152,7 +152,7 @@ async def test_limits_that_are_set_on_the_role_hold_through_a_pooler_of_transact
 
 
 @pytest.mark.parametrize(
-    ("mode", "query", "limits", "said"),
+    ("mode", "query", "limits", "expected"),
     [
         ("session", "", {}, "unsupported startup parameter.* This is a pooler: set NOTES_DATABASE_POOLER"),
         ("transaction", "", {}, "unsupported startup parameter.* This is a pooler: set NOTES_DATABASE_POOLER"),
@@ -177,10 +177,10 @@ async def test_limits_that_are_set_on_the_role_hold_through_a_pooler_of_transact
     ],
 )
 async def test_what_cannot_work_is_refused_at_the_start(
-    mode: str, query: str, limits: dict[str, Any], said: str, pooled: Pooled, name: str
+    mode: str, query: str, limits: dict[str, Any], expected: str, pooled: Pooled, name: str
 ) -> None:
     url = pooled.url(mode, name) + query
-    with pytest.raises(StoreUnavailable, match=said):
+    with pytest.raises(StoreUnavailable, match=expected):
         await NotesStore(url, limits=Limits(**limits), wait_seconds=300).open()
 
 

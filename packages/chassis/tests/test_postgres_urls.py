@@ -20,7 +20,7 @@ from chassis.postgres.database import Limits
 from chassis.postgres.url import CHOICES, IGNORED, SUPPORTED, parse
 from chassis.storage import StoreUnavailable
 
-NOBODY = "postgresql://me:hunter2@127.0.0.1:1/notes"
+UNUSED_URL = "postgresql://me:hunter2@127.0.0.1:1/notes"
 
 LIBPQ = {
     *("application_name", "channel_binding", "client_encoding", "connect_timeout", "dbname"),
@@ -43,7 +43,7 @@ def test_a_parameter_of_libpq_works_or_is_ignored_or_is_refused_by_its_name() ->
     assert LIBPQ | {"search_path"} >= SUPPORTED
     for name in LIBPQ - SUPPORTED - IGNORED:
         with pytest.raises(ValueError, match=rf"unsupported parameters from its query: {name}$"):
-            parse(f"{NOBODY}?{name}=x")
+            parse(f"{UNUSED_URL}?{name}=x")
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ async def test_what_the_url_says_of_the_session_holds(postgres_url: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("query", "said"),
+    ("query", "expected"),
     [
         ("schema=public", "query: schema; for the schema, use search_path=NAME"),
         (
@@ -104,14 +104,14 @@ async def test_what_the_url_says_of_the_session_holds(postgres_url: str) -> None
         ("sslrootcert=system&ssl_min_protocol_version=TLSv1.3", "cannot be combined with ssl_min_protocol_version"),
     ],
 )
-def test_a_query_that_cannot_be_done_is_named(query: str, said: str) -> None:
-    with pytest.raises(ValueError, match=said) as error:
-        parse(f"{NOBODY}?{query}")
+def test_a_query_that_cannot_be_done_is_named(query: str, expected: str) -> None:
+    with pytest.raises(ValueError, match=expected) as error:
+        parse(f"{UNUSED_URL}?{query}")
     assert "hunter2" not in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "expected"),
     [
         ("postgresql://me:a@hunter2@127.0.0.1:1/notes", "%40"),
         ("postgresql://me:a@b:hunter2@127.0.0.1:1/notes", "%40"),  # asyncpg reads hunter2@127... as a port
@@ -133,10 +133,10 @@ def test_a_query_that_cannot_be_done_is_named(query: str, said: str) -> None:
     ],
 )
 @pytest.mark.parametrize("command", ["migrate", "openapi"])
-def test_a_url_that_is_none_is_one_line_without_any_of_the_password(url: str, said: str, command: str) -> None:
+def test_a_url_that_is_none_is_one_line_without_any_of_the_password(url: str, expected: str, command: str) -> None:
     line = NOTES.refused(command, NOTES_DATABASE_URL=url)
     assert line.startswith("NOTES_DATABASE_URL: ")
-    assert said in line
+    assert expected in line
     assert "hunter2" not in line
 
 
@@ -180,7 +180,7 @@ def test_every_choice_is_one_of_asyncpgs() -> None:
 
 def test_the_systems_cas_are_asked_where_the_url_says_so(tmp_path: Path) -> None:
     certificate, key = Authority(tmp_path, "ours").sign("me")
-    tls = parse(f"{NOBODY}?sslrootcert=system&sslcert={certificate}&sslkey={key}").tls
+    tls = parse(f"{UNUSED_URL}?sslrootcert=system&sslcert={certificate}&sslkey={key}").tls
     assert tls is not None
     assert (tls.verify_mode, tls.check_hostname) == (ssl.CERT_REQUIRED, True)
 

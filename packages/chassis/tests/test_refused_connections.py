@@ -123,7 +123,7 @@ async def refusal(url: str, *, wait_seconds: float = 10 * DEADLINE_SECONDS) -> s
 
 
 @pytest.mark.parametrize(
-    ("user", "query", "options", "said"),
+    ("user", "query", "options", "expected"),
     [
         ("app:wrong", "", {}, "password authentication failed.* Check user and password in NOTES_DATABASE_URL"),
         ("nologin", "", {}, "not permitted to log in.* the role needs LOGIN"),
@@ -147,14 +147,14 @@ async def refusal(url: str, *, wait_seconds: float = 10 * DEADLINE_SECONDS) -> s
     ],
 )
 async def test_a_refusal_is_told_at_once_and_with_the_next_step(
-    user: str, query: str, options: dict[str, str], said: str, server: Server, tmp_path: Path
+    user: str, query: str, options: dict[str, str], expected: str, server: Server, tmp_path: Path
 ) -> None:
     query = query.format(ca=server.authority.file, other=Authority(tmp_path, "other").file)
     url = server.url(user, query, **options)
     if ":" in user:
         url = url.replace(":x@", "@")
     message = await refusal(url)
-    assert re.search(said, message), message
+    assert re.search(expected, message), message
     assert message.startswith(
         ("PostgreSQL at localhost:", "PostgreSQL at 127.0.0.1:", "The user in NOTES_DATABASE_URL", "no schema")
     )
@@ -177,15 +177,15 @@ async def test_a_server_without_tls_is_told_at_once(postgres_url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("user", "query", "said"),
+    ("user", "query", "expected"),
     [
         ("limited", "", "too many connections.* lower NOTES_DATABASE_POOL_SIZE, or raise the server's max_connections"),
         ("app", "target_session_attrs=standby", "Is there a primary.* target_session_attrs=read-write"),
     ],
 )
-async def test_what_may_pass_is_waited_for_and_then_told(user: str, query: str, said: str, server: Server) -> None:
+async def test_what_may_pass_is_waited_for_and_then_told(user: str, query: str, expected: str, server: Server) -> None:
     message = await refusal(server.url(user, query), wait_seconds=0)
-    assert re.search(f"cannot be reached: .*{said}", message), message
+    assert re.search(f"cannot be reached: .*{expected}", message), message
 
 
 @pytest.mark.parametrize(

@@ -116,18 +116,18 @@ async def test_a_role_that_may_make_no_tables_where_there_are_none_is_told_so(po
 
 
 @pytest.mark.parametrize(
-    ("setting", "said"),
+    ("setting", "expected"),
     [
         ("default_transaction_read_only = on", "RESET default_transaction_read_only"),
         ("session_replication_role = replica", "RESET session_replication_role"),
     ],
 )
 async def test_a_role_whose_writes_would_fail_or_go_wrong_does_not_start(
-    postgres_url: str, setting: str, said: str
+    postgres_url: str, setting: str, expected: str
 ) -> None:
     async with role_of(postgres_url) as (role, url):
         await execute(postgres_url, f"ALTER ROLE {role} SUPERUSER", f"ALTER ROLE {role} SET {setting}")
-        assert said in await refusal(url)
+        assert expected in await refusal(url)
         await execute(postgres_url, f"ALTER ROLE {role} RESET ALL")
         async with opened(url) as store:
             await store.ping()
@@ -167,8 +167,8 @@ async def test_what_costs_something_is_in_the_log_and_degrades_nothing(
             expected = []
         async with opened(url) as store:
             await store.ping()
-        said = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-        assert [setting.split()[1] in line or "may open 3 connections" in line for line in said] == expected
+        logged = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+        assert [setting.split()[1] in line or "may open 3 connections" in line for line in logged] == expected
 
 
 async def test_a_connection_has_the_time_limits_of_the_service_whatever_its_role_has(
@@ -234,7 +234,7 @@ def pair() -> Iterator[Replicated]:
 @pytest.mark.full
 class TestReplicated:
     @pytest.mark.parametrize(
-        ("setting", "said"),
+        ("setting", "expected"),
         [
             ("fsync = off", "fsync is off"),
             ("synchronous_commit = local", "a failover loses"),
@@ -242,13 +242,13 @@ class TestReplicated:
         ],
     )
     async def test_a_server_that_becomes_worse_later_degrades_health(
-        self, pair: Replicated, setting: str, said: str
+        self, pair: Replicated, setting: str, expected: str
     ) -> None:
         async with opened(pair.url) as store:
             await store.ping()
             await execute(pair.url, f"ALTER SYSTEM SET {setting}", "SELECT pg_reload_conf()")
             try:
-                await _until(store, said)
+                await _until(store, expected)
             finally:
                 name = setting.partition(" ")[0]
                 await execute(pair.url, "SET default_transaction_read_only = off", f"ALTER SYSTEM RESET {name}")
@@ -290,8 +290,8 @@ class TestReplicated:
             await store.close()
 
 
-async def _until(store: NotesStore, said: str) -> None:
-    """Waits until `ping` fails with `said`, or succeeds if it is empty."""
+async def _until(store: NotesStore, expected: str) -> None:
+    """Waits until `ping` fails with `expected`, or succeeds if it is empty."""
     async with asyncio.timeout(DEADLINE_SECONDS):
         while True:
             try:
@@ -299,7 +299,7 @@ async def _until(store: NotesStore, said: str) -> None:
                 now = ""
             except StoreUnavailable as error:
                 now = str(error)
-            if bool(now) == bool(said) and said in now:
+            if bool(now) == bool(expected) and expected in now:
                 return
             await asyncio.sleep(0.05)
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from chassis.auth.protocol import SCOPES, Caller, Scope, Unauthenticated, bearer_token
 
 RECHECK_SECONDS = 1.0
-"""How often the file is checked at most: a revoked token stays valid for that long."""
+"""The minimum time between two checks of the file: a revoked token stays valid that much longer."""
 
 _LINE = re.compile(r"([0-9a-f]{64})\s+((?:read|write)(?:,(?:read|write))*)\s+(\S.*)")
 
@@ -37,7 +37,7 @@ def new_token(name: str, scopes: Iterable[Scope], *, prefix: str = "") -> tuple[
     if not granted or len(granted) != len(requested):
         raise ValueError("A token needs a scope: read, write or both.")
     if not name.strip() or not name.isprintable():
-        raise ValueError("A token needs a name of printable characters, on one line.")
+        raise ValueError("A token needs a name of printable characters on one line.")
     token = prefix + secrets.token_urlsafe(32)
     return token, f"{_hash(token).hex()} {','.join(granted)} {name.strip()}"
 

@@ -197,7 +197,7 @@ class Database:
                 log.info("Closing the PostgreSQL connections failed: %s", reason(error))
 
     async def ping(self) -> None:
-        """Sends a query. Also raises StoreUnavailable where a promise cannot be kept."""
+        """Raises StoreUnavailable if the server is not responding, or if a promise cannot be kept."""
 
         async def check(db: Connection) -> list[checks.Finding]:
             await self._stuck_commits.refresh(db)

@@ -137,7 +137,7 @@ def _parameters(query: str) -> dict[str, str]:
 
 
 def _check_hosts(hosts: str, ports: str | None) -> None:
-    for host in hosts.split(","):  # asyncpg takes several
+    for host in hosts.split(","):  # asyncpg supports several
         if unquote(host).startswith("/"):  # the directory of a Unix socket
             continue
         match = HOST.fullmatch(host)
