@@ -18,9 +18,8 @@ CACHED_STATEMENTS = 100
 """asyncpg's default."""
 
 
-class ConnectionRejected(Exception):
-    """The server, or a proxy in front of it, rejects the connection for a reason that a retry cannot fix; the message
-    says what to do."""
+class PermanentConnectionError(Exception):
+    """Connections fail, or cannot be used, for a reason that a retry cannot fix; the message says what to do."""
 
 
 async def connect(
@@ -36,7 +35,7 @@ async def connect(
     """setting: the variable of the URL, to name it in errors. seconds: the timeout for connecting. command_seconds: the
     default timeout of later commands. session: run-time parameters; those in the URL take precedence.
 
-    Raises ConnectionRejected, and what asyncpg raises if the server is unreachable.
+    Raises PermanentConnectionError, and what asyncpg raises if the server is unreachable.
     """
     session = {**session, **address.session}
     # PgBouncer accepts application_name, and rejects all others or, if told to, ignores them: in session mode they are
@@ -56,7 +55,7 @@ async def connect(
         return connection
     except (*UNREACHABLE, *CONNECT_ERRORS) as error:
         if is_permanent(error):
-            raise ConnectionRejected(f"{reason(error)}. {next_step(error, setting)}") from error
+            raise PermanentConnectionError(f"{reason(error)}. {next_step(error, setting)}") from error
         raise
 
 

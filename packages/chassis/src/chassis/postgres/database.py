@@ -17,7 +17,7 @@ import asyncpg
 
 from chassis.postgres import checks
 from chassis.postgres.batching import Batcher
-from chassis.postgres.connection import ConnectionRejected, closing, connect
+from chassis.postgres.connection import PermanentConnectionError, closing, connect
 from chassis.postgres.deadlines import Deadlines
 from chassis.postgres.errors import (
     BROKEN_CONNECTION,
@@ -172,8 +172,8 @@ class Database:
                 if time.monotonic() >= deadline:
                     raise
                 message = f"{error}: retrying every second"
-            except ConnectionRejected as error:
-                raise StoreUnavailable(f"PostgreSQL at {address.where} rejected the connection: {error}") from error
+            except PermanentConnectionError as error:
+                raise StoreUnavailable(f"PostgreSQL at {address.where} cannot be used: {error}") from error
             except PREPARED_STATEMENT_LOST as error:
                 hint = prepared_statement_hint(error, config.setting)
                 raise StoreUnavailable(f"PostgreSQL at {address.where} returned an error: {hint}") from error
@@ -327,8 +327,8 @@ class Database:
         )
 
     async def _verify_server(self) -> None:
-        """Raises StoreUnavailable if the server, the database or the role is unsuitable, and ConnectionRejected if a
-        pooler does not pass on what the pool needs."""
+        """Raises StoreUnavailable if the server, the database or the role is unsuitable, and PermanentConnectionError
+        if a pooler does not pass on what the pool needs."""
         limits, setting = self._limits, self._config.setting
         async with self._probe() as db:
             await verify_session(db, limits.session, setting=setting, pooler=limits.pooler)
@@ -375,7 +375,7 @@ class Database:
     async def _connect(self) -> Connection:
         try:
             return await self._open_connection()
-        except ConnectionRejected as error:
+        except PermanentConnectionError as error:
             raise StoreUnavailable(f"PostgreSQL rejected the connection: {error}") from error
 
     async def _open_connection(self) -> Connection:

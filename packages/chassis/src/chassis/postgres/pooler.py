@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from chassis.postgres.connection import ConnectionRejected, closing
+from chassis.postgres.connection import PermanentConnectionError, closing
 from chassis.postgres.errors import PREPARED_STATEMENT_LOST, reason
 from chassis.postgres.url import Address, Pooler
 
@@ -24,17 +24,17 @@ SETTINGS = "SELECT name, setting FROM pg_settings WHERE name = ANY ($1::text[])"
 
 
 def reject_session_parameters(address: Address, setting: str, pooler: Pooler) -> None:
-    """Raises ConnectionRejected if the URL has parameters that the pooler does not pass on."""
+    """Raises PermanentConnectionError if the URL has parameters that the pooler does not pass on."""
     rejected = {"options"} if pooler == "session" else {"options", "search_path"} if pooler == "transaction" else set()
     if found := sorted(address.session.keys() & rejected):
-        raise ConnectionRejected(
+        raise PermanentConnectionError(
             f"a pooler in {pooler} mode does not support {', '.join(found)} in the URL. Remove it from {setting}, and "
             "set it on the role: ALTER ROLE ... SET search_path = ..."
         )
 
 
 async def verify_session(db: Connection, session: Mapping[str, str], *, setting: str, pooler: Pooler) -> None:
-    """Raises ConnectionRejected if a connection lacks the run-time parameters it was opened with, or transactions.
+    """Raises PermanentConnectionError if a connection lacks its run-time parameters, or transactions.
 
     Through a pooler in transaction mode it has the role's parameters, which chassis.postgres.checks compares.
     """
@@ -45,7 +45,7 @@ async def verify_session(db: Connection, session: Mapping[str, str], *, setting:
     rows = await db.fetch(SETTINGS, list(session))
     found = {row["name"]: row["setting"] for row in rows}
     if missing := [name for name, value in session.items() if found.get(name) != value]:
-        raise ConnectionRejected(
+        raise PermanentConnectionError(
             f"connections lack the {', '.join(missing)} they were opened with, so there is a pooler in front of the "
             f"server: set {setting.removesuffix('URL')}POOLER to its mode, session or transaction (PgBouncer's "
             "pool_mode)"
@@ -59,7 +59,7 @@ async def _verify_transactions(db: Connection) -> None:
     except asyncpg.PostgresConnectionError as error:
         if "statement pooling" not in str(error):  # PgBouncer's message; it has no SQLSTATE for this
             raise
-        raise ConnectionRejected(
+        raise PermanentConnectionError(
             f"{reason(error)}. The pooler is in statement mode, which does not support transactions. Set its pool_mode "
             "to transaction, at least for this database"
         ) from error
@@ -69,16 +69,16 @@ async def prove_statements(
     first: Connection, connect: Callable[[], Awaitable[Connection]], *, setting: str, pooler: Pooler
 ) -> None:
     """Opens a second connection, to detect a pooler that lets the two share a server connection. Raises
-    ConnectionRejected, and what asyncpg raises."""
+    PermanentConnectionError, and what asyncpg raises."""
     # Poolers assign the most recently used server connection, unless another client takes it in between.
     async with closing(await connect(), CLOSE_SECONDS) as second:
         try:
             pids = {await (await db.prepare(BACKEND_PID, name="chassis_proof")).fetchval() for db in (first, second)}
         except PREPARED_STATEMENT_LOST as error:
-            raise ConnectionRejected(prepared_statement_hint(error, setting)) from error
+            raise PermanentConnectionError(prepared_statement_hint(error, setting)) from error
     if pooler == "session" and len(pids) == 1:
         prefix = setting.removesuffix("URL")
-        raise ConnectionRejected(
+        raise PermanentConnectionError(
             f"the pooler is in transaction mode, but {prefix}POOLER is session. Set it to transaction"
         )
 
