@@ -1,4 +1,4 @@
-"""Stores of notes for tests."""
+"""An open store of notes for a test."""
 
 from __future__ import annotations
 

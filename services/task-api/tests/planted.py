@@ -117,7 +117,7 @@ def join_what_is_under_way(get: Callable[..., Awaitable[Any]]) -> Callable[..., 
 
 def end_without_drain(self: _Server) -> None:
     """Ends at the first signal, whoever is being served."""
-    self.hurry()
+    self.force_shutdown()
 
 
 def plant(bug: str) -> None:

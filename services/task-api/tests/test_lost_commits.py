@@ -41,7 +41,7 @@ def cut_first(proxy: Proxy) -> list[bytes]:
         answers.append(data)
         return len(answers) == 1
 
-    proxy.before_answer = cut
+    proxy.before_response = cut
     return answers
 
 
@@ -59,7 +59,7 @@ async def test_a_transaction_whose_connection_freezes_in_its_middle_holds_nobody
                 proxy.freeze_open()
             return False
 
-        proxy.before_answer = freeze_after_the_first_statement
+        proxy.before_response = freeze_after_the_first_statement
 
         def commit() -> Awaitable[Answer | None]:
             # A ROLLBACK on the frozen connection would wait for its answer for ever.
@@ -98,7 +98,7 @@ async def test_a_commit_that_nobody_heard_of_is_settled_and_done_once(
             cuts += cuts == 0 and last in data
             return cuts == 1 and last in data
 
-        proxy.before_answer = cut_once
+        proxy.before_response = cut_once
         writes = [Write(task, "created") for task in tasks]
         assert await store.commit(writes, answer, now=tasks[0].updated_at) is None
         assert cuts == 1
@@ -119,7 +119,7 @@ async def test_a_change_whose_commit_nobody_heard_of_is_no_conflict_with_itself(
             cut = True
             return True
 
-        proxy.before_answer = cut_and_overtake
+        proxy.before_response = cut_and_overtake
         await store.commit([Write(changed, "updated")], now=changed.updated_at)
         assert cut
         assert await other.get(task.id) == changed

@@ -71,7 +71,7 @@ def dues(recurrence: str, due: datetime, many: int, time_zone: str | None = None
         ("FREQ=MINUTELY;INTERVAL=20;BYHOUR=9,10", "FREQ=MINUTELY;INTERVAL=20;BYHOUR=9,10"),
     ],
 )
-def test_a_rule_is_kept_in_capitals_without_its_propertys_name(rule: str, kept: str) -> None:
+def test_a_rule_is_stored_in_upper_case_without_the_property_name(rule: str, kept: str) -> None:
     assert parse(rule).text == kept
 
 

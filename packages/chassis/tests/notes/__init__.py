@@ -1,1 +1,1 @@
-"""A minimal service with a store, for tests of what every service with PostgreSQL has."""
+"""A minimal service with storage, for tests of what every service with PostgreSQL has."""

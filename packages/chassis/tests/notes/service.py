@@ -25,7 +25,7 @@ class Note(BaseModel):
 
 @router.post("", status_code=201)
 async def add_note(request: Request, note: Note) -> UUID:
-    """Creates a note."""
+    """Stores a note."""
     note_id = uuid4()
     await request.app.state.store.add(note_id, note.text)
     return note_id
@@ -33,7 +33,7 @@ async def add_note(request: Request, note: Note) -> UUID:
 
 @router.get("/{note_id}")
 async def get_note(request: Request, note_id: UUID, _q: Annotated[str, Query(alias="q")] = "") -> str | None:
-    """Reads it and ignores `q`, which must not appear in traces."""
+    """Returns a note; ignores `q`, which no trace may contain."""
     text: str | None = await request.app.state.store.get(note_id)
     return text
 
@@ -68,6 +68,6 @@ class Notes(PostgresService):
         super().__init__(self._notes)
 
     def add_to(self, app: FastAPI) -> None:
-        """Adds the routes to `app`, and the store they use."""
+        """Adds the routes to `app`, and their store."""
         app.state.store = self._notes
         app.include_router(router)

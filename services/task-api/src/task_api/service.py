@@ -73,7 +73,7 @@ an `Idempotency-Key` a creation is safe to send again. Errors are problem docume
         app.include_router(counts.router)
         app.include_router(changes.router)
 
-    def shortcut(self, app: FastAPI, rest: ASGIApp) -> ASGIApp:
+    def wrap_app(self, app: FastAPI, rest: ASGIApp) -> ASGIApp:
         """Answers what is asked for most without `rest`, which is all of `app` behind its edge."""
         return direct.Direct(app, rest)
 
@@ -91,9 +91,9 @@ an `Idempotency-Key` a creation is safe to send again. Errors are problem docume
         """Ends answers that would not end by themselves."""
         self._feed.end()
 
-    async def condition(self) -> tuple[int | None, dict[str, Check]]:
+    async def check_health(self) -> tuple[int | None, dict[str, Check]]:
         """How many tasks there are, and whether the storage answers; never raises because of it."""
-        total, checks = await super().condition()
+        total, checks = await super().check_health()
         if self.storage == "memory" and checks["storage"] == OK:
             detail = "tasks are kept in memory and are gone when the service stops; set TASKS_DATABASE_URL"
             checks["storage"] = Check(status="ok", detail=detail)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from chassis.migrations import Migration, read_migrations, refuse_changed
+from chassis.migrations import Migration, read_migrations, verify_checksums
 from chassis.postgres.connection import closing, connect
 from chassis.postgres.errors import UNREACHABLE, reason
 from chassis.postgres.url import Address, Pooler
@@ -54,7 +54,7 @@ async def migrate(address: Address, folder: Path, *, lock: int, setting: str, po
 
 async def _apply_pending(connection: Connection, migrations: list[Migration], lock: int) -> None:
     applied = await _read_applied(connection)
-    refuse_changed(migrations, applied)
+    verify_checksums(migrations, applied)
     if all(m.number in applied for m in migrations):
         await _try_record_checksums(connection, migrations, applied)
         return
@@ -64,7 +64,7 @@ async def _apply_pending(connection: Connection, migrations: list[Migration], lo
             " (number integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
         )
         applied = await _read_applied(connection)
-        refuse_changed(migrations, applied)
+        verify_checksums(migrations, applied)
         await _record_checksums(connection, migrations, applied)
     for migration in migrations:
         if migration.number not in applied:

@@ -39,7 +39,7 @@ class PostgresService(Service):
     """A subclass sets the attributes that Service requires. `health_texts` makes its `health`."""
 
     storage = "postgresql"
-    cannot_open = (StoreUnavailable,)
+    open_errors = (StoreUnavailable,)
 
     def __init__(self, store: Store) -> None:
         """To be called by the subclass with its store; the subclass itself takes its settings."""
@@ -49,20 +49,20 @@ class PostgresService(Service):
     async def open(self) -> None:
         """Before the first request; applies migrations. Raises StoreUnavailable."""
         await self._store.open()
-        await self._health.opened()
+        await self._health.start()
 
     def background(self) -> list[Coroutine[None, None, None]]:
         """Background work while it is open: counting rows."""
-        return [self._health.keep_counting()]
+        return [self._health.count_periodically()]
 
     async def close(self) -> None:
         """After the last request, or after opening failed."""
         await self._store.close()
 
-    async def condition(self) -> tuple[int | None, dict[str, Check]]:
+    async def check_health(self) -> tuple[int | None, dict[str, Check]]:
         """The number of rows, and whether the database is responding; does not raise if it is not."""
-        return await self._health.condition()
+        return await self._health.check_health()
 
-    def trace(self, provider: TracerProvider) -> None:
+    def instrument(self, provider: TracerProvider) -> None:
         """Records a span per statement."""
         trace_statements(provider)

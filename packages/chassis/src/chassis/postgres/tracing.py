@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def trace_statements(provider: TracerProvider) -> None:
-    """Records a span per statement: the implementation of Service.trace for a service with PostgreSQL."""
+    """Records a span per statement: the implementation of Service.instrument for a service with PostgreSQL."""
     from opentelemetry.instrumentation.asyncpg import AsyncPGInstrumentor
 
     AsyncPGInstrumentor().instrument(tracer_provider=provider)
