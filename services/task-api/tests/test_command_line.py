@@ -49,7 +49,7 @@ def test_a_folder_that_cannot_be_written_is_one_clear_line() -> None:
         ("mysql://me:hunter2@db/tasks", "memory://, sqlite:/// or postgresql://"),
         ("sqlite://tasks.db", "three slashes"),
         ("postgresql://me:hunter2/3@db/tasks", "%2F"),
-        ("postgresql://me:hunter2\N{ACCOUNT OF}@db/tasks", "cannot be read"),
+        ("postgresql://me:hunter2\N{ACCOUNT OF}@db/tasks", "not a valid URL"),
     ],
 )
 def test_a_wrong_url_is_one_line_with_its_name_and_rule_but_not_its_value(value: str, rule: str) -> None:

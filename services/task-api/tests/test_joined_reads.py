@@ -17,7 +17,7 @@ from proxy import Proxy
 from pydantic import SecretStr
 from stores import opened
 
-from chassis.postgres.joined import Joined
+from chassis.postgres.batching import Batcher
 from task_api.app import create_app
 from task_api.settings import Settings
 from task_api.store import Write
@@ -157,5 +157,5 @@ async def test_who_has_written_reads_it(postgres_url: str) -> None:
 async def test_a_bug_that_answers_by_a_statement_that_began_before_is_seen(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Joined, "do", join_what_is_under_way(Joined.do))
+    monkeypatch.setattr(Batcher, "submit", join_what_is_under_way(Batcher.submit))
     assert await stale_reads(postgres_url) > 0, "it went unseen"

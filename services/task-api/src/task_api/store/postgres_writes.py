@@ -10,8 +10,8 @@ from uuid import UUID
 
 import asyncpg
 
+from chassis.postgres.batching import SplitBatch
 from chassis.postgres.database import transaction
-from chassis.postgres.joined import OneByOne
 from task_api.store.postgres_rows import FIELDS, ROW, row_of
 from task_api.store.protocol import ANSWER_HOURS, Answer, KeyInUse, VersionConflict, Write
 
@@ -132,7 +132,7 @@ async def _create_all_under_keys(db: Connection, asked: list[Commit]) -> set[UUI
     try:
         rows = await db.fetchmany(KEEP_ANSWER_AND_CREATE_TASK, values)
     except asyncpg.LockNotAvailableError as error:
-        raise OneByOne from error  # only one of the keys is in use
+        raise SplitBatch from error  # only one of the keys is in use
     return {row["id"] for row in rows}
 
 
