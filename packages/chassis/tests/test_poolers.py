@@ -189,9 +189,9 @@ async def test_a_prepared_statement_that_a_pooler_loses_is_no_defect_of_the_serv
 ) -> None:
     """Where others use the pooler meanwhile, the start may not have seen it."""
 
-    async def prove_statements(*_: object, **__: object) -> None: ...
+    async def verify_prepared_statements(*_: object, **__: object) -> None: ...
 
-    monkeypatch.setattr(database, "prove_statements", prove_statements)
+    monkeypatch.setattr(database, "verify_prepared_statements", verify_prepared_statements)
     url = pooled.url("forgetful", name)
     async with (
         opened(url, pool_size=1, pooler="transaction") as notes,

@@ -33,7 +33,7 @@ from chassis.postgres.metrics import DatabaseMetrics
 from chassis.postgres.pool import Pool
 from chassis.postgres.pooler import (
     prepared_statement_hint,
-    prove_statements,
+    verify_prepared_statements,
     reject_session_parameters,
     verify_session,
 )
@@ -333,7 +333,7 @@ class Database:
         async with self._probe() as db:
             await verify_session(db, limits.session, setting=setting, pooler=limits.pooler)
             if limits.pooler != "none" and limits.prepared_statements:
-                await prove_statements(db, self._open_connection, setting=setting, pooler=limits.pooler)
+                await verify_prepared_statements(db, self._open_connection, setting=setting, pooler=limits.pooler)
             findings = await checks.check_server(db, limits, setting=setting)
         for each in findings:
             message = f"PostgreSQL at {self._address.where}: {each.message}"

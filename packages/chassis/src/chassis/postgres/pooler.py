@@ -65,7 +65,7 @@ async def _verify_transactions(db: Connection) -> None:
         ) from error
 
 
-async def prove_statements(
+async def verify_prepared_statements(
     first: Connection, connect: Callable[[], Awaitable[Connection]], *, setting: str, pooler: Pooler
 ) -> None:
     """Opens a second connection, to detect a pooler that lets the two share a server connection. Raises
