@@ -166,9 +166,7 @@ async def test_a_certificate_that_has_expired_is_told_at_once(server: Server) ->
         message = await refusal(server.url("tls_only", f"sslmode=verify-full&sslrootcert={server.authority.file}"))
     finally:
         await server.present(server.authority.sign("localhost"))
-    assert (
-        "expired. Renew the server's certificate" in message.replace("certificate has expired (", "expired. (") or True
-    )
+    assert re.search(r"expired.*\. Renew the server's certificate", message), message
 
 
 async def test_a_server_without_tls_is_told_at_once(postgres_url: str) -> None:
