@@ -1,4 +1,4 @@
-"""A cluster that is strict about pods: about their users, labels, nodes, resources and whom they call."""
+"""A cluster with strict admission: of pods' users, labels, nodes, resources and network access."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from under_test import HAS_DATABASE, SERVICE
 
 CHART = f"./platform/helm/{SERVICE}"
 FIRST, LAST = 1000680000, 1000689999
-"""The users that a namespace of OpenShift has, in its annotation openshift.io/sa.scc.uid-range."""
+"""The user range of an OpenShift namespace, in its annotation openshift.io/sa.scc.uid-range."""
 
 CONTEXT = {
     "runAsNonRoot": True,
@@ -41,7 +41,7 @@ def in_range(field: str) -> str:
 
 
 def limits(namespace: str) -> list[dict[str, Any]]:
-    """What such a cluster says of the pods of a namespace."""
+    """The admission rules of such a cluster for a namespace's pods."""
     pod = "object.spec.securityContext"
     of_pod = " && ".join(in_range(f"{pod}.{field}") for field in ("runAsUser", "fsGroup"))
     user = "c.securityContext.runAsUser"
@@ -93,7 +93,7 @@ def apply(namespace: Namespace, *manifests: dict[str, Any], how: str = "apply") 
 
 @pytest.fixture(scope="module")
 def node(make_namespace: MakeNamespace) -> Iterator[str]:
-    """A worker that takes nobody who does not tolerate its taint, as the nodes of a pool for databases."""
+    """A worker with a taint, like the nodes of a pool for databases."""
     namespace = make_namespace("e2e-strict")
     found = namespace.run("kubectl get nodes --selector '!ingress-ready' -o name").split()[-1].removeprefix("node/")
     namespace.run(f"kubectl label node {found} e2e=strict && kubectl taint node {found} e2e=strict:NoSchedule")
@@ -103,8 +103,8 @@ def node(make_namespace: MakeNamespace) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def image_with_user(node: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A PostgreSQL whose /etc/passwd has a line for the user, which initdb asks for. CRI-O, which OpenShift has, writes
-    it itself, and the official image has a way around it (nss_wrapper); other images under kind have neither."""
+    """A PostgreSQL whose /etc/passwd has an entry for the user, which initdb requires. CRI-O, OpenShift's runtime, adds
+    it itself, and the official image has a workaround (nss_wrapper); other images under kind have neither."""
     image, user = "postgres:e2e-any-user", FIRST + 1
     folder = tmp_path_factory.mktemp("image")
     (folder / "Dockerfile").write_text(
@@ -124,7 +124,7 @@ def image_with_user(node: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 @pytest.fixture(scope="module")
 def strict(node: str, request: pytest.FixtureRequest) -> Iterator[Namespace]:
-    """The namespace with all of that, and a release in it."""
+    """A namespace with all of these rules, and a release in it."""
     assert node
     values = VALUES
     if HAS_DATABASE:
@@ -134,7 +134,7 @@ def strict(node: str, request: pytest.FixtureRequest) -> Iterator[Namespace]:
     namespace = Namespace.created[-1]
     apply(namespace, *limits(namespace.name))
     try:
-        # A policy holds once the API server has compiled it.
+        # A policy is enforced once the API server has compiled it.
         pod = templates(namespace, {})[0]
         eventually(lambda: "out of the range" in refusal(namespace, pod), "the policy holds", seconds=30)
         given = shlex.quote(json.dumps(values))
@@ -147,7 +147,7 @@ def strict(node: str, request: pytest.FixtureRequest) -> Iterator[Namespace]:
 
 
 def refusal(namespace: Namespace, pod: dict[str, Any]) -> str:
-    """What the server says to a pod that it does not take."""
+    """The server's error for a rejected pod."""
     text = shlex.quote(yaml.safe_dump(pod))
     return namespace.attempt(f"kubectl create --dry-run=server --filename - <<< {text}").stderr
 
@@ -158,7 +158,7 @@ def pods(namespace: Namespace) -> list[dict[str, Any]]:
 
 
 def templates(namespace: Namespace, values: dict[str, Any]) -> list[dict[str, Any]]:
-    """A pod for each kind of pod that a release with these values makes."""
+    """A pod for each kind of pod in a release with these values."""
     rendered = namespace.run(
         f"helm template {SERVICE} {CHART} {namespace.values} -f - <<< {shlex.quote(json.dumps(values))}"
     )
@@ -166,8 +166,8 @@ def templates(namespace: Namespace, values: dict[str, Any]) -> list[dict[str, An
     for manifest in yaml.safe_load_all(rendered):
         if manifest and manifest["kind"] in {"Deployment", "StatefulSet", "Job", "Pod"}:
             template = manifest if manifest["kind"] == "Pod" else manifest["spec"]["template"]
-            spec = template["spec"] | {"serviceAccountName": "default"}  # the release's may not be there yet
-            if manifest["kind"] == "StatefulSet":  # which its controller would mount
+            spec = template["spec"] | {"serviceAccountName": "default"}  # the release's may not exist yet
+            if manifest["kind"] == "StatefulSet":  # mounted by its controller
                 spec["volumes"].append({"name": "data", "emptyDir": {}})
             name = f"{manifest['kind'].lower()}-alone"
             labels = template["metadata"]["labels"]
@@ -176,8 +176,8 @@ def templates(namespace: Namespace, values: dict[str, Any]) -> list[dict[str, An
     return made
 
 
-@pytest.mark.full  # a release of its own
-def test_the_whole_release_is_admitted_placed_and_works(strict: Namespace, node: str) -> None:
+@pytest.mark.full  # needs a dedicated release
+def test_complete_release_is_admitted_scheduled_and_works(strict: Namespace, node: str) -> None:
     strict.run(f"kubectl rollout status deployment/{SERVICE} --timeout=60s")
     assert EXAMPLE.helm_test in strict.run(f"helm test {SERVICE} --logs")
     if HAS_DATABASE:
@@ -190,13 +190,13 @@ def test_the_whole_release_is_admitted_placed_and_works(strict: Namespace, node:
 
 
 @pytest.mark.full
-def test_pods_as_the_chart_makes_them_without_values_are_refused(strict: Namespace) -> None:
+def test_pods_of_the_chart_without_values_are_rejected(strict: Namespace) -> None:
     for pod in templates(strict, {}):
         assert "a user out of the range of the namespace" in refusal(strict, pod), pod["metadata"]["name"]
 
 
 @pytest.mark.full
-def test_with_the_values_for_openshift_no_pod_asks_for_a_user(strict: Namespace) -> None:
+def test_values_for_openshift_set_no_user(strict: Namespace) -> None:
     (block,) = (b for b in blocks("docs/extend.md") if b.language == "yaml" and "runAsUser: null" in b.text)
     values = yaml.safe_load(block.text) | {"commonLabels": VALUES["commonLabels"]}
     for pod in templates(strict, values):

@@ -1,7 +1,7 @@
-"""The road of Helm, as README and NOTES say to type it: install, test, upgrade, roll back, uninstall, install again.
+"""The release lifecycle with Helm, as in README and NOTES: install, test, upgrade, roll back, uninstall, reinstall.
 
-The tests are the stages of one release and stand in their order; each stage is a fixture, so that a test alone gets
-there, too.
+The tests are stages of one release, in order; each stage is a fixture, so a single test also runs the stages
+before it.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from under_test import HAS_DATABASE, PREFIX, SERVICE
 CHART = f"./platform/helm/{SERVICE}"
 
 OF_DATA = (f"secret/{SERVICE}-database", f"persistentvolumeclaim/data-{SERVICE}-postgres-0") if HAS_DATABASE else ()
-"""What stays when the release goes."""
+"""The objects that remain after an uninstall."""
 
 DEPLOY_SECONDS = 120
-"""How long a deploy waits: `helm upgrade --wait --timeout 120s`."""
+"""The timeout of a deploy: `helm upgrade --wait --timeout 120s`."""
 
 
 def password(release: Namespace) -> str:
-    """That of the database; none where there is no database."""
+    """The database's password; empty without a database."""
     if not HAS_DATABASE:
         return ""
     return release.run(f"kubectl get secret {SERVICE}-database -o jsonpath='{{.data.password}}'")
 
 
 def new_token(namespace: Namespace) -> str:
-    """A token that may read and write, in the two Secrets that `auth.mode` tokens and `helm test` ask for."""
+    """A token with read and write scope, in the two Secrets for `auth.mode` tokens and for `helm test`."""
     done = subprocess.run(
         ["docker", "run", "--rm", namespace.image, "token", "new", "--name=e2e", "--scope=read", "--scope=write"],
         capture_output=True,
@@ -66,16 +66,16 @@ WITH_TOKENS = (
 
 
 def roll_out(release: Namespace, values: str, replicas: int, formula: int, token: str = "") -> str:
-    """Changes every pod while a client asks, and says how long it took."""
+    """Replaces every pod while a client sends requests, and reports how long it took."""
     release.wait_for_replicas(replicas)
     with Traffic(release, token) as traffic:
         started = time.monotonic()
         release.run(f"helm upgrade {SERVICE} {CHART} {release.values} {values} --wait --timeout {DEPLOY_SECONDS}s")
         helm_seconds = time.monotonic() - started
-        # Helm 3 returns a wave early, and what it left is to be done in the same time.
-        release.wait_for_rollout(seconds=max(1, DEPLOY_SECONDS - helm_seconds))  # 0 would be for ever
+        # Helm 3 returns one wave early; the rest must complete within the same time.
+        release.wait_for_rollout(seconds=max(1, DEPLOY_SECONDS - helm_seconds))  # 0 would mean no timeout
         seconds = time.monotonic() - started
-        # The last old pods still end: their clients must not notice either.
+        # The last old pods are still terminating: their clients must not notice either.
         eventually(
             lambda: len(release.run(f"kubectl get pods -l app={SERVICE} -o name").split()) == replicas,
             "the last old pod is gone",
@@ -90,8 +90,8 @@ def roll_out(release: Namespace, values: str, replicas: int, formula: int, token
 
 
 @dataclass
-class Kept:
-    """What a client had the first installation keep."""
+class StoredState:
+    """What a client stored during the first installation."""
 
     path: str
     said: Any
@@ -99,9 +99,9 @@ class Kept:
 
 
 @pytest.fixture(scope="module")
-def kept(release: Namespace) -> Kept:
+def kept(release: Namespace) -> StoredState:
     with release.client() as client:
-        return Kept(*EXAMPLE.write(client), password(release))
+        return StoredState(*EXAMPLE.write(client), password(release))
 
 
 @dataclass
@@ -111,8 +111,8 @@ class Upgraded:
 
 
 @pytest.fixture(scope="module")
-def upgraded(release: Namespace, kept: Kept) -> Upgraded:
-    """The release asks for a token now; that is what can be seen of the change."""
+def upgraded(release: Namespace, kept: StoredState) -> Upgraded:
+    """The release now requires a token, which makes the upgrade visible."""
     assert kept.path
     token = new_token(release)
     return Upgraded(token, roll_out(release, WITH_TOKENS, 3, formula=16, token=token))
@@ -120,7 +120,7 @@ def upgraded(release: Namespace, kept: Kept) -> Upgraded:
 
 @pytest.fixture(scope="module")
 def rolled_back(release: Namespace, upgraded: Upgraded) -> Namespace:
-    """Back to the first revision."""
+    """Rolled back to the first revision."""
     assert upgraded
     release.run(f"helm rollback {SERVICE} 1 --wait --timeout 120s")
     release.wait_for_rollout()
@@ -129,7 +129,7 @@ def rolled_back(release: Namespace, upgraded: Upgraded) -> Namespace:
 
 @pytest.fixture(scope="module")
 def installed_again(rolled_back: Namespace) -> Namespace:
-    """Uninstalled, looked at, and installed again by the same command."""
+    """Uninstalled, inspected, and installed again with the same command."""
     rolled_back.run(f"helm uninstall {SERVICE}")
     eventually(
         lambda: set(rolled_back.run("kubectl get pods -o name").split()) <= {f"pod/{SERVICE}-test"},
@@ -153,12 +153,12 @@ def installed_again(rolled_back: Namespace) -> Namespace:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def begun(smallest: Namespace) -> Namespace:
-    """Installed first, so that it starts while others are waited for."""
+def small_release_started(smallest: Namespace) -> Namespace:
+    """Installed first, so that it starts while the others install."""
     return smallest
 
 
-def test_three_replicas_come_up_and_the_commands_of_the_notes_work(release: Namespace) -> None:
+def test_three_replicas_start_and_the_commands_of_the_notes_work(release: Namespace) -> None:
     notes = release.run(f"helm get notes {SERVICE}")
     assert f"https://{release.host}/docs" in notes
     assert "WARNING: auth.mode is none" in notes
@@ -167,17 +167,17 @@ def test_three_replicas_come_up_and_the_commands_of_the_notes_work(release: Name
     commands = re.findall(r"^[A-Z][^:]*: +(kubectl .*)", notes, re.MULTILINE)
     assert len(commands) == 4
     for command in commands:
-        if "port-forward" not in command:  # which does not end; the raw manifests' tests run it
+        if "port-forward" not in command:  # which does not exit; the raw manifests' tests run it
             release.run(command)
     assert len(release.run(f"kubectl get pods -l app={SERVICE} -o name").split()) == 3
 
 
-def test_helm_test_asks_what_a_client_would(release: Namespace) -> None:
+def test_helm_test_checks_the_api_like_a_client(release: Namespace) -> None:
     assert EXAMPLE.helm_test in release.run(f"helm test {SERVICE} --logs")
 
 
-def test_an_upgrade_is_in_time_fails_no_request_and_keeps_what_was_written(
-    release: Namespace, upgraded: Upgraded, kept: Kept, record_property: Callable[[str, object], None]
+def test_upgrade_completes_in_time_fails_no_request_and_keeps_data(
+    release: Namespace, upgraded: Upgraded, kept: StoredState, record_property: Callable[[str, object], None]
 ) -> None:
     record_property(SUMMARY, upgraded.figures)
     with release.client() as client:
@@ -186,13 +186,13 @@ def test_an_upgrade_is_in_time_fails_no_request_and_keeps_what_was_written(
         assert client.get(kept.path).json() == kept.said
 
 
-def test_an_upgrade_keeps_the_password_of_the_database(release: Namespace, upgraded: Upgraded, kept: Kept) -> None:
+def test_upgrade_keeps_the_database_password(release: Namespace, upgraded: Upgraded, kept: StoredState) -> None:
     assert upgraded
     assert password(release) == kept.password
     assert bool(kept.password) == HAS_DATABASE
 
 
-def test_helm_test_passes_with_a_credential_and_without(release: Namespace, upgraded: Upgraded) -> None:
+def test_helm_test_passes_with_and_without_a_credential(release: Namespace, upgraded: Upgraded) -> None:
     assert upgraded
     assert EXAMPLE.helm_test in release.run(f"helm test {SERVICE} --logs")
     before = release.run(f"kubectl get pods -l app={SERVICE},app.kubernetes.io/component=api -o name")
@@ -203,11 +203,11 @@ def test_helm_test_passes_with_a_credential_and_without(release: Namespace, upgr
     assert EXAMPLE.helm_test_unauthorized in release.run(f"helm test {SERVICE} --logs")
 
 
-@pytest.mark.full  # half a minute, and test_deploy.py goes back, too
-def test_a_rollback_brings_the_first_revision_back(rolled_back: Namespace, kept: Kept) -> None:
+@pytest.mark.full  # half a minute; test_deploy.py rolls back, too
+def test_rollback_restores_the_first_revision(rolled_back: Namespace, kept: StoredState) -> None:
     with rolled_back.client() as client:
         eventually(
-            # None of the last old pods, which end, is on the ingress controller's list any more.
+            # The ingress controller no longer lists any of the last old pods, which are terminating.
             lambda: {client.get(kept.path).status_code for _ in range(12)} == {200},
             "the ingress leads to pods that ask for no token",
             seconds=20,
@@ -216,15 +216,15 @@ def test_a_rollback_brings_the_first_revision_back(rolled_back: Namespace, kept:
     assert password(rolled_back) == kept.password
 
 
-@pytest.mark.full  # with the way back that comes before it a minute
-def test_a_release_installed_again_reads_what_the_last_one_kept(installed_again: Namespace, kept: Kept) -> None:
+@pytest.mark.full  # a minute, with the rollback before it
+def test_reinstalled_release_reads_the_data_of_the_previous_one(installed_again: Namespace, kept: StoredState) -> None:
     with installed_again.client() as client:
         assert client.get(kept.path).json() == kept.said
     assert password(installed_again) == kept.password
 
 
 @pytest.mark.full
-def test_ten_replicas_roll_out_in_time_and_without_a_failed_request(
+def test_ten_replicas_roll_out_in_time_without_a_failed_request(
     installed_again: Namespace, record_property: Callable[[str, object], None]
 ) -> None:
     upgrade = f"helm upgrade {SERVICE} {CHART} {installed_again.values} {QUICK_DOWN} --wait --timeout 120s"
@@ -239,10 +239,10 @@ def test_ten_replicas_roll_out_in_time_and_without_a_failed_request(
 
 @pytest.mark.full
 @pytest.mark.parametrize("installed_by", HELMS)
-def test_what_one_helm_installed_the_others_change_beside_the_autoscaler_whatever_a_hand_did(
+def test_every_helm_upgrades_releases_of_the_others_despite_autoscaler_and_manual_changes(
     make_namespace: MakeNamespace, installed_by: str
 ) -> None:
-    """Helm 4 installs server-side; the autoscaler owns the number of replicas throughout."""
+    """Helm 4 uses server-side apply; the autoscaler owns the number of replicas throughout."""
     namespace = make_namespace(f"e2e-helm-{HELMS.index(installed_by)}")
     namespace.use_helm(installed_by)
     values = f"{namespace.values} --set replicaCount=2"
@@ -256,7 +256,7 @@ def test_what_one_helm_installed_the_others_change_beside_the_autoscaler_whateve
     for helm in sorted(HELMS, key=lambda helm: helm == installed_by):
         namespace.use_helm(helm)
         before = json.loads(namespace.run(f"helm history {SERVICE} -o json"))[-1]["revision"]
-        namespace.run(f"kubectl scale deployment {SERVICE} --replicas=3")  # as an autoscaler under load
+        namespace.run(f"kubectl scale deployment {SERVICE} --replicas=3")  # like an autoscaler under load
         for command, change in (
             (f"upgrade {SERVICE} {CHART} {values} --set pods.api.podLabels.change=by-{helm}", f"by-{helm}"),
             (f"rollback {SERVICE} {before}", ""),
@@ -278,7 +278,7 @@ def test_what_one_helm_installed_the_others_change_beside_the_autoscaler_whateve
     assert set(left.split()) == {f"secret/{SERVICE}-tls", *OF_DATA}
 
 
-def test_an_upgrade_without_a_change_writes_nothing(release: Namespace) -> None:
+def test_upgrade_without_changes_writes_nothing(release: Namespace) -> None:
     before = write_history(release)
     release.run(f"helm upgrade {SERVICE} {CHART} --reuse-values")
     assert write_history(release) == before
@@ -286,7 +286,7 @@ def test_an_upgrade_without_a_change_writes_nothing(release: Namespace) -> None:
     assert drift_of_all(applied, live_objects(release)) == []
 
 
-def test_below_a_path_the_docs_come_with_all_they_load(below_a_path: Namespace) -> None:
+def test_api_documentation_loads_completely_below_a_path(below_a_path: Namespace) -> None:
     with below_a_path.client() as client:
         docs = client.get("/below/docs")
         assert docs.status_code == 200
@@ -300,7 +300,7 @@ def test_below_a_path_the_docs_come_with_all_they_load(below_a_path: Namespace) 
 
 
 @pytest.mark.parametrize("path", ["/below-others", f"/below-others{ROUTE}", ROUTE, "/"])
-def test_below_a_path_nothing_else_is_served(below_a_path: Namespace, path: str) -> None:
+def test_nothing_is_served_outside_the_path(below_a_path: Namespace, path: str) -> None:
     with below_a_path.client() as client:
         assert client.get(path).status_code == 404
 
@@ -308,7 +308,7 @@ def test_below_a_path_nothing_else_is_served(below_a_path: Namespace, path: str)
 IN_MEMORY = ("database.inMemory is true and there may be more than one replica.",)
 
 
-def test_values_that_cannot_work_install_nothing_and_say_why(make_namespace: MakeNamespace) -> None:
+def test_invalid_values_install_nothing_and_are_explained(make_namespace: MakeNamespace) -> None:
     namespace = make_namespace("e2e-refused")
     in_memory, why = ("--set database.inMemory=true", IN_MEMORY) if HAS_DATABASE else ("", ())
     refused = namespace.attempt(
@@ -331,23 +331,23 @@ def test_values_that_cannot_work_install_nothing_and_say_why(make_namespace: Mak
 
 
 @pytest.mark.usefixtures("monitoring", "gateway_api")
-def test_the_server_accepts_everything_that_the_chart_can_render(make_namespace: MakeNamespace, tmp_path: Path) -> None:
+def test_server_accepts_every_object_of_the_chart(make_namespace: MakeNamespace, tmp_path: Path) -> None:
     namespace = make_namespace("e2e-all-on")
     version = json.loads(namespace.run("kubectl version -o json"))["serverVersion"]["gitVersion"]
     own = f"{CHART}/ci/all-on-values.yaml"
     its_own = f"--values {own}" if (REPOSITORY / own).exists() else ""
     (tmp_path / "rendered.yaml").write_text(
         namespace.run(
-            # Without the pod of `helm test`: a dry run makes no service account, without which no pod is admitted.
+            # Without the pod of `helm test`: a dry run creates no service account, without which no pod is admitted.
             f"helm template {SERVICE} {CHART} --values ./platform/helm/service/ci/all-on-values.yaml"
             f" {its_own} --skip-tests"
             f" --kube-version {version}"
         )
     )
-    # Strict: a field that the server does not know is an error, not dropped.
+    # Strict: an unknown field is an error instead of being dropped.
     done = namespace.attempt(f"kubectl apply --dry-run=server --validate=strict -f {tmp_path}/rendered.yaml -o json")
     assert done.returncode == 0, done.stderr
-    assert done.stderr == ""  # no warning either: of a pod that is not restricted, or of a deprecated field
+    assert done.stderr == ""  # also no warning, about an unrestricted pod or a deprecated field
     items = json.loads(done.stdout)["items"]
     assert drift_of_all((tmp_path / "rendered.yaml").read_text(), items) == []
     accepted = {item["kind"] for item in items}

@@ -1,5 +1,5 @@
-"""The deploy as the pipeline does it: its script, its rights in its own namespace, its ends before the time, and
-several deployers at once."""
+"""Deployments as in the pipeline: the script, its RBAC permissions in its namespace, interrupted runs, and concurrent
+deployers."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from under_test import HAS_DATABASE, PREFIX, SERVICE
 NAMESPACE = "delivery"
 NODE = "task-platform-worker"
 ONE, TWO = "1" * 40, "2" * 40
-BAD = "0" * 40  # an image that is nowhere
+BAD = "0" * 40  # an image that does not exist
 OTHERS = [f"{number:040x}" for number in range(100, 110)]  # one for each deploy of the trial
 HELM_3, HELM_4 = "HELM_VERSION", "HELM_4_VERSION"
 
-# One pod without a database, on the node that has the images; nobody's requests have to outlive the one before it.
+# One pod without a database, on the node with the images; no request has to outlive its predecessor.
 VALUES = f"""
 replicaCount: 1
 minReadySeconds: 0
@@ -41,7 +41,7 @@ nodeSelector: {{kubernetes.io/hostname: {NODE}}}
 
 
 class Pipeline:
-    """scripts/deploy.sh with the kubeconfig of `make kubeconfig-ci` and nothing else."""
+    """scripts/deploy.sh with only the kubeconfig of `make kubeconfig-ci`."""
 
     def __init__(self, folder: Path, kubeconfig: Path, repository: str) -> None:
         self.folder = folder
@@ -59,7 +59,7 @@ class Pipeline:
         }
 
     def use_helm(self, name: str) -> None:
-        """The one of that name in HELMS, for this and all that it starts."""
+        """Selects a Helm version by its name in HELMS, also for child processes."""
         self.environment["PATH"] = path_with_helm(name, self.folder)
 
     def start(self, *words: str, **environment: str) -> subprocess.Popen[str]:
@@ -82,11 +82,11 @@ class Pipeline:
         assert status == 0, output
 
     def tool(self, *command: str) -> str:
-        """What helm or kubectl says, with the deployer's rights; nothing where it fails."""
+        """The output of helm or kubectl with the deployer's permissions; empty on failure."""
         return subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False).stdout
 
     def history(self) -> list[dict[str, Any]]:
-        """Helm's revisions, oldest first; none where there is no release."""
+        """Helm's revisions, oldest first; none without a release."""
         return json.loads(self.tool("helm", "history", SERVICE, "--output", "json") or "[]") or []
 
     def releases(self) -> list[tuple[int, str]]:
@@ -103,7 +103,7 @@ class Pipeline:
 
 
 def make_commits(image: str, commits: list[str]) -> list[str]:
-    """Gives the cluster the image under test as these commits: only what they say of themselves differs."""
+    """Loads the image under test into the cluster as these commits: they differ only in the commit that they report."""
     repository = image.rpartition(":")[0]
     names = [f"{repository}:{commit}" for commit in commits]
     for commit, name in zip(commits, names, strict=True):
@@ -117,7 +117,7 @@ def make_commits(image: str, commits: list[str]) -> list[str]:
 
 @pytest.fixture(scope="module")
 def repository(image: str) -> Iterator[str]:
-    """Where the cluster has the image under test as a few commits."""
+    """A repository in the cluster with the image under test as a few commits."""
     names = make_commits(image, [ONE, TWO, *OTHERS[:2]])
     yield image.rpartition(":")[0]
     subprocess.run(["docker", "image", "rm", *names], capture_output=True, check=True)
@@ -125,7 +125,7 @@ def repository(image: str) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def other_commits(image: str) -> Iterator[list[str]]:
-    """More commits that the cluster has: one for each deploy of the trial."""
+    """More commits in the cluster: one for each deploy of the trial."""
     names = make_commits(image, OTHERS[2:])
     yield OTHERS
     subprocess.run(["docker", "image", "rm", *names], capture_output=True, check=True)
@@ -137,7 +137,7 @@ def pipeline(repository: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
     create_namespace(NAMESPACE)
     kubeconfig = REPOSITORY / f"kubeconfig-ci-{NAMESPACE}"
     try:
-        # The context's name goes into the file, so that the script needs none.
+        # The context's name is in the file, so the script needs none.
         admin = folder / "admin"
         admin.write_text(kubectl("config", "view", "--minify", "--flatten", "--raw"))
         made = subprocess.run(
@@ -157,12 +157,12 @@ def pipeline(repository: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.fixture
 def deployed(pipeline: Pipeline) -> Pipeline:
-    """With ONE deployed and serving, whatever the test before left."""
+    """With ONE deployed and serving, whatever the previous test left."""
     pipeline.deploy(ONE)
     return pipeline
 
 
-def test_its_rights_end_at_its_namespace(pipeline: Pipeline) -> None:
+def test_permissions_are_limited_to_the_namespace(pipeline: Pipeline) -> None:
     def may(*question: str) -> str:
         ask = ["kubectl", "auth", "can-i", *question]
         return subprocess.run(ask, env=pipeline.environment, capture_output=True, text=True, check=False).stdout.strip()
@@ -173,23 +173,23 @@ def test_its_rights_end_at_its_namespace(pipeline: Pipeline) -> None:
     assert may("get", "secrets", "--namespace", "default") == "no"
 
 
-def test_a_bad_image_goes_back_by_itself_and_the_old_commit_serves(deployed: Pipeline) -> None:
+def test_bad_image_is_rolled_back_automatically_and_the_old_commit_serves(deployed: Pipeline) -> None:
     status, output = deployed.run("deploy", IMAGE_TAG=BAD, DEPLOY_TIMEOUT="15s")
     assert status == 1
     assert f"Helm failed to deploy {BAD} within 15 s." in output
-    assert "ImagePullBackOff" in output or "ErrImagePull" in output  # why, before it went back
+    assert "ImagePullBackOff" in output or "ErrImagePull" in output  # printed before the rollback
     assert f"all at commit {ONE}" in output
     assert [state for _, state in deployed.releases()[-2:]] == ["failed", "deployed"]
     assert deployed.run("smoke", ONE)[0] == 0
 
 
-def test_a_deploy_that_is_cancelled_leaves_nothing_pending_and_the_next_one_works(deployed: Pipeline) -> None:
+def test_cancelled_deploy_leaves_no_pending_release_and_the_next_one_works(deployed: Pipeline) -> None:
     process = deployed.begin_upgrade_that_hangs()
-    process.send_signal(signal.SIGINT)  # to the script alone, as the runner does
+    process.send_signal(signal.SIGINT)  # only to the script, like the runner
     output, _ = process.communicate(timeout=7.5)  # then the runner would send the next, harder signal
     assert process.returncode == 130, output
     assert deployed.releases()[-1][1] == "failed"
-    # Nobody deploys after it: the pods of the new commit do not stay there unasked.
+    # If no deploy follows, the pods of the new commit must not stay.
     status, output = deployed.run("settle")
     assert status == 0, output
     assert f"({BAD}) is unverified (status: failed). Rolled back to revision" in output
@@ -199,7 +199,7 @@ def test_a_deploy_that_is_cancelled_leaves_nothing_pending_and_the_next_one_work
 
 
 @pytest.mark.full
-def test_a_deploy_that_is_killed_is_recovered_by_the_next_one(deployed: Pipeline) -> None:
+def test_killed_deploy_is_recovered_by_the_next_one(deployed: Pipeline) -> None:
     process = deployed.begin_upgrade_that_hangs()
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate(timeout=10)
@@ -212,7 +212,7 @@ def test_a_deploy_that_is_killed_is_recovered_by_the_next_one(deployed: Pipeline
 
 
 @pytest.mark.full
-def test_a_rollback_returns_to_the_version_asked_for(deployed: Pipeline) -> None:
+def test_rollback_returns_to_the_requested_revision(deployed: Pipeline) -> None:
     revision = str(deployed.releases()[-1][0])
     deployed.deploy(TWO)
     status, output = deployed.run("rollback", revision)
@@ -225,7 +225,7 @@ def test_a_rollback_returns_to_the_version_asked_for(deployed: Pipeline) -> None
 
 
 @pytest.mark.full
-def test_a_rollback_that_is_killed_is_gone_on_with_and_not_undone(deployed: Pipeline) -> None:
+def test_killed_rollback_is_resumed_and_not_undone(deployed: Pipeline) -> None:
     revision = str(deployed.releases()[-1][0])
     deployed.deploy(TWO)
     process = deployed.start("rollback", revision)
@@ -241,7 +241,7 @@ def test_a_rollback_that_is_killed_is_gone_on_with_and_not_undone(deployed: Pipe
 
 
 @pytest.mark.full
-def test_a_first_install_that_is_killed_is_removed_and_installed_again(pipeline: Pipeline) -> None:
+def test_killed_first_install_is_removed_and_installed_again(pipeline: Pipeline) -> None:
     subprocess.run(["helm", "uninstall", SERVICE, "--wait"], env=pipeline.environment, capture_output=True, check=False)
     process = pipeline.start("deploy", IMAGE_TAG=BAD)
     eventually(lambda: pipeline.releases() == [(1, "pending-install")], "the install is pending", seconds=30)
@@ -253,7 +253,7 @@ def test_a_first_install_that_is_killed_is_removed_and_installed_again(pipeline:
 
 
 @pytest.mark.full
-def test_an_api_server_that_accepts_and_never_answers_ends_the_deploy_with_a_sentence(pipeline: Pipeline) -> None:
+def test_unresponsive_api_server_ends_the_deploy_with_a_message(pipeline: Pipeline) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.listen(100)
         kubeconfig = pipeline.folder / "silent"
@@ -263,14 +263,14 @@ def test_an_api_server_that_accepts_and_never_answers_ends_the_deploy_with_a_sen
         status, output = pipeline.run("deploy", IMAGE_TAG=ONE, KUBECONFIG=str(kubeconfig))
     assert status == 1, output
     assert "kubectl get lease: still running after 10 s" in output
-    # kubectl gives up by itself, or is given up.
+    # kubectl times out, or the script terminates it.
     assert re.search("could not be read or written: .*|timed out after 60 s", output)
     assert re.search("Is the cluster of the kubeconfig reachable|Does the API server respond", output)
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("helm", HELMS)
-def test_a_field_that_was_changed_by_hand_stops_neither_a_deploy_nor_a_rollback(
+def test_manually_changed_field_blocks_neither_deploy_nor_rollback(
     pipeline: Pipeline, request: pytest.FixtureRequest, helm: str
 ) -> None:
     pipeline.use_helm(helm)
@@ -293,7 +293,7 @@ def test_a_field_that_was_changed_by_hand_stops_neither_a_deploy_nor_a_rollback(
 
 @pytest.mark.full
 @pytest.mark.parametrize("installed_by", HELMS)
-def test_what_one_helm_deployed_the_others_upgrade_and_roll_back(
+def test_releases_of_one_helm_are_upgraded_and_rolled_back_by_the_others(
     pipeline: Pipeline, request: pytest.FixtureRequest, installed_by: str
 ) -> None:
     request.addfinalizer(lambda: pipeline.use_helm(HELM_3))
@@ -310,11 +310,11 @@ def test_what_one_helm_deployed_the_others_upgrade_and_roll_back(
         assert pipeline.run("unhold", TWO)[0] == 0
 
 
-# --- several at once ------------------------------------------------------------------
+# --- concurrent deployers -------------------------------------------------------------
 
 
 class Deployer:
-    """One that begins at its moment, and may be killed at another."""
+    """Starts at a given time, and may be killed at another."""
 
     def __init__(self, pipeline: Pipeline, verb: str, commit: str, begins: float, killed_after: float | None) -> None:
         self.verb, self.commit, self.begins, self.killed_after = verb, commit, begins, killed_after
@@ -325,8 +325,8 @@ class Deployer:
         self.status: int | None = None
         self.ended = 0.0
 
-    def look(self, now: float) -> None:
-        """Starts, kills and ends it when its time has come."""
+    def update(self, now: float) -> None:
+        """Starts, kills or reaps the process when it is time."""
         if self._process is None:
             if now >= self.begins:
                 words = [str(REPOSITORY / "scripts/deploy.sh"), self.verb]
@@ -350,7 +350,7 @@ class Deployer:
 
     @property
     def serves(self) -> str | None:
-        """The commit that it said serves now; None where it said so of none."""
+        """The commit that it reported as serving; None if it reported none."""
         last = re.findall(r"^Deployed \S+:(\w+)|^Rolled back to revision \d+: (\w+) serves", self.said, re.MULTILINE)
         return next(filter(None, last[-1])) if last else None
 
@@ -360,21 +360,21 @@ class Deployer:
 
 
 def run_at_random(pipeline: Pipeline, deployers: list[Deployer], seconds: float) -> None:
-    """All of them, each at its moment. Returns when the last one has ended."""
+    """Runs all deployers, each at its time. Returns when the last one has ended."""
     begun = time.monotonic()
     reported: set[Deployer] = set()
     while any(deployer.status is None for deployer in deployers):
         assert time.monotonic() - begun < seconds, "\n".join(map(str, deployers))
         for deployer in deployers:
-            deployer.look(time.monotonic() - begun)
+            deployer.update(time.monotonic() - begun)
             if deployer.status == 0 and deployer not in reported:
                 reported.add(deployer)
-                assert_true(pipeline, deployer)
+                assert_reported_success_is_real(pipeline, deployer)
         time.sleep(0.1)
 
 
-def assert_true(pipeline: Pipeline, deployer: Deployer) -> None:
-    """Whoever reported a success had one: Helm has a revision of that commit whose pods were ready."""
+def assert_reported_success_is_real(pipeline: Pipeline, deployer: Deployer) -> None:
+    """A reported success is real: Helm has a revision of that commit whose pods were ready."""
     if deployer.serves:
         succeeded = [
             pipeline.tag(revision["revision"])
@@ -385,12 +385,12 @@ def assert_true(pipeline: Pipeline, deployer: Deployer) -> None:
 
 
 def trial(pipeline: Pipeline, deployers: list[Deployer], seconds: float, seed: int = 0) -> None:
-    """Runs them; afterwards the release serves what the last one that succeeded said, and nothing is wedged."""
+    """Runs them; afterwards the release serves what the last successful one reported, and nothing is stuck."""
     run_at_random(pipeline, deployers, seconds)
     story = "\n".join([f"seed {seed}", *map(str, sorted(deployers, key=lambda deployer: deployer.ended))])
     for deployer in deployers:
         if not deployer.killed:
-            # 0 done, 1 failed and gone back, 2 refused: nothing else, and no traceback.
+            # 0 success, 1 failed and rolled back, 2 rejected: nothing else, and no traceback.
             assert deployer.status in (0, 1, 2), story
             assert "Traceback" not in deployer.said, story
             assert "failed, see above. Next: make history" not in deployer.said, story
@@ -398,7 +398,7 @@ def trial(pipeline: Pipeline, deployers: list[Deployer], seconds: float, seed: i
             assert deployer.serves == deployer.commit, story
         if deployer.status == 2:
             assert not deployer.serves, story
-    # A killed one may have been the last, with its lock and its revision left behind.
+    # The last one may have been killed, leaving its lock and a pending revision.
     status, output = pipeline.run("settle")
     assert status == 0, f"{output}\n{story}"
     revisions = pipeline.releases()
@@ -410,13 +410,13 @@ def trial(pipeline: Pipeline, deployers: list[Deployer], seconds: float, seed: i
     assert serves in allowed, f"{serves} serves, and not {allowed}: {revisions}\n{story}"
     status, output = pipeline.run("smoke", serves)
     assert status == 0, f"{output}\n{story}"
-    # Nothing is wedged: the next one goes through at once.
+    # Nothing is stuck: the next deploy succeeds immediately.
     for held in re.findall(r"^held  (\w+)", pipeline.run("history")[1], re.MULTILINE):
         assert pipeline.run("unhold", held)[0] == 0
     pipeline.deploy(TWO)
 
 
-def test_of_two_deploys_within_a_second_and_a_rollback_each_does_what_it_says(deployed: Pipeline) -> None:
+def test_two_deploys_and_a_rollback_within_a_second_do_what_they_report(deployed: Pipeline) -> None:
     deployed.deploy(TWO)
     moments = [("deploy", OTHERS[0], 0.0), ("deploy", OTHERS[1], 0.6), ("rollback", "", 1.5)]
     trial(deployed, [Deployer(deployed, *moment, None) for moment in moments], seconds=180)
@@ -424,7 +424,7 @@ def test_of_two_deploys_within_a_second_and_a_rollback_each_does_what_it_says(de
 
 @pytest.mark.full
 @pytest.mark.parametrize("helm", [HELM_3, HELM_4])
-def test_ten_deploys_and_three_rollbacks_at_random_moments_some_of_them_killed(
+def test_ten_deploys_and_three_rollbacks_at_random_times_some_of_them_killed(
     pipeline: Pipeline, other_commits: list[str], request: pytest.FixtureRequest, helm: str
 ) -> None:
     pipeline.use_helm(helm)

@@ -1,4 +1,4 @@
-"""A node is drained, as for its maintenance, and no client notices."""
+"""A node is drained for maintenance without an effect on clients."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from under_test import SERVICE
 
 @pytest.fixture
 def node(release: Namespace) -> Iterator[str]:
-    """The worker with most of the API's pods; whatever happens, pods may come to it afterwards."""
+    """The worker with most of the API's pods, made schedulable again at the end."""
     release.wait_for_replicas(3)
     nodes = release.run(f"kubectl get pods -l app={SERVICE} -o jsonpath='{{.items[*].spec.nodeName}}'").split()
     busiest, pods = Counter(nodes).most_common(1)[0]
@@ -29,7 +29,7 @@ def node(release: Namespace) -> Iterator[str]:
 
 
 def events(watched: str) -> Iterator[dict[str, Any]]:
-    """The events of `kubectl get --watch --output-watch-events -o json`: one JSON document after the other."""
+    """The events of `kubectl get --watch --output-watch-events -o json`: consecutive JSON documents."""
     decoder, at = json.JSONDecoder(), 0
     while at < len(watched):
         event, end = decoder.raw_decode(watched, at)
@@ -38,7 +38,7 @@ def events(watched: str) -> Iterator[dict[str, Any]]:
 
 
 def fewest_ready(watched: str) -> tuple[int, int]:
-    """The fewest endpoints that were ready at any time, over all slices of the Service, and the number of changes."""
+    """The minimum number of ready endpoints at any time, over all slices of the Service, and the number of changes."""
     ready: dict[str, int] = {}
     counts = []
     for event in events(watched):
@@ -50,7 +50,7 @@ def fewest_ready(watched: str) -> tuple[int, int]:
 
 
 @pytest.mark.full
-def test_a_drained_node_leaves_the_service_ready_and_fails_no_request(
+def test_node_drain_leaves_the_service_ready_and_fails_no_request(
     release: Namespace, node: str, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     watch = release.start(
@@ -59,8 +59,8 @@ def test_a_drained_node_leaves_the_service_ready_and_fails_no_request(
     )
     try:
         with Traffic(release) as traffic:
-            # Its API alone. PostgreSQL is a single pod whose volume is bound to its node: to move it would be
-            # downtime, or no move at all. And the node has tenants that are no part of this: Prometheus, a release.
+            # Only its API pods. PostgreSQL is a single pod whose volume is bound to its node: moving it would be
+            # downtime, or impossible. And the node has unrelated tenants: Prometheus, a release.
             said = release.run(
                 f"kubectl drain {node} --ignore-daemonsets --delete-emptydir-data --timeout=150s"
                 f" --pod-selector=app={SERVICE},e2e={release.name}"
@@ -75,7 +75,7 @@ def test_a_drained_node_leaves_the_service_ready_and_fails_no_request(
     assert evicted >= 2, said
 
     fewest, changes = fewest_ready((tmp_path / "endpointslices").read_text())
-    assert changes > evicted  # the watch saw what happened
+    assert changes > evicted  # the watch saw the evictions
     assert fewest >= 1
     assert fewest == 2, "the PodDisruptionBudget lets one of three go at a time"
     assert traffic.failures == []

@@ -1,4 +1,4 @@
-"""The release behind a Gateway, as docs/extend.md says, instead of the Ingress."""
+"""The release behind a Gateway instead of an Ingress, as in docs/extend.md."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LISTENERS = {"http": 8000, "https": 8443}
 
 @pytest.fixture(scope="module")
 def behind_a_gateway(make_namespace: MakeNamespace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Namespace]:
-    """One pod of the service below /below of a Gateway's host, and no Ingress."""
+    """One pod of the service at /below of a Gateway's host, without an Ingress."""
     namespace = make_namespace("e2e-gateway")
     image = version("TRAEFIK_IMAGE")
     namespace.run(f"docker image inspect {image} || docker pull {image}", seconds=300)
@@ -51,7 +51,7 @@ def behind_a_gateway(make_namespace: MakeNamespace, tmp_path_factory: pytest.Tem
 
 @contextlib.contextmanager
 def forwarded(namespace: Namespace, folder: Path, listener: str) -> Iterator[int]:
-    """The port of this machine that leads to the Gateway's listener."""
+    """A local port that is forwarded to the Gateway's listener."""
     port = LISTENERS[listener]
     forward = namespace.start(f"kubectl port-forward deployment/traefik :{port}", folder / listener)
     try:
@@ -62,16 +62,16 @@ def forwarded(namespace: Namespace, folder: Path, listener: str) -> Iterator[int
         forward.wait(timeout=10)
 
 
-def takes(namespace: Namespace, route: str) -> bool:
-    """Whether the Gateway has taken the route and found what it leads to."""
+def is_accepted(namespace: Namespace, route: str) -> bool:
+    """Whether the Gateway has accepted the route and resolved its backends."""
     status = json.loads(namespace.run(f"kubectl get httproute {route} --output jsonpath='{{.status}}'") or "{}")
     conditions = {c["type"]: c["status"] for parent in status.get("parents", []) for c in parent["conditions"]}
     return conditions == {"Accepted": "True", "ResolvedRefs": "True"}
 
 
-def test_a_gateway_serves_the_release_with_tls_below_a_path(behind_a_gateway: Namespace, tmp_path: Path) -> None:
+def test_gateway_serves_the_release_with_tls_below_a_path(behind_a_gateway: Namespace, tmp_path: Path) -> None:
     for route in (SERVICE, f"{SERVICE}-redirect"):
-        eventually(partial(takes, behind_a_gateway, route), f"the Gateway takes the route {route}")
+        eventually(partial(is_accepted, behind_a_gateway, route), f"the Gateway is_accepted the route {route}")
     with (
         forwarded(behind_a_gateway, tmp_path, "https") as port,
         client_of(behind_a_gateway.host, behind_a_gateway.trust(), port) as client,
@@ -83,7 +83,7 @@ def test_a_gateway_serves_the_release_with_tls_below_a_path(behind_a_gateway: Na
         assert client.get("/openapi.json").json()["servers"] == [{"url": "/below"}]
 
 
-def test_a_gateway_sends_http_to_https_under_the_same_name(behind_a_gateway: Namespace, tmp_path: Path) -> None:
+def test_gateway_redirects_http_to_https_on_the_same_host(behind_a_gateway: Namespace, tmp_path: Path) -> None:
     with forwarded(behind_a_gateway, tmp_path, "http") as port:
         answer = httpx2.get(f"http://127.0.0.1:{port}/below/docs?page=1", headers={"Host": behind_a_gateway.host})
     assert answer.status_code == 301

@@ -1,4 +1,4 @@
-"""The built image, alone: what it contains, how it starts and how it stops."""
+"""The built image without a cluster: its content, start and shutdown."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from under_test import SELF, SERVICE
 class Built:
     name: str
     about: dict[str, str]
-    """What its labels say of it beside what all images of the service say."""
+    """Its own values of the labels, besides those common to all images of the service."""
 
 
 def of_this_machine(name: str) -> Built:
@@ -51,8 +51,8 @@ def output(*command: str | Path, **environment: str) -> str:
 
 @pytest.fixture(scope="module", params=["under test", "as the pipeline makes it"])
 def built(request: pytest.FixtureRequest, image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
-    """The image under test, which in a run of main is the pipeline's and is said to be (IMAGE_COMMIT); and one with the
-    pipeline's arguments and labels, laid out and loaded again under a tag of content, as there."""
+    """The image under test, which in a run of main is the pipeline's, identified by IMAGE_COMMIT; and one built with
+    the pipeline's arguments and labels, exported as a layout and loaded again under a content tag, as in the pipeline."""
     if request.param == "under test":
         commit = os.environ.get("IMAGE_COMMIT")
         yield of_the_pipeline(image, commit, os.environ["GITHUB_REPOSITORY"]) if commit else of_this_machine(image)
@@ -73,7 +73,7 @@ def built(request: pytest.FixtureRequest, image: str, tmp_path_factory: pytest.T
 
 
 def started(built: Built) -> DockerContainer:
-    """As the chart starts it: read-only but for /tmp, and without a capability."""
+    """As in the chart: read-only except for /tmp, and without capabilities."""
     confined = DockerContainer(built.name, read_only=True, cap_drop=["ALL"], security_opt=["no-new-privileges"])
     confined.with_tmpfs_mount("/tmp").with_exposed_ports(8000).waiting_for(LogMessageWaitStrategy("Listening on"))
     return confined
@@ -81,7 +81,7 @@ def started(built: Built) -> DockerContainer:
 
 @pytest.fixture(scope="module")
 def container(built: Built) -> Iterator[DockerContainer]:
-    """One for all tests that leave it as it is."""
+    """A container shared by all tests that do not change it."""
     with started(built) as running:
         yield running
 
@@ -90,7 +90,7 @@ def url(container: DockerContainer) -> str:
     return f"http://{container.get_container_host_ip()}:{container.get_exposed_port(8000)}"
 
 
-def test_it_starts_read_only_as_user_1000_and_answers(container: DockerContainer, built: Built) -> None:
+def test_starts_read_only_as_user_1000_and_responds(container: DockerContainer, built: Built) -> None:
     health = httpx2.get(f"{url(container)}/health").json()
     assert health["status"] == "ok"
     assert health["revision"] == built.about["revision"]
@@ -98,19 +98,19 @@ def test_it_starts_read_only_as_user_1000_and_answers(container: DockerContainer
     assert container.exec("touch /app/x").exit_code != 0
 
 
-def test_it_listens_on_every_address_of_both_families(container: DockerContainer) -> None:
+def test_listens_on_all_ipv4_and_ipv6_addresses(container: DockerContainer) -> None:
     for table, every_address in (("tcp", "0" * 8), ("tcp6", "0" * 32)):
         sockets = container.exec(f"cat /proc/net/{table}").output.decode()
-        assert f"{every_address}:{8000:04X} {every_address}:0000 0A" in sockets  # 0A: it listens
+        assert f"{every_address}:{8000:04X} {every_address}:0000 0A" in sockets  # 0A: LISTEN
 
 
-def test_it_keeps_what_it_is_given(container: DockerContainer) -> None:
+def test_stores_what_is_written(container: DockerContainer) -> None:
     with httpx2.Client(base_url=url(container)) as client:
         path, kept = EXAMPLE.write(client)
         assert client.get(path).json() == kept
 
 
-def test_nothing_in_it_can_install_packages(container: DockerContainer) -> None:
+def test_contains_no_package_installer(container: DockerContainer) -> None:
     search = """
 import subprocess, sys
 for python in (sys.executable, sys._base_executable):
@@ -123,23 +123,23 @@ for python in (sys.executable, sys._base_executable):
     assert (done.exit_code, done.output.decode()) == (0, "")
 
 
-def test_no_program_in_it_runs_with_the_rights_of_its_owner(built: Built) -> None:
-    """Those of su, mount or passwd: `docker run` alone does not forbid it."""
+def test_contains_no_setuid_or_setgid_program(built: Built) -> None:
+    """Like su, mount or passwd: `docker run` alone does not prevent their use."""
     search = ["find", "/", "-xdev", "-type", "f", "-perm", "/6000"]
-    # As root, with its capabilities: no folder is closed to it.
+    # As root, with capabilities: every folder is readable.
     assert output("docker", "run", "--rm", "--user", "0", "--entrypoint", search[0], built.name, *search[1:]) == ""
 
 
-def test_its_code_belongs_to_root_and_cannot_be_changed(container: DockerContainer) -> None:
+def test_code_belongs_to_root_and_is_not_writable(container: DockerContainer) -> None:
     writable = container.exec(
         ["find", "/app", "/opt/venv", "-not", "-type", "l", "(", "-writable", "-or", "-not", "-user", "root", ")"]
     )
     assert writable.output.decode() == ""
 
 
-def test_its_code_is_compiled_by_no_clock_but_for_good(container: DockerContainer) -> None:
-    """Each source of the service and of its packages has bytecode beside it that is taken without a look at the source
-    (unchecked hash): a read-only container would compile what is missing at every start."""
+def test_code_is_compiled_to_unchecked_hash_bytecode(container: DockerContainer) -> None:
+    """Each source file of the service and its packages has bytecode that is used without checking the source (unchecked
+    hash): a read-only container would compile missing bytecode at every start."""
     look = """
 import importlib.util, pathlib
 sources = [f for top in ("/app/src", "/opt/venv/lib") for f in pathlib.Path(top).rglob("*.py")]
@@ -155,29 +155,29 @@ print(len(sources), missing)
     assert missing == "[]"
 
 
-def test_its_labels_say_what_it_is(built: Built) -> None:
+def test_labels_identify_the_image(built: Built) -> None:
     labels = json.loads(output("docker", "image", "inspect", built.name))[0]["Config"]["Labels"]
     about = {k.removeprefix("org.opencontainers.image."): v for k, v in labels.items() if "opencontainers" in k}
     base = about.pop("base.name")
-    assert base.startswith("python:3.11-slim") or "PYTHON_IMAGE" in os.environ  # a base of somebody's own
+    assert base.startswith("python:3.11-slim") or "PYTHON_IMAGE" in os.environ  # a custom base image
     assert about == {"title": SERVICE, "licenses": "Apache-2.0", **built.about}
 
 
 def test_docker_stop_ends_it_in_time_with_exit_code_0(built: Built) -> None:
-    """With a connection that is kept, and a reader of its stream where the service has one."""
+    """With a kept-alive connection, and a reader of the service's stream if it has one."""
     with started(built) as container, httpx2.Client() as client, contextlib.ExitStack() as reading:
         docker = container.get_wrapped_container()
-        client.get(f"{url(container)}/livez")  # and the connection stays open
+        client.get(f"{url(container)}/livez")  # the connection stays open
         if "stream" in SELF:
             headers = {"Accept": "text/event-stream"}
             changes = reading.enter_context(httpx2.stream("GET", f"{url(container)}{SELF['stream']}", headers=headers))
             next(changes.iter_lines())
-        docker.stop(timeout=5)  # then it would be killed: exit code 137
+        docker.stop(timeout=5)  # after that it would be killed: exit code 137
         reading.close()
         assert docker.wait()["StatusCode"] == 0
 
 
-def test_docker_sees_that_it_is_healthy(container: DockerContainer) -> None:
+def test_docker_reports_it_healthy(container: DockerContainer) -> None:
     docker = container.get_wrapped_container()
 
     def status() -> bool:
@@ -190,7 +190,7 @@ def test_docker_sees_that_it_is_healthy(container: DockerContainer) -> None:
 
 
 def contents(image: str, folder: Path) -> tuple[dict[str, Any], list[dict[str, object]]]:
-    """The image's configuration, and of each layer what every file is: all of it but the time."""
+    """The image's configuration, and for each layer the metadata of every file except its time."""
     archive = folder / "image.tar"
     subprocess.run(["docker", "save", "--output", archive, image], check=True)
     with tarfile.open(archive) as saved:
@@ -214,9 +214,9 @@ def contents(image: str, folder: Path) -> tuple[dict[str, Any], list[dict[str, o
 
 
 @pytest.mark.full
-def test_built_twice_from_nothing_it_differs_in_times_alone(tmp_path: Path) -> None:
-    """The builder at hand leaves the times of files, and of the build, as they were. In the pipeline BuildKit sets them
-    to the commit's (SOURCE_DATE_EPOCH and rewrite-timestamp), and so the digest is the same, too."""
+def test_two_clean_builds_differ_only_in_timestamps(tmp_path: Path) -> None:
+    """This builder keeps the times of files and of the build. In the pipeline BuildKit sets them to the commit's
+    (SOURCE_DATE_EPOCH and rewrite-timestamp), so the digest is identical, too."""
     names = [f"{SERVICE}:built-once", f"{SERVICE}:built-twice"]
     build = ["docker", "build", "--quiet", "--no-cache", "--tag"]
     try:
@@ -236,7 +236,7 @@ def test_built_twice_from_nothing_it_differs_in_times_alone(tmp_path: Path) -> N
 
 
 @pytest.mark.full
-def test_the_classic_builder_builds_it_too() -> None:
+def test_classic_builder_builds_it() -> None:
     """Docker 20.10 without BuildKit."""
     done = subprocess.run(
         ["docker", "build", "--quiet", "."],

@@ -1,4 +1,4 @@
-"""The release where pods have an IPv6 address alone, and where they have one of each family."""
+"""The release in an IPv6-only and in a dual-stack cluster."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ASK = "import sys, urllib.request as web; print(web.urlopen(f'http://{sys.argv[1
 
 @pytest.fixture(params=["ipv6", "dual"])
 def installed(request: pytest.FixtureRequest, image: str, tmp_path: Path) -> Iterator[Namespace]:
-    """The chart in a cluster of one node, whose pods have addresses of these families."""
+    """The chart in a single-node cluster whose pods have addresses of these families."""
     name = f"task-platform-{request.param}"
     config = f"{{kind: Cluster, apiVersion: kind.x-k8s.io/v1alpha4, networking: {{ipFamily: {request.param}}}}}"
     namespace = Namespace("default", tmp_path / "kubeconfig", image, https_port=0)
@@ -38,7 +38,7 @@ def installed(request: pytest.FixtureRequest, image: str, tmp_path: Path) -> Ite
 
 
 @pytest.mark.full
-def test_a_release_serves_on_every_address_of_its_pods_and_of_its_ingress(installed: Namespace) -> None:
+def test_release_serves_on_every_address_of_its_pods_and_its_ingress(installed: Namespace) -> None:
     assert EXAMPLE.helm_test in installed.run(f"helm test {SERVICE} --logs")
     pods = installed.run(
         f"kubectl get pods --selector app={SERVICE}"

@@ -1,4 +1,4 @@
-"""A saved line is served: the `dev` stage as the Tiltfile runs it, updated as Tilt does it. Needs Docker alone."""
+"""Live update: the `dev` stage, run as in the Tiltfile and updated as by Tilt. Needs only Docker."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ SAVES = 10
         pytest.param(500_000_000, id="with 500m of a CPU", marks=pytest.mark.full),
     ],
 )
-def test_a_saved_line_is_served(
+def test_saved_line_is_served(
     dev_image: str,
     nano_cpus: int | None,
     request: pytest.FixtureRequest,
     record_property: Callable[[str, object], None],
 ) -> None:
     with running(dev_image, nano_cpus) as dev:
-        # Of one length and within one second: a cache of bytecode that asks for size and time would serve an old one.
+        # Same length, same second: a bytecode cache keyed by size and time would serve the old one.
         saves = [timed_save(dev, f"9.9.{number}", dev.save_version) for number in range(SAVES)]
     summary = f"Median of {SAVES} saves {request.node.callspec.id}, one right after the other: {median(saves)}"
     record_property(SUMMARY, summary)
 
 
-def test_a_saved_line_of_the_chassis_is_served(dev_image: str) -> None:
+def test_saved_line_of_the_chassis_is_served(dev_image: str) -> None:
     module = "app/src/chassis/health.py"
     with running(dev_image) as dev:
         dev.save({module: dev.read(module).replace('return "ok"', 'return "changed"')})
@@ -52,9 +52,7 @@ def test_a_saved_line_of_the_chassis_is_served(dev_image: str) -> None:
         pytest.param("import os; os.abort()", "exit code -6", id="ends the process"),
     ],
 )
-def test_what_cannot_be_served_is_the_answer_to_every_request_until_it_is_mended(
-    dev_image: str, line: str, why: str
-) -> None:
+def test_error_is_returned_for_every_request_until_it_is_fixed(dev_image: str, line: str, why: str) -> None:
     with running(dev_image) as dev:
         dev.save({INIT: line + "\n"})
         dev.fails(why)
@@ -66,7 +64,7 @@ def test_what_cannot_be_served_is_the_answer_to_every_request_until_it_is_mended
         dev.serves("9.9.9")
 
 
-def test_files_come_and_go(dev_image: str) -> None:
+def test_files_are_added_and_removed(dev_image: str) -> None:
     with running(dev_image) as dev:
         dev.save({f"{PACKAGE}/added/number.py": "NUMBER = '7.7.7'\n"})
         dev.save({INIT: f"from {PACKAGE.split('/')[-1]}.added.number import NUMBER as __version__\n"})
@@ -80,7 +78,7 @@ def test_files_come_and_go(dev_image: str) -> None:
             dev.read(f"{PACKAGE}/added/number.py")
 
 
-def test_many_files_at_once_are_not_as_many_changes(dev_image: str) -> None:
+def test_many_files_at_once_cause_few_reloads(dev_image: str) -> None:
     """As by `git checkout`."""
     with running(dev_image) as dev:
         added = {f"{PACKAGE}/file_{number}.py": f"NUMBER = {number}\n" for number in range(20)}
@@ -89,15 +87,15 @@ def test_many_files_at_once_are_not_as_many_changes(dev_image: str) -> None:
         assert dev.log().count(RELOAD_LINE) < len(added) / 2
 
 
-def test_a_file_that_takes_the_place_of_another_is_noticed(dev_image: str) -> None:
-    """As editors save, and Git."""
+def test_file_replaced_by_a_rename_is_noticed(dev_image: str) -> None:
+    """Editors and Git save like that."""
     with running(dev_image) as dev:
         dev.save({"app/src/new": '__version__ = "5.5.5"\n'})
         dev.run("mv", "/app/src/new", f"/{INIT}")
         dev.serves("5.5.5")
 
 
-def test_clients_wait_while_one_process_follows_the_other(dev_image: str) -> None:
+def test_clients_wait_during_a_reload(dev_image: str) -> None:
     refused: list[httpx2.ConnectError] = []
     done = threading.Event()
     with running(dev_image) as dev:
@@ -109,7 +107,7 @@ def test_clients_wait_while_one_process_follows_the_other(dev_image: str) -> Non
                 except httpx2.ConnectError as error:
                     refused.append(error)
                 except httpx2.TransportError:
-                    pass  # it was ended in the middle of the answer
+                    pass  # terminated in the middle of the response
 
         client = threading.Thread(target=ask)
         client.start()
@@ -121,14 +119,14 @@ def test_clients_wait_while_one_process_follows_the_other(dev_image: str) -> Non
     assert refused == []
 
 
-def test_no_thread_runs_where_the_next_process_is_forked(dev_image: str) -> None:
+def test_no_thread_runs_when_the_next_process_is_forked(dev_image: str) -> None:
     with running(dev_image) as dev:
         dev.save_version("9.9.9")
         dev.serves("9.9.9")
         assert "\nThreads:\t1\n" in dev.read("proc/1/status")
 
 
-def test_probes_are_not_in_the_log_and_requests_are(dev_image: str) -> None:
+def test_requests_are_logged_but_no_probes(dev_image: str) -> None:
     with running(dev_image) as dev:
         for path in ("/livez", "/readyz", "/metrics", "/health", LOAD_PATH):
             assert httpx2.get(f"{dev.url}{path}").status_code == 200
@@ -136,7 +134,7 @@ def test_probes_are_not_in_the_log_and_requests_are(dev_image: str) -> None:
         assert not {"/livez", "/readyz", "/metrics", "/health"} & set(re.findall(r'"path":"([^"]*)"', dev.log()))
 
 
-def test_a_signal_ends_all_of_it(dev_image: str) -> None:
+def test_signal_terminates_every_process(dev_image: str) -> None:
     with running(dev_image) as dev:
         assert dev.stop() == 0
 

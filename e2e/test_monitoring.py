@@ -1,4 +1,4 @@
-"""A real Prometheus, made by its operator, finds the service by the chart's ServiceMonitor and scrapes it."""
+"""A real Prometheus, created by its operator, finds the service by the chart's ServiceMonitor and scrapes it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from under_test import CHART, PACKAGE, SERVICE
 ENDPOINTS = {"/health", "/metrics"}
 
 GRAFANA = {"$__rate_interval": "2m", "$namespace": NAMESPACE, "$job": SERVICE}
-"""What Grafana puts in the place of its variables; the interval of a rate is four scrapes."""
+"""The values of Grafana's variables; the rate interval is four scrape intervals."""
 
 
 def rendered(template: str, value: str) -> dict[str, Any]:
-    """The object that a template of the chart makes where a value is true."""
+    """The object rendered from one of the chart's templates with a value set to true."""
     command = [
         "helm",
         "template",
@@ -52,19 +52,19 @@ QUERIES: list[tuple[str, str]] = [
 
 
 class Prometheus:
-    """The Prometheus in the cluster, asked by way of the Kubernetes API."""
+    """The Prometheus in the cluster, queried through the Kubernetes API."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
 
     def query(self, promql: str) -> list[dict[str, Any]]:
-        """The samples that an expression gives at the moment: each with `metric` (its labels) and `value`."""
+        """The current samples of an expression: each with `metric` (its labels) and `value`."""
         answer = self._get("query", query=promql)
         samples: list[dict[str, Any]] = answer["result"]
         return samples
 
     def rules(self) -> list[dict[str, Any]]:
-        """The rules that it evaluates."""
+        """The loaded rules."""
         return [rule for group in self._get("rules")["groups"] for rule in group["rules"]]
 
     def _get(self, what: str, **parameters: str) -> Any:
@@ -86,7 +86,7 @@ def prometheus(monitoring: None, cluster: Cluster) -> Prometheus:
 
 @pytest.fixture(scope="module")
 def scraped(prometheus: Prometheus, cluster: Cluster) -> set[str]:
-    """The pods, once each has been scraped by both endpoints."""
+    """The pods, once both endpoints of each have been scraped."""
 
     def pods() -> set[str] | None:
         ready = {pod.metadata.name for pod in cluster.ready_pods()}
@@ -112,9 +112,7 @@ def test_both_endpoints_of_every_pod_are_up(scraped: set[str]) -> None:
         *((name, 0) for name in EXAMPLE.health_metrics),
     ],
 )
-def test_the_figures_of_health_can_be_queried(
-    prometheus: Prometheus, scraped: set[str], name: str, least: float
-) -> None:
+def test_health_metrics_can_be_queried(prometheus: Prometheus, scraped: set[str], name: str, least: float) -> None:
     samples = {sample["metric"]["pod"]: float(sample["value"][1]) for sample in prometheus.query(name)}
     assert samples.keys() >= scraped
     assert all(samples[pod] >= least for pod in scraped), samples
@@ -134,7 +132,7 @@ def test_requests_are_counted_by_route(prometheus: Prometheus, scraped: set[str]
 
 
 @pytest.mark.parametrize(("panel", "query"), QUERIES, ids=[panel for panel, _ in QUERIES])
-def test_every_query_of_the_dashboard_has_data_under_load(
+def test_every_dashboard_query_has_data_under_load(
     prometheus: Prometheus, scraped: set[str], api: httpx2.Client, panel: str, query: str
 ) -> None:
     assert scraped
@@ -144,7 +142,7 @@ def test_every_query_of_the_dashboard_has_data_under_load(
     def figures() -> list[float] | None:
         for answer, wanted in EXAMPLE.requests(api):
             assert answer.status_code == wanted
-        # A route that nobody asks for has none at the moment: 0 / 0 is NaN, which Grafana leaves out.
+        # A route without current requests has none: 0 / 0 is NaN, which Grafana does not draw.
         return [
             figure for sample in prometheus.query(query) if not math.isnan(figure := float(sample["value"][1]))
         ] or None
@@ -152,7 +150,7 @@ def test_every_query_of_the_dashboard_has_data_under_load(
     eventually(figures, f"the panel {panel!r} has figures: {query}", seconds=120)
 
 
-def test_the_rules_are_loaded_and_healthy(prometheus: Prometheus, scraped: set[str]) -> None:
+def test_rules_are_loaded_and_healthy(prometheus: Prometheus, scraped: set[str]) -> None:
     assert scraped
     ours = rules_of_the_chart()
     recorded = {rule["record"] for rule in ours if "record" in rule}

@@ -1,4 +1,4 @@
-"""`make new-service`: a service of each kind is made in a copy, deployed beside the first, and removed."""
+"""`make new-service`: a service of each kind is created in a copy, deployed beside the first, and removed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from repository_copy import copy_repository, lend_environments
 from under_test import SERVICE
 
 NAMES = {"orders": "e2e-orders", "order-notes": "e2e-notes"}
-"""Those of the page, and what they are called here: not like one that the repository may have already."""
+"""The page's names, and those used here: the repository may already have a service with one of the page's names."""
 PLAIN, NOTES = NAMES.values()
 
 
@@ -40,25 +40,25 @@ def run(folder: Path, *command: str, service: str = PLAIN) -> str:
 
 
 def objects() -> list[str]:
-    """All that is in the namespace of the new services', but for what ends by itself."""
+    """All objects in the new services' namespace, except for those that terminate on their own."""
     kinds = "deployments,statefulsets,services,ingresses,hpa,pdb,networkpolicies,serviceaccounts,secrets,configmaps,pvc"
     found = kubectl("get", kinds, "--output", "name").split()
     return [name for name in found if any(service in name for service in NAMES.values())]
 
 
 def tag(copy: Path, name: str) -> str:
-    """What the image of a service is called by its content."""
+    """The content tag of a service's image."""
     return run(copy, "scripts/image-tag.sh", service=name).strip()
 
 
 def remove_images(registry: str, name: str, tag: str) -> None:
-    """registry: what its name begins with in the cluster, up to the last slash; empty where there is none."""
+    """registry: the prefix of its name in the cluster, up to the last slash; or empty."""
     there = f"{registry}{name}:{tag}"
     remove = [["docker", "image", "rm", "--force", there, f"{name}:{tag}"]]
     nodes = run(REPOSITORY, "kind", "get", "nodes", "--name", "task-platform").split()
     remove += [["docker", "exec", node, "crictl", "rmi", there] for node in nodes]
     for command in remove:
-        subprocess.run(command, capture_output=True, check=False)  # there is none where `make up` failed
+        subprocess.run(command, capture_output=True, check=False)  # it is missing if `make up` failed
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def registry(image: str) -> str:
 
 @pytest.fixture(scope="module")
 def deployed(tmp_path_factory: pytest.TempPathFactory, registry: str) -> Iterator[Path]:
-    """A copy of the repository with both services, deployed by `make up`; with all that it made gone in the end."""
+    """A copy of the repository with both services, deployed by `make up`; everything is removed at the end."""
     copy = copy_repository(tmp_path_factory.mktemp("copy"))
     lend_environments(copy)
     (documented,) = commands_run_by("e2e/test_new_service.py", "docs/extend.md")
@@ -91,7 +91,7 @@ def deployed(tmp_path_factory: pytest.TempPathFactory, registry: str) -> Iterato
 
 @contextmanager
 def client(name: str, https_port: int) -> Iterator[httpx2.Client]:
-    """One that trusts the certificate that `make up` made for the service."""
+    """A client that trusts the certificate that `make up` created for the service."""
     certificate = json.loads(kubectl("get", "secret", f"{name}-tls", "--output", "json"))["data"]["tls.crt"]
     trust = ssl.create_default_context(cadata=base64.b64decode(certificate).decode())
     with client_of(f"{name}.local", trust, https_port) as opened:
@@ -117,7 +117,7 @@ def test_services_of_both_kinds_are_served_beside_the_first(
         assert notes.get("/v1/hello").status_code == 404
         assert notes.get("/health").json()["storage"] == "postgresql"
     assert f"{PLAIN}-database" not in kubectl("get", "secrets", "--output", "name")
-    # The first one goes on as it was.
+    # The first service is unaffected.
     assert sorted(pod.metadata.uid for pod in cluster.ready_pods()) == pods
     assert api.get("/health").json()["status"] == "ok"
     assert api.get("/openapi.json").json()["info"]["title"] not in ("E2e Orders API", "E2e Notes API")
@@ -125,7 +125,7 @@ def test_services_of_both_kinds_are_served_beside_the_first(
 
 @pytest.mark.full
 @pytest.mark.parametrize("name", [PLAIN, NOTES])
-def test_it_has_what_every_service_has(deployed: Path, https_port: int, name: str) -> None:
+def test_new_service_has_all_standard_features(deployed: Path, https_port: int, name: str) -> None:
     eventually(lambda: field("deployment", name, ".status.readyReplicas") == "3", "three ready pods")
     container = ".spec.template.spec.containers[0]"
     probes = [
@@ -144,7 +144,7 @@ def test_it_has_what_every_service_has(deployed: Path, https_port: int, name: st
 
 @pytest.mark.full
 @pytest.mark.usefixtures("deployed")
-def test_a_note_is_read_again_after_the_pods_of_service_and_database_are_gone(https_port: int) -> None:
+def test_note_survives_the_loss_of_the_service_and_database_pods(https_port: int) -> None:
     with client(NOTES, https_port) as notes:
         written = notes.post("/v1/notes", json={"text": "Milk"})
         assert written.status_code == 201
@@ -160,7 +160,7 @@ def test_a_note_is_read_again_after_the_pods_of_service_and_database_are_gone(ht
 
 
 @pytest.mark.full
-def test_a_changed_line_of_the_chassis_is_served_by_both(deployed: Path, https_port: int, registry: str) -> None:
+def test_changed_line_of_the_chassis_is_served_by_both(deployed: Path, https_port: int, registry: str) -> None:
     module = deployed / "packages/chassis/src/chassis/health.py"
     before = module.read_text()
     changed = before.replace('return "ok"', 'return "changed"')
@@ -178,6 +178,6 @@ def test_a_changed_line_of_the_chassis_is_served_by_both(deployed: Path, https_p
                 eventually(served, f"{name} serves the changed line")
     finally:
         module.write_text(before)
-        run(deployed, "make", "up")  # the first service is the other tests'
+        run(deployed, "make", "up")  # other tests use the first service
         for name, its in tags.items():
             remove_images(registry, name, its)

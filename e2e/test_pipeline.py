@@ -1,4 +1,4 @@
-"""The workflows, run: which jobs and steps, in what order, and what then is in the registry and in the cluster.
+"""Runs the workflows: which jobs and steps run, in which order, and the resulting state of registry and cluster.
 
 Nothing here looks at their YAML: platform/tests/test_workflows.py does. e2e/workflow_run.py says what is real in a run.
 """
@@ -37,18 +37,18 @@ nodeSelector: {{kubernetes.io/hostname: {NODE}}}
 CODE = f"services/{SERVICE}/src/{PACKAGE}/__init__.py"
 DOES_NOT_START = '\nimport sys\n\nif "serve" in sys.argv:\n    raise SystemExit("This commit does not start.")\n'
 SOON = {"DEPLOY_TIMEOUT": "15s"}
-"""Where the workflow waits two minutes for pods to get ready."""
+"""The environment in which the workflow waits two minutes for pods to become ready."""
 BEFORE_STAGES = {"test", "lint", "build-scan-push", "sign", "e2e", "gate", "tip", "latest"}
 
 
 class Environment:
-    """A namespace as the pipeline and its users see it."""
+    """A namespace as seen by the pipeline and its users."""
 
     def __init__(self, namespace: str, folder: Path) -> None:
         self.namespace = namespace
         create_namespace(namespace)
         admin = folder / "admin"
-        # The context's name goes into the file, so that the script needs none.
+        # The context's name is in the file, so the script needs none.
         admin.write_text(kubectl("config", "view", "--minify", "--flatten", "--raw"))
         kubeconfig = REPOSITORY / f"kubeconfig-ci-{namespace}"
         try:
@@ -71,7 +71,7 @@ class Environment:
         )
 
     def revisions(self) -> list[str]:
-        """Of the release, with what became of each."""
+        """The release's revisions, each with its outcome."""
         labels = "{.metadata.labels.version} {.metadata.labels.status}"
         template = f'jsonpath={{range .items[*]}}{labels}{{"\\n"}}{{end}}'
         found = self.kubectl("get", "secrets", "--selector", "owner=helm", "--output", template)
@@ -85,7 +85,7 @@ class Environment:
         return held
 
     def serves(self, commit: str) -> bool:
-        """Whether that is what each pod says that it is, those aside that are about to end."""
+        """Whether every pod reports the commit, except for terminating pods."""
         pods = json.loads(self.kubectl("get", "pods", "--selector", f"app={SERVICE}", "--output", "json"))["items"]
         stay = [pod["metadata"]["name"] for pod in pods if "deletionTimestamp" not in pod["metadata"]]
         ask = "import urllib.request as web; print(web.urlopen('http://127.0.0.1:8000/health').read().decode())"
@@ -98,7 +98,7 @@ class Registry:
         self.host = host
 
     def digest(self, name: str, reference: str) -> str | None:
-        """What a tag leads to; None where it leads nowhere."""
+        """The digest of a tag; None if there is no such tag."""
         manifest = "application/vnd.oci.image.manifest.v1+json"
         answer = httpx2.head(f"http://{self.host}/v2/{name}/manifests/{reference}", headers={"Accept": manifest})
         return answer.headers["docker-content-digest"] if answer.status_code == 200 else None
@@ -110,7 +110,7 @@ def docker(*arguments: str, said: str = "") -> str:
 
 @pytest.fixture(scope="module")
 def registry() -> Iterator[Registry]:
-    """One of the tests' own, from which one node of the cluster pulls as from any other."""
+    """A registry for these tests, from which one node of the cluster pulls as from any other."""
     container = DockerContainer("registry:3").with_exposed_ports(5000).with_kwargs(network="kind")
     with container.waiting_for(HttpWaitStrategy(5000, "/v2/")):
         name = container.get_wrapped_container().name
@@ -139,12 +139,10 @@ def staging(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
 
 @pytest.fixture(scope="module")
 def origin() -> Iterator[Origin]:
-    """Of a content of its own: its image has not the name of the one that the cluster runs."""
+    """With different content, so that its image name differs from the one that the cluster runs."""
     for tool in ("act", "crane", "helm"):
         subprocess.run([REPOSITORY / "scripts/go-tools.sh", tool], check=True)
-    with (
-        tempfile.TemporaryDirectory() as folder
-    ):  # not pytest's, which keeps three: each run is an image, several times
+    with tempfile.TemporaryDirectory() as folder:  # pytest's would keep three: each run holds an image several times
         origin = Origin(Path(folder))
         own = {CODE: origin.read(CODE) + "\n# Run by its workflows.\n"}
         values = {f"deploy/{name}.yaml": f"{VALUES}podLabels: {{in: {name}}}\n" for name in ("staging", "production")}
@@ -171,7 +169,7 @@ def runner(origin: Origin, registry: Registry, production: Environment, staging:
 
 @pytest.fixture(scope="module")
 def pushed(runner: Runner) -> Run:
-    """The run of a push to main in which all is well."""
+    """The run of a push to main in which everything succeeds."""
     run = runner.push(runner.origin.commit("All is well"))
     assert run.succeeded, run.log
     return run
@@ -188,7 +186,7 @@ def broken(origin: Origin) -> Iterator[str]:
 # --- a push to main -------------------------------------------------------------------
 
 
-def test_each_job_runs_after_those_that_it_relies_on(pushed: Run) -> None:
+def test_each_job_runs_after_its_dependencies(pushed: Run) -> None:
     assert pushed.jobs == dict.fromkeys(BEFORE_STAGES | {"deploy"}, "success")
     order = list(pushed.jobs)
     for first, then in (
@@ -205,10 +203,10 @@ def test_each_job_runs_after_those_that_it_relies_on(pushed: Run) -> None:
         assert order.index(first) < order.index(then), (first, then)
 
 
-def test_each_job_works_on_the_commit_that_was_pushed(pushed: Run) -> None:
+def test_each_job_runs_on_the_pushed_commit(pushed: Run) -> None:
     commit = pushed.commit
     out = f"check out {commit}, depth 1, credentials kept: false"
-    # With the image's Python and with the newest, at once.
+    # With the image's Python and with the newest, concurrently.
     tested = [
         f"make {what} at {commit} with {python}"
         for python in ("python3.11", "python3.14")
@@ -221,7 +219,7 @@ def test_each_job_works_on_the_commit_that_was_pushed(pushed: Run) -> None:
     ]
 
 
-def test_the_scan_comes_before_the_login_and_the_login_before_the_push(pushed: Run, registry: Registry) -> None:
+def test_scan_runs_before_login_and_login_before_push(pushed: Run, registry: Registry) -> None:
     digest = pushed.outputs["build-scan-push.digest"]
     assert pushed.journal_of("build-scan-push") == [
         f"check out {pushed.commit}, depth 1, credentials kept: false",
@@ -235,7 +233,7 @@ def test_the_scan_comes_before_the_login_and_the_login_before_the_push(pushed: R
     assert steps.index("Log in to the registry") < steps.index("Push the scanned image with the same digest")
 
 
-def test_what_was_scanned_is_pushed_signed_tested_and_deployed(
+def test_scanned_image_is_pushed_signed_tested_and_deployed(
     pushed: Run, registry: Registry, production: Environment
 ) -> None:
     digest = pushed.outputs["build-scan-push.digest"]
@@ -247,7 +245,7 @@ def test_what_was_scanned_is_pushed_signed_tested_and_deployed(
     assert verified.startswith("cosign verify --certificate-identity ")
     assert verified.endswith(f" {image}")
     assert production.images().endswith(digest)
-    # By its configuration: Docker gives it a name of its own.
+    # Compared by configuration: Docker assigns its own manifest digest.
     layout = pushed.artifact(f"image-{SERVICE}") / SERVICE
     (descriptor,) = json.loads((layout / "index.json").read_text())["manifests"]
     assert descriptor["digest"] == digest
@@ -269,7 +267,7 @@ def test_latest_moves_and_production_serves_the_commit(
     assert production.serves(pushed.commit)
 
 
-def test_a_secret_is_where_it_is_needed_and_nowhere_else(pushed: Run, production: Environment) -> None:
+def test_secrets_are_available_only_where_needed(pushed: Run, production: Environment) -> None:
     assert pushed.seen_by(SECRETS["DOCKERHUB_TOKEN"]) == {
         (job, variable) for job in ("build-scan-push", "sign", "latest") for variable in ("INPUT_PASSWORD", "PASSWORD")
     }
@@ -278,9 +276,7 @@ def test_a_secret_is_where_it_is_needed_and_nowhere_else(pushed: Run, production
 
 
 @pytest.mark.usefixtures("pushed")
-def test_a_push_that_another_has_overtaken_moves_nothing(
-    runner: Runner, registry: Registry, production: Environment
-) -> None:
+def test_outdated_push_moves_nothing(runner: Runner, registry: Registry, production: Environment) -> None:
     latest, revisions = registry.digest(SERVICE, "latest"), production.revisions()
     commit = runner.origin.commit("Overtaken")
     newer = runner.origin.commit("Newer")
@@ -292,7 +288,7 @@ def test_a_push_that_another_has_overtaken_moves_nothing(
     assert (registry.digest(SERVICE, "latest"), production.revisions()) == (latest, revisions)
 
 
-def test_what_the_scan_stops_is_not_pushed(runner: Runner, registry: Registry) -> None:
+def test_failed_scan_prevents_the_push(runner: Runner, registry: Registry) -> None:
     run = runner.push(runner.origin.commit("With a hole"), fails=[f"scan images/{SERVICE}"])
     assert not run.succeeded
     assert run.jobs == {"test": "success", "lint": "success", "build-scan-push": "failure", "gate": "failure"}
@@ -308,7 +304,7 @@ def test_what_the_scan_stops_is_not_pushed(runner: Runner, registry: Registry) -
 
 
 @pytest.mark.usefixtures("pushed")
-def test_what_end_to_end_stops_is_not_deployed(runner: Runner, registry: Registry, production: Environment) -> None:
+def test_failed_e2e_prevents_the_deploy(runner: Runner, registry: Registry, production: Environment) -> None:
     latest, revisions = registry.digest(SERVICE, "latest"), production.revisions()
     run = runner.push(runner.origin.commit("With a fault"), fails=["make e2e"])
     assert not run.succeeded
@@ -320,7 +316,7 @@ def test_what_end_to_end_stops_is_not_deployed(runner: Runner, registry: Registr
     assert (registry.digest(SERVICE, "latest"), production.revisions()) == (latest, revisions)
 
 
-def test_a_deploy_that_fails_goes_back_by_itself(
+def test_failed_deploy_is_rolled_back_automatically(
     pushed: Run, broken: str, runner: Runner, production: Environment
 ) -> None:
     before = production.images()
@@ -340,7 +336,9 @@ def test_a_deploy_that_fails_goes_back_by_itself(
 
 
 @pytest.mark.parametrize("secrets", [False, True], ids=["of a fork, without secrets", "of a branch, with them"])
-def test_a_pull_request_is_tested_and_sees_no_secret(secrets: bool, runner: Runner, production: Environment) -> None:
+def test_pull_request_is_tested_without_access_to_secrets(
+    secrets: bool, runner: Runner, production: Environment
+) -> None:
     commit = runner.origin.commit("A change", branch="change")
     run = runner.pull_request(commit, secrets=secrets)
     assert run.succeeded, run.log
@@ -356,7 +354,9 @@ def test_a_pull_request_is_tested_and_sees_no_secret(secrets: bool, runner: Runn
 # --- a rollback -----------------------------------------------------------------------
 
 
-def test_a_rollback_goes_back_and_holds_what_it_left(pushed: Run, runner: Runner, production: Environment) -> None:
+def test_rollback_returns_to_the_previous_revision_and_blocks_the_commit(
+    pushed: Run, runner: Runner, production: Environment
+) -> None:
     good = pushed.commit
     bad = runner.push(runner.origin.commit("Is not what users want"))
     assert bad.succeeded, bad.log
@@ -370,7 +370,7 @@ def test_a_rollback_goes_back_and_holds_what_it_left(pushed: Run, runner: Runner
 
 
 @pytest.mark.usefixtures("pushed")
-def test_a_rollback_from_another_branch_asks_nothing_of_the_cluster(runner: Runner, production: Environment) -> None:
+def test_rollback_from_another_branch_does_not_access_the_cluster(runner: Runner, production: Environment) -> None:
     revisions = production.revisions()
     commit = runner.origin.commit("Somewhere else", branch="elsewhere")
     run = runner.dispatch("rollback.yml", commit, {"service": SERVICE}, branch="elsewhere")
@@ -384,7 +384,7 @@ def test_a_rollback_from_another_branch_asks_nothing_of_the_cluster(runner: Runn
 # --- a release ------------------------------------------------------------------------
 
 
-def test_a_tag_on_a_tested_commit_publishes_the_charts(pushed: Run, runner: Runner, registry: Registry) -> None:
+def test_tag_on_a_tested_commit_publishes_the_charts(pushed: Run, runner: Runner, registry: Registry) -> None:
     (version,) = re.findall(r"^version: (\S+)", runner.origin.read(f"platform/helm/{SERVICE}/Chart.yaml"), re.MULTILINE)
     runner.origin.tag(f"v{version}", pushed.commit)
     run = runner.tagged(f"v{version}", pushed.commit)
@@ -418,12 +418,10 @@ def test_a_tag_on_a_tested_commit_publishes_the_charts(pushed: Run, runner: Runn
     ],
     ids=["its gate is red", "it was never tested", "it is not on main"],
 )
-def test_a_tag_on_another_commit_publishes_nothing(
-    gate: str | None, branch: str, sentence: str, runner: Runner
-) -> None:
+def test_tag_on_another_commit_publishes_nothing(gate: str | None, branch: str, sentence: str, runner: Runner) -> None:
     commit = runner.origin.commit("Not to be released", branch=branch)
     if gate is not None:
-        (runner.origin.gates / commit).write_text(gate)  # as a run of the pipeline leaves it
+        (runner.origin.gates / commit).write_text(gate)  # as after a pipeline run
     tag = f"v9.0.{commit[:7]}"
     runner.origin.tag(tag, commit)
     run = runner.tagged(tag, commit)
@@ -437,7 +435,7 @@ def test_a_tag_on_another_commit_publishes_nothing(
 STAGES = {"DEPLOY_ENVIRONMENTS": "staging production"}
 
 
-def test_the_same_digest_goes_to_staging_and_then_to_production(
+def test_same_digest_is_deployed_to_staging_then_production(
     runner: Runner, staging: Environment, production: Environment
 ) -> None:
     run = runner.push(runner.origin.commit("By way of staging"), variables=STAGES)
@@ -453,7 +451,7 @@ def test_the_same_digest_goes_to_staging_and_then_to_production(
     assert json.loads(staging.kubectl("get", "pods", "--selector", "in=staging", "--output", "json"))["items"]
 
 
-def test_what_fails_in_staging_does_not_come_to_production(
+def test_failure_in_staging_prevents_the_production_deploy(
     broken: str, runner: Runner, staging: Environment, production: Environment
 ) -> None:
     revisions = production.revisions()
@@ -465,7 +463,7 @@ def test_what_fails_in_staging_does_not_come_to_production(
     eventually(lambda: broken not in staging.images(), "staging is back at what it had, or at nothing", seconds=5)
 
 
-def test_a_list_of_environments_that_does_not_end_with_production_moves_nothing(runner: Runner) -> None:
+def test_environment_list_not_ending_with_production_changes_nothing(runner: Runner) -> None:
     run = runner.push(runner.origin.commit("Nowhere to go"), variables={"DEPLOY_ENVIRONMENTS": "production staging"})
     assert not run.succeeded
     assert run.jobs == {**dict.fromkeys(BEFORE_STAGES - {"latest"}, "success"), "tip": "failure"}

@@ -1,4 +1,4 @@
-"""The image as an OCI layout: what is pushed, kept and loaded again is what was laid out, byte by byte."""
+"""The image as an OCI layout: it is pushed, stored and loaded again byte for byte."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def in_registry(registry: str, tag: str, media_type: str = MANIFEST) -> httpx2.R
     return httpx2.get(f"http://{registry}/v2/{SERVICE}/manifests/{tag}", headers={"Accept": media_type})
 
 
-def test_every_tag_leads_to_the_bytes_of_the_layout(registry: str, layout: Path, image: str) -> None:
+def test_every_tag_resolves_to_the_bytes_of_the_layout(registry: str, layout: Path, image: str) -> None:
     done = run("scripts/push.sh", str(layout), f"{registry}/{SERVICE}", "0123abc", "again")
     assert done.returncode == 0, done.stderr
     digest = descriptor(layout)["digest"]
@@ -56,15 +56,15 @@ def test_every_tag_leads_to_the_bytes_of_the_layout(registry: str, layout: Path,
         answer = in_registry(registry, tag)
         assert answer.headers["docker-content-digest"] == digest
         assert answer.content == laid_out
-    # An image's id is the digest of its configuration, which names every layer.
+    # An image's id is the digest of its configuration, which lists every layer.
     built = subprocess.run(["docker", "image", "inspect", image], capture_output=True, text=True, check=True)
     assert json.loads(laid_out)["config"]["digest"] == json.loads(built.stdout)[0]["Id"]
 
 
-def test_attestations_are_pushed_with_the_image_and_the_digest_is_of_both(
+def test_attestations_are_pushed_with_the_image_under_the_digest_of_both(
     registry: str, layout: Path, tmp_path: Path
 ) -> None:
-    """The form that the pipeline's Buildx writes: an index of the image and of what is said about it."""
+    """The form that the pipeline's Buildx writes: an index of the image and its attestations."""
     attested = tmp_path / "attested"
     shutil.copytree(layout, attested, copy_function=lambda source, copy: Path(copy).hardlink_to(source))
     image = {key: descriptor(layout)[key] for key in ("mediaType", "digest", "size")}
@@ -81,7 +81,7 @@ def test_attestations_are_pushed_with_the_image_and_the_digest_is_of_both(
     platform = {"platform": {"os": "linux", "architecture": "amd64"}}
     index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [image | platform, attestation]}
     both = write_blob(attested, json.dumps(index).encode()) | {"mediaType": INDEX}
-    # The old file is a second name of the other layout's: a new one takes its place.
+    # The old file is a hard link to the other layout's: replace it with a new one.
     (attested / "index.json").unlink()
     (attested / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [both]}))
 
@@ -106,9 +106,7 @@ def write_blob(layout: Path, content: bytes) -> dict[str, Any]:
     return {"digest": f"sha256:{name}", "size": len(content)}
 
 
-def test_bytes_that_changed_after_they_were_laid_out_are_not_pushed(
-    registry: str, layout: Path, tmp_path: Path
-) -> None:
+def test_bytes_changed_after_the_export_are_not_pushed(registry: str, layout: Path, tmp_path: Path) -> None:
     changed = tmp_path / "changed"
     shutil.copytree(layout, changed)
     manifest = json.loads((changed / "blobs" / descriptor(changed)["digest"].replace(":", "/")).read_text())
@@ -117,13 +115,13 @@ def test_bytes_that_changed_after_they_were_laid_out_are_not_pushed(
     content = bytearray(blob.read_bytes())
     content[0] ^= 1
     blob.write_bytes(content)
-    # Into a repository of its own: what a registry has by its digest is not sent again.
+    # Into a separate repository: blobs that a registry already has are not uploaded again.
     done = run("scripts/push.sh", str(changed), f"{registry}/changed", "0123abc")
     assert done.returncode != 0
     assert httpx2.get(f"http://{registry}/v2/changed/manifests/0123abc").status_code == 404
 
 
-def test_a_layout_with_no_image_or_two_is_refused_in_a_sentence(registry: str, tmp_path: Path) -> None:
+def test_layout_with_no_image_or_two_is_rejected_with_a_message(registry: str, tmp_path: Path) -> None:
     done = run("scripts/push.sh", str(tmp_path), f"{registry}/{SERVICE}", "none")
     assert done.returncode == 1
     assert "this is not an OCI layout. Create one: make layout" in done.stderr
@@ -133,7 +131,7 @@ def test_a_layout_with_no_image_or_two_is_refused_in_a_sentence(registry: str, t
     assert "contains 2 images" in done.stderr
 
 
-def test_a_call_without_tags_says_how_it_is_called(layout: Path) -> None:
+def test_call_without_tags_prints_usage(layout: Path) -> None:
     done = run("scripts/push.sh", str(layout), f"somewhere/{SERVICE}")
     assert done.returncode == 2
     assert "Usage" in done.stderr
@@ -144,7 +142,7 @@ def test_a_call_without_tags_says_how_it_is_called(layout: Path) -> None:
 
 @pytest.fixture(scope="module")
 def two_commits(registry: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
-    """A repository with two commits, and in the registry an image of each, which says so in its label."""
+    """A repository with two commits, and in the registry an image of each, with the commit in its label."""
     folder = tmp_path_factory.mktemp("two")
     git = ["git", "-c", "user.name=T", "-c", "user.email=t@example.com", "-c", "commit.gpgsign=false"]
     subprocess.run([*git, "init", "--quiet"], cwd=folder, check=True)
@@ -165,7 +163,7 @@ def two_commits(registry: str, tmp_path_factory: pytest.TempPathFactory) -> tupl
     return folder, commits[0], commits[1]
 
 
-def test_latest_moves_to_a_newer_commit_and_never_back(registry: str, two_commits: tuple[Path, str, str]) -> None:
+def test_latest_moves_to_newer_commits_only(registry: str, two_commits: tuple[Path, str, str]) -> None:
     repository, older, newer = two_commits
 
     def move(commit: str) -> str:
@@ -181,14 +179,14 @@ def test_latest_moves_to_a_newer_commit_and_never_back(registry: str, two_commit
     assert first != second == digest_of(registry, "latest")
 
 
-def test_latest_is_not_moved_to_what_was_not_pushed(registry: str, two_commits: tuple[Path, str, str]) -> None:
+def test_latest_is_not_moved_to_an_unpushed_image(registry: str, two_commits: tuple[Path, str, str]) -> None:
     repository, *_ = two_commits
     done = move_latest(repository, f"{registry}/moving", "0" * 40, f"sha256:{'0' * 64}")
     assert done.returncode == 1
     assert "crane tag failed" in done.stderr
 
 
-def test_latest_is_what_was_scanned_wherever_the_commits_tag_leads(
+def test_latest_is_the_scanned_digest_even_if_the_commit_tag_moved(
     registry: str, two_commits: tuple[Path, str, str]
 ) -> None:
     repository, older, newer = two_commits
@@ -224,11 +222,11 @@ def move_latest(git: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-# --- what is published ----------------------------------------------------------------
+# --- published images -----------------------------------------------------------------
 
 
 def fetch_latest(repository: str, folder: Path) -> tuple[int, str, str]:
-    """Its exit code, its output for later steps, and all that it says."""
+    """Its exit code, its output for later steps, and its messages."""
     output = folder / "output"
     done = subprocess.run(
         [REPOSITORY / "scripts/fetch-latest.sh", repository, folder / "image"],
@@ -248,9 +246,7 @@ def test_latest_is_fetched_as_a_layout(registry: str, layout: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize("repository", ["without-latest", "never-pushed-to"])
-def test_where_nothing_is_published_yet_that_is_said(
-    registry: str, layout: Path, tmp_path: Path, repository: str
-) -> None:
+def test_missing_published_image_is_reported(registry: str, layout: Path, tmp_path: Path, repository: str) -> None:
     assert run("scripts/push.sh", str(layout), f"{registry}/without-latest", "0123abc").returncode == 0
     code, output, said = fetch_latest(f"{registry}/{repository}", tmp_path)
     assert (code, output) == (0, "published=false\n")
@@ -259,11 +255,11 @@ def test_where_nothing_is_published_yet_that_is_said(
 
 
 class Refusal(BaseHTTPRequestHandler):
-    timeout = 1  # whoever begins with TLS waits for an answer that does not come
+    timeout = 1  # a client that starts with TLS waits for a response that does not come
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        """The protocol's answer to whoever may not see."""
+        """The protocol's response to unauthorized clients."""
         answer = b'{"errors": [{"code": "UNAUTHORIZED", "message": "authentication required"}]}'
         self.send_response(401)
         self.send_header("WWW-Authenticate", "Basic")
@@ -276,7 +272,7 @@ class Refusal(BaseHTTPRequestHandler):
 
 
 @pytest.mark.parametrize("listening", [True, False], ids=["refused", "unreachable"])
-def test_a_registry_that_does_not_say_is_not_taken_for_an_empty_one(tmp_path: Path, listening: bool) -> None:
+def test_unclear_registry_response_does_not_count_as_an_empty_registry(tmp_path: Path, listening: bool) -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), Refusal) as server:
         address = f"127.0.0.1:{server.server_port}"
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -292,7 +288,7 @@ def test_a_registry_that_does_not_say_is_not_taken_for_an_empty_one(tmp_path: Pa
 # --- the chart ------------------------------------------------------------------------
 
 
-def test_the_chart_is_published_as_an_oci_artifact_that_helm_installs_from(registry: str, tmp_path: Path) -> None:
+def test_chart_is_published_as_an_oci_artifact_that_helm_can_install(registry: str, tmp_path: Path) -> None:
     chart = (REPOSITORY / f"platform/helm/{SERVICE}/Chart.yaml").read_text()
     (version,) = re.findall(r"^version: (\S+)", chart, re.MULTILINE)
     done = run("scripts/publish-chart.sh", f"v{version}", f"{registry}/You/charts")
@@ -304,7 +300,7 @@ def test_the_chart_is_published_as_an_oci_artifact_that_helm_installs_from(regis
     assert (tmp_path / f"{SERVICE}/templates/deployment.yaml").is_file()
 
 
-def test_a_tag_that_is_not_the_charts_version_publishes_nothing(registry: str) -> None:
+def test_tag_that_differs_from_the_chart_version_publishes_nothing(registry: str) -> None:
     done = run("scripts/publish-chart.sh", "v99.0.0", f"{registry}/charts")
     assert done.returncode == 1
     assert "The tag is v99.0.0, but no chart has that version:" in done.stderr

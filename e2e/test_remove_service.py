@@ -1,4 +1,4 @@
-"""`make remove-service`: without its first service the kit makes, deploys and tests another one, alone."""
+"""`make remove-service`: without its first service the kit builds, deploys and tests another one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from repository_copy import copy_repository, lend_environments
 from under_test import SERVICE
 
 NAME = "e2e-alone"
-"""Not one that the repository may have already."""
+"""A name that the repository does not use yet."""
 
 
 def run(folder: Path, *command: str) -> str:
@@ -27,7 +27,7 @@ def run(folder: Path, *command: str) -> str:
 
 @pytest.fixture
 def alone(tmp_path: Path) -> Iterator[Path]:
-    """A copy of the repository in which another service took the place of the first, as the page says."""
+    """A copy of the repository in which another service replaced the first, as documented."""
     copy = copy_repository(tmp_path)
     lend_environments(copy)
     (copy / ".git/info/exclude").write_text(".venv\n.tools\n")  # .gitignore has them as folders, and these are links
@@ -54,7 +54,7 @@ def alone(tmp_path: Path) -> Iterator[Path]:
 def test_another_service_alone_is_deployed_and_tested(alone: Path) -> None:
     assert [path.name for path in (alone / "services").iterdir()] == [NAME]
     run(alone, "make", "up")
-    # Those that make no namespaces: the run around this one has them.
+    # Those that create no namespaces: the outer run uses them.
     tests = [f"e2e/test_{name}.py" for name in ("service", "image", "up")]
     said = run(alone, "scripts/e2e.sh", "-m", "not full", *tests)
     assert " passed" in said

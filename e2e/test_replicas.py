@@ -1,4 +1,4 @@
-"""The number of replicas while autoscaling is switched on and off: what runs goes on."""
+"""The number of replicas while autoscaling is enabled and disabled: running pods are kept."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ CHART = f"platform/helm/{SERVICE}"
 
 @pytest.mark.full
 @pytest.mark.parametrize("helm", HELMS)
-def test_pods_stay_while_autoscaling_is_switched_on_and_off(
+def test_pods_are_kept_while_autoscaling_is_enabled_and_disabled(
     make_namespace: MakeNamespace, tmp_path: Path, helm: str
 ) -> None:
     namespace = make_namespace(f"e2e-replicas-{HELMS.index(helm)}")
     namespace.use_helm(helm)
-    # Pods need not run: the numbers of the Deployment say whether any would be ended.
+    # Pods need not run: the Deployment's replica counts show whether any would be deleted.
     idle = "--set nodeSelector.e2e=nowhere" + " --set database.existingSecret=nowhere" * HAS_DATABASE
     values = f"{namespace.values} {idle}"
     asked = f"kubectl get deployment {SERVICE} -o jsonpath='{{.spec.replicas}}'"
@@ -29,21 +29,21 @@ def test_pods_stay_while_autoscaling_is_switched_on_and_off(
 
     off, on = "--set autoscaling.enabled=false", "--set autoscaling.enabled=true"
     assert upgrade(f"{off} --set replicaCount=5") == "5"
-    # Each state that the Deployment is in, from its first on.
+    # Every state of the Deployment, starting with the first.
     seen = tmp_path / "seen"
     columns = "-o custom-columns=replicas:.spec.replicas --no-headers"
     watch = namespace.start(f"kubectl get deployment {SERVICE} --watch {columns}", seen)
     try:
         assert upgrade(f"{on} --set replicaCount=2") == "5"
         assert upgrade(f"{on} --set replicaCount=2 --set pods.api.podLabels.change=second") == "5"
-        namespace.run(f"kubectl scale deployment {SERVICE} --replicas=7")  # as the autoscaler under load
+        namespace.run(f"kubectl scale deployment {SERVICE} --replicas=7")  # like the autoscaler under load
         assert upgrade(f"{on} --set replicaCount=2 --set pods.api.podLabels.change=third") == "7"
         assert upgrade(f"{off} --set replicaCount=2") == "7"
         assert set(seen.read_text().split()) == {"5", "7"}
     finally:
         watch.terminate()
         watch.wait(timeout=10)
-    assert upgrade(f"{off} --set replicaCount=2") == "2"  # as it was asked for
+    assert upgrade(f"{off} --set replicaCount=2") == "2"  # as requested
 
     namespace.run(f"kubectl scale deployment {SERVICE} --replicas=4")
     other = "--set autoscaling.enabled=false --set replicaCount=null"
@@ -52,5 +52,5 @@ def test_pods_stay_while_autoscaling_is_switched_on_and_off(
     assert upgrade(f"{other} --set pods.api.podLabels.change=fourth") == "6"
 
     namespace.run(f"helm uninstall {SERVICE} --wait")
-    assert upgrade(other) == "1"  # nobody has said another number
+    assert upgrade(other) == "1"  # no other number was requested
     assert "replicas:" not in namespace.run(f"helm get manifest {SERVICE} | grep -v '#' | grep replicas: || true")

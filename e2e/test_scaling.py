@@ -1,4 +1,4 @@
-"""Under load the autoscaler adds pods, and takes them away again; no client notices."""
+"""The autoscaler scales up under load and down after it, without an effect on clients."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from e2e.traffic import Traffic
 from under_test import SERVICE
 
 LOAD_SECONDS = 150
-"""At most: it ends when there are pods enough."""
+"""Maximum duration: the load ends once there are enough pods."""
 
 CONNECTIONS = 4
-"""Enough for some 300 requests a second on two cores, and few enough that new pods still find time to start there."""
+"""Enough for about 300 requests a second on two cores, and few enough to leave new pods CPU time to start."""
 
 LEAST = 6
-"""Pods that the load has to lead to. On two cores it makes the API use 900m to 1200m of CPU; at 70 % of a request of
-100m that is work for all 10 pods. But those cores also run wrk, nginx, PostgreSQL and Kubernetes itself, and new pods
-take a share of their own while they start: what is certain is more than 5, for which 350m suffice."""
+"""The minimum number of pods at the peak. On two cores the load makes the API use 900m to 1200m of CPU; at 70 % of a
+request of 100m that needs all 10 pods. But those cores also run wrk, nginx, PostgreSQL and Kubernetes itself, and
+starting pods use CPU, too: only more than 5, for which 350m suffice, is certain."""
 
 READY = f"kubectl get deployment {SERVICE} -o jsonpath='{{.status.readyReplicas}}'"
 
 
 @pytest.fixture
-def calmer(release: Namespace) -> Namespace:
-    """The release, with an autoscaler that takes pods away sooner."""
+def fast_scale_down(release: Namespace) -> Namespace:
+    """The release, with an autoscaler that scales down sooner."""
     release.run(f"helm upgrade {SERVICE} ./platform/helm/{SERVICE} --reuse-values {QUICK_DOWN} --wait --timeout 120s")
     release.wait_for_replicas(3)
     return release
@@ -41,15 +41,15 @@ def replicas(release: Namespace) -> int:
     return int(release.run(f"kubectl get deployment {SERVICE} -o jsonpath='{{.spec.replicas}}'"))
 
 
-@pytest.mark.full  # two minutes; e2e/task_api/faults/test_autoscaling.py goes up and back in one
-def test_the_autoscaler_goes_up_under_load_and_back_without_a_failed_request(
-    calmer: Namespace,
+@pytest.mark.full  # two minutes; e2e/task_api/faults/test_autoscaling.py also scales up and down
+def test_autoscaler_scales_up_under_load_and_down_without_a_failed_request(
+    fast_scale_down: Namespace,
     wrk: str,
     https_port: int,
     record_property: Callable[[str, object], None],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    release, output = calmer, tmp_path_factory.mktemp("load") / "wrk"
+    release, output = fast_scale_down, tmp_path_factory.mktemp("load") / "wrk"
     eventually(
         lambda: "unknown" not in release.run(f"kubectl get hpa {SERVICE} --no-headers"),
         "the autoscaler has CPU figures: see `kubectl top pods` and the log of metrics-server",
@@ -70,7 +70,7 @@ def test_the_autoscaler_goes_up_under_load_and_back_without_a_failed_request(
                 time.sleep(1)
             up_after = time.monotonic() - started
         finally:
-            load.send_signal(signal.SIGINT)  # at which it says what it saw
+            load.send_signal(signal.SIGINT)  # wrk prints its results
             load.wait(timeout=15)
         said = output.read_text()
         assert load.returncode == 0, said
@@ -85,8 +85,8 @@ def test_the_autoscaler_goes_up_under_load_and_back_without_a_failed_request(
             "the pods that were too many are gone",
             seconds=60,
         )
-    # wrk says these only when there are any. ("read 2" is what a reload of the ingress controller leaves: it closes
-    # connections that are kept alive. Who adds or removes an Ingress before this test has to wait for it.)
+    # wrk prints these only if they occur. ("read 2" is caused by a reload of the ingress controller, which closes
+    # kept-alive connections. Tests that add or remove an Ingress before this one must wait for it.)
     assert "Non-2xx" not in said, said
     assert "Socket errors" not in said, said
     assert traffic.failures == []

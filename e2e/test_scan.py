@@ -1,7 +1,7 @@
-"""The gate of `make scan`, with the real scanner: what has a known hole with a fix does not pass, what has none does.
+"""The gate of `make scan`, with the real scanner: vulnerabilities with a fix fail it, those without a fix pass.
 
-Trivy is the one that scripts/go-tools.sh builds, and its list of holes has one entry at a time, which e2e/advisories
-writes. The last test asks Trivy's own container and list.
+Trivy is the one built by scripts/go-tools.sh, and its database has a single advisory at a time, written by
+e2e/advisories. The last test uses Trivy's own container and database.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Scan:
 
 @dataclass(frozen=True)
 class Image:
-    """An image as a layout, and what is known of it without the scanner."""
+    """An image as a layout, and what is known about it without the scanner."""
 
     trivy: str
     layout: Path
@@ -44,7 +44,7 @@ class Image:
     debian_packages: int
 
     def scan(self, advisories: Path, package: str, severity: str, fix: str | None) -> Scan:
-        """By scripts/scan.sh, with a list of a single hole: one in that package, in each version before the fix."""
+        """Runs scripts/scan.sh, with a database of one advisory: for that package, in each version before the fix."""
         for file in self.cache.glob("db/*"):
             file.unlink()
         bucket = f"debian {self.debian_release}" if package == "zlib" else "pip::one advisory"
@@ -107,8 +107,8 @@ def image(request: pytest.FixtureRequest, trivy: str, tmp_path_factory: pytest.T
     return Image(trivy, folder / "layout", folder / "cache", release, len(packages))
 
 
-def assert_that_it_saw_the_packages(scan: Scan, image: Image) -> None:
-    """Or else a scan that is blind would count as one that found nothing."""
+def assert_packages_were_detected(scan: Scan, image: Image) -> None:
+    """Otherwise a scan that detects no packages would count as one without findings."""
     assert f'os_version="{image.debian_release}" pkg_num={image.debian_packages}\n' in scan.log, scan.log
     assert re.search(r"/fastapi-[\d.]+\.dist-info/METADATA", scan.report), scan.report
 
@@ -116,31 +116,31 @@ def assert_that_it_saw_the_packages(scan: Scan, image: Image) -> None:
 @pytest.mark.full
 @pytest.mark.parametrize("severity", ["HIGH", "CRITICAL"])
 @pytest.mark.parametrize(("package", "shown"), [("zlib", "zlib1g"), ("fastapi", "fastapi")])
-def test_a_hole_with_a_fix_fails_the_scan(
+def test_vulnerability_with_a_fix_fails_the_scan(
     image: Image, advisories: Path, package: str, shown: str, severity: str
 ) -> None:
     scan = image.scan(advisories, package, severity, FIXES[package])
     assert scan.code == 1, scan
     found = rf"{shown} .*CVE-2000-0001 .*{severity} .*fixed .*{FIXES[package]} "
     assert re.search(found, scan.report), scan.report
-    assert_that_it_saw_the_packages(scan, image)
+    assert_packages_were_detected(scan, image)
 
 
 @pytest.mark.full
 @pytest.mark.parametrize(("severity", "fixed"), [("HIGH", False), ("CRITICAL", False), ("MEDIUM", True)])
 @pytest.mark.parametrize("package", FIXES)
-def test_a_hole_without_a_fix_or_a_smaller_one_does_not(
+def test_vulnerability_without_a_fix_or_of_lower_severity_passes(
     image: Image, advisories: Path, package: str, severity: str, fixed: bool
 ) -> None:
-    """Each differs in one word from a list with which the scan fails, above."""
+    """Each differs in one word from a database that fails the scan, above."""
     scan = image.scan(advisories, package, severity, FIXES[package] if fixed else None)
     assert scan.code == 0, scan
     assert "CVE-2000-0001" not in scan.report
-    assert_that_it_saw_the_packages(scan, image)
+    assert_packages_were_detected(scan, image)
 
 
 @pytest.mark.full
-def test_the_list_is_written_by_the_module_that_the_scanner_reads_it_with(trivy: str) -> None:
+def test_database_is_written_with_the_module_that_the_scanner_reads_it_with(trivy: str) -> None:
     module = "github.com/aquasecurity/trivy-db"
     writes = run("go", "list", "-C", "e2e/advisories", "-m", "-f", "{{.Version}}", module).strip()
     (reads,) = re.findall(rf"^\tdep\t{module}\t(\S+)", run("go", "version", "-m", trivy), re.MULTILINE)
@@ -149,9 +149,9 @@ def test_the_list_is_written_by_the_module_that_the_scanner_reads_it_with(trivy:
 
 @pytest.mark.scanner
 @pytest.mark.full
-def test_a_known_hole_with_a_fix_is_found_by_the_scanners_own_container_and_list(tmp_path: Path) -> None:
-    """An image that holds nothing but the record of PyYAML 5.1, which runs code of the documents that it reads
-    (CVE-2020-14343, CRITICAL, repaired in 5.4)."""
+def test_vulnerability_with_a_fix_is_found_by_the_scanners_own_container_and_database(tmp_path: Path) -> None:
+    """An image with nothing but the metadata of PyYAML 5.1, which executes code in the documents that it reads
+    (CVE-2020-14343, CRITICAL, fixed in 5.4)."""
     record = tmp_path / "usr/lib/python3/site-packages/PyYAML-5.1.dist-info/METADATA"
     record.parent.mkdir(parents=True)
     record.write_text("Metadata-Version: 2.1\nName: PyYAML\nVersion: 5.1\nLicense: MIT\n")

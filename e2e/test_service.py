@@ -1,4 +1,4 @@
-"""The deployed service, through the ingress and from each pod."""
+"""The deployed service, through the ingress and in each pod."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from under_test import SERVICE
 def test_three_replicas_are_ready_on_more_than_one_node(cluster: Cluster) -> None:
     pods = eventually(lambda: pods if len(pods := cluster.ready_pods()) >= 3 else None, "three ready pods")
     assert len({pod.spec.node_name for pod in pods}) > 1
-    # A machine that was started again has started its containers again: that is no fault of theirs.
+    # After a reboot of the machine the containers were restarted: that is not their fault.
     ends = [status.last_state.terminated for pod in pods for status in pod.status.container_statuses]
     assert [end for end in ends if end is not None and end.reason != "Unknown"] == []
 
 
-def test_the_autoscaler_reads_real_cpu_figures(cluster: Cluster) -> None:
+def test_autoscaler_reads_real_cpu_metrics(cluster: Cluster) -> None:
     def utilization() -> int | None:
         hpa = cluster.autoscaling.read_namespaced_horizontal_pod_autoscaler(SERVICE, NAMESPACE)
         for metric in hpa.status.current_metrics or []:
@@ -33,12 +33,12 @@ def test_the_autoscaler_reads_real_cpu_figures(cluster: Cluster) -> None:
                 return figure
         return None
 
-    eventually(utilization, "the HPA has a CPU figure", seconds=180)  # which may be 0 at rest
+    eventually(utilization, "the HPA has a CPU figure", seconds=180)  # which may be 0 when idle
     hpa = cluster.autoscaling.read_namespaced_horizontal_pod_autoscaler(SERVICE, NAMESPACE)
     assert (hpa.spec.min_replicas, hpa.spec.max_replicas) == (3, 10)
 
 
-def test_what_the_ingress_serves_every_pod_serves(cluster: Cluster, api: httpx2.Client) -> None:
+def test_data_read_through_the_ingress_is_readable_in_every_pod(cluster: Cluster, api: httpx2.Client) -> None:
     path, kept = EXAMPLE.write(api)
     pods = cluster.ready_pods()
     assert len(pods) >= 3
@@ -49,7 +49,7 @@ def test_what_the_ingress_serves_every_pod_serves(cluster: Cluster, api: httpx2.
 
 @contextlib.contextmanager
 def pod_url(pod: str) -> Iterator[str]:
-    """The pod's own URL. By its node's kubelet: what comes through the API server, a NetworkPolicy keeps out."""
+    """The pod's own URL, through its node's kubelet: a NetworkPolicy blocks the API server's proxy."""
     forward = ["kubectl", "--kubeconfig", str(REPOSITORY / ".kube/config"), "--context", CONTEXT, "port-forward"]
     with subprocess.Popen([*forward, f"pod/{pod}", ":8000"], stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -60,19 +60,19 @@ def pod_url(pod: str) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("host", [HOST, f"{SERVICE}.localhost"])
-def test_http_is_sent_to_https_under_the_same_name(http_port: int, host: str) -> None:
+def test_http_is_redirected_to_https_on_the_same_host(http_port: int, host: str) -> None:
     response = httpx2.get(f"http://127.0.0.1:{http_port}/docs?page=1", headers={"Host": host})
     assert response.status_code == 308
     assert response.headers["location"] == f"https://{host}/docs?page=1"
 
 
 @pytest.mark.parametrize("host", [HOST, f"{SERVICE}.localhost"])
-def test_the_certificate_is_the_one_of_the_secret(
+def test_certificate_is_the_one_in_the_secret(
     cluster: Cluster, trust: ssl.SSLContext, https_port: int, host: str
 ) -> None:
     with (
         socket.create_connection(("127.0.0.1", https_port), timeout=10) as connection,
-        trust.wrap_socket(connection, server_hostname=host) as tls,  # checks the name against the certificate
+        trust.wrap_socket(connection, server_hostname=host) as tls,  # verifies the name against the certificate
     ):
         served = tls.getpeercert(binary_form=True)
     assert served == ssl.PEM_cert_to_DER_cert(cluster.certificate())

@@ -1,4 +1,4 @@
-"""Signing as the pipeline and the release do it, with the real cosign: what was not signed does not verify.
+"""Signing as in the pipeline and the release workflow, with the real cosign: unsigned content does not verify.
 
 On GitHub the signature is of the workflow, without a key, and stands in Sigstore's public log. That needs Sigstore's
 services; here a key signs, and there is no log. All else is the workflows' own: their commands, the format, a registry.
@@ -29,11 +29,11 @@ CRANE = REPOSITORY / ".tools/crane"
 INDEX = "application/vnd.oci.image.index.v1+json"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 KEYLESS = {"--certificate-identity", "--certificate-oidc-issuer"}
-"""Options of `cosign verify` that name who signs without a key."""
+"""Options of `cosign verify` that identify a keyless signer."""
 
 
 def cosign_commands() -> Iterator[tuple[str, list[str]]]:
-    """Every call of cosign in the workflows and on the page, without what the shell does with its output."""
+    """Every call of cosign in the workflows and on the page, without shell redirections."""
     for file in [*sorted((REPOSITORY / ".github/workflows").glob("*.yml")), REPOSITORY / "docs/delivery.md"]:
         for line in file.read_text().replace("\\\n", " ").splitlines():
             if line.split()[:1] == ["cosign"]:
@@ -44,7 +44,7 @@ COMMANDS = list(cosign_commands())
 
 
 def options_of(workflow: str, verb: str) -> list[str]:
-    """How it calls `cosign VERB`, but for the image, which comes last, and for who signs without a key."""
+    """The options of its call of `cosign VERB`, without the image, which comes last, and the keyless identity."""
     (found,) = (words for file, words in COMMANDS if file == workflow and words[1] == verb)
     options, words = [], iter(found[2:-1])
     for word in words:
@@ -57,7 +57,7 @@ def options_of(workflow: str, verb: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Signer:
-    """A key pair, and cosign told to use no service of Sigstore's."""
+    """A key pair, and cosign configured to use none of Sigstore's services."""
 
     folder: Path
 
@@ -88,7 +88,7 @@ class Signer:
 def make_signer(folder: Path) -> Signer:
     signer = Signer(folder)
     signer.must("generate-key-pair")
-    signer.must("signing-config", "create", "--out", "signing-config.json")  # it names no service
+    signer.must("signing-config", "create", "--out", "signing-config.json")  # it lists no service
     signer.must("trusted-root", "create", "--out", "trusted-root.json")
     return signer
 
@@ -106,7 +106,7 @@ def run(*command: str, cwd: Path = REPOSITORY) -> str:
 
 
 def push(repository: str, tag: str, folder: Path, content: str) -> str:
-    """An image of one layer, which holds one file; its digest."""
+    """Pushes an image of one layer with one file; returns its digest."""
     folder.mkdir()
     (folder / "layer").write_text(content)
     run("tar", "-cf", "layer.tar", "layer", cwd=folder)
@@ -124,7 +124,7 @@ def push(repository: str, tag: str, folder: Path, content: str) -> str:
 
 @dataclass(frozen=True)
 class Pushed:
-    """Two images that differ in a layer, of which the first is signed."""
+    """Two images that differ in a layer; the first is signed."""
 
     repository: str
     signed: str
@@ -145,21 +145,19 @@ def pushed(registry: str, signer: Signer, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.mark.parametrize("words", [pytest.param(words, id=f"{file}-{words[1]}") for file, words in COMMANDS])
-def test_cosign_knows_every_option_that_is_written_here_and_none_is_about_to_go(
-    signer: Signer, words: list[str]
-) -> None:
+def test_cosign_has_every_option_used_here_and_deprecates_none(signer: Signer, words: list[str]) -> None:
     done = signer.cosign(*words[1:], "--help")
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_what_was_signed_verifies_by_its_digest_and_by_a_tag_that_leads_to_it(signer: Signer, pushed: Pushed) -> None:
+def test_signed_image_verifies_by_digest_and_by_tag(signer: Signer, pushed: Pushed) -> None:
     for name in (f"{pushed.repository}@{pushed.signed}", f"{pushed.repository}:signed"):
         done = signer.verify(name)
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)[0]["critical"]["image"]["docker-manifest-digest"] == pushed.signed
 
 
-def test_an_image_with_its_attestations_is_signed_as_one(signer: Signer, pushed: Pushed) -> None:
+def test_image_with_attestations_is_signed_as_one(signer: Signer, pushed: Pushed) -> None:
     """The form that the pipeline pushes: an index, whose digest is deployed."""
     index = f"{pushed.repository}:index"
     run(str(CRANE), "index", "append", "--manifest", f"{pushed.repository}@{pushed.changed}", "--tag", index)
@@ -169,13 +167,13 @@ def test_an_image_with_its_attestations_is_signed_as_one(signer: Signer, pushed:
     assert signer.verify(index).returncode == 0
 
 
-def test_another_layer_is_refused(signer: Signer, pushed: Pushed) -> None:
+def test_different_layer_is_rejected(signer: Signer, pushed: Pushed) -> None:
     done = signer.verify(f"{pushed.repository}@{pushed.changed}")
     assert done.returncode != 0
     assert "no signatures found" in done.stderr
 
 
-def test_a_tag_that_was_moved_away_from_what_was_signed_is_refused(signer: Signer, pushed: Pushed) -> None:
+def test_tag_moved_to_an_unsigned_image_is_rejected(signer: Signer, pushed: Pushed) -> None:
     moved = f"{pushed.repository}:moved"
     run(str(CRANE), "tag", f"{pushed.repository}@{pushed.signed}", "moved")
     assert signer.verify(moved).returncode == 0
@@ -185,17 +183,17 @@ def test_a_tag_that_was_moved_away_from_what_was_signed_is_refused(signer: Signe
     assert "no signatures found" in done.stderr
 
 
-def test_another_key_is_refused(pushed: Pushed, tmp_path: Path) -> None:
+def test_different_key_is_rejected(pushed: Pushed, tmp_path: Path) -> None:
     done = make_signer(tmp_path).verify(f"{pushed.repository}@{pushed.signed}")
     assert done.returncode != 0
     assert "accepted signatures do not match" in done.stderr
 
 
-# --- what a signature is, in the registry ---------------------------------------------
+# --- form of a signature in the registry ----------------------------------------------
 
 
 def fallback(digest: str) -> str:
-    """The tag of an index of what refers to it, where a registry keeps no such list by itself (OCI 1.1)."""
+    """The fallback tag of the referrers index, for registries without the referrers API (OCI 1.1)."""
     return digest.replace(":", "-")
 
 
@@ -210,7 +208,7 @@ def referrers(repository: str, digest: str) -> list[dict[str, Any]]:
 
 
 def signature_of(repository: str, digest: str) -> dict[str, Any]:
-    """The manifest of the one signature."""
+    """The manifest of the only signature."""
     (descriptor,) = referrers(repository, digest)
     host, name = repository.split("/", 1)
     address = f"http://{host}/v2/{name}/manifests/{descriptor['digest']}"
@@ -218,16 +216,16 @@ def signature_of(repository: str, digest: str) -> dict[str, Any]:
     return found
 
 
-def test_a_signature_is_a_bundle_that_refers_to_the_digest(pushed: Pushed) -> None:
-    """As OCI 1.1 has it, and not as the tag sha256-DIGEST.sig, which it was before cosign 3."""
+def test_signature_is_a_bundle_that_refers_to_the_digest(pushed: Pushed) -> None:
+    """As in OCI 1.1, instead of the tag sha256-DIGEST.sig, which cosign wrote before version 3."""
     signature = signature_of(pushed.repository, pushed.signed)
     assert signature["subject"]["digest"] == pushed.signed
     assert [layer["mediaType"] for layer in signature["layers"]] == ["application/vnd.dev.sigstore.bundle.v0.3+json"]
     assert f"{fallback(pushed.signed)}.sig" not in run(str(CRANE), "ls", pushed.repository).splitlines()
 
 
-def test_the_signature_of_another_digest_is_refused(signer: Signer, pushed: Pushed) -> None:
-    """Put where that of the image would be, by somebody who may write to the registry."""
+def test_signature_of_another_digest_is_rejected(signer: Signer, pushed: Pushed) -> None:
+    """Copied to the image by an attacker with write access to the registry."""
     host, name = pushed.repository.split("/", 1)
     run(str(CRANE), "copy", f"{pushed.repository}@{pushed.changed}", f"{pushed.repository}-forged:changed")
     run(str(CRANE), "copy", f"{pushed.repository}@{pushed.signed}", f"{pushed.repository}-forged:signed")
@@ -251,7 +249,7 @@ def put(manifests: str, manifest: dict[str, Any]) -> None:
     }
     answer = httpx2.put(f"{manifests}/{descriptor['digest']}", content=content, headers={"Content-Type": MANIFEST})
     assert answer.status_code == 201, answer.text
-    if "OCI-Subject" not in answer.headers:  # this registry leaves the list to its clients
+    if "OCI-Subject" not in answer.headers:  # this registry leaves the index to its clients
         index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [descriptor]}
         tag = fallback(manifest["subject"]["digest"])
         answer = httpx2.put(f"{manifests}/{tag}", content=json.dumps(index), headers={"Content-Type": INDEX})
@@ -261,7 +259,7 @@ def put(manifests: str, manifest: dict[str, Any]) -> None:
 # --- the chart ------------------------------------------------------------------------
 
 
-def test_a_chart_is_signed_as_the_release_does(registry: str, signer: Signer) -> None:
+def test_chart_is_signed_as_in_the_release_workflow(registry: str, signer: Signer) -> None:
     chart = (REPOSITORY / f"platform/helm/{SERVICE}/Chart.yaml").read_text()
     (version,) = re.findall(r"^version: (\S+)", chart, re.MULTILINE)
     said = run("scripts/publish-chart.sh", f"v{version}", f"{registry}/signed/charts")

@@ -1,4 +1,4 @@
-"""`make up` after a change, and after none."""
+"""`make up` with and without changes."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ def content_tag(repository: Path) -> str:
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """The repository, to be changed by a test; the cluster is the same."""
+    """The repository, to be changed by a test; the cluster is shared."""
     return copy_repository(tmp_path)
 
 
 @pytest.fixture
 def changed_copy(copy: Path) -> Iterator[Path]:
-    """With a line more; the repository's own content is deployed again afterwards."""
+    """The copy with an added line; afterwards the repository's own content is deployed again."""
     with (copy / f"services/{SERVICE}/src/{PACKAGE}/__init__.py").open("a") as module:
         module.write("\n# A line more.\n")
     yield copy
     make_up(REPOSITORY)
 
 
-def test_an_unchanged_tree_changes_nothing(cluster: Cluster, copy: Path) -> None:
+def test_unchanged_tree_changes_nothing(cluster: Cluster, copy: Path) -> None:
     def state() -> tuple[object, ...]:
         deployment = cluster.apps.read_namespaced_deployment(SERVICE, NAMESPACE)
         databases = cluster.apps.list_namespaced_stateful_set(
@@ -69,8 +69,8 @@ def test_an_unchanged_tree_changes_nothing(cluster: Cluster, copy: Path) -> None
     assert state() == before
 
 
-@pytest.mark.full  # two minutes with what puts it back; a new image rolls out in test_deploy.py, too
-def test_a_changed_line_rolls_out(cluster: Cluster, changed_copy: Path, api: httpx2.Client, image: str) -> None:
+@pytest.mark.full  # two minutes including the restoration; test_deploy.py also rolls out a new image
+def test_changed_line_rolls_out(cluster: Cluster, changed_copy: Path, api: httpx2.Client, image: str) -> None:
     path, kept = EXAMPLE.write(api)
     changed = content_tag(changed_copy)
     assert changed != content_tag(REPOSITORY)
@@ -85,14 +85,14 @@ def test_a_changed_line_rolls_out(cluster: Cluster, changed_copy: Path, api: htt
 @pytest.mark.full
 @pytest.mark.parametrize("helm", HELMS)
 @pytest.mark.parametrize("released", [True, False], ids=["after make up", "before the first make up"])
-def test_make_up_follows_make_dev(
+def test_make_up_after_make_dev(
     released: bool, helm: str, api: httpx2.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What Tilt would apply is applied, by its model: its image is not there, so the pods of before go on."""
+    """Applies what Tilt would, according to its model: its image does not exist, so the previous pods keep running."""
     monkeypatch.setenv("PATH", path_with_helm(helm, tmp_path))
     path, kept = EXAMPLE.write(api)
     before = api_container()
-    if not released:  # the objects as Tilt makes them, without a word of Helm
+    if not released:  # the objects as Tilt applies them, without a trace of Helm
         kubectl("delete", "secret", "--selector", f"owner=helm,name={SERVICE}")
         objects = ("deployment", "statefulset", "service", "ingress", "hpa", "pdb", "networkpolicy", "serviceaccount")
         annotations = ("meta.helm.sh/release-name-", "meta.helm.sh/release-namespace-")
@@ -105,7 +105,7 @@ def test_make_up_follows_make_dev(
     assert api_container() == before
     log = (REPOSITORY / ".kube/log/release.log").read_text()
     assert (f"reverted: HorizontalPodAutoscaler {SERVICE} .spec.minReplicas (tilt)\n" in log) == released
-    # The one pod of `make dev` ends at once: for a moment the ingress may know no other.
+    # The single pod of `make dev` terminates immediately: for a moment the ingress may know no other.
     eventually(lambda: api.get(path).is_success, "the service answers")
     assert api.get(path).json() == kept
 
@@ -117,7 +117,7 @@ def api_container() -> dict[str, Any]:
 
 
 @pytest.mark.full
-def test_a_release_whose_helm_was_killed_is_taken_up(api: httpx2.Client) -> None:
+def test_release_of_a_killed_helm_is_recovered(api: httpx2.Client) -> None:
     path, kept = EXAMPLE.write(api)
     pending = ("get", "secrets", "--selector", f"owner=helm,name={SERVICE},status=pending-upgrade", "--output", "name")
     command = ["helm", "upgrade", SERVICE, f"platform/helm/{SERVICE}", "--kube-context", CONTEXT, "--reuse-values"]
@@ -132,24 +132,22 @@ def test_a_release_whose_helm_was_killed_is_taken_up(api: httpx2.Client) -> None
 
 @pytest.fixture
 def cluster_registry() -> Iterator[str]:
-    """Its address, with the cluster going by it; afterwards the cluster is as it was."""
+    """Its address, with the cluster using it; afterwards the cluster is restored."""
     name = "task-platform-registry"
     inspected = subprocess.run(["docker", "container", "inspect", name], capture_output=True, check=False)
     make_up(REPOSITORY, "REGISTRY=1")
     port = run("docker", "port", name, "5000/tcp").split(":")[-1].strip()
     yield f"localhost:{port}"
     if inspected.returncode == 0:
-        return  # it went by a registry before
+        return  # it already used a registry
     run("docker", "rm", "--force", "--volumes", name)
     kubectl("delete", "configmap", "--namespace", "kube-public", "local-registry-hosting")
     make_up(REPOSITORY)
 
 
 @pytest.mark.full
-def test_with_a_registry_the_nodes_pull_what_is_pushed_there(
-    cluster: Cluster, cluster_registry: str, image: str
-) -> None:
-    name = image.removeprefix(f"{cluster_registry}/")  # `make up` may have gone by it already
+def test_with_a_registry_the_nodes_pull_the_pushed_images(cluster: Cluster, cluster_registry: str, image: str) -> None:
+    name = image.removeprefix(f"{cluster_registry}/")  # `make up` may already use it
     assert {pod.spec.containers[0].image for pod in cluster.ready_pods()} == {f"{cluster_registry}/{name}"}
     hosting = ("get", "configmap", "--namespace", "kube-public", "local-registry-hosting", "--output")
     assert f'host: "{cluster_registry}"' in kubectl(*hosting, "jsonpath={.data}").replace("\\", "")
@@ -158,7 +156,7 @@ def test_with_a_registry_the_nodes_pull_what_is_pushed_there(
     run("docker", "push", pushed)
     run("docker", "image", "rm", pushed)
     for node in run("kind", "get", "nodes", "--name", "task-platform").split():
-        # By ctr, which every node has, with the folder in which the kubelet's pulls look up the registry.
+        # With ctr, which every node has, and the folder that the kubelet's pulls use to find the registry.
         images = ("docker", "exec", node, "ctr", "--namespace", "k8s.io", "images")
         run(*images, "pull", "--hosts-dir", "/etc/containerd/certs.d", pushed)
         run(*images, "rm", pushed)

@@ -1,4 +1,4 @@
-"""Backups of the bundled PostgreSQL, made while clients write, and restored: only then they are any."""
+"""Backups of the bundled PostgreSQL, made while clients write, and restored."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Task = dict[str, Any]
 
 
 class Writers:
-    """Clients that write until they are stopped: two create tasks, and one changes a few that it created."""
+    """Clients that write until they are stopped: two create tasks, and one updates a few that it created."""
 
     def __init__(self, namespace: Namespace) -> None:
         self._namespace = namespace
@@ -67,11 +67,11 @@ class Writers:
 
     @property
     def acknowledged(self) -> dict[str, Task]:
-        """Every task that was acknowledged by now, as the last answer about it showed it."""
+        """Every task acknowledged so far, as in the last response about it."""
         return dict(self._written)
 
     def write_more(self, number: int = 50) -> None:
-        """Returns once so many more writes were acknowledged."""
+        """Returns once this many more writes have been acknowledged."""
         wanted = len(self.times) + number
         eventually(lambda: len(self.times) >= wanted, f"{number} more writes are acknowledged")
 
@@ -91,7 +91,7 @@ def writing(namespace: Namespace) -> Iterator[Writers]:
 
 
 def feed(client: httpx2.Client) -> list[Any]:
-    """All that the change feed has."""
+    """The complete change feed."""
     found, since = list[Any](), ""
     while True:
         answer = client.get("/v1/changes", params={"since": since} if since else {})
@@ -104,22 +104,22 @@ def feed(client: httpx2.Client) -> list[Any]:
 
 
 def compare(namespace: Namespace, acknowledged: dict[str, Task]) -> str:
-    """Compares each task that was acknowledged before a backup with what was restored, and that with its feed."""
+    """Compares each task acknowledged before a backup with the restored task, and that with its feed."""
     with namespace.client() as client:
         states: dict[str, list[Task]] = {}
         for change in feed(client):
             states.setdefault(change["task"]["id"], []).append(change["task"])
         assert states.keys() >= acknowledged.keys()
         for task_id, its in states.items():
-            # No state is torn: a task is what its last change says, and all changes of it are there.
+            # No task is torn: it matches its last change, and all of its changes are there.
             assert client.get(f"/v1/tasks/{task_id}").json() == its[-1]
             assert [state["version"] for state in its] == [*range(1, its[-1]["version"] + 1)]
         for task_id, task in acknowledged.items():
-            # It may have been changed while the backup was made: then the state that was acknowledged is in its feed.
+            # It may have been updated during the backup: then the acknowledged state is in its feed.
             assert task in states[task_id]
         eventually(
             lambda: client.get("/health").json()["tasks_total"] == len(states),
-            f"each of the {len(states)} tasks of the feed is there, and no other",  # it counts every five seconds
+            f"each of the {len(states)} tasks of the feed is there, and no other",  # counted every five seconds
             seconds=30,
         )
     return f"{len(acknowledged)} tasks acknowledged before it are in it, each equal, of {len(states)}"
@@ -129,7 +129,7 @@ def compare(namespace: Namespace, acknowledged: dict[str, Task]) -> str:
 def backed_up(make_namespace: MakeNamespace) -> Namespace:
     """A release with backups to a volume."""
     namespace = make_namespace("e2e-backup")
-    # The autoscaler adds no pod: who is there before a restore is there after it.
+    # No scale-up: the same pods run before and after a restore.
     values = f"{namespace.values} --set autoscaling.maxReplicas=3"
     values += " --set database.bundled.backup.enabled=true --set database.bundled.backup.keep=2"
     namespace.run(f"helm install task-api {CHART} {values} --wait --timeout 180s", seconds=240)
@@ -139,7 +139,7 @@ def backed_up(make_namespace: MakeNamespace) -> Namespace:
 
 @pytest.fixture(scope="module")
 def empty(make_namespace: MakeNamespace) -> Namespace:
-    """Another release in another namespace, without a task."""
+    """A release without tasks, in another namespace."""
     namespace = make_namespace("e2e-restored")
     namespace.run(
         f"helm install task-api {CHART} {namespace.values} --set replicaCount=1 --wait --timeout 180s", seconds=240
@@ -149,7 +149,7 @@ def empty(make_namespace: MakeNamespace) -> Namespace:
 
 
 def finish(namespace: Namespace, job: str) -> str:
-    """What a Job of a backup says, once it has ended well."""
+    """The logs of a backup Job, once it has succeeded."""
 
     def ended() -> bool:
         status = json.loads(namespace.run(f"kubectl get {job} -o json"))["status"]
@@ -161,12 +161,12 @@ def finish(namespace: Namespace, job: str) -> str:
     return namespace.run(f"kubectl logs {job}")
 
 
-def test_the_first_backup_is_made_with_the_release(backed_up: Namespace) -> None:
+def test_first_backup_is_made_during_installation(backed_up: Namespace) -> None:
     (job,) = backed_up.run(f"kubectl get jobs -l {BACKUP} -o name").split()
     assert "is a complete backup" in finish(backed_up, job)
 
 
-def test_what_was_backed_up_while_clients_wrote_is_whole_once_it_is_restored_elsewhere(
+def test_backup_made_during_writes_is_complete_when_restored_elsewhere(
     backed_up: Namespace, empty: Namespace, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     by_hand, by_cron = tmp_path / "by-hand.dump", tmp_path / "by-cron.dump"
@@ -179,7 +179,7 @@ def test_what_was_backed_up_while_clients_wrote_is_whole_once_it_is_restored_els
         before_hand = writers.acknowledged
         backed_up.run(f"make backup FILE={by_hand}")
         writers.write_more()
-    assert writers.failed == 0  # nobody notices a backup
+    assert writers.failed == 0  # a backup is invisible to clients
     assert "removed: only the newest 2 are kept" in said
     assert "is a complete backup" in backed_up.run(f"make backup FROM=cronjob FILE={by_cron}")
 
@@ -192,7 +192,7 @@ def test_what_was_backed_up_while_clients_wrote_is_whole_once_it_is_restored_els
     record_property(SUMMARY, "\n".join(rows))
 
 
-def test_a_restore_under_running_pods_and_writing_clients_is_all_of_the_backup(
+def test_restore_under_running_pods_and_writing_clients_is_complete(
     backed_up: Namespace, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     file = tmp_path / "before.dump"
@@ -221,7 +221,7 @@ def test_a_restore_under_running_pods_and_writing_clients_is_all_of_the_backup(
     )
 
 
-def test_a_restore_that_fails_leaves_what_is_there(backed_up: Namespace, tmp_path: Path) -> None:
+def test_failed_restore_changes_nothing(backed_up: Namespace, tmp_path: Path) -> None:
     file = tmp_path / "cut.dump"
     backed_up.run(f"make backup FILE={file}")
     with backed_up.client() as client:
@@ -234,8 +234,8 @@ def test_a_restore_that_fails_leaves_what_is_there(backed_up: Namespace, tmp_pat
         assert client.get(f"/v1/tasks/{task['id']}").json() == task
 
 
-def test_the_cronjob_says_when_the_last_good_one_was(backed_up: Namespace) -> None:
-    """Which kube-state-metrics shows, and the alert asks for."""
+def test_cronjob_status_has_the_time_of_the_last_successful_backup(backed_up: Namespace) -> None:
+    """kube-state-metrics exports it, and the alert uses it."""
     cron = json.loads(backed_up.run("kubectl get cronjob task-api-backup -o json"))
     assert re.match(r"\d{4}-\d\d-\d\dT", cron["status"]["lastSuccessfulTime"])
 
@@ -243,18 +243,18 @@ def test_the_cronjob_says_when_the_last_good_one_was(backed_up: Namespace) -> No
 # --- to a bucket ----------------------------------------------------------------------
 
 OTHER = "tasks/task-api-two-20260101T031700Z.dump"
-"""A backup of another release beside those of this one."""
+"""A backup of another release in the same bucket."""
 VALUES = "database.bundled.backup"
 
 
 def page_block(needle: str) -> Block:
-    """The block of docs/operate.md that says it."""
+    """The block of docs/operate.md that contains this text."""
     (found,) = (block for block in blocks("docs/operate.md") if needle in block.text)
     return found
 
 
 def give_keys(namespace: Namespace, folder: Path, key_id: str, secret: str) -> None:
-    """Makes the Secret as the page says, from files as an editor leaves them."""
+    """Creates the Secret as documented, from files with a final newline, as editors leave them."""
     (folder / "access-key-id").write_text(f"{key_id}\n")
     (folder / "secret-access-key").write_text(f"{secret}\n")
     namespace.run("kubectl delete secret task-api-bucket --ignore-not-found")
@@ -307,14 +307,14 @@ def uploading(install_with_bucket: InstallWithBucket) -> Namespace:
 
 
 def says(namespace: Namespace, bucket: Bucket, job: str) -> str:
-    """All that the containers of a Job's pods say, where no key may be."""
+    """The logs of all containers of a Job's pods, in which no key may appear."""
     said = namespace.run(f"kubectl logs -l job-name={job} --all-containers --prefix --tail=-1")
     assert bucket.secret not in said
     assert bucket.key_id not in said
     return said
 
 
-def test_from_the_bucket_alone_every_task_comes_back_into_an_empty_namespace(
+def test_every_task_is_restored_from_the_bucket_into_an_empty_namespace(
     uploading: Namespace,
     bucket: Bucket,
     install_with_bucket: InstallWithBucket,
@@ -341,12 +341,12 @@ def test_from_the_bucket_alone_every_task_comes_back_into_an_empty_namespace(
     newest = Path(kept[-1]).name
     assert f"{newest} is in s3:{s3.NAME}/tasks" in says(uploading, bucket, "by-hand-2")
 
-    # The namespace is gone, say. What a new release backs up first is its empty database.
+    # Assume that the namespace was lost. The first backup of a new release is of its empty database.
     empty = install_with_bucket("e2e-bucket-restored")
     of_nothing = tmp_path / "of-nothing.dump"
     said = empty.run(f"make backup FROM=cronjob FILE={of_nothing}")
-    assert re.search("tasks 0|no table", said)  # as it was before its migrations or after them
-    assert newest in said  # there are others, it says
+    assert re.search("tasks 0|no table", said)  # depending on whether its migrations have run
+    assert newest in said  # it names the others
     file = tmp_path / newest
     empty.run(f"make backup FROM={newest} FILE={file}")
     said = empty.run(f"make restore FILE={file} CONFIRM=task-api")
@@ -358,8 +358,8 @@ def test_from_the_bucket_alone_every_task_comes_back_into_an_empty_namespace(
     )
 
 
-def test_who_uploads_is_restricted(uploading: Namespace) -> None:
-    """The namespace admits restricted pods alone; beyond that no root file system is written to."""
+def test_upload_pod_is_restricted(uploading: Namespace) -> None:
+    """The namespace admits only restricted pods; in addition, no root file system is written to."""
     (pod, *_) = json.loads(uploading.run(f"kubectl get pods -l {BACKUP} -o json"))["items"]
     contexts = [container["securityContext"] for container in pod["spec"]["initContainers"] + pod["spec"]["containers"]]
     assert len(contexts) == 2
@@ -371,7 +371,7 @@ def test_who_uploads_is_restricted(uploading: Namespace) -> None:
 @pytest.mark.parametrize(
     ("wrong", "reason"), [("key-id", "InvalidAccessKeyId: "), ("secret", "SignatureDoesNotMatch: ")]
 )
-def test_with_a_wrong_key_the_job_fails_and_says_which_it_is_and_never_prints_one(
+def test_job_with_a_wrong_key_fails_naming_it_and_prints_no_key(
     uploading: Namespace, bucket: Bucket, tmp_path: Path, wrong: str, reason: str
 ) -> None:
     there = bucket.keys()

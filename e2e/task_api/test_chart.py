@@ -1,4 +1,4 @@
-"""Links in what the API answers, where it is served below a path."""
+"""Links in the API's responses when it is served below a path."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import httpx2
 from e2e.namespace import Namespace
 
 
-def test_below_a_path_every_link_leads_to_where_it_is_served(below_a_path: Namespace) -> None:
+def test_links_are_correct_below_a_path(below_a_path: Namespace) -> None:
     with below_a_path.client() as client:
         written = client.post("/below/v1/tasks", json={"title": "below a path"})
         assert written.status_code == 201

@@ -1,4 +1,4 @@
-"""The node of the bundled PostgreSQL is drained, as docs/operate.md says: for a while, and for good."""
+"""Draining the node of the bundled PostgreSQL, as in docs/operate.md: temporarily, and permanently."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LEAVE, COME_BACK, FOR_GOOD = commands_run_by("e2e/task_api/test_disruption.py", 
 
 @pytest.fixture(scope="module")
 def release(make_namespace: MakeNamespace) -> Namespace:
-    """Three pods with their database; with nothing that disturbs a node's other tenants."""
+    """Three pods with their database, and nothing that affects other tenants of a node."""
     namespace = make_namespace("e2e-drain")
     namespace.values += f" --set pods.database.podLabels.e2e={namespace.name}"
     namespace.install()
@@ -28,7 +28,7 @@ def release(make_namespace: MakeNamespace) -> Namespace:
 
 @pytest.fixture
 def node(release: Namespace) -> Iterator[str]:
-    """The database's. Whatever happens, pods may come to it afterwards."""
+    """The database's node, made schedulable again at the end."""
     found = release.run("kubectl get pod task-api-postgres-0 -o jsonpath='{.spec.nodeName}'")
     try:
         yield found
@@ -37,7 +37,7 @@ def node(release: Namespace) -> Iterator[str]:
 
 
 def leave(release: Namespace, node: str) -> None:
-    """Without other tenants of the node, which are no part of this."""
+    """Drains the node, except for its other tenants."""
     ours = f"kubectl drain --timeout=90s --pod-selector=e2e={release.name}"
     release.run(LEAVE.commands.replace("NODE", node).replace("kubectl drain", ours), seconds=300)
     assert release.run(f"kubectl get pods --field-selector spec.nodeName={node} -o name") == ""
@@ -56,7 +56,7 @@ def restarts(release: Namespace) -> int:
     return sum(status["restartCount"] for pod in pods for status in pod["status"]["containerStatuses"])
 
 
-def test_a_drained_node_is_empty_and_pods_go_on_once_it_is_back(release: Namespace, node: str) -> None:
+def test_node_drain_evicts_every_pod_and_pods_recover_once_the_node_is_back(release: Namespace, node: str) -> None:
     with release.client() as client:
         path = client.post("/v1/tasks", json={"title": "on the node's disk"}).headers["location"]
         leave(release, node)
@@ -67,7 +67,7 @@ def test_a_drained_node_is_empty_and_pods_go_on_once_it_is_back(release: Namespa
     assert restarts(release) == 0
 
 
-def test_a_node_that_does_not_come_back_is_left_with_a_backup(release: Namespace, node: str, tmp_path: Path) -> None:
+def test_node_that_does_not_return_is_replaced_through_a_backup(release: Namespace, node: str, tmp_path: Path) -> None:
     file = tmp_path / "tasks.dump"
     with release.client() as client:
         path = client.post("/v1/tasks", json={"title": "in the backup"}).headers["location"]

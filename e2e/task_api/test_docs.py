@@ -1,8 +1,8 @@
-"""The commands of docs/ as they stand there, in a shell, in page order.
+"""The commands of docs/, as they are written, in a shell, in page order.
 
-docs/deploy.md is one way from its beginning to its end, so a section needs those before it. Replaced in the commands is
-what a reader replaces (host and account), and a port of this machine that may be taken. With each version of Helm that
-the chart supports, all but one in `make e2e-full` alone.
+docs/deploy.md is a single sequence, so a section needs the previous ones. Replaced in the commands are the placeholders
+that a reader replaces (host and account), and a port that may be in use on this machine. With each Helm version that
+the chart supports; all but one only in `make e2e-full`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ RESTORE = "Back up and restore"
 
 
 def sections(page: str) -> list[str]:
-    """Those of the page with commands for this file, in its order."""
+    """The page's sections with commands for this file, in page order."""
     return list(dict.fromkeys(block.section for block in commands_run_by(THIS, page)))
 
 
@@ -43,7 +43,7 @@ def free_port() -> int:
 
 
 def typed(block: Block, replaced: Mapping[str, str]) -> str:
-    """The block as a script that ends with its first failing command, and ends what it left running."""
+    """The block as a script that stops at its first failing command, and terminates its background processes."""
     commands = block.commands
     port = free_port()
     always = {
@@ -52,11 +52,11 @@ def typed(block: Block, replaced: Mapping[str, str]) -> str:
     }
     for old, new in {**replaced, **always}.items():
         commands = commands.replace(old, new)
-    # Without pipefail, as in a terminal, where a `grep` in a pipe may find nothing.
+    # Without pipefail, as in a terminal, where a `grep` in a pipe may match nothing.
     return f"set +o pipefail\ntrap 'kill $(jobs -p) 2> /dev/null || true' EXIT\n{commands}"
 
 
-# Helm as `go install` builds it takes a cluster that it does not ask for an old one; that of go-tools.sh does not.
+# `go install` builds a Helm that assumes an old cluster unless it queries one; that of go-tools.sh does not.
 PATH = f"{REPOSITORY}/.tools:{os.environ['PATH']}"
 
 
@@ -65,26 +65,26 @@ PATH = f"{REPOSITORY}/.tools:{os.environ['PATH']}"
     params=[pytest.param(name, marks=[] if name == "HELM_VERSION" else pytest.mark.full) for name in HELMS],
 )
 def helm(request: pytest.FixtureRequest) -> str:
-    """The version of Helm that the commands run with, by its name in HELMS."""
+    """The Helm version that runs the commands, by its name in HELMS."""
     name: str = request.param
     return name
 
 
 def make_with_helm(name: str, helm: str, make_namespace: MakeNamespace, folder: Path) -> Namespace:
-    """A namespace of this name and Helm's, where that is the first `helm` on the PATH."""
+    """A namespace with this name and Helm's, where that Helm is the first on the PATH."""
     namespace = make_namespace(f"{name}-{helm.removesuffix('_VERSION').lower().replace('_', '-')}")
     namespace.use_path(PATH if helm == "HELM_VERSION" else path_with_helm(helm, folder))
     return namespace
 
 
 def run(section: str, page: str, namespace: Namespace, folder: Path, replaced: Mapping[str, str]) -> list[str]:
-    """What each block of the section prints."""
+    """The output of each block of the section."""
     printed = []
     for block in commands_run_by(THIS, page, section):
 
         def attempt(block: Block = block) -> str | None:
             done = namespace.attempt(typed(block, replaced), folder=folder)
-            # Figures of a new pod come with the next look of metrics-server, as the page says.
+            # Metrics of a new pod appear with the next scrape of metrics-server, as the page says.
             if done.returncode != 0 and re.search("metrics not available yet|metrics not available for", done.stderr):
                 return None
             assert done.returncode == 0, f"{block}\n{block.commands}\n{done.stdout}{done.stderr}"
@@ -98,12 +98,12 @@ def run(section: str, page: str, namespace: Namespace, folder: Path, replaced: M
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The repository as it is, uncommitted changes included, where commands may change it."""
+    """A copy of the repository with uncommitted changes, which commands may modify."""
     folder = tmp_path_factory.mktemp("checkout")
     copy_repository(folder)
     shutil.rmtree(folder / ".git")
     git = subprocess.run(["git", "rev-parse", "--absolute-git-dir"], cwd=REPOSITORY, capture_output=True, text=True)
-    (folder / ".git").write_text(f"gitdir: {git.stdout}")  # `git rev-parse HEAD` is that of the repository
+    (folder / ".git").write_text(f"gitdir: {git.stdout}")  # `git rev-parse HEAD` is the repository's
     return folder
 
 
@@ -114,7 +114,7 @@ DEPLOY = "docs/deploy.md"
 
 @pytest.fixture(scope="module")
 def built(checkout: Path) -> Iterator[Path]:
-    """The checkout in which the image was built and run as the page says."""
+    """The checkout in which the image was built and run as documented."""
     there = subprocess.run(["docker", "ps", "--all", "--format", "{{.Names}}"], capture_output=True, text=True)
     assert "task-api" not in there.stdout.split(), "a container named task-api is in the way: docker rm -f task-api"
     try:
@@ -129,8 +129,8 @@ def built(checkout: Path) -> Iterator[Path]:
         subprocess.run(["docker", "rm", "--force", "task-api"], capture_output=True, check=True)
 
 
-@pytest.mark.full  # half a minute, and e2e/test_image.py and test_push.py look closer
-def test_the_image_is_built_run_and_pushed_as_the_page_says(built: Path, registry: str) -> None:
+@pytest.mark.full  # half a minute; e2e/test_image.py and test_push.py test more
+def test_image_is_built_run_and_pushed_as_documented(built: Path, registry: str) -> None:
     (block,) = commands_run_by(THIS, DEPLOY, DOCKER[1])
     script = block.commands.replace(ACCOUNT, f"{registry}/you")
     done = subprocess.run(["bash", "-euc", script], cwd=built, capture_output=True, text=True, timeout=300)
@@ -142,7 +142,7 @@ def test_the_image_is_built_run_and_pushed_as_the_page_says(built: Path, registr
 
 @pytest.fixture(scope="module")
 def published(image: str) -> Iterator[None]:
-    """The image in the cluster under the names of the page, as if the nodes had pulled it."""
+    """The image in the cluster under the page's names, as if the nodes had pulled it."""
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     name = f"{ACCOUNT}/task-api:{commit.stdout.strip()}"
     subprocess.run(["docker", "tag", image, name], check=True)
@@ -154,7 +154,7 @@ def published(image: str) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def empty(make_namespace: MakeNamespace, helm: str, tmp_path_factory: pytest.TempPathFactory) -> Namespace:
-    """A namespace without a release, and without the certificate that the page makes."""
+    """A namespace without a release and without the certificate that the page creates."""
     namespace = make_with_helm("e2e-docs-deploy", helm, make_namespace, tmp_path_factory.mktemp("helm"))
     namespace.run("kubectl delete secret task-api-tls")
     return namespace
@@ -165,10 +165,10 @@ def secret(namespace: Namespace, name: str) -> dict[str, str]:
     return {key: base64.b64decode(value).decode() for key, value in found.items()}
 
 
-@pytest.mark.full  # together they take three minutes
+@pytest.mark.full  # three minutes in total
 @pytest.mark.usefixtures("published")
 @pytest.mark.parametrize("section", [section for section in sections(DEPLOY) if section not in DOCKER])
-def test_the_commands_of_the_deployment_guide_work(section: str, empty: Namespace, checkout: Path) -> None:
+def test_deployment_guide_commands_work(section: str, empty: Namespace, checkout: Path) -> None:
     replaced = {"tasks.example.com": empty.host, "NAMESPACE=tasks": f"NAMESPACE={empty.name}"}
     replaced["kubeconfig-ci-tasks"] = f"kubeconfig-ci-{empty.name}"
     printed = "".join(run(section, DEPLOY, empty, checkout, replaced))
@@ -189,7 +189,7 @@ def test_the_commands_of_the_deployment_guide_work(section: str, empty: Namespac
             assert token not in printed
     if section == "DNS and TLS":
         assert "ingress-nginx-controller" in printed
-        # What curl trusts is the certificate that the page made, and it is for the host.
+        # curl trusts the certificate that the page created, and it is for the host.
         (checkout / "trust.pem").write_text((checkout / "tls.crt").read_text())
         answer = empty.run(
             f"curl --silent --show-error --retry 10 --retry-delay 1 --retry-all-errors --cacert trust.pem"
@@ -222,11 +222,11 @@ def running(make_namespace: MakeNamespace, helm: str, tmp_path_factory: pytest.T
 
 
 def restarted_pod(namespace: Namespace) -> str:
-    """A pod whose container ended once and was started again, as most runbooks are about one."""
+    """A pod with a restarted container, the subject of most runbooks."""
     pods = json.loads(namespace.run("kubectl get pods -l app=task-api -o json"))["items"]
     pod: str = next(
         pod["metadata"]["name"] for pod in pods if "deletionTimestamp" not in pod["metadata"]
-    )  # a rollout ends
+    )  # completes a rollout
     namespace.run(f"kubectl exec {pod} -- python -c 'import os; os.kill(1, 15)'")
     look = f"kubectl get pod {pod} -o jsonpath='{{.status.containerStatuses[0].restartCount}}'"
     eventually(lambda: int(namespace.run(look)) > 0, f"{pod} is started again", seconds=60)
@@ -234,16 +234,16 @@ def restarted_pod(namespace: Namespace) -> str:
     return pod
 
 
-@pytest.mark.full  # with the release that they are about they take two minutes
+@pytest.mark.full  # two minutes including the release
 @pytest.mark.parametrize("section", [section for section in sections(OPERATE) if section != RESTORE])
-def test_the_commands_of_the_operations_guide_work(section: str, running: Namespace, checkout: Path) -> None:
-    # The URL for a database of one's own, tried on the bundled one where psql is, beside the server.
+def test_operations_guide_commands_work(section: str, running: Namespace, checkout: Path) -> None:
+    # The URL of an external database, tried on the bundled one, in the server's container, which has psql.
     inside = 'psql "${url/@task-api-postgres/@localhost}"'
     replaced = {'psql "$url"': f"kubectl exec -i statefulset/task-api-postgres -- {inside}"}
     if section == "Alerts":
         replaced["POD"] = restarted_pod(running)
     printed = run(section, OPERATE, running, checkout, replaced)
-    if section == "Upgrade":  # those of the migrations are there already, and none is left half made
+    if section == "Upgrade":  # all migrations are applied, and none was interrupted
         assert "CREATE INDEX" in printed[0]
         assert "(0 rows)" in printed[0]
     running.wait_for_rollout()
@@ -251,11 +251,11 @@ def test_the_commands_of_the_operations_guide_work(section: str, running: Namesp
 
 
 @pytest.mark.full
-def test_a_dump_is_restored_into_a_new_database_and_the_feed_goes_on(running: Namespace, tmp_path: Path) -> None:
+def test_dump_is_restored_into_a_new_database_and_the_feed_continues(running: Namespace, tmp_path: Path) -> None:
     dump, restore = commands_run_by(THIS, OPERATE, RESTORE)
     with running.client() as client:
         task = client.post("/v1/tasks", json={"title": "worth a backup"}).json()
-    # A server that has counted far: a new one begins at a few hundred transactions.
+    # A server with a high transaction ID: a new one begins at a few hundred.
     running.run(
         "kubectl exec -i statefulset/task-api-postgres -- psql -U tasks -d tasks <<'END'\n"
         "DO $$ BEGIN FOR i IN 1..20000 LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$\nEND"
@@ -291,11 +291,11 @@ def test_a_dump_is_restored_into_a_new_database_and_the_feed_goes_on(running: Na
     assert [change["type"] for change in told] == ["created"]
 
 
-# --- short ones of other pages ----------------------------------------------------------
+# --- short blocks of other pages --------------------------------------------------------
 
 
-def test_the_release_of_readme_and_chart_can_be_installed(empty: Namespace, checkout: Path) -> None:
-    """The server takes the chart's README's; the README's are lines of docs/deploy.md, which run there."""
+def test_readme_and_chart_install_commands_work(empty: Namespace, checkout: Path) -> None:
+    """Those of the chart's README by a server-side dry run; the README's are lines of docs/deploy.md, run there."""
     from_readme = commands_run_by(THIS, "README.md", "Deploy")[0].commands
     from_chart, remove = commands_run_by(THIS, "platform/helm/task-api/README.md")
     from_guide = commands_run_by(THIS, DEPLOY, "Deploy with Helm")[0].commands
@@ -306,27 +306,27 @@ def test_the_release_of_readme_and_chart_can_be_installed(empty: Namespace, chec
     assert set(re.findall(r"\S+-\S+-\S+", remove.commands)) == {"data-task-api-postgres-0", "task-api-database"}
 
 
-def test_doctor_finds_all_that_this_run_needs() -> None:
+def test_doctor_checks_all_requirements_of_this_run() -> None:
     (block,) = commands_run_by(THIS, "README.md", "Local cluster")
     done = subprocess.run(["bash", "-euc", block.commands], cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout
     assert re.sub(r"\d+ warnings?", "2 warnings", done.stdout.splitlines()[-1]) == block.text.splitlines()[-1]
-    # In this order; what it says between them depends on what the shell exports.
+    # In this order; lines in between depend on the shell's exported variables.
     said = iter([line.split()[:2] for line in done.stdout.splitlines()])
     shown = [line.split()[:2] for line in block.text.splitlines()[1:-1] if line != "..."]
     assert len(shown) == 4
     assert all(begin in said for begin in shown), done.stdout
 
 
-@pytest.mark.full  # it collects and sets up once more what runs anyway
-def test_one_test_in_the_cluster_is_run_alone() -> None:
+@pytest.mark.full  # repeats collection and setup of tests that run anyway
+def test_single_cluster_test_runs_alone() -> None:
     (block,) = commands_run_by(THIS, "docs/develop.md", "Tests")
     done = subprocess.run(["bash", "-euc", block.commands], cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
     assert re.search(r"^=+ \d+ passed.* deselected", done.stdout, re.MULTILINE), done.stdout + done.stderr
 
 
-@pytest.mark.full  # a quarter of a minute, and e2e/test_push.py looks closer
-def test_the_pages_other_registry_takes_a_push_with_its_digest_unchanged(registry: str, committed: Path) -> None:
+@pytest.mark.full  # 15 s; e2e/test_push.py tests more
+def test_push_to_the_documented_other_registry_keeps_the_digest(registry: str, committed: Path) -> None:
     (block,) = commands_run_by(THIS, "docs/extend.md", "Container registry")
     command = block.commands.replace("ghcr.io", registry)
     assert command != block.commands
@@ -337,7 +337,7 @@ def test_the_pages_other_registry_takes_a_push_with_its_digest_unchanged(registr
 
 @pytest.fixture(scope="module")
 def committed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The repository as it is, as a commit: what is not committed is not pushed under one."""
+    """The repository as a commit: uncommitted changes cannot be pushed under a commit."""
     folder = copy_repository(tmp_path_factory.mktemp("committed"))
     lend_environments(folder)
     git = "git -c user.name=T -c user.email=t@example.com -c commit.gpgsign=false"
@@ -347,8 +347,8 @@ def committed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     subprocess.run(["docker", "image", "rm", f"task-api:{done.stdout.strip()}"], capture_output=True, check=True)
 
 
-@pytest.mark.full  # a minute, and e2e/test_push.py and test_deploy.py look closer
-def test_a_commit_is_pushed_and_deployed_from_a_desk_as_the_page_says(
+@pytest.mark.full  # a minute; e2e/test_push.py and test_deploy.py test more
+def test_commit_is_pushed_and_deployed_from_a_laptop_as_documented(
     registry: str, committed: Path, make_namespace: MakeNamespace, tmp_path: Path
 ) -> None:
     push, deploy = commands_run_by(THIS, "docs/delivery.md", "Run without GitHub")
@@ -356,7 +356,7 @@ def test_a_commit_is_pushed_and_deployed_from_a_desk_as_the_page_says(
     namespace.use_path(PATH)
     replaced = {"docker.io": registry}
     namespace.run(typed(push, replaced), seconds=300, folder=committed)
-    # The nodes cannot reach a registry of this machine: they get what it holds.
+    # The nodes cannot reach a registry on this machine: its images are loaded into them.
     commit = namespace.run("git rev-parse HEAD", folder=committed).strip()
     name = f"{registry}/you/task-api:{commit}"
     namespace.run(f"docker pull --quiet {name} && kind load docker-image {name} --name task-platform", seconds=300)
@@ -386,7 +386,9 @@ def test_a_commit_is_pushed_and_deployed_from_a_desk_as_the_page_says(
         ("Cloud providers", 0, {"Deployment", "Ingress", "StatefulSet"}),
     ],
 )
-def test_the_values_of_docs_extend_render_what_they_say(section: str, number: int, kinds: set[str]) -> None:
+def test_documented_values_of_docs_extend_render_the_documented_objects(
+    section: str, number: int, kinds: set[str]
+) -> None:
     block = commands_run_by(THIS, "docs/extend.md", section)[number]
     done = subprocess.run(
         ["bash", "-euc", typed(block, {})],
@@ -400,7 +402,7 @@ def test_the_values_of_docs_extend_render_what_they_say(section: str, number: in
     assert kinds == rendered & {"Deployment", "StatefulSet", "Ingress", "HTTPRoute", "Cluster"}
 
 
-def test_the_namespace_and_the_account_of_docs_delivery_are_made(empty: Namespace) -> None:
+def test_namespace_and_account_of_docs_delivery_are_created(empty: Namespace) -> None:
     name = "e2e-docs-production"
     make, account = commands_run_by(THIS, "docs/delivery.md", "Set up a repository")
     replaced = {"~/.kube/production": "$KUBECONFIG", "namespace tasks": f"namespace {name}", "=tasks": f"={name}"}

@@ -1,4 +1,4 @@
-"""A saved line of the service that keeps tasks: what it does when it starts, and its migrations."""
+"""Live update of the tasks service: its startup, and its migrations."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from e2e.eventually import eventually
 
 SAVES = 5
 PAUSE_SECONDS = 1.0
-"""A person looks at the answer before the next save. What comes before the file that was saved last is imported ahead
-then, which begins a fifth of a second after the answer."""
+"""A developer looks at the response before the next save. The modules before the last saved file are then preloaded,
+starting 0.2 s after the response."""
 
 
 def tables(dev: Running) -> set[str]:
-    """Those of the SQLite file."""
+    """The tables of the SQLite file."""
     program = "import sqlite3; print(*(t for t, in sqlite3.connect('/tmp/tasks.db').execute("
     return set(dev.run("python", "-c", program + "'SELECT name FROM sqlite_master')))").split())
 
 
-def test_a_saved_line_of_a_route_is_served(dev_image: str, record_property: Callable[[str, object], None]) -> None:
+def test_saved_line_of_a_route_is_served(dev_image: str, record_property: Callable[[str, object], None]) -> None:
     routes = f"{PACKAGE}/tasks/routes.py"
     with running(dev_image) as dev:
         before = dev.read(routes)
@@ -36,7 +36,7 @@ def test_a_saved_line_of_a_route_is_served(dev_image: str, record_property: Call
     record_property(SUMMARY, f"Median of {SAVES} saves of a route, {PAUSE_SECONDS:g} s apart: {median(saves)}")
 
 
-def test_what_fails_at_start_is_the_answer_too(dev_image: str) -> None:
+def test_startup_error_is_in_the_response(dev_image: str) -> None:
     with running(dev_image) as dev:
         before = dev.read(f"{PACKAGE}/service.py")
         broken = before.replace("await super().open()", "1 / 0")
@@ -45,7 +45,7 @@ def test_what_fails_at_start_is_the_answer_too(dev_image: str) -> None:
         dev.fails("ZeroDivisionError")
 
 
-def test_a_saved_migration_is_applied_and_refused_once_it_was_changed(dev_image: str) -> None:
+def test_saved_migration_is_applied_and_rejected_once_it_was_changed(dev_image: str) -> None:
     migration = f"{PACKAGE}/store/migrations/sqlite/0099_effort.sql"
     with running(dev_image, storage="sqlite:////tmp/tasks.db") as dev:
         dev.save({migration: "CREATE TABLE effort (hours integer);\n"})
@@ -56,13 +56,13 @@ def test_a_saved_migration_is_applied_and_refused_once_it_was_changed(dev_image:
         eventually(lambda: dev.version() is not None, "it serves again")
 
 
-def test_what_is_half_written_is_waited_for(dev_image: str) -> None:
+def test_partially_written_file_is_not_loaded_yet(dev_image: str) -> None:
     migration = f"{PACKAGE}/store/migrations/sqlite/0099_effort.sql"
     with running(dev_image, storage="sqlite:////tmp/tasks.db") as dev:
         with dev.writing(migration) as file:
             eventually(lambda: dev.run("sh", "-c", f"ls /{migration} || true"), "it is there, and empty")
             dev.save_version("8.8.8")
-            time.sleep(0.5)  # nothing is to happen within it
+            time.sleep(0.5)  # nothing may happen during it
             file.write(b"CREATE TABLE effort (hours integer);\n")
             file.flush()
             eventually(lambda: "effort" in dev.run("sh", "-c", f"cat /{migration} || true"), "half of it is there")

@@ -1,4 +1,4 @@
-"""The road of kubectl: platform/k8s with one line edited, the commands of its files as they stand there."""
+"""Deployment with kubectl: platform/k8s with one line edited, and the commands in its files, as they are written."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ THIS, README = "e2e/task_api/test_raw_manifests.py", "platform/helm/task-api/REA
 
 
 def documented_secret(folder: Path) -> str:
-    """The commands of postgres.yaml that make the Secret task-api-database."""
+    """The commands in postgres.yaml that create the Secret task-api-database."""
     comment = re.search(r"create it once:\n((?:#   .*\n)+)", (folder / "postgres.yaml").read_text())
     assert comment, "postgres.yaml no longer says how to create its Secret"
     return "\n".join(line.removeprefix("#   ") for line in comment[1].splitlines())
 
 
 def documented_takeover(namespace: Namespace, copy: Path) -> str:
-    """The commands of the chart's README by which Helm takes over; the last is helm's, to which values can be added."""
+    """The commands of the chart's README for adoption by Helm; the last is helm's, to which values can be added."""
     (takeover,) = commands_run_by(THIS, README, "Migrate from the manifests to the chart")
     return takeover.commands.replace("platform/k8s/", f"{copy}/").replace(
         "namespace=default", f"namespace={namespace.name}"
@@ -37,7 +37,7 @@ def documented_takeover(namespace: Namespace, copy: Path) -> str:
 
 
 def edited(folder: Path, namespace: Namespace) -> Path:
-    """A copy of the manifests with its one line edited. And the host: one of the cluster has task-api.local already."""
+    """A copy of the manifests with its one line edited, and the host: another release already uses task-api.local."""
     copy = folder / "k8s"
     shutil.copytree(REPOSITORY / "platform/k8s", copy)
     set_image(copy, namespace.image)
@@ -55,7 +55,7 @@ def set_image(copy: Path, image: str) -> None:
 
 
 def waiting(namespace: Namespace) -> dict[str, str]:
-    """Why each pod's container waits, by the pod's name."""
+    """Why each pod's container is waiting, by pod name."""
     pods = json.loads(namespace.run("kubectl get pods -o json"))["items"]
     return {
         pod["metadata"]["name"]: status["state"]["waiting"]["reason"]
@@ -67,7 +67,7 @@ def waiting(namespace: Namespace) -> dict[str, str]:
 
 @contextlib.contextmanager
 def port_forward(namespace: Namespace, output: Path) -> Iterator[str]:
-    """`kubectl port-forward svc/task-api`, to a port that is free: 8000 may be taken on this machine."""
+    """`kubectl port-forward svc/task-api`, to a free port: 8000 may be in use on this machine."""
     forward = namespace.start("kubectl port-forward svc/task-api :80", output)
     try:
         found = eventually(
@@ -93,7 +93,7 @@ def copy(namespace: Namespace, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.fixture(scope="module")
 def applied(namespace: Namespace, copy: Path) -> Namespace:
-    """Applied before there is a Secret, be it the database's or the certificate's."""
+    """Applied before either Secret exists, the database's or the certificate's."""
     namespace.run("kubectl delete secret task-api-tls")
     done = namespace.attempt(f"kubectl apply -f {copy}")
     assert done.returncode == 0, done.stderr
@@ -103,7 +103,7 @@ def applied(namespace: Namespace, copy: Path) -> Namespace:
 
 @pytest.fixture(scope="module")
 def started(applied: Namespace, copy: Path, tmp_path_factory: pytest.TempPathFactory) -> Namespace:
-    """The documented commands are run, and nothing else."""
+    """Only the documented commands are run."""
     applied.run(documented_secret(copy))
     applied.make_certificate(tmp_path_factory.mktemp("certificate"))
     applied.run("kubectl rollout status deployment/task-api --timeout=180s")
@@ -112,7 +112,7 @@ def started(applied: Namespace, copy: Path, tmp_path_factory: pytest.TempPathFac
     return applied
 
 
-def test_applied_before_the_secrets_pods_wait_for_them(applied: Namespace) -> None:
+def test_pods_wait_for_missing_secrets(applied: Namespace) -> None:
     def both_wait() -> bool:
         reasons = waiting(applied)
         assert set(reasons.values()) <= {"CreateContainerConfigError", "ContainerCreating", "PodInitializing"}, reasons
@@ -127,7 +127,7 @@ def test_applied_before_the_secrets_pods_wait_for_them(applied: Namespace) -> No
     eventually(both_wait, "the API's pods wait for their Secret, and PostgreSQL's for its volume", seconds=60)
 
 
-def test_they_start_by_themselves_once_the_secrets_are_there(started: Namespace, tmp_path: Path) -> None:
+def test_pods_start_once_the_secrets_exist(started: Namespace, tmp_path: Path) -> None:
     assert len(started.run("kubectl get pods -l app=task-api -o name").split()) == 3
     assert started.run("kubectl get hpa task-api -o jsonpath='{.spec.minReplicas} {.spec.maxReplicas}'") == "3 10"
     restarts = started.run(
@@ -138,18 +138,18 @@ def test_they_start_by_themselves_once_the_secrets_are_there(started: Namespace,
         assert httpx2.get(f"{url}/health").json()["storage"] == "postgresql"
 
 
-def test_applied_again_by_either_side_they_change_nothing(started: Namespace, copy: Path) -> None:
+def test_reapplying_on_either_side_changes_nothing(started: Namespace, copy: Path) -> None:
     before, wanted = write_history(started), specs(started)
-    # Of the PodDisruptionBudget kubectl sends the selector each time, since the API says to replace it as a whole.
+    # kubectl sends the PodDisruptionBudget's selector every time, since the API replaces it as a whole.
     assert set(re.findall(r"(\S+) configured", started.run(f"kubectl apply -f {copy}"))) <= {
         "poddisruptionbudget.policy/task-api"
     }
     assert write_history(started) == before
     started.run(f"kubectl diff -f {copy}")
     for _ in range(2):
-        started.run(f"kubectl apply --server-side -f {copy}")  # not stopped by a conflict
-    # Not the generations: a Deployment's counts its annotations, too, and of what was applied last each side of kubectl
-    # keeps another text there.
+        started.run(f"kubectl apply --server-side -f {copy}")  # stopped by no conflict
+    # Not generations: a Deployment's also counts annotations, and client- and server-side kubectl write the last
+    # applied configuration differently.
     assert specs(started) == wanted
     started.run(f"kubectl diff --server-side -f {copy}")
     started.run(f"kubectl diff -f {copy}")
@@ -157,7 +157,7 @@ def test_applied_again_by_either_side_they_change_nothing(started: Namespace, co
     assert drift_of_all(applied, live_objects(started)) == []
 
 
-def test_a_broken_release_stops_serving_nobody_and_is_undone(started: Namespace, copy: Path) -> None:
+def test_broken_release_interrupts_no_client_and_is_undone(started: Namespace, copy: Path) -> None:
     with Traffic(started) as traffic:
         set_image(copy, "task-api:never-built")
         started.run(f"kubectl apply -f {copy}/deployment.yaml")
@@ -176,7 +176,7 @@ def test_a_broken_release_stops_serving_nobody_and_is_undone(started: Namespace,
     assert set(images.split()) == {started.image}
 
 
-def test_delete_removes_all_but_the_data_and_the_secrets(started: Namespace, copy: Path) -> None:
+def test_delete_removes_everything_but_the_data_and_the_secrets(started: Namespace, copy: Path) -> None:
     started.run(f"kubectl delete -f {copy}")
     left = started.run("kubectl get all,ingress,hpa,pdb,networkpolicy,serviceaccount,secret,pvc -o name").split()
     assert {name for name in left if not name.startswith("pod/")} == {
@@ -185,13 +185,13 @@ def test_delete_removes_all_but_the_data_and_the_secrets(started: Namespace, cop
         "secret/task-api-database",
         "persistentvolumeclaim/data-task-api-postgres-0",
     }
-    # Its configuration loaded anew, the controller closes connections that are kept alive: not under the next test.
+    # On reload the controller closes kept-alive connections: not during the next test.
     started.wait_until_the_ingress_is_gone()
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("helm", HELMS)
-def test_applied_after_the_secrets_changed_undone_and_taken_over_by_helm(
+def test_applied_with_changed_secrets_then_undone_then_adopted_by_helm(
     make_namespace: MakeNamespace, tmp_path: Path, helm: str
 ) -> None:
     namespace = make_namespace(f"e2e-raw-{HELMS.index(helm)}")
@@ -223,11 +223,11 @@ def test_applied_after_the_secrets_changed_undone_and_taken_over_by_helm(
         assert traffic.responses > 100
     with namespace.client() as client:
         assert client.get(f"/v1/tasks/{task['id']}").json() == task
-    # The release is whole: what was the manifests' own goes when the chart no longer has it.
+    # Helm manages every object: those that only the manifests have are removed when the chart no longer has them.
     upgrade = "scripts/helm.sh upgrade task-api platform/helm/task-api --reuse-values --set minReadySeconds=1 --wait"
     assert "reverted: " not in namespace.run(upgrade)
     namespace.wait_for_rollout()
-    if helm == "HELM_4_VERSION":  # what a person types there after a conflict
+    if helm == "HELM_4_VERSION":  # needed after a conflict
         typed = [block.commands for block in commands_run_by(THIS, README) if "--server-side=false" in block.commands]
         assert len(typed) == 1
         namespace.run(typed[0])

@@ -1,4 +1,4 @@
-"""A database of one's own, with TLS by a CA of one's own, proved as docs/security.md says."""
+"""An external database with TLS and a private CA, verified as in docs/security.md."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ printf {PASSWORD} > password
 
 
 def server() -> list[dict[str, Any]]:
-    """A PostgreSQL that shows a certificate, as it may be anywhere."""
+    """A PostgreSQL server with a certificate, like any external one."""
     tls = {"ssl": "on", "ssl_cert_file": "/tls/tls.crt", "ssl_key_file": "/tls/tls.key"}
     folder = "/var/lib/postgresql/data"
     variables = {"POSTGRES_USER": "tasks", "POSTGRES_PASSWORD": PASSWORD, "PGDATA": f"{folder}/pgdata"}
@@ -68,7 +68,7 @@ def server() -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the page's commands are typed."""
+    """Where the page's commands run."""
     folder = tmp_path_factory.mktemp("tls")
     (folder / "platform").symlink_to(REPOSITORY / "platform")
     return folder
@@ -76,7 +76,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def proved(make_namespace: MakeNamespace, folder: Path) -> Namespace:
-    """A release on such a database, by the commands of the page."""
+    """A release with this database, installed by the page's commands."""
     namespace = make_namespace("e2e-tls")
     namespace.run(CERTIFICATES, folder=folder)
     namespace.run(f"kubectl apply --filename - <<< {shlex.quote(yaml.safe_dump_all(server()))}")
@@ -95,18 +95,18 @@ def proved(make_namespace: MakeNamespace, folder: Path) -> Namespace:
 
 
 def connections(namespace: Namespace) -> list[str]:
-    """Of the API's connections, whether each is encrypted."""
+    """Whether each of the API's connections is encrypted."""
     query = "SELECT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE client_addr IS NOT NULL"
     return namespace.run(f"kubectl exec database -- psql --username tasks -Atc '{query}'").split()
 
 
-def test_a_database_with_a_private_ca_is_proved_as_the_page_says(proved: Namespace) -> None:
+def test_database_with_a_private_ca_is_verified_as_documented(proved: Namespace) -> None:
     found = connections(proved)
     assert found
     assert set(found) == {"t"}
 
 
-def test_a_ca_comes_in_by_a_volume_of_ones_own(proved: Namespace, folder: Path) -> None:
+def test_ca_can_be_mounted_from_a_custom_volume(proved: Namespace, folder: Path) -> None:
     (block,) = (b for b in blocks("docs/extend.md") if b.language == "yaml" and "extraVolumes:" in b.text)
     (folder / "volumes.yaml").write_text(block.text)
     proved.run("kubectl create configmap our-ca --from-file=ca.crt", folder=folder)
@@ -121,7 +121,7 @@ def test_a_ca_comes_in_by_a_volume_of_ones_own(proved: Namespace, folder: Path) 
     assert set(connections(proved)) == {"t"}
 
 
-def test_a_server_of_another_ca_is_refused_with_what_to_do(proved: Namespace, folder: Path) -> None:
+def test_server_of_another_ca_is_rejected_with_a_hint(proved: Namespace, folder: Path) -> None:
     proved.run("kubectl create secret generic other-ca --from-file=ca.crt=other.crt", folder=folder)
     proved.run(
         "helm upgrade task-api platform/helm/task-api -f production.yaml"

@@ -1,4 +1,4 @@
-"""A chart around two aliases of the chart: each has its own pods, its own database and its own data."""
+"""An umbrella chart with two aliases of the chart: each has its own pods, its own database and its own data."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PAGE, SECTION = "docs/extend.md", "Use as a subchart"
 
 @pytest.fixture(scope="module")
 def shop(make_namespace: MakeNamespace, tmp_path_factory: pytest.TempPathFactory) -> Namespace:
-    """The release, served below /red and /blue of one host."""
+    """The release, served below /red and /blue of the same host."""
     namespace = make_namespace("e2e-umbrella")
     folder = tmp_path_factory.mktemp("around")
     (folder / "shop").mkdir()
@@ -54,7 +54,7 @@ def below(namespace: Namespace, alias: str) -> httpx2.Client:
     return client
 
 
-def test_what_is_written_to_one_is_never_read_from_the_other(shop: Namespace) -> None:
+def test_data_written_to_one_alias_is_invisible_to_the_other(shop: Namespace) -> None:
     written = {}
     for alias in ALIASES:
         with below(shop, alias) as client:
@@ -62,7 +62,7 @@ def test_what_is_written_to_one_is_never_read_from_the_other(shop: Namespace) ->
     for alias in ALIASES:
         with below(shop, alias) as client:
             for owner, entries in written.items():
-                for path, said in entries * 4:  # by any of the pods, on any of their connections
+                for path, said in entries * 4:  # from any pod, on any of its connections
                     answer = client.get(path)
                     if owner == alias:
                         assert answer.json() == said
@@ -70,7 +70,7 @@ def test_what_is_written_to_one_is_never_read_from_the_other(shop: Namespace) ->
                         assert answer.status_code == 404
 
 
-def test_each_service_leads_to_the_pods_of_its_own_alias(shop: Namespace) -> None:
+def test_each_service_selects_the_pods_of_its_own_alias(shop: Namespace) -> None:
     for alias in ALIASES:
         for name in (f"shop-{alias}", f"shop-{alias}-postgres"):
             slices = json.loads(shop.run(f"kubectl get endpointslices -l kubernetes.io/service-name={name} -o json"))[
@@ -82,7 +82,7 @@ def test_each_service_leads_to_the_pods_of_its_own_alias(shop: Namespace) -> Non
             assert name != f"shop-{alias}-postgres" or pods == {f"{name}-0"}
 
 
-def test_a_database_that_is_gone_stops_its_own_alias_alone(shop: Namespace) -> None:
+def test_database_failure_affects_only_its_own_alias(shop: Namespace) -> None:
     written = {}
     for alias in ALIASES:
         with below(shop, alias) as client:
@@ -98,8 +98,8 @@ def test_a_database_that_is_gone_stops_its_own_alias_alone(shop: Namespace) -> N
         eventually(lambda: red.get(written["red"]).status_code == 200, "red has its database back")
 
 
-def test_a_larger_body_comes_through_the_ingress_where_the_value_says_so(shop: Namespace) -> None:
-    """nginx answers for itself, in HTML: docs/problems.md says how it is told from the service's own 413."""
+def test_larger_request_body_passes_the_ingress_where_configured(shop: Namespace) -> None:
+    """Otherwise nginx responds in HTML: docs/problems.md says how to tell that from the service's own 413."""
     answers = {}
     for alias in ALIASES:
         with below(shop, alias) as client:
@@ -111,6 +111,6 @@ def test_a_larger_body_comes_through_the_ingress_where_the_value_says_so(shop: N
         assert client.post("/v1/tasks", content=b"x" * 3_200_000).status_code == 413
 
 
-def test_helm_test_asks_each_of_them(shop: Namespace) -> None:
+def test_helm_test_tests_each_alias(shop: Namespace) -> None:
     said = shop.run(TEST)
     assert said.count(EXAMPLE.helm_test) == 2

@@ -1,4 +1,4 @@
-"""The volume of the bundled database gets another size by the commands of docs/operate.md, not by its value alone."""
+"""Growing the bundled database's volume with the commands of docs/operate.md: changing the value is not enough."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CLASS = "e2e-growing"
 
 @pytest.fixture(scope="module")
 def storage_class() -> Iterator[str]:
-    """kind's own, whose claims may grow: the server takes that, as it does for the storage of a cloud."""
+    """kind's own class, with expandable claims: the server accepts that, as with a cloud's storage."""
     kind = json.loads(kubectl("get", "storageclass", "standard", "--output", "json"))
     made = {"metadata": {"name": CLASS}, "allowVolumeExpansion": True}
     kubectl("apply", "--filename", "-", stdin=json.dumps({k: v for k, v in kind.items() if k != "metadata"} | made))
@@ -40,19 +40,19 @@ def namespace(make_namespace: MakeNamespace, storage_class: str) -> Namespace:
 
 
 def typed(commands: str, namespace: Namespace, folder: Path) -> str:
-    """The commands, with what stands for a values file of one's own, and with the file of the backup elsewhere."""
+    """The commands, with the placeholder for a values file replaced, and the backup file in another folder."""
     own = commands.replace("-f production.yaml", namespace.values).replace("FILE=", f"FILE={folder}/")
     return f"export NAMESPACE={namespace.name}\n{own}"
 
 
 def state(namespace: Namespace) -> str:
-    """What an upgrade that is refused may not touch."""
+    """What a rejected upgrade must not change."""
     objects = "kubectl get deployment,statefulset,pod,pvc,service,networkpolicy -o jsonpath"
     return namespace.run(f"{objects}='{{range .items[*]}}{{.metadata.uid}} {{.metadata.generation}}{{\"\\n\"}}{{end}}'")
 
 
 @pytest.mark.parametrize("storage", ["2Gi", "500Mi"])
-def test_another_size_is_refused_before_anything_is_changed(namespace: Namespace, storage: str) -> None:
+def test_changed_size_is_rejected_before_anything_is_changed(namespace: Namespace, storage: str) -> None:
     before = state(namespace)
     values = f"{namespace.values} --set image.tag=other --set database.bundled.storage={storage}"
     refused = namespace.attempt(f"helm upgrade task-api {CHART} {values}")
@@ -63,13 +63,13 @@ def test_another_size_is_refused_before_anything_is_changed(namespace: Namespace
     assert namespace.run("helm list --short --failed") == ""
 
 
-def test_another_storage_class_is_refused(namespace: Namespace) -> None:
+def test_changed_storage_class_is_rejected(namespace: Namespace) -> None:
     upgrade = f"helm upgrade task-api {CHART} {namespace.values}"
     refused = namespace.attempt(f"{upgrade} --set database.bundled.storageClassName=standard")
     assert 'database.bundled.storageClassName is "standard", but the database volume was created with' in refused.stderr
 
 
-def test_the_volume_grows_under_the_running_database(namespace: Namespace, tmp_path: Path) -> None:
+def test_volume_grows_under_the_running_database(namespace: Namespace, tmp_path: Path) -> None:
     with namespace.client() as client:
         path, said = EXAMPLE.write(client)
     pod = (
@@ -85,11 +85,11 @@ def test_the_volume_grows_under_the_running_database(namespace: Namespace, tmp_p
     assert namespace.run(wanted) == "2Gi"
     with namespace.client() as client:
         assert client.get(path).json() == said
-    # The next upgrade has nothing to refuse, whichever way the size is written.
+    # The next upgrade is accepted, in either notation of the size.
     namespace.run(f"helm upgrade task-api {CHART} {namespace.values} --set database.bundled.storage=2048Mi")
 
 
-def test_through_a_backup_the_data_comes_to_a_volume_of_any_size(namespace: Namespace, tmp_path: Path) -> None:
+def test_data_moves_to_a_volume_of_any_size_through_a_backup(namespace: Namespace, tmp_path: Path) -> None:
     with namespace.client() as client:
         path, said = EXAMPLE.write(client)
     lines = MOVE.commands.splitlines()

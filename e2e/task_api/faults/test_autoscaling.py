@@ -19,7 +19,7 @@ def replicas(namespace: Namespace) -> int:
     return int(namespace.run("kubectl get deployment task-api -o jsonpath='{.spec.replicas}'"))
 
 
-def test_pods_that_come_and_go_by_load_fail_no_request(
+def test_scaling_under_load_fails_no_request(
     victim: Namespace, clients_during: ClientsDuring, wrk: str, https_port: int, tmp_path: Path
 ) -> None:
     eventually(

@@ -161,7 +161,7 @@ def non_json_lines(namespace: Namespace) -> list[str]:
     return [line for line in logs if not line.startswith("{") or "timestamp" not in json.loads(line)]
 
 
-def test_twenty_thousand_bad_requests_lead_to_no_500_and_restart_nothing(
+def test_twenty_thousand_bad_requests_cause_no_500_and_no_restart(
     guarded: tuple[Namespace, str],
     clients_during: ClientsDuring,
     https_port: int,
@@ -226,7 +226,7 @@ def is_unexpected(request: Bad, status: str) -> bool:
     return status == "no response" or status.startswith("5")
 
 
-def test_a_token_that_was_revoked_is_refused_by_every_pod(guarded: tuple[Namespace, str]) -> None:
+def test_revoked_token_is_rejected_by_every_pod(guarded: tuple[Namespace, str]) -> None:
     """The last test here: after it there is no token."""
     victim, token = guarded
     with client_with(victim, token) as client:

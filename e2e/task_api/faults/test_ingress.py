@@ -21,7 +21,7 @@ CONTROLLER = "kubectl --namespace ingress-nginx"
 
 
 def served_certificate(namespace: Namespace, https_port: int) -> bytes:
-    """The certificate that a new connection gets."""
+    """The certificate that a new connection receives."""
     unchecked = ssl.create_default_context()
     unchecked.check_hostname = False
     unchecked.verify_mode = ssl.CERT_NONE  # any certificate: it is compared
@@ -32,14 +32,14 @@ def served_certificate(namespace: Namespace, https_port: int) -> bytes:
         return tls.getpeercert(binary_form=True) or b""
 
 
-def test_a_certificate_is_rotated(
+def test_certificate_rotation(
     victim: Namespace, clients_during: ClientsDuring, https_port: int, tmp_path: Path
 ) -> None:
     before = json.loads(victim.run("kubectl get secret task-api-tls -o json"))
-    # Its data and nothing else: its version will be an old one.
+    # Only its data: its resourceVersion will be outdated.
     (tmp_path / "before.json").write_text(json.dumps({"data": before["data"]}))
     (tmp_path / "old.crt").write_bytes(base64.b64decode(before["data"]["tls.crt"]))
-    # By another name: of two self-signed certificates of one name OpenSSL trusts the first alone.
+    # With a different name: of two self-signed certificates with the same name OpenSSL trusts only the first.
     (tmp_path / "request").write_text(
         "[req]\nprompt = no\ndistinguished_name = name\nx509_extensions = extensions\n"
         f"[name]\nCN = renewed\n[extensions]\nsubjectAltName = DNS:{victim.host}\nbasicConstraints = CA:TRUE\n"
@@ -49,10 +49,10 @@ def test_a_certificate_is_rotated(
         folder=tmp_path,
     )
     old, new = ((tmp_path / name).read_text() for name in ("old.crt", "new.crt"))
-    trust = ssl.create_default_context(cadata=old + new)  # as clients have it whose authority signs both
+    trust = ssl.create_default_context(cadata=old + new)  # as clients have it that trust the CA of both
 
     def connect() -> httpx2.Client:
-        """A client that opens a connection for each request: those that are kept go on with the old certificate."""
+        """A client that opens a connection for each request: kept-alive connections keep the old certificate."""
         client = client_of(victim.host, trust, https_port)
         client.headers["Connection"] = "close"
         return client
@@ -83,7 +83,7 @@ def test_a_certificate_is_rotated(
             )
 
 
-def test_the_ingress_controller_is_restarted(victim: Namespace, clients_during: ClientsDuring) -> None:
+def test_ingress_controller_restart(victim: Namespace, clients_during: ClientsDuring) -> None:
     pod = victim.run(f"{CONTROLLER} get pods -l app.kubernetes.io/component=controller -o name").strip()
     with clients_during("ingress controller: pod deleted") as clients:
         clients.strike("delete")

@@ -1,4 +1,4 @@
-"""Pods come and go: by a release, a deletion, a kill, a node drain."""
+"""Pods are replaced: by a release, a deletion, a kill, a node drain."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def wait_for_restart(namespace: Namespace, pod: str, before: int) -> None:
 
 
 def builds(namespace: Namespace) -> set[str]:
-    """The builds that respond. Requests are balanced over the pods, so that each of them gets several."""
+    """The builds that respond. Requests are balanced over the pods, so each pod receives several."""
     with namespace.client() as client:
         return {client.get("/health").json()["revision"] for _ in range(10 * REPLICAS)}
 
 
 @pytest.mark.full
-def test_a_rolling_update_and_the_way_back_fail_no_request(
+def test_rolling_update_and_rollback_fail_no_request(
     victim: Namespace, clients_during: ClientsDuring, make_version: MakeVersion
 ) -> None:
     tag = make_version("next", "ENV SERVICE_REVISION=next")
@@ -48,7 +48,7 @@ def test_a_rolling_update_and_the_way_back_fail_no_request(
         assert builds(victim) == first
 
 
-def test_pods_deleted_with_grace_fail_no_request(victim: Namespace, clients_during: ClientsDuring) -> None:
+def test_graceful_pod_deletion_fails_no_request(victim: Namespace, clients_during: ClientsDuring) -> None:
     with clients_during("half of the pods deleted gracefully", graceful=True) as clients:
         half = pods(victim)[: REPLICAS // 2 + 1]
         clients.strike("delete")
@@ -57,7 +57,7 @@ def test_pods_deleted_with_grace_fail_no_request(victim: Namespace, clients_duri
 
 
 @pytest.mark.full
-def test_pods_deleted_without_grace_lose_nothing(victim: Namespace, clients_during: ClientsDuring) -> None:
+def test_forced_pod_deletion_loses_nothing(victim: Namespace, clients_during: ClientsDuring) -> None:
     with clients_during("half of the pods force-deleted") as clients:
         half = pods(victim)[: REPLICAS // 2 + 1]
         clients.strike("delete --force")
@@ -67,7 +67,7 @@ def test_pods_deleted_without_grace_lose_nothing(victim: Namespace, clients_duri
 
 @pytest.mark.full
 @pytest.mark.parametrize("force", [False, True], ids=["with-grace", "without-grace"])
-def test_pods_deleted_again_and_again(victim: Namespace, clients_during: ClientsDuring, force: bool) -> None:
+def test_repeated_pod_deletion(victim: Namespace, clients_during: ClientsDuring, force: bool) -> None:
     deleted = "force-deleted" if force else "deleted gracefully"
     with clients_during(f"half of the pods {deleted}, three times", graceful=not force) as clients:
         for _ in range(3):
@@ -80,7 +80,7 @@ def test_pods_deleted_again_and_again(victim: Namespace, clients_during: Clients
 
 
 @pytest.mark.full
-def test_processes_killed_from_their_node_lose_nothing(victim: Namespace, clients_during: ClientsDuring) -> None:
+def test_processes_killed_from_the_node_lose_nothing(victim: Namespace, clients_during: ClientsDuring) -> None:
     before = restarts(victim)
     with clients_during("SIGKILL of each pod's process, one after the other") as clients:
         for pod in pods(victim):
@@ -91,7 +91,7 @@ def test_processes_killed_from_their_node_lose_nothing(victim: Namespace, client
 
 
 @pytest.mark.full
-def test_a_process_that_stands_still_is_left_out_and_loses_nothing(
+def test_stopped_process_is_removed_from_the_endpoints_and_loses_nothing(
     victim: Namespace, clients_during: ClientsDuring
 ) -> None:
     pod = pods(victim)[0]
@@ -121,7 +121,7 @@ def pods_by_node(namespace: Namespace) -> dict[str, list[str]]:
 
 
 @pytest.mark.full
-def test_a_drained_node_fails_no_request(victim: Namespace, clients_during: ClientsDuring) -> None:
+def test_node_drain_fails_no_request(victim: Namespace, clients_during: ClientsDuring) -> None:
     node, moving = max(pods_by_node(victim).items(), key=lambda item: len(item[1]))
     with clients_during("node drained and uncordoned", graceful=True) as clients:
         clients.strike("drain")
@@ -138,7 +138,7 @@ def test_a_drained_node_fails_no_request(victim: Namespace, clients_during: Clie
 
 
 @pytest.mark.full
-def test_a_deploy_that_cannot_work_is_cut_short_and_undone_without_a_failed_request(
+def test_failing_deploy_is_killed_and_rolled_back_without_a_failed_request(
     victim: Namespace, clients_during: ClientsDuring, tmp_path: Path
 ) -> None:
     """The image does not exist, and the deploy itself is killed while it waits."""
@@ -163,7 +163,7 @@ def test_a_deploy_that_cannot_work_is_cut_short_and_undone_without_a_failed_requ
 
 
 @pytest.mark.full
-def test_a_service_that_acknowledges_before_it_commits_is_found_out(
+def test_clients_detect_a_service_that_acknowledges_before_it_commits(
     victim: Namespace, make_version: MakeVersion, tmp_path: Path
 ) -> None:
     """The tests above only prove something if these clients can detect a loss through the ingress."""

@@ -15,7 +15,7 @@ def wait_until_back(namespace: Namespace) -> None:
     namespace.run("kubectl rollout status statefulset/task-api-postgres --timeout=120s")
 
 
-def test_postgres_killed_loses_nothing_and_restarts_no_pod(victim: Namespace, clients_during: ClientsDuring) -> None:
+def test_killed_postgres_loses_nothing_and_restarts_no_pod(victim: Namespace, clients_during: ClientsDuring) -> None:
     api = restarts(victim)
     before = restarts(victim, SELECTOR)[POSTGRES]
     with clients_during("PostgreSQL: SIGKILL") as clients:
@@ -27,7 +27,9 @@ def test_postgres_killed_loses_nothing_and_restarts_no_pod(victim: Namespace, cl
 
 
 @pytest.mark.full
-def test_postgres_deleted_loses_nothing_and_restarts_no_pod(victim: Namespace, clients_during: ClientsDuring) -> None:
+def test_deleted_postgres_pod_loses_nothing_and_restarts_no_pod(
+    victim: Namespace, clients_during: ClientsDuring
+) -> None:
     api = restarts(victim)
     uid = f"kubectl get pod {POSTGRES} -o jsonpath='{{.metadata.uid}}'"
     with clients_during("PostgreSQL: pod deleted") as clients:
@@ -40,7 +42,7 @@ def test_postgres_deleted_loses_nothing_and_restarts_no_pod(victim: Namespace, c
 
 
 @pytest.mark.full
-def test_postgres_restarted_loses_nothing_and_restarts_no_pod(victim: Namespace, clients_during: ClientsDuring) -> None:
+def test_restarted_postgres_loses_nothing_and_restarts_no_pod(victim: Namespace, clients_during: ClientsDuring) -> None:
     api = restarts(victim)
     with clients_during("PostgreSQL: `kubectl rollout restart`") as clients:
         clients.strike("restart")
@@ -50,7 +52,7 @@ def test_postgres_restarted_loses_nothing_and_restarts_no_pod(victim: Namespace,
 
 
 @pytest.mark.full
-def test_connections_cut_by_postgres_lose_nothing(victim: Namespace, clients_during: ClientsDuring) -> None:
+def test_terminated_connections_lose_nothing(victim: Namespace, clients_during: ClientsDuring) -> None:
     cut = (
         f'kubectl exec {POSTGRES} -- psql -U tasks -d tasks -qtAc "SELECT count(pg_terminate_backend(pid))'
         " FROM pg_stat_activity WHERE application_name = 'task-api'\""

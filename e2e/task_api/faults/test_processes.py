@@ -15,7 +15,7 @@ TESTS = ("acknowledged_writes", "database_faults", "migrations_side_by_side", "s
 
 
 @pytest.mark.full
-def test_faults_of_processes_are_on_the_page_too(report: Report, tmp_path: Path) -> None:
+def test_process_faults_are_in_the_report(report: Report, tmp_path: Path) -> None:
     service = REPOSITORY / "services/task-api"
     result = subprocess.run(
         [service / ".venv/bin/python", "-m", "pytest", "--quiet", *(f"tests/test_{name}.py" for name in TESTS)],

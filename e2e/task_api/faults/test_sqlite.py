@@ -17,7 +17,7 @@ KILLS = 200
 
 @pytest.mark.full
 @pytest.mark.timeout(1800)
-def test_two_hundred_kills_lose_nothing_and_leave_the_file_whole(
+def test_two_hundred_kills_lose_nothing_and_leave_the_file_intact(
     record_row: Callable[[Row], None], tmp_path: Path
 ) -> None:
     database = tmp_path / "tasks.db"
