@@ -40,18 +40,18 @@ def in_range(field: str) -> str:
     return f"(!has({field}) || ({field} >= {FIRST} && {field} <= {LAST}))"
 
 
-def limits(namespace: str) -> list[dict[str, Any]]:
+def admission_rules(namespace: str) -> list[dict[str, Any]]:
     """The admission rules of such a cluster for a namespace's pods."""
     pod = "object.spec.securityContext"
-    of_pod = " && ".join(in_range(f"{pod}.{field}") for field in ("runAsUser", "fsGroup"))
+    pod_rule = " && ".join(in_range(f"{pod}.{field}") for field in ("runAsUser", "fsGroup"))
     user = "c.securityContext.runAsUser"
-    of_containers = f"object.spec.containers.all(c, !has({user}) || {in_range(user)})"
+    container_rule = f"object.spec.containers.all(c, !has({user}) || {in_range(user)})"
     rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}
     policy = {
         "failurePolicy": "Fail",
         "matchConstraints": {"resourceRules": [rule]},
         "validations": [
-            {"expression": f"{of_pod} && {of_containers}", "message": "a user out of the range of the namespace"},
+            {"expression": f"{pod_rule} && {container_rule}", "message": "a user out of the range of the namespace"},
             {"expression": "'team' in object.metadata.labels", "message": "a pod without the label team"},
         ],
     }
@@ -60,7 +60,7 @@ def limits(namespace: str) -> list[dict[str, Any]]:
         "validationActions": ["Deny"],
         "matchResources": {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}},
     }
-    hard = {"requests.cpu": "2", "requests.memory": "2Gi", "limits.cpu": "8", "limits.memory": "6Gi", "pods": "10"}
+    quota = {"requests.cpu": "2", "requests.memory": "2Gi", "limits.cpu": "8", "limits.memory": "6Gi", "pods": "10"}
     admission = "admissionregistration.k8s.io/v1"
     return [
         {"apiVersion": admission, "kind": "ValidatingAdmissionPolicy", "metadata": {"name": namespace}, "spec": policy},
@@ -70,7 +70,7 @@ def limits(namespace: str) -> list[dict[str, Any]]:
             "metadata": {"name": namespace},
             "spec": binding,
         },
-        {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "all"}, "spec": {"hard": hard}},
+        {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "all"}, "spec": {"hard": quota}},
         {
             "apiVersion": "v1",
             "kind": "LimitRange",
@@ -95,10 +95,10 @@ def apply(namespace: Namespace, *manifests: dict[str, Any], how: str = "apply") 
 def node(make_namespace: MakeNamespace) -> Iterator[str]:
     """A worker with a taint, like the nodes of a pool for databases."""
     namespace = make_namespace("e2e-strict")
-    found = namespace.run("kubectl get nodes --selector '!ingress-ready' -o name").split()[-1].removeprefix("node/")
-    namespace.run(f"kubectl label node {found} e2e=strict && kubectl taint node {found} e2e=strict:NoSchedule")
-    yield found
-    namespace.run(f"kubectl label node {found} e2e- && kubectl taint node {found} e2e-")
+    name = namespace.run("kubectl get nodes --selector '!ingress-ready' -o name").split()[-1].removeprefix("node/")
+    namespace.run(f"kubectl label node {name} e2e=strict && kubectl taint node {name} e2e=strict:NoSchedule")
+    yield name
+    namespace.run(f"kubectl label node {name} e2e- && kubectl taint node {name} e2e-")
 
 
 @pytest.fixture(scope="module")
@@ -132,13 +132,13 @@ def strict(node: str, request: pytest.FixtureRequest) -> Iterator[Namespace]:
         bundled = {"backup": backup, "image": request.getfixturevalue("image_with_user")}
         values = VALUES | {"database": {"bundled": bundled}}
     namespace = Namespace.created[-1]
-    apply(namespace, *limits(namespace.name))
+    apply(namespace, *admission_rules(namespace.name))
     try:
         # A policy is enforced once the API server has compiled it.
-        pod = templates(namespace, {})[0]
-        eventually(lambda: "out of the range" in refusal(namespace, pod), "the policy holds", seconds=30)
-        given = shlex.quote(json.dumps(values))
-        namespace.run(f"helm install {SERVICE} {CHART} {namespace.values} -f - --wait --timeout 150s <<< {given}")
+        pod = standalone_pods(namespace, {})[0]
+        eventually(lambda: "out of the range" in rejection(namespace, pod), "the policy holds", seconds=30)
+        values_json = shlex.quote(json.dumps(values))
+        namespace.run(f"helm install {SERVICE} {CHART} {namespace.values} -f - --wait --timeout 150s <<< {values_json}")
         namespace.wait_for_replicas(3)
         yield namespace
     finally:
@@ -146,23 +146,23 @@ def strict(node: str, request: pytest.FixtureRequest) -> Iterator[Namespace]:
             namespace.run(f"kubectl delete {kind} {namespace.name}")
 
 
-def refusal(namespace: Namespace, pod: dict[str, Any]) -> str:
+def rejection(namespace: Namespace, pod: dict[str, Any]) -> str:
     """The server's error for a rejected pod."""
     text = shlex.quote(yaml.safe_dump(pod))
     return namespace.attempt(f"kubectl create --dry-run=server --filename - <<< {text}").stderr
 
 
 def pods(namespace: Namespace) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads(namespace.run("kubectl get pods -o json"))["items"]
-    return found
+    items: list[dict[str, Any]] = json.loads(namespace.run("kubectl get pods -o json"))["items"]
+    return items
 
 
-def templates(namespace: Namespace, values: dict[str, Any]) -> list[dict[str, Any]]:
+def standalone_pods(namespace: Namespace, values: dict[str, Any]) -> list[dict[str, Any]]:
     """A pod for each kind of pod in a release with these values."""
     rendered = namespace.run(
         f"helm template {SERVICE} {CHART} {namespace.values} -f - <<< {shlex.quote(json.dumps(values))}"
     )
-    made = []
+    pods = []
     for manifest in yaml.safe_load_all(rendered):
         if manifest and manifest["kind"] in {"Deployment", "StatefulSet", "Job", "Pod"}:
             template = manifest if manifest["kind"] == "Pod" else manifest["spec"]["template"]
@@ -171,9 +171,9 @@ def templates(namespace: Namespace, values: dict[str, Any]) -> list[dict[str, An
                 spec["volumes"].append({"name": "data", "emptyDir": {}})
             name = f"{manifest['kind'].lower()}-alone"
             labels = template["metadata"]["labels"]
-            made.append({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels}, "spec": spec})
-    assert len(made) >= (3 if HAS_DATABASE else 2)
-    return made
+            pods.append({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels}, "spec": spec})
+    assert len(pods) >= (3 if HAS_DATABASE else 2)
+    return pods
 
 
 @pytest.mark.full  # needs a dedicated release
@@ -182,22 +182,22 @@ def test_complete_release_is_admitted_scheduled_and_works(strict: Namespace, nod
     assert EXAMPLE.helm_test in strict.run(f"helm test {SERVICE} --logs")
     if HAS_DATABASE:
         strict.run("kubectl wait job --for=condition=Complete --all --timeout=120s")
-        said = strict.run(f"kubectl exec {SERVICE}-postgres-0 -- id -u")
-        assert said.strip() == str(FIRST + 1)
-    found = pods(strict)
-    assert len(found) == (6 if HAS_DATABASE else 4)
-    assert {pod["spec"]["nodeName"] for pod in found} == {node}
+        uid = strict.run(f"kubectl exec {SERVICE}-postgres-0 -- id -u")
+        assert uid.strip() == str(FIRST + 1)
+    running = pods(strict)
+    assert len(running) == (6 if HAS_DATABASE else 4)
+    assert {pod["spec"]["nodeName"] for pod in running} == {node}
 
 
 @pytest.mark.full
 def test_pods_of_the_chart_without_values_are_rejected(strict: Namespace) -> None:
-    for pod in templates(strict, {}):
-        assert "a user out of the range of the namespace" in refusal(strict, pod), pod["metadata"]["name"]
+    for pod in standalone_pods(strict, {}):
+        assert "a user out of the range of the namespace" in rejection(strict, pod), pod["metadata"]["name"]
 
 
 @pytest.mark.full
 def test_values_for_openshift_set_no_user(strict: Namespace) -> None:
     (block,) = (b for b in blocks("docs/extend.md") if b.language == "yaml" and "runAsUser: null" in b.text)
     values = yaml.safe_load(block.text) | {"commonLabels": VALUES["commonLabels"]}
-    for pod in templates(strict, values):
+    for pod in standalone_pods(strict, values):
         apply(strict, pod, how="create --dry-run=server")

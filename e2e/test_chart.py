@@ -49,14 +49,14 @@ def new_token(namespace: Namespace) -> str:
         text=True,
         check=True,
     )
-    found = re.search(r"tsk_\S+", done.stderr)
-    assert found, done.stderr
+    match = re.search(r"tsk_\S+", done.stderr)
+    assert match, done.stderr
     for secret, key, value in (
         (f"{SERVICE}-tokens", "tokens", done.stdout),
-        (f"{SERVICE}-test-token", "token", found[0]),
+        (f"{SERVICE}-test-token", "token", match[0]),
     ):
         namespace.run(f"kubectl create secret generic {secret} --from-file={key}=/dev/stdin <<< '{value.strip()}'")
-    return found[0]
+    return match[0]
 
 
 WITH_TOKENS = (
@@ -74,7 +74,7 @@ def roll_out(release: Namespace, values: str, replicas: int, formula: int, token
         helm_seconds = time.monotonic() - started
         # Helm 3 returns one wave early; the rest must complete within the same time.
         release.wait_for_rollout(seconds=max(1, DEPLOY_SECONDS - helm_seconds))  # 0 would mean no timeout
-        seconds = time.monotonic() - started
+        total_seconds = time.monotonic() - started
         # The last old pods are still terminating: their clients must not notice either.
         eventually(
             lambda: len(release.run(f"kubectl get pods -l app={SERVICE} -o name").split()) == replicas,
@@ -84,8 +84,9 @@ def roll_out(release: Namespace, values: str, replicas: int, formula: int, token
     assert traffic.failures == []
     assert traffic.responses > 100
     return (
-        f"Rollout of {replicas} replicas: {seconds:.0f} s (formula: {formula} s); `helm upgrade --wait --timeout 120s`"
-        f" returned after {helm_seconds:.0f} s; {traffic.responses} requests meanwhile, none failed"
+        f"Rollout of {replicas} replicas: {total_seconds:.0f} s (formula: {formula} s);"
+        f" `helm upgrade --wait --timeout 120s` returned after {helm_seconds:.0f} s;"
+        f" {traffic.responses} requests in that time, none failed"
     )
 
 
@@ -94,12 +95,12 @@ class StoredState:
     """What a client stored during the first installation."""
 
     path: str
-    said: Any
+    stored: Any
     password: str
 
 
 @pytest.fixture(scope="module")
-def kept(release: Namespace) -> StoredState:
+def first_state(release: Namespace) -> StoredState:
     with release.client() as client:
         return StoredState(*EXAMPLE.write(client), password(release))
 
@@ -107,13 +108,13 @@ def kept(release: Namespace) -> StoredState:
 @dataclass
 class Upgraded:
     token: str
-    figures: str
+    summary: str
 
 
 @pytest.fixture(scope="module")
-def upgraded(release: Namespace, kept: StoredState) -> Upgraded:
+def upgraded(release: Namespace, first_state: StoredState) -> Upgraded:
     """The release now requires a token, which makes the upgrade visible."""
-    assert kept.path
+    assert first_state.path
     token = new_token(release)
     return Upgraded(token, roll_out(release, WITH_TOKENS, 3, formula=16, token=token))
 
@@ -133,13 +134,13 @@ def installed_again(rolled_back: Namespace) -> Namespace:
     rolled_back.run(f"helm uninstall {SERVICE}")
     eventually(
         lambda: set(rolled_back.run("kubectl get pods -o name").split()) <= {f"pod/{SERVICE}-test"},
-        "all pods are gone but the one of a `helm test`, which stays for its log",
+        "only the pod of `helm test` is left, kept for its log",
         seconds=60,
     )
-    left = rolled_back.run(
+    remaining = rolled_back.run(
         "kubectl get deployment,statefulset,service,ingress,hpa,pdb,networkpolicy,serviceaccount,secret,pvc -o name"
     )
-    assert set(left.split()) == {
+    assert set(remaining.split()) == {
         "serviceaccount/default",
         f"secret/{SERVICE}-tls",
         f"secret/{SERVICE}-tokens",
@@ -163,7 +164,7 @@ def test_three_replicas_start_and_the_commands_of_the_notes_work(release: Namesp
     assert f"https://{release.host}/docs" in notes
     assert "WARNING: auth.mode is none" in notes
     assert "WARNING: image." not in notes  # neither the placeholder nor latest
-    assert max(len(line) for line in notes.splitlines()) <= 130, "lines that a terminal would break"
+    assert max(len(line) for line in notes.splitlines()) <= 130, "lines too long for a terminal"
     commands = re.findall(r"^[A-Z][^:]*: +(kubectl .*)", notes, re.MULTILINE)
     assert len(commands) == 4
     for command in commands:
@@ -177,19 +178,19 @@ def test_helm_test_checks_the_api_like_a_client(release: Namespace) -> None:
 
 
 def test_upgrade_completes_in_time_fails_no_request_and_keeps_data(
-    release: Namespace, upgraded: Upgraded, kept: StoredState, record_property: Callable[[str, object], None]
+    release: Namespace, upgraded: Upgraded, first_state: StoredState, record_property: Callable[[str, object], None]
 ) -> None:
-    record_property(SUMMARY, upgraded.figures)
+    record_property(SUMMARY, upgraded.summary)
     with release.client() as client:
-        assert client.get(kept.path).status_code == 401
+        assert client.get(first_state.path).status_code == 401
         client.headers["Authorization"] = f"Bearer {upgraded.token}"
-        assert client.get(kept.path).json() == kept.said
+        assert client.get(first_state.path).json() == first_state.stored
 
 
-def test_upgrade_keeps_the_database_password(release: Namespace, upgraded: Upgraded, kept: StoredState) -> None:
+def test_upgrade_keeps_the_database_password(release: Namespace, upgraded: Upgraded, first_state: StoredState) -> None:
     assert upgraded
-    assert password(release) == kept.password
-    assert bool(kept.password) == HAS_DATABASE
+    assert password(release) == first_state.password
+    assert bool(first_state.password) == HAS_DATABASE
 
 
 def test_helm_test_passes_with_and_without_a_credential(release: Namespace, upgraded: Upgraded) -> None:
@@ -204,23 +205,25 @@ def test_helm_test_passes_with_and_without_a_credential(release: Namespace, upgr
 
 
 @pytest.mark.full  # half a minute; test_deploy.py rolls back, too
-def test_rollback_restores_the_first_revision(rolled_back: Namespace, kept: StoredState) -> None:
+def test_rollback_restores_the_first_revision(rolled_back: Namespace, first_state: StoredState) -> None:
     with rolled_back.client() as client:
         eventually(
             # The ingress controller no longer lists any of the last old pods, which are terminating.
-            lambda: {client.get(kept.path).status_code for _ in range(12)} == {200},
-            "the ingress leads to pods that ask for no token",
+            lambda: {client.get(first_state.path).status_code for _ in range(12)} == {200},
+            "the ingress routes to pods that require no token",
             seconds=20,
         )
-        assert client.get(kept.path).json() == kept.said
-    assert password(rolled_back) == kept.password
+        assert client.get(first_state.path).json() == first_state.stored
+    assert password(rolled_back) == first_state.password
 
 
 @pytest.mark.full  # a minute, with the rollback before it
-def test_reinstalled_release_reads_the_data_of_the_previous_one(installed_again: Namespace, kept: StoredState) -> None:
+def test_reinstalled_release_reads_the_data_of_the_previous_one(
+    installed_again: Namespace, first_state: StoredState
+) -> None:
     with installed_again.client() as client:
-        assert client.get(kept.path).json() == kept.said
-    assert password(installed_again) == kept.password
+        assert client.get(first_state.path).json() == first_state.stored
+    assert password(installed_again) == first_state.password
 
 
 @pytest.mark.full
@@ -252,7 +255,7 @@ def test_every_helm_upgrades_releases_of_the_others_despite_autoscaler_and_manua
     namespace.wait_for_replicas(2)
     namespace.wait_until_it_serves()
     with namespace.client() as client:
-        path, said = EXAMPLE.write(client)
+        path, stored = EXAMPLE.write(client)
     for helm in sorted(HELMS, key=lambda helm: helm == installed_by):
         namespace.use_helm(helm)
         before = json.loads(namespace.run(f"helm history {SERVICE} -o json"))[-1]["revision"]
@@ -263,19 +266,21 @@ def test_every_helm_upgrades_releases_of_the_others_despite_autoscaler_and_manua
         ):
             namespace.run(f'kubectl patch hpa {SERVICE} --patch \'{{"spec": {{"minReplicas": 3}}}}\'')
             namespace.run(f"kubectl set env deployment {SERVICE} --containers api {PREFIX}DRAIN_SECONDS=4")
-            told = namespace.run(f"scripts/helm.sh {command} --wait --timeout 120s")
-            assert "reverted: HorizontalPodAutoscaler" in told
-            assert f'env[name="{PREFIX}DRAIN_SECONDS"].value (kubectl-set)' in told
-            assert ".spec.replicas" not in told
+            output = namespace.run(f"scripts/helm.sh {command} --wait --timeout 120s")
+            assert "reverted: HorizontalPodAutoscaler" in output
+            assert f'env[name="{PREFIX}DRAIN_SECONDS"].value (kubectl-set)' in output
+            assert ".spec.replicas" not in output
             namespace.wait_for_rollout()
             assert namespace.run(changed) == change
             assert namespace.run(f"kubectl get hpa {SERVICE} -o jsonpath='{{.spec.minReplicas}}'") == "2"
             namespace.wait_for_replicas(3)
     with namespace.client() as client:
-        assert client.get(path).json() == said
+        assert client.get(path).json() == stored
     namespace.run(f"helm uninstall {SERVICE} --wait")
-    left = namespace.run("kubectl get deployment,statefulset,service,ingress,hpa,pdb,networkpolicy,secret,pvc -o name")
-    assert set(left.split()) == {f"secret/{SERVICE}-tls", *OF_DATA}
+    remaining = namespace.run(
+        "kubectl get deployment,statefulset,service,ingress,hpa,pdb,networkpolicy,secret,pvc -o name"
+    )
+    assert set(remaining.split()) == {f"secret/{SERVICE}-tls", *OF_DATA}
 
 
 def test_upgrade_without_changes_writes_nothing(release: Namespace) -> None:
@@ -334,13 +339,13 @@ def test_invalid_values_install_nothing_and_are_explained(make_namespace: MakeNa
 def test_server_accepts_every_object_of_the_chart(make_namespace: MakeNamespace, tmp_path: Path) -> None:
     namespace = make_namespace("e2e-all-on")
     version = json.loads(namespace.run("kubectl version -o json"))["serverVersion"]["gitVersion"]
-    own = f"{CHART}/ci/all-on-values.yaml"
-    its_own = f"--values {own}" if (REPOSITORY / own).exists() else ""
+    values_file = f"{CHART}/ci/all-on-values.yaml"
+    values_argument = f"--values {values_file}" if (REPOSITORY / values_file).exists() else ""
     (tmp_path / "rendered.yaml").write_text(
         namespace.run(
             # Without the pod of `helm test`: a dry run creates no service account, without which no pod is admitted.
             f"helm template {SERVICE} {CHART} --values ./platform/helm/service/ci/all-on-values.yaml"
-            f" {its_own} --skip-tests"
+            f" {values_argument} --skip-tests"
             f" --kube-version {version}"
         )
     )
@@ -352,4 +357,4 @@ def test_server_accepts_every_object_of_the_chart(make_namespace: MakeNamespace,
     assert drift_of_all((tmp_path / "rendered.yaml").read_text(), items) == []
     accepted = {item["kind"] for item in items}
     assert accepted >= {"Deployment", "HTTPRoute", "ServiceMonitor", "PrometheusRule", "NetworkPolicy", "ConfigMap"}
-    assert eventually(lambda: namespace.run("kubectl get pods -o name") == "", "a dry run makes nothing")
+    assert eventually(lambda: namespace.run("kubectl get pods -o name") == "", "a dry run creates nothing")

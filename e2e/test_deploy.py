@@ -24,7 +24,7 @@ from under_test import HAS_DATABASE, PREFIX, SERVICE
 NAMESPACE = "delivery"
 NODE = "task-platform-worker"
 ONE, TWO = "1" * 40, "2" * 40
-BAD = "0" * 40  # an image that does not exist
+MISSING = "0" * 40  # an image that does not exist
 OTHERS = [f"{number:040x}" for number in range(100, 110)]  # one for each deploy of the trial
 HELM_3, HELM_4 = "HELM_VERSION", "HELM_4_VERSION"
 
@@ -97,7 +97,7 @@ class Pipeline:
         return str(json.loads(values)["image"]["tag"])
 
     def begin_upgrade_that_hangs(self) -> subprocess.Popen[str]:
-        process = self.start("deploy", IMAGE_TAG=BAD)
+        process = self.start("deploy", IMAGE_TAG=MISSING)
         eventually(lambda: self.releases()[-1][1] == "pending-upgrade", "the upgrade is pending", seconds=30)
         return process
 
@@ -107,9 +107,9 @@ def make_commits(image: str, commits: list[str]) -> list[str]:
     repository = image.rpartition(":")[0]
     names = [f"{repository}:{commit}" for commit in commits]
     for commit, name in zip(commits, names, strict=True):
-        recipe = f"FROM {image}\nENV SERVICE_REVISION={commit}\n"
+        dockerfile = f"FROM {image}\nENV SERVICE_REVISION={commit}\n"
         build = ["docker", "build", "--quiet", "--tag", name, "-"]
-        subprocess.run(build, input=recipe, capture_output=True, text=True, check=True)
+        subprocess.run(build, input=dockerfile, capture_output=True, text=True, check=True)
     load = ["kind", "load", "docker-image", *names, "--name", "task-platform", "--nodes", NODE]
     subprocess.run(load, capture_output=True, check=True, timeout=300)
     return names
@@ -140,14 +140,14 @@ def pipeline(repository: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
         # The context's name is in the file, so the script needs none.
         admin = folder / "admin"
         admin.write_text(kubectl("config", "view", "--minify", "--flatten", "--raw"))
-        made = subprocess.run(
+        result = subprocess.run(
             [REPOSITORY / "scripts/kubeconfig-ci.sh", NAMESPACE],
             env={"PATH": os.environ["PATH"], "HOME": str(folder), "KUBECONFIG": str(admin), "TOKEN_DURATION": "1h"},
             capture_output=True,
             text=True,
             check=False,
         )
-        assert made.returncode == 0, made.stderr
+        assert result.returncode == 0, result.stderr
         assert kubeconfig.stat().st_mode & 0o077 == 0
         yield Pipeline(folder, kubeconfig, repository)
     finally:
@@ -163,20 +163,22 @@ def deployed(pipeline: Pipeline) -> Pipeline:
 
 
 def test_permissions_are_limited_to_the_namespace(pipeline: Pipeline) -> None:
-    def may(*question: str) -> str:
-        ask = ["kubectl", "auth", "can-i", *question]
-        return subprocess.run(ask, env=pipeline.environment, capture_output=True, text=True, check=False).stdout.strip()
+    def can_i(*action: str) -> str:
+        command = ["kubectl", "auth", "can-i", *action]
+        return subprocess.run(
+            command, env=pipeline.environment, capture_output=True, text=True, check=False
+        ).stdout.strip()
 
-    assert may("update", "deployments") == "yes"
-    assert may("create", "rolebindings") == "no"
-    assert may("create", "pods") == "no"
-    assert may("get", "secrets", "--namespace", "default") == "no"
+    assert can_i("update", "deployments") == "yes"
+    assert can_i("create", "rolebindings") == "no"
+    assert can_i("create", "pods") == "no"
+    assert can_i("get", "secrets", "--namespace", "default") == "no"
 
 
 def test_bad_image_is_rolled_back_automatically_and_the_old_commit_serves(deployed: Pipeline) -> None:
-    status, output = deployed.run("deploy", IMAGE_TAG=BAD, DEPLOY_TIMEOUT="15s")
+    status, output = deployed.run("deploy", IMAGE_TAG=MISSING, DEPLOY_TIMEOUT="15s")
     assert status == 1
-    assert f"Helm failed to deploy {BAD} within 15 s." in output
+    assert f"Helm failed to deploy {MISSING} within 15 s." in output
     assert "ImagePullBackOff" in output or "ErrImagePull" in output  # printed before the rollback
     assert f"all at commit {ONE}" in output
     assert [state for _, state in deployed.releases()[-2:]] == ["failed", "deployed"]
@@ -192,7 +194,7 @@ def test_cancelled_deploy_leaves_no_pending_release_and_the_next_one_works(deplo
     # If no deploy follows, the pods of the new commit must not stay.
     status, output = deployed.run("settle")
     assert status == 0, output
-    assert f"({BAD}) is unverified (status: failed). Rolled back to revision" in output
+    assert f"({MISSING}) is unverified (status: failed). Rolled back to revision" in output
     assert deployed.run("smoke", ONE)[0] == 0
     deployed.deploy(TWO)
     assert deployed.run("smoke", TWO)[0] == 0
@@ -243,7 +245,7 @@ def test_killed_rollback_is_resumed_and_not_undone(deployed: Pipeline) -> None:
 @pytest.mark.full
 def test_killed_first_install_is_removed_and_installed_again(pipeline: Pipeline) -> None:
     subprocess.run(["helm", "uninstall", SERVICE, "--wait"], env=pipeline.environment, capture_output=True, check=False)
-    process = pipeline.start("deploy", IMAGE_TAG=BAD)
+    process = pipeline.start("deploy", IMAGE_TAG=MISSING)
     eventually(lambda: pipeline.releases() == [(1, "pending-install")], "the install is pending", seconds=30)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate(timeout=10)
@@ -316,10 +318,12 @@ def test_releases_of_one_helm_are_upgraded_and_rolled_back_by_the_others(
 class Deployer:
     """Starts at a given time, and may be killed at another."""
 
-    def __init__(self, pipeline: Pipeline, verb: str, commit: str, begins: float, killed_after: float | None) -> None:
-        self.verb, self.commit, self.begins, self.killed_after = verb, commit, begins, killed_after
+    def __init__(
+        self, pipeline: Pipeline, verb: str, commit: str, starts_at: float, killed_after: float | None
+    ) -> None:
+        self.verb, self.commit, self.starts_at, self.killed_after = verb, commit, starts_at, killed_after
         self._pipeline = pipeline
-        self._output = pipeline.folder / f"output-{verb}-{commit or 'previous'}-{begins:.3f}"
+        self._output = pipeline.folder / f"output-{verb}-{commit or 'previous'}-{starts_at:.3f}"
         self._process: subprocess.Popen[bytes] | None = None
         self.killed = False
         self.status: int | None = None
@@ -328,45 +332,49 @@ class Deployer:
     def update(self, now: float) -> None:
         """Starts, kills or reaps the process when it is time."""
         if self._process is None:
-            if now >= self.begins:
+            if now >= self.starts_at:
                 words = [str(REPOSITORY / "scripts/deploy.sh"), self.verb]
                 environment = self._pipeline.environment | {"IMAGE_TAG": self.commit}
-                if self.commit == BAD:
+                if self.commit == MISSING:
                     environment["DEPLOY_TIMEOUT"] = "15s"
                 with self._output.open("w") as file:
                     self._process = subprocess.Popen(
                         words, env=environment, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
                     )
         elif self.status is None:
-            if self.killed_after is not None and now >= self.begins + self.killed_after and not self.killed:
+            if self.killed_after is not None and now >= self.starts_at + self.killed_after and not self.killed:
                 os.killpg(self._process.pid, signal.SIGKILL)
                 self.killed = True
             self.status = self._process.poll()
             self.ended = now
 
     @property
-    def said(self) -> str:
+    def output(self) -> str:
         return self._output.read_text()
 
     @property
     def serves(self) -> str | None:
         """The commit that it reported as serving; None if it reported none."""
-        last = re.findall(r"^Deployed \S+:(\w+)|^Rolled back to revision \d+: (\w+) serves", self.said, re.MULTILINE)
-        return next(filter(None, last[-1])) if last else None
+        reports = re.findall(
+            r"^Deployed \S+:(\w+)|^Rolled back to revision \d+: (\w+) serves", self.output, re.MULTILINE
+        )
+        return next(filter(None, reports[-1])) if reports else None
 
     def __str__(self) -> str:
         killed = f", killed after {self.killed_after:.1f} s" if self.killed else ""
-        return f"{self.begins:5.1f} s: {self.verb} {self.commit[-3:]}{killed}: exit code {self.status}\n{self.said}"
+        return (
+            f"{self.starts_at:5.1f} s: {self.verb} {self.commit[-3:]}{killed}: exit code {self.status}\n{self.output}"
+        )
 
 
 def run_at_random(pipeline: Pipeline, deployers: list[Deployer], seconds: float) -> None:
     """Runs all deployers, each at its time. Returns when the last one has ended."""
-    begun = time.monotonic()
+    started = time.monotonic()
     reported: set[Deployer] = set()
     while any(deployer.status is None for deployer in deployers):
-        assert time.monotonic() - begun < seconds, "\n".join(map(str, deployers))
+        assert time.monotonic() - started < seconds, "\n".join(map(str, deployers))
         for deployer in deployers:
-            deployer.update(time.monotonic() - begun)
+            deployer.update(time.monotonic() - started)
             if deployer.status == 0 and deployer not in reported:
                 reported.add(deployer)
                 assert_reported_success_is_real(pipeline, deployer)
@@ -387,29 +395,29 @@ def assert_reported_success_is_real(pipeline: Pipeline, deployer: Deployer) -> N
 def trial(pipeline: Pipeline, deployers: list[Deployer], seconds: float, seed: int = 0) -> None:
     """Runs them; afterwards the release serves what the last successful one reported, and nothing is stuck."""
     run_at_random(pipeline, deployers, seconds)
-    story = "\n".join([f"seed {seed}", *map(str, sorted(deployers, key=lambda deployer: deployer.ended))])
+    report = "\n".join([f"seed {seed}", *map(str, sorted(deployers, key=lambda deployer: deployer.ended))])
     for deployer in deployers:
         if not deployer.killed:
             # 0 success, 1 failed and rolled back, 2 rejected: nothing else, and no traceback.
-            assert deployer.status in (0, 1, 2), story
-            assert "Traceback" not in deployer.said, story
-            assert "failed, see above. Next: make history" not in deployer.said, story
+            assert deployer.status in (0, 1, 2), report
+            assert "Traceback" not in deployer.output, report
+            assert "failed, see above. Next: make history" not in deployer.output, report
         if deployer.verb == "deploy" and deployer.status == 0:
-            assert deployer.serves == deployer.commit, story
+            assert deployer.serves == deployer.commit, report
         if deployer.status == 2:
-            assert not deployer.serves, story
+            assert not deployer.serves, report
     # The last one may have been killed, leaving its lock and a pending revision.
     status, output = pipeline.run("settle")
-    assert status == 0, f"{output}\n{story}"
+    assert status == 0, f"{output}\n{report}"
     revisions = pipeline.releases()
-    assert revisions[-1][1] == "deployed", f"{revisions}\n{story}"
-    assert [state for _, state in revisions].count("deployed") == 1, f"{revisions}\n{story}"
-    serves = pipeline.tag(revisions[-1][0])
-    said = [d for d in sorted(deployers, key=lambda d: d.ended) if d.serves]
-    allowed = {said[-1].serves} | {d.commit for d in deployers if d.killed and d.ended > said[-1].ended}
-    assert serves in allowed, f"{serves} serves, and not {allowed}: {revisions}\n{story}"
-    status, output = pipeline.run("smoke", serves)
-    assert status == 0, f"{output}\n{story}"
+    assert revisions[-1][1] == "deployed", f"{revisions}\n{report}"
+    assert [state for _, state in revisions].count("deployed") == 1, f"{revisions}\n{report}"
+    served = pipeline.tag(revisions[-1][0])
+    output = [d for d in sorted(deployers, key=lambda d: d.ended) if d.serves]
+    allowed = {output[-1].serves} | {d.commit for d in deployers if d.killed and d.ended > output[-1].ended}
+    assert served in allowed, f"{served} serves instead of one of {allowed}: {revisions}\n{report}"
+    status, output = pipeline.run("smoke", served)
+    assert status == 0, f"{output}\n{report}"
     # Nothing is stuck: the next deploy succeeds immediately.
     for held in re.findall(r"^held  (\w+)", pipeline.run("history")[1], re.MULTILINE):
         assert pipeline.run("unhold", held)[0] == 0
@@ -418,8 +426,8 @@ def trial(pipeline: Pipeline, deployers: list[Deployer], seconds: float, seed: i
 
 def test_two_deploys_and_a_rollback_within_a_second_do_what_they_report(deployed: Pipeline) -> None:
     deployed.deploy(TWO)
-    moments = [("deploy", OTHERS[0], 0.0), ("deploy", OTHERS[1], 0.6), ("rollback", "", 1.5)]
-    trial(deployed, [Deployer(deployed, *moment, None) for moment in moments], seconds=180)
+    schedule = [("deploy", OTHERS[0], 0.0), ("deploy", OTHERS[1], 0.6), ("rollback", "", 1.5)]
+    trial(deployed, [Deployer(deployed, *entry, None) for entry in schedule], seconds=180)
 
 
 @pytest.mark.full
@@ -431,11 +439,11 @@ def test_ten_deploys_and_three_rollbacks_at_random_times_some_of_them_killed(
     request.addfinalizer(lambda: pipeline.use_helm(HELM_3))
     pipeline.deploy(ONE)
     seed = random.randrange(1_000_000)
-    chance = random.Random(seed)
-    verbs = [("deploy", commit) for commit in other_commits[:9]] + [("deploy", BAD)] + [("rollback", "")] * 3
-    killed = set(chance.sample(range(len(verbs)), 4))
+    rng = random.Random(seed)
+    verbs = [("deploy", commit) for commit in other_commits[:9]] + [("deploy", MISSING)] + [("rollback", "")] * 3
+    killed = set(rng.sample(range(len(verbs)), 4))
     deployers = [
-        Deployer(pipeline, *verb, chance.uniform(0, 60), chance.uniform(1, 12) if number in killed else None)
+        Deployer(pipeline, *verb, rng.uniform(0, 60), rng.uniform(1, 12) if number in killed else None)
         for number, verb in enumerate(verbs)
     ]
     trial(pipeline, deployers, seconds=900, seed=seed)

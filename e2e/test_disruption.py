@@ -30,11 +30,11 @@ def node(release: Namespace) -> Iterator[str]:
 
 def events(watched: str) -> Iterator[dict[str, Any]]:
     """The events of `kubectl get --watch --output-watch-events -o json`: consecutive JSON documents."""
-    decoder, at = json.JSONDecoder(), 0
-    while at < len(watched):
-        event, end = decoder.raw_decode(watched, at)
+    decoder, position = json.JSONDecoder(), 0
+    while position < len(watched):
+        event, end = decoder.raw_decode(watched, position)
         yield event
-        at = end + len(watched[end:]) - len(watched[end:].lstrip())
+        position = end + len(watched[end:]) - len(watched[end:].lstrip())
 
 
 def fewest_ready(watched: str) -> tuple[int, int]:
@@ -61,7 +61,7 @@ def test_node_drain_leaves_the_service_ready_and_fails_no_request(
         with Traffic(release) as traffic:
             # Only its API pods. PostgreSQL is a single pod whose volume is bound to its node: moving it would be
             # downtime, or impossible. And the node has unrelated tenants: Prometheus, a release.
-            said = release.run(
+            output = release.run(
                 f"kubectl drain {node} --ignore-daemonsets --delete-emptydir-data --timeout=150s"
                 f" --pod-selector=app={SERVICE},e2e={release.name}"
             )
@@ -71,17 +71,17 @@ def test_node_drain_leaves_the_service_ready_and_fails_no_request(
         watch.wait(timeout=10)
     nodes = release.run(f"kubectl get pods -l app={SERVICE} -o jsonpath='{{.items[*].spec.nodeName}}'").split()
     assert node not in nodes
-    evicted = said.count(" evicted")
-    assert evicted >= 2, said
+    evicted = output.count(" evicted")
+    assert evicted >= 2, output
 
     fewest, changes = fewest_ready((tmp_path / "endpointslices").read_text())
     assert changes > evicted  # the watch saw the evictions
     assert fewest >= 1
-    assert fewest == 2, "the PodDisruptionBudget lets one of three go at a time"
+    assert fewest == 2, "the PodDisruptionBudget allows one disruption at a time"
     assert traffic.failures == []
     assert traffic.responses > 100
     record_property(
         SUMMARY,
         f"Drain of a node with {evicted} of 3 pods: never fewer than {fewest} ready endpoints;"
-        f" {traffic.responses} requests meanwhile, none failed",
+        f" {traffic.responses} requests in that time, none failed",
     )

@@ -71,20 +71,20 @@ def is_accepted(namespace: Namespace, route: str) -> bool:
 
 def test_gateway_serves_the_release_with_tls_below_a_path(behind_a_gateway: Namespace, tmp_path: Path) -> None:
     for route in (SERVICE, f"{SERVICE}-redirect"):
-        eventually(partial(is_accepted, behind_a_gateway, route), f"the Gateway is_accepted the route {route}")
+        eventually(partial(is_accepted, behind_a_gateway, route), f"the Gateway accepts the route {route}")
     with (
         forwarded(behind_a_gateway, tmp_path, "https") as port,
         client_of(behind_a_gateway.host, behind_a_gateway.trust(), port) as client,
     ):
         client.base_url = client.base_url.join("/below/")
-        path, kept = EXAMPLE.write(client)
-        assert client.get(path).json() == kept
+        path, content = EXAMPLE.write(client)
+        assert client.get(path).json() == content
         assert client.get("/readyz").status_code == 200
         assert client.get("/openapi.json").json()["servers"] == [{"url": "/below"}]
 
 
 def test_gateway_redirects_http_to_https_on_the_same_host(behind_a_gateway: Namespace, tmp_path: Path) -> None:
     with forwarded(behind_a_gateway, tmp_path, "http") as port:
-        answer = httpx2.get(f"http://127.0.0.1:{port}/below/docs?page=1", headers={"Host": behind_a_gateway.host})
-    assert answer.status_code == 301
-    assert answer.headers["location"] == f"https://{behind_a_gateway.host}/below/docs?page=1"
+        response = httpx2.get(f"http://127.0.0.1:{port}/below/docs?page=1", headers={"Host": behind_a_gateway.host})
+    assert response.status_code == 301
+    assert response.headers["location"] == f"https://{behind_a_gateway.host}/below/docs?page=1"

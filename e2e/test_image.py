@@ -28,15 +28,15 @@ from under_test import SELF, SERVICE
 @dataclass(frozen=True)
 class Built:
     name: str
-    about: dict[str, str]
+    labels: dict[str, str]
     """Its own values of the labels, besides those common to all images of the service."""
 
 
-def of_this_machine(name: str) -> Built:
+def local_build(name: str) -> Built:
     return Built(name, {"revision": name.rpartition(":")[2]})
 
 
-def of_the_pipeline(name: str, commit: str, repository: str) -> Built:
+def pipeline_build(name: str, commit: str, repository: str) -> Built:
     seconds = int(output("git", "log", "-1", "--format=%ct", commit))
     created = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return Built(name, {"revision": commit, "created": created, "source": f"https://github.com/{repository}"})
@@ -52,31 +52,31 @@ def output(*command: str | Path, **environment: str) -> str:
 @pytest.fixture(scope="module", params=["under test", "as the pipeline makes it"])
 def built(request: pytest.FixtureRequest, image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
     """The image under test, which in a run of main is the pipeline's, identified by IMAGE_COMMIT; and one built with
-    the pipeline's arguments and labels, exported as a layout and loaded again under a content tag, as in the pipeline."""
+    the pipeline's arguments and labels, exported as a layout and loaded under a content tag, as there."""
     if request.param == "under test":
         commit = os.environ.get("IMAGE_COMMIT")
-        yield of_the_pipeline(image, commit, os.environ["GITHUB_REPOSITORY"]) if commit else of_this_machine(image)
+        yield pipeline_build(image, commit, os.environ["GITHUB_REPOSITORY"]) if commit else local_build(image)
         return
     commit, repository = output("git", "rev-parse", "HEAD"), "you/it"
     name = f"of-the-pipeline/{SERVICE}:{output('scripts/image-tag.sh', SERVICE=SERVICE)}"
-    where = {"GITHUB_SERVER_URL": "https://github.com", "GITHUB_REPOSITORY": repository}
-    options = output("scripts/image-metadata.sh", "options", SERVICE, commit, **where).splitlines()
+    github = {"GITHUB_SERVER_URL": "https://github.com", "GITHUB_REPOSITORY": repository}
+    options = output("scripts/image-metadata.sh", "options", SERVICE, commit, **github).splitlines()
     layout = tmp_path_factory.mktemp("built") / "image"
     try:
         output("docker", "build", "--quiet", *options, "--tag", name, ".")
         output(sys.executable, "scripts/layout.py", "save", name, layout)
         output("docker", "image", "rm", name)
         output(sys.executable, "scripts/layout.py", "load", layout, name)
-        yield of_the_pipeline(name, commit, repository)
+        yield pipeline_build(name, commit, repository)
     finally:
         subprocess.run(["docker", "image", "rm", "--force", name], capture_output=True, check=True)
 
 
 def started(built: Built) -> DockerContainer:
     """As in the chart: read-only except for /tmp, and without capabilities."""
-    confined = DockerContainer(built.name, read_only=True, cap_drop=["ALL"], security_opt=["no-new-privileges"])
-    confined.with_tmpfs_mount("/tmp").with_exposed_ports(8000).waiting_for(LogMessageWaitStrategy("Listening on"))
-    return confined
+    container = DockerContainer(built.name, read_only=True, cap_drop=["ALL"], security_opt=["no-new-privileges"])
+    container.with_tmpfs_mount("/tmp").with_exposed_ports(8000).waiting_for(LogMessageWaitStrategy("Listening on"))
+    return container
 
 
 @pytest.fixture(scope="module")
@@ -93,21 +93,21 @@ def url(container: DockerContainer) -> str:
 def test_starts_read_only_as_user_1000_and_responds(container: DockerContainer, built: Built) -> None:
     health = httpx2.get(f"{url(container)}/health").json()
     assert health["status"] == "ok"
-    assert health["revision"] == built.about["revision"]
+    assert health["revision"] == built.labels["revision"]
     assert container.exec("id -u").output.decode().strip() == "1000"
     assert container.exec("touch /app/x").exit_code != 0
 
 
 def test_listens_on_all_ipv4_and_ipv6_addresses(container: DockerContainer) -> None:
-    for table, every_address in (("tcp", "0" * 8), ("tcp6", "0" * 32)):
+    for table, any_address in (("tcp", "0" * 8), ("tcp6", "0" * 32)):
         sockets = container.exec(f"cat /proc/net/{table}").output.decode()
-        assert f"{every_address}:{8000:04X} {every_address}:0000 0A" in sockets  # 0A: LISTEN
+        assert f"{any_address}:{8000:04X} {any_address}:0000 0A" in sockets  # 0A: LISTEN
 
 
 def test_stores_what_is_written(container: DockerContainer) -> None:
     with httpx2.Client(base_url=url(container)) as client:
-        path, kept = EXAMPLE.write(client)
-        assert client.get(path).json() == kept
+        path, content = EXAMPLE.write(client)
+        assert client.get(path).json() == content
 
 
 def test_contains_no_package_installer(container: DockerContainer) -> None:
@@ -140,7 +140,7 @@ def test_code_belongs_to_root_and_is_not_writable(container: DockerContainer) ->
 def test_code_is_compiled_to_unchecked_hash_bytecode(container: DockerContainer) -> None:
     """Each source file of the service and its packages has bytecode that is used without checking the source (unchecked
     hash): a read-only container would compile missing bytecode at every start."""
-    look = """
+    script = """
 import importlib.util, pathlib
 sources = [f for top in ("/app/src", "/opt/venv/lib") for f in pathlib.Path(top).rglob("*.py")]
 missing = []
@@ -150,17 +150,17 @@ for source in sources:
         missing.append(str(source))
 print(len(sources), missing)
 """
-    number, missing = container.exec(["python", "-c", look]).output.decode().strip().split(" ", 1)
+    number, missing = container.exec(["python", "-c", script]).output.decode().strip().split(" ", 1)
     assert int(number) > 100
     assert missing == "[]"
 
 
 def test_labels_identify_the_image(built: Built) -> None:
     labels = json.loads(output("docker", "image", "inspect", built.name))[0]["Config"]["Labels"]
-    about = {k.removeprefix("org.opencontainers.image."): v for k, v in labels.items() if "opencontainers" in k}
-    base = about.pop("base.name")
+    labels = {k.removeprefix("org.opencontainers.image."): v for k, v in labels.items() if "opencontainers" in k}
+    base = labels.pop("base.name")
     assert base.startswith("python:3.11-slim") or "PYTHON_IMAGE" in os.environ  # a custom base image
-    assert about == {"title": SERVICE, "licenses": "Apache-2.0", **built.about}
+    assert labels == {"title": SERVICE, "licenses": "Apache-2.0", **built.labels}
 
 
 def test_docker_stop_ends_it_in_time_with_exit_code_0(built: Built) -> None:
@@ -223,16 +223,16 @@ def test_two_clean_builds_differ_only_in_timestamps(tmp_path: Path) -> None:
         for name in names:
             done = subprocess.run([*build, name, "."], cwd=REPOSITORY, capture_output=True, text=True, timeout=600)
             assert done.returncode == 0, done.stderr
-        (one, layers), (two, again) = (contents(name, tmp_path) for name in names)
+        (first, first_layers), (second, second_layers) = (contents(name, tmp_path) for name in names)
     finally:
         subprocess.run(["docker", "image", "rm", "--force", *names], capture_output=True, check=True)
-    assert len(layers) == len(again)
-    for layer, other in zip(layers, again, strict=True):
+    assert len(first_layers) == len(second_layers)
+    for layer, other in zip(first_layers, second_layers, strict=True):
         assert {name for name in layer.keys() | other.keys() if layer.get(name) != other.get(name)} == set()
-    assert one["config"] == two["config"]
-    commands = [[step.get("created_by") for step in image["history"]] for image in (one, two)]
+    assert first["config"] == second["config"]
+    commands = [[step.get("created_by") for step in image["history"]] for image in (first, second)]
     assert commands[0] == commands[1]
-    assert {key for key in one if one[key] != two[key]} <= {"created", "history", "rootfs"}
+    assert {key for key in first if first[key] != second[key]} <= {"created", "history", "rootfs"}
 
 
 @pytest.mark.full

@@ -13,7 +13,7 @@ from e2e.example import EXAMPLE
 from e2e.namespace import Namespace
 from under_test import SERVICE
 
-ASK = "import sys, urllib.request as web; print(web.urlopen(f'http://{sys.argv[1]}/readyz', timeout=10).status)"
+GET_HEALTH = "import sys, urllib.request as web; print(web.urlopen(f'http://{sys.argv[1]}/readyz', timeout=10).status)"
 
 
 @pytest.fixture(params=["ipv6", "dual"])
@@ -50,17 +50,17 @@ def test_release_serves_on_every_address_of_its_pods_and_its_ingress(installed: 
         assert any(":" in address for address in addresses)
         for address in addresses:
             host = f"[{address}]:8000" if ":" in address else f"{address}:8000"
-            assert installed.run(f'kubectl exec {name} -- python -c "{ASK}" "{host}"') == "200\n"
+            assert installed.run(f'kubectl exec {name} -- python -c "{GET_HEALTH}" "{host}"') == "200\n"
 
     listed = installed.run("kubectl get nodes --output jsonpath='{.items[0].status.addresses[*].address}'").split()
     (node,) = [name for name in listed if name.endswith("-control-plane")]
     outside = [address for address in listed if address != node]
     assert any(":" in address for address in outside)
 
-    def serves(ask: str) -> bool:
-        return '"status":"ok"' in installed.attempt(f"docker exec {node} {ask}").stdout
+    def serves(command: str) -> bool:
+        return '"status":"ok"' in installed.attempt(f"docker exec {node} {command}").stdout
 
     for address in outside:
         peer = f"[{address}]" if ":" in address else address
-        ask = f"curl --silent --insecure --max-time 10 --connect-to ::{peer}:443 https://{installed.host}/health"
-        eventually(partial(serves, ask), f"the service by its ingress at {address}: {ask}")
+        command = f"curl --silent --insecure --max-time 10 --connect-to ::{peer}:443 https://{installed.host}/health"
+        eventually(partial(serves, command), f"the ingress serves at {address}: {command}")

@@ -33,7 +33,7 @@ def test_saved_line_is_served(
     with running(dev_image, nano_cpus) as dev:
         # Same length, same second: a bytecode cache keyed by size and time would serve the old one.
         saves = [timed_save(dev, f"9.9.{number}", dev.save_version) for number in range(SAVES)]
-    summary = f"Median of {SAVES} saves {request.node.callspec.id}, one right after the other: {median(saves)}"
+    summary = f"Median of {SAVES} saves {request.node.callspec.id}, back to back: {median(saves)}"
     record_property(SUMMARY, summary)
 
 
@@ -41,7 +41,7 @@ def test_saved_line_of_the_chassis_is_served(dev_image: str) -> None:
     module = "app/src/chassis/health.py"
     with running(dev_image) as dev:
         dev.save({module: dev.read(module).replace('return "ok"', 'return "changed"')})
-        eventually(lambda: (answer := dev.get("/livez")) is not None and answer.text == "changed", "it is served")
+        eventually(lambda: (response := dev.get("/livez")) is not None and response.text == "changed", "it is served")
 
 
 @pytest.mark.parametrize(
@@ -52,14 +52,14 @@ def test_saved_line_of_the_chassis_is_served(dev_image: str) -> None:
         pytest.param("import os; os.abort()", "exit code -6", id="ends the process"),
     ],
 )
-def test_error_is_returned_for_every_request_until_it_is_fixed(dev_image: str, line: str, why: str) -> None:
+def test_error_is_returned_for_every_request_until_it_is_fixed(dev_image: str, line: str, error: str) -> None:
     with running(dev_image) as dev:
         dev.save({INIT: line + "\n"})
-        dev.fails(why)
-        for answer in (httpx2.get(f"{dev.url}/livez"), httpx2.post(f"{dev.url}{ROUTE}", json={"title": "x"})):
-            assert answer.status_code == 500
-            assert answer.headers["content-type"] == "text/plain; charset=utf-8"
-            assert why in answer.text
+        dev.fails(error)
+        for response in (httpx2.get(f"{dev.url}/livez"), httpx2.post(f"{dev.url}{ROUTE}", json={"title": "x"})):
+            assert response.status_code == 500
+            assert response.headers["content-type"] == "text/plain; charset=utf-8"
+            assert error in response.text
         dev.save_version("9.9.9")
         dev.serves("9.9.9")
 
@@ -100,7 +100,7 @@ def test_clients_wait_during_a_reload(dev_image: str) -> None:
     done = threading.Event()
     with running(dev_image) as dev:
 
-        def ask() -> None:
+        def send_requests() -> None:
             while not done.is_set():
                 try:
                     httpx2.get(f"{dev.url}/livez", timeout=30)
@@ -109,7 +109,7 @@ def test_clients_wait_during_a_reload(dev_image: str) -> None:
                 except httpx2.TransportError:
                     pass  # terminated in the middle of the response
 
-        client = threading.Thread(target=ask)
+        client = threading.Thread(target=send_requests)
         client.start()
         for number in range(3):
             dev.save_version(f"9.9.{number}")

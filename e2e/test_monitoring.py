@@ -34,8 +34,8 @@ def rendered(template: str, value: str) -> dict[str, Any]:
         f"templates/{template}",
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    found: dict[str, Any] = yaml.safe_load(done.stdout)
-    return found
+    manifest: dict[str, Any] = yaml.safe_load(done.stdout)
+    return manifest
 
 
 def rules_of_the_chart() -> list[dict[str, Any]]:
@@ -59,8 +59,8 @@ class Prometheus:
 
     def query(self, promql: str) -> list[dict[str, Any]]:
         """The current samples of an expression: each with `metric` (its labels) and `value`."""
-        answer = self._get("query", query=promql)
-        samples: list[dict[str, Any]] = answer["result"]
+        result = self._get("query", query=promql)
+        samples: list[dict[str, Any]] = result["result"]
         return samples
 
     def rules(self) -> list[dict[str, Any]]:
@@ -73,8 +73,8 @@ class Prometheus:
         request = client.param_serialize(
             "GET", path, query_params=list(parameters.items()), auth_settings=["BearerToken"]
         )
-        answer = client.call_api(*request)
-        return json.loads(answer.read())["data"]
+        response = client.call_api(*request)
+        return json.loads(response.read())["data"]
 
 
 @pytest.fixture(scope="module")
@@ -112,10 +112,10 @@ def test_both_endpoints_of_every_pod_are_up(scraped: set[str]) -> None:
         *((name, 0) for name in EXAMPLE.health_metrics),
     ],
 )
-def test_health_metrics_can_be_queried(prometheus: Prometheus, scraped: set[str], name: str, least: float) -> None:
+def test_health_metrics_can_be_queried(prometheus: Prometheus, scraped: set[str], name: str, minimum: float) -> None:
     samples = {sample["metric"]["pod"]: float(sample["value"][1]) for sample in prometheus.query(name)}
     assert samples.keys() >= scraped
-    assert all(samples[pod] >= least for pod in scraped), samples
+    assert all(samples[pod] >= minimum for pod in scraped), samples
 
 
 def test_requests_are_counted_by_route(prometheus: Prometheus, scraped: set[str], api: httpx2.Client) -> None:
@@ -128,7 +128,7 @@ def test_requests_are_counted_by_route(prometheus: Prometheus, scraped: set[str]
     before = total()
     for _ in range(20):
         assert api.get(LOAD_PATH).status_code == 200
-    eventually(lambda: total() >= before + 20, "Prometheus has counted twenty requests more", seconds=120)
+    eventually(lambda: total() >= before + 20, "Prometheus has counted twenty more requests", seconds=120)
 
 
 @pytest.mark.parametrize(("panel", "query"), QUERIES, ids=[panel for panel, _ in QUERIES])
@@ -139,22 +139,22 @@ def test_every_dashboard_query_has_data_under_load(
     for variable, value in GRAFANA.items():
         query = query.replace(variable, value)
 
-    def figures() -> list[float] | None:
-        for answer, wanted in EXAMPLE.requests(api):
-            assert answer.status_code == wanted
+    def query_values() -> list[float] | None:
+        for response, expected in EXAMPLE.requests(api):
+            assert response.status_code == expected
         # A route without current requests has none: 0 / 0 is NaN, which Grafana does not draw.
         return [
-            figure for sample in prometheus.query(query) if not math.isnan(figure := float(sample["value"][1]))
+            value_now for sample in prometheus.query(query) if not math.isnan(value_now := float(sample["value"][1]))
         ] or None
 
-    eventually(figures, f"the panel {panel!r} has figures: {query}", seconds=120)
+    eventually(query_values, f"the panel {panel!r} has data: {query}", seconds=120)
 
 
 def test_rules_are_loaded_and_healthy(prometheus: Prometheus, scraped: set[str]) -> None:
     assert scraped
-    ours = rules_of_the_chart()
-    recorded = {rule["record"] for rule in ours if "record" in rule}
-    alerts = {rule["alert"] for rule in ours if "alert" in rule}
+    chart_rules = rules_of_the_chart()
+    recorded = {rule["record"] for rule in chart_rules if "record" in rule}
+    alerts = {rule["alert"] for rule in chart_rules if "alert" in rule}
     assert len(recorded) == 4
 
     def healthy() -> bool:

@@ -42,8 +42,8 @@ def run(folder: Path, *command: str, service: str = PLAIN) -> str:
 def objects() -> list[str]:
     """All objects in the new services' namespace, except for those that terminate on their own."""
     kinds = "deployments,statefulsets,services,ingresses,hpa,pdb,networkpolicies,serviceaccounts,secrets,configmaps,pvc"
-    found = kubectl("get", kinds, "--output", "name").split()
-    return [name for name in found if any(service in name for service in NAMES.values())]
+    names = kubectl("get", kinds, "--output", "name").split()
+    return [name for name in names if any(service in name for service in NAMES.values())]
 
 
 def tag(copy: Path, name: str) -> str:
@@ -53,10 +53,10 @@ def tag(copy: Path, name: str) -> str:
 
 def remove_images(registry: str, name: str, tag: str) -> None:
     """registry: the prefix of its name in the cluster, up to the last slash; or empty."""
-    there = f"{registry}{name}:{tag}"
-    remove = [["docker", "image", "rm", "--force", there, f"{name}:{tag}"]]
+    image = f"{registry}{name}:{tag}"
+    remove = [["docker", "image", "rm", "--force", image, f"{name}:{tag}"]]
     nodes = run(REPOSITORY, "kind", "get", "nodes", "--name", "task-platform").split()
-    remove += [["docker", "exec", node, "crictl", "rmi", there] for node in nodes]
+    remove += [["docker", "exec", node, "crictl", "rmi", image] for node in nodes]
     for command in remove:
         subprocess.run(command, capture_output=True, check=False)  # it is missing if `make up` failed
 
@@ -72,19 +72,21 @@ def deployed(tmp_path_factory: pytest.TempPathFactory, registry: str) -> Iterato
     copy = copy_repository(tmp_path_factory.mktemp("copy"))
     lend_environments(copy)
     (documented,) = commands_run_by("e2e/test_new_service.py", "docs/extend.md")
-    said = run(copy, "bash", "-euc", re.sub(r"NAME=(\S+)", lambda name: f"NAME={NAMES[name[1]]}", documented.commands))
-    assert all(f"helm uninstall {name}" in said for name in NAMES.values())
+    output = run(
+        copy, "bash", "-euc", re.sub(r"NAME=(\S+)", lambda name: f"NAME={NAMES[name[1]]}", documented.commands)
+    )
+    assert all(f"helm uninstall {name}" in output for name in NAMES.values())
     tags = {name: tag(copy, name) for name in NAMES.values()}
     try:
         run(copy, "make", "up")
         yield copy
     finally:
-        for name, its in tags.items():
+        for name, tag_ in tags.items():
             run(copy, "helm", "uninstall", name, "--kube-context", CONTEXT, "--ignore-not-found", "--wait")
             kubectl("delete", "pod", f"{name}-test", "--ignore-not-found")
             kubectl("delete", "secret", f"{name}-tls", f"{name}-database", "--ignore-not-found")
             kubectl("delete", "pvc", f"data-{name}-postgres-0", "--ignore-not-found")
-            remove_images(registry, name, its)
+            remove_images(registry, name, tag_)
             remove_images("", name, "latest")
     assert objects() == []
 
@@ -108,10 +110,10 @@ def test_services_of_both_kinds_are_served_beside_the_first(
     cluster: Cluster, api: httpx2.Client, https_port: int
 ) -> None:
     pods = sorted(pod.metadata.uid for pod in cluster.ready_pods())
-    with client(PLAIN, https_port) as orders:
-        assert orders.get("/v1/hello?name=Ada").json() == {"message": "Hello, Ada!"}
-        assert orders.get("/v1/notes").status_code == 404
-        assert orders.get("/v1/tasks").status_code == 404
+    with client(PLAIN, https_port) as plain:
+        assert plain.get("/v1/hello?name=Ada").json() == {"message": "Hello, Ada!"}
+        assert plain.get("/v1/notes").status_code == 404
+        assert plain.get("/v1/tasks").status_code == 404
     with client(NOTES, https_port) as notes:
         assert notes.get("/v1/notes").json() == []
         assert notes.get("/v1/hello").status_code == 404
@@ -132,14 +134,14 @@ def test_new_service_has_all_standard_features(deployed: Path, https_port: int, 
         field("deployment", name, f"{container}.{probe}Probe.httpGet.path") for probe in ("liveness", "readiness")
     ]
     assert probes == ["/livez", "/readyz"]
-    used = ".status.currentMetrics[0].resource.current.averageUtilization"
-    eventually(lambda: field("hpa", name, used), "the HPA has a CPU figure", seconds=180)
-    with client(name, https_port) as opened:
-        assert opened.get("/docs").status_code == 200
-        assert opened.get("/health").json()["revision"] == tag(deployed, name)
-        assert f"{name.replace('-', '_')}_build_info{{" in opened.get("/metrics").text
-    said = run(deployed, "helm", "test", name, "--kube-context", CONTEXT, "--logs")
-    assert "ok: the API responds, and only authorized callers may read its metrics" in said
+    utilization = ".status.currentMetrics[0].resource.current.averageUtilization"
+    eventually(lambda: field("hpa", name, utilization), "the HPA has CPU metrics", seconds=180)
+    with client(name, https_port) as http:
+        assert http.get("/docs").status_code == 200
+        assert http.get("/health").json()["revision"] == tag(deployed, name)
+        assert f"{name.replace('-', '_')}_build_info{{" in http.get("/metrics").text
+    output = run(deployed, "helm", "test", name, "--kube-context", CONTEXT, "--logs")
+    assert "ok: the API responds, and only authorized callers may read its metrics" in output
 
 
 @pytest.mark.full
@@ -151,11 +153,11 @@ def test_note_survives_the_loss_of_the_service_and_database_pods(https_port: int
         path = f"/v1/notes/{written.json()['id']}"
         kubectl("delete", "pods", "--selector", f"app.kubernetes.io/instance={NOTES}", "--wait")
 
-        def reads() -> bool:
-            answer = notes.get(path)
-            return answer.status_code == 200 and answer.json() == written.json()
+        def is_readable() -> bool:
+            response = notes.get(path)
+            return response.status_code == 200 and response.json() == written.json()
 
-        eventually(reads, "the note is read again")
+        eventually(is_readable, "the note is readable again")
     eventually(lambda: field("deployment", NOTES, ".status.readyReplicas") == "3", "three ready pods")
 
 
@@ -170,14 +172,14 @@ def test_changed_line_of_the_chassis_is_served_by_both(deployed: Path, https_por
     try:
         run(deployed, "make", "up")
         for name in NAMES.values():
-            with client(name, https_port) as opened:
+            with client(name, https_port) as http:
 
-                def served(opened: httpx2.Client = opened) -> bool:
-                    return opened.get("/livez").text == "changed"
+                def served(http: httpx2.Client = http) -> bool:
+                    return http.get("/livez").text == "changed"
 
                 eventually(served, f"{name} serves the changed line")
     finally:
         module.write_text(before)
         run(deployed, "make", "up")  # other tests use the first service
-        for name, its in tags.items():
-            remove_images(registry, name, its)
+        for name, tag_ in tags.items():
+            remove_images(registry, name, tag_)

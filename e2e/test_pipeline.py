@@ -1,6 +1,6 @@
 """Runs the workflows: which jobs and steps run, in which order, and the resulting state of registry and cluster.
 
-Nothing here looks at their YAML: platform/tests/test_workflows.py does. e2e/workflow_run.py says what is real in a run.
+Their YAML is tested by platform/tests/test_workflows.py. e2e/workflow_run.py says what is real in a run.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ nodeSelector: {{kubernetes.io/hostname: {NODE}}}
 """
 CODE = f"services/{SERVICE}/src/{PACKAGE}/__init__.py"
 DOES_NOT_START = '\nimport sys\n\nif "serve" in sys.argv:\n    raise SystemExit("This commit does not start.")\n'
-SOON = {"DEPLOY_TIMEOUT": "15s"}
+SHORT_TIMEOUT = {"DEPLOY_TIMEOUT": "15s"}
 """The environment in which the workflow waits two minutes for pods to become ready."""
 BEFORE_STAGES = {"test", "lint", "build-scan-push", "sign", "e2e", "gate", "tip", "latest"}
 
@@ -74,23 +74,21 @@ class Environment:
         """The release's revisions, each with its outcome."""
         labels = "{.metadata.labels.version} {.metadata.labels.status}"
         template = f'jsonpath={{range .items[*]}}{labels}{{"\\n"}}{{end}}'
-        found = self.kubectl("get", "secrets", "--selector", "owner=helm", "--output", template)
-        return sorted(found.splitlines(), key=lambda line: int(line.split()[0]))
+        lines = self.kubectl("get", "secrets", "--selector", "owner=helm", "--output", template)
+        return sorted(lines.splitlines(), key=lambda line: int(line.split()[0]))
 
     def held(self) -> dict[str, str]:
-        found = self.kubectl(
-            "get", "configmap", f"{SERVICE}-held", "--ignore-not-found", "--output", "jsonpath={.data}"
-        )
-        held: dict[str, str] = json.loads(found) if found else {}
+        data = self.kubectl("get", "configmap", f"{SERVICE}-held", "--ignore-not-found", "--output", "jsonpath={.data}")
+        held: dict[str, str] = json.loads(data) if data else {}
         return held
 
     def serves(self, commit: str) -> bool:
         """Whether every pod reports the commit, except for terminating pods."""
         pods = json.loads(self.kubectl("get", "pods", "--selector", f"app={SERVICE}", "--output", "json"))["items"]
-        stay = [pod["metadata"]["name"] for pod in pods if "deletionTimestamp" not in pod["metadata"]]
-        ask = "import urllib.request as web; print(web.urlopen('http://127.0.0.1:8000/health').read().decode())"
-        said = [json.loads(self.kubectl("exec", pod, "--", "python", "-c", ask))["revision"] for pod in stay]
-        return set(said) == {commit}
+        running = [pod["metadata"]["name"] for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+        script = "import urllib.request as web; print(web.urlopen('http://127.0.0.1:8000/health').read().decode())"
+        revisions = [json.loads(self.kubectl("exec", pod, "--", "python", "-c", script))["revision"] for pod in running]
+        return set(revisions) == {commit}
 
 
 class Registry:
@@ -100,12 +98,12 @@ class Registry:
     def digest(self, name: str, reference: str) -> str | None:
         """The digest of a tag; None if there is no such tag."""
         manifest = "application/vnd.oci.image.manifest.v1+json"
-        answer = httpx2.head(f"http://{self.host}/v2/{name}/manifests/{reference}", headers={"Accept": manifest})
-        return answer.headers["docker-content-digest"] if answer.status_code == 200 else None
+        response = httpx2.head(f"http://{self.host}/v2/{name}/manifests/{reference}", headers={"Accept": manifest})
+        return response.headers["docker-content-digest"] if response.status_code == 200 else None
 
 
-def docker(*arguments: str, said: str = "") -> str:
-    return subprocess.run(["docker", *arguments], input=said, capture_output=True, text=True, check=True).stdout
+def docker(*arguments: str, stdin: str = "") -> str:
+    return subprocess.run(["docker", *arguments], input=stdin, capture_output=True, text=True, check=True).stdout
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +116,7 @@ def registry() -> Iterator[Registry]:
         folder = f"/etc/containerd/certs.d/{host}"  # as platform/cluster/registry.sh
         docker("exec", NODE, "mkdir", "-p", folder)
         hosts = f'[host."http://{name}:5000"]\n'
-        docker("exec", "--interactive", NODE, "cp", "/dev/stdin", f"{folder}/hosts.toml", said=hosts)
+        docker("exec", "--interactive", NODE, "cp", "/dev/stdin", f"{folder}/hosts.toml", stdin=hosts)
         yield Registry(host)
         docker("exec", NODE, "rm", "-r", folder)
 
@@ -144,9 +142,9 @@ def origin() -> Iterator[Origin]:
         subprocess.run([REPOSITORY / "scripts/go-tools.sh", tool], check=True)
     with tempfile.TemporaryDirectory() as folder:  # pytest's would keep three: each run holds an image several times
         origin = Origin(Path(folder))
-        own = {CODE: origin.read(CODE) + "\n# Run by its workflows.\n"}
+        changed = {CODE: origin.read(CODE) + "\n# Run by its workflows.\n"}
         values = {f"deploy/{name}.yaml": f"{VALUES}podLabels: {{in: {name}}}\n" for name in ("staging", "production")}
-        origin.commit("The repository", own | values)
+        origin.commit("The repository", changed | values)
         yield origin
     images = docker("image", "ls", "--quiet", "--filter", f"label=org.opencontainers.image.source={SOURCE}").split()
     if images:
@@ -320,7 +318,7 @@ def test_failed_deploy_is_rolled_back_automatically(
     pushed: Run, broken: str, runner: Runner, production: Environment
 ) -> None:
     before = production.images()
-    run = runner.push(broken, overrides=SOON)
+    run = runner.push(broken, overrides=SHORT_TIMEOUT)
     assert not run.succeeded
     assert run.jobs == {**dict.fromkeys(BEFORE_STAGES, "success"), "deploy": "failure"}
     assert run.steps_of("deploy")["Deploy this commit"] == "failure"
@@ -392,9 +390,9 @@ def test_tag_on_a_tested_commit_publishes_the_charts(pushed: Run, runner: Runner
     digest = registry.digest(f"you/charts/{SERVICE}", version)
     assert digest is not None
     chart = f"ghcr.io/you/charts/{SERVICE}@{digest}"
-    did = run.journal_of("chart")
+    journal = run.journal_of("chart")
     places = [
-        next(place for place, line in enumerate(did) if line.startswith(begin))
+        next(place for place, line in enumerate(journal) if line.startswith(begin))
         for begin in (
             f"check out {pushed.commit}, depth 0",
             f"gh api repos/You/it/commits/{pushed.commit}/check-runs",
@@ -455,12 +453,12 @@ def test_failure_in_staging_prevents_the_production_deploy(
     broken: str, runner: Runner, staging: Environment, production: Environment
 ) -> None:
     revisions = production.revisions()
-    run = runner.push(broken, variables=STAGES, overrides=SOON)
+    run = runner.push(broken, variables=STAGES, overrides=SHORT_TIMEOUT)
     assert not run.succeeded
     assert run.jobs == {**dict.fromkeys(BEFORE_STAGES, "success"), "stages": "failure"}
     assert run.seen_by(production.secrets["KUBE_CONFIG"]) == set()
     assert production.revisions() == revisions
-    eventually(lambda: broken not in staging.images(), "staging is back at what it had, or at nothing", seconds=5)
+    eventually(lambda: broken not in staging.images(), "staging is rolled back or uninstalled", seconds=5)
 
 
 def test_environment_list_not_ending_with_production_changes_nothing(runner: Runner) -> None:

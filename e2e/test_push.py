@@ -38,11 +38,11 @@ def run(script: str, *arguments: str, cwd: Path = REPOSITORY) -> subprocess.Comp
 
 
 def descriptor(layout: Path) -> Any:
-    (found,) = json.loads((layout / "index.json").read_text())["manifests"]
-    return found
+    (manifest,) = json.loads((layout / "index.json").read_text())["manifests"]
+    return manifest
 
 
-def in_registry(registry: str, tag: str, media_type: str = MANIFEST) -> httpx2.Response:
+def get_manifest(registry: str, tag: str, media_type: str = MANIFEST) -> httpx2.Response:
     return httpx2.get(f"http://{registry}/v2/{SERVICE}/manifests/{tag}", headers={"Accept": media_type})
 
 
@@ -53,9 +53,9 @@ def test_every_tag_resolves_to_the_bytes_of_the_layout(registry: str, layout: Pa
     assert f"as {digest}" in done.stdout
     laid_out = (layout / "blobs" / digest.replace(":", "/")).read_bytes()
     for tag in ("0123abc", "again"):
-        answer = in_registry(registry, tag)
-        assert answer.headers["docker-content-digest"] == digest
-        assert answer.content == laid_out
+        response = get_manifest(registry, tag)
+        assert response.headers["docker-content-digest"] == digest
+        assert response.content == laid_out
     # An image's id is the digest of its configuration, which lists every layer.
     built = subprocess.run(["docker", "image", "inspect", image], capture_output=True, text=True, check=True)
     assert json.loads(laid_out)["config"]["digest"] == json.loads(built.stdout)[0]["Id"]
@@ -70,27 +70,27 @@ def test_attestations_are_pushed_with_the_image_under_the_digest_of_both(
     image = {key: descriptor(layout)[key] for key in ("mediaType", "digest", "size")}
     statement = write_blob(attested, b'{"_type": "https://in-toto.io/Statement/v1"}')
     config = write_blob(attested, b"{}")
-    about = {
+    manifest = {
         "schemaVersion": 2,
         "mediaType": MANIFEST,
         "config": config | {"mediaType": "application/vnd.oci.image.config.v1+json"},
         "layers": [statement | {"mediaType": "application/vnd.in-toto+json"}],
     }
     unknown = {"platform": {"os": "unknown", "architecture": "unknown"}}
-    attestation = write_blob(attested, json.dumps(about).encode()) | {"mediaType": MANIFEST} | unknown
+    attestation = write_blob(attested, json.dumps(manifest).encode()) | {"mediaType": MANIFEST} | unknown
     platform = {"platform": {"os": "linux", "architecture": "amd64"}}
     index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [image | platform, attestation]}
-    both = write_blob(attested, json.dumps(index).encode()) | {"mediaType": INDEX}
+    index_descriptor = write_blob(attested, json.dumps(index).encode()) | {"mediaType": INDEX}
     # The old file is a hard link to the other layout's: replace it with a new one.
     (attested / "index.json").unlink()
-    (attested / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [both]}))
+    (attested / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [index_descriptor]}))
 
     done = run("scripts/push.sh", str(attested), f"{registry}/{SERVICE}", "attested")
     assert done.returncode == 0, done.stderr
-    answer = in_registry(registry, "attested", INDEX)
-    assert answer.headers["docker-content-digest"] == both["digest"]
-    assert answer.json() == index
-    assert in_registry(registry, str(attestation["digest"])).status_code == 200
+    response = get_manifest(registry, "attested", INDEX)
+    assert response.headers["docker-content-digest"] == index_descriptor["digest"]
+    assert response.json() == index
+    assert get_manifest(registry, str(attestation["digest"])).status_code == 200
 
     loaded = run("scripts/layout.py", "load", str(attested), f"{SERVICE}:loaded-by-a-test")
     try:
@@ -192,21 +192,21 @@ def test_latest_is_the_scanned_digest_even_if_the_commit_tag_moved(
     repository, older, newer = two_commits
     scanned = digest_of(registry, newer)
 
-    def lead_to(digest: str) -> None:
+    def move_tag(digest: str) -> None:
         crane = str(REPOSITORY / ".tools/crane")
         subprocess.run([crane, "tag", f"{registry}/moving@{digest}", newer], capture_output=True, check=True)
 
-    lead_to(digest_of(registry, older))
+    move_tag(digest_of(registry, older))
     try:
         assert move_latest(repository, f"{registry}/moving", newer, scanned).returncode == 0
         assert digest_of(registry, "latest") == scanned
     finally:
-        lead_to(scanned)
+        move_tag(scanned)
 
 
 def digest_of(registry: str, tag: str) -> str:
-    answer = httpx2.get(f"http://{registry}/v2/moving/manifests/{tag}", headers={"Accept": MANIFEST})
-    return str(answer.headers["docker-content-digest"])
+    response = httpx2.get(f"http://{registry}/v2/moving/manifests/{tag}", headers={"Accept": MANIFEST})
+    return str(response.headers["docker-content-digest"])
 
 
 def move_latest(git: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -248,24 +248,24 @@ def test_latest_is_fetched_as_a_layout(registry: str, layout: Path, tmp_path: Pa
 @pytest.mark.parametrize("repository", ["without-latest", "never-pushed-to"])
 def test_missing_published_image_is_reported(registry: str, layout: Path, tmp_path: Path, repository: str) -> None:
     assert run("scripts/push.sh", str(layout), f"{registry}/without-latest", "0123abc").returncode == 0
-    code, output, said = fetch_latest(f"{registry}/{repository}", tmp_path)
+    code, output, messages = fetch_latest(f"{registry}/{repository}", tmp_path)
     assert (code, output) == (0, "published=false\n")
-    assert f"Nothing is published yet: {registry}/{repository} has no `latest`." in said
+    assert f"Nothing is published yet: {registry}/{repository} has no `latest`." in messages
     assert not (tmp_path / "image").exists()
 
 
-class Refusal(BaseHTTPRequestHandler):
+class UnauthorizedHandler(BaseHTTPRequestHandler):
     timeout = 1  # a client that starts with TLS waits for a response that does not come
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
         """The protocol's response to unauthorized clients."""
-        answer = b'{"errors": [{"code": "UNAUTHORIZED", "message": "authentication required"}]}'
+        body = b'{"errors": [{"code": "UNAUTHORIZED", "message": "authentication required"}]}'
         self.send_response(401)
         self.send_header("WWW-Authenticate", "Basic")
-        self.send_header("Content-Length", str(len(answer)))
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(answer)
+        self.wfile.write(body)
 
     def log_message(self, *arguments: object) -> None:
         pass
@@ -273,16 +273,16 @@ class Refusal(BaseHTTPRequestHandler):
 
 @pytest.mark.parametrize("listening", [True, False], ids=["refused", "unreachable"])
 def test_unclear_registry_response_does_not_count_as_an_empty_registry(tmp_path: Path, listening: bool) -> None:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Refusal) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), UnauthorizedHandler) as server:
         address = f"127.0.0.1:{server.server_port}"
         threading.Thread(target=server.serve_forever, daemon=True).start()
         if listening:
-            code, output, said = fetch_latest(f"{address}/{SERVICE}", tmp_path)
+            code, output, messages = fetch_latest(f"{address}/{SERVICE}", tmp_path)
         server.shutdown()
     if not listening:
-        code, output, said = fetch_latest(f"{address}/{SERVICE}", tmp_path)
+        code, output, messages = fetch_latest(f"{address}/{SERVICE}", tmp_path)
     assert (code, output) == (1, "")
-    assert f"{address}/{SERVICE}:latest cannot be read. Is the registry reachable, and are you logged in" in said
+    assert f"{address}/{SERVICE}:latest cannot be read. Is the registry reachable, and are you logged in" in messages
 
 
 # --- the chart ------------------------------------------------------------------------
@@ -293,8 +293,10 @@ def test_chart_is_published_as_an_oci_artifact_that_helm_can_install(registry: s
     (version,) = re.findall(r"^version: (\S+)", chart, re.MULTILINE)
     done = run("scripts/publish-chart.sh", f"v{version}", f"{registry}/You/charts")
     assert done.returncode == 0, done.stderr
-    answer = httpx2.get(f"http://{registry}/v2/you/charts/{SERVICE}/manifests/{version}", headers={"Accept": MANIFEST})
-    assert answer.headers["docker-content-digest"] in done.stdout
+    response = httpx2.get(
+        f"http://{registry}/v2/you/charts/{SERVICE}/manifests/{version}", headers={"Accept": MANIFEST}
+    )
+    assert response.headers["docker-content-digest"] in done.stdout
     pull = ["helm", "pull", f"oci://{registry}/you/charts/{SERVICE}", "--version", version, "--plain-http"]
     subprocess.run([*pull, "--untar"], cwd=tmp_path, capture_output=True, check=True)
     assert (tmp_path / f"{SERVICE}/templates/deployment.yaml").is_file()

@@ -26,7 +26,7 @@ def run(folder: Path, *command: str) -> str:
 
 
 @pytest.fixture
-def alone(tmp_path: Path) -> Iterator[Path]:
+def remaining_service(tmp_path: Path) -> Iterator[Path]:
     """A copy of the repository in which another service replaced the first, as documented."""
     copy = copy_repository(tmp_path)
     lend_environments(copy)
@@ -44,18 +44,18 @@ def alone(tmp_path: Path) -> Iterator[Path]:
         run(copy, "helm", "uninstall", NAME, "--kube-context", CONTEXT, "--ignore-not-found", "--wait")
         kubectl("delete", "pod", f"{NAME}-test", "--ignore-not-found")
         kubectl("delete", "secret", f"{NAME}-tls", "--ignore-not-found")
-        named = ("--filter", f"reference=*{NAME}", "--filter", f"reference=*/{NAME}")
-        images = run(copy, "docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", *named)
+        filters = ("--filter", f"reference=*{NAME}", "--filter", f"reference=*/{NAME}")
+        images = run(copy, "docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", *filters)
         for image in images.split():
             subprocess.run(["docker", "image", "rm", "--force", image], capture_output=True, check=False)
 
 
 @pytest.mark.full  # five minutes
-def test_another_service_alone_is_deployed_and_tested(alone: Path) -> None:
-    assert [path.name for path in (alone / "services").iterdir()] == [NAME]
-    run(alone, "make", "up")
+def test_another_service_alone_is_deployed_and_tested(remaining_service: Path) -> None:
+    assert [path.name for path in (remaining_service / "services").iterdir()] == [NAME]
+    run(remaining_service, "make", "up")
     # Those that create no namespaces: the outer run uses them.
     tests = [f"e2e/test_{name}.py" for name in ("service", "image", "up")]
-    said = run(alone, "scripts/e2e.sh", "-m", "not full", *tests)
-    assert " passed" in said
-    assert " failed" not in said
+    output = run(remaining_service, "scripts/e2e.sh", "-m", "not full", *tests)
+    assert " passed" in output
+    assert " failed" not in output

@@ -79,9 +79,9 @@ def run(*command: str, **environment: str) -> str:
 
 @pytest.fixture(scope="module")
 def trivy() -> str:
-    found = REPOSITORY / ".tools/trivy"
-    assert found.exists(), f"{found} was not built. With Go, https://go.dev/dl/: scripts/go-tools.sh trivy"
-    return str(found)
+    binary = REPOSITORY / ".tools/trivy"
+    assert binary.exists(), f"{binary} was not built. With Go, https://go.dev/dl/: scripts/go-tools.sh trivy"
+    return str(binary)
 
 
 @pytest.fixture(scope="module")
@@ -101,9 +101,9 @@ def image(request: pytest.FixtureRequest, trivy: str, tmp_path_factory: pytest.T
         run("scripts/image.sh", SERVICE=service)
     folder = tmp_path_factory.mktemp(service)
     run(sys.executable, "scripts/layout.py", "save", name, str(folder / "layout"))
-    inside = ["docker", "run", "--rm", "--network", "none", "--entrypoint"]
-    (release,) = re.findall(r'^VERSION_ID="(\d+)"$', run(*inside, "cat", name, "/etc/os-release"), re.MULTILINE)
-    packages = run(*inside, "dpkg-query", name, "--show", "--showformat", "${Package}\n").splitlines()
+    in_image = ["docker", "run", "--rm", "--network", "none", "--entrypoint"]
+    (release,) = re.findall(r'^VERSION_ID="(\d+)"$', run(*in_image, "cat", name, "/etc/os-release"), re.MULTILINE)
+    packages = run(*in_image, "dpkg-query", name, "--show", "--showformat", "${Package}\n").splitlines()
     return Image(trivy, folder / "layout", folder / "cache", release, len(packages))
 
 
@@ -121,8 +121,8 @@ def test_vulnerability_with_a_fix_fails_the_scan(
 ) -> None:
     scan = image.scan(advisories, package, severity, FIXES[package])
     assert scan.code == 1, scan
-    found = rf"{shown} .*CVE-2000-0001 .*{severity} .*fixed .*{FIXES[package]} "
-    assert re.search(found, scan.report), scan.report
+    finding = rf"{shown} .*CVE-2000-0001 .*{severity} .*fixed .*{FIXES[package]} "
+    assert re.search(finding, scan.report), scan.report
     assert_packages_were_detected(scan, image)
 
 
@@ -142,9 +142,11 @@ def test_vulnerability_without_a_fix_or_of_lower_severity_passes(
 @pytest.mark.full
 def test_database_is_written_with_the_module_that_the_scanner_reads_it_with(trivy: str) -> None:
     module = "github.com/aquasecurity/trivy-db"
-    writes = run("go", "list", "-C", "e2e/advisories", "-m", "-f", "{{.Version}}", module).strip()
-    (reads,) = re.findall(rf"^\tdep\t{module}\t(\S+)", run("go", "version", "-m", trivy), re.MULTILINE)
-    assert writes == reads, f"e2e/advisories has another one. Take Trivy's: go get -C e2e/advisories {module}@{reads}"
+    written = run("go", "list", "-C", "e2e/advisories", "-m", "-f", "{{.Version}}", module).strip()
+    (read,) = re.findall(rf"^\tdep\t{module}\t(\S+)", run("go", "version", "-m", trivy), re.MULTILINE)
+    assert written == read, (
+        f"e2e/advisories uses a different version. Use Trivy's: go get -C e2e/advisories {module}@{read}"
+    )
 
 
 @pytest.mark.scanner

@@ -20,8 +20,10 @@ def test_three_replicas_are_ready_on_more_than_one_node(cluster: Cluster) -> Non
     pods = eventually(lambda: pods if len(pods := cluster.ready_pods()) >= 3 else None, "three ready pods")
     assert len({pod.spec.node_name for pod in pods}) > 1
     # After a reboot of the machine the containers were restarted: that is not their fault.
-    ends = [status.last_state.terminated for pod in pods for status in pod.status.container_statuses]
-    assert [end for end in ends if end is not None and end.reason != "Unknown"] == []
+    terminations = [status.last_state.terminated for pod in pods for status in pod.status.container_statuses]
+    assert [
+        termination for termination in terminations if termination is not None and termination.reason != "Unknown"
+    ] == []
 
 
 def test_autoscaler_reads_real_cpu_metrics(cluster: Cluster) -> None:
@@ -29,22 +31,22 @@ def test_autoscaler_reads_real_cpu_metrics(cluster: Cluster) -> None:
         hpa = cluster.autoscaling.read_namespaced_horizontal_pod_autoscaler(SERVICE, NAMESPACE)
         for metric in hpa.status.current_metrics or []:
             if metric.resource is not None and metric.resource.current.average_utilization is not None:
-                figure: int = metric.resource.current.average_utilization
-                return figure
+                percent: int = metric.resource.current.average_utilization
+                return percent
         return None
 
-    eventually(utilization, "the HPA has a CPU figure", seconds=180)  # which may be 0 when idle
+    eventually(utilization, "the HPA has CPU metrics", seconds=180)  # which may be 0 when idle
     hpa = cluster.autoscaling.read_namespaced_horizontal_pod_autoscaler(SERVICE, NAMESPACE)
     assert (hpa.spec.min_replicas, hpa.spec.max_replicas) == (3, 10)
 
 
 def test_data_read_through_the_ingress_is_readable_in_every_pod(cluster: Cluster, api: httpx2.Client) -> None:
-    path, kept = EXAMPLE.write(api)
+    path, content = EXAMPLE.write(api)
     pods = cluster.ready_pods()
     assert len(pods) >= 3
     for pod in pods:
         with pod_url(pod.metadata.name) as url:
-            assert httpx2.get(f"{url}{path}").json() == kept, pod.metadata.name
+            assert httpx2.get(f"{url}{path}").json() == content, pod.metadata.name
 
 
 @contextlib.contextmanager

@@ -45,8 +45,8 @@ COMMANDS = list(cosign_commands())
 
 def options_of(workflow: str, verb: str) -> list[str]:
     """The options of its call of `cosign VERB`, without the image, which comes last, and the keyless identity."""
-    (found,) = (words for file, words in COMMANDS if file == workflow and words[1] == verb)
-    options, words = [], iter(found[2:-1])
+    (command,) = (words for file, words in COMMANDS if file == workflow and words[1] == verb)
+    options, words = [], iter(command[2:-1])
     for word in words:
         if word in KEYLESS:
             next(words)  # its value
@@ -72,24 +72,31 @@ class Signer:
             check=False,
         )
 
-    def must(self, *arguments: str) -> None:
+    def run_cosign(self, *arguments: str) -> None:
         done = self.cosign(*arguments)
         assert done.returncode == 0, done.stderr
 
     def sign(self, image: str, workflow: str = "ci-cd.yml") -> None:
-        own = ["--key", "cosign.key", "--signing-config", "signing-config.json", "--trusted-root", "trusted-root.json"]
-        self.must("sign", *options_of(workflow, "sign"), *own, image)
+        key_options = [
+            "--key",
+            "cosign.key",
+            "--signing-config",
+            "signing-config.json",
+            "--trusted-root",
+            "trusted-root.json",
+        ]
+        self.run_cosign("sign", *options_of(workflow, "sign"), *key_options, image)
 
     def verify(self, image: str, workflow: str = "ci-cd.yml") -> subprocess.CompletedProcess[str]:
-        own = ["--key", "cosign.pub", "--insecure-ignore-tlog"]
-        return self.cosign("verify", *options_of(workflow, "verify"), *own, image)
+        key_options = ["--key", "cosign.pub", "--insecure-ignore-tlog"]
+        return self.cosign("verify", *options_of(workflow, "verify"), *key_options, image)
 
 
 def make_signer(folder: Path) -> Signer:
     signer = Signer(folder)
-    signer.must("generate-key-pair")
-    signer.must("signing-config", "create", "--out", "signing-config.json")  # it lists no service
-    signer.must("trusted-root", "create", "--out", "trusted-root.json")
+    signer.run_cosign("generate-key-pair")
+    signer.run_cosign("signing-config", "create", "--out", "signing-config.json")  # it lists no service
+    signer.run_cosign("trusted-root", "create", "--out", "trusted-root.json")
     return signer
 
 
@@ -199,12 +206,12 @@ def fallback(digest: str) -> str:
 
 def referrers(repository: str, digest: str) -> list[dict[str, Any]]:
     host, name = repository.split("/", 1)
-    answer = httpx2.get(f"http://{host}/v2/{name}/referrers/{digest}")
-    if answer.status_code == 404:
-        answer = httpx2.get(f"http://{host}/v2/{name}/manifests/{fallback(digest)}", headers={"Accept": INDEX})
-    assert answer.status_code == 200, answer.text
-    found: list[dict[str, Any]] = answer.json()["manifests"]
-    return found
+    response = httpx2.get(f"http://{host}/v2/{name}/referrers/{digest}")
+    if response.status_code == 404:
+        response = httpx2.get(f"http://{host}/v2/{name}/manifests/{fallback(digest)}", headers={"Accept": INDEX})
+    assert response.status_code == 200, response.text
+    manifests: list[dict[str, Any]] = response.json()["manifests"]
+    return manifests
 
 
 def signature_of(repository: str, digest: str) -> dict[str, Any]:
@@ -212,8 +219,8 @@ def signature_of(repository: str, digest: str) -> dict[str, Any]:
     (descriptor,) = referrers(repository, digest)
     host, name = repository.split("/", 1)
     address = f"http://{host}/v2/{name}/manifests/{descriptor['digest']}"
-    found: dict[str, Any] = httpx2.get(address, headers={"Accept": MANIFEST}).json()
-    return found
+    manifest: dict[str, Any] = httpx2.get(address, headers={"Accept": MANIFEST}).json()
+    return manifest
 
 
 def test_signature_is_a_bundle_that_refers_to_the_digest(pushed: Pushed) -> None:
@@ -247,13 +254,13 @@ def put(manifests: str, manifest: dict[str, Any]) -> None:
         "size": len(content),
         "artifactType": manifest["artifactType"],
     }
-    answer = httpx2.put(f"{manifests}/{descriptor['digest']}", content=content, headers={"Content-Type": MANIFEST})
-    assert answer.status_code == 201, answer.text
-    if "OCI-Subject" not in answer.headers:  # this registry leaves the index to its clients
+    response = httpx2.put(f"{manifests}/{descriptor['digest']}", content=content, headers={"Content-Type": MANIFEST})
+    assert response.status_code == 201, response.text
+    if "OCI-Subject" not in response.headers:  # this registry leaves the index to its clients
         index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [descriptor]}
         tag = fallback(manifest["subject"]["digest"])
-        answer = httpx2.put(f"{manifests}/{tag}", content=json.dumps(index), headers={"Content-Type": INDEX})
-        assert answer.status_code == 201, answer.text
+        response = httpx2.put(f"{manifests}/{tag}", content=json.dumps(index), headers={"Content-Type": INDEX})
+        assert response.status_code == 201, response.text
 
 
 # --- the chart ------------------------------------------------------------------------
@@ -262,8 +269,8 @@ def put(manifests: str, manifest: dict[str, Any]) -> None:
 def test_chart_is_signed_as_in_the_release_workflow(registry: str, signer: Signer) -> None:
     chart = (REPOSITORY / f"platform/helm/{SERVICE}/Chart.yaml").read_text()
     (version,) = re.findall(r"^version: (\S+)", chart, re.MULTILINE)
-    said = run("scripts/publish-chart.sh", f"v{version}", f"{registry}/signed/charts")
-    (digest,) = re.findall(rf"oci://\S+/{SERVICE}, version \S+, as (\S+)", said)
+    output = run("scripts/publish-chart.sh", f"v{version}", f"{registry}/signed/charts")
+    (digest,) = re.findall(rf"oci://\S+/{SERVICE}, version \S+, as (\S+)", output)
     published = f"{registry}/signed/charts/{SERVICE}"
     assert signer.verify(f"{published}@{digest}", "release.yml").returncode != 0
     signer.sign(f"{published}@{digest}", "release.yml")

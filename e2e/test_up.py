@@ -71,15 +71,15 @@ def test_unchanged_tree_changes_nothing(cluster: Cluster, copy: Path) -> None:
 
 @pytest.mark.full  # two minutes including the restoration; test_deploy.py also rolls out a new image
 def test_changed_line_rolls_out(cluster: Cluster, changed_copy: Path, api: httpx2.Client, image: str) -> None:
-    path, kept = EXAMPLE.write(api)
+    path, content = EXAMPLE.write(api)
     changed = content_tag(changed_copy)
     assert changed != content_tag(REPOSITORY)
     make_up(changed_copy)
-    eventually(lambda: api.get("/health").json()["revision"] == changed, f"the ingress leads to {changed}")
+    eventually(lambda: api.get("/health").json()["revision"] == changed, f"the ingress routes to {changed}")
     images = {pod.spec.containers[0].image for pod in cluster.ready_pods()}
     repository = image.rpartition(":")[0]
     assert images == {f"{repository}:{changed}"}
-    assert api.get(path).json() == kept
+    assert api.get(path).json() == content
 
 
 @pytest.mark.full
@@ -90,7 +90,7 @@ def test_make_up_after_make_dev(
 ) -> None:
     """Applies what Tilt would, according to its model: its image does not exist, so the previous pods keep running."""
     monkeypatch.setenv("PATH", path_with_helm(helm, tmp_path))
-    path, kept = EXAMPLE.write(api)
+    path, content = EXAMPLE.write(api)
     before = api_container()
     if not released:  # the objects as Tilt applies them, without a trace of Helm
         kubectl("delete", "secret", "--selector", f"owner=helm,name={SERVICE}")
@@ -106,8 +106,8 @@ def test_make_up_after_make_dev(
     log = (REPOSITORY / ".kube/log/release.log").read_text()
     assert (f"reverted: HorizontalPodAutoscaler {SERVICE} .spec.minReplicas (tilt)\n" in log) == released
     # The single pod of `make dev` terminates immediately: for a moment the ingress may know no other.
-    eventually(lambda: api.get(path).is_success, "the service answers")
-    assert api.get(path).json() == kept
+    eventually(lambda: api.get(path).is_success, "the service responds")
+    assert api.get(path).json() == content
 
 
 def api_container() -> dict[str, Any]:
@@ -118,7 +118,7 @@ def api_container() -> dict[str, Any]:
 
 @pytest.mark.full
 def test_release_of_a_killed_helm_is_recovered(api: httpx2.Client) -> None:
-    path, kept = EXAMPLE.write(api)
+    path, content = EXAMPLE.write(api)
     pending = ("get", "secrets", "--selector", f"owner=helm,name={SERVICE},status=pending-upgrade", "--output", "name")
     command = ["helm", "upgrade", SERVICE, f"platform/helm/{SERVICE}", "--kube-context", CONTEXT, "--reuse-values"]
     with subprocess.Popen([*command, "--set", "image.tag=is-nowhere", "--wait"], cwd=REPOSITORY) as helm:
@@ -127,7 +127,7 @@ def test_release_of_a_killed_helm_is_recovered(api: httpx2.Client) -> None:
     assert kubectl(*pending) != ""
     make_up(REPOSITORY)
     assert kubectl(*pending) == ""
-    assert api.get(path).json() == kept
+    assert api.get(path).json() == content
 
 
 @pytest.fixture

@@ -40,25 +40,25 @@ class Writers:
         self.times: list[float] = []
         self.failed = 0
 
-    def go_on(self, *, changes: bool) -> None:
+    def run(self, *, changes: bool) -> None:
         with self._namespace.client() as client:
-            own: list[str] = []
+            created: list[str] = []
             while not self._stop.is_set():
                 try:
-                    if changes and len(own) >= 3:
-                        own.append(own.pop(0))
-                        answer = client.patch(f"/v1/tasks/{own[-1]}", json={"title": f"changed {time.time_ns()}"})
+                    if changes and len(created) >= 3:
+                        created.append(created.pop(0))
+                        response = client.patch(f"/v1/tasks/{created[-1]}", json={"title": f"changed {time.time_ns()}"})
                     else:
-                        answer = client.post("/v1/tasks", json={"title": f"made {time.time_ns()}"})
+                        response = client.post("/v1/tasks", json={"title": f"made {time.time_ns()}"})
                 except httpx2.TransportError:
                     self.failed += 1
                     continue
-                if answer.status_code in {200, 201}:
-                    task = answer.json()
+                if response.status_code in {200, 201}:
+                    task = response.json()
                     self._written[task["id"]] = task
                     self.times.append(time.monotonic())
-                    if changes and answer.status_code == 201:
-                        own.append(task["id"])
+                    if changes and response.status_code == 201:
+                        created.append(task["id"])
                 else:
                     self.failed += 1
 
@@ -72,34 +72,34 @@ class Writers:
 
     def write_more(self, number: int = 50) -> None:
         """Returns once this many more writes have been acknowledged."""
-        wanted = len(self.times) + number
-        eventually(lambda: len(self.times) >= wanted, f"{number} more writes are acknowledged")
+        target = len(self.times) + number
+        eventually(lambda: len(self.times) >= target, f"{number} more writes are acknowledged")
 
 
 @contextlib.contextmanager
 def writing(namespace: Namespace) -> Iterator[Writers]:
     writers = Writers(namespace)
     with ThreadPoolExecutor(3) as threads:
-        going = [threads.submit(writers.go_on, changes=changes) for changes in (False, False, True)]
+        futures = [threads.submit(writers.run, changes=changes) for changes in (False, False, True)]
         try:
             writers.write_more()
             yield writers
         finally:
             writers.stop()
-    for one in going:
-        one.result()
+    for future in futures:
+        future.result()
 
 
 def feed(client: httpx2.Client) -> list[Any]:
     """The complete change feed."""
-    found, since = list[Any](), ""
+    changes, since = list[Any](), ""
     while True:
-        answer = client.get("/v1/changes", params={"since": since} if since else {})
-        assert answer.status_code == 200, answer.text
-        page = answer.json()
+        response = client.get("/v1/changes", params={"since": since} if since else {})
+        assert response.status_code == 200, response.text
+        page = response.json()
         if not page["items"]:
-            return found
-        found += page["items"]
+            return changes
+        changes += page["items"]
         since = page["next_since"]
 
 
@@ -110,19 +110,19 @@ def compare(namespace: Namespace, acknowledged: dict[str, Task]) -> str:
         for change in feed(client):
             states.setdefault(change["task"]["id"], []).append(change["task"])
         assert states.keys() >= acknowledged.keys()
-        for task_id, its in states.items():
+        for task_id, versions in states.items():
             # No task is torn: it matches its last change, and all of its changes are there.
-            assert client.get(f"/v1/tasks/{task_id}").json() == its[-1]
-            assert [state["version"] for state in its] == [*range(1, its[-1]["version"] + 1)]
+            assert client.get(f"/v1/tasks/{task_id}").json() == versions[-1]
+            assert [state["version"] for state in versions] == [*range(1, versions[-1]["version"] + 1)]
         for task_id, task in acknowledged.items():
             # It may have been updated during the backup: then the acknowledged state is in its feed.
             assert task in states[task_id]
         eventually(
             lambda: client.get("/health").json()["tasks_total"] == len(states),
-            f"each of the {len(states)} tasks of the feed is there, and no other",  # counted every five seconds
+            f"exactly the {len(states)} tasks of the feed exist",  # counted every five seconds
             seconds=30,
         )
-    return f"{len(acknowledged)} tasks acknowledged before it are in it, each equal, of {len(states)}"
+    return f"all {len(acknowledged)} tasks acknowledged before it are in it unchanged, of {len(states)}"
 
 
 @pytest.fixture(scope="module")
@@ -151,13 +151,15 @@ def empty(make_namespace: MakeNamespace) -> Namespace:
 def finish(namespace: Namespace, job: str) -> str:
     """The logs of a backup Job, once it has succeeded."""
 
-    def ended() -> bool:
+    def completed() -> bool:
         status = json.loads(namespace.run(f"kubectl get {job} -o json"))["status"]
-        ends = [end["type"] for end in status.get("conditions", []) if end["status"] == "True"]
-        assert "Failed" not in ends, namespace.run(f"kubectl logs -l {BACKUP} --all-containers --prefix --tail=20")
-        return "Complete" in ends
+        conditions = [c["type"] for c in status.get("conditions", []) if c["status"] == "True"]
+        assert "Failed" not in conditions, namespace.run(
+            f"kubectl logs -l {BACKUP} --all-containers --prefix --tail=20"
+        )
+        return "Complete" in conditions
 
-    eventually(ended, f"{job} has ended", seconds=170)
+    eventually(completed, f"{job} has completed", seconds=170)
     return namespace.run(f"kubectl logs {job}")
 
 
@@ -174,20 +176,20 @@ def test_backup_made_during_writes_is_complete_when_restored_elsewhere(
         before_cron = writers.acknowledged
         for number in (1, 2):
             backed_up.run(f"kubectl create job --from=cronjob/task-api-backup by-hand-{number}")
-            said = finish(backed_up, f"job/by-hand-{number}")
+            output = finish(backed_up, f"job/by-hand-{number}")
         writers.write_more()
         before_hand = writers.acknowledged
         backed_up.run(f"make backup FILE={by_hand}")
         writers.write_more()
     assert writers.failed == 0  # a backup is invisible to clients
-    assert "removed: only the newest 2 are kept" in said
+    assert "removed: only the newest 2 are kept" in output
     assert "is a complete backup" in backed_up.run(f"make backup FROM=cronjob FILE={by_cron}")
 
     rows = []
     for name, file, before in (("the CronJob", by_cron, before_cron), ("make backup", by_hand, before_hand)):
-        said = empty.run(f"make restore FILE={file} CONFIRM=task-api")
+        output = empty.run(f"make restore FILE={file} CONFIRM=task-api")
         rows.append(f"Backup by {name} while clients wrote, restored elsewhere: {compare(empty, before)}")
-        (safety,) = re.findall(r"The previous data is in (\S+)\.$", said, re.MULTILINE)
+        (safety,) = re.findall(r"The previous data is in (\S+)\.$", output, re.MULTILINE)
         assert empty.run(f"rm -v {safety}")
     record_property(SUMMARY, "\n".join(rows))
 
@@ -198,22 +200,22 @@ def test_restore_under_running_pods_and_writing_clients_is_complete(
     file = tmp_path / "before.dump"
     pods = "kubectl get pods -l app=task-api --no-headers -o custom-columns="
     pods += "POD:.metadata.name,RESTARTS:.status.containerStatuses[0].restartCount"
-    before_it = backed_up.run(pods)
+    pods_before = backed_up.run(pods)
     with writing(backed_up) as writers:
         before = writers.acknowledged
         backed_up.run(f"make backup FILE={file}")
         writers.write_more()
         started = time.monotonic()
-        said = backed_up.run(f"make restore FILE={file} CONFIRM=task-api")
+        output = backed_up.run(f"make restore FILE={file} CONFIRM=task-api")
         seconds = time.monotonic() - started
         writers.write_more()
         times = list(writers.times)
     gap = max(later - earlier for earlier, later in itertools.pairwise(times))
     summary = compare(backed_up, before)
-    assert backed_up.run(pods) == before_it
-    (safety,) = re.findall(r"The previous data is in (\S+)\.$", said, re.MULTILINE)
+    assert backed_up.run(pods) == pods_before
+    (safety,) = re.findall(r"The previous data is in (\S+)\.$", output, re.MULTILINE)
     backed_up.run(f"rm {safety}")
-    tries = 1 + said.count("Retrying.")
+    tries = 1 + output.count("Retrying.")
     record_property(
         SUMMARY,
         f"Restore under running pods and three writing clients: {seconds:.1f} s with its safety backup, {tries} tries, "
@@ -247,13 +249,13 @@ OTHER = "tasks/task-api-two-20260101T031700Z.dump"
 VALUES = "database.bundled.backup"
 
 
-def page_block(needle: str) -> Block:
+def page_block(text: str) -> Block:
     """The block of docs/operate.md that contains this text."""
-    (found,) = (block for block in blocks("docs/operate.md") if needle in block.text)
-    return found
+    (block,) = (block for block in blocks("docs/operate.md") if text in block.text)
+    return block
 
 
-def give_keys(namespace: Namespace, folder: Path, key_id: str, secret: str) -> None:
+def create_key_secret(namespace: Namespace, folder: Path, key_id: str, secret: str) -> None:
     """Creates the Secret as documented, from files with a final newline, as editors leave them."""
     (folder / "access-key-id").write_text(f"{key_id}\n")
     (folder / "secret-access-key").write_text(f"{secret}\n")
@@ -283,7 +285,7 @@ def install_with_bucket(
     def install(name: str) -> Namespace:
         namespace = make_namespace(name)
         folder = tmp_path_factory.mktemp(name)
-        give_keys(namespace, folder, bucket.key_id, bucket.secret)
+        create_key_secret(namespace, folder, bucket.key_id, bucket.secret)
         block = page_block("bucket: my-backups")
         assert yaml.safe_load(block.text)["database"]["bundled"]["backup"]["s3"]["bucket"] == s3.NAME
         (folder / "production.yaml").write_text(block.text)
@@ -306,12 +308,12 @@ def uploading(install_with_bucket: InstallWithBucket) -> Namespace:
     return install_with_bucket("e2e-bucket")
 
 
-def says(namespace: Namespace, bucket: Bucket, job: str) -> str:
+def job_logs(namespace: Namespace, bucket: Bucket, job: str) -> str:
     """The logs of all containers of a Job's pods, in which no key may appear."""
-    said = namespace.run(f"kubectl logs -l job-name={job} --all-containers --prefix --tail=-1")
-    assert bucket.secret not in said
-    assert bucket.key_id not in said
-    return said
+    logs = namespace.run(f"kubectl logs -l job-name={job} --all-containers --prefix --tail=-1")
+    assert bucket.secret not in logs
+    assert bucket.key_id not in logs
+    return logs
 
 
 def test_every_task_is_restored_from_the_bucket_into_an_empty_namespace(
@@ -330,27 +332,27 @@ def test_every_task_is_restored_from_the_bucket_into_an_empty_namespace(
         writers.write_more()
         before = writers.acknowledged
         uploading.run("kubectl create job --from=cronjob/task-api-backup by-hand-2")
-        said = finish(uploading, "job/by-hand-2")
+        output = finish(uploading, "job/by-hand-2")
         writers.write_more()
     assert writers.failed == 0
-    assert f"{Path(first).name} removed: only the newest 2 are kept" in said
-    *kept, other = bucket.keys()
+    assert f"{Path(first).name} removed: only the newest 2 are kept" in output
+    *own_keys, other = bucket.keys()
     assert other == OTHER
-    assert len(kept) == 2
-    assert first not in kept
-    newest = Path(kept[-1]).name
-    assert f"{newest} is in s3:{s3.NAME}/tasks" in says(uploading, bucket, "by-hand-2")
+    assert len(own_keys) == 2
+    assert first not in own_keys
+    newest = Path(own_keys[-1]).name
+    assert f"{newest} is in s3:{s3.NAME}/tasks" in job_logs(uploading, bucket, "by-hand-2")
 
     # Assume that the namespace was lost. The first backup of a new release is of its empty database.
     empty = install_with_bucket("e2e-bucket-restored")
-    of_nothing = tmp_path / "of-nothing.dump"
-    said = empty.run(f"make backup FROM=cronjob FILE={of_nothing}")
-    assert re.search("tasks 0|no table", said)  # depending on whether its migrations have run
-    assert newest in said  # it names the others
+    empty_dump = tmp_path / "of-nothing.dump"
+    output = empty.run(f"make backup FROM=cronjob FILE={empty_dump}")
+    assert re.search("tasks 0|no table", output)  # depending on whether its migrations have run
+    assert newest in output  # it names the others
     file = tmp_path / newest
     empty.run(f"make backup FROM={newest} FILE={file}")
-    said = empty.run(f"make restore FILE={file} CONFIRM=task-api")
-    (safety,) = re.findall(r"The previous data is in (\S+)\.$", said, re.MULTILINE)
+    output = empty.run(f"make restore FILE={file} CONFIRM=task-api")
+    (safety,) = re.findall(r"The previous data is in (\S+)\.$", output, re.MULTILINE)
     assert empty.run(f"rm -v {safety}")
     record_property(
         SUMMARY,
@@ -374,24 +376,24 @@ def test_upload_pod_is_restricted(uploading: Namespace) -> None:
 def test_job_with_a_wrong_key_fails_naming_it_and_prints_no_key(
     uploading: Namespace, bucket: Bucket, tmp_path: Path, wrong: str, reason: str
 ) -> None:
-    there = bucket.keys()
+    keys_before = bucket.keys()
     key_id, secret = bucket.key_id, bucket.secret
     if wrong == "key-id":
         key_id = "AKIA0000000000000000"
     else:
         secret = "not" + secret[3:]
-    give_keys(uploading, tmp_path, key_id, secret)
+    create_key_secret(uploading, tmp_path, key_id, secret)
     try:
         job = f"wrong-{wrong}"
         uploading.run(f"kubectl create job --from=cronjob/task-api-backup {job}")
         uploading.run(f"kubectl wait job/{job} --for=condition=Failed --timeout=170s")
-        said = says(uploading, bucket, job)
+        logs = job_logs(uploading, bucket, job)
         fetched = uploading.attempt(f"make backup FROM=cronjob FILE={tmp_path}/never.dump")
     finally:
-        give_keys(uploading, tmp_path, bucket.key_id, bucket.secret)
-    assert reason in said
+        create_key_secret(uploading, tmp_path, bucket.key_id, bucket.secret)
+    assert reason in logs
     assert fetched.returncode != 0
     assert reason in fetched.stderr
     for key in (key_id, secret):
-        assert key not in said + fetched.stdout + fetched.stderr
-    assert bucket.keys() == there
+        assert key not in logs + fetched.stdout + fetched.stderr
+    assert bucket.keys() == keys_before

@@ -14,7 +14,7 @@ from e2e.namespace import MakeNamespace, Namespace
 pytestmark = [pytest.mark.full, pytest.mark.timeout(600)]
 
 SECTION = "Drain the node of the bundled PostgreSQL"
-LEAVE, COME_BACK, FOR_GOOD = commands_run_by("e2e/task_api/test_disruption.py", "docs/operate.md", SECTION)
+DRAIN, RETURN, REPLACE = commands_run_by("e2e/task_api/test_disruption.py", "docs/operate.md", SECTION)
 
 
 @pytest.fixture(scope="module")
@@ -29,26 +29,28 @@ def release(make_namespace: MakeNamespace) -> Namespace:
 @pytest.fixture
 def node(release: Namespace) -> Iterator[str]:
     """The database's node, made schedulable again at the end."""
-    found = release.run("kubectl get pod task-api-postgres-0 -o jsonpath='{.spec.nodeName}'")
+    name = release.run("kubectl get pod task-api-postgres-0 -o jsonpath='{.spec.nodeName}'")
     try:
-        yield found
+        yield name
     finally:
-        release.run(f"kubectl uncordon {found}")
+        release.run(f"kubectl uncordon {name}")
 
 
-def leave(release: Namespace, node: str) -> None:
+def drain(release: Namespace, node: str) -> None:
     """Drains the node, except for its other tenants."""
-    ours = f"kubectl drain --timeout=90s --pod-selector=e2e={release.name}"
-    release.run(LEAVE.commands.replace("NODE", node).replace("kubectl drain", ours), seconds=300)
+    command = f"kubectl drain --timeout=90s --pod-selector=e2e={release.name}"
+    release.run(DRAIN.commands.replace("NODE", node).replace("kubectl drain", command), seconds=300)
     assert release.run(f"kubectl get pods --field-selector spec.nodeName={node} -o name") == ""
     assert release.run("kubectl get pod task-api-postgres-0 -o jsonpath='{.status.phase}'") == "Pending"
 
 
-def start_one_without_the_database(release: Namespace) -> None:
+def restart_pod_without_database(release: Namespace) -> None:
     pod = release.run("kubectl get pods -l app=task-api -o name").split()[0]
     release.run(f"kubectl delete {pod}")
-    waits = "kubectl logs -l app=task-api --tail=-1 | grep 'is not available yet' || true"
-    eventually(lambda: "Is it running, and does" in release.run(waits), "a new pod says what it waits for", seconds=60)
+    log_lines = "kubectl logs -l app=task-api --tail=-1 | grep 'is not available yet' || true"
+    eventually(
+        lambda: "Is it running, and does" in release.run(log_lines), "a new pod logs what it waits for", seconds=60
+    )
 
 
 def restarts(release: Namespace) -> int:
@@ -59,9 +61,9 @@ def restarts(release: Namespace) -> int:
 def test_node_drain_evicts_every_pod_and_pods_recover_once_the_node_is_back(release: Namespace, node: str) -> None:
     with release.client() as client:
         path = client.post("/v1/tasks", json={"title": "on the node's disk"}).headers["location"]
-        leave(release, node)
-        start_one_without_the_database(release)
-        release.run(COME_BACK.commands.replace("NODE", node))
+        drain(release, node)
+        restart_pod_without_database(release)
+        release.run(RETURN.commands.replace("NODE", node))
         release.wait_for_rollout()
         eventually(lambda: client.get(path).status_code == 200, "the task is there again", seconds=60)
     assert restarts(release) == 0
@@ -72,7 +74,7 @@ def test_node_that_does_not_return_is_replaced_through_a_backup(release: Namespa
     with release.client() as client:
         path = client.post("/v1/tasks", json={"title": "in the backup"}).headers["location"]
         release.run(f"make backup FILE={file}")
-        leave(release, node)
-        release.run(FOR_GOOD.commands.replace("tasks.dump", str(file)), seconds=400)
+        drain(release, node)
+        release.run(REPLACE.commands.replace("tasks.dump", str(file)), seconds=400)
         assert release.run("kubectl get pod task-api-postgres-0 -o jsonpath='{.spec.nodeName}'") != node
         eventually(lambda: client.get(path).status_code == 200, "the task is there again", seconds=60)

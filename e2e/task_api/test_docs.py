@@ -42,15 +42,15 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
-def typed(block: Block, replaced: Mapping[str, str]) -> str:
+def as_script(block: Block, replaced: Mapping[str, str]) -> str:
     """The block as a script that stops at its first failing command, and terminates its background processes."""
     commands = block.commands
     port = free_port()
-    always = {
+    ports = {
         "8000:": f"{port}:",
         "localhost:8000": f"localhost:{port}",
     }
-    for old, new in {**replaced, **always}.items():
+    for old, new in {**replaced, **ports}.items():
         commands = commands.replace(old, new)
     # Without pipefail, as in a terminal, where a `grep` in a pipe may match nothing.
     return f"set +o pipefail\ntrap 'kill $(jobs -p) 2> /dev/null || true' EXIT\n{commands}"
@@ -79,11 +79,11 @@ def make_with_helm(name: str, helm: str, make_namespace: MakeNamespace, folder: 
 
 def run(section: str, page: str, namespace: Namespace, folder: Path, replaced: Mapping[str, str]) -> list[str]:
     """The output of each block of the section."""
-    printed = []
+    outputs = []
     for block in commands_run_by(THIS, page, section):
 
         def attempt(block: Block = block) -> str | None:
-            done = namespace.attempt(typed(block, replaced), folder=folder)
+            done = namespace.attempt(as_script(block, replaced), folder=folder)
             # Metrics of a new pod appear with the next scrape of metrics-server, as the page says.
             if done.returncode != 0 and re.search("metrics not available yet|metrics not available for", done.stderr):
                 return None
@@ -91,9 +91,9 @@ def run(section: str, page: str, namespace: Namespace, folder: Path, replaced: M
             assert not re.search("^error", done.stderr, re.IGNORECASE | re.MULTILINE), f"{block}\n{done.stderr}"
             return done.stdout
 
-        printed.append(eventually(attempt, f"{block}: there are figures of the pods", seconds=120))
-    assert printed
-    return printed
+        outputs.append(eventually(attempt, f"{block}: metrics of the pods are available", seconds=120))
+    assert outputs
+    return outputs
 
 
 @pytest.fixture(scope="module")
@@ -115,11 +115,11 @@ DEPLOY = "docs/deploy.md"
 @pytest.fixture(scope="module")
 def built(checkout: Path) -> Iterator[Path]:
     """The checkout in which the image was built and run as documented."""
-    there = subprocess.run(["docker", "ps", "--all", "--format", "{{.Names}}"], capture_output=True, text=True)
-    assert "task-api" not in there.stdout.split(), "a container named task-api is in the way: docker rm -f task-api"
+    containers = subprocess.run(["docker", "ps", "--all", "--format", "{{.Names}}"], capture_output=True, text=True)
+    assert "task-api" not in containers.stdout.split(), "remove the existing container: docker rm -f task-api"
     try:
         for block in commands_run_by(THIS, DEPLOY, DOCKER[0]):
-            script = typed(block, {})
+            script = as_script(block, {})
             done = subprocess.run(["bash", "-euc", script], cwd=checkout, capture_output=True, text=True, timeout=600)
             assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"
             assert '"status":"ok"' in done.stdout
@@ -161,8 +161,8 @@ def empty(make_namespace: MakeNamespace, helm: str, tmp_path_factory: pytest.Tem
 
 
 def secret(namespace: Namespace, name: str) -> dict[str, str]:
-    found = json.loads(namespace.run(f"kubectl get secret {name} -o json"))["data"]
-    return {key: base64.b64decode(value).decode() for key, value in found.items()}
+    data = json.loads(namespace.run(f"kubectl get secret {name} -o json"))["data"]
+    return {key: base64.b64decode(value).decode() for key, value in data.items()}
 
 
 @pytest.mark.full  # three minutes in total
@@ -171,13 +171,13 @@ def secret(namespace: Namespace, name: str) -> dict[str, str]:
 def test_deployment_guide_commands_work(section: str, empty: Namespace, checkout: Path) -> None:
     replaced = {"tasks.example.com": empty.host, "NAMESPACE=tasks": f"NAMESPACE={empty.name}"}
     replaced["kubeconfig-ci-tasks"] = f"kubeconfig-ci-{empty.name}"
-    printed = "".join(run(section, DEPLOY, empty, checkout, replaced))
-    left = empty.run("kubectl get deployments,statefulsets,secrets,pvc -o name")
+    output = "".join(run(section, DEPLOY, empty, checkout, replaced))
+    remaining = empty.run("kubectl get deployments,statefulsets,secrets,pvc -o name")
     if section == "Deploy with plain manifests":
-        assert '"storage":"postgresql"' in printed
-        assert left == ""
+        assert '"storage":"postgresql"' in output
+        assert remaining == ""
     if section == "Deploy with Helm":
-        assert "ok: a task was written, read and deleted" in printed
+        assert "ok: a task was written, read and deleted" in output
         assert len(empty.run("kubectl get pods -l app=task-api -o name").split()) == 3
     if section == "Secrets for production":
         (lines,) = secret(empty, "task-api-tokens").values()
@@ -186,20 +186,20 @@ def test_deployment_guide_commands_work(section: str, empty: Namespace, checkout
         for name in ("task-api-metrics-token", "task-api-test-token"):
             token = secret(empty, name)["token"]
             assert hashlib.sha256(token.encode()).hexdigest() in lines
-            assert token not in printed
+            assert token not in output
     if section == "DNS and TLS":
-        assert "ingress-nginx-controller" in printed
+        assert "ingress-nginx-controller" in output
         # curl trusts the certificate that the page created, and it is for the host.
         (checkout / "trust.pem").write_text((checkout / "tls.crt").read_text())
-        answer = empty.run(
+        health = empty.run(
             f"curl --silent --show-error --retry 10 --retry-delay 1 --retry-all-errors --cacert trust.pem"
             f" --resolve {empty.host}:$HTTPS_PORT:127.0.0.1 https://{empty.host}:$HTTPS_PORT/health",
             folder=checkout,
         )
-        assert json.loads(answer)["status"] == "ok"
+        assert json.loads(health)["status"] == "ok"
     if section == "Uninstall":
-        assert "deployment" not in left
-        assert "persistentvolumeclaim" not in left
+        assert "deployment" not in remaining
+        assert "persistentvolumeclaim" not in remaining
 
 
 # --- docs/operate.md ------------------------------------------------------------------
@@ -228,8 +228,8 @@ def restarted_pod(namespace: Namespace) -> str:
         pod["metadata"]["name"] for pod in pods if "deletionTimestamp" not in pod["metadata"]
     )  # completes a rollout
     namespace.run(f"kubectl exec {pod} -- python -c 'import os; os.kill(1, 15)'")
-    look = f"kubectl get pod {pod} -o jsonpath='{{.status.containerStatuses[0].restartCount}}'"
-    eventually(lambda: int(namespace.run(look)) > 0, f"{pod} is started again", seconds=60)
+    restart_count = f"kubectl get pod {pod} -o jsonpath='{{.status.containerStatuses[0].restartCount}}'"
+    eventually(lambda: int(namespace.run(restart_count)) > 0, f"{pod} is restarted", seconds=60)
     namespace.run(f"kubectl wait --for=condition=Ready pod/{pod} --timeout=60s")
     return pod
 
@@ -238,8 +238,8 @@ def restarted_pod(namespace: Namespace) -> str:
 @pytest.mark.parametrize("section", [section for section in sections(OPERATE) if section != RESTORE])
 def test_operations_guide_commands_work(section: str, running: Namespace, checkout: Path) -> None:
     # The URL of an external database, tried on the bundled one, in the server's container, which has psql.
-    inside = 'psql "${url/@task-api-postgres/@localhost}"'
-    replaced = {'psql "$url"': f"kubectl exec -i statefulset/task-api-postgres -- {inside}"}
+    psql = 'psql "${url/@task-api-postgres/@localhost}"'
+    replaced = {'psql "$url"': f"kubectl exec -i statefulset/task-api-postgres -- {psql}"}
     if section == "Alerts":
         replaced["POD"] = restarted_pod(running)
     printed = run(section, OPERATE, running, checkout, replaced)
@@ -264,17 +264,17 @@ def test_dump_is_restored_into_a_new_database_and_the_feed_continues(running: Na
         client.post("/v1/tasks", json={"title": "the last one before it"})
         feed = client.get("/v1/changes").json()
 
-    def typed_here(block: Block) -> str:
+    def in_folder(block: Block) -> str:
         return block.commands.replace("FILE=", f"FILE={tmp_path}/")
 
-    running.run(typed_here(dump))
+    running.run(in_folder(dump))
     running.run(
         "kubectl scale statefulset/task-api-postgres --replicas=0 && kubectl delete pvc data-task-api-postgres-0"
         " && kubectl scale statefulset/task-api-postgres --replicas=1"
         " && kubectl rollout status statefulset/task-api-postgres --timeout=120s"
     )
-    said = running.run(typed_here(restore))
-    (safety,) = re.findall(r"The previous data is in (\S+)\.$", said, re.MULTILINE)
+    output = running.run(in_folder(restore))
+    (safety,) = re.findall(r"The previous data is in (\S+)\.$", output, re.MULTILINE)
     running.run(f"rm {safety}")
 
     running.wait_for_replicas(3)
@@ -283,12 +283,12 @@ def test_dump_is_restored_into_a_new_database_and_the_feed_continues(running: Na
         assert client.get(f"/v1/tasks/{task['id']}").json() == task
         after = client.post("/v1/tasks", json={"title": "after the restore"}).json()
         assert client.get("/v1/changes").json()["items"][: len(feed["items"])] == feed["items"]
-        told = eventually(
+        new_changes = eventually(
             lambda: [c for c in client.get("/v1/changes").json()["items"] if c["task"]["id"] == after["id"]],
-            "the feed tells of a new change",
+            "the feed has the new change",
             seconds=10,
         )
-    assert [change["type"] for change in told] == ["created"]
+    assert [change["type"] for change in new_changes] == ["created"]
 
 
 # --- short blocks of other pages --------------------------------------------------------
@@ -312,10 +312,10 @@ def test_doctor_checks_all_requirements_of_this_run() -> None:
     assert done.returncode == 0, done.stdout
     assert re.sub(r"\d+ warnings?", "2 warnings", done.stdout.splitlines()[-1]) == block.text.splitlines()[-1]
     # In this order; lines in between depend on the shell's exported variables.
-    said = iter([line.split()[:2] for line in done.stdout.splitlines()])
-    shown = [line.split()[:2] for line in block.text.splitlines()[1:-1] if line != "..."]
-    assert len(shown) == 4
-    assert all(begin in said for begin in shown), done.stdout
+    printed = iter([line.split()[:2] for line in done.stdout.splitlines()])
+    documented = [line.split()[:2] for line in block.text.splitlines()[1:-1] if line != "..."]
+    assert len(documented) == 4
+    assert all(words in printed for words in documented), done.stdout
 
 
 @pytest.mark.full  # repeats collection and setup of tests that run anyway
@@ -355,7 +355,7 @@ def test_commit_is_pushed_and_deployed_from_a_laptop_as_documented(
     namespace = make_namespace("e2e-docs-desk")
     namespace.use_path(PATH)
     replaced = {"docker.io": registry}
-    namespace.run(typed(push, replaced), seconds=300, folder=committed)
+    namespace.run(as_script(push, replaced), seconds=300, folder=committed)
     # The nodes cannot reach a registry on this machine: its images are loaded into them.
     commit = namespace.run("git rev-parse HEAD", folder=committed).strip()
     name = f"{registry}/you/task-api:{commit}"
@@ -365,12 +365,12 @@ def test_commit_is_pushed_and_deployed_from_a_laptop_as_documented(
         values.write_text(
             "database: {inMemory: true}\nautoscaling: {enabled: false}\nreplicaCount: 1\ningress: {enabled: false}\n"
         )
-        said = namespace.run(f"export DEPLOY_VALUES={values}\n{typed(deploy, replaced)}", folder=committed)
-        assert f"all at commit {commit}" in said
+        output = namespace.run(f"export DEPLOY_VALUES={values}\n{as_script(deploy, replaced)}", folder=committed)
+        assert f"all at commit {commit}" in output
         (committed / "README.md").write_text("changed\n")
-        refused = namespace.attempt(typed(push, replaced), folder=committed)
-        assert refused.returncode != 0
-        assert f"the image would not match commit {commit}" in refused.stderr
+        rejected = namespace.attempt(as_script(push, replaced), folder=committed)
+        assert rejected.returncode != 0
+        assert f"the image would not match commit {commit}" in rejected.stderr
     finally:
         namespace.run(f"docker image rm {name} && git checkout --quiet README.md", folder=committed)
 
@@ -391,7 +391,7 @@ def test_documented_values_of_docs_extend_render_the_documented_objects(
 ) -> None:
     block = commands_run_by(THIS, "docs/extend.md", section)[number]
     done = subprocess.run(
-        ["bash", "-euc", typed(block, {})],
+        ["bash", "-euc", as_script(block, {})],
         cwd=REPOSITORY,
         env={**os.environ, "PATH": PATH},
         capture_output=True,
@@ -408,11 +408,11 @@ def test_namespace_and_account_of_docs_delivery_are_created(empty: Namespace) ->
     replaced = {"~/.kube/production": "$KUBECONFIG", "namespace tasks": f"namespace {name}", "=tasks": f"={name}"}
     empty.run(f"kubectl delete namespace {name} --ignore-not-found")
     try:
-        empty.run(typed(make, replaced))
-        made = empty.run(typed(account, replaced))
-        assert f"Wrote kubeconfig-ci-{name}" in made
-        may = f"KUBECONFIG=kubeconfig-ci-{name} kubectl auth can-i"
-        assert empty.run(f"{may} update deployments") == "yes\n"
-        assert empty.attempt(f"{may} update deployments --namespace default").stdout == "no\n"
+        empty.run(as_script(make, replaced))
+        output = empty.run(as_script(account, replaced))
+        assert f"Wrote kubeconfig-ci-{name}" in output
+        can_i = f"KUBECONFIG=kubeconfig-ci-{name} kubectl auth can-i"
+        assert empty.run(f"{can_i} update deployments") == "yes\n"
+        assert empty.attempt(f"{can_i} update deployments --namespace default").stdout == "no\n"
     finally:
         empty.run(f"kubectl delete namespace {name} --wait=false && rm -f kubeconfig-ci-{name}")

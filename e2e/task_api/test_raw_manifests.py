@@ -24,19 +24,19 @@ THIS, README = "e2e/task_api/test_raw_manifests.py", "platform/helm/task-api/REA
 def documented_secret(folder: Path) -> str:
     """The commands in postgres.yaml that create the Secret task-api-database."""
     comment = re.search(r"create it once:\n((?:#   .*\n)+)", (folder / "postgres.yaml").read_text())
-    assert comment, "postgres.yaml no longer says how to create its Secret"
+    assert comment, "postgres.yaml does not say how to create its Secret"
     return "\n".join(line.removeprefix("#   ") for line in comment[1].splitlines())
 
 
-def documented_takeover(namespace: Namespace, copy: Path) -> str:
+def documented_adoption(namespace: Namespace, copy: Path) -> str:
     """The commands of the chart's README for adoption by Helm; the last is helm's, to which values can be added."""
-    (takeover,) = commands_run_by(THIS, README, "Migrate from the manifests to the chart")
-    return takeover.commands.replace("platform/k8s/", f"{copy}/").replace(
+    (block,) = commands_run_by(THIS, README, "Migrate from the manifests to the chart")
+    return block.commands.replace("platform/k8s/", f"{copy}/").replace(
         "namespace=default", f"namespace={namespace.name}"
     )
 
 
-def edited(folder: Path, namespace: Namespace) -> Path:
+def edited_copy(folder: Path, namespace: Namespace) -> Path:
     """A copy of the manifests with its one line edited, and the host: another release already uses task-api.local."""
     copy = folder / "k8s"
     shutil.copytree(REPOSITORY / "platform/k8s", copy)
@@ -54,7 +54,7 @@ def set_image(copy: Path, image: str) -> None:
     (copy / "deployment.yaml").write_text(text)
 
 
-def waiting(namespace: Namespace) -> dict[str, str]:
+def waiting_reasons(namespace: Namespace) -> dict[str, str]:
     """Why each pod's container is waiting, by pod name."""
     pods = json.loads(namespace.run("kubectl get pods -o json"))["items"]
     return {
@@ -70,12 +70,12 @@ def port_forward(namespace: Namespace, output: Path) -> Iterator[str]:
     """`kubectl port-forward svc/task-api`, to a free port: 8000 may be in use on this machine."""
     forward = namespace.start("kubectl port-forward svc/task-api :80", output)
     try:
-        found = eventually(
+        match = eventually(
             lambda: re.search(r"Forwarding from (127\.0\.0\.1:\d+) -> 8000", output.read_text()),
             f"kubectl port-forward listens: see {output}",
             seconds=20,
         )
-        yield f"http://{found[1]}"
+        yield f"http://{match[1]}"
     finally:
         forward.terminate()
         forward.wait(timeout=10)
@@ -88,7 +88,7 @@ def namespace(make_namespace: MakeNamespace) -> Namespace:
 
 @pytest.fixture(scope="module")
 def copy(namespace: Namespace, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return edited(tmp_path_factory.mktemp("raw"), namespace)
+    return edited_copy(tmp_path_factory.mktemp("raw"), namespace)
 
 
 @pytest.fixture(scope="module")
@@ -114,14 +114,14 @@ def started(applied: Namespace, copy: Path, tmp_path_factory: pytest.TempPathFac
 
 def test_pods_wait_for_missing_secrets(applied: Namespace) -> None:
     def both_wait() -> bool:
-        reasons = waiting(applied)
+        reasons = waiting_reasons(applied)
         assert set(reasons.values()) <= {"CreateContainerConfigError", "ContainerCreating", "PodInitializing"}, reasons
         pods = applied.run("kubectl get pods -l app=task-api -o name").split()
-        api = [reason for pod, reason in reasons.items() if "postgres" not in pod]
+        api_reasons = [reason for pod, reason in reasons.items() if "postgres" not in pod]
         return (
             "task-api-postgres-0" in reasons
-            and len(api) == len(pods) > 0
-            and set(api) == {"CreateContainerConfigError"}
+            and len(api_reasons) == len(pods) > 0
+            and set(api_reasons) == {"CreateContainerConfigError"}
         )
 
     eventually(both_wait, "the API's pods wait for their Secret, and PostgreSQL's for its volume", seconds=60)
@@ -139,7 +139,7 @@ def test_pods_start_once_the_secrets_exist(started: Namespace, tmp_path: Path) -
 
 
 def test_reapplying_on_either_side_changes_nothing(started: Namespace, copy: Path) -> None:
-    before, wanted = write_history(started), specs(started)
+    before, specs_before = write_history(started), specs(started)
     # kubectl sends the PodDisruptionBudget's selector every time, since the API replaces it as a whole.
     assert set(re.findall(r"(\S+) configured", started.run(f"kubectl apply -f {copy}"))) <= {
         "poddisruptionbudget.policy/task-api"
@@ -150,7 +150,7 @@ def test_reapplying_on_either_side_changes_nothing(started: Namespace, copy: Pat
         started.run(f"kubectl apply --server-side -f {copy}")  # stopped by no conflict
     # Not generations: a Deployment's also counts annotations, and client- and server-side kubectl write the last
     # applied configuration differently.
-    assert specs(started) == wanted
+    assert specs(started) == specs_before
     started.run(f"kubectl diff --server-side -f {copy}")
     started.run(f"kubectl diff -f {copy}")
     applied = "\n---\n".join(file.read_text() for file in copy.glob("*.yaml"))
@@ -162,7 +162,7 @@ def test_broken_release_interrupts_no_client_and_is_undone(started: Namespace, c
         set_image(copy, "task-api:never-built")
         started.run(f"kubectl apply -f {copy}/deployment.yaml")
         eventually(
-            lambda: {"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull"} & set(waiting(started).values()),
+            lambda: {"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull"} & set(waiting_reasons(started).values()),
             "a new pod cannot get its image",
             seconds=60,
         )
@@ -178,8 +178,8 @@ def test_broken_release_interrupts_no_client_and_is_undone(started: Namespace, c
 
 def test_delete_removes_everything_but_the_data_and_the_secrets(started: Namespace, copy: Path) -> None:
     started.run(f"kubectl delete -f {copy}")
-    left = started.run("kubectl get all,ingress,hpa,pdb,networkpolicy,serviceaccount,secret,pvc -o name").split()
-    assert {name for name in left if not name.startswith("pod/")} == {
+    remaining = started.run("kubectl get all,ingress,hpa,pdb,networkpolicy,serviceaccount,secret,pvc -o name").split()
+    assert {name for name in remaining if not name.startswith("pod/")} == {
         "serviceaccount/default",
         "secret/task-api-tls",
         "secret/task-api-database",
@@ -196,7 +196,7 @@ def test_applied_with_changed_secrets_then_undone_then_adopted_by_helm(
 ) -> None:
     namespace = make_namespace(f"e2e-raw-{HELMS.index(helm)}")
     namespace.use_helm(helm)
-    copy = edited(tmp_path, namespace)
+    copy = edited_copy(tmp_path, namespace)
     namespace.run(documented_secret(copy))
     namespace.run(f"kubectl apply -f {copy}")
     namespace.run("kubectl rollout status deployment/task-api --timeout=180s")
@@ -216,7 +216,7 @@ def test_applied_with_changed_secrets_then_undone_then_adopted_by_helm(
         namespace.run("kubectl rollout status deployment/task-api --timeout=120s")
         namespace.wait_for_replicas(3)
 
-        namespace.run(f"{documented_takeover(namespace, copy)} {namespace.values} --wait --timeout 120s")
+        namespace.run(f"{documented_adoption(namespace, copy)} {namespace.values} --wait --timeout 120s")
         namespace.wait_for_rollout()
         namespace.wait_for_replicas(3)
         assert traffic.failures == []
@@ -228,9 +228,11 @@ def test_applied_with_changed_secrets_then_undone_then_adopted_by_helm(
     assert "reverted: " not in namespace.run(upgrade)
     namespace.wait_for_rollout()
     if helm == "HELM_4_VERSION":  # needed after a conflict
-        typed = [block.commands for block in commands_run_by(THIS, README) if "--server-side=false" in block.commands]
-        assert len(typed) == 1
-        namespace.run(typed[0])
+        commands = [
+            block.commands for block in commands_run_by(THIS, README) if "--server-side=false" in block.commands
+        ]
+        assert len(commands) == 1
+        namespace.run(commands[0])
     namespace.run("helm uninstall task-api --wait")
-    left = namespace.run("kubectl get deployment,statefulset,service,ingress,hpa,pdb,networkpolicy -o name")
-    assert left == ""
+    remaining = namespace.run("kubectl get deployment,statefulset,service,ingress,hpa,pdb,networkpolicy -o name")
+    assert remaining == ""

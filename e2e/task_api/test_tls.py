@@ -75,7 +75,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def proved(make_namespace: MakeNamespace, folder: Path) -> Namespace:
+def verified_release(make_namespace: MakeNamespace, folder: Path) -> Namespace:
     """A release with this database, installed by the page's commands."""
     namespace = make_namespace("e2e-tls")
     namespace.run(CERTIFICATES, folder=folder)
@@ -100,39 +100,39 @@ def connections(namespace: Namespace) -> list[str]:
     return namespace.run(f"kubectl exec database -- psql --username tasks -Atc '{query}'").split()
 
 
-def test_database_with_a_private_ca_is_verified_as_documented(proved: Namespace) -> None:
-    found = connections(proved)
-    assert found
-    assert set(found) == {"t"}
+def test_database_with_a_private_ca_is_verified_as_documented(verified_release: Namespace) -> None:
+    encrypted = connections(verified_release)
+    assert encrypted
+    assert set(encrypted) == {"t"}
 
 
-def test_ca_can_be_mounted_from_a_custom_volume(proved: Namespace, folder: Path) -> None:
+def test_ca_can_be_mounted_from_a_custom_volume(verified_release: Namespace, folder: Path) -> None:
     (block,) = (b for b in blocks("docs/extend.md") if b.language == "yaml" and "extraVolumes:" in b.text)
     (folder / "volumes.yaml").write_text(block.text)
-    proved.run("kubectl create configmap our-ca --from-file=ca.crt", folder=folder)
+    verified_release.run("kubectl create configmap our-ca --from-file=ca.crt", folder=folder)
     url = f"postgresql://tasks:{PASSWORD}@database/tasks?sslmode=verify-full&sslrootcert=system"
-    proved.run(f"kubectl create secret generic by-volume --from-literal='url={url}'")
-    proved.run(
+    verified_release.run(f"kubectl create secret generic by-volume --from-literal='url={url}'")
+    verified_release.run(
         "helm upgrade task-api platform/helm/task-api -f production.yaml -f volumes.yaml"
         " --set database.existingSecret=by-volume --wait --timeout 120s",
         folder=folder,
     )
-    proved.wait_for_rollout()
-    assert set(connections(proved)) == {"t"}
+    verified_release.wait_for_rollout()
+    assert set(connections(verified_release)) == {"t"}
 
 
-def test_server_of_another_ca_is_rejected_with_a_hint(proved: Namespace, folder: Path) -> None:
-    proved.run("kubectl create secret generic other-ca --from-file=ca.crt=other.crt", folder=folder)
-    proved.run(
+def test_server_of_another_ca_is_rejected_with_a_hint(verified_release: Namespace, folder: Path) -> None:
+    verified_release.run("kubectl create secret generic other-ca --from-file=ca.crt=other.crt", folder=folder)
+    verified_release.run(
         "helm upgrade task-api platform/helm/task-api -f production.yaml"
         " --set database.existingSecret=database-url --set database.certificatesSecret=other-ca",
         folder=folder,
     )
 
-    def said() -> bool:
-        logs = proved.attempt("kubectl logs --selector app=task-api --prefix --tail=-1").stdout
+    def is_logged() -> bool:
+        logs = verified_release.attempt("kubectl logs --selector app=task-api --prefix --tail=-1").stdout
         return "sslrootcert in TASKS_DATABASE_URL must name the file of the CA that signed" in logs
 
-    eventually(said, "the new pod says which CA it lacks", seconds=60)
-    ready = json.loads(proved.run("kubectl get deployment task-api -o json"))["status"]
+    eventually(is_logged, "the new pod logs which CA it lacks", seconds=60)
+    ready = json.loads(verified_release.run("kubectl get deployment task-api -o json"))["status"]
     assert ready["updatedReplicas"] == ready["unavailableReplicas"] == 1

@@ -28,7 +28,7 @@ def shop(make_namespace: MakeNamespace, tmp_path_factory: pytest.TempPathFactory
     (folder / "shop").mkdir()
     chart, values = (block.text for block in blocks(PAGE) if block.section == SECTION and block.language == "yaml")
     repository, _, tag = namespace.image.rpartition(":")
-    for of_the_reader, ours in (
+    for placeholder, value in (
         ("oci://ghcr.io/you/charts", f"file://{REPOSITORY}/platform/helm/task-api"),
         ("repository: you/task-api", f"repository: {repository}"),
         ("COMMIT", f'"{tag}"'),
@@ -36,8 +36,8 @@ def shop(make_namespace: MakeNamespace, tmp_path_factory: pytest.TempPathFactory
         ("blue:\n", "blue:\n  maxBodyBytes: 3000000\n"),
         ("  enabled: true\n", "  enabled: true\n  replicaCount: 2\n"),
     ):
-        assert of_the_reader in chart + values
-        chart, values = chart.replace(of_the_reader, ours), values.replace(of_the_reader, ours)
+        assert placeholder in chart + values
+        chart, values = chart.replace(placeholder, value), values.replace(placeholder, value)
     (folder / "shop/Chart.yaml").write_text(chart)
     (folder / "shop/values.yaml").write_text(values)
     for command in INSTALL:
@@ -48,7 +48,7 @@ def shop(make_namespace: MakeNamespace, tmp_path_factory: pytest.TempPathFactory
     return namespace
 
 
-def below(namespace: Namespace, alias: str) -> httpx2.Client:
+def client_below(namespace: Namespace, alias: str) -> httpx2.Client:
     client = namespace.client()
     client.base_url = client.base_url.join(f"/{alias}/")
     return client
@@ -57,17 +57,17 @@ def below(namespace: Namespace, alias: str) -> httpx2.Client:
 def test_data_written_to_one_alias_is_invisible_to_the_other(shop: Namespace) -> None:
     written = {}
     for alias in ALIASES:
-        with below(shop, alias) as client:
+        with client_below(shop, alias) as client:
             written[alias] = [EXAMPLE.write(client) for _ in range(5)]
     for alias in ALIASES:
-        with below(shop, alias) as client:
+        with client_below(shop, alias) as client:
             for owner, entries in written.items():
-                for path, said in entries * 4:  # from any pod, on any of its connections
-                    answer = client.get(path)
+                for path, content in entries * 4:  # from any pod, on any of its connections
+                    response = client.get(path)
                     if owner == alias:
-                        assert answer.json() == said
+                        assert response.json() == content
                     else:
-                        assert answer.status_code == 404
+                        assert response.status_code == 404
 
 
 def test_each_service_selects_the_pods_of_its_own_alias(shop: Namespace) -> None:
@@ -76,7 +76,7 @@ def test_each_service_selects_the_pods_of_its_own_alias(shop: Namespace) -> None
             slices = json.loads(shop.run(f"kubectl get endpointslices -l kubernetes.io/service-name={name} -o json"))[
                 "items"
             ]
-            pods = {end["targetRef"]["name"] for found in slices for end in found.get("endpoints") or []}
+            pods = {endpoint["targetRef"]["name"] for slice_ in slices for endpoint in slice_.get("endpoints") or []}
             assert pods
             assert all(pod.startswith(f"shop-{alias}-") for pod in pods)
             assert name != f"shop-{alias}-postgres" or pods == {f"{name}-0"}
@@ -85,32 +85,34 @@ def test_each_service_selects_the_pods_of_its_own_alias(shop: Namespace) -> None
 def test_database_failure_affects_only_its_own_alias(shop: Namespace) -> None:
     written = {}
     for alias in ALIASES:
-        with below(shop, alias) as client:
+        with client_below(shop, alias) as client:
             written[alias], _ = EXAMPLE.write(client)
     shop.run("kubectl scale statefulset/shop-red-postgres --replicas=0")
     try:
-        with below(shop, "red") as red, below(shop, "blue") as blue:
-            eventually(lambda: red.get(written["red"]).status_code == 503, "red misses its database", seconds=60)
+        with client_below(shop, "red") as red, client_below(shop, "blue") as blue:
+            eventually(
+                lambda: red.get(written["red"]).status_code == 503, "red reports its missing database", seconds=60
+            )
             assert {blue.get(written["blue"]).status_code for _ in range(12)} == {200}
     finally:
         shop.run("kubectl scale statefulset/shop-red-postgres --replicas=1")
-    with below(shop, "red") as red:
+    with client_below(shop, "red") as red:
         eventually(lambda: red.get(written["red"]).status_code == 200, "red has its database back")
 
 
 def test_larger_request_body_passes_the_ingress_where_configured(shop: Namespace) -> None:
     """Otherwise nginx responds in HTML: docs/problems.md says how to tell that from the service's own 413."""
-    answers = {}
+    responses = {}
     for alias in ALIASES:
-        with below(shop, alias) as client:
-            answers[alias] = client.post("/v1/tasks", json={"title": "x" * 2_000_000})
-    assert (answers["red"].status_code, answers["blue"].status_code) == (413, 422)
-    assert "<center>nginx</center>" in answers["red"].text
-    assert answers["blue"].headers["content-type"] == "application/problem+json"
-    with below(shop, "blue") as client:
+        with client_below(shop, alias) as client:
+            responses[alias] = client.post("/v1/tasks", json={"title": "x" * 2_000_000})
+    assert (responses["red"].status_code, responses["blue"].status_code) == (413, 422)
+    assert "<center>nginx</center>" in responses["red"].text
+    assert responses["blue"].headers["content-type"] == "application/problem+json"
+    with client_below(shop, "blue") as client:
         assert client.post("/v1/tasks", content=b"x" * 3_200_000).status_code == 413
 
 
 def test_helm_test_tests_each_alias(shop: Namespace) -> None:
-    said = shop.run(TEST)
-    assert said.count(EXAMPLE.helm_test) == 2
+    output = shop.run(TEST)
+    assert output.count(EXAMPLE.helm_test) == 2

@@ -23,9 +23,11 @@ CLASS = "e2e-growing"
 @pytest.fixture(scope="module")
 def storage_class() -> Iterator[str]:
     """kind's own class, with expandable claims: the server accepts that, as with a cloud's storage."""
-    kind = json.loads(kubectl("get", "storageclass", "standard", "--output", "json"))
-    made = {"metadata": {"name": CLASS}, "allowVolumeExpansion": True}
-    kubectl("apply", "--filename", "-", stdin=json.dumps({k: v for k, v in kind.items() if k != "metadata"} | made))
+    default = json.loads(kubectl("get", "storageclass", "standard", "--output", "json"))
+    changes = {"metadata": {"name": CLASS}, "allowVolumeExpansion": True}
+    kubectl(
+        "apply", "--filename", "-", stdin=json.dumps({k: v for k, v in default.items() if k != "metadata"} | changes)
+    )
     yield CLASS
     kubectl("delete", "storageclass", CLASS)
 
@@ -39,10 +41,10 @@ def namespace(make_namespace: MakeNamespace, storage_class: str) -> Namespace:
     return namespace
 
 
-def typed(commands: str, namespace: Namespace, folder: Path) -> str:
+def adapt(commands: str, namespace: Namespace, folder: Path) -> str:
     """The commands, with the placeholder for a values file replaced, and the backup file in another folder."""
-    own = commands.replace("-f production.yaml", namespace.values).replace("FILE=", f"FILE={folder}/")
-    return f"export NAMESPACE={namespace.name}\n{own}"
+    adapted = commands.replace("-f production.yaml", namespace.values).replace("FILE=", f"FILE={folder}/")
+    return f"export NAMESPACE={namespace.name}\n{adapted}"
 
 
 def state(namespace: Namespace) -> str:
@@ -55,51 +57,53 @@ def state(namespace: Namespace) -> str:
 def test_changed_size_is_rejected_before_anything_is_changed(namespace: Namespace, storage: str) -> None:
     before = state(namespace)
     values = f"{namespace.values} --set image.tag=other --set database.bundled.storage={storage}"
-    refused = namespace.attempt(f"helm upgrade task-api {CHART} {values}")
-    assert refused.returncode != 0
-    assert f"database.bundled.storage is {storage}, but the database volume was created with 1Gi." in refused.stderr
-    assert "docs/operate.md#grow-the-volume-of-the-database" in refused.stderr
+    rejected = namespace.attempt(f"helm upgrade task-api {CHART} {values}")
+    assert rejected.returncode != 0
+    assert f"database.bundled.storage is {storage}, but the database volume was created with 1Gi." in rejected.stderr
+    assert "docs/operate.md#grow-the-volume-of-the-database" in rejected.stderr
     assert state(namespace) == before
     assert namespace.run("helm list --short --failed") == ""
 
 
 def test_changed_storage_class_is_rejected(namespace: Namespace) -> None:
     upgrade = f"helm upgrade task-api {CHART} {namespace.values}"
-    refused = namespace.attempt(f"{upgrade} --set database.bundled.storageClassName=standard")
-    assert 'database.bundled.storageClassName is "standard", but the database volume was created with' in refused.stderr
+    rejected = namespace.attempt(f"{upgrade} --set database.bundled.storageClassName=standard")
+    assert (
+        'database.bundled.storageClassName is "standard", but the database volume was created with' in rejected.stderr
+    )
 
 
 def test_volume_grows_under_the_running_database(namespace: Namespace, tmp_path: Path) -> None:
     with namespace.client() as client:
-        path, said = EXAMPLE.write(client)
+        path, content = EXAMPLE.write(client)
     pod = (
         "kubectl get pod task-api-postgres-0 -o jsonpath='{.metadata.uid} {.status.containerStatuses[0].restartCount}'"
     )
     before = namespace.run(pod)
-    namespace.run(typed(GROW.commands, namespace, tmp_path))
+    namespace.run(adapt(GROW.commands, namespace, tmp_path))
     namespace.run("kubectl rollout status statefulset/task-api-postgres --timeout=60s")
     assert namespace.run(pod) == before
     claims = "kubectl get statefulset task-api-postgres -o jsonpath='{.spec.volumeClaimTemplates[0].spec.resources}'"
     assert json.loads(namespace.run(claims)) == {"requests": {"storage": "2Gi"}}
-    wanted = "kubectl get pvc data-task-api-postgres-0 -o jsonpath='{.spec.resources.requests.storage}'"
-    assert namespace.run(wanted) == "2Gi"
+    requested_size = "kubectl get pvc data-task-api-postgres-0 -o jsonpath='{.spec.resources.requests.storage}'"
+    assert namespace.run(requested_size) == "2Gi"
     with namespace.client() as client:
-        assert client.get(path).json() == said
+        assert client.get(path).json() == content
     # The next upgrade is accepted, in either notation of the size.
     namespace.run(f"helm upgrade task-api {CHART} {namespace.values} --set database.bundled.storage=2048Mi")
 
 
 def test_data_moves_to_a_volume_of_any_size_through_a_backup(namespace: Namespace, tmp_path: Path) -> None:
     with namespace.client() as client:
-        path, said = EXAMPLE.write(client)
+        path, content = EXAMPLE.write(client)
     lines = MOVE.commands.splitlines()
     (install,) = (number for number, line in enumerate(lines) if line.startswith("helm install"))
-    namespace.run(typed("\n".join(lines[: install - 1]), namespace, tmp_path))
-    refused = namespace.attempt(typed(lines[install], namespace, tmp_path))
-    assert "the volume that is there, data-task-api-postgres-0, has 2Gi and would stay so" in refused.stderr
-    printed = namespace.run(typed("\n".join(lines[install - 1 :]), namespace, tmp_path))
-    (safety,) = re.findall(r"The previous data is in (\S+)\.$", printed, re.MULTILINE)
+    namespace.run(adapt("\n".join(lines[: install - 1]), namespace, tmp_path))
+    rejected = namespace.attempt(adapt(lines[install], namespace, tmp_path))
+    assert "the volume that is there, data-task-api-postgres-0, has 2Gi and would stay so" in rejected.stderr
+    output = namespace.run(adapt("\n".join(lines[install - 1 :]), namespace, tmp_path))
+    (safety,) = re.findall(r"The previous data is in (\S+)\.$", output, re.MULTILINE)
     namespace.run(f"rm {safety}")
     namespace.wait_until_it_serves()
     with namespace.client() as client:
-        assert client.get(path).json() == said
+        assert client.get(path).json() == content

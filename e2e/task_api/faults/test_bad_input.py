@@ -271,5 +271,5 @@ def schemathesis(host: str, https_port: int, token: str, folder: Path) -> int:
         check=False,
     )
     assert result.returncode == 0, re.sub(r"tsk_\w+", "TOKEN", result.stdout + result.stderr)
-    found: int = json.loads((folder / "report.json").read_text())["test_cases"]["generated"]
-    return found
+    count: int = json.loads((folder / "report.json").read_text())["test_cases"]["generated"]
+    return count

@@ -114,10 +114,10 @@ def test_stopped_process_is_removed_from_the_endpoints_and_loses_nothing(
 
 
 def pods_by_node(namespace: Namespace) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = defaultdict(list)
+    names: dict[str, list[str]] = defaultdict(list)
     for pod in json.loads(namespace.run("kubectl get pods -l app=task-api -o json"))["items"]:
-        found[pod["spec"]["nodeName"]].append(pod["metadata"]["name"])
-    return found
+        names[pod["spec"]["nodeName"]].append(pod["metadata"]["name"])
+    return names
 
 
 @pytest.mark.full
