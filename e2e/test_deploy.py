@@ -413,8 +413,8 @@ def trial(pipeline: Pipeline, deployers: list[Deployer], seconds: float, seed: i
     assert revisions[-1][1] == "deployed", f"{revisions}\n{report}"
     assert [state for _, state in revisions].count("deployed") == 1, f"{revisions}\n{report}"
     served = pipeline.tag(revisions[-1][0])
-    output = [d for d in sorted(deployers, key=lambda d: d.ended) if d.serves]
-    allowed = {output[-1].serves} | {d.commit for d in deployers if d.killed and d.ended > output[-1].ended}
+    successful = [d for d in sorted(deployers, key=lambda d: d.ended) if d.serves]
+    allowed = {successful[-1].serves} | {d.commit for d in deployers if d.killed and d.ended > successful[-1].ended}
     assert served in allowed, f"{served} serves instead of one of {allowed}: {revisions}\n{report}"
     status, output = pipeline.run("smoke", served)
     assert status == 0, f"{output}\n{report}"
