@@ -1,4 +1,4 @@
-"""Copies of the repository in which another service is made, and may take the place of the first."""
+"""Copies of the repository with a second service, which may replace the first."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from repository_copy import copy_repository, lend_environments
 from under_test import REPOSITORY
 
 NAME = "spare-parts"
-"""Of the service that stays. Its package is called otherwise, and its name is not shorter than that of the first."""
+"""The second service. Its package has a different name, and its name is not shorter than that of the first."""
 GIT = ("git", "-c", "user.name=T", "-c", "user.email=t@example.com", "-c", "commit.gpgsign=false")
 
 
 def attempt(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS")) and k != "SERVICE"}
-    environment = kept | {"IMAGE": "none", "HTTP_PORT": "1", "HTTPS_PORT": "2"}  # which collecting tests asks for
+    environment = kept | {"IMAGE": "none", "HTTP_PORT": "1", "HTTPS_PORT": "2"}  # required for collecting tests
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
 
 
@@ -42,11 +42,11 @@ def remove(folder: Path, name: str) -> subprocess.CompletedProcess[str]:
 
 
 def two_services(folder: Path) -> Path:
-    """A commit with a second service, in this folder, which is returned."""
+    """A commit with a second service in this folder; returns the folder."""
     copy = copy_repository(folder)
     lend_environments(copy)
     (copy / ".git/info/exclude").write_text(".venv\n.tools\n")  # .gitignore has them as folders, and these are links
-    # What installs packages has nothing to do: they are lent.
+    # Nothing to install: the environments are links.
     installs = (copy / "scripts/install.sh").read_text()
     (copy / "scripts/install.sh").write_text("#!/bin/sh\n")
     run(copy, "make", "new-service", f"NAME={NAME}")
@@ -56,7 +56,7 @@ def two_services(folder: Path) -> Path:
 
 
 def left_alone(two: Path, folder: Path) -> Path:
-    """A clone of it in this folder, in which the other service alone is left; returns the folder."""
+    """A clone in this folder with only the other service; returns the folder."""
     clone(two, folder)
     for tool in (".venv", ".tools"):
         (folder / tool).symlink_to(REPOSITORY / tool)

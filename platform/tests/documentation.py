@@ -1,4 +1,4 @@
-"""The pages of the repository: their blocks of commands, and who runs each."""
+"""The repository's documentation pages: their command blocks, and what runs each."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parents[2]
 
 COMMANDS = {"sh", "console"}
-"""Languages of blocks with commands; in `console` they follow a `$`, and the rest is what they print."""
+"""Languages of blocks with commands; in `console` they follow a `$`, and the rest is their output."""
 
 DATA = {"html", "ini", "json", "markdown", "promql", "sql", "text", "ts", "yaml"}
-"""Languages of blocks that nobody types into a shell."""
+"""Languages of blocks that are not shell commands."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block of a page, and what the page's source says of it.
+    """A fenced block of a page, with its annotations in the page's source.
 
     `<!-- run by FILE -->` holds for every block below it. `<!-- not run: REASON -->` holds for the next one alone.
     """
@@ -28,7 +28,7 @@ class Block:
     page: str
     line: int
     section: str
-    """The heading of the second level that it stands under; in a page's beginning the title."""
+    """The second-level heading above it; at the beginning of a page the title."""
     language: str
     text: str
     run_by: str
@@ -36,7 +36,7 @@ class Block:
 
     @property
     def commands(self) -> str:
-        """What a person types."""
+        """What a user types."""
         if self.language != "console":
             return self.text
         return "\n".join(line.removeprefix("$ ") for line in self.text.splitlines() if line.startswith("$ "))
@@ -47,7 +47,7 @@ class Block:
 
 @cache
 def pages() -> tuple[str, ...]:
-    """Every page in Markdown, as a path in the repository."""
+    """Every Markdown page, as a path in the repository."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", "*.md"]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
     return tuple(sorted(page for page in done.stdout.splitlines() if (REPOSITORY / page).is_file()))
@@ -80,7 +80,7 @@ def blocks(page: str) -> Iterator[Block]:
 
 
 def commands_run_by(file: str, page: str, section: str | None = None) -> list[Block]:
-    """The blocks of commands that the page says this file runs."""
+    """The page's command blocks that this file runs."""
     return [
         block
         for block in blocks(page)
@@ -92,7 +92,7 @@ def commands_run_by(file: str, page: str, section: str | None = None) -> list[Bl
 
 
 def links(page: str) -> list[str]:
-    """Where the page's links lead, as they stand there."""
+    """The page's link targets, as written."""
     text = prose(page)
     return re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'(?:src|srcset|href)="([^"]+)"', text)
 

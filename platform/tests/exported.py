@@ -1,4 +1,4 @@
-"""What a pod exports, by name: what alerts, dashboard and docs may speak of."""
+"""The names of a pod's exported metrics: those that alerts, dashboard and docs may use."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 from manifests import REPOSITORY
 
-# The service's own tests hold this table to what it exports.
+# The service's own tests compare this table with its exports.
 ROWS = re.findall(
     r"^\| `([a-z_]+)` \| (gauge|counter|histogram) \|", (REPOSITORY / "docs/operate.md").read_text(), re.MULTILINE
 )
@@ -23,7 +23,7 @@ FROM_OTHERS = {
 
 
 def metrics_of(expression: str) -> set[str]:
-    """The metrics that a PromQL expression names; histograms without _bucket, _sum and _count."""
+    """The metrics in a PromQL expression; histograms without _bucket, _sum and _count."""
     without_labels = re.sub(r'"[^"]*"|\{[^}]*\}|\[[^]]*\]|\b(by|without|on|ignoring) \([^)]*\)', " ", expression)
     found = set(re.findall(r"(?<![\w.])[a-zA-Z_:][\w:]*(?![\w:]|\s*\()", without_labels)) - {"and", "or", "unless"}
     return {re.sub("_(bucket|sum|count)$", "", name) if _of_histogram(name) else name for name in found}

@@ -1,4 +1,4 @@
-"""A helm and a kubectl, with a release kept in a file: all that scripts/deploy/ sees.
+"""Fakes of helm and kubectl that keep a release in a file: everything that scripts/deploy/ sees.
 
 How an upgrade goes is in the tag: bad-... fails, wrong-... does before anything is made, slow-... waits for a signal,
 liar-... deploys pods that say otherwise, list-..., cut-... and noise-... ones that answer with something else.
@@ -61,11 +61,11 @@ metadata:
 
 
 class Gone(Exception):
-    """The program that made the call has ended."""
+    """The calling program has exited."""
 
 
 class Call:
-    """What a program was called with, and the way back to it."""
+    """A program's call, and the connection to respond on."""
 
     def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
@@ -88,7 +88,7 @@ class Call:
         self.received += more
 
     def signalled(self, within: float = 0) -> bool:
-        """Whether it has had a signal by now. Raises Gone where it has ended."""
+        """Whether it has received a signal. Raises Gone if it has exited."""
         if select.select([self.connection], [], [], within)[0]:
             self._receive()
         while b"\0" in self.received:
@@ -110,7 +110,7 @@ class Call:
 
 @contextmanager
 def fake_cluster(file: Path, programs: Path) -> Iterator[None]:
-    """Puts helm and kubectl into the folder `programs`, and answers them with what is in the file."""
+    """Puts helm and kubectl into the folder `programs`, and answers their calls from the file."""
     writing = threading.Lock()
 
     class Handler(BaseRequestHandler):
@@ -136,7 +136,7 @@ def fake_cluster(file: Path, programs: Path) -> Iterator[None]:
 
 
 class Cluster:
-    """The file is replaced at each change, so that a kill at any moment leaves a whole one."""
+    """The file is replaced on every change, so that a kill at any time leaves it consistent."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -166,7 +166,7 @@ class Cluster:
                 other["status"] = "superseded"
         revision["status"] = "deployed"
         tag: str = revision["tag"]
-        # Without a tag in the values it is that of the chart.
+        # Without a tag in the values the chart's applies.
         self.state["serves"] = "something-else" if tag.startswith("liar") else tag or "0.1.0"
         self.write()
 
@@ -176,7 +176,7 @@ class Cluster:
 
 
 class Leases:
-    """A file for each, beside the other one: a helm at work has that in its memory, and writes all of it."""
+    """One file each, separate from the cluster's: a running helm holds that one in memory and rewrites all of it."""
 
     lock = threading.Lock()
 
@@ -238,7 +238,7 @@ def helm(cluster: Cluster, call: Call) -> int:
             if cluster.state.get("rollback") == "slow":
                 call.until_gone()
             if cluster.state.get("rollback") == "fails":
-                # As Helm does where the API server refuses it: what came before is superseded, failed or not.
+                # Like Helm if the API server rejects it: the previous revision is superseded, failed or not.
                 cluster.revisions[-2]["status"] = "superseded"
                 cluster.fail(revision)
                 return call.fail("Error: context deadline exceeded")
@@ -294,7 +294,7 @@ def kubectl(cluster: Cluster, call: Call) -> int:
             pods: list[dict[str, Any]] = [{"metadata": {"name": n}, "status": status} for n in names]
             leaving = {"name": "task-api-0", "deletionTimestamp": "2026-01-01T00:00:00Z"}
             pods += [{"metadata": leaving, "status": {"phase": "Running"}}]
-            # Evicted, and ended: they are listed until somebody removes them.
+            # Evicted and terminated: they stay listed until they are deleted.
             pods += [{"metadata": {"name": f"gone-{phase}"}, "status": {"phase": phase}} for phase in ENDED]
             call.print(json.dumps({"items": pods}))
         case ["apply", "--server-side", "--field-manager=helm", "--filename", "-", "--dry-run=server"]:
@@ -345,7 +345,7 @@ def serve(cluster: Cluster, call: Call) -> None:
             self.wfile.write(body)
 
         def log_message(self, *_: Any) -> None:
-            """Nothing."""
+            """Silent."""
 
     with HTTPServer(("127.0.0.1", 0), Health) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})

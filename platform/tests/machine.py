@@ -10,7 +10,7 @@ from pathlib import Path
 from manifests import REPOSITORY
 
 BASE = ["awk", "bash", "dirname", "env", "grep", "head", "id", "sed"]
-"""What every system has, and doctor.sh uses as it is."""
+"""Present on every system; doctor.sh uses the real ones."""
 
 DOCKER = """
 case "$*" in
@@ -40,7 +40,7 @@ esac
 
 
 def kubectl(client: str = "v1.36.1", server: str | None = None) -> str:
-    """Of one version, as `kubectl version --output yaml` says it, and of the cluster's where there is one."""
+    """A kubectl of this version that prints `kubectl version --output yaml`, with the server's version if given."""
     said = version_of("client", client) + "kustomizeVersion: v4.5.7\n"
     both = said + version_of("server", server) if server else said
     return f"""
@@ -65,7 +65,7 @@ def version_of(side: str, version: str) -> str:
 
 
 class Machine:
-    """A machine on which all is well, until a test takes a tool away or replaces it."""
+    """A machine with every requirement met, until a test removes or replaces a tool."""
 
     def __init__(self, folder: Path, port: int) -> None:
         self.bin = folder
@@ -86,11 +86,11 @@ class Machine:
         self.has("wrk", "echo 'wrk 4.2.0 [epoll] Copyright (C) 2012 Will Glozer'; exit 1")
 
     def runs_on(self, os_release: str) -> None:
-        """A Linux that says this of itself."""
+        """Linux with this os-release."""
         self.has("cat", f"case $* in /etc/os-release) printf '%s' '{os_release}' ;; esac\n{CAT}")
 
     def has_python(self, name: str, version: str, implementation: str = "cpython", free_threaded: int = 0) -> None:
-        """The Python that runs the tests, which takes itself for another."""
+        """The Python that runs the tests, reporting a different version."""
         pretended = (
             "import sys, sysconfig",
             f"sys.version_info = {(*map(int, version.split('.')), 0)}",
@@ -109,7 +109,7 @@ class Machine:
         (self.bin / name).chmod(0o755)
 
     def borrows(self, *names: str) -> None:
-        """Takes tools as they are here."""
+        """Links the real tools."""
         for name in names:
             found = shutil.which(name)
             assert found is not None
@@ -122,7 +122,7 @@ class Machine:
         return self.run("scripts/doctor.sh", *checks)
 
     def run(self, script: str, *arguments: str) -> tuple[int, str]:
-        """The script's exit code, and all that it printed."""
+        """The script's exit code and its whole output."""
         done = subprocess.run(
             [self.repository / script, *arguments],
             env={"PATH": str(self.bin), **self.variables},

@@ -1,4 +1,4 @@
-"""The chart as it renders and the raw manifests as they stand, for the tests beside this file."""
+"""The rendered chart and the raw manifests, for the tests in this folder."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from under_test import REPOSITORY as REPOSITORY
 
 PLATFORM = Path(__file__).parent.parent
 LIBRARY = PLATFORM / "helm/service"
-"""The chart that holds every template, and the defaults of every value."""
+"""The chart with all templates, and the default of every value."""
 CHARTS = sorted(file.parent for file in PLATFORM.glob("helm/*/Chart.yaml") if file.parent != LIBRARY)
 
 
 def values_of(name: str, chart: Path = CHART) -> list[str]:
-    """Arguments for a file of values, which the library has, or the chart, or both: then the chart's comes last."""
+    """Arguments for a values file of the library, the chart, or both: then the chart's comes last."""
     files = [file for file in (chart.parent / LIBRARY.name / name, chart / name) if file.exists()]
     assert files, f"neither {chart.name} nor the library has {name}"
     return [argument for file in files for argument in ("--values", str(file))]
 
 
 def values_files(chart: Path) -> dict[str, list[str]]:
-    """The same for each by its name: those of other surroundings, and those made for checks."""
+    """The same for each values file by name: those for other environments, and those for checks."""
     folders, patterns = (chart.parent / LIBRARY.name, chart), ("ci/*-values.yaml", "values-*.yaml")
     names = {str(file.relative_to(folder)) for folder in folders for p in patterns for file in folder.glob(p)}
     return {name: values_of(name, chart) for name in sorted(names)}
@@ -40,7 +40,7 @@ VALUES_FILES = values_files(CHART)
 
 
 def default_values(chart: Path = CHART) -> dict[str, Any]:
-    """The library's defaults with what the chart has otherwise."""
+    """The library's defaults, overridden by the chart's."""
 
     def merged(ours: Any, own: Any) -> Any:
         if isinstance(ours, dict) and isinstance(own, dict):
@@ -58,7 +58,7 @@ Manifest = dict[str, Any]
 
 
 class Loader(yaml.CSafeLoader):
-    """Refuses a key that stands twice, as the API server does. libyaml's: Python's own takes a third longer."""
+    """Rejects duplicate keys, like the API server. Based on libyaml: pure Python takes a third longer."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key) for key, _ in node.value]
@@ -70,7 +70,7 @@ class Loader(yaml.CSafeLoader):
 def render(
     *arguments: str, kubernetes: str = "1.26.0", helm_tests: bool = False, chart: Path = CHART, release: str = ""
 ) -> list[Manifest]:
-    """What `helm install` of a chart would apply, by default on the oldest Kubernetes that it supports."""
+    """The manifests that `helm install` of a chart would apply, by default on the oldest supported Kubernetes."""
     files = render_files(*arguments, kubernetes=kubernetes, helm_tests=helm_tests, chart=chart, release=release)
     return [manifest for manifests in files.values() for manifest in manifests]
 
@@ -78,7 +78,7 @@ def render(
 def render_files(
     *arguments: str, kubernetes: str = "1.26.0", helm_tests: bool = False, chart: Path = CHART, release: str = ""
 ) -> dict[str, list[Manifest]]:
-    """The same by the template's name; what `helm test` runs is left out unless it is asked for."""
+    """The same by template name; without those of `helm test` unless requested."""
     done = helm_template(*arguments, kubernetes=kubernetes, chart=chart, release=release)
     if done.returncode != 0:
         pytest.fail(done.stderr)
@@ -92,7 +92,7 @@ def render_files(
 
 
 def refusal(*arguments: str, kubernetes: str = "1.26.0", chart: Path = CHART, release: str = "") -> str:
-    """What helm says to values that the chart refuses."""
+    """Helm's error message for values that the chart rejects."""
     done = helm_template(*arguments, kubernetes=kubernetes, chart=chart, release=release)
     assert done.returncode != 0, f"the chart accepts {arguments}"
     return done.stderr
@@ -101,12 +101,12 @@ def refusal(*arguments: str, kubernetes: str = "1.26.0", chart: Path = CHART, re
 def helm_template(
     *arguments: str, kubernetes: str = "1.26.0", chart: Path = CHART, release: str = ""
 ) -> subprocess.CompletedProcess[str]:
-    """The command itself; without a release's name it is the chart's."""
+    """Runs `helm template`; the release name defaults to the chart's."""
     helm = shutil.which("helm")
     assert helm is not None, "helm is needed for these tests: https://helm.sh/docs/intro/install/"
     return subprocess.run(
         [helm, "template", release or _name(chart), str(chart), "--kube-version", kubernetes, *arguments],
-        env={**os.environ, "GOGC": "off"},  # a fifth of its CPU time would go into collecting garbage, for 10 of 60 MB
+        env={**os.environ, "GOGC": "off"},  # garbage collection would take a fifth of its CPU time, to save 10 of 60 MB
         capture_output=True,
         text=True,
         check=False,
@@ -128,7 +128,7 @@ def with_json(**values: Any) -> list[str]:
 
 
 def raw_files() -> dict[str, list[Manifest]]:
-    """What `kubectl apply -f platform/k8s/` would apply, by the file's name."""
+    """The manifests that `kubectl apply -f platform/k8s/` would apply, by file name."""
     return {
         file.name: [manifest for manifest in yaml.safe_load_all(file.read_text()) if manifest]
         for file in sorted((PLATFORM / "k8s").glob("*.yaml"))
@@ -140,7 +140,7 @@ def raw() -> list[Manifest]:
 
 
 def pod_specs(manifests: list[Manifest]) -> list[Manifest]:
-    """The specification of every pod: of workloads' and of those that stand alone."""
+    """The spec of every pod: of workloads and of standalone pods."""
     jobs = [manifest["spec"]["jobTemplate"] for manifest in manifests if manifest["kind"] == "CronJob"]
     return [
         manifest["spec"] if manifest.get("kind") == "Pod" else manifest["spec"]["template"]["spec"]
@@ -160,7 +160,7 @@ def api_container(manifests: list[Manifest]) -> Manifest:
 
 
 def decoded(secret: Manifest) -> dict[str, str]:
-    """What a Secret holds, as text."""
+    """A Secret's data, as text."""
     return {key: base64.b64decode(value).decode() for key, value in secret["data"].items()}
 
 

@@ -1,4 +1,4 @@
-"""promtool of both Prometheus that the rules are for: 2 from its image, 3 from scripts/go-tools.sh."""
+"""promtool of both supported Prometheus versions: 2 from its image, 3 from scripts/go-tools.sh."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ EACH = [
     pytest.param("Prometheus 3", marks=pytest.mark.go),
 ]
 PULL_SECONDS = 300
-"""The first run has to get the image."""
+"""The first run has to pull the image."""
 
 
 def promtool(prometheus: Prometheus, folder: Path, *arguments: str) -> None:
-    """Runs promtool in the folder. The test fails with what promtool prints where that finds fault."""
+    """Runs promtool in the folder. On errors the test fails with its output."""
     command = _from_image(folder) if prometheus == "Prometheus 2" else [_built()]
     done = subprocess.run(
         [*command, *arguments], cwd=folder, capture_output=True, text=True, timeout=PULL_SECONDS, check=False
@@ -35,7 +35,7 @@ def _from_image(folder: Path) -> list[str]:
     default = re.search(r"^PROMETHEUS_IMAGE=(\S+)$", (REPOSITORY / "versions.env").read_text(), re.MULTILINE)
     assert default, "versions.env has no PROMETHEUS_IMAGE"
     image = os.environ.get("PROMETHEUS_IMAGE") or default[1]
-    user = f"{os.getuid()}:{os.getgid()}"  # the folder's: pytest lets nobody else into it
+    user = f"{os.getuid()}:{os.getgid()}"  # the folder's owner: pytest makes it private
     options = ["--rm", "--network=none", f"--user={user}", f"--volume={folder}:/rules:ro", "--workdir=/rules"]
     return ["docker", "run", *options, "--entrypoint=promtool", image]
 

@@ -1,4 +1,4 @@
-"""The repository in another folder, for tests that change it."""
+"""A copy of the repository, for tests that change it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from under_test import REPOSITORY, SERVICE
 
 
 def copy_repository(folder: Path) -> Path:
-    """The repository as it is, uncommitted changes included; nothing that git ignores. Returns the folder."""
+    """Copies the repository with uncommitted changes, without git-ignored files. Returns the folder."""
     files = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
         cwd=REPOSITORY,
@@ -21,14 +21,14 @@ def copy_repository(folder: Path) -> Path:
     for file in filter(None, files):
         if (REPOSITORY / file).is_file() or (REPOSITORY / file).is_symlink():
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
-            # With its time, by which make knows what is older; a link as a link.
+            # With its mtime, which make compares; links as links.
             shutil.copy2(REPOSITORY / file, folder / file, follow_symlinks=False)
     subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
     return folder
 
 
 def lend_environments(folder: Path) -> None:
-    """Lets the copy use the Python environments and built tools of the repository, which git ignores."""
+    """Links the repository's Python environments and built tools, which git ignores, into the copy."""
     for path in (".venv", ".tools", "packages/chassis/.venv", f"services/{SERVICE}/.venv"):
         if (REPOSITORY / path).exists():
             (folder / path).symlink_to(REPOSITORY / path)

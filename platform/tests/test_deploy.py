@@ -1,4 +1,4 @@
-"""scripts/deploy.sh with a helm and a kubectl that keep a release in a file (fake_cluster.py), and real signals."""
+"""scripts/deploy.sh with a fake helm and kubectl that keep a release in a file (fake_cluster.py), and real signals."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from scripts.deploy.settings import Settings
 
 
 class Site:
-    """A cluster in a file, and the script with everything set to deploy there."""
+    """A cluster in a file, and the script, configured to deploy to it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -48,7 +48,7 @@ class Site:
         }
 
     def write(self, **state: Any) -> None:
-        """As a whole: a helm or kubectl may be reading it."""
+        """Atomically: a helm or kubectl may be reading the file."""
         made = self.file.with_suffix(".new")
         made.write_text(json.dumps(state))
         made.replace(self.file)
@@ -89,20 +89,20 @@ class Site:
     def deploy(self, tag: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return self.run("deploy", IMAGE_TAG=tag, **environment)
 
-    def ran(self, *tags: str) -> None:
-        """Leaves what one deploy after the other leaves that went well."""
+    def set_deployed(self, *tags: str) -> None:
+        """Sets the state that consecutive successful deploys leave."""
         revisions = [revision(number, tag, "superseded", age=60) for number, tag in enumerate(tags, 1)]
         revisions[-1]["status"] = "deployed"
         self.write(revisions=revisions, held=None, serves=tags[-1], unconfirmed={})
 
-    def asks_git_in(self, repository: Path) -> None:
-        """By a git of its own: the script takes no GIT_DIR from outside."""
+    def use_git_of(self, repository: Path) -> None:
+        """With a git wrapper: the script ignores the environment's GIT_DIR."""
         git = self.folder / "bin/git"
         git.write_text(f'#!/bin/sh\nexec "{shutil.which("git")}" --git-dir="{repository}/.git" "$@"\n')
         git.chmod(0o755)
 
     def kill(self, process: subprocess.Popen[str]) -> None:
-        """The script and its helm, as when a runner is lost; and a minute passes for whoever waits for its lock."""
+        """Kills the script and its helm, as when a runner is lost, and shortens the lease as if a minute had passed."""
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate(timeout=10)
         self.set_lease(self.lease | {"leaseDurationSeconds": 1})
@@ -135,7 +135,7 @@ def until(look: Callable[[], bool], what: str) -> None:
 
 
 def read_until(process: subprocess.Popen[str], words: str) -> None:
-    """Reads what it prints up to the line with these words."""
+    """Reads the output up to the line with these words."""
     assert process.stdout is not None
     for line in process.stdout:
         if words in line:
@@ -150,10 +150,10 @@ def site(tmp_path: Path) -> Iterator[Site]:
         yield site
 
 
-# --- what it deploys ------------------------------------------------------------------
+# --- deploying ------------------------------------------------------------------------
 
 
-def test_a_deploy_installs_then_upgrades_and_every_pod_says_the_commit(site: Site) -> None:
+def test_deploy_installs_then_upgrades_and_every_pod_reports_the_commit(site: Site) -> None:
     digest = "sha256:" + "0" * 64
     first = site.deploy("one", IMAGE_DIGEST=digest)
     assert first.returncode == 0, first.stderr
@@ -165,7 +165,7 @@ def test_a_deploy_installs_then_upgrades_and_every_pod_says_the_commit(site: Sit
     assert "Deployed docker.io/you/task-api:two. Previously: one, revision 1." in site.summary
 
 
-def test_that_is_what_the_other_tests_begin_with(site: Site) -> None:
+def test_initial_state_of_the_other_tests_equals_that_after_deploys(site: Site) -> None:
     def left() -> dict[str, Any]:
         state = site.state
         for kept in state["revisions"]:
@@ -175,19 +175,19 @@ def test_that_is_what_the_other_tests_begin_with(site: Site) -> None:
     site.deploy("one")
     site.deploy("two")
     by_deploys = left()
-    site.ran("one", "two")
+    site.set_deployed("one", "two")
     assert left() == by_deploys
 
 
 def digests(folder: Path, **services: str) -> str:
-    """A folder as the pipeline's build jobs leave it."""
+    """A folder as left by the pipeline's build jobs."""
     (folder / "digests").mkdir()
     for name, letter in services.items():
         (folder / "digests" / name).write_text(f"sha256:{letter * 64}\n")
     return str(folder / "digests")
 
 
-def test_every_service_that_was_pushed_is_deployed_by_its_own_digest(site: Site, tmp_path: Path) -> None:
+def test_every_pushed_service_is_deployed_by_its_own_digest(site: Site, tmp_path: Path) -> None:
     done = site.deploy(
         "one",
         IMAGE_DIGESTS=digests(tmp_path, parcels="2", orders="1"),
@@ -202,7 +202,7 @@ def test_every_service_that_was_pushed_is_deployed_by_its_own_digest(site: Site,
         assert f"image.digest=sha256:{letter * 64}" in call
 
 
-def test_after_a_deploy_that_failed_no_other_service_is_deployed(site: Site, tmp_path: Path) -> None:
+def test_after_a_failed_deploy_no_other_service_is_deployed(site: Site, tmp_path: Path) -> None:
     folder = digests(tmp_path, parcels="2", orders="1")
     done = site.deploy("bad", IMAGE_DIGESTS=folder, IMAGE_REPOSITORY="docker.io/you/{0}")
     assert done.returncode == 1
@@ -210,7 +210,7 @@ def test_after_a_deploy_that_failed_no_other_service_is_deployed(site: Site, tmp
     assert "parcels" not in site.calls
 
 
-def test_one_repository_for_two_services_is_refused_and_so_is_a_folder_without_any(site: Site, tmp_path: Path) -> None:
+def test_one_repository_for_two_services_and_an_empty_folder_are_rejected(site: Site, tmp_path: Path) -> None:
     done = site.deploy("one", IMAGE_DIGESTS=digests(tmp_path, orders="1", parcels="2"))
     assert done.returncode == 2
     assert "one repository for 2 services. Use {0} as placeholder for the name" in done.stderr
@@ -235,7 +235,7 @@ def test_one_repository_for_two_services_is_refused_and_so_is_a_folder_without_a
         ({"IMAGE_TAG": "one", "KUBE_CONFIG": "apiVersion: v1"}, "KUBE_CONFIG is not base64"),
         ({"IMAGE_TAG": "one", "KUBE_CONFIG": "köln"}, "KUBE_CONFIG is not base64"),
         ({"IMAGE_TAG": "one", "KUBE_CONFIG": "/w=="}, "KUBE_CONFIG is base64, but not of text"),
-        # A secret that is not there is empty on GitHub. KUBECONFIG of the machine is not asked in its place.
+        # On GitHub a missing secret is empty. The machine's KUBECONFIG is not used instead.
         ({"IMAGE_TAG": "one", "KUBE_CONFIG": ""}, "KUBE_CONFIG is empty"),
         ({"IMAGE_TAG": "one", "KUBE_CONFIG": "IAo="}, "KUBE_CONFIG is empty"),
         ({"IMAGE_TAG": "one", "HELM_KUBECONTEXT": "other"}, "HELM_KUBECONTEXT is set"),
@@ -244,18 +244,18 @@ def test_one_repository_for_two_services_is_refused_and_so_is_a_folder_without_a
         ({"IMAGE_TAG": "one", "DEPLOY_TIMEOUT": "soon"}, "DEPLOY_TIMEOUT=soon is not a duration"),
     ],
 )
-def test_what_cannot_be_deployed_is_refused_in_a_sentence(site: Site, environment: dict[str, str], said: str) -> None:
+def test_invalid_settings_are_rejected_with_a_message(site: Site, environment: dict[str, str], said: str) -> None:
     done = site.run("deploy", **environment)
     assert (done.returncode, "Traceback" in done.stderr) == (2, False)
     assert said in done.stderr
-    # No tool was asked for anything but for what the kubeconfig says.
+    # No tool was called, except for the query of the kubeconfig.
     assert set(site.calls.splitlines()) <= {"kubectl config view --minify --output json"}
 
 
 @pytest.mark.parametrize(
     ("server", "said"), [("", "current-context must exist"), (None, "the cluster of its current context has no server")]
 )
-def test_a_kubeconfig_that_leads_nowhere_is_refused_before_the_cluster_is_asked(
+def test_kubeconfig_without_a_server_is_rejected_before_the_cluster_is_accessed(
     site: Site, server: str | None, said: str
 ) -> None:
     site.write(**site.state, server=server)
@@ -265,7 +265,7 @@ def test_a_kubeconfig_that_leads_nowhere_is_refused_before_the_cluster_is_asked(
     assert [call.split()[:3] for call in site.calls.splitlines()] == [["kubectl", "config", "view"]]
 
 
-def test_no_tool_can_take_the_cluster_of_the_pod_that_it_runs_in(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tools_cannot_use_the_cluster_of_the_pod_that_runs_them(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     of_a_pod = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443", "KUBERC": "on"}
     for name, value in {**site.environment, **of_a_pod}.items():
         monkeypatch.setenv(name, value)
@@ -273,18 +273,18 @@ def test_no_tool_can_take_the_cluster_of_the_pod_that_it_runs_in(site: Site, mon
         assert {name: os.environ.get(name) for name in of_a_pod} == {**dict.fromkeys(of_a_pod), "KUBERC": "off"}
 
 
-def test_a_command_that_does_not_end_is_reported_every_ten_seconds_and_given_up(
+def test_hanging_command_is_reported_every_ten_seconds_and_times_out(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """As kubectl with an API server that accepts and never answers: e2e/test_deploy.py has one."""
+    """Like kubectl with an API server that accepts connections and never responds, as in e2e/test_deploy.py."""
     with pytest.raises(Failed, match=r"sleep 600 timed out after 10 s\. Does the API server respond\?"):
         run("sleep", "600", timeout=10.2)
     assert capsys.readouterr().out == "sleep 600: still running after 10 s\n"
 
 
-def test_the_kubeconfig_is_gone_when_the_deploy_ends(site: Site) -> None:
+def test_kubeconfig_is_removed_after_the_deploy(site: Site) -> None:
     kubeconfig = base64.b64encode(b"apiVersion: v1\nkind: Config\n").decode()
-    # As a shell wraps it: base64 breaks lines.
+    # As wrapped by a shell: base64 inserts line breaks.
     wrapped = "\n".join(re.findall(".{1,20}", kubeconfig))
     temporary = site.folder / "tmp"
     temporary.mkdir()
@@ -292,11 +292,11 @@ def test_the_kubeconfig_is_gone_when_the_deploy_ends(site: Site) -> None:
     assert list(temporary.iterdir()) == []
 
 
-# --- what fails -----------------------------------------------------------------------
+# --- failures -------------------------------------------------------------------------
 
 
-def test_a_bad_image_goes_back_by_itself_and_says_why_before(site: Site) -> None:
-    site.ran("one")
+def test_bad_image_is_rolled_back_automatically_after_printing_the_reason(site: Site) -> None:
+    site.set_deployed("one")
     done = site.deploy("bad-2")
     assert done.returncode == 1
     assert site.statuses == [("one", "superseded"), ("bad-2", "failed"), ("one", "deployed")]
@@ -304,11 +304,11 @@ def test_a_bad_image_goes_back_by_itself_and_says_why_before(site: Site) -> None
     assert "all at commit one" in done.stdout
     assert "Helm failed to deploy bad-2 within 120 s." in done.stderr
     assert "Rolled back to revision 1: one serves" in site.summary
-    # Nobody chose to leave it: after a flake the same run can be tried again.
+    # It was not rolled back on purpose: after a flaky failure the same run can be retried.
     assert site.state["held"] is None
 
 
-def test_a_first_deploy_that_fails_leaves_nothing(site: Site) -> None:
+def test_failed_first_deploy_leaves_nothing(site: Site) -> None:
     done = site.deploy("bad-1")
     assert done.returncode == 1
     assert "no revision to roll back to" in done.stderr
@@ -317,7 +317,7 @@ def test_a_first_deploy_that_fails_leaves_nothing(site: Site) -> None:
     assert site.deploy("one").returncode == 0
 
 
-def test_a_first_deploy_of_values_that_cannot_work_removes_nothing(site: Site) -> None:
+def test_first_deploy_with_invalid_values_removes_nothing(site: Site) -> None:
     done = site.deploy("wrong-1")
     assert done.returncode == 2
     assert "Helm rejected the release before creating anything" in done.stderr
@@ -326,8 +326,8 @@ def test_a_first_deploy_of_values_that_cannot_work_removes_nothing(site: Site) -
     assert site.deploy("one").returncode == 0
 
 
-def test_pods_that_say_another_commit_fail_the_deploy(site: Site) -> None:
-    site.ran("one")
+def test_pods_that_report_another_commit_fail_the_deploy(site: Site) -> None:
+    site.set_deployed("one")
     done = site.deploy("liar-2", SMOKE_TIMEOUT="2s")
     assert done.returncode == 1
     assert "Verifying commit liar-2 failed after 2 s" in done.stderr
@@ -338,16 +338,16 @@ def test_pods_that_say_another_commit_fail_the_deploy(site: Site) -> None:
 @pytest.mark.parametrize(
     ("tag", "said"), [("list-2", "TypeError"), ("cut-2", "IncompleteRead"), ("noise-2", "BadStatusLine")]
 )
-def test_pods_that_answer_something_else_fail_the_deploy_like_any_other(site: Site, tag: str, said: str) -> None:
-    site.ran("one")
+def test_invalid_responses_of_pods_fail_the_deploy(site: Site, tag: str, said: str) -> None:
+    site.set_deployed("one")
     done = site.deploy(tag, SMOKE_TIMEOUT="1s")
     assert (done.returncode, "Traceback" in done.stderr) == (1, False)
     assert f"/health: {said}" in done.stderr
     assert site.statuses[-1] == ("one", "deployed")
 
 
-def test_the_public_address_has_to_say_the_commit_too(site: Site, public: str) -> None:
-    site.ran("one")
+def test_public_url_must_report_the_commit_too(site: Site, public: str) -> None:
+    site.set_deployed("one")
     done = site.deploy("two", PRODUCTION_URL=public, SMOKE_TIMEOUT="1s")
     assert f"{public}/health reports commit one" in done.stderr
     assert site.statuses == [("one", "superseded"), ("two", "superseded"), ("one", "deployed")]
@@ -356,7 +356,7 @@ def test_the_public_address_has_to_say_the_commit_too(site: Site, public: str) -
 
 @pytest.fixture
 def public() -> Iterator[str]:
-    """A server that says it is `one`, whatever is deployed."""
+    """A server that reports `one`, whatever is deployed."""
 
     class Health(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -368,7 +368,7 @@ def public() -> Iterator[str]:
             self.wfile.write(b'{"revision": "one"}')
 
         def log_message(self, *_: Any) -> None:
-            """Nothing."""
+            """Silent."""
 
     with HTTPServer(("127.0.0.1", 0), Health) as server:
         thread = threading.Thread(target=server.serve_forever)
@@ -378,8 +378,8 @@ def public() -> Iterator[str]:
         thread.join()
 
 
-def test_a_rollback_that_fails_fails_the_deploy_with_what_to_do(site: Site) -> None:
-    site.ran("one")
+def test_failed_rollback_fails_the_deploy_with_next_steps(site: Site) -> None:
+    site.set_deployed("one")
     site.write(**site.state, rollback="fails")
     done = site.deploy("bad-2")
     assert done.returncode == 1
@@ -388,13 +388,13 @@ def test_a_rollback_that_fails_fails_the_deploy_with_what_to_do(site: Site) -> N
     assert "helm rollback task-api 1 --wait --timeout 120s --history-max 10" in site.calls
 
 
-def test_diagnostics_fold_on_github(site: Site) -> None:
-    site.ran("one")
+def test_diagnostics_are_grouped_on_github(site: Site) -> None:
+    site.set_deployed("one")
     done = site.deploy("bad-2", GITHUB_ACTIONS="true")
     assert done.stdout.count("::group::") == done.stdout.count("::endgroup::") == 5
 
 
-def test_a_question_without_an_answer_hides_none_of_the_others(
+def test_failing_diagnostic_command_does_not_hide_the_others(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def hang(*_: str, **__: object) -> None:
@@ -405,14 +405,14 @@ def test_a_question_without_an_answer_hides_none_of_the_others(
     assert capsys.readouterr().out.count("no answer within 15 s") == 5
 
 
-# --- what ends before its time --------------------------------------------------------
+# --- interruptions --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_a_cancelled_deploy_leaves_the_release_failed_and_not_pending(site: Site, signum: signal.Signals) -> None:
-    site.ran("one")
+def test_cancelled_deploy_leaves_the_release_failed_and_not_pending(site: Site, signum: signal.Signals) -> None:
+    site.set_deployed("one")
     process = site.begin_slow_upgrade()
-    process.send_signal(signum)  # to the script alone, as the runner does
+    process.send_signal(signum)  # only to the script, like the runner
     _, errors = process.communicate(timeout=7)  # before the runner's next, harder signal
     assert process.returncode == 128 + signum
     assert "Cancelled" in errors
@@ -421,8 +421,8 @@ def test_a_cancelled_deploy_leaves_the_release_failed_and_not_pending(site: Site
     assert site.deploy("three").returncode == 0
 
 
-def test_the_next_deploy_recovers_from_a_kill(site: Site) -> None:
-    site.ran("one")
+def test_next_deploy_recovers_from_a_kill(site: Site) -> None:
+    site.set_deployed("one")
     process = site.begin_slow_upgrade()
     site.kill(process)
     assert site.statuses[-1] == ("slow-2", "pending-upgrade")
@@ -434,15 +434,15 @@ def test_the_next_deploy_recovers_from_a_kill(site: Site) -> None:
     assert [status for _, status in site.statuses] == ["superseded", "pending-upgrade", "superseded", "deployed"]
 
 
-def test_a_helm_that_goes_on_without_its_script_is_waited_for(site: Site) -> None:
-    site.ran("one")
+def test_next_deploy_waits_for_a_helm_that_outlives_its_script(site: Site) -> None:
+    site.set_deployed("one")
     process = site.begin_slow_upgrade()
-    process.kill()  # the script alone
+    process.kill()  # only the script
     process.wait(timeout=10)
     site.set_lease(site.lease | {"leaseDurationSeconds": 1})
     with site.start("deploy", IMAGE_TAG="three", SETTLE_AGE="60s") as following:
         read_until(following, "another deploy may be running")
-        os.killpg(process.pid, signal.SIGTERM)  # what is left of the group: helm, which ends by itself
+        os.killpg(process.pid, signal.SIGTERM)  # the rest of the group: helm, which exits on its own
         output, errors = following.communicate(timeout=30)
         assert following.returncode == 0, errors
         assert "is stuck" not in output
@@ -450,7 +450,7 @@ def test_a_helm_that_goes_on_without_its_script_is_waited_for(site: Site) -> Non
     assert site.statuses == [("one", "superseded"), ("slow-2", "failed"), ("three", "deployed")]
 
 
-def test_a_first_install_that_was_killed_is_removed(site: Site) -> None:
+def test_killed_first_install_is_removed(site: Site) -> None:
     process = site.start("deploy", IMAGE_TAG="slow-1")
     until(lambda: ("slow-1", "pending-install") in site.statuses, "the install is pending")
     site.kill(process)
@@ -459,8 +459,8 @@ def test_a_first_install_that_was_killed_is_removed(site: Site) -> None:
     assert site.statuses == []
 
 
-def test_a_cancel_is_heard_while_a_pod_does_not_answer(site: Site) -> None:
-    site.ran("one")
+def test_signal_is_handled_while_a_pod_does_not_respond(site: Site) -> None:
+    site.set_deployed("one")
     site.write(**site.state, forward="hangs")
     with site.start("smoke") as process:
         until(lambda: site.calls.endswith("--address 127.0.0.1\n"), "a pod is asked")
@@ -470,12 +470,12 @@ def test_a_cancel_is_heard_while_a_pod_does_not_answer(site: Site) -> None:
 
 
 @pytest.mark.parametrize("words", [(), ("1",)])
-def test_a_killed_rollback_is_gone_on_with_and_not_undone(site: Site, words: tuple[str, ...]) -> None:
-    site.ran("one", "two")
+def test_killed_rollback_is_resumed_and_not_undone(site: Site, words: tuple[str, ...]) -> None:
+    site.set_deployed("one", "two")
     site.write(**site.state, rollback="slow")
     process = site.start("rollback", *words)
     until(lambda: ("one", "pending-rollback") in site.statuses, "the rollback is pending")
-    process.send_signal(signal.SIGTERM)  # Helm's rollback hears none: it ends there and then
+    process.send_signal(signal.SIGTERM)  # Helm's rollback handles no signal: it ends immediately
     process.communicate(timeout=10)
     assert process.returncode == 143
     assert site.statuses[-1] == ("one", "pending-rollback")
@@ -484,12 +484,12 @@ def test_a_killed_rollback_is_gone_on_with_and_not_undone(site: Site, words: tup
     assert done.returncode == 0, done.stderr
     assert site.state["serves"] == "one"
     assert list(site.state["held"]) == ["two"]
-    # Straight there: no way back to something else before.
+    # Directly: no rollback to another revision before.
     assert re.findall("helm rollback task-api .", site.calls) == ["helm rollback task-api 1"] * 2
 
 
-def test_a_way_back_that_was_killed_does_not_end_at_what_it_left(site: Site) -> None:
-    site.ran("one")
+def test_killed_automatic_rollback_is_not_left_at_an_unverified_revision(site: Site) -> None:
+    site.set_deployed("one")
     site.write(**site.state, rollback="slow")
     process = site.start("deploy", IMAGE_TAG="liar-2", SMOKE_TIMEOUT="1s")
     until(lambda: ("one", "pending-rollback") in site.statuses, "the rollback is pending")
@@ -503,8 +503,8 @@ def test_a_way_back_that_was_killed_does_not_end_at_what_it_left(site: Site) -> 
     assert site.state["serves"] == "one"
 
 
-def test_what_is_held_is_better_than_nothing(site: Site) -> None:
-    """A release that runs is not removed for being held."""
+def test_held_revision_is_better_than_none(site: Site) -> None:
+    """A running release is not uninstalled because it is held."""
     revisions = [revision(1, "one", "deployed", age=99), revision(2, "two", "pending-upgrade", age=60)]
     site.write(revisions=revisions, held={"one": "rolled back"}, serves="one")
     assert "Rolled back to revision 1" in site.run("settle").stdout
@@ -512,7 +512,7 @@ def test_what_is_held_is_better_than_nothing(site: Site) -> None:
 
 
 @pytest.mark.parametrize(("age", "settled"), [(140, False), (160, True)])
-def test_by_default_a_pending_revision_is_left_alone_for_longer_than_a_deploy_takes(
+def test_by_default_a_pending_revision_becomes_stale_only_after_a_deploys_maximum_duration(
     site: Site, age: float, settled: bool
 ) -> None:
     del site.environment["SETTLE_AGE"]
@@ -526,7 +526,7 @@ def test_by_default_a_pending_revision_is_left_alone_for_longer_than_a_deploy_ta
     assert ("After 150 s it counts as stale" in first) is not settled
 
 
-def test_settling_waits_with_a_line_every_ten_seconds_and_can_be_cancelled(site: Site) -> None:
+def test_settle_prints_a_line_every_ten_seconds_and_can_be_cancelled(site: Site) -> None:
     pending = revision(2, "two", "pending-rollback", age=0)
     site.write(revisions=[revision(1, "one", "deployed", age=60), pending], held=None, serves="one")
     with site.start("settle", SETTLE_AGE="600s") as process:
@@ -544,25 +544,27 @@ def revision(number: int, tag: str, status: str, *, age: float) -> dict[str, Any
     return {"revision": number, "updated": updated, "status": status, "description": "", "tag": tag}
 
 
-# --- who overtakes whom ---------------------------------------------------------------
+# --- order of commits -----------------------------------------------------------------
 
 
-def test_an_older_commit_does_not_overtake_a_newer_one(site: Site, history_of_two: Path) -> None:
+def test_older_commit_does_not_replace_a_newer_one(site: Site, history_of_two: Path) -> None:
     older, newer = (git(history_of_two, "rev-parse", reference) for reference in ("HEAD~1", "HEAD"))
-    site.asks_git_in(history_of_two)
+    site.use_git_of(history_of_two)
     assert site.deploy(newer).returncode == 0
     done = site.deploy(older)
     assert done.returncode == 0
     assert f"Nothing deployed: {newer} is newer than {older} and was deployed before (deployed)" in done.stdout
     assert site.statuses == [(newer, "deployed")]
-    assert site.deploy(newer).returncode == 0  # the same again is no step back
+    assert site.deploy(newer).returncode == 0  # redeploying the same commit is allowed
     assert len(site.statuses) == 2
 
 
 @pytest.mark.parametrize("went_back", [False, True])
-def test_not_even_where_the_newer_one_did_not_stay(site: Site, history_of_two: Path, went_back: bool) -> None:
+def test_older_commit_is_not_deployed_even_if_the_newer_one_failed(
+    site: Site, history_of_two: Path, went_back: bool
+) -> None:
     older, newer = (git(history_of_two, "rev-parse", reference) for reference in ("HEAD~1", "HEAD"))
-    site.asks_git_in(history_of_two)
+    site.use_git_of(history_of_two)
     revisions = [revision(1, "one", "deployed", age=60), revision(2, newer, "failed", age=9)]
     if went_back:
         revisions.append(revision(3, "one", "deployed", age=8))
@@ -588,11 +590,11 @@ def history_of_two(tmp_path: Path) -> Path:
     return repository
 
 
-# --- two at once ----------------------------------------------------------------------
+# --- concurrent deploys ---------------------------------------------------------------
 
 
-def test_the_second_of_two_deploys_waits_for_the_first_and_says_for_whom(site: Site) -> None:
-    site.ran("one")
+def test_second_deploy_waits_for_the_first_and_names_it(site: Site) -> None:
+    site.set_deployed("one")
     first = site.begin_slow_upgrade()
     with site.start("deploy", IMAGE_TAG="three", SETTLE_AGE="60s") as second:
         assert second.stdout is not None
@@ -606,8 +608,8 @@ def test_the_second_of_two_deploys_waits_for_the_first_and_says_for_whom(site: S
     assert "holderIdentity" not in site.lease
 
 
-def test_who_waited_for_too_long_changes_nothing_and_says_who_is_deploying(site: Site) -> None:
-    site.ran("one")
+def test_lock_timeout_changes_nothing_and_names_the_holder(site: Site) -> None:
+    site.set_deployed("one")
     first = site.begin_slow_upgrade()
     before = site.state
     done = site.deploy("three", LOCK_TIMEOUT="2s")
@@ -618,8 +620,8 @@ def test_who_waited_for_too_long_changes_nothing_and_says_who_is_deploying(site:
     first.communicate(timeout=30)
 
 
-def test_a_run_on_github_is_named_by_its_address(site: Site) -> None:
-    site.ran("one")
+def test_github_run_is_named_by_its_url(site: Site) -> None:
+    site.set_deployed("one")
     site.set_lease({"holderIdentity": "deploy of x by https://github.example/you/kit/actions/runs/7 (attempt 2) [1]"})
     said = site.deploy("two", LOCK_TIMEOUT="1s").stderr
     assert "https://github.example/you/kit/actions/runs/7 (attempt 2)" in said
@@ -633,8 +635,8 @@ def test_a_run_on_github_is_named_by_its_address(site: Site) -> None:
         process.send_signal(signal.SIGTERM)
 
 
-def test_a_lock_is_renewed_while_helm_is_at_work_and_not_taken_over(site: Site) -> None:
-    site.ran("one")
+def test_lock_is_renewed_while_helm_runs(site: Site) -> None:
+    site.set_deployed("one")
     with site.start("deploy", IMAGE_TAG="slow-2", LEASE_DURATION="30s") as process:
         until(lambda: ("slow-2", "pending-upgrade") in site.statuses, "the upgrade is pending")
         begun = site.lease["renewTime"]
@@ -643,11 +645,11 @@ def test_a_lock_is_renewed_while_helm_is_at_work_and_not_taken_over(site: Site) 
         process.send_signal(signal.SIGTERM)
 
 
-def test_a_deployer_that_lost_its_lock_stops_and_changes_nothing_more(site: Site) -> None:
-    site.ran("one")
+def test_deployer_that_lost_its_lock_stops_without_further_changes(site: Site) -> None:
+    site.set_deployed("one")
     with site.start("deploy", IMAGE_TAG="slow-2", LEASE_DURATION="6s") as process:
         until(lambda: ("slow-2", "pending-upgrade") in site.statuses, "the upgrade is pending")
-        # Somebody took it over, as when this machine slept for minutes.
+        # It was taken over, as after the machine was suspended for minutes.
         site.set_lease({"holderIdentity": "rollback by another"}, version="999")
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
@@ -655,12 +657,12 @@ def test_a_deployer_that_lost_its_lock_stops_and_changes_nothing_more(site: Site
     assert site.statuses == [
         ("one", "deployed"),
         ("slow-2", "failed"),
-    ]  # its Helm was stopped, and it went back nowhere
+    ]  # its Helm was stopped, and nothing was rolled back
     assert "helm rollback" not in site.calls
     assert site.lease == {"holderIdentity": "rollback by another"}
 
 
-def test_a_role_without_the_lock_is_refused_with_the_command_that_grants_it(site: Site) -> None:
+def test_role_without_lease_permissions_is_reported_with_the_fix(site: Site) -> None:
     site.write(**site.state, api="forbids")
     done = site.deploy("one")
     assert done.returncode == 2
@@ -668,9 +670,9 @@ def test_a_role_without_the_lock_is_refused_with_the_command_that_grants_it(site
     assert site.statuses == []
 
 
-def test_a_helm_that_somebody_calls_by_hand_is_not_rolled_back(site: Site) -> None:
-    """It began after the deploy had looked, so Helm refuses the deploy: that is no failure of what was deployed."""
-    site.ran("one")
+def test_helm_run_outside_of_the_script_is_not_rolled_back(site: Site) -> None:
+    """It started after the deploy's check, so Helm rejects the deploy: the deployed commit did not fail."""
+    site.set_deployed("one")
     site.write(**site.state, intruder="theirs")
     done = site.deploy("two")
     assert done.returncode == 2
@@ -680,7 +682,7 @@ def test_a_helm_that_somebody_calls_by_hand_is_not_rolled_back(site: Site) -> No
 
 
 def waiting_rollback(site: Site, *words: str) -> subprocess.Popen[str]:
-    """One that has seen slow-2 being deployed, and waits for that deploy to end."""
+    """A rollback that has seen the deploy of slow-2, and waits for it to end."""
     process = site.start("rollback", *words, SETTLE_AGE="60s")
     read_until(process, "Waiting for deploy of slow-2 by ")
     return process
@@ -689,21 +691,21 @@ def waiting_rollback(site: Site, *words: str) -> subprocess.Popen[str]:
 def rollback_that_waited(
     site: Site, *words: str, follows: list[dict[str, Any]], serves: str
 ) -> subprocess.CompletedProcess[str]:
-    """A rollback from slow-2, whose deploy is killed while that waits for it: slow-2 has failed, and these follow."""
+    """A rollback from slow-2 whose deploy is killed while it waits: slow-2 failed, then these revisions follow."""
     first = site.begin_slow_upgrade()
     with waiting_rollback(site, *words) as process:
         os.killpg(first.pid, signal.SIGKILL)
         first.communicate(timeout=10)
-        *ran, slow = site.state["revisions"]
-        ended = [*ran, slow | {"status": "failed"}, *follows]
+        *earlier, slow = site.state["revisions"]
+        ended = [*earlier, slow | {"status": "failed"}, *follows]
         site.write(**site.state | {"revisions": ended, "serves": serves})
         site.set_lease({})
         output, errors = process.communicate(timeout=60)
     return subprocess.CompletedProcess(words, process.returncode, output, errors)
 
 
-def test_a_rollback_asks_a_deploy_to_stop_and_leaves_its_commit(site: Site) -> None:
-    site.ran("zero", "one")
+def test_rollback_stops_a_running_deploy_and_leaves_its_commit(site: Site) -> None:
+    site.set_deployed("zero", "one")
     with site.start("deploy", IMAGE_TAG="slow-2", LEASE_DURATION="12s") as deploy:
         until(lambda: ("slow-2", "pending-upgrade") in site.statuses, "the upgrade is pending")
         rollback = site.run("rollback")
@@ -714,12 +716,12 @@ def test_a_rollback_asks_a_deploy_to_stop_and_leaves_its_commit(site: Site) -> N
     assert re.search("rollback from slow-2 by .* requested a stop, so this deployer stopped", errors)
     assert site.statuses[-2:] == [("slow-2", "failed"), ("one", "deployed")]
     assert list(site.state["held"]) == ["slow-2"]
-    # What interrupts it is not left behind for the next deploy.
+    # The stop request does not affect the next deploy.
     assert site.deploy("three").returncode == 0
 
 
-def test_a_rollback_that_waits_comes_before_deploys_that_wait(site: Site) -> None:
-    site.ran("one", "two")
+def test_waiting_rollback_takes_precedence_over_waiting_deploys(site: Site) -> None:
+    site.set_deployed("one", "two")
     asked = {"task-platform/stop-for": "rollback from two by another [1]"}
     site.set_lease({"leaseDurationSeconds": 60}, **asked)
     refused = site.deploy("three", LOCK_TIMEOUT="1s")
@@ -727,14 +729,14 @@ def test_a_rollback_that_waits_comes_before_deploys_that_wait(site: Site) -> Non
     assert "rollback from two by another [1] still holds the lock after 1 s" in refused.stderr
     assert site.run("rollback").returncode == 0
     assert site.deploy("three").returncode == 0
-    # One that was killed while it waited is waited for no longer than a holder that was.
+    # A killed waiting rollback expires like a killed holder.
     site.set_lease({"leaseDurationSeconds": 1}, **asked)
     assert site.deploy("four").returncode == 0
 
 
 @pytest.mark.parametrize("holder", ["rollback from two by another [1]", "settle by another [1]"])
-def test_a_rollback_asks_nobody_else_to_stop(site: Site, holder: str) -> None:
-    site.ran("one", "two")
+def test_rollback_stops_only_deploys(site: Site, holder: str) -> None:
+    site.set_deployed("one", "two")
     site.set_lease({"holderIdentity": holder, "leaseDurationSeconds": 60})
     done = site.run("rollback", LOCK_TIMEOUT="1s")
     assert done.returncode == 2
@@ -742,9 +744,9 @@ def test_a_rollback_asks_nobody_else_to_stop(site: Site, holder: str) -> None:
     assert site.lease == {"holderIdentity": holder, "leaseDurationSeconds": 60}
 
 
-def test_a_rollback_beside_a_deploy_that_goes_back_by_itself_goes_no_further(site: Site) -> None:
-    """Whoever asked wanted to leave slow-2. Its deploy has left it already, so `one` stays and slow-2 is held."""
-    site.ran("zero", "one")
+def test_rollback_during_an_automatic_rollback_goes_no_further(site: Site) -> None:
+    """The rollback was meant for slow-2, which its deploy has already left, so `one` stays and slow-2 is held."""
+    site.set_deployed("zero", "one")
     done = rollback_that_waited(site, follows=[revision(4, "one", "deployed", age=0)], serves="one")
     assert done.returncode == 0, done.stderr
     assert "Nothing to roll back: slow-2 was rolled back while this waited, and one serves." in done.stdout
@@ -752,8 +754,8 @@ def test_a_rollback_beside_a_deploy_that_goes_back_by_itself_goes_no_further(sit
     assert site.state["serves"] == "one"
 
 
-def test_a_rollback_that_finds_a_way_back_that_did_not_end_goes_it(site: Site) -> None:
-    site.ran("zero", "one")
+def test_rollback_completes_an_automatic_rollback_that_failed(site: Site) -> None:
+    site.set_deployed("zero", "one")
     done = rollback_that_waited(site, follows=[revision(4, "one", "failed", age=0)], serves="slow-2")
     assert done.returncode == 0, done.stderr
     assert "one serves" in done.stdout
@@ -762,10 +764,10 @@ def test_a_rollback_that_finds_a_way_back_that_did_not_end_goes_it(site: Site) -
 
 
 @pytest.mark.parametrize("words", [(), ("1",)])
-def test_a_rollback_that_finds_another_commit_than_it_was_asked_to_leave_is_refused(
+def test_rollback_is_rejected_if_another_commit_was_deployed_while_it_waited(
     site: Site, words: tuple[str, ...]
 ) -> None:
-    site.ran("one")
+    site.set_deployed("one")
     done = rollback_that_waited(site, *words, follows=[revision(3, "three", "deployed", age=0)], serves="three")
     assert done.returncode == 2
     assert "While this waited for the lock, slow-2 was followed by three. Nothing was changed." in done.stderr
@@ -773,8 +775,8 @@ def test_a_rollback_that_finds_another_commit_than_it_was_asked_to_leave_is_refu
     assert site.state["serves"] == "three"
 
 
-def test_a_rollback_that_is_refused_anyway_stops_no_deploy(site: Site) -> None:
-    site.ran("one")
+def test_invalid_rollback_stops_no_deploy(site: Site) -> None:
+    site.set_deployed("one")
     with site.begin_slow_upgrade() as first:
         done = site.run("rollback", "99")
         assert done.returncode == 2
@@ -784,8 +786,8 @@ def test_a_rollback_that_is_refused_anyway_stops_no_deploy(site: Site) -> None:
         first.send_signal(signal.SIGTERM)
 
 
-def test_a_lock_that_a_rollback_has_just_asked_for_is_released_all_the_same(site: Site) -> None:
-    site.ran("one")
+def test_lock_is_released_despite_a_new_stop_request(site: Site) -> None:
+    site.set_deployed("one")
     with site.begin_slow_upgrade() as first:
         site.set_lease(site.lease, version="999", **{"task-platform/stop-for": "rollback by another"})
         first.send_signal(signal.SIGTERM)
@@ -793,11 +795,11 @@ def test_a_lock_that_a_rollback_has_just_asked_for_is_released_all_the_same(site
     assert "holderIdentity" not in site.lease
 
 
-# --- what an interrupted deploy leaves -------------------------------------------------
+# --- after an interrupted deploy -------------------------------------------------------
 
 
-def test_settle_goes_back_from_a_deploy_that_was_cancelled(site: Site) -> None:
-    site.ran("one")
+def test_settle_rolls_back_a_cancelled_deploy(site: Site) -> None:
+    site.set_deployed("one")
     process = site.begin_slow_upgrade()
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=30)
@@ -808,8 +810,8 @@ def test_settle_goes_back_from_a_deploy_that_was_cancelled(site: Site) -> None:
     assert "Revision 3 (one) is deployed and verified: nothing to recover" in site.run("settle").stdout
 
 
-def test_settle_verifies_what_was_deployed_when_nobody_could_ask_any_more(site: Site) -> None:
-    site.ran("one", "two")
+def test_settle_verifies_a_deployed_revision_that_was_not_verified(site: Site) -> None:
+    site.set_deployed("one", "two")
     site.write(**site.state | {"unconfirmed": {"2": "two"}})
     done = site.run("settle")
     assert done.returncode == 0, done.stderr
@@ -818,8 +820,8 @@ def test_settle_verifies_what_was_deployed_when_nobody_could_ask_any_more(site: 
     assert site.statuses == [("one", "superseded"), ("two", "deployed")]
 
 
-def test_settle_goes_back_from_what_does_not_say_its_commit(site: Site) -> None:
-    site.ran("one", "two")
+def test_settle_rolls_back_a_revision_that_fails_verification(site: Site) -> None:
+    site.set_deployed("one", "two")
     site.write(**site.state | {"unconfirmed": {"2": "two"}, "serves": "something-else"})
     done = site.run("settle", SMOKE_TIMEOUT="1s")
     assert done.returncode == 0, done.stderr
@@ -827,7 +829,7 @@ def test_settle_goes_back_from_what_does_not_say_its_commit(site: Site) -> None:
     assert "Revision 2 (two) is unverified (status: deployed). Rolled back to revision 1" in site.summary
 
 
-def test_settle_of_a_first_deploy_that_was_cancelled_removes_it(site: Site) -> None:
+def test_settle_removes_a_cancelled_first_deploy(site: Site) -> None:
     process = site.start("deploy", IMAGE_TAG="slow-1")
     until(lambda: ("slow-1", "pending-install") in site.statuses, "the install is pending")
     process.send_signal(signal.SIGTERM)
@@ -837,15 +839,15 @@ def test_settle_of_a_first_deploy_that_was_cancelled_removes_it(site: Site) -> N
     assert "There is no release task-api in this namespace: nothing to recover." in site.run("settle").stdout
 
 
-def test_settle_goes_on_with_a_rollback_that_ended_after_it_had_held_the_commit(site: Site) -> None:
-    site.ran("one", "two")
+def test_settle_completes_a_rollback_that_ended_after_holding_the_commit(site: Site) -> None:
+    site.set_deployed("one", "two")
     site.write(**site.state | {"held": {"two": "rolled back"}})
     done = site.run("settle")
     assert done.returncode == 0, done.stderr
     assert "Revision 2 (two) is held. Rolled back to revision 1: one serves." in site.summary
 
 
-def test_a_release_whose_good_revisions_are_not_kept_any_more_is_not_removed(site: Site) -> None:
+def test_release_whose_good_revisions_were_pruned_is_not_uninstalled(site: Site) -> None:
     failed = [revision(number, "bad", "failed", age=99) for number in (11, 12)]
     site.write(revisions=failed, held=None, serves="one")
     for words in (("settle",), ("deploy",)):
@@ -855,34 +857,34 @@ def test_a_release_whose_good_revisions_are_not_kept_any_more_is_not_removed(sit
     assert "helm uninstall" not in site.calls
 
 
-def test_what_the_next_deploy_goes_back_to_is_not_taken_for_verified(site: Site) -> None:
-    """The deploy that went back was ended before it could deploy and ask anything itself."""
+def test_target_of_a_rollback_does_not_count_as_verified(site: Site) -> None:
+    """The deploy that rolled back was interrupted before it could deploy and verify anything itself."""
     revisions = [revision(1, "one", "deployed", age=99), revision(2, "two", "pending-upgrade", age=60)]
     site.write(revisions=revisions, held={"three": "rolled back"}, serves="one")
-    assert site.deploy("three").returncode == 2  # held, which it finds out afterwards
+    assert site.deploy("three").returncode == 2  # held, which is checked after the rollback
     assert site.state["unconfirmed"] == {"3": "one"}
     assert "Revision 3 (one) was deployed, but not verified. Now it is" in site.run("settle").stdout
 
 
-def test_a_clock_that_is_ahead_holds_nobody_up(site: Site) -> None:
+def test_future_timestamp_does_not_block_recovery(site: Site) -> None:
     revisions = [revision(1, "one", "deployed", age=99), revision(2, "two", "pending-upgrade", age=-3600)]
     site.write(revisions=revisions, held=None, serves="one")
     assert site.run("settle").returncode == 0
     assert site.statuses[-1] == ("one", "deployed")
 
 
-# --- a soak time ----------------------------------------------------------------------
+# --- soak time ------------------------------------------------------------------------
 
 
-def test_a_deploy_asks_on_for_the_soak_time(site: Site) -> None:
+def test_deploy_keeps_checking_during_the_soak_time(site: Site) -> None:
     done = site.deploy("one", SOAK_TIME="2s")
     assert done.returncode == 0, done.stderr
     assert "Soaking for 2 s" in done.stdout
     assert site.state["unconfirmed"] == {}
 
 
-def test_a_container_that_restarts_within_the_soak_time_fails_the_deploy(site: Site) -> None:
-    site.ran("one")
+def test_container_restart_during_the_soak_time_fails_the_deploy(site: Site) -> None:
+    site.set_deployed("one")
     with site.start("deploy", IMAGE_TAG="two", SOAK_TIME="60s") as process:
         read_until(process, "Soaking")
         assert site.state["unconfirmed"] == {"2": "two"}
@@ -893,11 +895,11 @@ def test_a_container_that_restarts_within_the_soak_time_fails_the_deploy(site: S
     assert site.statuses == [("one", "superseded"), ("two", "superseded"), ("one", "deployed")]
 
 
-# --- Helm, of each version ------------------------------------------------------------
+# --- Helm versions --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("helm", "flags"), [("v3.12.3", []), ("v3.22.0", []), ("v4.3.1", ["--server-side=false"])])
-def test_each_helm_patches_on_the_clients_side(site: Site, helm: str, flags: list[str]) -> None:
+def test_every_helm_uses_client_side_apply(site: Site, helm: str, flags: list[str]) -> None:
     site.write(**site.state, helm=helm)
     site.deploy("one")
     site.deploy("two")
@@ -923,8 +925,8 @@ Please review the fields above--they currently have other managers. Here
 }
 
 
-def test_fields_that_others_changed_are_said_before_the_release_takes_them_back(site: Site) -> None:
-    site.ran("one")
+def test_manually_changed_fields_are_reported_before_they_are_reverted(site: Site) -> None:
+    site.set_deployed("one")
     site.write(**site.state, conflicts=BY_HAND)
     done = site.deploy("two")
     assert done.returncode == 0, done.stderr
@@ -933,21 +935,21 @@ def test_fields_that_others_changed_are_said_before_the_release_takes_them_back(
         "reverted: ServiceMonitor task-api .spec.jobLabel (kubectl-edit)",
     ]
     applied = [call for call in site.calls.splitlines() if call.startswith("kubectl apply")]
-    # Of the two Helm would leave the custom resource as it is.
+    # Of the two, only the custom resource would not be reverted by Helm.
     assert [call.rpartition(" ")[2] for call in applied] == ["--dry-run=server"] * 2 + ["--force-conflicts"]
     assert site.calls.index(applied[-1]) < site.calls.index("helm upgrade", site.calls.index(applied[0]))
 
 
-def test_a_description_of_many_lines_is_one_line_of_the_history(site: Site) -> None:
-    """As that of Helm 4 after a conflict."""
+def test_multi_line_description_is_one_line_in_the_history(site: Site) -> None:
+    """Like Helm 4's after a conflict."""
     conflict = 'Upgrade "task-api" failed: conflict occurred while applying\n- .spec.replicas\n\tand another'
     site.write(revisions=[{**revision(1, "one", "failed", age=5), "description": conflict}], held=None, serves="one")
     assert [line.split("  ")[-1] for line in site.run("history").stdout.splitlines()] == [" ".join(conflict.split())]
 
 
-def test_a_failed_revision_that_helm_calls_superseded_never_ran(site: Site) -> None:
-    """As it does when a rollback is refused by the API server."""
-    site.ran("one")
+def test_failed_revision_marked_superseded_counts_as_never_run(site: Site) -> None:
+    """Helm marks it when the API server rejects a rollback."""
+    site.set_deployed("one")
     site.write(**site.state, rollback="fails")
     site.deploy("bad-2")
     assert ("bad-2", "superseded") in site.statuses
@@ -958,11 +960,11 @@ def test_a_failed_revision_that_helm_calls_superseded_never_ran(site: Site) -> N
     assert "all at commit one" in site.run("smoke").stdout
 
 
-# --- going back -----------------------------------------------------------------------
+# --- rollback -------------------------------------------------------------------------
 
 
-def test_a_rollback_returns_to_the_last_other_image_and_holds_what_it_left(site: Site) -> None:
-    site.ran("one", "two", "two")
+def test_rollback_returns_to_the_last_other_image_and_holds_the_current_one(site: Site) -> None:
+    site.set_deployed("one", "two", "two")
     done = site.run("rollback")
     assert done.returncode == 0, done.stderr
     assert site.statuses[-1] == ("one", "deployed")
@@ -973,22 +975,22 @@ def test_a_rollback_returns_to_the_last_other_image_and_holds_what_it_left(site:
     assert refused.returncode == 2
     assert "two is held: rolled back on " in refused.stderr
     assert "make unhold COMMIT=two" in refused.stderr
-    assert site.deploy("three").returncode == 0  # another commit is free
+    assert site.deploy("three").returncode == 0  # other commits are not held
 
     assert site.run("unhold", "two").returncode == 0
     assert site.deploy("two").returncode == 0
 
 
-def test_a_second_rollback_goes_further_back_and_never_to_what_is_held(site: Site) -> None:
-    site.ran("one", "two", "three")
+def test_second_rollback_goes_further_back_and_skips_held_commits(site: Site) -> None:
+    site.set_deployed("one", "two", "three")
     assert [site.run("rollback").returncode for _ in range(3)] == [0, 0, 2]
     assert site.statuses[-1] == ("one", "deployed")
     assert list(site.state["held"]) == ["three", "two"]
     assert "was verified and is not held. See: make history" in site.run("rollback").stderr
 
 
-def test_what_no_pod_confirmed_is_not_gone_back_to(site: Site) -> None:
-    site.ran("one")
+def test_rollback_skips_unverified_revisions(site: Site) -> None:
+    site.set_deployed("one")
     site.deploy("liar-2", SMOKE_TIMEOUT="1s")
     assert "liar-2 (unverified)" in site.run("history").stdout
     done = site.run("rollback")
@@ -997,14 +999,14 @@ def test_what_no_pod_confirmed_is_not_gone_back_to(site: Site) -> None:
     site.deploy("three")
     assert site.run("rollback").returncode == 0
     assert site.state["serves"] == "one"
-    # One that went well is confirmed, and of one that is no longer kept nothing is known.
+    # A successful revision is verified, and a pruned one is forgotten.
     assert site.state["unconfirmed"] == {"2": "liar-2"}
     site.write(**site.state | {"revisions": site.state["revisions"][2:]})
     site.deploy("four")
     assert site.state["unconfirmed"] == {}
 
 
-def test_a_release_whose_values_name_no_commit_can_be_left_and_returned_to(site: Site) -> None:
+def test_release_without_a_commit_in_its_values_can_be_left_and_returned_to(site: Site) -> None:
     revisions = [revision(1, "one", "superseded", age=9), revision(2, "", "deployed", age=5)]
     site.write(revisions=revisions, held=None, serves="0.1.0")
     done = site.run("rollback")
@@ -1014,14 +1016,14 @@ def test_a_release_whose_values_name_no_commit_can_be_left_and_returned_to(site:
     assert site.statuses[-1] == ("", "deployed")
 
 
-def test_a_rollback_shows_what_the_cluster_knows_before_it_is_gone(site: Site) -> None:
-    site.ran("one", "two")
+def test_rollback_prints_diagnostics_first(site: Site) -> None:
+    site.set_deployed("one", "two")
     site.run("rollback")
     assert site.calls.index("kubectl describe pods") < site.calls.index("helm rollback task-api 1")
 
 
-def test_a_rollback_returns_to_the_revision_asked_for_and_lifts_its_hold(site: Site) -> None:
-    site.ran("one", "two", "three")
+def test_rollback_to_a_given_revision_lifts_its_hold(site: Site) -> None:
+    site.set_deployed("one", "two", "three")
     assert site.run("rollback", "1").returncode == 0
     assert site.state["serves"] == "one"
     assert site.run("rollback", "3").returncode == 0
@@ -1030,16 +1032,18 @@ def test_a_rollback_returns_to_the_revision_asked_for_and_lifts_its_hold(site: S
 
 
 @pytest.mark.parametrize(("number", "choice"), [("2", "1, 3"), ("9", "1, 3")])
-def test_a_rollback_to_what_never_ran_is_refused_with_the_choice(site: Site, number: str, choice: str) -> None:
-    site.ran("one")
+def test_rollback_to_a_revision_that_never_ran_is_rejected_with_the_available_ones(
+    site: Site, number: str, choice: str
+) -> None:
+    site.set_deployed("one")
     site.deploy("bad-2")
     done = site.run("rollback", number)
     assert done.returncode == 2
     assert f"Available: {choice} (make history)" in done.stderr
 
 
-def test_after_a_cancelled_deploy_a_rollback_returns_to_what_ran_before(site: Site) -> None:
-    site.ran("one")
+def test_rollback_after_a_cancelled_deploy_returns_to_what_ran_before(site: Site) -> None:
+    site.set_deployed("one")
     process = site.begin_slow_upgrade()
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=10)
@@ -1048,7 +1052,7 @@ def test_after_a_cancelled_deploy_a_rollback_returns_to_what_ran_before(site: Si
     assert list(site.state["held"]) == ["slow-2"]
 
 
-def test_a_commit_that_failed_when_it_was_deployed_again_is_left_for_its_first_revision(site: Site) -> None:
+def test_rollback_of_a_failed_redeploy_returns_to_the_commits_first_revision(site: Site) -> None:
     revisions = [revision(1, "one", "deployed", age=60), revision(2, "one", "failed", age=50)]
     site.write(revisions=revisions, held=None, serves="one", unconfirmed={})
     done = site.run("rollback")
@@ -1057,7 +1061,7 @@ def test_a_commit_that_failed_when_it_was_deployed_again_is_left_for_its_first_r
     assert "helm rollback task-api 1 " in site.calls
 
 
-def test_with_one_image_there_is_nothing_to_go_back_to(site: Site) -> None:
+def test_rollback_with_a_single_image_is_rejected(site: Site) -> None:
     assert "no release task-api in this namespace" in site.run("rollback").stderr
     site.deploy("one")
     done = site.run("rollback")
@@ -1065,21 +1069,21 @@ def test_with_one_image_there_is_nothing_to_go_back_to(site: Site) -> None:
     assert "no other revision that ran" in done.stderr
 
 
-def test_history_shows_images_and_what_is_held(site: Site) -> None:
-    site.ran("one", "two")
+def test_history_shows_images_and_holds(site: Site) -> None:
+    site.set_deployed("one", "two")
     site.run("rollback")
     lines = site.run("history").stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["3", "2", "1", "held"]
     assert "two (held)" in lines[1]
 
 
-def test_smoke_asks_for_the_deployed_commit_or_the_one_named(site: Site) -> None:
-    site.ran("one")
+def test_smoke_verifies_the_deployed_or_the_given_commit(site: Site) -> None:
+    site.set_deployed("one")
     assert "all at commit one" in site.run("smoke").stdout
     assert "all at commit one" in site.run("smoke", "one").stdout
 
 
-def test_an_unknown_word_is_answered_with_the_words_that_there_are(site: Site) -> None:
+def test_unknown_command_prints_usage(site: Site) -> None:
     done = site.run("destroy")
     assert done.returncode == 2
     assert "scripts/deploy.sh rollback [REVISION]" in done.stderr

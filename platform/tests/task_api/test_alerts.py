@@ -1,4 +1,4 @@
-"""Each alert fires when it should and is quiet otherwise, in both Prometheus; each says what to do."""
+"""Each alert fires when it should and not otherwise, in both Prometheus versions; each has a runbook."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from exported import FROM_OTHERS, METRICS, metrics_of
 from manifests import REPOSITORY, one, render, sets
 from promtool import EACH, Prometheus, promtool
 
-# The library's, and the service's own beside them, as a release named task-api in the namespace default has them.
+# The library's and the service's own, as rendered for a release named task-api in the namespace default.
 ALERTS: dict[str, Any] = one("PrometheusRule", render(*sets("prometheusRule.enabled=true")))["spec"]
 RULES: list[dict[str, Any]] = [rule for group in ALERTS["groups"] for rule in group["rules"]]
 RUNBOOKS = (REPOSITORY / "docs/operate.md").read_text()
@@ -26,7 +26,7 @@ POD = JOB + ', pod="task-api-1"'
 ELSEWHERE = 'namespace="another", job="task-api", pod="task-api-1"'
 
 Series = dict[str, str]
-"""Names with their values at one minute each, in promtool's notation: 0+60x9 is 0, 60, 120... ten values."""
+"""Series by name, with one value per minute, in promtool's notation: 0+60x9 is 0, 60, 120... ten values."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Case:
 
 
 def requests(failed: str, answered: str) -> Series:
-    """Counters of requests, one a second in all."""
+    """Request counters with a total of one request per second."""
     return {
         f'http_requests_total{{{POD}, method="GET", route="/v1/tasks", status="200"}}': answered,
         f'http_requests_total{{{POD}, method="GET", route="/v1/tasks", status="503"}}': failed,
@@ -47,7 +47,7 @@ def requests(failed: str, answered: str) -> Series:
 
 
 def latencies(route: str, within: str, all_of_them: str) -> Series:
-    """A histogram of which `within` took at most a second, and the others up to five."""
+    """A histogram in which `within` took at most a second, and the others up to five."""
     name = f'http_request_duration_seconds_bucket{{{POD}, method="GET", route="{route}", le='
     return {name + '"1"}': within, name + '"5"}': all_of_them, name + '"+Inf"}': all_of_them}
 
@@ -77,11 +77,11 @@ def backups(last: str, made: str = "0x3000") -> Series:
     }
 
 
-# The quiet cases are just below what fires, or do not last.
+# The quiet cases are just below the threshold, or too short.
 CASES = [
     Case("TaskApiDown", "critical", 10, firing=scrapes("0x60", "0x60"), quiet=scrapes("0x60", "1x60")),
     Case("TaskApiDown", "critical", 10, firing={}, quiet=scrapes("1x60", "1x60")),
-    Case(  # a release of the same name in another namespace says nothing of this one
+    Case(  # a release with the same name in another namespace is unrelated
         "TaskApiDown",
         "critical",
         10,
@@ -96,21 +96,21 @@ CASES = [
         firing={f"task_api_health_status{{{POD}}}": "0x60", f'task_api_health_status{{{JOB}, pod="2"}}': "1x60"},
         quiet={f"task_api_health_status{{{POD}}}": "1x2 0 1x60"},
     ),
-    Case(  # 2 % of the requests, where 1.44 % are allowed for an hour
+    Case(  # 2 % of the requests; the one-hour threshold is 1.44 %
         "TaskApiRequestsFailing",
         "critical",
         70,
         firing=requests("0+1.2x100", "0+58.8x100"),
         quiet=requests("0+0.6x100", "0+59.4x100"),
     ),
-    Case(  # much that fails, but it is over
+    Case(  # a high error ratio that is over
         "TaskApiRequestsFailing",
         "critical",
         70,
         firing=requests("0+12x100", "0+48x100"),
         quiet=requests("0+12x50 600x50", "0+48x50 2460+60x50"),
     ),
-    Case(  # 1 % of the requests, where 0.6 % are allowed for six hours
+    Case(  # 1 % of the requests; the six-hour threshold is 0.6 %
         "TaskApiRequestsFailingSlowly",
         "warning",
         420,
@@ -166,7 +166,7 @@ CASES = [
         firing={f"task_api_db_rejected_total{{{POD}}}": "0+2x60"},
         quiet={f"task_api_db_rejected_total{{{POD}}}": "0 0 20x60"},
     ),
-    # One was good after 3 hours, and is too old 30 hours later. Without any they count since the CronJob is there.
+    # The last successful one after 3 hours is too old 30 hours later. Without any, the CronJob's creation time counts.
     Case("TaskApiBackupTooOld", "warning", 33 * 60 + 10, firing=backups("10800x3000"), quiet=backups("14400x3000")),
     Case("TaskApiBackupTooOld", "warning", 30 * 60 + 10, firing=backups(""), quiet=backups("", made="3600x3000")),
     Case(
@@ -184,7 +184,7 @@ def alert_rules() -> list[dict[str, Any]]:
 
 
 def promtool_tests() -> Iterator[dict[str, Any]]:
-    """The cases in promtool's own format: what fires does not yet a minute before its time has passed."""
+    """The cases in promtool's format: an alert with a `for` does not fire a minute before that time has passed."""
     waits = {rule["alert"]: int(rule.get("for", "0m").removesuffix("m")) for rule in alert_rules()}
     for case in CASES:
         one = {"labels": f'{{alertname="{case.alert}", severity="{case.severity}"}}', "value": 1}
@@ -206,7 +206,7 @@ def promtool_test(case: Case, what: str, series: Series, expected: list[tuple[in
 
 
 @pytest.mark.parametrize("prometheus", EACH)
-def test_each_alert_fires_when_it_should_and_is_quiet_otherwise(prometheus: Prometheus, tmp_path: Path) -> None:
+def test_alerts_fire_on_problems_and_stay_quiet_otherwise(prometheus: Prometheus, tmp_path: Path) -> None:
     (tmp_path / "alerts.yaml").write_text(yaml.safe_dump(ALERTS))
     tests = {"rule_files": ["alerts.yaml"], "evaluation_interval": "1m", "tests": list(promtool_tests())}
     (tmp_path / "tests.yaml").write_text(yaml.safe_dump(tests))
@@ -214,43 +214,43 @@ def test_each_alert_fires_when_it_should_and_is_quiet_otherwise(prometheus: Prom
 
 
 @pytest.mark.parametrize("prometheus", EACH)
-def test_the_rules_are_what_prometheus_reads(prometheus: Prometheus, tmp_path: Path) -> None:
-    """Expressions and the templates of annotations; two rules that are the same are a fault."""
+def test_rules_pass_promtool_check(prometheus: Prometheus, tmp_path: Path) -> None:
+    """Expressions and annotation templates; duplicate rules are an error."""
     (tmp_path / "alerts.yaml").write_text(yaml.safe_dump(ALERTS))
     promtool(prometheus, tmp_path, "check", "rules", "--lint=all", "--lint-fatal", "alerts.yaml")
 
 
-def test_a_prometheus_without_the_operator_reads_them_from_a_file(tmp_path: Path) -> None:
+def test_documented_commands_extract_the_rules_for_a_prometheus_without_operator(tmp_path: Path) -> None:
     (documented,) = commands_run_by("platform/tests/task_api/test_alerts.py", "docs/operate.md")
     (tmp_path / "platform").symlink_to(REPOSITORY / "platform")
     subprocess.run(["bash", "-euo", "pipefail", "-c", documented.commands], cwd=tmp_path, check=True)
     assert yaml.safe_load((tmp_path / "alerts.yaml").read_text()) == ALERTS
 
 
-def test_each_alert_has_a_case() -> None:
+def test_every_alert_has_a_case() -> None:
     assert {case.alert for case in CASES} == {rule["alert"] for rule in alert_rules()}
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: str(rule.get("alert") or rule["record"]))
-def test_each_rule_asks_one_release_for_what_there_is(rule: dict[str, Any]) -> None:
+def test_every_rule_selects_one_release_and_existing_metrics(rule: dict[str, Any]) -> None:
     recorded = {rule["record"] for rule in RULES if "record" in rule}
     assert metrics_of(rule["expr"]) <= METRICS | FROM_OTHERS | recorded
     selectors = re.findall(r"\{[^}]*\}", rule["expr"])
     assert selectors
     for selector in selectors:
-        # What the chart's template puts the release's namespace and name in place of.
+        # Replaced by the chart's template with the release's namespace and name.
         of_one = r'\{namespace="default", (job="task-api"|horizontalpodautoscaler="task-api"|cronjob="task-api-backup")'
         assert re.match(of_one, selector)
 
 
 @pytest.mark.parametrize("rule", alert_rules(), ids=lambda rule: str(rule["alert"]))
-def test_each_alert_says_how_bad_it_is_and_what_to_do(rule: dict[str, Any]) -> None:
+def test_every_alert_has_a_severity_and_a_runbook(rule: dict[str, Any]) -> None:
     assert rule["labels"]["severity"] in {"critical", "warning"}
     assert rule["annotations"].keys() == {"summary", "description", "runbook_url"}
     assert rule["annotations"]["runbook_url"] == f"docs/operate.md#{rule['alert'].lower()}"
     assert f"\n### {rule['alert']}\n" in RUNBOOKS
 
 
-def test_the_table_of_metrics_names_each_that_there_is() -> None:
+def test_metrics_table_lists_every_metric() -> None:
     (table,) = re.findall(r"\n### Metrics\n(.*?)\n## ", RUNBOOKS, re.DOTALL)
     assert set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE)) == METRICS

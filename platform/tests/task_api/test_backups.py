@@ -1,4 +1,4 @@
-"""database.bundled.backup: its objects, and what its containers do, with stand-ins for pg_dump, rclone and their like.
+"""database.bundled.backup: its objects, and its container scripts with fakes of pg_dump, rclone and similar programs.
 
 With the real ones: e2e/task_api/test_backup.py.
 """
@@ -45,7 +45,7 @@ def backup_pod(*values: str) -> Manifest:
 
 
 class Machine:
-    """A machine that has what a container of the backup's pod has."""
+    """A machine with the programs of the backup pod's containers."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -94,7 +94,7 @@ def volume_container(keep: int = 3) -> Manifest:
 # --- to a volume ----------------------------------------------------------------------
 
 
-def test_a_backup_takes_its_name_once_it_is_whole_and_the_oldest_go(machine: Machine) -> None:
+def test_backup_is_renamed_when_complete_and_the_oldest_are_removed(machine: Machine) -> None:
     machine.has_backups("backups", *OLD, "task-api-two-20260101T031700Z.dump", "task-api-mine.dump")
     done = machine.run(volume_container())
     assert done.returncode == 0, done.stderr
@@ -106,7 +106,7 @@ def test_a_backup_takes_its_name_once_it_is_whole_and_the_oldest_go(machine: Mac
     assert (machine.folder / "backups" / left[2]).stat().st_mode & 0o777 == 0o600
 
 
-def test_the_new_one_stays_where_one_is_kept(machine: Machine) -> None:
+def test_keep_1_keeps_the_new_backup(machine: Machine) -> None:
     machine.has_backups("backups", *OLD)
     assert machine.run(volume_container(keep=1)).returncode == 0
     (left,) = machine.backups()
@@ -122,16 +122,16 @@ def test_the_new_one_stays_where_one_is_kept(machine: Machine) -> None:
         ("mv", "exit 1"),
     ],
 )
-def test_a_backup_that_fails_removes_nothing_and_leaves_nothing(machine: Machine, program: str, does: str) -> None:
+def test_failed_backup_removes_nothing_and_leaves_nothing(machine: Machine, program: str, does: str) -> None:
     machine.has_backups("backups", *OLD)
     machine.has(program, does)
     assert machine.run(volume_container(keep=1)).returncode != 0
     assert machine.backups() == OLD
 
 
-def test_what_a_killed_backup_left_goes_once_none_can_be_at_work_on_it(machine: Machine) -> None:
+def test_leftovers_of_a_killed_backup_are_removed_once_they_are_old(machine: Machine) -> None:
     machine.has_backups("backups", ".task-api-1.dump.part", ".task-api-2.dump.part")
-    (machine.folder / "backups/lost+found").mkdir(mode=0)  # as a volume of its own file system has it
+    (machine.folder / "backups/lost+found").mkdir(mode=0)  # exists at the root of a dedicated volume's file system
     long_ago = machine.folder / "backups/.task-api-1.dump.part"
     os.utime(long_ago, (1, 1))
     assert machine.run(volume_container()).returncode == 0
@@ -141,7 +141,7 @@ def test_what_a_killed_backup_left_goes_once_none_can_be_at_work_on_it(machine: 
 # --- to a bucket ----------------------------------------------------------------------
 
 
-def test_a_backup_is_uploaded_and_the_oldest_in_the_bucket_go(machine: Machine) -> None:
+def test_backup_is_uploaded_and_the_oldest_in_the_bucket_are_removed(machine: Machine) -> None:
     pod = backup_pod(*S3, "database.bundled.backup.s3.prefix=our/tasks", "database.bundled.backup.keep=3")
     machine.has_backups("s3/safe/our/tasks", *OLD, "task-api-two-20260101T031700Z.dump")
     for container in (*pod["initContainers"], *pod["containers"]):
@@ -155,7 +155,7 @@ def test_a_backup_is_uploaded_and_the_oldest_in_the_bucket_go(machine: Machine) 
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_keys_may_come_from_files_as_an_editor_leaves_them(machine: Machine, end: str) -> None:
+def test_keys_may_end_with_a_line_ending(machine: Machine, end: str) -> None:
     pod = backup_pod(*S3)
     assert machine.run(pod["initContainers"][0]).returncode == 0
     done = machine.run(pod["containers"][0], keys=(f"id{end}", f"key{end}"))
@@ -163,7 +163,7 @@ def test_keys_may_come_from_files_as_an_editor_leaves_them(machine: Machine, end
     assert machine.backups("s3/safe") == machine.backups()
 
 
-def test_an_upload_that_fails_removes_nothing(machine: Machine) -> None:
+def test_failed_upload_removes_nothing(machine: Machine) -> None:
     pod = backup_pod(*S3, "database.bundled.backup.keep=1")
     machine.has_backups("s3/safe", *OLD)
     assert machine.run(pod["initContainers"][0]).returncode == 0
@@ -187,9 +187,7 @@ def test_an_upload_that_fails_removes_nothing(machine: Machine) -> None:
         ),
     ],
 )
-def test_the_uploader_is_told_where_and_gets_the_keys_from_the_secret(
-    values: tuple[str, ...], expected: dict[str, Any]
-) -> None:
+def test_uploader_gets_target_and_keys(values: tuple[str, ...], expected: dict[str, Any]) -> None:
     pod = backup_pod(*S3, *(f"database.bundled.backup.{value}" for value in values))
     told = environment(pod["containers"][0])
     assert told.items() >= expected.items()
@@ -198,7 +196,7 @@ def test_the_uploader_is_told_where_and_gets_the_keys_from_the_secret(
     assert ("RCLONE_CONFIG_S3_REGION" in told) == any("region" in value for value in values)
 
 
-# --- its objects ----------------------------------------------------------------------
+# --- objects --------------------------------------------------------------------------
 
 
 def backup_objects(*values: str) -> dict[str, Manifest]:
@@ -206,11 +204,11 @@ def backup_objects(*values: str) -> dict[str, Manifest]:
     return {m["kind"]: m for m in found if m["metadata"]["labels"].get("app.kubernetes.io/component") == "backup"}
 
 
-def test_there_are_none_by_default() -> None:
+def test_no_objects_by_default() -> None:
     assert backup_objects() == {}
 
 
-def test_to_a_volume_they_have_a_claim_which_an_uninstall_leaves() -> None:
+def test_backup_volume_has_a_claim_that_uninstall_keeps() -> None:
     found = backup_objects(ON)
     assert found.keys() == {"CronJob", "Job", "PersistentVolumeClaim", "NetworkPolicy"}
     claim = found["PersistentVolumeClaim"]
@@ -219,7 +217,7 @@ def test_to_a_volume_they_have_a_claim_which_an_uninstall_leaves() -> None:
     assert volume["persistentVolumeClaim"] == {"claimName": claim["metadata"]["name"]}
 
 
-def test_a_claim_of_your_own_or_a_bucket_takes_its_place() -> None:
+def test_existing_claim_or_bucket_replaces_the_claim() -> None:
     existing = "database.bundled.backup.volume.existingClaim=mine"
     assert "PersistentVolumeClaim" not in backup_objects(ON, existing)
     (volume,) = [v for v in backup_pod(existing)["volumes"] if "persistentVolumeClaim" in v]
@@ -228,7 +226,7 @@ def test_a_claim_of_your_own_or_a_bucket_takes_its_place() -> None:
     assert not [v for v in backup_pod(*S3)["volumes"] if "persistentVolumeClaim" in v]
 
 
-def test_the_schedule_is_kept_one_at_a_time_with_an_end() -> None:
+def test_schedule_runs_one_job_at_a_time_with_a_deadline() -> None:
     cron = backup_objects(ON, "database.bundled.backup.schedule=@hourly")["CronJob"]["spec"]
     assert (cron["schedule"], cron["concurrencyPolicy"]) == ("@hourly", "Forbid")
     job = cron["jobTemplate"]["spec"]
@@ -236,8 +234,8 @@ def test_the_schedule_is_kept_one_at_a_time_with_an_end() -> None:
     assert job["template"]["spec"]["restartPolicy"] == "Never"
 
 
-def test_the_first_backup_is_another_job_when_its_settings_change_and_else_the_same() -> None:
-    """Which binds the volume, for which `helm --wait` waits; and a Job cannot change."""
+def test_first_backup_job_is_renamed_when_backup_settings_change() -> None:
+    """It binds the volume that `helm --wait` waits for; and Jobs are immutable."""
     first, again, other = (
         backup_objects(ON, *more)["Job"]
         for more in ((), ("pods.api.podLabels.a=b",), ("database.bundled.backup.keep=3",))
@@ -247,7 +245,7 @@ def test_the_first_backup_is_another_job_when_its_settings_change_and_else_the_s
     assert first["spec"] == backup_objects(ON)["CronJob"]["spec"]["jobTemplate"]["spec"]
 
 
-def test_its_names_fit_with_what_kubernetes_puts_behind_them() -> None:
+def test_names_fit_with_the_suffixes_of_kubernetes() -> None:
     found = render(*sets(ON), release="a" * 53)
     (cron,) = [m["metadata"]["name"] for m in found if m["kind"] == "CronJob"]
     (job,) = [m["metadata"]["name"] for m in found if m["kind"] == "Job"]
@@ -267,5 +265,5 @@ def test_its_names_fit_with_what_kubernetes_puts_behind_them() -> None:
         (("database.bundled.backup.s3.prefix=/a",), "prefix"),
     ],
 )
-def test_values_that_cannot_work_are_refused(values: tuple[str, ...], says: str) -> None:
+def test_invalid_backup_values_are_rejected(values: tuple[str, ...], says: str) -> None:
     assert says in refusal(*sets(ON, *values))

@@ -1,4 +1,4 @@
-"""The Grafana dashboard asks Prometheus for what the service exports, of one release at a time."""
+"""The Grafana dashboard queries the service's exported metrics, of one release at a time."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ PANELS: list[dict[str, Any]] = [panel for panel in DASHBOARD["panels"] if panel[
 EXPRESSIONS: list[str] = [target["expr"] for panel in PANELS for target in panel["targets"]]
 
 GRAFANA = {"$__rate_interval": "5m", "$namespace": "tasks", "$job": "task-api"}
-"""What Grafana puts in the place of its variables."""
+"""The values that replace Grafana's variables."""
 
 
 @pytest.mark.parametrize("panel", PANELS, ids=lambda panel: str(panel["title"]))
-def test_each_panel_has_a_title_a_unit_and_queries(panel: dict[str, Any]) -> None:
+def test_every_panel_has_title_unit_and_queries(panel: dict[str, Any]) -> None:
     assert panel["title"]
     assert panel["fieldConfig"]["defaults"]["unit"]
     assert panel["targets"]
@@ -32,7 +32,7 @@ def test_each_panel_has_a_title_a_unit_and_queries(panel: dict[str, Any]) -> Non
         assert target["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
 
 
-def test_panels_can_be_told_apart_and_do_not_overlap() -> None:
+def test_panels_have_unique_titles_and_do_not_overlap() -> None:
     panels = DASHBOARD["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     assert len({panel["title"] for panel in panels}) == len(panels)
@@ -45,12 +45,12 @@ def test_panels_can_be_told_apart_and_do_not_overlap() -> None:
         taken |= cells
 
 
-def test_what_is_shown_is_chosen_by_data_source_namespace_and_service() -> None:
+def test_dashboard_is_filtered_by_data_source_namespace_and_service() -> None:
     assert [variable["name"] for variable in DASHBOARD["templating"]["list"]] == ["datasource", "namespace", "job"]
 
 
 @pytest.mark.parametrize("panel", PANELS, ids=lambda panel: str(panel["title"]))
-def test_each_query_asks_one_release_for_what_the_service_exports(panel: dict[str, Any]) -> None:
+def test_every_query_selects_one_release_and_exported_metrics(panel: dict[str, Any]) -> None:
     for target in panel["targets"]:
         assert metrics_of(target["expr"]) <= METRICS
         selectors = re.findall(r"\{[^}]*\}", target["expr"])
@@ -61,7 +61,7 @@ def test_each_query_asks_one_release_for_what_the_service_exports(panel: dict[st
 
 
 @pytest.mark.parametrize("prometheus", EACH)
-def test_prometheus_understands_each_query(prometheus: Prometheus, tmp_path: Path) -> None:
+def test_prometheus_parses_every_query(prometheus: Prometheus, tmp_path: Path) -> None:
     rules = []
     for number, asked in enumerate(EXPRESSIONS):
         expression = asked
@@ -72,8 +72,8 @@ def test_prometheus_understands_each_query(prometheus: Prometheus, tmp_path: Pat
     promtool(prometheus, tmp_path, "check", "rules", "queries.yaml")
 
 
-def test_it_has_each_panel_of_the_library_chart(tmp_path: Path) -> None:
-    """They stand twice, since it has an order of its own; each is the same in both."""
+def test_dashboard_contains_every_panel_of_the_library_chart(tmp_path: Path) -> None:
+    """They are duplicated, since their order differs; each panel is identical in both."""
     shutil.copytree(LIBRARY, tmp_path / LIBRARY.name)
     shutil.copytree(CHART, tmp_path / CHART.name, symlinks=True)
     (tmp_path / CHART.name / "files/dashboard.json").unlink()

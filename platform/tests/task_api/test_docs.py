@@ -1,5 +1,5 @@
-"""What the pages say of this kit with its first service: paths, and commands, each of which a test runs or a page says
-why none does."""
+"""The documentation of this kit with its first service: paths exist, and each command block is run by a test or has a
+reason why not."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ FOLDERS = {entry.name for entry in REPOSITORY.iterdir() if entry.is_dir()}
 
 
 @pytest.mark.parametrize("page", pages())
-def test_every_path_in_the_text_is_in_the_repository(page: str) -> None:
-    """`scripts/up.sh` in a sentence is a file; what a command makes has a folder that is in no commit. NAME and PACKAGE
-    are those of any service."""
+def test_every_path_in_the_text_exists(page: str) -> None:
+    """`scripts/up.sh` in a sentence is a file; generated files are in folders that are never committed. NAME and
+    PACKAGE are placeholders for any service."""
     paths = {
         path
         for path in re.findall(r"`([\w.-]+/[\w./-]*)`", prose(page))
@@ -41,7 +41,7 @@ MANIFESTS = "e2e/task_api/test_raw_manifests.py"
 
 
 def serve(block: Block, folder: Path, **settings: str) -> list[str]:
-    """What the block prints on a terminal until the API listens; it is then ended as by Ctrl-C."""
+    """The block's output on a terminal until the API listens; then it is stopped like with Ctrl-C."""
     environment = {**os.environ, "TASKS_DATABASE_URL": f"sqlite:///{folder}/tasks.db", **settings}
     ours, terminal = pty.openpty()
     command = ["bash", "-euc", block.commands]
@@ -64,18 +64,18 @@ def serve(block: Block, folder: Path, **settings: str) -> list[str]:
 
 
 def shape(line: str) -> str:
-    """A line of a log without its colours, and without what is another one each time."""
+    """A log line without colours and without variable parts."""
     line = re.sub(r"\x1b\[\d*m", "", line)
     return re.sub(r":\d{4,5}\b", ":PORT", re.sub(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "TIME", line))
 
 
-def test_make_run_prints_what_stands_in_the_readme(tmp_path: Path) -> None:
-    """README.md: the last line, once the packages are there."""
+def test_make_run_prints_the_output_in_the_readme(tmp_path: Path) -> None:
+    """README.md: the last line, once packages are installed."""
     (block,) = commands_run_by(THIS, "README.md")
     assert shape(serve(block, tmp_path, TASKS_PORT="0")[-1]) == shape(block.text.splitlines()[-1])
 
 
-def test_settings_stand_in_front_of_make_run(tmp_path: Path) -> None:
+def test_settings_can_be_passed_to_make_run(tmp_path: Path) -> None:
     """docs/develop.md"""
     block = commands_run_by(THIS, "docs/develop.md", "Live reload")[0]
     moved = replace(block, text=block.text.replace("TASKS_PORT=8001", "TASKS_PORT=0"))
@@ -89,7 +89,7 @@ def test_one_test_is_run_alone() -> None:
     assert re.search(r"^=+ \d+ passed.* deselected", done.stdout, re.MULTILINE), done.stdout + done.stderr
 
 
-def test_a_failure_of_the_platforms_tests_ends_with_a_command_that_runs_one() -> None:
+def test_failure_of_a_platform_test_ends_with_a_command_that_reruns_it() -> None:
     (hint,) = re.findall(r"Run a single test: (.+)'", (REPOSITORY / "scripts/test-platform.sh").read_text())
     command = hint.replace("NAME", "test_one_test_is_run_alone") + " --collect-only"
     done = subprocess.run(["bash", "-euc", command], cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
@@ -97,12 +97,12 @@ def test_a_failure_of_the_platforms_tests_ends_with_a_command_that_runs_one() ->
 
 
 def outputs(section: str) -> dict[str, list[str]]:
-    """What the README shows that a command prints, by the command."""
+    """The documented outputs in the README section, by command."""
     shown = [block.text.splitlines() for block in blocks("README.md") if block.section == section]
     return {lines[0].removeprefix("$ "): lines[1:] for lines in shown if lines[0].startswith("$ ")}
 
 
-def test_the_readme_shows_what_make_test_prints() -> None:
+def test_readme_shows_the_output_of_make_test() -> None:
     *of_all, generated, _, last = outputs("Tests")["make test"]
     tested = [line.removeprefix("Testing ") for line in of_all if line.startswith("Testing ")]
     assert tested == ["chassis", "skeletons/plain", "skeletons/postgresql", "task-api"]
@@ -116,7 +116,7 @@ def test_the_readme_shows_what_make_test_prints() -> None:
 
 
 def unfounded(block: Block) -> str:
-    """Why nobody can be sure that the block works; empty where it is run, or says why it is not."""
+    """Why the block may be untested; empty if a test runs it or it has a reason."""
     if block.reason:
         return ""
     if not block.run_by:
@@ -128,20 +128,20 @@ def unfounded(block: Block) -> str:
     if block.run_by == ".ci/run":
         missing = [line for line in block.commands.splitlines() if line not in runner]
         return f"{block.run_by} does not call {missing}" if missing else ""
-    # It reads the page's blocks through this module's reader, or by itself.
+    # Calls this module's reader of the page's blocks, or reads them itself.
     if f'"{block.page}"' in runner:
         return ""
     return f"{block.run_by} does not read {block.page}"
 
 
 @pytest.mark.parametrize("block", TYPED, ids=str)
-def test_a_block_of_commands_is_run_or_says_why_not(block: Block) -> None:
+def test_every_command_block_is_run_or_has_a_reason(block: Block) -> None:
     assert unfounded(block) == ""
 
 
-def test_no_block_hides_behind_one_that_is_run() -> None:
-    """How many blocks each file runs, section by section: one more here is one more call there. Of the two guides every
-    block is run, whatever their number."""
+def test_number_of_run_blocks_per_section_is_as_expected() -> None:
+    """How many blocks each file runs, by section: an additional one needs an additional call. Of the two guides every
+    block is run, so their number does not matter."""
     guides = ("docs/deploy.md", "docs/operate.md")
     found = Counter(
         (block.run_by, block.page, block.section)
@@ -150,7 +150,7 @@ def test_no_block_hides_behind_one_that_is_run() -> None:
         and not block.reason
         and block.run_by != ".ci/run"
         and block.page not in guides
-        # The README of a second service's chart is a copy of the first one's.
+        # The chart README of another service is a copy of the first one's.
         and (not block.page.startswith("platform/helm/") or "/task-api/" in block.page)
     )
     assert found == {
@@ -185,7 +185,7 @@ def test_no_block_hides_behind_one_that_is_run() -> None:
         (THIS, "docs/develop.md", "Live reload"): 1,
         (THIS, "docs/develop.md", "Tests"): 1,
         ("services/task-api/tests/test_readme.py", "docs/auth.md", "tokens"): 1,
-        # This one runs every block in `console` of the page.
+        # This test runs every `console` block of the page.
         ("services/task-api/tests/test_readme.py", "docs/tour.md", "Create"): 1,
         ("services/task-api/tests/test_readme.py", "docs/tour.md", "Find"): 3,
         ("services/task-api/tests/test_readme.py", "docs/tour.md", "Change"): 2,

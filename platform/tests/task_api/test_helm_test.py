@@ -1,4 +1,4 @@
-"""What `helm test` runs, run here against services that keep what they are given, and against some that do not."""
+"""The script of `helm test`, run against a correct service and against several faulty ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Answer = tuple[int, Any]
 
 
 class Api:
-    """As much of the API as the test calls."""
+    """The part of the API that the test calls."""
 
     def __init__(self) -> None:
         self.tasks: dict[str, dict[str, str]] = {}
@@ -49,38 +49,38 @@ class Api:
         return 204, None
 
 
-class Forgetful(Api):
+class LosesTasks(Api):
     def create(self, task: dict[str, str]) -> Answer:
         return 201, task
 
 
-class Altering(Api):
+class AltersTasks(Api):
     def create(self, task: dict[str, str]) -> Answer:
         super().create(task | {"title": "another"})
         return 201, task
 
 
-class Keeping(Api):
+class KeepsDeletedTasks(Api):
     def delete(self, task_id: str) -> Answer:
         return 204, None
 
 
-class Shy(Api):
+class HidesMetrics(Api):
     def metrics(self) -> Answer:
         return 401, {"title": "Unauthorized"}
 
 
-class Open(Shy):
-    """Without a token it shows no metrics, and yet lets anybody write."""
+class AcceptsAnonymousWrites(HidesMetrics):
+    """Without a token it hides its metrics, but accepts writes."""
 
 
-class Closed(Shy):
+class RejectsAnonymousWrites(HidesMetrics):
     def create(self, task: dict[str, str]) -> Answer:
         return 401, {"title": "Unauthorized"}
 
 
 @contextmanager
-def serving(api: Api) -> Iterator[str]:
+def serve(api: Api) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         def do(self) -> None:
             length = int(self.headers.get("Content-Length", 0))
@@ -92,9 +92,9 @@ def serving(api: Api) -> Iterator[str]:
             self.wfile.write(data)
 
         def log_message(self, *_: Any) -> None:
-            """Nothing: what was asked is in the test's own output."""
+            """Silent: the test's own output has the requests."""
 
-    for method in ("GET", "POST", "DELETE"):  # http.server looks for do_ and the request's method
+    for method in ("GET", "POST", "DELETE"):  # http.server calls do_METHOD
         setattr(Handler, f"do_{method}", Handler.do)
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
@@ -121,9 +121,9 @@ def helm_test(url: str, auth: str = "none") -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_task_is_written_read_and_deleted() -> None:
+def test_task_is_written_read_and_deleted() -> None:
     api = Api()
-    with serving(api) as url:
+    with serve(api) as url:
         done = helm_test(url)
     assert (done.returncode, done.stderr) == (0, "")
     assert "ok: a task was written, read and deleted" in done.stdout
@@ -133,29 +133,31 @@ def test_a_task_is_written_read_and_deleted() -> None:
 @pytest.mark.parametrize(
     ("api", "said"),
     [
-        (Forgetful, "expected 200, got 404"),
-        (Altering, "FAILED: wrote"),
-        (Keeping, "expected 404, got 200"),
-        (Shy, "expected 200, got 401"),
+        (LosesTasks, "expected 200, got 404"),
+        (AltersTasks, "FAILED: wrote"),
+        (KeepsDeletedTasks, "expected 404, got 200"),
+        (HidesMetrics, "expected 200, got 401"),
     ],
 )
-def test_a_service_that_does_not_keep_its_word_fails(api: Callable[[], Api], said: str) -> None:
-    with serving(api()) as url:
+def test_faulty_service_fails_the_test(api: Callable[[], Api], said: str) -> None:
+    with serve(api()) as url:
         done = helm_test(url)
     assert done.returncode == 1
     assert said in done.stderr
 
 
-def test_without_a_token_it_sees_that_nobody_writes() -> None:
-    with serving(Closed()) as url:
+def test_without_a_token_it_verifies_that_writes_are_rejected() -> None:
+    with serve(RejectsAnonymousWrites()) as url:
         done = helm_test(url, auth="tokens")
     assert done.returncode == 0
     assert "writes without a token are rejected" in done.stdout
 
 
-@pytest.mark.parametrize(("api", "said"), [(Api, "expected 401, got 200"), (Open, "expected 401, got 201")])
-def test_without_a_token_a_service_that_lets_anybody_in_fails(api: Callable[[], Api], said: str) -> None:
-    with serving(api()) as url:
+@pytest.mark.parametrize(
+    ("api", "said"), [(Api, "expected 401, got 200"), (AcceptsAnonymousWrites, "expected 401, got 201")]
+)
+def test_without_a_token_a_service_that_accepts_anonymous_requests_fails(api: Callable[[], Api], said: str) -> None:
+    with serve(api()) as url:
         done = helm_test(url, auth="tokens")
     assert done.returncode == 1
     assert said in done.stderr

@@ -1,4 +1,4 @@
-"""How requests from outside reach the API: by Ingress and HTTPRoute, at the root and below a prefix."""
+"""How external requests reach the API: through Ingress and HTTPRoute, at the root and below a prefix."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ PREFIX = "ingress.path=/tasks"
 NGINX = "nginx.ingress.kubernetes.io/"
 
 
-def sent_on(ingress: Manifest, uri: str) -> str | None:
-    """The path with which ingress-nginx asks the API, or None where it answers 404 itself."""
+def upstream_path(ingress: Manifest, uri: str) -> str | None:
+    """The path of ingress-nginx's request to the API, or None if it responds with 404 itself."""
     annotations = ingress["metadata"]["annotations"]
     (path,) = ingress["spec"]["rules"][0]["http"]["paths"]
     target = annotations[NGINX + "rewrite-target"]
@@ -21,13 +21,13 @@ def sent_on(ingress: Manifest, uri: str) -> str | None:
         # A target that equals the path is not a rewrite (internal/ingress/controller/template/template.go).
         assert target == path["path"] == "/"
         return uri
-    found = re.match(path["path"], uri, re.IGNORECASE)  # a location ~* "^...", which has no end
+    found = re.match(path["path"], uri, re.IGNORECASE)  # a location ~* "^...", not anchored at the end
     return re.sub(r"\$(\d)", lambda group: found[int(group[1])], target) if found else None
 
 
 @pytest.mark.parametrize("uri", ["/", "/docs", "/v1/tasks", "/v1/tasks/0198", "/health"])
-def test_at_the_root_every_path_stays_as_it_is(uri: str) -> None:
-    assert sent_on(one("Ingress", render()), uri) == uri
+def test_paths_are_unchanged_at_the_root(uri: str) -> None:
+    assert upstream_path(one("Ingress", render()), uri) == uri
 
 
 @pytest.mark.parametrize(
@@ -42,13 +42,13 @@ def test_at_the_root_every_path_stays_as_it_is(uri: str) -> None:
         ("/", None),
     ],
 )
-def test_below_a_prefix_the_rest_of_the_path_arrives(uri: str, expected: str | None) -> None:
-    assert sent_on(one("Ingress", render(*sets(PREFIX))), uri) == expected
+def test_prefix_is_stripped(uri: str, expected: str | None) -> None:
+    assert upstream_path(one("Ingress", render(*sets(PREFIX))), uri) == expected
 
 
 @pytest.mark.parametrize("values", [(), (PREFIX,), ("ingress.path=/a/b-c_d",)])
-def test_the_path_passes_the_rules_of_ingress_nginx_1_12_and_later(values: tuple[str, ...]) -> None:
-    """Since 1.12 a path of type Prefix must not be a regular expression, and annotations may not hold just anything."""
+def test_path_and_annotations_pass_the_validation_of_ingress_nginx_1_12(values: tuple[str, ...]) -> None:
+    """Since 1.12 a path of type Prefix must not be a regular expression, and annotation values are restricted."""
     ingress = one("Ingress", render(*sets(*values)))
     (path,) = ingress["spec"]["rules"][0]["http"]["paths"]
     plain = re.fullmatch(r"/[A-Za-z0-9._\-/]*", path["path"])
@@ -58,26 +58,26 @@ def test_the_path_passes_the_rules_of_ingress_nginx_1_12_and_later(values: tuple
     assert not [name for name in ingress["metadata"]["annotations"] if name.endswith("-snippet")]
 
 
-def test_the_api_knows_the_prefix_that_the_proxy_takes_off() -> None:
+def test_api_knows_the_stripped_prefix() -> None:
     assert "TASKS_ROOT_PATH" not in environment(api_container(render()))
     assert environment(api_container(render(*sets(PREFIX))))["TASKS_ROOT_PATH"] == "/tasks"
     assert "TASKS_ROOT_PATH" not in environment(api_container(render(*sets(PREFIX, "ingress.enabled=false"))))
 
 
-def test_rule_and_certificate_are_for_the_same_hosts() -> None:
+def test_rules_and_certificate_have_the_same_hosts() -> None:
     ingress = one("Ingress", render(*sets("ingress.extraHosts={a.example.com,b.example.com}")))
     hosts = ["task-api.local", "a.example.com", "b.example.com"]
     assert [rule["host"] for rule in ingress["spec"]["rules"]] == hosts
     assert ingress["spec"]["tls"] == [{"hosts": hosts, "secretName": "task-api-tls"}]
 
 
-def test_cert_manager_is_asked_by_annotation() -> None:
+def test_cert_manager_annotation_is_set() -> None:
     annotations = one("Ingress", render(*sets("ingress.tls.clusterIssuer=letsencrypt")))["metadata"]["annotations"]
     assert annotations["cert-manager.io/cluster-issuer"] == "letsencrypt"
     assert "cert-manager.io/cluster-issuer" not in one("Ingress", render())["metadata"]["annotations"]
 
 
-def test_without_a_certificate_nobody_is_sent_to_https() -> None:
+def test_without_a_certificate_http_is_not_redirected_to_https() -> None:
     ingress = one("Ingress", render(*sets("ingress.tls.secretName=")))
     assert "tls" not in ingress["spec"]
     assert ingress["metadata"]["annotations"][NGINX + "ssl-redirect"] == "false"
@@ -87,7 +87,7 @@ def test_without_a_certificate_nobody_is_sent_to_https() -> None:
 GATEWAY = sets("httpRoute.enabled=true", "httpRoute.parentRefs[0].name=my-gateway", "ingress.enabled=false")
 
 
-def test_an_http_route_leads_to_the_service() -> None:
+def test_http_route_routes_to_the_service() -> None:
     rendered = render(*GATEWAY, *sets("ingress.extraHosts={a.example.com}"))
     assert not [m for m in rendered if m["kind"] == "Ingress"]
     route = one("HTTPRoute", rendered)
@@ -112,7 +112,7 @@ def test_an_http_route_leads_to_the_service() -> None:
     }
 
 
-def test_an_http_route_of_plain_http_leads_to_https() -> None:
+def test_http_route_of_the_http_listener_redirects_to_https() -> None:
     listeners = (
         "parentRefs[0].sectionName=https",
         "redirectParentRefs[0].name=my-gateway",
@@ -130,7 +130,7 @@ def test_an_http_route_of_plain_http_leads_to_https() -> None:
     }
 
 
-def test_an_http_route_takes_a_prefix_off_too() -> None:
+def test_http_route_strips_the_prefix() -> None:
     rendered = render(*GATEWAY, *sets(PREFIX))
     (rule,) = one("HTTPRoute", rendered)["spec"]["rules"]
     assert rule["matches"] == [{"path": {"type": "PathPrefix", "value": "/tasks"}}]

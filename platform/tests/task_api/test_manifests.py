@@ -1,4 +1,4 @@
-"""The raw manifests are the chart at its defaults, object by object and file by file."""
+"""The raw manifests equal the chart at its defaults, object by object and file by file."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from manifests import PLATFORM, VALUES_FILES, Manifest, raw, raw_files, render, 
 
 HELM_ONLY_LABELS = {"helm.sh/chart", "app.kubernetes.io/managed-by", "app.kubernetes.io/version"}
 IDENTITY = {("kind",), ("metadata",), ("metadata", "name"), ("metadata", "labels")}
-"""By these an object is found in both. What is in the labels is compared like everything else."""
+"""Labels that identify an object in both. Other labels are compared like everything else."""
 MISSING = object()
 
 
 def by_name(manifests: list[Manifest]) -> dict[tuple[str, str], Manifest]:
-    """The objects by kind and name, without what only Helm writes and without the password's Secret.
+    """The objects by kind and name, without Helm-specific fields and without the password's Secret.
 
     People make that Secret themselves for the raw manifests: no password is written down there.
     """
@@ -59,7 +59,7 @@ def _differences(ours: Any, theirs: Any, path: str) -> list[str]:
 
 
 def mutations(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[str, tuple[Any, ...], Any]]:
-    """Every change of one field: another value, no value, one that is missing, one too many."""
+    """Every change of one field: another value, no value, a missing one, an extra one."""
     if isinstance(value, dict):
         yield "added", (*path, "somethingElse"), None
     if path:
@@ -85,11 +85,11 @@ def mutated(manifest: Manifest, path: tuple[Any, ...], value: Any) -> Manifest:
     return manifest
 
 
-def test_the_raw_manifests_are_the_chart_at_its_defaults() -> None:
+def test_raw_manifests_equal_the_chart_at_its_defaults() -> None:
     assert differences(raw(), render()) == []
 
 
-def test_the_comparison_sees_any_one_field_that_differs() -> None:
+def test_comparison_detects_a_difference_in_any_field() -> None:
     rendered = {key: [manifest] for key, manifest in by_name(render()).items()}
     count = 0
     for (kind, name), manifest in by_name(raw()).items():
@@ -102,7 +102,7 @@ def test_the_comparison_sees_any_one_field_that_differs() -> None:
     assert count > 1000
 
 
-def test_the_comparison_sees_an_object_that_is_missing_or_renamed() -> None:
+def test_comparison_detects_a_missing_or_renamed_object() -> None:
     rendered, ours = render(), raw()
     for number, manifest in enumerate(ours):
         assert differences([m for n, m in enumerate(ours) if n != number], rendered)
@@ -112,58 +112,58 @@ def test_the_comparison_sees_an_object_that_is_missing_or_renamed() -> None:
             assert differences(renamed, rendered), f"{manifest['kind']}: a change of {path} is not seen"
 
 
-def test_an_object_is_in_the_file_of_the_same_name_by_both_roads() -> None:
+def test_object_is_in_the_file_of_the_same_name_in_both() -> None:
     rendered = render_files()
-    del rendered["database-secret.yaml"]  # people make it themselves: no password is written down
+    del rendered["database-secret.yaml"]  # users create it themselves: no password is committed
     assert raw_files().keys() == rendered.keys()
     for name, manifests in raw_files().items():
         assert len(manifests) == len(rendered[name]) == 1, f"{name} is not one object"
         assert differences(manifests, rendered[name]) == []
 
 
-def test_every_template_is_one_object_at_most() -> None:
+def test_every_template_has_at_most_one_object() -> None:
     for values, arguments in VALUES_FILES.items():
         for name, manifests in render_files(*arguments, helm_tests=True).items():
             assert len(manifests) == 1, f"{name} with {values}"
 
 
-def test_the_service_monitor_is_the_charts_with_it_switched_on() -> None:
+def test_service_monitor_equals_the_charts() -> None:
     manifests = list(yaml.safe_load_all((PLATFORM / "k8s/monitoring/servicemonitor.yaml").read_text()))
     rendered = render_files(*sets("serviceMonitor.enabled=true"))
     assert differences(manifests, rendered["servicemonitor.yaml"]) == []
 
 
 def test_applying_the_folder_needs_no_custom_resource_and_no_kustomize() -> None:
-    """`kubectl apply -f platform/k8s/` takes each file of the folder, and none of the folders in it."""
+    """`kubectl apply -f platform/k8s/` applies each file in the folder, but not in its subfolders."""
     groups = {manifest["apiVersion"].rpartition("/")[0] for manifest in raw()}
     assert groups <= {"", "apps", "autoscaling", "policy", "networking.k8s.io"}
     assert not list((PLATFORM / "k8s").glob("kustomization.y*ml"))
 
 
-def test_no_object_names_a_namespace() -> None:
+def test_no_object_sets_a_namespace() -> None:
     for arguments in VALUES_FILES.values():
         for manifest in render(*arguments, helm_tests=True) + raw():
             assert "namespace" not in manifest["metadata"]
 
 
-def test_objects_have_the_names_that_people_type() -> None:
+def test_objects_have_the_documented_names() -> None:
     assert {m["metadata"]["name"] for m in render()} == {"task-api", "task-api-postgres", "task-api-database"}
     assert {m["metadata"]["name"] for m in raw()} == {"task-api", "task-api-postgres"}
 
 
-def test_one_line_of_the_deployment_is_for_the_user_to_edit() -> None:
+def test_exactly_one_line_of_the_deployment_must_be_edited() -> None:
     text = (PLATFORM / "k8s/deployment.yaml").read_text()
     assert text.count("your-dockerhub-username") == 1
     assert "          image: your-dockerhub-username/task-api:latest\n" in text
 
 
 LONGEST_NAMES = {"StatefulSet": 52, "Cluster": 50}
-"""Of a StatefulSet the pods carry the name and a revision of 11 characters more in a label, which may have 63
-(https://github.com/kubernetes/kubernetes/issues/64023); CloudNativePG refuses more than 50 for its own."""
+"""StatefulSet pods have its name plus a revision suffix of 11 characters in a label, and labels are limited to 63
+(https://github.com/kubernetes/kubernetes/issues/64023); CloudNativePG rejects more than 50 for its own."""
 
 
 def labels(value: Any) -> Iterator[tuple[str, str]]:
-    """Every label that an object has, gives to pods or asks for."""
+    """Every label that an object has, sets on pods, or selects."""
     if isinstance(value, dict):
         for key, below in value.items():
             if key in {"labels", "matchLabels"}:
@@ -179,8 +179,8 @@ def labels(value: Any) -> Iterator[tuple[str, str]]:
 
 @pytest.mark.parametrize("values", VALUES_FILES)
 @pytest.mark.parametrize("release", ["r" * 53, f"{'r' * 44}-task-api", f"task-api-{'r' * 44}"])
-def test_with_the_longest_name_of_a_release_every_name_and_label_fits(release: str, values: str) -> None:
-    assert len(release) == 53  # Helm takes no more
+def test_names_and_labels_fit_with_the_longest_release_name(release: str, values: str) -> None:
+    assert len(release) == 53  # Helm's limit
     seen = 0
     for manifest in render(*VALUES_FILES[values], release=release, helm_tests=True):
         name = manifest["metadata"]["name"]

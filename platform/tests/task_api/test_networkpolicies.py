@@ -1,4 +1,4 @@
-"""The network policies, evaluated pair by pair as a network plugin would: who may call whom."""
+"""The network policies, evaluated for pairs of pods like a network plugin: which connections are allowed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from manifests import Manifest, raw, render, sets, with_json
 
 RELEASE = "default"
-"""The namespace of the release; none is written into its objects."""
+"""The release's namespace; no object sets it."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ def is_peer(peer: Manifest, pod: Pod) -> bool:
     """https://kubernetes.io/docs/concepts/services-networking/network-policies/#behavior-of-to-and-from-selectors"""
     assert peer.keys() <= {"namespaceSelector", "podSelector", "ipBlock"}, f"not modelled: {peer}"
     if "ipBlock" in peer:
-        return False  # pods are selected by labels here
+        return False  # only labels are modelled
     if "namespaceSelector" in peer:
         # Kubernetes labels each namespace with its name.
         if not matches(peer["namespaceSelector"], {"kubernetes.io/metadata.name": pod.namespace}):
@@ -37,14 +37,14 @@ def is_peer(peer: Manifest, pod: Pod) -> bool:
     return matches(peer.get("podSelector", {}), pod.labels)
 
 
-def admits(rule: Manifest, side: str, other: Pod, port: int, protocol: str) -> bool:
+def allows(rule: Manifest, side: str, other: Pod, port: int, protocol: str) -> bool:
     assert rule.keys() <= {side, "ports"}, f"not modelled: {rule}"
     return (not rule.get(side) or any(is_peer(peer, other) for peer in rule[side])) and (
         not rule.get("ports") or any(p["port"] == port and p["protocol"] == protocol for p in rule["ports"])
     )
 
 
-def may_call(manifests: list[Manifest], source: Pod, target: Pod, port: int, protocol: str = "TCP") -> bool:
+def is_allowed(manifests: list[Manifest], source: Pod, target: Pod, port: int, protocol: str = "TCP") -> bool:
     policies = [m["spec"] for m in manifests if m["kind"] == "NetworkPolicy"]
 
     def passes(pod: Pod, other: Pod, direction: str, side: str) -> bool:
@@ -56,7 +56,7 @@ def may_call(manifests: list[Manifest], source: Pod, target: Pod, port: int, pro
             and direction.capitalize() in policy["policyTypes"]
         ]
         return not own or any(
-            admits(rule, side, other, port, protocol) for policy in own for rule in policy.get(direction) or []
+            allows(rule, side, other, port, protocol) for policy in own for rule in policy.get(direction) or []
         )
 
     return passes(source, target, "egress", "to") and passes(target, source, "ingress", "from")
@@ -78,7 +78,7 @@ PROMETHEUS = Pod("monitoring", {"app.kubernetes.io/name": "prometheus"})
 DNS = Pod("kube-system", {"k8s-app": "kube-dns"})
 STRANGER = Pod("elsewhere", {"app": "stranger"})
 NEIGHBOUR = Pod(RELEASE, {"app": "neighbour"})
-DISGUISED = Pod("elsewhere", API.labels | HELM_TEST.labels)  # anybody may write labels in a namespace of their own
+DISGUISED = Pod("elsewhere", API.labels | HELM_TEST.labels)  # users can set any label in their own namespace
 
 PAIRS: list[tuple[str, Pod, Pod, int, str, bool]] = [
     ("ingress controller to API", INGRESS_CONTROLLER, API, 8000, "TCP", True),
@@ -110,28 +110,30 @@ PAIRS: list[tuple[str, Pod, Pod, int, str, bool]] = [
 @pytest.mark.parametrize(
     ("source", "target", "port", "protocol", "expected"), [pytest.param(*pair[1:], id=pair[0]) for pair in PAIRS]
 )
-def test_who_may_call_whom(road: str, source: Pod, target: Pod, port: int, protocol: str, *, expected: bool) -> None:
+def test_allowed_and_blocked_connections(
+    road: str, source: Pod, target: Pod, port: int, protocol: str, *, expected: bool
+) -> None:
     manifests = CHART_OBJECTS if road == "chart" else raw()
-    assert may_call(manifests, source, target, port, protocol) is expected
+    assert is_allowed(manifests, source, target, port, protocol) is expected
 
 
-def test_the_pod_of_helm_test_calls_the_api_alone() -> None:
-    assert all(may_call(CHART_OBJECTS, HELM_TEST, DNS, port, "UDP") for port in (53, 5353))
-    assert not may_call(CHART_OBJECTS, HELM_TEST, STRANGER, 443)
-    assert not may_call(CHART_OBJECTS, API, HELM_TEST, 8000)
+def test_helm_test_pod_reaches_only_the_api() -> None:
+    assert all(is_allowed(CHART_OBJECTS, HELM_TEST, DNS, port, "UDP") for port in (53, 5353))
+    assert not is_allowed(CHART_OBJECTS, HELM_TEST, STRANGER, 443)
+    assert not is_allowed(CHART_OBJECTS, API, HELM_TEST, 8000)
 
 
-def test_without_policies_everybody_may_call_everybody() -> None:
-    """The model refuses because of the policies, and not by itself."""
+def test_without_policies_every_connection_is_allowed() -> None:
+    """The model blocks connections because of the policies, not by default."""
     manifests = render(*sets("networkPolicy.enabled=false"))
     assert not [m for m in manifests if m["kind"] == "NetworkPolicy"]
-    assert all(may_call(manifests, source, target, port, protocol) for _, source, target, port, protocol, _ in PAIRS)
+    assert all(is_allowed(manifests, source, target, port, protocol) for _, source, target, port, protocol, _ in PAIRS)
 
 
-def test_a_database_outside_is_reached_by_its_port() -> None:
+def test_external_database_is_reachable_on_its_port() -> None:
     manifests = render(*sets("database.existingSecret=mine"))
-    assert may_call(manifests, API, STRANGER, 5432)
-    assert not may_call(manifests, API, STRANGER, 443)
+    assert is_allowed(manifests, API, STRANGER, 5432)
+    assert not is_allowed(manifests, API, STRANGER, 443)
 
 
 @pytest.mark.parametrize(
@@ -143,23 +145,23 @@ def test_a_database_outside_is_reached_by_its_port() -> None:
         (("s3.bucket=safe", "s3.existingSecret=keys", "s3.endpoint=https://minio.example.com:9000/"), 9000),
     ],
 )
-def test_a_backup_calls_the_database_and_its_bucket_alone(values: tuple[str, ...], port: int | None) -> None:
+def test_backup_reaches_only_the_database_and_its_bucket(values: tuple[str, ...], port: int | None) -> None:
     manifests = render(*sets(*(f"database.bundled.backup.{value}" for value in ("enabled=true", *values))))
     pod = Pod(RELEASE, labels_of(manifests, "Job"))
-    assert may_call(manifests, pod, POSTGRES, 5432)
-    assert all(may_call(manifests, pod, DNS, dns, "UDP") for dns in (53, 5353))
-    assert [p for p in (80, 443, 9000) if may_call(manifests, pod, STRANGER, p)] == ([] if port is None else [port])
-    assert not may_call(manifests, pod, API, 8000)
-    assert not may_call(manifests, API, pod, 8000)
-    assert not may_call(CHART_OBJECTS, pod, POSTGRES, 5432)  # where there are none
+    assert is_allowed(manifests, pod, POSTGRES, 5432)
+    assert all(is_allowed(manifests, pod, DNS, dns, "UDP") for dns in (53, 5353))
+    assert [p for p in (80, 443, 9000) if is_allowed(manifests, pod, STRANGER, p)] == ([] if port is None else [port])
+    assert not is_allowed(manifests, pod, API, 8000)
+    assert not is_allowed(manifests, API, pod, 8000)
+    assert not is_allowed(CHART_OBJECTS, pod, POSTGRES, 5432)  # backups are disabled there
 
 
-def test_an_identity_provider_is_reached() -> None:
+def test_identity_provider_is_reachable() -> None:
     manifests = render(*sets("auth.mode=oidc", "auth.oidc.issuer=https://login.example.com", "auth.oidc.audience=a"))
-    assert may_call(manifests, API, STRANGER, 443)
+    assert is_allowed(manifests, API, STRANGER, 443)
 
 
-def test_namespaces_and_further_peers_come_from_values() -> None:
+def test_namespaces_and_extra_peers_come_from_values() -> None:
     tracing = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "tracing"}}}
     values = {
         "ingressNamespaces": ["gateways"],
@@ -168,23 +170,23 @@ def test_namespaces_and_further_peers_come_from_values() -> None:
         "extraEgress": [{"to": [tracing], "ports": [{"port": 4318, "protocol": "TCP"}]}],
     }
     manifests = render(*with_json(networkPolicy=values))
-    assert may_call(manifests, Pod("gateways", {}), API, 8000)
-    assert not may_call(manifests, INGRESS_CONTROLLER, API, 8000)
-    assert not may_call(manifests, PROMETHEUS, API, 8000)
-    assert may_call(manifests, NEIGHBOUR, API, 8000)
-    assert may_call(manifests, API, Pod("tracing", {}), 4318)
-    assert not may_call(manifests, API, Pod("tracing", {}), 443)
+    assert is_allowed(manifests, Pod("gateways", {}), API, 8000)
+    assert not is_allowed(manifests, INGRESS_CONTROLLER, API, 8000)
+    assert not is_allowed(manifests, PROMETHEUS, API, 8000)
+    assert is_allowed(manifests, NEIGHBOUR, API, 8000)
+    assert is_allowed(manifests, API, Pod("tracing", {}), 4318)
+    assert not is_allowed(manifests, API, Pod("tracing", {}), 443)
 
 
-def test_cloudnativepg_is_for_the_api_its_operator_and_its_own_instances() -> None:
+def test_cloudnativepg_is_reachable_by_the_api_its_operator_and_its_instances() -> None:
     manifests = render(*sets("database.cloudNativePG.enabled=true"))
     instance = Pod(RELEASE, {"cnpg.io/cluster": "task-api-postgres", "cnpg.io/podRole": "instance"})
     operator = Pod("cnpg-system", {"app.kubernetes.io/name": "cloudnative-pg"})
-    assert may_call(manifests, API, instance, 5432)
-    assert not may_call(manifests, API, instance, 8000)
-    assert may_call(manifests, operator, instance, 8000)
-    assert may_call(manifests, instance, instance, 5432)
-    assert may_call(manifests, instance, STRANGER, 443)  # the Kubernetes API, wherever it is
-    assert may_call(manifests, PROMETHEUS, instance, 9187)
-    assert not may_call(manifests, STRANGER, instance, 5432)
-    assert not may_call(manifests, NEIGHBOUR, instance, 5432)
+    assert is_allowed(manifests, API, instance, 5432)
+    assert not is_allowed(manifests, API, instance, 8000)
+    assert is_allowed(manifests, operator, instance, 8000)
+    assert is_allowed(manifests, instance, instance, 5432)
+    assert is_allowed(manifests, instance, STRANGER, 443)  # the Kubernetes API, at any address
+    assert is_allowed(manifests, PROMETHEUS, instance, 9187)
+    assert not is_allowed(manifests, STRANGER, instance, 5432)
+    assert not is_allowed(manifests, NEIGHBOUR, instance, 5432)

@@ -1,4 +1,4 @@
-"""What `helm install` says at its end: where the API is, what to type next, and what is risky."""
+"""The notes after `helm install`: the API's URL, the next commands, and risky settings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SAFE = sets(
 
 @pytest.fixture(scope="module")
 def notes_chart(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the chart that has its notes as an object: `helm template` shows no notes."""
+    """A copy of the chart that renders its notes as an object: `helm template` does not print notes."""
     chart = tmp_path_factory.mktemp("notes") / "chart"
     shutil.copytree(CHART, chart)
     (chart / "templates/NOTES.txt").rename(chart / "notes")
@@ -36,7 +36,7 @@ def notes(chart: Path, *arguments: str) -> str:
     return str(one("Notes", render(*arguments, chart=chart))["text"])
 
 
-def test_the_notes_say_where_it_is_and_what_to_type(notes_chart: Path) -> None:
+def test_notes_have_url_and_commands(notes_chart: Path) -> None:
     said = notes(notes_chart, "--namespace", "tasks")
     for line in (
         "https://task-api.local/docs",
@@ -51,7 +51,7 @@ def test_the_notes_say_where_it_is_and_what_to_type(notes_chart: Path) -> None:
         assert line in said
 
 
-def test_the_notes_say_who_else_is_let_in(notes_chart: Path) -> None:
+def test_notes_list_other_permitted_ingress(notes_chart: Path) -> None:
     peers = 'networkPolicy.extraIngress=[{"ipBlock": {"cidr": "192.0.2.0/24"}}]'
     said = notes(
         notes_chart, *sets("networkPolicy.ingressNamespaces={traefik}", "service.port=8080"), "--set-json", peers
@@ -63,12 +63,12 @@ def test_the_notes_say_who_else_is_let_in(notes_chart: Path) -> None:
     assert "Other ingress" not in notes(notes_chart, *sets("networkPolicy.enabled=false"))
 
 
-def test_the_notes_say_that_nobody_backs_up_unless_somebody_does(notes_chart: Path) -> None:
+def test_notes_warn_about_missing_backups(notes_chart: Path) -> None:
     assert "It is not backed up: set database.bundled.backup.enabled" in notes(notes_chart)
     assert "It is not backed up" not in notes(notes_chart, *sets("database.bundled.backup.enabled=true"))
 
 
-def test_safe_values_bring_no_warning(notes_chart: Path) -> None:
+def test_safe_values_cause_no_warning(notes_chart: Path) -> None:
     said = notes(notes_chart, *SAFE)
     assert "WARNING" not in said
     assert "NOTE" not in said
@@ -107,18 +107,18 @@ def test_each_risky_setting_has_its_own_warning(notes_chart: Path, values: tuple
     assert said.count("WARNING") + said.count("NOTE:") == 1
 
 
-def test_the_defaults_warn_of_placeholder_latest_and_open_doors(notes_chart: Path) -> None:
+def test_defaults_warn_about_placeholder_latest_and_authentication(notes_chart: Path) -> None:
     said = notes(notes_chart)
     assert said.count("WARNING") == 3
 
 
-def test_a_digest_is_no_latest(notes_chart: Path) -> None:
+def test_digest_does_not_count_as_latest(notes_chart: Path) -> None:
     said = notes(notes_chart, *sets("image.repository=you/task-api", "image.digest=sha256:" + "0" * 64))
     assert "latest" not in said
     assert "placeholder" not in said
 
 
-def test_the_address_is_the_one_that_is_served(notes_chart: Path) -> None:
+def test_url_matches_the_ingress(notes_chart: Path) -> None:
     assert "https://tasks.example.com/p/docs" in notes(
         notes_chart, *sets("ingress.host=tasks.example.com", "ingress.path=/p")
     )
@@ -126,13 +126,13 @@ def test_the_address_is_the_one_that_is_served(notes_chart: Path) -> None:
     assert "/docs" not in notes(notes_chart, *sets("ingress.enabled=false"))
 
 
-def test_a_rollout_that_is_longer_than_a_deploy_waits_is_told_with_its_figure(notes_chart: Path) -> None:
+def test_rollout_longer_than_the_deploy_timeout_is_reported_with_its_duration(notes_chart: Path) -> None:
     assert "a rollout of" not in notes(notes_chart)
-    # Of 10 pods 5 waves of two, each 4 s until it answers, up to 20 until that is seen, and 3 of minReadySeconds.
+    # For 10 pods 5 waves of two, each 4 s to start, up to 20 s until that is detected, and 3 s of minReadySeconds.
     said = notes(notes_chart, *sets("probes.startup.periodSeconds=20"))
     assert "a rollout of the maximum number of replicas takes about 135 s" in said
     assert "--timeout of 195s or more" in said
-    # 25% of 10 pods are 3 above the wanted number, and with the one that may be missing 4 at a time.
+    # 25% of 10 pods are 3 surge pods, plus one that may be unavailable: waves of 4.
     said = notes(
         notes_chart, *sets("probes.startup.periodSeconds=30", "rollingUpdate.maxSurge=25%", "database.poolSize=1")
     )

@@ -1,4 +1,4 @@
-"""What decides whether a pod is admitted, pulled and placed reaches every pod of a release; each kind may differ."""
+"""Settings for admission, image pulls and scheduling reach every pod of a release, and can be overridden per kind."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ LABELLED: dict[str, Any] = {
 
 
 def pods(manifests: list[Manifest]) -> dict[str, Manifest]:
-    """Each pod, or what one is made of, by the kind of the object that it comes from."""
+    """Each pod or pod template, by its object's kind."""
     return {
         manifest["kind"]: manifest
         if manifest["kind"] == "Pod"
@@ -54,7 +54,7 @@ def released(values: dict[str, Any]) -> dict[str, Manifest]:
     return found
 
 
-def test_what_all_pods_have_reaches_every_pod() -> None:
+def test_common_settings_reach_every_pod() -> None:
     for kind, pod in released(PLACED | LABELLED).items():
         for name, value in PLACED.items():
             assert pod["spec"][name] == value, f"{kind}: {name}"
@@ -62,7 +62,7 @@ def test_what_all_pods_have_reaches_every_pod() -> None:
         assert pod["metadata"]["annotations"]["note"] == "well", kind
 
 
-def test_cloudnativepg_gives_it_to_its_instances() -> None:
+def test_cloudnativepg_passes_them_to_its_instances() -> None:
     values = PLACED | LABELLED | {"database.cloudNativePG.enabled": True}
     spec = one("Cluster", render(*with_json(**values)))["spec"]
     assert spec["imagePullSecrets"] == PLACED["imagePullSecrets"]
@@ -88,11 +88,11 @@ KINDS = {
     "backup": {"CronJob", "Job"},
     "test": {"Pod"},
 }
-"""Whom the value pods.KIND is for."""
+"""The objects configured by pods.KIND."""
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_one_kind_has_takes_the_place_of_it_and_an_empty_value_takes_it_away(kind: str) -> None:
+def test_settings_of_a_kind_override_the_common_ones_and_empty_values_remove_them(kind: str) -> None:
     own: dict[str, Any] = {
         "imagePullSecrets": [{"name": "another"}],
         "nodeSelector": {"pool": kind},
@@ -118,18 +118,18 @@ def test_what_one_kind_has_takes_the_place_of_it_and_an_empty_value_takes_it_awa
         assert not spec.keys() & {"tolerations", "priorityClassName"}
         assert (labels["kind"], labels.get("sidecar")) == (kind, None)
         assert "note" not in pod["metadata"].get("annotations", {})
-        # A map is merged with what the chart has, as Helm merges all maps.
+        # Maps are merged with the chart's, like all maps in Helm.
         assert spec["securityContext"]["runAsUser"] == 7
         assert container["securityContext"]["runAsGroup"] == 8
 
 
-def test_near_whom_the_apis_pods_are_says_nothing_of_the_others() -> None:
+def test_default_affinity_of_the_api_does_not_apply_to_other_pods() -> None:
     near: dict[str, Any] = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": []}}
     for kind, pod in released({"affinity": near | PLACED["affinity"]}).items():
         assert pod["spec"]["affinity"] == (near if kind == "Deployment" else {}) | PLACED["affinity"]
 
 
-def test_nothing_is_written_where_nothing_is_given() -> None:
+def test_unset_values_render_nothing() -> None:
     for kind, pod in released({}).items():
         assert not pod["spec"].keys() & {"imagePullSecrets", "nodeSelector", "tolerations", "priorityClassName"}
         assert ("affinity" in pod["spec"]) == (kind == "Deployment")
@@ -141,7 +141,7 @@ def test_nothing_is_written_where_nothing_is_given() -> None:
 # --- users ----------------------------------------------------------------------------
 
 
-def test_a_field_that_is_null_is_taken_out_of_every_pod() -> None:
+def test_null_removes_a_field_from_every_pod() -> None:
     (block,) = (b for b in blocks("docs/extend.md") if b.language == "yaml" and "runAsUser: null" in b.text)
     for kind, pod in released(yaml.safe_load(block.text)).items():
         context = pod["spec"]["securityContext"]
@@ -151,12 +151,12 @@ def test_a_field_that_is_null_is_taken_out_of_every_pod() -> None:
 
 
 @pytest.mark.parametrize("values", [{"podSecurityContext": {"supplementalGroups": None}}, {"podSecurityContext": None}])
-def test_a_null_for_what_the_chart_does_not_have_is_no_field_either(values: dict[str, Any]) -> None:
+def test_null_for_a_field_without_default_is_ignored(values: dict[str, Any]) -> None:
     for pod in released(values).values():
         assert "supplementalGroups" not in pod["spec"].get("securityContext", {})
 
 
-def test_a_context_of_which_nothing_is_left_is_not_written() -> None:
+def test_empty_security_context_is_omitted() -> None:
     nothing = dict.fromkeys(("allowPrivilegeEscalation", "readOnlyRootFilesystem", "capabilities"))
     for pod in released({"containerSecurityContext": nothing}).values():
         assert not [c for c in pod["spec"]["containers"] if "securityContext" in c]
@@ -165,7 +165,7 @@ def test_a_context_of_which_nothing_is_left_is_not_written() -> None:
 # --- resources ------------------------------------------------------------------------
 
 
-def test_every_container_has_resources_that_values_change() -> None:
+def test_every_container_has_configurable_resources() -> None:
     limits = {"limits": {"memory": "333Mi"}}
     resources = ("resources", "helmTest.resources", "database.bundled.resources", "database.bundled.backup.resources")
     bucket = {"database.bundled.backup.s3": {"bucket": "safe", "existingSecret": "keys"}}
@@ -175,7 +175,7 @@ def test_every_container_has_resources_that_values_change() -> None:
                 assert container["resources"]["limits"]["memory"] == "333Mi", f"{kind} {container['name']}"
 
 
-def test_the_quota_of_the_page_is_what_a_release_needs() -> None:
+def test_documented_quota_is_what_a_release_needs() -> None:
     def amount(quantity: str) -> float:
         for unit, factor in {"m": 0.001, "Mi": 1, "Gi": 1024}.items():
             if quantity.endswith(unit):
@@ -197,7 +197,7 @@ def test_the_quota_of_the_page_is_what_a_release_needs() -> None:
 # --- volumes --------------------------------------------------------------------------
 
 
-def test_volumes_of_ones_own_come_in_beside_the_charts() -> None:
+def test_custom_volumes_are_added_to_the_charts() -> None:
     volume = {"name": "ca", "configMap": {"name": "our-ca"}}
     mount = {"name": "ca", "mountPath": "/etc/our-ca", "readOnly": True}
     values = {"extraVolumes": [volume], "extraVolumeMounts": [mount], "database.certificatesSecret": "certificates"}
@@ -226,27 +226,27 @@ def test_volumes_of_ones_own_come_in_beside_the_charts() -> None:
         ),
     ],
 )
-def test_volumes_that_the_server_would_refuse_are_refused_in_a_sentence(values: dict[str, Any], said: str) -> None:
+def test_volumes_that_the_server_would_reject_are_rejected_with_a_message(values: dict[str, Any], said: str) -> None:
     assert said in refusal(*with_json(**values))
 
 
-# --- what goes with it ----------------------------------------------------------------
+# --- common metadata ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("file", VALUES_FILES)
-def test_every_object_says_what_it_is_a_part_of_and_of_which_version(file: str) -> None:
+def test_every_object_has_part_of_and_version_labels(file: str) -> None:
     for name, (manifest,) in render_files(*VALUES_FILES[file], helm_tests=True).items():
         labels = manifest["metadata"]["labels"]
         assert labels["app.kubernetes.io/part-of"] == "task-api", name
         assert labels["app.kubernetes.io/version"] == yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
 
 
-def test_what_it_is_a_part_of_may_be_said_otherwise() -> None:
+def test_part_of_label_can_be_overridden() -> None:
     for manifest in render(*with_json(commonLabels={"app.kubernetes.io/part-of": "shop"}), helm_tests=True):
         assert manifest["metadata"]["labels"]["app.kubernetes.io/part-of"] == "shop"
 
 
-def test_no_object_excuses_itself_from_a_checker() -> None:
+def test_no_object_disables_a_linter_check() -> None:
     rendered = [m for arguments in VALUES_FILES.values() for m in render(*arguments, helm_tests=True)]
     for manifest in rendered + raw():
         names = " ".join(manifest["metadata"].get("annotations", {}))
@@ -254,7 +254,7 @@ def test_no_object_excuses_itself_from_a_checker() -> None:
 
 
 @pytest.mark.parametrize("wait", ["", "30"])
-def test_a_pod_waits_for_its_database_as_long_as_it_takes_unless_told_otherwise(wait: str) -> None:
+def test_pods_wait_for_the_database_without_limit_unless_configured(wait: str) -> None:
     name = "TASKS_DATABASE_WAIT_SECONDS"
     extra = with_json(extraEnv=[{"name": name, "value": wait}]) if wait else []
     set_ = [variable for variable in api_container(render(*extra))["env"] if variable["name"] == name]

@@ -1,4 +1,4 @@
-"""What every pod is held to, however the chart is set: security, links, resources; and how the API's pods end."""
+"""Requirements on every pod for any values: security, service links, resources; and the shutdown of the API's pods."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ DEPLOY_SECONDS = 120
 
 
 def every_pod() -> list[Any]:
-    """Of the raw manifests and of each chart with each of its files of values, the pod of `helm test` included."""
+    """The pods of the raw manifests, and of each chart with each of its values files, including `helm test`."""
     roads = {"k8s": raw()}
     roads |= {
         f"{chart.name}-{Path(name).stem}": render(*arguments, helm_tests=True, chart=chart)
@@ -42,7 +42,7 @@ def every_pod() -> list[Any]:
     pods: dict[str, Manifest] = {}
     for road, manifests in roads.items():
         for pod in pod_specs(manifests):
-            # A CronJob and the Job that is the first of its backups make the same pod.
+            # The CronJob and the Job of its first backup have the same pod.
             assert pods.setdefault(f"{road}-{pod['containers'][0]['name']}", pod) == pod
     return [pytest.param(pod, id=name) for name, pod in pods.items()]
 
@@ -50,7 +50,7 @@ def every_pod() -> list[Any]:
 PODS = every_pod()
 
 
-def test_no_pod_is_overlooked() -> None:
+def test_every_kind_of_pod_is_covered() -> None:
     names = {str(parameter.id) for parameter in PODS}
     assert {
         "k8s-api",
@@ -67,7 +67,7 @@ def test_no_pod_is_overlooked() -> None:
 def test_every_pod_passes_the_restricted_pod_security_standard(pod: Manifest) -> None:
     """https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted"""
     assert pod["securityContext"]["runAsNonRoot"] is True
-    assert pod["securityContext"].get("runAsUser", 1) > 0  # or the cluster gives one
+    assert pod["securityContext"].get("runAsUser", 1) > 0  # or the cluster assigns one
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     assert not {"hostNetwork", "hostPID", "hostIPC", "ephemeralContainers"} & pod.keys()
     for volume in pod["volumes"]:
@@ -80,7 +80,7 @@ def test_every_pod_passes_the_restricted_pod_security_standard(pod: Manifest) ->
         assert not any("hostPort" in port for port in container.get("ports", []))
 
 
-def test_a_secret_in_a_volume_is_read_by_the_user_and_the_group_of_the_pod_alone() -> None:
+def test_secret_volumes_are_readable_only_by_the_pods_user_and_group() -> None:
     pods = [*(parameter.values[0] for parameter in PODS), *pod_specs(render(*sets("database.certificatesSecret=ours")))]
     secrets = [(volume["name"], volume["secret"]) for pod in pods for volume in pod["volumes"] if "secret" in volume]
     assert {name for name, _ in secrets} >= {"tokens", "database-certificates", "password"}
@@ -91,7 +91,7 @@ def test_a_secret_in_a_volume_is_read_by_the_user_and_the_group_of_the_pod_alone
 
 
 @pytest.mark.parametrize("pod", PODS)
-def test_every_pod_writes_to_its_volumes_alone_and_within_limits(pod: Manifest) -> None:
+def test_every_pod_writes_only_to_its_volumes_and_within_limits(pod: Manifest) -> None:
     for container in pod["containers"] + pod.get("initContainers", []):
         assert container["securityContext"]["readOnlyRootFilesystem"] is True
         for kind in ("requests", "limits"):
@@ -100,29 +100,29 @@ def test_every_pod_writes_to_its_volumes_alone_and_within_limits(pod: Manifest) 
 
 
 @pytest.mark.parametrize("pod", PODS)
-def test_no_pod_gets_a_token_or_the_addresses_of_services(pod: Manifest) -> None:
+def test_no_pod_has_a_service_account_token_or_service_links(pod: Manifest) -> None:
     assert pod["automountServiceAccountToken"] is False
     assert pod["enableServiceLinks"] is False
 
 
-def test_the_api_runs_as_the_user_of_its_image() -> None:
+def test_api_runs_as_the_user_of_its_image() -> None:
     context = one("Deployment", raw())["spec"]["template"]["spec"]["securityContext"]
     assert (context["runAsUser"], context["runAsGroup"], context["fsGroup"]) == (1000, 1000, 1000)
 
 
-# --- how it starts and rolls out ------------------------------------------------------
+# --- startup and rollout --------------------------------------------------------------
 
 
 def rollout_seconds(deployment: Manifest, replicas: int) -> int:
-    """The formula of the chart's README."""
+    """The formula in the chart's README."""
     spec = deployment["spec"]
     rolling = spec["strategy"]["rollingUpdate"]
-    # Kubernetes rounds per cent of the first up and of the second down.
+    # Kubernetes rounds percentages up for maxSurge and down for maxUnavailable.
     surge, unavailable = (
         round_(replicas * int(rolling[key][:-1]) / 100) if isinstance(rolling[key], str) else rolling[key]
         for key, round_ in (("maxSurge", math.ceil), ("maxUnavailable", math.floor))
     )
-    # As measured (e2e/test_chart.py prints it): longer periods of the start-up probe would add to it.
+    # As measured (e2e/test_chart.py prints it): longer periods of the startup probe would add to it.
     until_ready = 5
     assert spec["template"]["spec"]["containers"][0]["startupProbe"]["periodSeconds"] == 1
     return math.ceil(replicas / (surge + unavailable)) * int(until_ready + spec["minReadySeconds"])
@@ -131,16 +131,16 @@ def rollout_seconds(deployment: Manifest, replicas: int) -> int:
 @pytest.mark.parametrize(
     ("replicas", "values"), [(3, ()), (10, ()), (10, ("rollingUpdate.maxSurge=25%", "database.maxConnections=120"))]
 )
-def test_a_rollout_fits_into_the_time_that_a_deploy_waits(replicas: int, values: tuple[str, ...]) -> None:
+def test_rollout_fits_into_the_deploy_timeout(replicas: int, values: tuple[str, ...]) -> None:
     seconds = rollout_seconds(one("Deployment", render(*sets(*values))), replicas)
     surge = "25%" if values else "1"
     row = f"| {replicas} | {surge} / 1 | "
     (documented,) = (line for line in (CHART / "README.md").read_text().splitlines() if line.startswith(row))
     assert re.findall(r"\d+", documented.removeprefix(row))[1:] == [str(seconds), str(DEPLOY_SECONDS - seconds)]
-    assert seconds < DEPLOY_SECONDS - 45  # what is left for pulling the image and for slow nodes
+    assert seconds < DEPLOY_SECONDS - 45  # the rest is for image pulls and slow nodes
 
 
-def test_pods_have_five_minutes_to_start_and_each_probe_its_own_question() -> None:
+def test_pods_have_five_minutes_to_start_and_separate_probes() -> None:
     container = api_container(raw())
     startup, liveness, readiness = (container[f"{kind}Probe"] for kind in ("startup", "liveness", "readiness"))
     assert (startup["failureThreshold"], startup["periodSeconds"]) == (300, 1)
@@ -149,7 +149,7 @@ def test_pods_have_five_minutes_to_start_and_each_probe_its_own_question() -> No
     assert one("Deployment", raw())["spec"]["minReadySeconds"] <= 5
 
 
-# --- how it ends ----------------------------------------------------------------------
+# --- shutdown -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kubernetes", ["1.26.0", "1.29.3-gke.100", "1.30.0-eks-abc", "1.37.0"])
@@ -168,18 +168,18 @@ def test_pods_have_time_to_drain_before_they_are_killed(kubernetes: str) -> None
     ("kubernetes", "form"),
     [("1.26.0", "exec"), ("1.29.3-gke.100", "exec"), ("1.30.0-eks-abc", "sleep"), ("1.37.0", "sleep")],
 )
-def test_the_kubelet_sleeps_itself_where_it_can(kubernetes: str, form: str) -> None:
+def test_kubelet_sleeps_itself_where_supported(kubernetes: str, form: str) -> None:
     assert list(api_container(render(kubernetes=kubernetes))["lifecycle"]["preStop"]) == [form]
 
 
-def test_times_that_do_not_add_up_are_refused() -> None:
+def test_inconsistent_shutdown_times_are_rejected() -> None:
     assert "drainSeconds 5 + gracefulSeconds 19 + 1 to close the storage backend = 30 s, which is not below" in refusal(
         *sets("shutdown.gracefulSeconds=19")
     )
     render(*sets("shutdown.gracefulSeconds=18"))
 
 
-# --- how many connections -------------------------------------------------------------
+# --- number of connections ------------------------------------------------------------
 
 
 def connections(manifests: list[Manifest], values: Manifest) -> int:
@@ -189,7 +189,7 @@ def connections(manifests: list[Manifest], values: Manifest) -> int:
     return int((pods + surge) * pool + values["database"]["reservedConnections"])
 
 
-def test_all_pods_together_leave_the_database_connections() -> None:
+def test_all_pods_together_leave_spare_database_connections() -> None:
     values = default_values()
     used = connections(raw(), values)
     database = one("StatefulSet", raw())["spec"]["template"]["spec"]["containers"][0]
@@ -199,7 +199,7 @@ def test_all_pods_together_leave_the_database_connections() -> None:
     assert "(10 + 1) x 5 + 40 = 95 < 100" in (CHART / "README.md").read_text()
 
 
-def test_the_reserve_covers_pods_that_still_end_while_others_start() -> None:
+def test_reserve_covers_terminating_pods_during_a_rollout() -> None:
     deployment = one("Deployment", raw())
     rolling = deployment["spec"]["strategy"]["rollingUpdate"]
     wave_pods = rolling["maxSurge"] + rolling["maxUnavailable"]
@@ -216,19 +216,19 @@ def test_the_reserve_covers_pods_that_still_end_while_others_start() -> None:
     [
         (("autoscaling.maxReplicas=13",), "14 pods (the maximum, including maxSurge) x database.poolSize 5 + "),
         (("database.poolSize=7",), "= 117 connections"),
-        (("rollingUpdate.maxSurge=31%",), "14 pods"),  # 3.1 of 10 pods are 4, as Kubernetes counts
+        (("rollingUpdate.maxSurge=31%",), "14 pods"),  # 3.1 of 10 pods are 4, as Kubernetes rounds
         (("database.maxConnections=95",), "not below database.maxConnections 95"),
         (("autoscaling.enabled=false", "replicaCount=13"), "14 pods"),
         (("database.existingSecret=mine", "database.poolSize=7"), "= 117 connections"),
     ],
 )
-def test_more_connections_than_the_database_has_are_refused(values: tuple[str, ...], sum_: str) -> None:
+def test_more_connections_than_the_database_allows_are_rejected(values: tuple[str, ...], sum_: str) -> None:
     said = refusal(*sets(*values))
     assert sum_ in said
     assert "Lower autoscaling.maxReplicas or database.poolSize, or raise" in said
 
 
-def test_a_bigger_database_lets_in_more_pods() -> None:
+def test_larger_database_allows_more_pods() -> None:
     rendered = render(*sets("autoscaling.maxReplicas=50", "database.maxConnections=300"))
     database = one("StatefulSet", rendered)["spec"]["template"]["spec"]["containers"][0]
     assert database["args"][-1] == "max_connections=300"

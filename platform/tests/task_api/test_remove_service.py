@@ -1,4 +1,4 @@
-"""`make remove-service NAME=task-api`: all that is its own goes, these tests too, and nothing is left that needs it."""
+"""`make remove-service NAME=task-api` removes all its files, including these tests, and nothing depends on them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from under_test import PACKAGE, REPOSITORY, SERVICE
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where another service alone is left. Tests leave it as it is."""
+    """A repository with only the other service. Tests do not change it."""
     return left_alone(two_services(tmp_path_factory.mktemp("two")), tmp_path_factory.mktemp("alone") / "kit")
 
 
-def test_with_the_first_goes_all_that_is_its_own(alone: Path) -> None:
+def test_everything_of_the_first_service_is_removed(alone: Path) -> None:
     gone = (f"services/{SERVICE}", f"platform/helm/{SERVICE}", f"e2e/{PACKAGE}", f"platform/tests/{PACKAGE}")
     for path in (*gone, *OF_THE_FIRST):
         assert path.startswith(".tools/") or (REPOSITORY / path).exists(), f"there is no {path} to remove"
@@ -26,7 +26,7 @@ def test_with_the_first_goes_all_that_is_its_own(alone: Path) -> None:
     assert run(alone, "scripts/default-service.sh") == f"{NAME}\n"
 
 
-def test_each_place_that_names_one_service_names_another(alone: Path) -> None:
+def test_references_to_one_service_name_the_remaining_one(alone: Path) -> None:
     for path in NAMING:
         assert SERVICE in (REPOSITORY / path).read_text(), f"{path} does not name {SERVICE}: it needs no new name"
     # The Makefile has it as an example.
@@ -35,10 +35,10 @@ def test_each_place_that_names_one_service_names_another(alone: Path) -> None:
     examples = re.compile(r"(e2e|platform/tests)/.*|scripts/((new|remove)_\w+\.py)|services/spare-parts/.*")
     assert [path for path in found if not prose.fullmatch(path) and not examples.fullmatch(path)] == [
         "Makefile"
-    ]  # where it stands as an example
+    ]  # files that have it as an example
 
 
-def test_the_tests_that_stay_need_nothing_that_went(alone: Path) -> None:
+def test_remaining_tests_need_nothing_that_was_removed(alone: Path) -> None:
     said = run(alone, sys.executable, "-m", "pytest", "--collect-only", "--quiet", "-m", "", "e2e", "platform/tests")
     assert re.search(r"^\d\d\d+ tests collected", said, re.MULTILINE), said[-2000:]
     run(
@@ -53,5 +53,5 @@ def test_the_tests_that_stay_need_nothing_that_went(alone: Path) -> None:
 
 
 @pytest.mark.parametrize("check", [("ruff", "check"), ("ruff", "format", "--check"), ("mypy",)], ids=" ".join)
-def test_what_stays_is_as_lint_wants_it(alone: Path, check: tuple[str, ...]) -> None:
+def test_remaining_files_pass_lint(alone: Path, check: tuple[str, ...]) -> None:
     run(alone, str(Path(sys.executable).parent / check[0]), *check[1:], *(["."] if check[0] == "ruff" else []))

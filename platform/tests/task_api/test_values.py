@@ -1,4 +1,4 @@
-"""The chart's values: what people type works, what cannot work is refused in words, what is set arrives."""
+"""The chart's values: documented values work, invalid ones are rejected with a message, and settings take effect."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ from manifests import (
 DIGEST = "sha256:" + "0a" * 32
 
 
-# --- what people type -----------------------------------------------------------------
+# --- documented values ----------------------------------------------------------------
 
 
-def test_the_defaults_are_those_that_people_know() -> None:
+def test_documented_defaults() -> None:
     values = default_values()
     assert values["image"]["repository"] == "your-dockerhub-username/task-api"
     assert values["image"]["tag"] == "latest"
@@ -53,7 +53,7 @@ def test_the_defaults_are_those_that_people_know() -> None:
         assert (values["resources"][kind]["cpu"], values["resources"][kind]["memory"]) == (cpu, memory)
 
 
-def test_the_values_of_a_deployment_guide_arrive() -> None:
+def test_values_of_the_deployment_guide_take_effect() -> None:
     rendered = render(
         *sets("image.repository=you/task-api", "image.tag=1a2b3c4", "ingress.host=tasks.example.com"),
         *sets("ingress.tls.secretName=tasks-tls"),
@@ -66,7 +66,7 @@ def test_the_values_of_a_deployment_guide_arrive() -> None:
 
 @pytest.mark.parametrize("how", ["--set", "--set-string", "file"])
 @pytest.mark.parametrize("tag", ["12345678", "20261123235959", "0123456", "12e4567", "v1.10"])
-def test_a_tag_that_looks_like_a_number_stays_as_it_was_typed(how: str, tag: str, tmp_path: Path) -> None:
+def test_numeric_looking_tag_is_preserved(how: str, tag: str, tmp_path: Path) -> None:
     if how == "file":
         (tmp_path / "values.yaml").write_text(f'image:\n  tag: "{tag}"\n')
         arguments = ["--values", str(tmp_path / "values.yaml")]
@@ -75,13 +75,13 @@ def test_a_tag_that_looks_like_a_number_stays_as_it_was_typed(how: str, tag: str
     assert api_container(render(*arguments))["image"] == f"your-dockerhub-username/task-api:{tag}"
 
 
-def test_a_digest_wins_over_the_tag() -> None:
+def test_digest_takes_precedence_over_the_tag() -> None:
     rendered = render(*sets(f"image.digest={DIGEST}", "image.tag=1a2b3c4"), helm_tests=True)
     images = {pod["containers"][0]["image"] for pod in pod_specs(rendered)}
     assert images == {f"your-dockerhub-username/task-api@{DIGEST}", "postgres:17"}
 
 
-def test_the_autoscaler_owns_the_number_of_replicas() -> None:
+def test_autoscaler_owns_the_number_of_replicas() -> None:
     rendered = render(*sets("replicaCount=4"))
     assert "replicas" not in one("Deployment", rendered)["spec"]
     assert one("HorizontalPodAutoscaler", rendered)["spec"]["minReplicas"] == 4
@@ -93,12 +93,12 @@ def test_the_autoscaler_owns_the_number_of_replicas() -> None:
 @pytest.mark.parametrize(
     "repository", ["task-api", "you/task-api", "localhost:5001/task-api", "ghcr.io/you/kit/task-api"]
 )
-def test_repositories_of_every_form_are_taken(repository: str) -> None:
+def test_every_form_of_repository_is_accepted(repository: str) -> None:
     image = api_container(render(*sets(f"image.repository={repository}", "image.tag=1")))["image"]
     assert image == f"{repository}:1"
 
 
-def test_every_knob_of_the_pods_arrives() -> None:
+def test_every_pod_setting_takes_effect() -> None:
     values = {
         "imagePullSecrets": [{"name": "my-registry"}],
         "extraEnv": [{"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": "http://collector:4318"}],
@@ -123,7 +123,7 @@ def test_every_knob_of_the_pods_arrives() -> None:
     assert "team" not in json.dumps(selectors)
 
 
-def test_a_values_file_for_an_environment_holds_only_differences() -> None:
+def test_values_file_of_an_environment_contains_only_differences() -> None:
     defaults = default_values()
 
     def same(ours: Any, default: Any, path: str) -> list[str]:
@@ -135,10 +135,10 @@ def test_a_values_file_for_an_environment_holds_only_differences() -> None:
         assert same(yaml.safe_load(file.read_text()), defaults, file.stem) == []
 
 
-# --- the database ---------------------------------------------------------------------
+# --- database -------------------------------------------------------------------------
 
 
-def test_an_external_database_leaves_the_bundled_one_out() -> None:
+def test_external_database_replaces_the_bundled_one() -> None:
     rendered = render(*sets("database.existingSecret=mine"))
     assert not {m["kind"] for m in rendered} & {"StatefulSet", "Secret"}
     assert {m["metadata"]["name"] for m in rendered} == {"task-api"}
@@ -147,14 +147,14 @@ def test_an_external_database_leaves_the_bundled_one_out() -> None:
     }
 
 
-def test_with_a_secret_of_ones_own_the_chart_renders_the_same_each_time() -> None:
+def test_with_a_custom_secret_the_chart_renders_deterministically() -> None:
     arguments = values_of("values-dev.yaml")
     first, second = (helm_template(*arguments).stdout for _ in range(2))
     assert first == second
     assert "Secret" not in {m["kind"] for m in render(*arguments)}
 
 
-def test_a_generated_password_is_the_same_for_database_and_url_and_stays() -> None:
+def test_generated_password_is_used_in_the_url_and_kept() -> None:
     secret = one("Secret", render())
     password = decoded(secret)["password"]
     assert re.fullmatch(r"[A-Za-z0-9]{32}", password)
@@ -163,8 +163,8 @@ def test_a_generated_password_is_the_same_for_database_and_url_and_stays() -> No
     assert decoded(one("Secret", render()))["password"] != password
 
 
-def with_a_kept_secret(folder: Path, kept: dict[str, str]) -> dict[str, str]:
-    """What the chart makes of a Secret that is there. `helm template` asks no cluster: a value is asked instead."""
+def with_existing_secret(folder: Path, kept: dict[str, str]) -> dict[str, str]:
+    """The chart's Secret if one already exists. `helm template` queries no cluster: `lookup` is replaced by a value."""
     chart = folder / "chart"
     shutil.copytree(CHART, chart)
     template = chart / "charts/library/templates/_database-secret.tpl"
@@ -176,22 +176,22 @@ def with_a_kept_secret(folder: Path, kept: dict[str, str]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("password", ["0123456789", "true", "a: b # c", "p@ss/wörd?%+", '"quoted" \\ it'])
-def test_a_kept_password_stays_whatever_it_is_and_arrives_in_the_url(password: str, tmp_path: Path) -> None:
-    written = with_a_kept_secret(tmp_path, {"password": password})
+def test_existing_password_is_kept_and_escaped_in_the_url(password: str, tmp_path: Path) -> None:
+    written = with_existing_secret(tmp_path, {"password": password})
     assert written["password"] == password
     url = urlsplit(written["url"])
     assert (url.scheme, url.hostname, url.path) == ("postgresql", "task-api-postgres", "/tasks")
     assert (unquote(url.username or ""), unquote(url.password or "")) == ("tasks", password)
 
 
-def test_a_kept_url_stays(tmp_path: Path) -> None:
-    """People may have added to it, as `?sslmode=require`."""
+def test_existing_url_is_kept(tmp_path: Path) -> None:
+    """Users may have added parameters, such as `?sslmode=require`."""
     url = "postgresql://tasks:a@task-api-postgres/tasks?application_name=mine"
-    assert with_a_kept_secret(tmp_path, {"password": "a", "url": url}) == {"password": "a", "url": url}
+    assert with_existing_secret(tmp_path, {"password": "a", "url": url}) == {"password": "a", "url": url}
 
 
-def test_the_volume_stays_after_an_uninstall() -> None:
-    """Kubernetes keeps the claims of a StatefulSet, unless it is told otherwise."""
+def test_volume_survives_an_uninstall() -> None:
+    """Kubernetes keeps a StatefulSet's claims by default."""
     spec = one("StatefulSet", render())["spec"]
     assert [claim["metadata"]["name"] for claim in spec["volumeClaimTemplates"]] == ["data"]
     assert "persistentVolumeClaimRetentionPolicy" not in spec
@@ -207,8 +207,8 @@ def test_no_value_is_a_password() -> None:
     assert not [name for name in names if re.search(r"(password|token|\.url)$", name, re.IGNORECASE)]
 
 
-def test_cloudnativepg_replicates_each_write() -> None:
-    """What it means, beside the operator's schema, to which scripts/lint.sh holds it."""
+def test_cloudnativepg_replicates_synchronously() -> None:
+    """The values that matter, in addition to the operator's schema, which scripts/lint.sh checks."""
     files = render_files(*sets("database.cloudNativePG.enabled=true", "database.cloudNativePG.storageClassName=fast"))
     (cluster,) = files["cloudnativepg.yaml"]
     assert (cluster["apiVersion"], cluster["kind"]) == ("postgresql.cnpg.io/v1", "Cluster")
@@ -216,7 +216,7 @@ def test_cloudnativepg_replicates_each_write() -> None:
         "instances": 3,
         "bootstrap": {"initdb": {"database": "tasks", "owner": "tasks"}},
         "postgresql": {
-            # 100, and of 11 pods the pool of 5 once more; its parameters are strings.
+            # 100, plus the pool of 5 for 11 pods; parameters are strings
             "parameters": {"max_connections": "155"},
             "synchronous": {"method": "any", "number": 1, "dataDurability": "required", "failoverQuorum": True},
         },
@@ -229,7 +229,7 @@ def test_cloudnativepg_replicates_each_write() -> None:
     assert not files.keys() & {"postgres.yaml", "postgres-service.yaml", "database-secret.yaml"}
 
 
-def test_memory_is_for_one_pod_that_is_never_two() -> None:
+def test_in_memory_storage_runs_a_single_pod() -> None:
     rendered = render(*values_of("ci/memory-values.yaml"))
     spec = one("Deployment", rendered)["spec"]
     assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
@@ -237,10 +237,10 @@ def test_memory_is_for_one_pod_that_is_never_two() -> None:
     assert not [m for m in rendered if m["kind"] == "StatefulSet"]
 
 
-# --- who may call ---------------------------------------------------------------------
+# --- authentication -------------------------------------------------------------------
 
 
-def test_tokens_come_from_a_folder_that_sees_changes() -> None:
+def test_tokens_come_from_a_volume_that_follows_changes() -> None:
     rendered = render(*sets("auth.mode=tokens", "auth.tokens.existingSecret=mine"))
     container = api_container(rendered)
     settings = environment(container)
@@ -253,14 +253,14 @@ def test_tokens_come_from_a_folder_that_sees_changes() -> None:
     assert settings["TASKS_AUTH_TOKEN_FILE"] == f"{mount['mountPath']}/{item['path']}"
 
 
-def test_oidc_names_issuer_and_audience() -> None:
+def test_oidc_sets_issuer_and_audience() -> None:
     settings = environment(api_container(render(*values_of("ci/oidc-values.yaml"))))
     assert settings["TASKS_AUTH"] == "oidc"
     assert settings["TASKS_OIDC_ISSUER"] == "https://login.example.com/realms/ours"
     assert settings["TASKS_OIDC_AUDIENCE"] == "api"
 
 
-def test_what_an_issuers_tokens_look_like_is_said_only_where_it_is_otherwise() -> None:
+def test_oidc_claims_are_set_only_if_they_differ_from_the_default() -> None:
     given = environment(api_container(render(*values_of("ci/oidc-values.yaml"))))
     assert {name: given[f"TASKS_OIDC_{name}"] for name in ("CLAIM", "READ", "WRITE", "SUBJECT_CLAIM")} == {
         "CLAIM": "realm_access.roles",
@@ -276,13 +276,13 @@ def test_what_an_issuers_tokens_look_like_is_said_only_where_it_is_otherwise() -
     assert {name for name in usual if "OIDC" in name} == {"TASKS_OIDC_ISSUER", "TASKS_OIDC_AUDIENCE"}
 
 
-def test_production_asks_for_tokens_and_prometheus_has_one() -> None:
+def test_production_requires_tokens_and_prometheus_has_one() -> None:
     rendered = render(*values_of("values-production.yaml"), helm_tests=True)
     assert environment(api_container(rendered))["TASKS_AUTH"] == "tokens"
     endpoints = {endpoint["path"]: endpoint for endpoint in one("ServiceMonitor", rendered)["spec"]["endpoints"]}
     credential = {"name": "task-api-metrics-token", "key": "token"}
     assert endpoints["/metrics"]["authorization"] == {"credentials": credential}
-    assert "authorization" not in endpoints["/health"]  # it is open in every mode
+    assert "authorization" not in endpoints["/health"]  # public in every mode
     test = one("Pod", rendered)["spec"]
     assert environment(test["containers"][0])["AUTH"] == "tokens"
     (volume,) = (volume for volume in test["volumes"] if volume["name"] == "token")
@@ -290,11 +290,11 @@ def test_production_asks_for_tokens_and_prometheus_has_one() -> None:
     assert volume["secret"]["items"] == [{"key": "token", "path": "token"}]
 
 
-# --- what is set beside the chart's own -------------------------------------------------
+# --- custom additions -------------------------------------------------------------------
 
 
-def test_labels_and_annotations_of_ones_own_win_over_the_charts() -> None:
-    """A key that stood there twice would be refused by the server, and by the reader of these tests."""
+def test_custom_labels_and_annotations_override_the_charts() -> None:
+    """A duplicate key would be rejected by the server, and by these tests' YAML loader."""
     values = {
         "ingress.annotations": {"nginx.ingress.kubernetes.io/ssl-redirect": "false", "mine": "a"},
         "serviceMonitor": {"enabled": True, "labels": {"app": "kube-prometheus-stack", "team": "ours"}},
@@ -316,18 +316,18 @@ def test_labels_and_annotations_of_ones_own_win_over_the_charts() -> None:
 
 
 @pytest.mark.parametrize("value", ["commonLabels", "podLabels"])
-def test_a_label_that_the_chart_does_not_write_is_ones_own(value: str) -> None:
+def test_label_that_the_chart_does_not_set_can_be_set(value: str) -> None:
     rendered = render("--set-json", f'{value}={{"app.kubernetes.io/part-of": "tasks", "helm.sh/mine": "a"}}')
     deployment = one("Deployment", rendered)
     labelled = deployment if value == "commonLabels" else deployment["spec"]["template"]
     assert labelled["metadata"]["labels"]["app.kubernetes.io/part-of"] == "tasks"
 
 
-def test_each_label_that_the_chart_writes_is_refused_to_others() -> None:
+def test_labels_that_the_chart_sets_cannot_be_overridden() -> None:
     rendered = render(helm_tests=True)
     pods = one("Deployment", rendered)["spec"]["template"]["metadata"]["labels"]
     everywhere = {label for manifest in rendered for label in manifest["metadata"]["labels"]}
-    everywhere.remove("app.kubernetes.io/part-of")  # what it is a part of, others may know better
+    everywhere.remove("app.kubernetes.io/part-of")  # its default can be overridden
     of_pods = [(f"pods.{kind}.podLabels", pods.keys()) for kind in default_values()["pods"]]
     for value, own in (("commonLabels", everywhere), ("podLabels", pods.keys()), *of_pods):
         said = refusal(*with_json(**{value: dict.fromkeys(own, "mine")}))
@@ -336,14 +336,14 @@ def test_each_label_that_the_chart_writes_is_refused_to_others() -> None:
         assert len(refused) >= 4
 
 
-def test_each_variable_that_the_chart_writes_is_refused_in_the_environment_of_ones_own() -> None:
+def test_variables_that_the_chart_sets_are_rejected_in_extra_env() -> None:
     values = default_values()
     written = {
         name
         for arguments in VALUES_FILES.values()
         for name in environment(api_container(render(*arguments)))
         if name.startswith("TASKS_")
-    } - {"TASKS_DATABASE_WAIT_SECONDS"}  # which gives way to one's own
+    } - {"TASKS_DATABASE_WAIT_SECONDS"}  # which can be overridden
     assert {"TASKS_DATABASE_URL", "TASKS_ROOT_PATH", "TASKS_OIDC_ISSUER", "TASKS_AUTH_TOKEN_FILE"} <= written
     own = f"extraEnv={json.dumps([{'name': name, 'value': 'a'} for name in sorted(written)])}"
     said = refusal("--set-json", own, *sets("maxBodyBytes=2097152"))
@@ -357,13 +357,13 @@ def test_each_variable_that_the_chart_writes_is_refused_in_the_environment_of_on
     assert "extraEnv has A twice" in refusal("--set-json", 'extraEnv=[{"name": "A"}, {"name": "A"}]')
 
 
-def test_below_an_ingress_of_ones_own_the_prefix_is_set_by_hand() -> None:
+def test_with_a_custom_ingress_the_prefix_is_set_manually() -> None:
     prefix = 'extraEnv=[{"name": "TASKS_ROOT_PATH", "value": "/mine"}]'
     container = api_container(render(*sets("ingress.enabled=false"), "--set-json", prefix))
     assert environment(container)["TASKS_ROOT_PATH"] == "/mine"
 
 
-def test_names_that_look_like_numbers_stay_names() -> None:
+def test_numeric_looking_names_stay_strings() -> None:
     named = (
         "ingress.className",
         "ingress.tls.secretName",
@@ -387,7 +387,7 @@ def test_names_that_look_like_numbers_stay_names() -> None:
         switched_on = ["auth.mode=tokens", "serviceMonitor.enabled=true"]
         if "cloudNativePG" in database[0]:
             switched_on.append("database.cloudNativePG.enabled=true")
-        switched_on.append("fullnameOverride=mine")  # the name of a Service is none that looks like a number
+        switched_on.append("fullnameOverride=mine")  # a Service name cannot look like a number
         rendered = json.dumps(render(*sets(*switched_on), *names, release="123", helm_tests=True))
         assert rendered.count('"123"') > len(named)
         assert not re.search(r"[ \[]123\b", rendered)
@@ -396,7 +396,7 @@ def test_names_that_look_like_numbers_stay_names() -> None:
 # --- monitoring -----------------------------------------------------------------------
 
 
-def test_prometheus_finds_the_service_and_tells_both_scrapes_apart() -> None:
+def test_prometheus_finds_the_service_and_distinguishes_both_endpoints() -> None:
     rendered = render(*sets("serviceMonitor.enabled=true", "serviceMonitor.labels.release=monitoring"))
     monitor, service = one("ServiceMonitor", rendered), [m for m in rendered if m["kind"] == "Service"]
     assert monitor["metadata"]["labels"]["release"] == "monitoring"
@@ -413,7 +413,7 @@ def test_prometheus_finds_the_service_and_tells_both_scrapes_apart() -> None:
         ]
 
 
-def test_what_needs_the_operator_is_off_until_asked_for_and_never_gated_on_the_cluster() -> None:
+def test_objects_that_need_the_operator_are_off_by_default_and_not_gated_on_the_cluster() -> None:
     monitoring = {"ServiceMonitor", "PrometheusRule", "ConfigMap"}
     assert not {m["kind"] for m in render()} & monitoring
     switched_on = sets("serviceMonitor.enabled=true", "prometheusRule.enabled=true", "dashboard.enabled=true")
@@ -421,7 +421,7 @@ def test_what_needs_the_operator_is_off_until_asked_for_and_never_gated_on_the_c
     assert not [t for t in (LIBRARY / "templates").rglob("*") if t.is_file() and "APIVersions" in t.read_text()]
 
 
-def test_the_rules_of_every_service_and_its_own_have_the_releases_names(tmp_path: Path) -> None:
+def test_rules_of_library_and_service_have_the_release_names(tmp_path: Path) -> None:
     chart = tmp_path / "orders"
     shutil.copytree(CHART, chart)
     (chart / "charts/library/files/alerts.yaml").write_text("""groups:
@@ -463,7 +463,7 @@ def test_the_rules_of_every_service_and_its_own_have_the_releases_names(tmp_path
     }
 
 
-def test_a_dashboard_of_its_own_arrives_as_its_file_says(tmp_path: Path) -> None:
+def test_dashboard_of_the_service_is_rendered_verbatim(tmp_path: Path) -> None:
     chart = tmp_path / "chart"
     shutil.copytree(CHART, chart)
     panels = {"title": "{{pod}}", "description": "<a> & b", "panels": [{"id": 1, "span": 0.5}]}
@@ -476,7 +476,7 @@ def test_a_dashboard_of_its_own_arrives_as_its_file_says(tmp_path: Path) -> None
     assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"
 
 
-# --- what is refused ------------------------------------------------------------------
+# --- rejected values ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -516,13 +516,13 @@ def test_a_dashboard_of_its_own_arrives_as_its_file_says(tmp_path: Path) -> None
         ),
     ],
 )
-def test_values_that_cannot_work_are_refused_in_a_sentence(values: tuple[str, ...], said: str) -> None:
+def test_invalid_values_are_rejected_with_a_message(values: tuple[str, ...], said: str) -> None:
     message = refusal(*sets(*values))
     assert said in message
-    assert message.count("\n- ") == 1  # this reason and no other
+    assert message.count("\n- ") == 1  # only this reason
 
 
-def test_all_that_is_wrong_is_said_at_once() -> None:
+def test_all_errors_are_reported_at_once() -> None:
     assert refusal(*sets("database.inMemory=true", "auth.mode=tokens", "httpRoute.enabled=true")).count("\n- ") == 3
 
 
@@ -547,14 +547,14 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
         ("serviceMonitor.fallbackScrapeProtocol=JSON", "fallbackScrapeProtocol"),
     ],
 )
-def test_a_value_that_cannot_be_is_refused_by_its_name(value: str, names: str) -> None:
+def test_schema_violation_names_the_value(value: str, names: str) -> None:
     message = refusal(*sets(value))
     assert "values don't meet the specifications of the schema" in message
     assert names in message
 
 
-def test_a_value_that_is_null_is_refused_by_its_name_or_stands_for_nothing() -> None:
-    """`nodeSelector:` in a file, with nothing behind it, is null. It must not end in an error of Go's templates."""
+def test_null_values_are_rejected_by_name_or_treated_as_unset() -> None:
+    """`nodeSelector:` without a value in a file is null. It must not cause an error in Go's templates."""
     schema = json.loads((CHART / "values.schema.json").read_text())
 
     def optional(node: dict[str, Any], of_defaults: dict[str, Any], path: tuple[str, ...] = ()) -> list[str]:
@@ -570,7 +570,7 @@ def test_a_value_that_is_null_is_refused_by_its_name_or_stands_for_nothing() -> 
             )
         ]
 
-    # The autoscaler needs two of them, and a sentence says so; global values are no default that null could take away.
+    # The autoscaler needs two of them, and a message says so; global values have no default that null could remove.
     nulls = set(optional(schema, schema["then"])) - {"resources.requests", "replicaCount", "global", "library"}
     assert {"image.digest", "ingress.extraHosts", "commonLabels", "prometheusRule.repositoryUrl"} <= nulls
     switched_on = sets("serviceMonitor.enabled=true", "prometheusRule.enabled=true", "dashboard.enabled=true")
@@ -583,16 +583,16 @@ def test_a_value_that_is_null_is_refused_by_its_name_or_stands_for_nothing() -> 
         assert name.rpartition(".")[2] in said
 
 
-def test_a_chart_around_this_one_may_hand_down_global_values() -> None:
+def test_parent_chart_may_pass_global_values() -> None:
     assert render(*sets("global.registry=example.com")) != []
 
 
 def resolve(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
-    """What a part of the schema is, where it only says where that stands."""
+    """A part of the schema, with references resolved."""
     return resolve(schema, schema["definitions"][node["$ref"].rpartition("/")[2]]) if "$ref" in node else node
 
 
-def test_the_schema_knows_every_value_and_no_other() -> None:
+def test_schema_covers_every_value_and_no_other() -> None:
     schema = json.loads((CHART / "values.schema.json").read_text())
 
     def compare(value: Any, node: dict[str, Any], path: str) -> list[str]:
@@ -604,30 +604,30 @@ def test_the_schema_knows_every_value_and_no_other() -> None:
         wrong = [
             f"{path}.{key}"
             for key in known.keys() ^ value.keys()
-            if path or key not in {"global", "library", "enabled", "tags"}  # of charts around this one
+            if path or key not in {"global", "library", "enabled", "tags"}  # of parent charts
         ]
         return wrong + [
             w for key in known.keys() & value.keys() for w in compare(value[key], known[key], f"{path}.{key}")
         ]
 
-    # What these have in their defaults is an example of what may be there.
+    # Their defaults are only examples of their content.
     free = re.compile(r"^\.(affinity|autoscaling\.behavior\.\w+|pods\.\w+)\.")
     found = compare(default_values(), schema, "")
     assert [path for path in found if not free.match(path)] == []
 
 
-def wanted_texts(value: Any, schema: dict[str, Any], node: dict[str, Any], path: str = "") -> list[str]:
-    """The values by their paths of which the schema says that they are texts."""
+def string_values(value: Any, schema: dict[str, Any], node: dict[str, Any], path: str = "") -> list[str]:
+    """The values that are strings according to the schema, by path."""
     node = resolve(schema, node)
     if isinstance(value, dict):
         found = []
         for key, below in value.items():
             of_it = node.get("properties", {}).get(key, node.get("additionalProperties"))
             if isinstance(of_it, dict):
-                found += wanted_texts(below, schema, of_it, f"{path}.{key}" if path else key)
+                found += string_values(below, schema, of_it, f"{path}.{key}" if path else key)
         return found
     if isinstance(value, list):
-        return [found for item in value for found in wanted_texts(item, schema, node.get("items", {}), f"{path}[0]")]
+        return [found for item in value for found in string_values(item, schema, node.get("items", {}), f"{path}[0]")]
     return [path] if set(node.get("type", ())) >= {"string", "boolean"} else []
 
 
@@ -639,13 +639,13 @@ EXAMPLES: dict[str, Any] = {
     "extraEnv": [{"name": "A", "value": "b"}],
     **{key: {"a": "b"} for key in ("commonLabels", "podLabels", "podAnnotations", "nodeSelector")},
 }
-"""Texts inside of what is empty by default."""
+"""String values inside of values that are empty by default."""
 
 
-def test_a_number_or_a_truth_in_the_place_of_any_text_is_refused_and_told_to_be_quoted(tmp_path: Path) -> None:
-    """YAML has lost how it was written: of 1.0 it makes 1, of 0123456 it makes 42798, of yes it makes true."""
+def test_unquoted_number_or_boolean_for_a_string_is_rejected_with_a_hint_to_quote_it(tmp_path: Path) -> None:
+    """YAML loses the notation: 1.0 becomes 1, 0123456 becomes 42798, yes becomes true."""
     schema = json.loads((CHART / "values.schema.json").read_text())
-    texts = wanted_texts(default_values(), schema, schema)
+    texts = string_values(default_values(), schema, schema)
     assert {"image.tag", "image.digest", "ingress.host", "priorityClassName", "nameOverride"} <= set(texts)
     values: dict[str, Any] = {}
     for path in texts:
@@ -663,7 +663,7 @@ def test_a_number_or_a_truth_in_the_place_of_any_text_is_refused_and_told_to_be_
         assert message.count("Quote it in the file, ") == len(texts)
     (tmp_path / "values.yaml").write_text(yaml.safe_dump(EXAMPLES))
     assert render("--values", str(tmp_path / "values.yaml"))
-    inside = wanted_texts(EXAMPLES, schema, schema)
+    inside = string_values(EXAMPLES, schema, schema)
     assert len(inside) == 11
     for path in inside:
         message = refusal(*sets(f"{path}=123"), "--values", str(tmp_path / "values.yaml"))
@@ -672,11 +672,11 @@ def test_a_number_or_a_truth_in_the_place_of_any_text_is_refused_and_told_to_be_
 
 
 @pytest.mark.parametrize("kubernetes", ["1.25.16", "1.20.0"])
-def test_an_older_kubernetes_is_refused(kubernetes: str) -> None:
+def test_older_kubernetes_is_rejected(kubernetes: str) -> None:
     assert "requires kubeVersion: >=1.26.0-0" in refusal(kubernetes=kubernetes)
 
 
 @pytest.mark.parametrize("kubernetes", ["1.26.0", "v1.29.3-gke.100", "1.34.4", "1.37.0"])
 @pytest.mark.parametrize("file", VALUES_FILES)
-def test_every_values_file_renders_on_every_kubernetes(kubernetes: str, file: str) -> None:
+def test_every_values_file_renders_on_every_supported_kubernetes(kubernetes: str, file: str) -> None:
     assert one("Deployment", render(*VALUES_FILES[file], kubernetes=kubernetes))

@@ -1,4 +1,4 @@
-"""The versions of PostgreSQL and of what uploads its backups: versions.env has them, and the copies must agree."""
+"""The versions of PostgreSQL and of the backup uploader: copies must agree with versions.env."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from manifests import default_values, raw
 from test_versions import VERSIONS, only, text
 
 
-def test_the_database_of_chart_manifests_and_tests() -> None:
+def test_database_version_of_chart_manifests_and_tests() -> None:
     values = default_values()
     assert values["database"]["bundled"]["image"] == VERSIONS["POSTGRES_IMAGE"]
     assert values["database"]["bundled"]["backup"]["s3"]["image"] == VERSIONS["RCLONE_IMAGE"]
