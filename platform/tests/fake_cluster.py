@@ -1,15 +1,14 @@
 """Fakes of helm and kubectl that keep a release in a file: everything that scripts/deploy/ sees.
 
-How an upgrade goes is in the tag: bad-... fails, wrong-... does before anything is made, slow-... waits for a signal,
-liar-... deploys pods that say otherwise, list-..., cut-... and noise-... ones that answer with something else.
-With `rollback` in the file a rollback fails, or is slow: it hears no signal, as Helm's does not. With `api` the API
-server forbids Leases; with `intruder` an upgrade finds that somebody else's Helm was quicker; with `restarts` the pods
-were restarted so often. Helm is of the version `helm` (v3.22.0). `conflicts` has what a server-side apply of a kind is
-answered.
-The real ones are in e2e/test_deploy.py.
+The tag determines the outcome of an upgrade: bad-... fails, wrong-... fails before anything is created, slow-... waits
+for a signal, liar-... deploys pods that report another commit, list-..., cut-... and noise-... pods with invalid
+responses. With `rollback` in the file a rollback fails, or is slow: like Helm's, it ignores signals. With `api` the API
+server forbids Leases; with `intruder` an upgrade finds another running Helm; `restarts` is the pods' restart count,
+`helm` the version of Helm (v3.22.0), and `conflicts` has the responses to a server-side apply, by kind.
+e2e/test_deploy.py uses the real ones.
 
-Both are programs that hand a call on to a thread of the tests: they start in 3 ms, and a Python takes 60, for twenty
-calls of a deploy. What ends the program ends its thread, wherever it waits.
+Both programs forward a call to a thread of the tests: they start in 3 ms, compared with 60 for Python, and a deploy
+makes twenty calls. When the program exits, its thread ends, wherever it waits.
 """
 
 from __future__ import annotations

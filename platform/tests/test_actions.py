@@ -19,7 +19,7 @@ for workflow in WORKFLOWS:
 
 
 @pytest.mark.parametrize("action", USES)
-def test_an_action_has_a_stand_in_that_knows_each_input_it_is_given(action: str) -> None:
+def test_every_action_has_a_stand_in_that_accepts_its_inputs(action: str) -> None:
     file = STAND_INS / action / "action.yml"
     assert file.is_file(), f"{action} has no stand-in. Write {file.relative_to(REPOSITORY)}; those beside it show how."
     stand_in = yaml.safe_load(file.read_text())
@@ -29,6 +29,6 @@ def test_an_action_has_a_stand_in_that_knows_each_input_it_is_given(action: str)
     assert all(required <= set(step.get("with", {})) for step in USES[action])
 
 
-def test_there_is_no_stand_in_that_nothing_uses() -> None:
+def test_every_stand_in_is_used() -> None:
     there = {str(file.parent.relative_to(STAND_INS)) for file in STAND_INS.glob("*/*/action.yml")}
     assert there == set(USES)

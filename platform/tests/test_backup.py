@@ -1,4 +1,4 @@
-"""scripts/backup.sh with a kubectl whose `exec` leads into a real PostgreSQL: that of a container."""
+"""scripts/backup.sh with a fake kubectl whose `exec` runs in a container with a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ DELETE FROM orders WHERE number > 900;
 
 
 class Shop:
-    """A release named orders, and the script with all that leads there."""
+    """A release named orders, and the script with everything that it uses."""
 
     def __init__(self, folder: Path, container: str) -> None:
         self.folder = folder
@@ -76,14 +76,14 @@ class Shop:
             "KUBECONFIG": str(folder / "kubeconfig"),
             "SERVICE": "orders",
         }
-        # The script's own working directory is the repository, where it would leave its backups.
+        # The script's working directory is the repository, where it would leave its backups.
         (folder / "scripts").symlink_to(REPOSITORY / "scripts")
 
     def says(self, kind: str, **answer: Any) -> None:
         (self.bin / f"{kind}.json").write_text(json.dumps(answer))
 
     def has_trouble(self, shell: str) -> None:
-        """What kubectl does first of all that leads into the pod, with the command in its arguments."""
+        """Runs this in kubectl before the first call that enters the pod, with the command in its arguments."""
         (self.bin / "trouble").write_text(shell)
 
     def command(self, verb: str) -> list[str]:
@@ -112,7 +112,7 @@ class Shop:
 
     @property
     def content(self) -> str:
-        """All that is in the tables, and what they are."""
+        """All tables with their definitions."""
         return self.sql(
             "SELECT string_agg(relname, ' ' ORDER BY relname) FROM pg_class"
             " WHERE relnamespace = 'public'::regnamespace;"
@@ -122,7 +122,7 @@ class Shop:
 
     @property
     def left(self) -> list[str]:
-        """What it made beside FILE, and what it left there."""
+        """The files created beside FILE, including leftovers."""
         return sorted(
             str(path.relative_to(self.folder))
             for path in [*self.folder.glob("*orders.dump*"), *self.folder.glob("backups/*"), *self.folder.glob(".*")]
@@ -137,12 +137,12 @@ def docker(*arguments: str, given: str | None = None) -> str:
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[str]:
-    """The id of a container with a PostgreSQL in it."""
+    """The id of a container with PostgreSQL."""
     variables = ("POSTGRES_USER=orders", "POSTGRES_DB=orders", "POSTGRES_PASSWORD=secret")
     options = [argument for variable in variables for argument in ("--env", variable)]
     container = docker("run", "--detach", "--rm", *options, IMAGE)
     try:
-        # Over TCP: while it initialises, the image's temporary server listens on the socket alone.
+        # Over TCP: during initialisation the image's temporary server listens only on the socket.
         waiting = "for i in $(seq 120); do pg_isready --quiet --host=127.0.0.1 && exit; sleep 0.5; done; exit 1"
         docker("exec", container, "bash", "-c", waiting)
         yield container
@@ -160,7 +160,7 @@ def shop(postgres: str, tmp_path: Path) -> Shop:
 # --- backup ---------------------------------------------------------------------------
 
 
-def test_a_backup_is_one_whole_file_that_its_owner_alone_reads(shop: Shop) -> None:
+def test_backup_is_one_complete_file_readable_only_by_its_owner(shop: Shop) -> None:
     done = shop.backup()
     assert done.returncode == 0, done.stderr
     assert shop.left == ["orders.dump"]
@@ -169,14 +169,14 @@ def test_a_backup_is_one_whole_file_that_its_owner_alone_reads(shop: Shop) -> No
     assert "orders 1000, schema_migrations 1" in done.stdout
 
 
-def test_without_a_name_it_has_that_of_the_release_and_the_time(shop: Shop) -> None:
+def test_default_name_has_release_and_time(shop: Shop) -> None:
     assert shop.run("backup").returncode == 0
     (name,) = shop.left
     assert re.fullmatch(r"backups/orders-\d{8}T\d{6}Z\.dump", name)
     assert (shop.folder / "backups").stat().st_mode & 0o777 == 0o700
 
 
-def test_a_backup_overwrites_nothing(shop: Shop) -> None:
+def test_backup_overwrites_no_file(shop: Shop) -> None:
     shop.file.write_text("mine")
     done = shop.backup()
     assert done.returncode == 2
@@ -185,7 +185,7 @@ def test_a_backup_overwrites_nothing(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize("bytes_", [0, 100, 5000])
-def test_a_stream_that_is_cut_short_leaves_no_backup(shop: Shop, bytes_: int) -> None:
+def test_truncated_stream_leaves_no_backup(shop: Shop, bytes_: int) -> None:
     shop.has_trouble(
         'if [[ $* == *pg_dump* ]]; then docker exec CONTAINER "$@" | head -c BYTES || true; exit 0; fi'.replace(
             "CONTAINER", shop.container
@@ -197,7 +197,7 @@ def test_a_stream_that_is_cut_short_leaves_no_backup(shop: Shop, bytes_: int) ->
     assert shop.left == []
 
 
-def test_a_dump_that_fails_says_why_and_leaves_no_backup(shop: Shop) -> None:
+def test_failed_dump_reports_the_reason_and_leaves_no_backup(shop: Shop) -> None:
     shop.has_trouble("echo 'pg_dump: error: no such thing' >&2; echo PGDMP; exit 1")
     done = shop.backup()
     assert done.returncode == 1
@@ -208,13 +208,13 @@ def test_a_dump_that_fails_says_why_and_leaves_no_backup(shop: Shop) -> None:
 # --- restore --------------------------------------------------------------------------
 
 
-def test_a_restore_brings_back_what_was_backed_up_and_keeps_what_was_there(shop: Shop) -> None:
+def test_restore_brings_back_the_backup_and_saves_the_previous_data(shop: Shop) -> None:
     before = shop.content
     shop.backup()
     shop.sql(LATER)
     done = shop.restore()
     assert done.returncode == 0, done.stderr
-    assert shop.content == before  # the table of a later release is gone, too: its migration makes it again
+    assert shop.content == before  # a later release's table is dropped, too: its migration recreates it
     table = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines() if line.startswith("  ")}
     assert (table["orders"], table["lines"]) == (["900", "1000"], ["0", "-"])
     assert "The backup has the schema of an older release." in done.stdout
@@ -228,7 +228,7 @@ def test_a_restore_brings_back_what_was_backed_up_and_keeps_what_was_there(shop:
     assert shop.sql("SELECT count(*) FROM orders; SELECT count(*) FROM lines").split() == ["900", "0"]
 
 
-def test_a_restore_into_an_empty_database_is_all_of_it(shop: Shop) -> None:
+def test_restore_into_an_empty_database_is_complete(shop: Shop) -> None:
     before = shop.content
     shop.backup()
     shop.sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public AUTHORIZATION pg_database_owner")
@@ -238,7 +238,7 @@ def test_a_restore_into_an_empty_database_is_all_of_it(shop: Shop) -> None:
     assert "older release" not in done.stdout
 
 
-def test_a_restore_that_is_cut_short_changes_nothing(shop: Shop) -> None:
+def test_interrupted_restore_changes_nothing(shop: Shop) -> None:
     shop.backup()
     shop.sql(LATER)
     before = shop.content
@@ -250,7 +250,7 @@ def test_a_restore_that_is_cut_short_changes_nothing(shop: Shop) -> None:
     assert shop.content == before
 
 
-def test_a_connection_that_breaks_when_all_is_done_is_no_failure(shop: Shop) -> None:
+def test_connection_loss_after_the_commit_is_no_failure(shop: Shop) -> None:
     shop.backup()
     before = shop.content
     shop.sql(LATER)
@@ -261,7 +261,7 @@ def test_a_connection_that_breaks_when_all_is_done_is_no_failure(shop: Shop) -> 
     assert shop.content == before
 
 
-def test_where_nobody_knows_what_became_of_a_restore_it_says_so(shop: Shop) -> None:
+def test_unknown_outcome_of_a_restore_is_reported(shop: Shop) -> None:
     shop.backup()
     shop.has_trouble('if [[ $* == *COMMIT* ]]; then touch "$here/gone"; fi; if [[ -e $here/gone ]]; then exit 1; fi')
     done = shop.restore()
@@ -269,7 +269,7 @@ def test_where_nobody_knows_what_became_of_a_restore_it_says_so(shop: Shop) -> N
     assert "Its data is either all of the backup or all of the previous data" in done.stderr
 
 
-def test_a_restore_and_a_request_that_wait_for_each_other_are_tried_again(shop: Shop) -> None:
+def test_restore_is_retried_after_a_deadlock(shop: Shop) -> None:
     shop.backup()
     before = shop.content
     shop.sql(LATER)
@@ -283,7 +283,7 @@ def test_a_restore_and_a_request_that_wait_for_each_other_are_tried_again(shop: 
     assert shop.content == before
 
 
-def test_nothing_is_restored_unless_it_is_confirmed_by_the_releases_name(shop: Shop) -> None:
+def test_restore_requires_confirmation_by_release_name(shop: Shop) -> None:
     shop.backup()
     shop.sql(LATER)
     before = shop.content
@@ -296,7 +296,7 @@ def test_nothing_is_restored_unless_it_is_confirmed_by_the_releases_name(shop: S
 
 
 @pytest.mark.parametrize(("typed", "code"), [("orders", 0), ("no", 2)])
-def test_on_a_terminal_it_asks(shop: Shop, typed: str, code: int) -> None:
+def test_restore_asks_for_confirmation_on_a_terminal(shop: Shop, typed: str, code: int) -> None:
     shop.backup()
     ours, its = pty.openpty()
     with os.fdopen(ours, "wb", buffering=0) as terminal, os.fdopen(its, "rb") as stdin:
@@ -313,7 +313,7 @@ def test_on_a_terminal_it_asks(shop: Shop, typed: str, code: int) -> None:
     ("content", "reason"),
     [(b"", "not a dump"), (b"SQLite format 3\0", "not a dump"), (b"PGDMP\1\16\0", "pg_restore: error")],
 )
-def test_what_is_no_dump_is_not_restored(shop: Shop, content: bytes, reason: str) -> None:
+def test_invalid_dump_is_not_restored(shop: Shop, content: bytes, reason: str) -> None:
     shop.file.write_bytes(content)
     before = shop.content
     done = shop.restore()
@@ -322,7 +322,7 @@ def test_what_is_no_dump_is_not_restored(shop: Shop, content: bytes, reason: str
     assert shop.content == before
 
 
-def test_a_file_that_is_not_there_or_not_named_is_said(shop: Shop) -> None:
+def test_missing_file_is_reported(shop: Shop) -> None:
     assert f"Cannot read {shop.file}: No such file or directory" in shop.restore().stderr
     assert "No backup given." in shop.restore(FILE="").stderr
     assert "make backup FROM=cronjob" in shop.restore(FROM="cronjob").stderr
@@ -330,7 +330,7 @@ def test_a_file_that_is_not_there_or_not_named_is_said(shop: Shop) -> None:
     assert "Unknown FROM=tape." in shop.run("backup", FROM="tape").stderr
 
 
-# --- what the CronJob made ------------------------------------------------------------
+# --- backups of the CronJob -----------------------------------------------------------
 
 CRONJOB = {
     "metadata": {"name": "orders-backup"},
@@ -343,7 +343,7 @@ OLD, NEW = (f"orders-2026010{day}T031700Z.dump" for day in (1, 2))
 
 @pytest.fixture
 def shop_with_cronjob(shop: Shop) -> Shop:
-    """Its volume is a folder of the container, with a backup before LATER and one after it."""
+    """With a volume that is a folder in the container, with a backup from before LATER and one from after it."""
     shop.says("cronjobs", items=[CRONJOB])
     docker("exec", shop.container, "bash", "-c", "mkdir -p /backups/lost+found && rm -f /backups/*.dump")
     for name in (OLD, NEW):
@@ -354,7 +354,7 @@ def shop_with_cronjob(shop: Shop) -> Shop:
     return shop
 
 
-def test_the_newest_of_the_cronjob_is_fetched_and_the_others_are_named(shop_with_cronjob: Shop) -> None:
+def test_newest_cronjob_backup_is_fetched_and_the_others_are_listed(shop_with_cronjob: Shop) -> None:
     done = shop_with_cronjob.run("backup", FROM="cronjob")
     assert done.returncode == 0, done.stderr
     assert shop_with_cronjob.left == [f"backups/{NEW}"]
@@ -362,21 +362,21 @@ def test_the_newest_of_the_cronjob_is_fetched_and_the_others_are_named(shop_with
     assert f"Downloading {NEW}. Others, for FROM=NAME:\n  {OLD}\n" in done.stdout
 
 
-def test_an_older_one_is_fetched_by_its_name(shop_with_cronjob: Shop) -> None:
+def test_older_backup_is_fetched_by_name(shop_with_cronjob: Shop) -> None:
     done = shop_with_cronjob.run("backup", FROM=OLD)
     assert done.returncode == 0, done.stderr
     assert shop_with_cronjob.left == [f"backups/{OLD}"]
     assert "orders 1000" in done.stdout
 
 
-def test_a_name_that_is_not_there_is_refused_with_those_that_are(shop_with_cronjob: Shop) -> None:
+def test_unknown_name_is_rejected_with_the_available_ones(shop_with_cronjob: Shop) -> None:
     done = shop_with_cronjob.run("backup", FROM="orders-20260103T031700Z.dump")
     assert done.returncode == 2
     assert f"The CronJob has no backup orders-20260103T031700Z.dump. Available:\n  {OLD}\n  {NEW}\n" in done.stderr
     assert shop_with_cronjob.left == []
 
 
-def test_where_there_is_none_yet_it_says_so_and_where_nobody_can_look_why(shop_with_cronjob: Shop) -> None:
+def test_missing_backups_and_inaccessible_volumes_are_reported(shop_with_cronjob: Shop) -> None:
     docker("exec", shop_with_cronjob.container, "bash", "-c", "rm /backups/*.dump")
     assert "has not created a backup yet" in shop_with_cronjob.run("backup", FROM="cronjob").stderr
     shop_with_cronjob.has_trouble("echo 'InvalidAccessKeyId' >&2; exit 1")
@@ -385,7 +385,7 @@ def test_where_there_is_none_yet_it_says_so_and_where_nobody_can_look_why(shop_w
     assert "InvalidAccessKeyId" in done.stderr
 
 
-# --- where there is nothing for it to do ------------------------------------------------
+# --- releases without a bundled database ------------------------------------------------
 
 
 def api(**variable: Any) -> dict[str, Any]:
@@ -393,7 +393,7 @@ def api(**variable: Any) -> dict[str, Any]:
     return {"spec": {"template": {"spec": {"containers": [container]}}}}
 
 
-def test_of_a_database_of_your_own_it_says_the_commands(shop: Shop) -> None:
+def test_commands_for_an_external_database_are_printed(shop: Shop) -> None:
     shop.says("pods", items=[])
     shop.says("deployments", items=[api(valueFrom={"secretKeyRef": {"name": "mine", "key": "fqdn-uri"}})])
     done = shop.backup()
@@ -406,14 +406,14 @@ def test_of_a_database_of_your_own_it_says_the_commands(shop: Shop) -> None:
     ("deployments", "says"),
     [([], "There is no release orders in namespace shop"), ([api(value="memory://")], "there is nothing to back up")],
 )
-def test_a_release_without_a_database_is_refused(shop: Shop, deployments: list[Any], says: str) -> None:
+def test_release_without_a_database_is_rejected(shop: Shop, deployments: list[Any], says: str) -> None:
     shop.says("pods", items=[])
     shop.says("deployments", items=deployments)
     assert says in shop.backup().stderr
 
 
 @pytest.mark.parametrize("verb", ["backup", "restore"])
-def test_of_two_databases_in_a_release_none_is_taken_for_the_other(shop: Shop, verb: str) -> None:
+def test_ambiguous_database_is_rejected_with_the_candidates(shop: Shop, verb: str) -> None:
     shop.says("pods", items=[POD | {"metadata": {"name": f"shop-{alias}-postgres-0"}} for alias in ("red", "blue")])
     shop.file.write_text("a backup")
     done = shop.run(verb, FILE=str(shop.folder / "other.dump") if verb == "backup" else str(shop.file))
@@ -422,6 +422,6 @@ def test_of_two_databases_in_a_release_none_is_taken_for_the_other(shop: Shop, v
     assert "shop-blue-postgres-0, shop-red-postgres-0" in done.stderr
 
 
-def test_a_database_that_is_not_ready_is_refused(shop: Shop) -> None:
+def test_database_that_is_not_ready_is_rejected(shop: Shop) -> None:
     shop.says("pods", items=[POD | {"status": {"conditions": [{"type": "Ready", "status": "False"}]}}])
     assert "is not ready. See why: kubectl --namespace shop describe pod orders-postgres-0" in shop.backup().stderr

@@ -1,4 +1,4 @@
-"""What stands on what: each service on the chassis and on no other service, the chassis on none."""
+"""Dependencies between projects: services depend on the chassis and on no other service, the chassis on none."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ SERVICES = sorted(file.parent for file in REPOSITORY.glob("services/*/pyproject.
 
 
 def packages(project: Path) -> set[str]:
-    """The names under which a project's code is imported."""
+    """The import names of a project's packages."""
     return {file.parent.name for file in project.glob("src/*/__init__.py")}
 
 
 def imported(project: Path) -> set[str]:
-    """The top-level packages that the code and the tests of a project import, wherever they do so."""
+    """The top-level packages imported by a project's code and tests, anywhere in a file."""
     found: set[str] = set()
     for file in (*project.glob("src/**/*.py"), *project.glob("tests/**/*.py")):
         for node in ast.walk(ast.parse(file.read_text())):
@@ -40,13 +40,13 @@ def test_no_service_imports_another() -> None:
         assert not imported(service) & others, service
 
 
-def test_the_chassis_imports_no_service() -> None:
+def test_chassis_imports_no_service() -> None:
     assert packages(CHASSIS) == {"chassis"} <= imported(CHASSIS)
     assert not imported(CHASSIS) & set().union(*map(packages, SERVICES))
 
 
 @pytest.mark.parametrize("project", [CHASSIS, *SERVICES], ids=lambda project: project.name)
-def test_imports_within_a_project_do_not_go_round_in_circles(project: Path) -> None:
+def test_no_project_has_circular_imports(project: Path) -> None:
     source = project / "src"
     modules = {
         ".".join(file.relative_to(source).with_suffix("").parts).removesuffix(".__init__"): file
@@ -54,7 +54,7 @@ def test_imports_within_a_project_do_not_go_round_in_circles(project: Path) -> N
     }
 
     def named(file: Path) -> set[str]:
-        """The project's modules that this one names in its imports."""
+        """The project's modules that this one imports."""
         found: set[str] = set()
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.ImportFrom) and node.module in modules:
@@ -66,10 +66,10 @@ def test_imports_within_a_project_do_not_go_round_in_circles(project: Path) -> N
 
     graph = {name: named(file) for name, file in modules.items()}
     assert sum(map(len, graph.values())) >= len(modules)
-    TopologicalSorter(graph).prepare()  # or CycleError, which names the modules of the circle
+    TopologicalSorter(graph).prepare()  # CycleError lists the modules of the cycle
 
 
-def test_a_changed_line_in_the_chassis_is_another_image_of_every_service(tmp_path: Path) -> None:
+def test_changed_line_of_the_chassis_changes_the_image_of_every_service(tmp_path: Path) -> None:
     copy = copy_repository(tmp_path)
     second = copy / "services/one-more/src"
     second.mkdir(parents=True)

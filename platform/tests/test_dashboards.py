@@ -1,4 +1,4 @@
-"""The dashboards of several releases under one Grafana."""
+"""The dashboards of several releases in one Grafana."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def dashboard(*arguments: str, release: str = "") -> tuple[str, dict[str, Any]]:
     return file, json.loads(text)
 
 
-def test_no_two_releases_have_a_dashboard_of_one_file_uid_or_title() -> None:
-    """Of two with the same Grafana provisions neither; its sidecar keeps the files of all namespaces in one folder."""
+def test_dashboards_of_different_releases_differ_in_file_uid_and_title() -> None:
+    """Grafana provisions neither of two with the same UID; its sidecar puts files of all namespaces into one folder."""
     releases = [
         (SERVICE, "default"),
         (SERVICE, "staging"),
@@ -30,12 +30,12 @@ def test_no_two_releases_have_a_dashboard_of_one_file_uid_or_title() -> None:
     assert len({file for file, _ in found}) == len(found)
     assert len({whole["uid"] for _, whole in found}) == len(found)
     assert len({whole["title"] for _, whole in found}) == len(found)
-    assert all(re.fullmatch(r"[a-zA-Z0-9_-]{1,40}", whole["uid"]) for _, whole in found)  # Grafana takes no longer one
+    assert all(re.fullmatch(r"[a-zA-Z0-9_-]{1,40}", whole["uid"]) for _, whole in found)  # Grafana's limit
     assert all(re.fullmatch(r"[-._a-zA-Z0-9]{1,253}", file) for file, _ in found)
-    assert dashboard() == dashboard()  # an upgrade changes the dashboard, and makes no second one
+    assert dashboard() == dashboard()  # an upgrade changes the dashboard instead of adding one
 
 
-def test_a_dashboard_shows_its_own_release_first() -> None:
+def test_dashboard_preselects_its_own_release() -> None:
     _, whole = dashboard("--namespace", "staging")
     current = {variable["name"]: variable["current"] for variable in whole["templating"]["list"]}
     assert current["namespace"] == {"text": "staging", "value": "staging"}

@@ -1,4 +1,4 @@
-"""The rights that the pipeline deploys with: what the chart renders and what the script asks for, and nothing more."""
+"""The pipeline's RBAC permissions: exactly what the chart renders and the script uses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DOCUMENTS = list(yaml.safe_load_all((REPOSITORY / "platform/deployer/role.yaml")
 RULES: list[dict[str, Any]] = next(d for d in DOCUMENTS if d["kind"] == "Role")["rules"]
 WRITE = {"get", "list", "watch", "create", "update", "patch", "delete"}
 
-# How the API server counts the kinds that the chart may render.
+# The API server's plural names of the kinds that the chart may render.
 PLURALS = {"NetworkPolicy": "networkpolicies", "Ingress": "ingresses"}
 
 SKELETON = REPOSITORY / "skeletons/postgresql/chart"
@@ -40,7 +40,7 @@ def granted() -> dict[tuple[str, str], set[str]]:
 
 
 def rendered() -> set[tuple[str, str]]:
-    """By the charts that there are, and by one that has all of the library, as the next service may."""
+    """From all charts, and from one with everything in the library, like the next service's."""
     everything = [
         m for chart in CHARTS for values in values_files(chart).values() for m in render(*values, chart=chart)
     ]
@@ -56,16 +56,16 @@ def writes() -> set[tuple[str, str]]:
     return {key for key, verbs in granted().items() if verbs & {"update", "delete"}}
 
 
-def test_it_may_write_the_kinds_that_the_chart_renders() -> None:
+def test_all_rendered_kinds_can_be_written() -> None:
     assert all(granted()[key] == WRITE for key in writes())
     assert rendered() <= writes()
 
 
-def test_it_may_write_no_other_kinds() -> None:
+def test_no_other_kinds_can_be_written() -> None:
     assert writes() <= rendered()
 
 
-def test_what_it_may_do_beside_is_what_the_script_does() -> None:
+def test_other_permissions_are_those_that_the_script_uses() -> None:
     beside = {key: verbs for key, verbs in granted().items() if verbs != WRITE}
     assert beside == {
         ("apps", "replicasets"): {"get", "list", "watch"},
@@ -78,11 +78,11 @@ def test_what_it_may_do_beside_is_what_the_script_does() -> None:
 
 
 @pytest.mark.parametrize("word", ["*", "escalate", "bind", "impersonate"])
-def test_no_rule_grants_more_than_it_says(word: str) -> None:
+def test_no_rule_has_wildcards_or_escalation(word: str) -> None:
     assert not any(word in value for rule in RULES for value in rule.values())
 
 
-def test_it_is_bound_in_its_own_namespace_alone() -> None:
+def test_role_is_bound_only_in_its_own_namespace() -> None:
     assert {d["kind"] for d in DOCUMENTS} == {"ServiceAccount", "Role", "RoleBinding"}
     assert all("namespace" not in d["metadata"] for d in DOCUMENTS)
 
@@ -98,7 +98,7 @@ def test_it_is_bound_in_its_own_namespace_alone() -> None:
         (("tasks",), {"KUBECONFIG": "/nowhere"}, "Create it: kubectl create namespace tasks"),
     ],
 )
-def test_a_kubeconfig_that_cannot_be_made_says_what_is_missing(
+def test_failing_kubeconfig_creation_reports_what_is_missing(
     tmp_path: Path, arguments: tuple[str, ...], environment: dict[str, str], said: str
 ) -> None:
     kubectl = tmp_path / "kubectl"

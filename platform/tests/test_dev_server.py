@@ -1,4 +1,4 @@
-"""The dev server runs what is saved. In e2e/test_live_update.py it does so in the image, as Tilt copies."""
+"""The dev server runs the saved code. e2e/test_live_update.py tests it in the image, with Tilt's way of copying."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 from manifests import REPOSITORY
 from programs import eventually
 
-pytestmark = pytest.mark.linux  # inotify(7) is Linux's, as is the image that the dev server runs in
+pytestmark = pytest.mark.linux  # inotify(7) is Linux-only, like the image that runs the dev server
 
 SECONDS = 60
 MAIN = """
@@ -71,7 +71,7 @@ class Running:
         self._port = port
 
     def save(self, path: str, text: str) -> None:
-        """In the place of what was there, as editors do."""
+        """Replaces the file, like an editor."""
         new = self.folder.parent / "new"
         new.write_text(text)
         (self.folder / path).parent.mkdir(exist_ok=True)
@@ -84,7 +84,7 @@ class Running:
         self.save(path, text.replace(old, old[: old.index(f"{name}-")] + f"{name}-{version}'"))
 
     def answer(self) -> tuple[int, str]:
-        """Status and text; 0 while nothing is answered."""
+        """Status and text; 0 while there is no response."""
         with contextlib.suppress(OSError, http.client.HTTPException):
             connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=SECONDS)
             with contextlib.closing(connection):
@@ -94,11 +94,11 @@ class Running:
         return 0, ""
 
     def fails(self, why: str) -> None:
-        """Waits until that is what it answers."""
+        """Waits until the response is this error."""
         eventually(lambda: (answer := self.answer())[0] == 500 and why in answer[1], f"{why} is answered")
 
     def serves(self, values: str) -> None:
-        """Waits until that is what it answers."""
+        """Waits until the response is this."""
         eventually(lambda: self._values() == values, f"{values} is served, and not {self._values()}")
 
     def _values(self) -> str:
@@ -109,11 +109,11 @@ class Running:
         return len((self.folder.parent / name).read_text())
 
     def waits_ahead(self) -> None:
-        """Until a process that was forked ahead of time has imported what it may, and reads its pipe."""
+        """Waits until a preforked process has imported what it can, and reads its pipe."""
 
         def waits() -> bool:
             task = Path(f"/proc/{self._process.pid}/task/{self._process.pid}")
-            with contextlib.suppress(OSError):  # one of them has ended
+            with contextlib.suppress(OSError):  # one of them has exited
                 children = (task / "children").read_text().split()
                 return any("pipe_read" in Path(f"/proc/{child}/wchan").read_text() for child in children)
             return False
@@ -136,7 +136,7 @@ def dev(tmp_path: Path) -> Iterator[Running]:
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(
             [sys.executable, REPOSITORY / "scripts/dev_server.py", "work", "127.0.0.1", str(port)],
-            # Bytecode is told by size and second of its source: here a file is saved twice in one.
+            # Bytecode is validated by the source's size and second: here a file is saved twice within a second.
             env={**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"},
             stderr=log,
         )
@@ -148,7 +148,7 @@ def dev(tmp_path: Path) -> Iterator[Running]:
         assert running.stop() == 0
 
 
-def test_what_comes_before_the_file_that_is_saved_again_is_not_run_again(dev: Running) -> None:
+def test_modules_before_the_resaved_file_are_not_run_again(dev: Running) -> None:
     dev.waits_ahead()
     dev.edit("work/second.py", 1)
     dev.serves("ground-0 first-0 second-1")
@@ -159,7 +159,7 @@ def test_what_comes_before_the_file_that_is_saved_again_is_not_run_again(dev: Ru
     assert (dev.runs("ground"), dev.runs("first")) == before
 
 
-def test_what_other_packages_give_is_there_at_the_first_save(dev: Running) -> None:
+def test_other_packages_are_preloaded_before_the_first_save(dev: Running) -> None:
     dev.waits_ahead()
     before = dev.runs("ground"), dev.runs("first")
     dev.edit("work/first.py", 1)
@@ -167,14 +167,14 @@ def test_what_other_packages_give_is_there_at_the_first_save(dev: Running) -> No
     assert (dev.runs("ground"), dev.runs("first")) == (before[0], before[1] + 1)
 
 
-def test_a_file_that_was_read_ahead_and_is_saved_is_read_again(dev: Running) -> None:
+def test_preloaded_file_is_reloaded_after_a_save(dev: Running) -> None:
     for version, path in enumerate(["work/second.py", "base/ground.py", "work/first.py", "base/ground.py"], start=1):
         dev.waits_ahead()
         dev.edit(path, version)
     dev.serves("ground-4 first-3 second-1")
 
 
-def test_what_was_read_as_a_text_and_not_imported_is_read_again(dev: Running) -> None:
+def test_file_read_as_text_is_reread_after_a_save(dev: Running) -> None:
     dev.save("work/number.py", "VALUE = 'number-0'\n")
     reads = "VALUE = Path(__file__).with_name('number.py').read_text()[9:17]\n"
     dev.save("work/first.py", "from pathlib import Path\n" + reads)
@@ -186,7 +186,7 @@ def test_what_was_read_as_a_text_and_not_imported_is_read_again(dev: Running) ->
     dev.serves("number-1 second-1")
 
 
-def test_a_file_that_is_new_or_gone_is_seen_by_what_was_read_ahead(dev: Running) -> None:
+def test_new_and_deleted_files_are_noticed_despite_preloading(dev: Running) -> None:
     looks = "VALUE = 'there' if Path(__file__).with_name('extra.py').exists() else 'nothing'\n"
     dev.save("work/first.py", "from pathlib import Path\n" + looks)
     dev.serves("nothing second-0")
@@ -200,7 +200,7 @@ def test_a_file_that_is_new_or_gone_is_seen_by_what_was_read_ahead(dev: Running)
     dev.serves("nothing second-1")
 
 
-def test_what_cannot_be_parsed_is_answered_and_its_repair_is_served(dev: Running) -> None:
+def test_syntax_error_is_returned_and_its_fix_is_served(dev: Running) -> None:
     for version in (1, 2):
         dev.waits_ahead()
         dev.save("work/second.py", "def\n")
@@ -209,8 +209,8 @@ def test_what_cannot_be_parsed_is_answered_and_its_repair_is_served(dev: Running
         dev.serves(f"ground-0 first-0 second-{version}")
 
 
-def test_what_is_saved_is_what_runs_whatever_was_read_ahead(dev: Running) -> None:
-    """At any distance of time: the next process is not there yet, imports, waits, or goes on."""
+def test_saved_code_runs_whatever_was_preloaded(dev: Running) -> None:
+    """With any interval: the next process does not exist yet, imports, waits, or continues."""
     chance = random.Random(20261129)
     versions = {"base/ground.py": 0, "work/first.py": 0, "work/second.py": 0}
     for number in range(1, 31):

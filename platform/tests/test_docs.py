@@ -1,4 +1,4 @@
-"""The pages lead where they say, and say of each block what it is."""
+"""Links in the documentation resolve, and each code block is annotated."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAKEFILE = (REPOSITORY / "Makefile").read_text()
 
 
 def slugs(page: str) -> set[str]:
-    """The anchors that GitHub makes of a page's headings."""
+    """The anchors that GitHub generates for a page's headings."""
     found: set[str] = set()
     for heading in re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE):
         words = re.sub(r"[^\w\- ]", "", heading.replace("`", "").lower()).replace(" ", "-")
@@ -26,7 +26,7 @@ def slugs(page: str) -> set[str]:
 
 
 def wrong_links(page: str) -> list[str]:
-    """What is wrong with each of the page's links. To other sites none is followed: of those the form alone is seen."""
+    """The page's broken links. External links are not followed: only their form is checked."""
     wrong = []
     for target in links(page):
         if target.startswith(("https://", "mailto:")):
@@ -34,7 +34,7 @@ def wrong_links(page: str) -> list[str]:
                 wrong.append(f"{target}: this is no address")
             continue
         path, _, anchor = target.partition("#")
-        # As the file tree has it, whatever the page's own folder is.
+        # Case-sensitive as in the repository, independent of the page's own folder.
         file = (REPOSITORY / page).parent / path if path else REPOSITORY / page
         if not file.exists():
             wrong.append(f"{target}: there is no such file")
@@ -44,12 +44,12 @@ def wrong_links(page: str) -> list[str]:
 
 
 @pytest.mark.parametrize("page", pages())
-def test_every_link_leads_to_a_file_and_a_heading(page: str) -> None:
+def test_every_link_resolves_to_a_file_and_a_heading(page: str) -> None:
     assert wrong_links(page) == []
 
 
 @pytest.mark.parametrize("page", pages())
-def test_every_make_target_that_is_named_exists(page: str) -> None:
+def test_every_make_target_in_the_text_exists(page: str) -> None:
     typed = "\n".join(block.text for block in blocks(page) if block.language in COMMANDS)
     quoted = "\n".join(re.findall(r"`(make [^`]+)`", prose(page)))
     called = re.findall(r"(?:^|[$;&] *)(?:[A-Z_]+=\S+ )*make ((?:[a-z0-9-]+ ?)+)", f"{typed}\n{quoted}", re.MULTILINE)
@@ -58,13 +58,13 @@ def test_every_make_target_that_is_named_exists(page: str) -> None:
 
 
 @pytest.mark.parametrize("page", pages())
-def test_a_rollback_by_helm_names_its_revision(page: str) -> None:
-    """Without one it goes to the revision before, which after a deploy that went back by itself is the bad one."""
+def test_helm_rollback_commands_name_a_revision(page: str) -> None:
+    """Without one it returns to the previous revision, which after an automatic rollback is the bad one."""
     assert re.findall(r"helm rollback [a-z-]++(?! (?:\d+|NUMBER)\b).*", source(page)) == []
 
 
-def test_no_page_stands_alone() -> None:
-    """From the README every page of docs/ is reached by links."""
+def test_every_page_is_linked() -> None:
+    """Every page of docs/ is reachable by links from the README."""
     reached: set[str] = set()
     next_pages = {"README.md"}
     while next_pages - reached:
@@ -86,9 +86,9 @@ def test_every_decision_says_what_would_change_it() -> None:
 # --- commands -------------------------------------------------------------------------
 
 
-def test_every_block_names_its_language() -> None:
+def test_every_block_has_a_language() -> None:
     assert [str(block) for block in EVERY_BLOCK if block.language not in COMMANDS | DATA] == []
 
 
-def test_a_block_that_nothing_runs_says_a_reason_and_not_a_word() -> None:
+def test_block_that_nothing_runs_has_a_reason_of_several_words() -> None:
     assert [str(block) for block in TYPED if block.reason and len(block.reason.split()) < 3] == []

@@ -1,4 +1,4 @@
-"""`make doctor` on machines where something is wrong: scripts/doctor.sh as it is, with fakes of every tool."""
+"""`make doctor` on machines with problems: the real scripts/doctor.sh, with fakes of every tool."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from manifests import REPOSITORY
 
 @pytest.fixture
 def free_port() -> Iterator[int]:
-    """A port that nothing listens on, as is the next one."""
+    """A port on which nothing listens, nor on the next one."""
     while True:
         with socket.socket() as first, socket.socket() as second:
             first.bind(("127.0.0.1", 0))
@@ -33,13 +33,13 @@ def machine(tmp_path: Path, free_port: int) -> Machine:
 
 
 def complaint(output: str) -> tuple[str, str]:
-    """The one thing that is wrong, and the line below it with the command that repairs it."""
+    """The only problem, and the line below it with the command that fixes it."""
     lines = output.splitlines()
     (at,) = (number for number, line in enumerate(lines) if line.startswith(("FAIL", "warn")))
     return lines[at], lines[at + 1].strip()
 
 
-def test_where_all_is_well_each_check_has_its_line_and_the_next_step_is_named(machine: Machine) -> None:
+def test_without_problems_each_check_prints_ok_and_the_next_step_is_printed(machine: Machine) -> None:
     code, output = machine.doctor()
     assert code == 0, output
     lines = output.splitlines()
@@ -62,7 +62,7 @@ def test_where_all_is_well_each_check_has_its_line_and_the_next_step_is_named(ma
         ("docker", "Docker version 19.03.8", "Docker is 19.03.8; 20.10 or later", "apt-get install --yes docker.io"),
     ],
 )
-def test_a_tool_that_is_too_old_fails(machine: Machine, tool: str, printed: str, wrong: str, repair: str) -> None:
+def test_outdated_tool_fails(machine: Machine, tool: str, printed: str, wrong: str, repair: str) -> None:
     machine.has(tool, f"echo '{printed}'")
     code, output = machine.doctor(tool)
     assert code == 1
@@ -71,7 +71,7 @@ def test_a_tool_that_is_too_old_fails(machine: Machine, tool: str, printed: str,
 
 
 @pytest.mark.parametrize(("version", "code"), [("v1.24.17", 1), ("v1.25.16", 1), ("v1.26.15", 0), ("v1.27.16", 0)])
-def test_kubectls_version_is_its_own_and_not_kustomizes(machine: Machine, version: str, code: int) -> None:
+def test_kubectl_version_is_not_confused_with_kustomizes(machine: Machine, version: str, code: int) -> None:
     machine.has("kubectl", kubectl(version))
     found, output = machine.doctor("kubectl")
     assert found == code
@@ -83,7 +83,7 @@ def test_kubectls_version_is_its_own_and_not_kustomizes(machine: Machine, versio
 
 @pytest.fixture
 def own_kubeconfig(machine: Machine, tmp_path: Path) -> Path:
-    """The kit's own, in a copy of its scripts: there is a cluster."""
+    """The kit's kubeconfig, in a copy of its scripts: a cluster exists."""
     copy = tmp_path / "copy"
     shutil.copytree(REPOSITORY / "scripts", copy / "scripts")
     shutil.copy(REPOSITORY / "versions.env", copy)
@@ -93,7 +93,7 @@ def own_kubeconfig(machine: Machine, tmp_path: Path) -> Path:
     return copy / ".kube/config"
 
 
-def test_a_cluster_that_runs_is_asked_for_its_version(machine: Machine, own_kubeconfig: Path) -> None:
+def test_version_of_a_running_cluster_is_checked(machine: Machine, own_kubeconfig: Path) -> None:
     assert own_kubeconfig.exists()
     machine.has("kubectl", kubectl("v1.27.16", server="v1.27.3"))
     assert "ok    Kubernetes v1.27.3 is running in task-platform" in machine.doctor()[1]
@@ -103,11 +103,11 @@ def test_a_cluster_that_runs_is_asked_for_its_version(machine: Machine, own_kube
     wrong, repair = complaint(output)
     assert "runs Kubernetes v1.25.3; 1.26 or later is required. Recreate it, without its data:" in wrong
     assert repair == "make down up"
-    machine.has("kubectl", kubectl("v1.27.16"))  # nobody answers
+    machine.has("kubectl", kubectl("v1.27.16"))  # no response
     assert "is the version that `make up` installs" in machine.doctor()[1]
 
 
-def test_a_kubeconfig_without_the_context_is_a_warning_where_there_is_a_kubectl(
+def test_kubeconfig_without_the_context_is_a_warning_if_kubectl_is_installed(
     machine: Machine, own_kubeconfig: Path
 ) -> None:
     assert own_kubeconfig.exists()
@@ -118,19 +118,19 @@ def test_a_kubeconfig_without_the_context_is_a_warning_where_there_is_a_kubectl(
     assert "kubectl was not found" in complaint(machine.doctor()[1])[0]
 
 
-def test_a_kernel_that_does_not_say_its_limits_is_no_reason_to_stop(machine: Machine) -> None:
+def test_unreadable_kernel_limits_are_ignored(machine: Machine) -> None:
     machine.has("cat", "exit 1")
     assert machine.doctor("inotify") == (0, "")
 
 
-def test_versions_are_compared_as_numbers(machine: Machine) -> None:
+def test_versions_are_compared_numerically(machine: Machine) -> None:
     machine.has("git", "echo 'git version 2.4.11'")
     assert machine.doctor("git")[0] == 1
     machine.has("git", "echo 'git version 10.0'")
     assert machine.doctor("git") == (0, "")
 
 
-def test_a_tool_that_is_not_there_fails_with_how_to_get_it(machine: Machine) -> None:
+def test_missing_tool_fails_with_an_install_command(machine: Machine) -> None:
     machine.lacks("helm")
     code, output = machine.doctor()
     assert code == 1
@@ -141,7 +141,7 @@ def test_a_tool_that_is_not_there_fails_with_how_to_get_it(machine: Machine) -> 
 
 
 @pytest.mark.parametrize("tool", ["kind", "kubectl", "helm", "tilt"])
-def test_what_mise_toml_names_is_installed_by_mise_where_that_is(machine: Machine, tool: str) -> None:
+def test_tools_in_mise_toml_are_installed_with_mise_if_available(machine: Machine, tool: str) -> None:
     machine.lacks(tool)
     machine.has("mise", "")
     code, output = machine.doctor(tool)
@@ -149,7 +149,7 @@ def test_what_mise_toml_names_is_installed_by_mise_where_that_is(machine: Machin
     assert complaint(output)[1] == 'mise install && eval "$(mise activate bash)"'
 
 
-def test_a_tool_that_cannot_run_fails(machine: Machine) -> None:
+def test_tool_that_cannot_run_fails(machine: Machine) -> None:
     machine.has("kind", "echo 'cannot execute binary file' >&2; exit 126")
     code, output = machine.doctor()
     assert code == 1
@@ -158,7 +158,7 @@ def test_a_tool_that_cannot_run_fails(machine: Machine) -> None:
     assert repair == "kind --version"
 
 
-def test_one_thing_that_is_wrong_does_not_hide_the_next(machine: Machine) -> None:
+def test_one_failure_does_not_hide_the_next(machine: Machine) -> None:
     for tool in ("git", "python3.11", "docker", "kind", "kubectl", "helm", "openssl", "curl"):
         machine.lacks(tool)
     code, output = machine.doctor()
@@ -167,7 +167,7 @@ def test_one_thing_that_is_wrong_does_not_hide_the_next(machine: Machine) -> Non
     assert "8 failed" in output
 
 
-def test_a_python_without_venv_is_none(machine: Machine) -> None:
+def test_python_without_venv_does_not_count(machine: Machine) -> None:
     machine.has("python3.11", "exit 1")
     code, output = machine.doctor()
     assert code == 1
@@ -175,7 +175,7 @@ def test_a_python_without_venv_is_none(machine: Machine) -> None:
     assert complaint(output)[1].endswith("uv python install 3.11")
 
 
-def test_a_daemon_that_does_not_run_is_one_complaint_and_not_three(machine: Machine) -> None:
+def test_stopped_docker_daemon_is_reported_once(machine: Machine) -> None:
     machine.has(
         "docker",
         """case "$*" in --version) echo 'Docker version 28.2.2' ;;
@@ -186,7 +186,7 @@ def test_a_daemon_that_does_not_run_is_one_complaint_and_not_three(machine: Mach
     assert complaint(output) == ("FAIL  The Docker daemon is not running. Start it:", "sudo systemctl start docker")
 
 
-def test_a_daemon_that_does_not_let_the_user_in_asks_for_the_group(machine: Machine) -> None:
+def test_permission_denied_by_docker_suggests_the_group(machine: Machine) -> None:
     machine.has(
         "docker",
         """case "$*" in --version) echo 'Docker version 28.2.2' ;;
@@ -204,7 +204,7 @@ def test_little_memory_is_a_warning(machine: Machine) -> None:
     assert "Docker has 2.0 GiB of memory; the local cluster needs 4" in complaint(output)[0]
 
 
-def test_low_limits_of_inotify_are_a_warning_with_the_lines_to_set(machine: Machine) -> None:
+def test_low_inotify_limits_are_a_warning_with_the_lines_to_set(machine: Machine) -> None:
     machine.has("cat", CAT.replace("echo 512 ", "echo 128 "))
     code, output = machine.doctor()
     assert code == 0
@@ -213,7 +213,7 @@ def test_low_limits_of_inotify_are_a_warning_with_the_lines_to_set(machine: Mach
     assert "max_user_watches" not in repair
 
 
-def test_a_taken_port_fails_and_a_free_one_is_named(machine: Machine, free_port: int) -> None:
+def test_port_in_use_fails_and_a_free_one_is_suggested(machine: Machine, free_port: int) -> None:
     with socket.create_server(("127.0.0.1", free_port)):
         code, output = machine.doctor()
     assert code == 1
@@ -222,13 +222,13 @@ def test_a_taken_port_fails_and_a_free_one_is_named(machine: Machine, free_port:
     assert repair == f"make up HTTP_PORT={free_port + 1}"
 
 
-def test_ports_of_the_clusters_own_are_not_taken(machine: Machine, free_port: int) -> None:
+def test_ports_of_the_running_cluster_are_not_reported(machine: Machine, free_port: int) -> None:
     machine.has("docker", DOCKER.replace("control-plane') exit 1", "control-plane') echo '[]'"))
     with socket.create_server(("127.0.0.1", free_port)):
         assert machine.doctor("ports") == (0, "")
 
 
-def test_the_port_of_the_registry_is_checked_where_the_registry_is_used(machine: Machine) -> None:
+def test_registry_port_is_checked_only_with_a_registry(machine: Machine) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         machine.variables["REGISTRY_PORT"] = str(listener.getsockname()[1])
         assert machine.doctor("ports") == (0, "")
@@ -240,14 +240,14 @@ def test_the_port_of_the_registry_is_checked_where_the_registry_is_used(machine:
     assert complaint(output)[1].startswith("make up REGISTRY=1 REGISTRY_PORT=")
 
 
-def test_a_node_image_that_is_too_old_fails(machine: Machine) -> None:
+def test_outdated_node_image_fails(machine: Machine) -> None:
     machine.variables["KIND_NODE_IMAGE"] = "kindest/node:v1.25.16@sha256:" + "0" * 64
     code, output = machine.doctor()
     assert code == 1
     assert "Kubernetes 1.26 or later is required" in complaint(output)[0]
 
 
-def test_a_kubeconfig_that_is_not_there_is_a_warning(machine: Machine, tmp_path: Path) -> None:
+def test_missing_kubeconfig_is_a_warning(machine: Machine, tmp_path: Path) -> None:
     machine.variables["KUBECONFIG"] = str(tmp_path / "gone")
     code, output = machine.doctor()
     assert code == 0
@@ -256,11 +256,11 @@ def test_a_kubeconfig_that_is_not_there_is_a_warning(machine: Machine, tmp_path:
     assert repair == "export KUBECONFIG=$PWD/.kube/config"
 
 
-def test_a_cluster_of_somebody_elses_is_named_and_left_alone(machine: Machine) -> None:
+def test_foreign_cluster_is_reported_and_left_alone(machine: Machine) -> None:
     assert "uses the context production, which the kit never touches" in machine.doctor()[1]
 
 
-def test_tilt_is_asked_for_by_who_needs_it(machine: Machine) -> None:
+def test_tilt_is_required_only_where_it_is_used(machine: Machine) -> None:
     machine.has("tilt", "echo 'v0.37.2, built 2026-03-01'")
     code, output = machine.doctor()
     assert code == 0
@@ -270,7 +270,7 @@ def test_tilt_is_asked_for_by_who_needs_it(machine: Machine) -> None:
     assert complaint(output)[0].startswith("FAIL  Tilt is 0.37.2")
 
 
-def test_on_macos_the_repair_is_homebrews_and_inotify_is_not_asked_for(machine: Machine) -> None:
+def test_on_macos_fixes_use_homebrew_and_inotify_is_not_checked(machine: Machine) -> None:
     machine.has("uname", "case $1 in -m) echo arm64 ;; *) echo Darwin ;; esac")
     machine.lacks("kind")
     code, output = machine.doctor()
@@ -279,7 +279,7 @@ def test_on_macos_the_repair_is_homebrews_and_inotify_is_not_asked_for(machine: 
     assert "inotify" not in output
 
 
-def test_a_single_check_is_silent_when_all_is_well_and_unknown_ones_are_refused(machine: Machine) -> None:
+def test_passing_single_check_is_silent_and_unknown_checks_are_rejected(machine: Machine) -> None:
     assert machine.doctor("docker", "kind") == (0, "")
     code, output = machine.doctor("kidn")
     assert code == 2
@@ -297,11 +297,11 @@ def test_a_single_check_is_silent_when_all_is_well_and_unknown_ones_are_refused(
         ("scripts/image.sh", "docker", "FAIL  Docker was not found"),
     ],
 )
-def test_a_script_that_needs_what_is_not_there_stops_before_it_does_anything(
+def test_script_with_a_missing_requirement_stops_before_it_does_anything(
     machine: Machine, tmp_path: Path, script: str, tool: str, wrong: str
 ) -> None:
     machine.lacks(tool)
-    machine.has("mkdir", "true")  # nor does it leave a folder in the repository
+    machine.has("mkdir", "true")  # it creates no folder in the repository either
     machine.has(
         "kind", f'case "$1" in --version) echo "kind version 0.32.0" ;; *) echo "$@" >> {tmp_path}/changed ;; esac'
     )
@@ -312,7 +312,7 @@ def test_a_script_that_needs_what_is_not_there_stops_before_it_does_anything(
     assert not (tmp_path / "changed").exists()
 
 
-# --- machines that people have --------------------------------------------------------
+# --- typical machines -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -331,9 +331,7 @@ def test_a_script_that_needs_what_is_not_there_stops_before_it_does_anything(
         ("", ""),
     ],
 )
-def test_the_python_to_install_is_one_that_the_system_has_and_uvs_everywhere(
-    machine: Machine, os_release: str, command: str
-) -> None:
+def test_suggested_python_is_the_systems_or_uvs(machine: Machine, os_release: str, command: str) -> None:
     machine.lacks("python3.11")
     machine.runs_on(os_release)
     code, output = machine.doctor("python")
@@ -343,13 +341,13 @@ def test_the_python_to_install_is_one_that_the_system_has_and_uvs_everywhere(
     assert repair.endswith("https://astral.sh/uv/install.sh | sh && ~/.local/bin/uv python install 3.11")
 
 
-def test_on_macos_the_python_to_install_is_homebrews(machine: Machine) -> None:
+def test_on_macos_the_suggested_python_is_homebrews(machine: Machine) -> None:
     machine.has("uname", "case $1 in -m) echo arm64 ;; *) echo Darwin ;; esac")
     machine.lacks("python3.11")
     assert complaint(machine.doctor("python")[1])[1].startswith("brew install python@3.13 ")
 
 
-def test_tools_are_installed_as_the_system_installs_them(machine: Machine) -> None:
+def test_tools_are_installed_with_the_systems_package_manager(machine: Machine) -> None:
     machine.runs_on("ID=fedora\nVERSION_ID=42\n")
     for tool in ("git", "docker"):
         machine.lacks(tool)
@@ -360,7 +358,7 @@ def test_tools_are_installed_as_the_system_installs_them(machine: Machine) -> No
 @pytest.mark.parametrize(
     "said", ["echo 'podman version 5.4.2'; echo 'Emulate Docker CLI using podman' >&2", "echo 'nerdctl version 1.7.6'"]
 )
-def test_what_only_bears_dockers_name_is_named_and_the_rest_is_checked(machine: Machine, said: str) -> None:
+def test_docker_look_alike_is_named_and_the_rest_is_checked(machine: Machine, said: str) -> None:
     fails = "echo 'Error: template: info:1:2: cannot evaluate field MemTotal' >&2; exit 125"
     machine.has("docker", f'case "$1" in --version) {said} ;; version) echo 5.4.2 ;; *) {fails} ;; esac')
     code, output = machine.doctor()
@@ -388,9 +386,7 @@ def test_what_only_bears_dockers_name_is_named_and_the_rest_is_checked(machine: 
         ),
     ],
 )
-def test_a_docker_that_may_less_or_is_elsewhere_is_a_warning(
-    machine: Machine, fake: str, wrong: str, repair: str
-) -> None:
+def test_restricted_or_remote_docker_is_a_warning(machine: Machine, fake: str, wrong: str, repair: str) -> None:
     machine.has("docker", fake)
     code, output = machine.doctor()
     assert code == 0
@@ -398,12 +394,12 @@ def test_a_docker_that_may_less_or_is_elsewhere_is_a_warning(
     assert repair in complaint(output)[1]
 
 
-def test_a_rootless_docker_that_may_limit_cpu_is_well(machine: Machine) -> None:
+def test_rootless_docker_with_cpu_limits_is_ok(machine: Machine) -> None:
     machine.has("docker", DOCKER.replace("name=seccomp", "name=rootless"))
     assert machine.doctor("docker") == (0, "")
 
 
-def test_a_docker_host_that_is_exported_and_does_not_answer_is_named(machine: Machine) -> None:
+def test_unreachable_docker_host_variable_is_reported(machine: Machine) -> None:
     machine.variables["DOCKER_HOST"] = "unix:///home/me/.colima/docker.sock"
     machine.has("docker", "case $1 in --version) echo 'Docker version 28.2.2' ;; *) exit 1 ;; esac")
     code, output = machine.doctor()
@@ -413,7 +409,7 @@ def test_a_docker_host_that_is_exported_and_does_not_answer_is_named(machine: Ma
     assert repair.startswith("unset DOCKER_HOST")
 
 
-def test_colima_is_started_where_it_is_what_runs_docker(machine: Machine) -> None:
+def test_colima_is_started_if_it_provides_docker(machine: Machine) -> None:
     machine.has("uname", "case $1 in -m) echo arm64 ;; *) echo Darwin ;; esac")
     machine.has("colima", "true")
     machine.has("docker", DOCKER.replace("8589934592", "2147483648"))
@@ -422,15 +418,15 @@ def test_colima_is_started_where_it_is_what_runs_docker(machine: Machine) -> Non
     assert complaint(machine.doctor()[1])[1].startswith("colima start --cpu 4 --memory 6")
 
 
-def test_another_program_of_a_tools_name_is_named_by_its_path(machine: Machine) -> None:
-    """As the Ruby gem tilt, or the synthesizer helm."""
+def test_different_program_with_a_tools_name_is_reported_with_its_path(machine: Machine) -> None:
+    """Like the Ruby gem tilt, or the synthesizer helm."""
     machine.has("helm", "exit 1")
     wrong, repair = complaint(machine.doctor()[1])
     assert f"{machine.bin}/helm fails to run, or is another program of the same name" in wrong
     assert repair == "helm version --short"
 
 
-def test_files_with_windows_line_ends_are_named(machine: Machine, own_kubeconfig: Path) -> None:
+def test_files_with_windows_line_endings_are_reported(machine: Machine, own_kubeconfig: Path) -> None:
     assert own_kubeconfig.exists()
     (machine.repository / "Dockerfile").write_bytes(b"FROM x\r\n")
     code, output = machine.doctor("checkout")
@@ -440,7 +436,7 @@ def test_files_with_windows_line_ends_are_named(machine: Machine, own_kubeconfig
     assert repair == "git rm -r --cached --quiet . && git reset --hard"
 
 
-def test_links_that_were_written_as_files_are_named(machine: Machine, own_kubeconfig: Path) -> None:
+def test_symlinks_checked_out_as_files_are_reported(machine: Machine, own_kubeconfig: Path) -> None:
     assert own_kubeconfig.exists()
     link = machine.repository / "platform/helm/task-api/charts/library"
     link.unlink(missing_ok=True)
@@ -464,7 +460,7 @@ def test_links_that_were_written_as_files_are_named(machine: Machine, own_kubeco
         (GIT.replace("origin/main", "origin/trunk"), "The default branch is trunk,", "git branch -m trunk main"),
     ],
 )
-def test_what_kind_of_checkout_it_is_is_a_warning(machine: Machine, git: str, wrong: str, repair: str) -> None:
+def test_unsuitable_checkout_is_a_warning(machine: Machine, git: str, wrong: str, repair: str) -> None:
     machine.has("git", git)
     code, output = machine.doctor()
     assert code == 0
@@ -472,7 +468,7 @@ def test_what_kind_of_checkout_it_is_is_a_warning(machine: Machine, git: str, wr
     assert repair in complaint(output)[1]
 
 
-def test_what_is_exported_and_left_out_is_named(machine: Machine) -> None:
+def test_ignored_exported_variables_are_reported(machine: Machine) -> None:
     machine.variables |= {"CDPATH": "/usr", "GIT_DIR": "/nowhere", "BASH_FUNC_sed%%": "() { false; }"}
     machine.variables |= {"TMPDIR": "/nowhere", "HELM_NAMESPACE": "kube-system", "HELM_VERSION": "v3.0.0"}
     code, output = machine.doctor()
@@ -500,7 +496,7 @@ def test_what_is_exported_and_left_out_is_named(machine: Machine) -> None:
         ),
     ],
 )
-def test_what_is_exported_and_matters_is_a_warning(
+def test_relevant_exported_variables_are_a_warning(
     machine: Machine, variables: dict[str, str], wrong: str, repair: str
 ) -> None:
     machine.variables |= variables

@@ -1,4 +1,4 @@
-"""The findings are of one form, and their page names each; `make findings` says of each whether it still is so."""
+"""The findings have a common form, and their page lists each; `make findings` reports whether each still holds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FINDINGS = sorted((REPOSITORY / "findings").glob("*.sh"))
 HEAD = ["Guess", "What happens", "Packages", "Source", "Date"]
 
 
-def test_each_finding_says_what_was_guessed_what_happens_with_what_and_when() -> None:
+def test_every_finding_has_guess_result_versions_and_date() -> None:
     wrong = {}
     for script in FINDINGS:
         lines = script.read_text().splitlines(keepends=True)
@@ -29,7 +29,7 @@ def test_each_finding_says_what_was_guessed_what_happens_with_what_and_when() ->
     assert wrong == {}
 
 
-def test_each_finding_names_the_versions_that_it_installs() -> None:
+def test_every_finding_lists_the_versions_that_it_installs() -> None:
     unsaid = []
     for script in FINDINGS:
         head, _, body = script.read_text().partition("\nset -euo pipefail\n")
@@ -39,14 +39,14 @@ def test_each_finding_names_the_versions_that_it_installs() -> None:
     assert unsaid == []
 
 
-def test_the_page_has_a_row_for_each_finding_and_for_nothing_else() -> None:
+def test_page_has_a_row_for_each_finding_and_no_other() -> None:
     rows = re.findall(r"^\| `([\w-]+)` \|.*\|$", (REPOSITORY / "findings/README.md").read_text(), re.MULTILINE)
     assert sorted(rows) == [script.stem for script in FINDINGS]
 
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """The repository with two findings, of which the second is no longer so."""
+    """The repository with two findings, the second of which no longer holds."""
     copy_repository(tmp_path)
     for script in (tmp_path / "findings").glob("*.sh"):
         script.unlink()
@@ -57,7 +57,7 @@ def copy(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_finding_that_changed_fails_with_what_it_said_and_the_next_step(copy: Path) -> None:
+def test_changed_finding_fails_with_its_output_and_the_next_step(copy: Path) -> None:
     done = make("findings", folder=copy)
     assert done.returncode == 2
     assert [re.sub(r"\s+\d+ s$", "", line) for line in done.stdout.splitlines()] == [
@@ -70,12 +70,12 @@ def test_a_finding_that_changed_fails_with_what_it_said_and_the_next_step(copy: 
     assert (copy / "reports/findings/second.log").read_text() == "second has changed\n"
 
 
-def test_those_that_are_named_are_run_alone(copy: Path) -> None:
+def test_only_the_named_findings_are_run(copy: Path) -> None:
     done = make("findings", "NAME=first", folder=copy)
     assert (done.returncode, len(done.stdout.splitlines())) == (0, 1)
 
 
-def test_a_finding_that_there_is_not_is_refused(copy: Path) -> None:
+def test_unknown_finding_is_rejected(copy: Path) -> None:
     done = make("findings", "NAME=third", folder=copy)
     assert done.returncode == 2
     assert done.stderr.splitlines()[0] == "There is no findings/third.sh. findings/README.md lists them"

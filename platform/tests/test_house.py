@@ -1,4 +1,4 @@
-"""The habits of the house: what editors and hooks are told is what the files are and what `make lint` checks."""
+"""Editor and hook settings match the files and the checks of `make lint`."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ LINT = {
 }
 HOOKS = yaml.safe_load((REPOSITORY / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
 BY_TABS = ("Makefile", ".go", "go.mod")
-VERBATIM = {"LICENSE"}  # as its authors publish it
+VERBATIM = {"LICENSE"}  # as published by its authors
 
 
 def text_files() -> list[str]:
-    """Every file with lines, but for pictures."""
+    """Every text file, excluding pictures."""
     done = subprocess.run(["git", "grep", "-Il", "", "--", ":!*.svg"], cwd=REPOSITORY, capture_output=True, text=True)
     return [file for file in done.stdout.splitlines() if file not in VERBATIM and (REPOSITORY / file).is_file()]
 
 
-def test_files_are_as_the_editorconfig_says() -> None:
+def test_files_comply_with_the_editorconfig() -> None:
     wrong = []
     for file in text_files():
         text = (REPOSITORY / file).read_bytes()
@@ -45,8 +45,8 @@ def test_files_are_as_the_editorconfig_says() -> None:
 
 
 @pytest.mark.parametrize("hook", HOOKS, ids=lambda hook: str(hook["id"]))
-def test_a_hook_runs_what_lint_runs(hook: dict[str, str]) -> None:
-    assert hook["language"] == "system"  # nothing is fetched
+def test_every_hook_runs_what_lint_runs(hook: dict[str, str]) -> None:
+    assert hook["language"] == "system"  # nothing is downloaded
     command, checked_by_lint = hook["entry"].removeprefix(".venv/bin/").split(), LINT[hook["name"]]
     assert isinstance(checked_by_lint, tuple)
     assert checked_by_lint[: len(command)] == tuple(command)

@@ -1,4 +1,4 @@
-"""What an upgrade would change and cannot is refused before anything is made; without a cluster nothing is compared."""
+"""Upgrades that change immutable fields are rejected before anything changes; without a cluster nothing is compared."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Object = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def chart(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The chart of orders. `helm template` asks no cluster: a value is asked instead, by the kind of the object."""
+    """The chart of orders. `helm template` queries no cluster: `lookup` is replaced by a value, by kind of object."""
     folder = tmp_path_factory.mktemp("helm")
     copy(SKELETONS["postgresql"] / "chart", folder / "linked", LIBRARY.parent / "orders", forms("orders"))
     (folder / "linked/charts/library").unlink()
@@ -31,7 +31,7 @@ def chart(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def refusal(chart: Path, there: Object, *arguments: str, release: str = "orders") -> str:
-    """What is said to an upgrade of what is there; nothing where it is accepted."""
+    """The error message for an upgrade of an existing object; empty if it is accepted."""
     done = helm_template(*with_json(**{"global": there}), *arguments, chart=chart, release=release)
     return done.stderr if done.returncode else ""
 
@@ -49,7 +49,7 @@ def stateful_set(storage: str, storage_class: str = "", **labels: str) -> Object
     ("there", "wanted"),
     [("1Gi", "2Gi"), ("2Gi", "1Gi"), ("1Gi", "1G"), ("1Gi", "1025Mi"), ("1Ti", "999Gi")],
 )
-def test_another_size_of_the_databases_volume_is_refused_with_the_way_to_it(
+def test_changed_size_of_the_database_volume_is_rejected_with_instructions(
     chart: Path, there: str, wanted: str
 ) -> None:
     made = {"StatefulSet": {"orders-postgres": stateful_set(there)}}
@@ -67,12 +67,12 @@ def test_another_size_of_the_databases_volume_is_refused_with_the_way_to_it(
     ("there", "wanted"),
     [("1Gi", "1Gi"), ("1024Mi", "1Gi"), ("1Gi", "1073741824"), ("1073741824", "1Gi"), ("2G", "2000M")],
 )
-def test_the_same_size_written_otherwise_is_none(chart: Path, there: str, wanted: str) -> None:
+def test_equivalent_size_in_another_notation_is_accepted(chart: Path, there: str, wanted: str) -> None:
     arguments = sets(f"database.bundled.storage={wanted}")
     assert refusal(chart, {"StatefulSet": {"orders-postgres": stateful_set(there)}}, *arguments) == ""
 
 
-def test_another_storage_class_is_refused(chart: Path) -> None:
+def test_changed_storage_class_is_rejected(chart: Path) -> None:
     there = {"StatefulSet": {"orders-postgres": stateful_set("1Gi", "slow")}}
     assert 'storageClassName is "fast", but the database volume was created with "slow"' in refusal(
         chart, there, *sets("database.bundled.storageClassName=fast")
@@ -84,18 +84,18 @@ def claim(storage: str, storage_class: str = "standard") -> Object:
     return {"spec": {"resources": {"requests": {"storage": storage}}, "storageClassName": storage_class}}
 
 
-def test_a_volume_that_was_kept_and_is_smaller_is_not_taken_silently(chart: Path) -> None:
+def test_smaller_existing_volume_is_not_reused_silently(chart: Path) -> None:
     there = {"PersistentVolumeClaim": {"data-orders-postgres-0": claim("1Gi")}}
     arguments = sets("database.bundled.storage=2Gi")
     assert "the existing volume, data-orders-postgres-0, has 1Gi and would not be resized" in refusal(
         chart, there, *arguments
     )
-    # One that was grown by hand is as good; so is a StatefulSet that was accepted before.
+    # One that was grown manually is fine; so is a StatefulSet that was accepted before.
     assert refusal(chart, {"PersistentVolumeClaim": {"data-orders-postgres-0": claim("5Gi")}}, *arguments) == ""
     assert refusal(chart, there | {"StatefulSet": {"orders-postgres": stateful_set("2Gi")}}, *arguments) == ""
 
 
-def test_the_backups_volume_may_grow_and_neither_shrink_nor_move(chart: Path) -> None:
+def test_backup_volume_may_grow_but_not_shrink_or_change_its_class(chart: Path) -> None:
     there = {"PersistentVolumeClaim": {"orders-backup": claim("5Gi")}}
     on = sets("database.bundled.backup.enabled=true")
     volume = "database.bundled.backup.volume"
@@ -110,7 +110,7 @@ def test_the_backups_volume_may_grow_and_neither_shrink_nor_move(chart: Path) ->
     assert refusal(chart, there, *on, *sets(f"{volume}.existingClaim=mine", f"{volume}.size=4Gi")) == ""
 
 
-def test_a_selector_that_would_change_is_refused_with_the_command_that_makes_way(chart: Path) -> None:
+def test_changed_selector_is_rejected_with_the_command_to_proceed(chart: Path) -> None:
     (own,) = (m for m in render(chart=SKELETONS["postgresql"] / "chart") if m["kind"] == "Deployment")
     labels = own["spec"]["selector"]["matchLabels"] | {"app.kubernetes.io/instance": "orders"}
     ours = labels | {"app": "orders", "app.kubernetes.io/name": "orders"}
@@ -124,7 +124,7 @@ def test_a_selector_that_would_change_is_refused_with_the_command_that_makes_way
     assert "kubectl --namespace default delete statefulset orders-postgres" in said
 
 
-def test_a_release_whose_long_name_was_cut_keeps_it_on_request(chart: Path) -> None:
+def test_truncated_release_name_can_be_kept_on_request(chart: Path) -> None:
     release = "orders-" + "r" * 40
     before = release[:41]
 

@@ -1,4 +1,4 @@
-"""scripts/layout.py with a docker that keeps what it is given (the real one: e2e/test_push.py)."""
+"""scripts/layout.py with a docker that stores its input (the real one: e2e/test_push.py)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def layout(tmp_path: Path) -> Path:
 
 
 def load(layout: Path, *, loaded: list[Any]) -> tuple[subprocess.CompletedProcess[str], Path]:
-    """With a docker in which the image is then what `loaded` says: its layers and its environment."""
+    """With a docker that then reports the image as in `loaded`: its layers and its environment."""
     docker, given = layout.parent / "bin/docker", layout.parent / "given.tar"
     docker.parent.mkdir()
     docker.write_text(
@@ -51,7 +51,7 @@ def load(layout: Path, *, loaded: list[Any]) -> tuple[subprocess.CompletedProces
     return done, given
 
 
-def test_docker_gets_the_blobs_and_a_manifest_of_its_own_and_nothing_that_a_store_would_rather_go_by(
+def test_docker_gets_the_blobs_and_a_manifest_but_no_oci_index(
     layout: Path,
 ) -> None:
     done, given = load(layout, loaded=[["sha256:1"], ENV])
@@ -66,7 +66,7 @@ def test_docker_gets_the_blobs_and_a_manifest_of_its_own_and_nothing_that_a_stor
 
 
 @pytest.mark.parametrize("loaded", [[["sha256:2"], ENV], [["sha256:1"], ["SERVICE_REVISION=other"]]])
-def test_another_image_than_that_of_the_layout_is_said(layout: Path, loaded: list[Any]) -> None:
+def test_loaded_image_that_differs_from_the_layout_is_reported(layout: Path, loaded: list[Any]) -> None:
     done, _ = load(layout, loaded=loaded)
     assert done.returncode == 1
     assert "Remove task-api:one, then retry." in done.stderr

@@ -1,4 +1,4 @@
-"""`make lint` runs a check again exactly when something changes that it reads."""
+"""`make lint` reruns a check exactly when one of its inputs changes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CHECKS = list(checks(SERVICES, FILES, Charts(Path(), REPOSITORY / "platform/helm
 
 
 class Linted:
-    """A repository with one check in it, which passes where `file` says good."""
+    """A repository with one check, which passes if `file` contains good."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -45,7 +45,7 @@ class Linted:
         (self.folder / path).write_text(text)
 
     def lint(self, **environment: str) -> subprocess.CompletedProcess[str]:
-        # Without Go or Helm: neither is asked for here.
+        # Without Go or Helm: neither is needed here.
         environment = {"PATH": "/usr/bin:/bin", "TOOL_VERSION": "1"} | environment
         command = [sys.executable, "-m", "scripts.lint"]
         return subprocess.run(
@@ -62,7 +62,7 @@ def linted(tmp_path: Path) -> Linted:
     return Linted(tmp_path)
 
 
-def test_what_passed_is_not_run_again(linted: Linted) -> None:
+def test_passed_check_is_not_rerun(linted: Linted) -> None:
     assert re.search(r"^One +ok +0 s$", linted.lint().stdout, re.MULTILINE)
     again = linted.lint()
     assert again.returncode == 0
@@ -74,14 +74,14 @@ def test_what_passed_is_not_run_again(linted: Linted) -> None:
 @pytest.mark.parametrize(
     "path", ["file", "more/new", "versions.env", "pyproject.toml", ".a-tools-settings.yaml", "scripts/lint/charts.py"]
 )
-def test_a_change_of_what_it_reads_runs_it_again(linted: Linted, path: str) -> None:
+def test_change_of_an_input_reruns_it(linted: Linted, path: str) -> None:
     linted.lint()
     linted.write(path, "# good\n" + ((linted.folder / path).read_text() if "/" in path and path != "more/new" else ""))
     linted.lint()
     assert linted.runs == 2
 
 
-def test_a_file_that_is_removed_and_another_version_of_a_tool_run_it_again(linted: Linted) -> None:
+def test_removed_file_and_another_tool_version_rerun_it(linted: Linted) -> None:
     linted.write("more/old", "")
     linted.lint()
     (linted.folder / "more/old").unlink()
@@ -91,15 +91,15 @@ def test_a_file_that_is_removed_and_another_version_of_a_tool_run_it_again(linte
     assert linted.runs == 3
 
 
-def test_a_change_of_anything_else_does_not(linted: Linted) -> None:
+def test_change_of_anything_else_does_not_rerun_it(linted: Linted) -> None:
     linted.lint()
     linted.write("other", "changed")
-    (linted.folder / "file").touch()  # its time alone
+    (linted.folder / "file").touch()  # only its mtime
     linted.lint()
     assert linted.runs == 1
 
 
-def test_what_failed_is_shown_and_runs_again_until_it_passes(linted: Linted) -> None:
+def test_failed_check_is_shown_and_rerun_until_it_passes(linted: Linted) -> None:
     linted.lint()
     linted.write("file", "bad")
     for runs in (2, 3):
@@ -113,7 +113,7 @@ def test_what_failed_is_shown_and_runs_again_until_it_passes(linted: Linted) -> 
     assert linted.lint().returncode == 0
 
 
-def test_a_record_of_the_last_run_that_was_cut_short_counts_as_none(linted: Linted) -> None:
+def test_truncated_record_of_the_last_run_is_ignored(linted: Linted) -> None:
     linted.lint()
     linted.write(".tools/lint.json", '{"One": "')
     assert linted.lint().returncode == 0
@@ -121,7 +121,7 @@ def test_a_record_of_the_last_run_that_was_cut_short_counts_as_none(linted: Lint
 
 
 @pytest.mark.parametrize(("require_all", "code"), [("", 0), ("1", 1)])
-def test_what_is_left_out_for_want_of_a_tool_is_said_and_can_be_forbidden(
+def test_checks_skipped_without_a_tool_are_reported_and_can_be_forbidden(
     linted: Linted, require_all: str, code: int
 ) -> None:
     done = linted.lint(REQUIRE_ALL=require_all)
@@ -129,17 +129,17 @@ def test_what_is_left_out_for_want_of_a_tool_is_said_and_can_be_forbidden(
     assert done.returncode == code
 
 
-# --- the real ones --------------------------------------------------------------------
+# --- the real checks ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.title)
-def test_each_check_reads_files_that_there_are(check: Check) -> None:
+def test_every_check_reads_existing_files(check: Check) -> None:
     assert [path for path in FILES if re.fullmatch(check.reads, path)]
     assert check.fingerprint(FILES) == replace(check).fingerprint(FILES)
 
 
 @pytest.mark.parametrize("check", [check for check in CHECKS if isinstance(check.run, tuple)], ids=lambda c: c.title)
-def test_each_file_that_a_command_is_given_is_one_that_it_reads(check: Check) -> None:
+def test_every_file_argument_of_a_command_is_an_input(check: Check) -> None:
     given = [word for word in check.run if word in FILES] if isinstance(check.run, tuple) else []
     assert [path for path in given if not re.fullmatch(f"{READ_BY_ALL}|{check.reads}", path)] == []
 

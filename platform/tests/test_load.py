@@ -1,4 +1,4 @@
-"""`make load` and `make demo-hpa`, with a wrk and a cluster that are played back."""
+"""`make load` and `make demo-hpa`, with recorded output of wrk and of a cluster."""
 
 from __future__ import annotations
 
@@ -34,30 +34,30 @@ Transfer/sec:    201.41KB
 """
 
 
-def test_the_figures_of_wrk_are_read() -> None:
+def test_results_of_wrk_are_parsed() -> None:
     assert read_wrk(WRK) == Slice(requests_per_second=1102.90, p50_ms=2.46, p99_ms=135.31, failed=0)
 
 
-def test_units_are_brought_to_milliseconds() -> None:
+def test_units_are_converted_to_milliseconds() -> None:
     done = read_wrk(WRK.replace("2.46ms", "870.00us").replace("135.31ms", "1.25s"))
     assert (done.p50_ms, done.p99_ms) == (0.87, 1250)
 
 
-def test_the_space_that_wrk_writes_after_whole_seconds_is_no_matter() -> None:
+def test_space_that_wrk_prints_after_whole_seconds_is_accepted() -> None:
     assert read_wrk(WRK.replace("135.31ms", "  1.06s ")).p99_ms == 1060
 
 
-def test_requests_that_failed_are_counted_whatever_the_reason() -> None:
+def test_failed_requests_are_counted_for_any_reason() -> None:
     more = "  Socket errors: connect 1, read 2, write 0, timeout 3\n  Non-2xx or 3xx responses: 40\nRequests/sec:"
     assert read_wrk(WRK.replace("Requests/sec:", more)).failed == 46
 
 
-def test_an_output_without_figures_is_shown() -> None:
+def test_output_without_results_is_shown() -> None:
     with pytest.raises(LoadFailed, match="unable to connect"):
         read_wrk("unable to connect to 127.0.0.1:8443 Connection refused\n")
 
 
-# Seconds, requests/s, p50, p99, CPU %, wanted, ready: how an HPA goes up at once and comes down in steps.
+# Seconds, requests/s, p50, p99, CPU %, desired, ready: an HPA that scales up immediately and down in steps.
 RECORDED = [
     (5, 940.0, 21.0, 96.0, 3, 3, 3),
     (20, 1010.0, 20.0, 88.0, 212, 7, 3),
@@ -81,32 +81,32 @@ def parsed(text: str) -> ElementTree.Element:
     return root
 
 
-def test_the_picture_is_xml_that_says_what_it_shows() -> None:
+def test_picture_is_xml_with_a_description() -> None:
     texts = [text.text or "" for text in picture().iter(f"{SVG}text")]
     assert {"task-api: <50>", "30 s, not 300", "replicas", "CPU, % of the request", "latency, ms"} <= set(texts)
     assert {"ready", "desired by the HPA", "p50", "p99", "target, 70 %"} <= set(texts)
 
 
-def test_replicas_go_in_steps_up_to_the_most_and_back() -> None:
+def test_replicas_are_drawn_as_steps_up_to_the_maximum_and_back() -> None:
     ready = next(path.attrib["d"] for path in picture().iter(f"{SVG}path"))
     assert "L" not in ready
     heights = [float(part.partition("V")[2]) for part in ready.split("H")[1:]]
     assert min(heights) == heights[3]  # 10 replicas: the highest point
-    assert heights[-1] == max(heights)  # 3 again, as in the beginning
+    assert heights[-1] == max(heights)  # 3 again, as at the start
     assert float(ready.split("H")[0].split()[1]) == heights[-1]
 
 
-def test_without_load_there_is_no_latency() -> None:
+def test_without_load_no_latency_is_drawn() -> None:
     p50 = [path.attrib["d"] for path in picture().iter(f"{SVG}path")][4]
     assert p50.count("L") == len([sample for sample in SAMPLES if sample.p50_ms is not None]) - 1
 
 
-def test_a_line_is_interrupted_where_there_is_no_figure() -> None:
+def test_line_is_interrupted_where_data_is_missing() -> None:
     cpu = [path.attrib["d"] for path in picture().iter(f"{SVG}path")][2]
-    assert cpu.count("M") == 2  # the HPA knew nothing at 150 s
+    assert cpu.count("M") == 2  # the HPA had no metrics at 150 s
 
 
-def test_every_line_stays_within_the_picture() -> None:
+def test_every_line_is_inside_the_picture() -> None:
     root = picture()
     width, height = (float(number) for number in root.attrib["viewBox"].split()[2:])
     for path in root.iter(f"{SVG}path"):
@@ -117,7 +117,7 @@ def test_every_line_stays_within_the_picture() -> None:
 
 
 class Stage:
-    """A wrk and a kubectl on a PATH of their own; the cluster answers with one state of the HPA after the other."""
+    """A wrk and a kubectl on a separate PATH; the cluster returns one state of the HPA after the other."""
 
     def __init__(self, folder: Path, replicas: list[int]) -> None:
         self.folder = folder
@@ -149,7 +149,7 @@ class Stage:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            # As in a terminal: whatever a shell without job control starts in the background ignores SIGINT.
+            # As in a terminal: a shell without job control starts background processes with SIGINT ignored.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
@@ -174,7 +174,7 @@ def hpa(ready: int) -> dict[str, object]:
     }
 
 
-def test_load_goes_to_this_machine_alone_and_each_slice_has_a_line(tmp_path: Path) -> None:
+def test_load_targets_only_this_machine_and_each_slice_prints_a_line(tmp_path: Path) -> None:
     stage = Stage(tmp_path, [3])
     done = stage.run("--seconds", "2", "--slice", "1")
     assert done.returncode == 0, done.stderr
@@ -188,7 +188,7 @@ def test_load_goes_to_this_machine_alone_and_each_slice_has_a_line(tmp_path: Pat
     assert "--context kind-x" in (tmp_path / "kubectl.log").read_text()
 
 
-def test_the_demonstration_waits_until_the_replicas_are_back_and_leaves_a_picture(tmp_path: Path) -> None:
+def test_demo_waits_until_the_replicas_are_back_and_writes_a_picture(tmp_path: Path) -> None:
     stage = Stage(tmp_path, [3, 3, 6, 10, 10, 6, 3])
     done = stage.run("--seconds", "3", "--slice", "1", "--picture", str(tmp_path / "reports/demo.svg"))
     assert done.returncode == 0, done.stdout + done.stderr
@@ -197,13 +197,13 @@ def test_the_demonstration_waits_until_the_replicas_are_back_and_leaves_a_pictur
     assert "Scale-down stabilization: 30 s (values-dev.yaml)" in text
 
 
-def test_a_demonstration_in_which_nothing_scales_fails_with_what_to_do(tmp_path: Path) -> None:
+def test_demo_without_scaling_fails_with_next_steps(tmp_path: Path) -> None:
     done = Stage(tmp_path, [3]).run("--seconds", "1", "--slice", "1", "--picture", str(tmp_path / "demo.svg"))
     assert done.returncode == 1
     assert "The HPA did not scale up: use more connections" in done.stderr
 
 
-def test_replicas_that_do_not_come_back_fail(tmp_path: Path) -> None:
+def test_demo_fails_if_replicas_do_not_scale_down(tmp_path: Path) -> None:
     done = Stage(tmp_path, [3, 3, 9]).run(
         "--seconds", "2", "--slice", "1", "--patience", "2", "--picture", str(tmp_path / "demo.svg")
     )
@@ -220,13 +220,13 @@ def test_failed_requests_fail_the_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bound", [("--seconds", "601"), ("--connections", "201"), ("--seconds", "0")])
-def test_load_without_bounds_is_refused(tmp_path: Path, bound: tuple[str, str]) -> None:
+def test_unlimited_load_is_rejected(tmp_path: Path, bound: tuple[str, str]) -> None:
     done = Stage(tmp_path, [3]).run(*bound)
     assert done.returncode == 2
     assert "must be 1 to" in done.stderr
 
 
-def test_only_the_local_cluster_takes_pods_away_so_soon() -> None:
+def test_only_the_local_cluster_scales_down_this_quickly() -> None:
     windows = {
         name: one("HorizontalPodAutoscaler", render(*arguments))["spec"]["behavior"]["scaleDown"][
             "stabilizationWindowSeconds"
@@ -237,7 +237,7 @@ def test_only_the_local_cluster_takes_pods_away_so_soon() -> None:
     assert windows == {"values-dev.yaml": 30, "values-production.yaml": 300}
 
 
-def test_an_interrupted_demonstration_draws_what_there_is(tmp_path: Path) -> None:
+def test_interrupted_demo_draws_the_existing_data(tmp_path: Path) -> None:
     stage = Stage(tmp_path, [3])
     picture = tmp_path / "demo.svg"
     with stage.start("--seconds", "60", "--slice", "1", "--picture", str(picture)) as running:

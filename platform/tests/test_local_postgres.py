@@ -1,4 +1,4 @@
-"""`make run` of a service with PostgreSQL, by scripts/run.sh: which database it gets, and that its data stays."""
+"""`make run` of a service with PostgreSQL, by scripts/run.sh: which database it uses, and that its data is kept."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LISTENING = re.compile(r"Listening on http://([\d.:]+)")
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """One with a service of the skeleton's, and what scripts/run.sh needs."""
+    """A folder with a service made from the skeleton, and the files that scripts/run.sh needs."""
     shutil.copytree(REPOSITORY / "scripts", tmp_path / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "packages").symlink_to(REPOSITORY / "packages")
     (tmp_path / "versions.env").symlink_to(REPOSITORY / "versions.env")
@@ -36,7 +36,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def environment(folder: Path, docker: str = "") -> dict[str, str]:
-    """docker: the script that takes its place."""
+    """docker: a script that replaces it."""
     given = os.environ | {"SERVICE": NAME, "ORDER_NOTES_PORT": "0"}
     if docker:
         (folder / "bin").mkdir()
@@ -47,13 +47,13 @@ def environment(folder: Path, docker: str = "") -> dict[str, str]:
 
 
 def as_on_a_terminal() -> None:
-    """What a shell starts in the background ignores SIGINT, and so does all that it starts."""
+    """A shell starts background processes with SIGINT ignored, which their children inherit."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @contextmanager
 def served(folder: Path, *, end: signal.Signals) -> Iterator[str]:
-    """The address of the service until it is told to end. The signal is for the script alone."""
+    """The service's address until it is stopped. The signal is sent only to the script."""
     command: list[str | Path] = [folder / "scripts/run.sh", "serve"]
     with subprocess.Popen(
         command, env=environment(folder), text=True, stderr=subprocess.PIPE, preexec_fn=as_on_a_terminal
@@ -86,7 +86,7 @@ def docker(*arguments: str) -> str:
 
 
 @pytest.mark.docker
-def test_notes_are_there_again_after_a_restart_and_the_database_ends_with_the_service(folder: Path) -> None:
+def test_notes_survive_a_restart_and_the_database_stops_with_the_service(folder: Path) -> None:
     kept = folder / f".data/{NAME}-postgres.env"
     try:
         with served(folder, end=signal.SIGINT) as address:
@@ -113,7 +113,7 @@ def run(folder: Path, *arguments: str, docker: str, **settings: str) -> subproce
     return subprocess.run(command, env=given, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_without_docker_it_says_in_a_line_what_to_do(folder: Path) -> None:
+def test_without_docker_one_line_says_what_to_do(folder: Path) -> None:
     done = run(folder, "serve", docker="exit 1")
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
@@ -121,20 +121,20 @@ def test_without_docker_it_says_in_a_line_what_to_do(folder: Path) -> None:
     assert not (folder / ".data").exists()
 
 
-def test_a_database_that_is_named_is_the_one_it_gets(folder: Path) -> None:
+def test_configured_database_is_used(folder: Path) -> None:
     nobody = {URL: "postgresql://nobody@127.0.0.1:1/none", "ORDER_NOTES_DATABASE_WAIT_SECONDS": "0"}
     done = run(folder, "serve", docker="echo docker was asked >&2", **nobody)
     assert "PostgreSQL at 127.0.0.1:1/none cannot be reached" in done.stderr
     assert "docker was asked" not in done.stderr
 
 
-def test_what_needs_no_database_starts_none(folder: Path) -> None:
+def test_command_that_needs_no_database_starts_none(folder: Path) -> None:
     done = run(folder, "openapi", docker="echo docker was asked >&2")
     assert done.stderr == ""
     assert json.loads(done.stdout)["info"]["title"] == "Order Notes API"
 
 
-def test_a_database_that_runs_already_is_not_taken_from_who_uses_it(folder: Path) -> None:
+def test_database_in_use_by_another_run_is_left_alone(folder: Path) -> None:
     done = run(folder, "serve", docker="case $1 in ps) echo 0123456789ab ;; info) ;; *) echo $1 was asked >&2 ;; esac")
     assert done.returncode == 1
     assert re.fullmatch(r"The PostgreSQL of order-notes is already running\. .*: docker rm --force \S+\n", done.stderr)

@@ -1,4 +1,4 @@
-"""What `make` prints, and what it says where it is called with something wrong."""
+"""The output of `make`, and its error messages."""
 
 from __future__ import annotations
 
@@ -29,29 +29,29 @@ def make(*arguments: str, folder: Path = REPOSITORY, **more: str) -> subprocess.
     )
 
 
-def test_each_line_of_the_help_fits_a_terminal() -> None:
+def test_every_help_line_fits_a_terminal() -> None:
     lines = make().stdout.splitlines()
     assert len(lines) > 40
     assert [line for line in lines if len(line) > 80] == []
 
 
-def test_each_verb_is_in_the_help_once() -> None:
+def test_every_target_is_in_the_help_once() -> None:
     phony = re.findall(r"^\.PHONY: (.*)$", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
     assert re.findall(r"^  make ([a-z0-9-]+)", make("help").stdout, re.MULTILINE) == phony
 
 
-def test_a_service_that_there_is_not_is_refused_with_those_there_are() -> None:
+def test_unknown_service_is_rejected_with_the_existing_ones() -> None:
     done = make("run", "SERVICE=nope")
     assert done.returncode == 2
     assert re.match(rf"There is no service named nope\. The services are: .*\b{SERVICE}\b", done.stderr)
 
 
-def test_all_of_end_to_end_is_all_of_it() -> None:
-    """A selection of tests would leave its page of results under another name, as that of a part."""
+def test_e2e_full_selects_every_test() -> None:
+    """A selection of tests would write its results page under a different name, as a partial run."""
     assert "scripts/e2e.sh" in make("--dry-run", "e2e-full").stdout.splitlines()
 
 
-def test_a_push_to_nowhere_stops_before_it_builds() -> None:
+def test_push_without_a_repository_stops_before_the_build() -> None:
     done = make("push")
     assert done.returncode == 2
     assert (
@@ -76,7 +76,7 @@ def copy(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_service_that_fails_keeps_its_openapi_document(copy: Path) -> None:
+def test_failing_service_keeps_its_openapi_document(copy: Path) -> None:
     file = copy / f"services/{SERVICE}/openapi.json"
     before = file.read_text()
     assert make("openapi", folder=copy).returncode == 2
@@ -85,7 +85,7 @@ def test_a_service_that_fails_keeps_its_openapi_document(copy: Path) -> None:
 
 
 @pytest.mark.parametrize(("require_all", "code"), [("", 0), ("1", 1)])
-def test_what_is_left_out_for_want_of_a_tool_is_said_and_can_be_forbidden(
+def test_tests_skipped_without_a_tool_are_reported_and_can_be_forbidden(
     copy: Path, require_all: str, code: int
 ) -> None:
     for project in ("packages/chassis", f"services/{SERVICE}"):
@@ -97,19 +97,19 @@ def test_what_is_left_out_for_want_of_a_tool_is_said_and_can_be_forbidden(
     environment = {**os.environ, "PATH": str(tools), "REQUIRE_ALL": require_all}
 
     def tested(*full: str) -> tuple[dict[str, str], list[str], int]:
-        """What pytest selects for each, what is said to be left out, and the exit code."""
+        """pytest's selections, the reported skips, and the exit code."""
         test = [str(copy / "scripts/test.sh"), *full, SERVICE]
         done = subprocess.run(test, env=environment, capture_output=True, text=True, check=False)
         marks = re.findall(r"^Testing (\S+)\n.* -m (.*?)$", done.stdout, re.MULTILINE)
         left_out = re.findall("^Skipped: tests that need (\\w+)", done.stdout, re.MULTILINE)
-        # Where there is an initdb it is enough for PostgreSQL.
+        # With an initdb, PostgreSQL tests need no Docker.
         return (
             {name: selected.replace(" and not postgresql", "") for name, selected in marks},
             [name for name in left_out if name != "PostgreSQL"],
             done.returncode,
         )
 
-    # One whose tests need no Docker does not know the marks, and pytest refuses what it does not know.
+    # A project whose tests need no Docker does not define the marks, and pytest rejects unknown ones.
     marks, left_out, status = tested()
     assert marks["skeletons/plain"] == "not full"
     assert {marks[name] for name in ("chassis", "skeletons/postgresql")} == {"not full and not docker"}
@@ -129,7 +129,7 @@ def test_what_is_left_out_for_want_of_a_tool_is_said_and_can_be_forbidden(
 
 
 def fuzz(copy: Path, python: str, **settings: str) -> tuple[int, list[str], list[str]]:
-    """The exit code of `make fuzz`, what pytest was called with each time, and what the step's summary has then."""
+    """The exit code of `make fuzz`, pytest's arguments of each call, and the step's summary."""
     calls, summary = copy / "calls", copy / "summary"
     calls.write_text("")
     summary.write_text("")
@@ -144,14 +144,14 @@ def fuzz(copy: Path, python: str, **settings: str) -> tuple[int, list[str], list
     return done.returncode, calls.read_text().splitlines(), summary.read_text().splitlines()
 
 
-def test_fuzz_runs_the_generated_tests_with_the_seed_that_is_given_and_once(copy: Path) -> None:
+def test_fuzz_runs_once_with_a_given_seed(copy: Path) -> None:
     code, calls, summary = fuzz(copy, "exit 0", SEED="7")
     assert (code, summary) == (0, [])
     (call,) = calls
     assert call.endswith("-m generated --hypothesis-seed 7")
 
 
-def test_fuzz_takes_another_seed_each_round_and_ends_with_the_one_that_fails(copy: Path) -> None:
+def test_fuzz_uses_a_new_seed_per_round_and_stops_at_the_failing_one(copy: Path) -> None:
     fails_the_third_time = f"test $(wc -l < {copy}/calls) -lt 3"
     code, calls, summary = fuzz(copy, fails_the_third_time, MINUTES="10")
     assert code == 2
@@ -160,20 +160,20 @@ def test_fuzz_takes_another_seed_each_round_and_ends_with_the_one_that_fails(cop
     assert summary == [f"Failed with seed {third}. Reproduce: make fuzz SEED={third}"]
 
 
-def test_fuzz_has_nothing_to_run_in_a_service_without_generated_tests(copy: Path) -> None:
+def test_fuzz_does_nothing_for_a_service_without_generated_tests(copy: Path) -> None:
     assert fuzz(copy, "exit 5", SEED="7")[0] == 0  # pytest's code for it
     lock = copy / f"services/{SERVICE}/requirements-dev.txt"
     lock.write_text(lock.read_text().replace("hypothesis==", "another=="))
-    code, calls, _ = fuzz(copy, "exit 4", SEED="7")  # and for an option that it does not know
+    code, calls, _ = fuzz(copy, "exit 4", SEED="7")  # and for an unknown option
     assert (code, calls) == (0, [])
 
 
 @pytest.mark.parametrize("given", [{"SEED": "x"}, {"MINUTES": "1.5"}])
-def test_fuzz_refuses_what_is_no_number(copy: Path, given: dict[str, str]) -> None:
+def test_fuzz_rejects_values_that_are_not_numbers(copy: Path, given: dict[str, str]) -> None:
     assert fuzz(copy, "exit 0", **given)[:2] == (2, [])
 
 
-def test_clean_leaves_nothing_that_git_ignores_but_data_backups_and_the_cluster(copy: Path) -> None:
+def test_clean_removes_all_ignored_files_except_data_backups_and_cluster(copy: Path) -> None:
     for path in (
         ".hypothesis",
         f"services/{SERVICE}/.schemathesis",
@@ -194,7 +194,7 @@ def test_clean_leaves_nothing_that_git_ignores_but_data_backups_and_the_cluster(
 
 
 @pytest.mark.parametrize("language", ["C", "en_US.UTF-8"])
-def test_the_tag_of_an_image_is_that_of_its_content_in_every_language(copy: Path, language: str) -> None:
+def test_content_tag_of_an_image_is_independent_of_the_locale(copy: Path, language: str) -> None:
     (copy / f"services/{SERVICE}/src/{PACKAGE}/Zeta.py").touch()
     environment = {**os.environ, "LC_ALL": "", "LANG": language}
     tags = [

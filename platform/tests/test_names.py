@@ -1,4 +1,4 @@
-"""What the objects of a release are called: names that stay apart, and those that the server would refuse."""
+"""Names of a release's objects: they are unique, and invalid ones are rejected."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from manifests import refusal, render, sets, with_json
 from under_test import SERVICE
 
-LONGEST = 53  # of a release's name, to Helm
+LONGEST = 53  # Helm's limit of a release name
 
 
 def names(release: str, *arguments: str) -> set[str]:
@@ -20,7 +20,7 @@ def refused(release: str, *arguments: str) -> str:
     return refusal(*arguments, release=release)
 
 
-def test_a_release_has_the_name_that_it_always_had_where_that_is_short_enough() -> None:
+def test_short_release_name_is_used_unchanged() -> None:
     for release, name in (
         (SERVICE, SERVICE),
         (f"{SERVICE}-two", f"{SERVICE}-two"),
@@ -32,21 +32,21 @@ def test_a_release_has_the_name_that_it_always_had_where_that_is_short_enough() 
         assert name in names(release)
 
 
-def test_long_names_that_begin_alike_stay_apart() -> None:
+def test_long_names_with_a_common_prefix_stay_distinct() -> None:
     releases = [f"{'r' * (LONGEST - 1)}{last}" for last in "ab"] + [f"{SERVICE}-{'r' * 40}{last}" for last in "ab"]
     for one, two in itertools.combinations(releases, 2):
         assert not names(one) & names(two)
         assert max(len(name) for name in names(one)) <= 52
 
 
-def test_a_name_of_ones_own_is_that_of_every_object() -> None:
+def test_fullname_override_applies_to_every_object() -> None:
     assert {re.sub("-(postgres|database)$", "", name) for name in names("shop", *sets("fullnameOverride=mine"))} == {
         "mine"
     }
     assert names("shop", *sets("fullnameOverride=mine")) == names("other", *sets("fullnameOverride=mine"))
 
 
-def test_another_name_for_the_chart_is_in_names_and_labels() -> None:
+def test_name_override_applies_to_names_and_labels() -> None:
     rendered = render(*sets("nameOverride=mine"), release="shop")
     (deployment,) = (m for m in rendered if m["kind"] == "Deployment")
     assert deployment["metadata"]["name"] == "shop-mine"
@@ -56,13 +56,13 @@ def test_another_name_for_the_chart_is_in_names_and_labels() -> None:
     assert "shop" in names("shop", *sets("nameOverride=shop"))
 
 
-def test_labels_that_look_like_numbers_stay_texts() -> None:
+def test_numeric_looking_labels_stay_strings() -> None:
     (deployment,) = (m for m in render("--set-string", "nameOverride=123", release="shop") if m["kind"] == "Deployment")
     assert deployment["spec"]["selector"]["matchLabels"]["app"] == "123"
 
 
 @pytest.mark.parametrize("called", ["7", "a.b", "1-shop"])
-def test_a_release_that_no_service_can_be_called_after_is_refused_before_anything_is_made(called: str) -> None:
+def test_release_name_invalid_for_a_service_is_rejected_before_anything_is_created(called: str) -> None:
     said = refused(called)
     assert f"after the release {called} and the chart {SERVICE}" in said
     assert "rename the release, or set fullnameOverride" in said
@@ -70,14 +70,14 @@ def test_a_release_that_no_service_can_be_called_after_is_refused_before_anythin
 
 
 @pytest.mark.parametrize("name", ["Mine", "1a", "a_b", "a.b", "-a", "a-", "a" * 42])
-def test_a_name_of_ones_own_that_cannot_be_is_refused_in_a_sentence(name: str) -> None:
+def test_invalid_fullname_override_is_rejected_with_a_message(name: str) -> None:
     said = refused("shop", *sets(f"fullnameOverride={name}"))
     assert f'fullnameOverride is "{name}".' in said
     assert said.count("\n- ") == 1
 
 
 @pytest.mark.parametrize("name", ["yes", "true", "null", "off"])
-def test_a_name_that_yaml_reads_otherwise_is_refused(name: str) -> None:
+def test_name_that_yaml_reads_as_another_type_is_rejected(name: str) -> None:
     assert f"named {name}, which YAML does not parse as a string" in refused(
         "shop", "--set-string", f"fullnameOverride={name}"
     )
@@ -119,7 +119,9 @@ def test_a_name_that_yaml_reads_otherwise_is_refused(name: str) -> None:
     ],
     ids=str,
 )
-def test_what_the_server_would_refuse_half_way_is_refused_in_a_sentence(values: dict[str, object], said: str) -> None:
+def test_values_that_the_server_would_reject_midway_are_rejected_with_a_message(
+    values: dict[str, object], said: str
+) -> None:
     message = refusal(*with_json(**values))
     assert said in message
     assert message.count("\n- ") == 1
@@ -129,13 +131,13 @@ def test_what_the_server_would_refuse_half_way_is_refused_in_a_sentence(values: 
     "value",
     ["rollingUpdate.maxUnavailable=101%", "podDisruptionBudget.maxUnavailable=200%", "resources.limits.ram=1Gi"],
 )
-def test_what_is_no_share_and_no_resource_is_refused_by_its_name(value: str) -> None:
+def test_invalid_percentage_or_quantity_is_rejected_by_name(value: str) -> None:
     said = refusal(*sets(value))
     assert "values don't meet the specifications of the schema" in said
     assert re.search(r"maxUnavailable|ram", said)
 
 
-def test_quantities_that_mean_the_same_are_the_same() -> None:
+def test_equivalent_quantities_are_equal() -> None:
     for request in ("0.5", "500m", "0.50"):
         assert render("--set-string", f"resources.requests.cpu={request}")
     assert render(*sets("resources.requests.memory=512Mi", "resources.limits.memory=0.5Gi"))

@@ -1,4 +1,4 @@
-"""`make new-service`: what it makes of each skeleton, in a copy of the repository that has no service yet."""
+"""`make new-service`: what it creates from each skeleton, in a copy of the repository without services."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from scripts.new_service import LONGEST, SKELETONS, forms
 from tilt import Tilt
 
 PYTHON = REPOSITORY / "packages/chassis/.venv/bin/python"
-"""Skeletons are tested in this environment, and so is what is made of them here."""
+"""The skeletons' test environment, also used for the services made from them here."""
 LINES = {"": 200, "postgresql": 300}
-"""How many a service may have at most, by its database."""
+"""The maximum number of lines of a service, by database."""
 NOT_COUNTED = re.compile(r"requirements.*\.txt|openapi\.json|README\.md")
 
 
 @dataclass(frozen=True)
 class Made:
-    """A service that was made in a copy of the repository."""
+    """A service created in a copy of the repository."""
 
     copy: Path
     name: str
@@ -52,7 +52,7 @@ class Made:
         return self.copy / "platform/helm" / self.name
 
     def files(self) -> list[Path]:
-        """All but what it links to, which is the library's."""
+        """All files except for links to the library."""
         found = (path for folder in (self.service, self.chart) for path in sorted(folder.rglob("*")))
         return [path for path in found if is_own(path)]
 
@@ -96,12 +96,12 @@ def run_its_tests(made: Made, *arguments: str) -> str:
 
 
 def state(copy: Path) -> str:
-    """What git sees of the copy: nothing but what was made there is untracked."""
+    """Git's view of the copy: only files created there are untracked."""
     return run(copy, "git", "status", "--short", "--untracked-files=all")
 
 
 def prepared(folder: Path) -> Path:
-    """A copy without any service."""
+    """A copy without services."""
     copy_repository(folder)
     lend_environments(folder)
     for other in [*folder.glob("services/*"), *folder.glob("platform/helm/*")]:
@@ -119,7 +119,7 @@ def untouched(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One in which two services are made, of each kind one."""
+    """A copy in which two services are created, one of each kind."""
     return prepared(tmp_path_factory.mktemp("copy"))
 
 
@@ -133,11 +133,11 @@ def made(both: dict[tuple[str, str], Made], request: pytest.FixtureRequest) -> M
     return both[request.param]
 
 
-# --- what is there --------------------------------------------------------------------
+# --- created files --------------------------------------------------------------------
 
 
 @EACH
-def test_two_folders_are_made_and_nothing_else_is_touched(made: Made, untouched: Path) -> None:
+def test_two_folders_are_created_and_nothing_else_changes(made: Made, untouched: Path) -> None:
     before = state(untouched)
     again = make(untouched, made.name, made.database)
     changed = [line for line in state(untouched).splitlines() if line not in before.splitlines()]
@@ -148,7 +148,7 @@ def test_two_folders_are_made_and_nothing_else_is_touched(made: Made, untouched:
 
 
 @EACH
-def test_what_it_says_names_files_and_verbs_that_there_are(made: Made) -> None:
+def test_output_names_existing_files_and_targets(made: Made) -> None:
     paths = re.findall(r"(?:services|platform|tests)/[\w./-]+", made.said)
     assert len(paths) >= 5
     assert all((made.copy / path).exists() or (made.service / path).exists() for path in paths)
@@ -159,11 +159,11 @@ def test_what_it_says_names_files_and_verbs_that_there_are(made: Made) -> None:
 
 NAMES_OF_OTHERS = r"task[-_ ]?api|\btasks?\b|TASKS_|your[-_ ]?service|skeleton"
 OF_A_DATABASE = r'|postgres|sqlite|asyncpg|database_|\bdatabase"?:'
-RIGHT_WORDS = re.compile(r"docs/operate\.md#taskapi")  # runbooks hold for every service
+RIGHT_WORDS = re.compile(r"docs/operate\.md#taskapi")  # runbooks apply to every service
 
 
 @EACH
-def test_nothing_of_it_speaks_of_another_service_or_of_a_database_that_it_lacks(made: Made) -> None:
+def test_no_file_mentions_another_service_or_a_database_that_it_lacks(made: Made) -> None:
     words = re.compile(NAMES_OF_OTHERS + ("" if made.database else OF_A_DATABASE), re.IGNORECASE)
     for file in made.files():
         assert not words.search(str(file.relative_to(made.copy)))
@@ -173,7 +173,7 @@ def test_nothing_of_it_speaks_of_another_service_or_of_a_database_that_it_lacks(
 
 @EACH
 @pytest.mark.parametrize("longest", [False, True])
-def test_it_has_few_lines(made: Made, untouched: Path, longest: bool) -> None:
+def test_service_has_few_lines(made: Made, untouched: Path, longest: bool) -> None:
     """A long name breaks lines of code."""
     counted = make(untouched, "abcdefghij-klmnopqrs"[:LONGEST], made.database) if longest else made
     lines = {
@@ -186,14 +186,14 @@ def test_it_has_few_lines(made: Made, untouched: Path, longest: bool) -> None:
 
 
 def known_to_git(folder: Path) -> list[Path]:
-    """Those that would be committed: not the environment, nor what tests have left."""
+    """The files that would be committed: without the environment and test leftovers."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
     listed = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout.split("\0")
     return [folder / path for path in listed if path]
 
 
 def windows(folders: list[Path], name: str) -> Iterator[tuple[str, ...]]:
-    """Every six lines that follow each other in a file, blank ones and comments aside, under the skeletons' names."""
+    """All windows of six consecutive lines of a file, without blank ones and comments, with the skeletons' names."""
     names = {new: old for old, new in forms(name).items()}
     pattern = re.compile("|".join(map(re.escape, names)))
     for file in (file for folder in folders for file in known_to_git(folder) if is_own(file)):
@@ -205,7 +205,7 @@ def windows(folders: list[Path], name: str) -> Iterator[tuple[str, ...]]:
 
 
 def test_no_two_services_share_six_lines(both: dict[tuple[str, str], Made]) -> None:
-    """One of each kind, and those that the repository has."""
+    """One of each kind, and those of the repository."""
     services = [made.service for made in both.values()]
     services += [file.parent for file in REPOSITORY.glob("services/*/pyproject.toml")]
     of_each = [
@@ -222,36 +222,36 @@ def test_no_two_services_share_six_lines(both: dict[tuple[str, str], Made]) -> N
 
 @EACH
 @pytest.mark.parametrize("arguments", [("check",), ("format", "--check")])
-def test_its_code_is_as_ruff_wants_it(made: Made, arguments: tuple[str, ...]) -> None:
+def test_code_passes_ruff(made: Made, arguments: tuple[str, ...]) -> None:
     run(made.copy, made.copy / ".venv/bin/ruff", *arguments, made.service)
 
 
 @EACH
-def test_its_types_are_right(made: Made, tmp_path: Path) -> None:
+def test_types_pass_mypy(made: Made, tmp_path: Path) -> None:
     config = made.copy / "packages/chassis/pyproject.toml"
     mypy = (made.copy / ".venv/bin/mypy", "--config-file", config, "--python-executable", PYTHON)
     run(made.copy, *mypy, "--cache-dir", tmp_path, made.service / "src", made.service / "tests")
 
 
-def test_its_tests_pass(both: dict[tuple[str, str], Made]) -> None:
-    said = run_its_tests(both[PLAIN], "-m", "not full")  # as make test does
+def test_tests_pass(both: dict[tuple[str, str], Made]) -> None:
+    said = run_its_tests(both[PLAIN], "-m", "not full")  # as in make test
     assert re.search(r"\b\d+ passed\b", said)
 
 
 @pytest.mark.docker
-def test_its_tests_pass_on_a_real_postgresql(both: dict[tuple[str, str], Made]) -> None:
-    said = run_its_tests(both[NOTES], "-m", "not full")  # as make test does
+def test_tests_pass_on_a_real_postgresql(both: dict[tuple[str, str], Made]) -> None:
+    said = run_its_tests(both[NOTES], "-m", "not full")  # as in make test
     assert re.search(r"\b\d+ passed\b", said)
 
 
 @EACH
-def test_its_openapi_document_is_that_of_its_code(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_openapi_document_matches_the_code(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(made.copy)
     documents.check(made.service, str(PYTHON))
 
 
 @EACH
-def test_its_lock_has_all_that_it_imports_and_nothing_of_a_database_that_it_lacks(made: Made) -> None:
+def test_lock_has_all_imports_and_nothing_of_a_database_that_it_lacks(made: Made) -> None:
     imported = {
         module
         for file in (made.service / "src").rglob("*.py")
@@ -268,13 +268,13 @@ def test_its_lock_has_all_that_it_imports_and_nothing_of_a_database_that_it_lack
         for project in (made.service, made.copy / "packages/chassis")
         for package in tomllib.loads((project / "pyproject.toml").read_text())["project"]["dependencies"]
     ]
-    # In the one form that a name has in a lock: `backports.zstd` is backports-zstd.
+    # Normalized as in a lock: `backports.zstd` is backports-zstd.
     assert {re.split(r"[ ;>]", package)[0].replace(".", "-") for package in asked} <= locked
 
 
 @pytest.mark.parametrize("skeleton", SKELETONS.values(), ids=lambda skeleton: skeleton.name)
 @pytest.mark.parametrize("lock", ["requirements.txt", "requirements-dev.txt"])
-def test_the_environment_that_skeletons_are_tested_in_has_what_they_lock(skeleton: Path, lock: str) -> None:
+def test_test_environment_of_the_skeletons_has_their_locked_packages(skeleton: Path, lock: str) -> None:
     def packages(file: Path) -> set[str]:
         return set(re.findall(r"^[a-z0-9-]+==.*?(?= \\$)", file.read_text(), re.MULTILINE))
 
@@ -286,7 +286,7 @@ def test_the_environment_that_skeletons_are_tested_in_has_what_they_lock(skeleto
 # --- the chart ------------------------------------------------------------------------
 
 
-def test_its_chart_renders_a_service_without_a_database(both: dict[tuple[str, str], Made]) -> None:
+def test_chart_renders_a_service_without_a_database(both: dict[tuple[str, str], Made]) -> None:
     rendered, name = render(chart=both[PLAIN].chart), both[PLAIN].name
     assert {manifest["kind"] for manifest in rendered} == {
         *("Deployment", "Service", "Ingress", "HorizontalPodAutoscaler"),
@@ -301,7 +301,7 @@ def test_its_chart_renders_a_service_without_a_database(both: dict[tuple[str, st
 
 
 @EACH
-def test_its_chart_renders_with_each_file_of_values(made: Made) -> None:
+def test_chart_renders_with_every_values_file(made: Made) -> None:
     files = values_files(made.chart)
     assert {"values-dev.yaml", "values-production.yaml", "ci/all-on-values.yaml"} <= files.keys()
     for name, arguments in files.items():
@@ -310,7 +310,7 @@ def test_its_chart_renders_with_each_file_of_values(made: Made) -> None:
 
 
 @EACH
-def test_its_chart_is_a_line_for_each_object_and_what_it_has_otherwise(made: Made) -> None:
+def test_chart_has_a_line_per_object_and_its_own_values(made: Made) -> None:
     lines = {
         path.relative_to(made.chart): path.read_text().splitlines()
         for path in made.files()
@@ -323,7 +323,7 @@ def test_its_chart_is_a_line_for_each_object_and_what_it_has_otherwise(made: Mad
 
 
 @EACH
-def test_alerts_and_dashboard_ask_for_what_it_exports(made: Made) -> None:
+def test_alerts_and_dashboard_use_exported_metrics(made: Made) -> None:
     ask = (
         "from starlette.testclient import TestClient\n"
         "from chassis.app import create_app\n"
@@ -332,11 +332,11 @@ def test_alerts_and_dashboard_ask_for_what_it_exports(made: Made) -> None:
         "print(client.get('/metrics').text, client.get('/health', headers={'Accept': 'text/plain'}).text, sep='')"
     )
     environment = {"PYTHONPATH": f"{made.service}/src:packages/chassis/src", "PYTHONDONTWRITEBYTECODE": "1"}
-    if made.database:  # it is not asked
+    if made.database:  # skipped there
         environment[f"{made.package.upper()}_DATABASE_URL"] = "postgresql://nobody@127.0.0.1:1/none"
     said = run(made.copy, PYTHON, "-c", ask, **environment)
     own = set(re.findall(rf"^# TYPE ({made.package}_[a-z_]+?)(?:_total)? ", said, re.MULTILINE))
-    # These are there where a container has a limit.
+    # Exported only in a container with a limit.
     own |= {f"{made.package}_{name}" for name in ("cpu_periods", "cpu_throttled_periods", "cpu_throttled_seconds")}
     rendered = render(*sets("prometheusRule.enabled=true", "dashboard.enabled=true"), chart=made.chart)
     (text,) = one("ConfigMap", rendered)["data"].values()
@@ -348,10 +348,10 @@ def test_alerts_and_dashboard_ask_for_what_it_exports(made: Made) -> None:
     assert {f"{made.package}_health_status", f"{made.package}_cpu_periods"} <= of_its_own <= own
 
 
-# --- who finds it ---------------------------------------------------------------------
+# --- discovery ------------------------------------------------------------------------
 
 
-def test_make_scripts_and_tilt_find_both_by_their_folders(both: dict[tuple[str, str], Made], copy: Path) -> None:
+def test_make_scripts_and_tilt_discover_both_by_their_folders(both: dict[tuple[str, str], Made], copy: Path) -> None:
     names = [name for name, _ in both]
     assert run(copy, "bash", "-c", ". scripts/cluster.sh && deployable_services").split() == names
     assert f"scripts/test.sh {' '.join(names)}\n" in run(copy, "make", "--dry-run", "test")
@@ -361,7 +361,7 @@ def test_make_scripts_and_tilt_find_both_by_their_folders(both: dict[tuple[str, 
     assert tilt.uncategorized() == set()
 
 
-def test_a_changed_line_is_in_the_image_of_its_service_and_one_of_the_chassis_in_each(
+def test_changed_line_is_in_the_image_of_its_service_and_one_of_the_chassis_in_each(
     both: dict[tuple[str, str], Made], copy: Path
 ) -> None:
     def tags() -> list[str]:
@@ -381,7 +381,7 @@ def test_a_changed_line_is_in_the_image_of_its_service_and_one_of_the_chassis_in
     assert changed(notes.service / f"src/{notes.package}/service.py") == [False, True]
 
 
-def test_no_service_is_needed_to_make_one(untouched: Path) -> None:
+def test_service_can_be_created_without_existing_ones(untouched: Path) -> None:
     assert not [*untouched.glob("services/*/src")]
     said = run(untouched, "make", "new-service", "NAME=orders", "DATABASE=postgresql")
     Made(untouched, "orders", "postgresql").remove()
@@ -389,7 +389,7 @@ def test_no_service_is_needed_to_make_one(untouched: Path) -> None:
     assert "Installing" not in said
 
 
-# --- an app from elsewhere ------------------------------------------------------------
+# --- existing app ---------------------------------------------------------------------
 
 APP = '''"""A shop, as FastAPI's own pages would write it."""
 
@@ -434,7 +434,7 @@ with TestClient(create_app(Shop)) as client:
 """
 
 
-def test_a_fastapi_app_is_a_service_after_the_commands_of_the_page(untouched: Path, tmp_path: Path) -> None:
+def test_fastapi_app_becomes_a_service_with_the_documented_commands(untouched: Path, tmp_path: Path) -> None:
     (block,) = commands_run_by("platform/tests/test_new_service.py", "docs/extend.md")
     (tmp_path / "shop").mkdir()
     (tmp_path / "shop/main.py").write_text(APP)
@@ -477,7 +477,7 @@ def test_a_fastapi_app_is_a_service_after_the_commands_of_the_page(untouched: Pa
         ("kubernetes", "the name of a Service that exists in every cluster"),
     ],
 )
-def test_a_name_that_cannot_be_is_refused_in_one_line(untouched: Path, name: str, why: str) -> None:
+def test_invalid_name_is_rejected_in_one_line(untouched: Path, name: str, why: str) -> None:
     before = state(untouched)
     done = new_service(untouched, name)
     assert (done.returncode, done.stdout) == (1, "")
@@ -486,13 +486,13 @@ def test_a_name_that_cannot_be_is_refused_in_one_line(untouched: Path, name: str
     assert state(untouched) == before
 
 
-def test_a_database_that_no_skeleton_has_is_refused_in_one_line(untouched: Path) -> None:
+def test_unknown_database_is_rejected_in_one_line(untouched: Path) -> None:
     done = new_service(untouched, "orders", "--database", "mysql")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "No skeleton for DATABASE=mysql: use postgresql, or omit DATABASE.\n"
 
 
-def test_a_second_time_is_refused_and_changes_nothing(untouched: Path) -> None:
+def test_second_run_is_rejected_and_changes_nothing(untouched: Path) -> None:
     made = make(untouched, "orders", "")
     file = made.service / "src/orders/hello.py"
     file.write_text("# changed since\n")
@@ -506,7 +506,7 @@ def test_a_second_time_is_refused_and_changes_nothing(untouched: Path) -> None:
 
 
 @EACH
-def test_the_longest_name_breaks_no_line(made: Made, untouched: Path) -> None:
+def test_longest_name_breaks_no_line(made: Made, untouched: Path) -> None:
     longest = make(untouched, "abcdefghij-klmnopqrs", made.database)
     try:
         for arguments in (["check"], ["format", "--check"]):
@@ -515,7 +515,7 @@ def test_the_longest_name_breaks_no_line(made: Made, untouched: Path) -> None:
         longest.remove()
 
 
-def test_where_the_last_step_fails_neither_folder_is_left(tmp_path: Path) -> None:
+def test_failure_in_the_last_step_leaves_neither_folder(tmp_path: Path) -> None:
     copy = prepared(tmp_path)
     environment = copy / ".venv"
     real = environment.resolve()
@@ -533,7 +533,7 @@ def test_where_the_last_step_fails_neither_folder_is_left(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("name", ["my-your-service", "your-service-two", "sub-title-package"])
 @pytest.mark.parametrize("database", SKELETONS)
-def test_a_name_that_contains_another_is_whole_wherever_it_stands(untouched: Path, name: str, database: str) -> None:
+def test_name_that_contains_another_is_replaced_completely(untouched: Path, name: str, database: str) -> None:
     made = make(untouched, name, database)
     try:
         for file in made.files():

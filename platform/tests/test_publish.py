@@ -1,4 +1,4 @@
-"""scripts/publish-chart.sh: what a chart has once it is published. e2e/test_push.py pushes to a registry."""
+"""scripts/publish-chart.sh: the content of a published chart. e2e/test_push.py pushes to a registry."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ esac
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Each chart of the repository, and the one of a skeleton, as people get them: unpacked, by the chart's name."""
+    """Each chart of the repository, and that of a skeleton, as published: unpacked, by chart name."""
     folder = tmp_path_factory.mktemp("published")
     repository = folder / "repository"
     for path in ("scripts", "platform/helm", "LICENSE", "NOTICE", "versions.env"):
@@ -59,7 +59,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return found
 
 
-def test_a_published_chart_says_whose_it_is_and_under_which_licence(published: dict[str, Path]) -> None:
+def test_published_chart_has_home_sources_maintainers_and_licence(published: dict[str, Path]) -> None:
     assert len(published) > 1
     for name, chart in published.items():
         about = yaml.safe_load((chart / "Chart.yaml").read_text())
@@ -73,14 +73,14 @@ def test_a_published_chart_says_whose_it_is_and_under_which_licence(published: d
         assert (chart / "NOTICE").read_text() == (REPOSITORY / "NOTICE").read_text()
 
 
-def test_what_is_named_is_in_the_repository() -> None:
+def test_icon_exists_and_charts_share_their_metadata() -> None:
     assert (REPOSITORY / "docs/pictures/icon.svg").is_file()
     about = [yaml.safe_load((chart / "Chart.yaml").read_text()) for chart in (LIBRARY, *CHARTS)]
     for key in ("home", "sources", "icon", "maintainers", "annotations"):
         assert len({str(found[key]) for found in about if key in found}) == 1
 
 
-def test_the_links_of_its_readme_lead_into_the_repository_at_its_version(published: dict[str, Path]) -> None:
+def test_readme_links_lead_into_the_repository_at_the_charts_version(published: dict[str, Path]) -> None:
     readmes = {name: chart / "README.md" for name, chart in published.items() if (chart / "README.md").exists()}
     for name, readme in readmes.items():
         version = yaml.safe_load((published[name] / "Chart.yaml").read_text())["version"]
@@ -93,7 +93,7 @@ def test_the_links_of_its_readme_lead_into_the_repository_at_its_version(publish
         assert [link for link in links if not link.startswith(("https://", "#"))] == []
 
 
-def test_it_has_the_library_its_schema_and_nothing_that_checks_it_and_renders(published: dict[str, Path]) -> None:
+def test_published_chart_has_library_and_schema_but_no_test_values_and_renders(published: dict[str, Path]) -> None:
     for name, chart in published.items():
         files = {str(file.relative_to(chart)) for file in chart.rglob("*") if file.is_file()}
         assert {"values.schema.json", "charts/library/templates/_hpa.tpl"} <= files

@@ -1,4 +1,4 @@
-"""What a value says is in the manifests, and what follows from it."""
+"""Values are rendered into the manifests, with their consequences."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from manifests import api_container, environment, one, refusal, render, sets, wi
 from under_test import PREFIX, SERVICE
 
 
-def test_a_clouds_annotations_are_on_the_service_account() -> None:
+def test_cloud_annotations_are_on_the_service_account() -> None:
     assert "annotations" not in one("ServiceAccount", render())["metadata"]
     annotations = {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/orders"}
     account = one("ServiceAccount", render(*with_json(serviceAccount={"annotations": annotations})))
@@ -19,7 +19,7 @@ def test_a_clouds_annotations_are_on_the_service_account() -> None:
 
 
 @pytest.mark.parametrize("kind", ["ClusterIP", "NodePort", "LoadBalancer"])
-def test_the_service_has_the_type_and_the_families_that_are_asked_for(kind: str) -> None:
+def test_service_has_the_requested_type_and_ip_families(kind: str) -> None:
     rendered = render(*sets(f"service.type={kind}", "service.ipFamilyPolicy=PreferDualStack"))
     (service,) = (m["spec"] for m in rendered if (m["kind"], m["metadata"]["name"]) == ("Service", SERVICE))
     assert (service["type"], service["ipFamilyPolicy"]) == (kind, "PreferDualStack")
@@ -27,12 +27,12 @@ def test_the_service_has_the_type_and_the_families_that_are_asked_for(kind: str)
 
 
 @pytest.mark.parametrize("value", ["service.type=ExternalName", "service.ipFamilyPolicy=Dual"])
-def test_another_kind_of_service_is_refused_by_its_name(value: str) -> None:
+def test_unknown_service_type_is_rejected_by_name(value: str) -> None:
     assert value.partition(".")[2].partition("=")[0] in refusal(*sets(value))
 
 
 @pytest.mark.parametrize("number", [2, "50%"])
-def test_a_drain_may_take_as_many_pods_as_are_allowed(number: int | str) -> None:
+def test_disruption_budget_allows_the_configured_number_of_pods(number: int | str) -> None:
     budget = one("PodDisruptionBudget", render(*sets(f"podDisruptionBudget.maxUnavailable={number}")))
     assert budget["spec"]["maxUnavailable"] == number
 
@@ -44,7 +44,7 @@ def spread(*arguments: str) -> list[dict[str, Any]]:
     return found
 
 
-def test_a_spread_of_ones_own_takes_the_place_of_the_charts_and_counts_the_apis_pods() -> None:
+def test_custom_spread_constraints_replace_the_charts_and_count_the_apis_pods() -> None:
     assert [constraint["whenUnsatisfiable"] for constraint in spread()] == ["ScheduleAnyway"] * 2
     selector = spread()[0]["labelSelector"]
     zones = {"topologyKey": "topology.kubernetes.io/zone", "maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule"}
@@ -55,7 +55,7 @@ def test_a_spread_of_ones_own_takes_the_place_of_the_charts_and_counts_the_apis_
     ]
 
 
-def test_the_times_of_the_probes_arrive_beside_what_they_ask() -> None:
+def test_probe_times_are_rendered_beside_the_paths() -> None:
     times = {"periodSeconds": 7, "timeoutSeconds": 6, "failureThreshold": 5}
     container = api_container(render(*with_json(probes=dict.fromkeys(("startup", "liveness", "readiness"), times))))
     for probe, path in (("startup", "/livez"), ("liveness", "/livez"), ("readiness", "/readyz")):
@@ -73,32 +73,32 @@ def test_the_times_of_the_probes_arrive_beside_what_they_ask() -> None:
         (("minReadySeconds=900",), 1260),
     ],
 )
-def test_a_rollout_is_not_given_up_while_a_pod_may_still_start(values: tuple[str, ...], deadline: int | None) -> None:
+def test_rollout_deadline_exceeds_a_pods_startup_time(values: tuple[str, ...], deadline: int | None) -> None:
     spec = one("Deployment", render(*sets(*values)))["spec"]
     assert spec.get("progressDeadlineSeconds") == deadline
-    assert spec["minReadySeconds"] < spec.get("progressDeadlineSeconds", 600)  # or the server refuses it
+    assert spec["minReadySeconds"] < spec.get("progressDeadlineSeconds", 600)  # or the server rejects it
 
 
-def test_one_value_is_the_limit_of_a_body_for_the_service_and_for_nginx() -> None:
+def test_one_value_limits_the_body_size_for_service_and_nginx() -> None:
     name, annotation = f"{PREFIX}BODY_MAX_BYTES", "nginx.ingress.kubernetes.io/proxy-body-size"
     rendered = render()
     assert name not in environment(api_container(rendered))
     assert annotation not in one("Ingress", rendered)["metadata"]["annotations"]
-    for size in (8388608, 1073741824):  # as bytes, whichever way Go would print a number so high
+    for size in (8388608, 1073741824):  # in bytes, however Go would print so large a number
         rendered = render(*sets(f"maxBodyBytes={size}"))
         assert environment(api_container(rendered))[name] == str(size)
         assert one("Ingress", rendered)["metadata"]["annotations"][annotation] == str(size)
     rendered = render(*sets("maxBodyBytes=2097152"), *with_json(**{"ingress.annotations": {annotation: "9m"}}))
     assert one("Ingress", rendered)["metadata"]["annotations"][annotation] == "9m"
-    # Who sets the service's own limit so far may go on, and not have two of them.
+    # Users who set the service's own limit may continue to, but not set both.
     own = with_json(extraEnv=[{"name": name, "value": "9"}])
     assert environment(api_container(render(*own)))[name] == "9"
     assert "Set maxBodyBytes instead." in refusal(*own, *sets("maxBodyBytes=2097152"))
 
 
 @pytest.mark.parametrize("written", ["8388608", "8.388608e+06", "1048577"])
-def test_the_limit_of_a_file_is_the_same_number(written: str, tmp_path: Path) -> None:
-    """All numbers of a file are floating to Helm."""
+def test_limit_from_a_file_is_the_same_number(written: str, tmp_path: Path) -> None:
+    """All numbers of a file are floats in Helm."""
     (tmp_path / "values.yaml").write_text(f"maxBodyBytes: {written}\n")
     container = api_container(render("--values", str(tmp_path / "values.yaml")))
     assert environment(container)[f"{PREFIX}BODY_MAX_BYTES"] == str(int(float(written)))

@@ -1,4 +1,4 @@
-"""The logic around the scanner, with a docker that records how it is called (the scanner itself: e2e/test_scan.py)."""
+"""The logic around the scanner, with a docker that records its calls (the scanner itself: e2e/test_scan.py)."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_scanner_gets_the_layout_read_only_and_no_socket(folder: Path) -> None:
+def test_scanner_gets_the_layout_read_only_and_no_socket(folder: Path) -> None:
     done, calls = scan(folder)
     assert done.returncode == 0, done.stderr
     assert f"--volume {folder}/layout:/layout:ro" in calls
@@ -46,18 +46,18 @@ def test_the_scanner_gets_the_layout_read_only_and_no_socket(folder: Path) -> No
     assert "@sha256:" in calls
 
 
-def test_a_finding_is_a_failure(folder: Path) -> None:
+def test_finding_fails_the_scan(folder: Path) -> None:
     assert scan(folder, found=1)[0].returncode == 1
 
 
-def test_a_scanner_that_is_not_to_be_had_is_not_a_pass(folder: Path) -> None:
+def test_unavailable_scanner_fails_the_scan(folder: Path) -> None:
     done, calls = scan(folder, pull=1)
     assert done.returncode == 3
     assert "so nothing was scanned" in done.stderr
     assert "run" not in calls.split()
 
 
-def test_a_scanner_of_this_machine_gets_the_flags_of_the_container(folder: Path, tmp_path: Path) -> None:
+def test_local_scanner_gets_the_flags_of_the_container(folder: Path, tmp_path: Path) -> None:
     _, calls = scan(folder)
     flags = calls.splitlines()[-1].split(" --input /layout ")[1]
     trivy = tmp_path / "trivy"
@@ -69,14 +69,14 @@ def test_a_scanner_of_this_machine_gets_the_flags_of_the_container(folder: Path,
     assert calls == ""  # no container
 
 
-def test_a_scanner_of_this_machine_that_is_not_there_is_not_a_pass(folder: Path) -> None:
+def test_missing_local_scanner_fails_the_scan(folder: Path) -> None:
     done, calls = scan(folder, TRIVY="./no-trivy")
     assert (done.returncode, calls) == (3, "")
     assert "TRIVY is ./no-trivy" in done.stderr
     assert "scripts/go-tools.sh trivy" in done.stderr
 
 
-def test_a_folder_without_a_layout_is_refused(tmp_path: Path) -> None:
+def test_folder_without_a_layout_is_rejected(tmp_path: Path) -> None:
     done, calls = scan(tmp_path)
     assert (done.returncode, calls) == (2, "")
     assert "make layout" in done.stderr

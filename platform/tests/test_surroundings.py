@@ -1,4 +1,4 @@
-"""What a shell, a hook, a profile, an archive or another system does to a checkout: the same is installed and built."""
+"""Installs and builds are independent of shell, hook, profile, archive and operating system."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ CODE = f"services/{SERVICE}/src/{PACKAGE}"
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the repository; tests that change it change it back."""
+    """A copy of the repository; tests that change it restore it."""
     return copy_repository(tmp_path_factory.mktemp("copy"))
 
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """What goes into an image and what names it, without Git."""
+    """The inputs of an image and of its tag, without Git."""
     service = f"services/{SERVICE}"
     for path in (
         "Dockerfile",
@@ -42,7 +42,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 def environment(**variables: str | None) -> dict[str, str]:
-    """That of the tests with these set, or not set where they are None."""
+    """The tests' environment with these variables set, or unset if None."""
     both: dict[str, str | None] = {**os.environ, **variables}
     return {name: value for name, value in both.items() if value is not None}
 
@@ -61,7 +61,7 @@ def tag(tree: Path, **variables: str | None) -> str:
     return done.stdout
 
 
-# --- the tag of an image --------------------------------------------------------------
+# --- image tag ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -82,16 +82,16 @@ def tag(tree: Path, **variables: str | None) -> str:
     ],
     ids=lambda variables: "+".join(variables),
 )
-def test_what_is_exported_does_not_change_the_tag(tree: Path, variables: dict[str, str | None]) -> None:
-    (tree / CODE / "Zeta.py").touch()  # sorted otherwise by another language
+def test_exported_variables_do_not_change_the_tag(tree: Path, variables: dict[str, str | None]) -> None:
+    (tree / CODE / "Zeta.py").touch()  # sorted differently in another locale
     assert tag(tree, **variables) == tag(tree)
 
 
-def test_an_image_for_another_platform_is_another(tree: Path) -> None:
+def test_another_platform_has_another_tag(tree: Path) -> None:
     assert tag(tree, DOCKER_DEFAULT_PLATFORM="linux/arm64") != tag(tree)
 
 
-def test_the_tag_follows_the_content_with_git_without_it_and_where_git_ignores_it(tree: Path) -> None:
+def test_tag_is_the_same_with_git_without_git_and_where_git_ignores_the_folder(tree: Path) -> None:
     def git(folder: Path, *arguments: str) -> None:
         subprocess.run(["git", "-C", folder, *arguments], env=environment(), capture_output=True, check=True)
 
@@ -117,13 +117,13 @@ def test_the_tag_follows_the_content_with_git_without_it_and_where_git_ignores_i
 
 
 @pytest.mark.parametrize("name", ["new.py", "Übung.sql", "two words.txt", "-n.txt", "ignored by a global list.log"])
-def test_a_file_more_is_another_tag_whatever_its_name_is(tree: Path, name: str) -> None:
+def test_additional_file_changes_the_tag_whatever_its_name(tree: Path, name: str) -> None:
     before = tag(tree)
     (tree / CODE / name).touch()
     assert tag(tree) != before
 
 
-def test_line_ends_and_where_a_link_leads_are_content(tree: Path) -> None:
+def test_line_endings_and_link_targets_are_content(tree: Path) -> None:
     (tree / CODE / "link").symlink_to("app.py")
     tags = [tag(tree)]
     (tree / CODE / "link").unlink()
@@ -135,24 +135,24 @@ def test_line_ends_and_where_a_link_leads_are_content(tree: Path) -> None:
     assert len(set(tags)) == len(tags)
 
 
-def test_what_is_not_sent_to_docker_is_not_in_the_tag(tree: Path) -> None:
+def test_files_not_sent_to_docker_do_not_change_the_tag(tree: Path) -> None:
     before = tag(tree)
     source = tree / CODE
     for path in ("__pycache__/app.pyc", "../service.egg-info/PKG-INFO", ".DS_Store", ".app.py.swp", "app.py~"):
         (source / path).parent.mkdir(exist_ok=True)
         (source / path).write_text("x")
     for inside in (source / "app.py", source):
-        inside.chmod(0o700)  # as after a umask of 077
+        inside.chmod(0o700)  # as with a umask of 077
     assert tag(tree) == before
 
 
-def test_the_image_runs_the_package_of_its_service_and_not_what_lies_beside_it() -> None:
+def test_image_runs_the_package_of_its_service_and_ignores_files_beside_it() -> None:
     dockerfile = (REPOSITORY / "Dockerfile").read_text()
     assert "ls /app/src" not in dockerfile
     assert dockerfile.count("$(cat /build/package)") == 3
 
 
-# --- what is built --------------------------------------------------------------------
+# --- builds ---------------------------------------------------------------------------
 
 BUILDER = """
 case "$*" in
@@ -165,7 +165,7 @@ esac
 
 @pytest.fixture
 def builder(tmp_path: Path, tree: Path) -> Machine:
-    """A machine with a docker that says what it is asked to build."""
+    """A machine with a docker that prints its build command."""
     (tmp_path / "bin").mkdir()
     machine = Machine(tmp_path / "bin", 18080)
     machine.repository = tree
@@ -175,23 +175,23 @@ def builder(tmp_path: Path, tree: Path) -> Machine:
     return machine
 
 
-def test_an_image_of_a_builder_in_a_container_is_loaded_into_docker(builder: Machine) -> None:
+def test_image_of_a_containerized_builder_is_loaded_into_docker(builder: Machine) -> None:
     assert " --load " in builder.run("scripts/image.sh")[1]
     builder.has("docker", BUILDER.replace("--load", "--quiet"))  # the classic builder has no such option
     assert " --load " not in builder.run("scripts/image.sh")[1]
 
 
-def test_a_proxy_is_handed_to_the_build_but_for_one_of_this_machine(builder: Machine) -> None:
+def test_proxy_is_passed_to_the_build_except_for_a_local_one(builder: Machine) -> None:
     builder.variables |= {"HTTPS_PROXY": "http://proxy:3128", "http_proxy": "http://127.0.0.1:3128"}
     code, output = builder.run("scripts/image.sh")
     assert code == 0, output
     assert "--build-arg=HTTPS_PROXY " in output
     assert "--build-arg=http_proxy" not in output
-    assert "proxy:3128" not in output  # it may have a password
+    assert "proxy:3128" not in output  # it may contain a password
 
 
 def sourced(script: str, printed: str, **variables: str | None) -> str:
-    """What a script sees that has sourced it."""
+    """What a script sees after sourcing it."""
     command = ["bash", "-euo", "pipefail", "-c", f'. {script}; echo "{printed}"']
     done = subprocess.run(
         command, cwd=REPOSITORY, env=environment(**variables), capture_output=True, text=True, check=True
@@ -199,7 +199,7 @@ def sourced(script: str, printed: str, **variables: str | None) -> str:
     return done.stdout.rstrip("\n")
 
 
-def test_the_cluster_and_the_release_are_those_that_are_named(tmp_path: Path) -> None:
+def test_cluster_and_release_are_those_configured(tmp_path: Path) -> None:
     foreign = {"KIND_EXPERIMENTAL_PROVIDER": "podman", "KIND_CLUSTER_NAME": "other", "HELM_NAMESPACE": "other"}
     foreign |= {"HELM_KUBECONTEXT": "production", "KUBECONFIG": str(tmp_path / "mine")}
     seen = sourced("scripts/cluster.sh", "$(env)", **foreign).splitlines()
@@ -217,21 +217,21 @@ def test_the_cluster_and_the_release_are_those_that_are_named(tmp_path: Path) ->
         ({"no_proxy": "corp"}, "corp"),
     ],
 )
-def test_this_machine_is_not_asked_for_through_a_proxy(variables: dict[str, str], excepted: str) -> None:
+def test_requests_to_this_machine_bypass_the_proxy(variables: dict[str, str], excepted: str) -> None:
     nothing = dict.fromkeys(("http_proxy", "https_proxy", "all_proxy", "no_proxy"))
     nothing |= {name.upper(): None for name in nothing}
     seen = sourced("scripts/isolate.sh; . scripts/isolate.sh", "$no_proxy", **(nothing | variables))
     assert seen == excepted
 
 
-def test_pythons_settings_do_not_reach_what_is_run() -> None:
+def test_python_settings_do_not_reach_child_processes() -> None:
     foreign = {"PYTHONPATH": "/nowhere", "PYTHONOPTIMIZE": "2", "PYTHONSAFEPATH": "1", "VIRTUAL_ENV": "/nowhere"}
     foreign |= {"PYTHONDONTWRITEBYTECODE": "1"}  # each start would compile all packages
     seen = sourced("scripts/isolate.sh", "$(env)", **foreign).splitlines()
     assert not {line.partition("=")[0] for line in seen} & foreign.keys()
 
 
-def test_what_would_install_elsewhere_others_less_or_nothing_is_left_out_and_named() -> None:
+def test_variables_that_would_change_the_installation_are_dropped_and_reported() -> None:
     foreign = {"PIP_TARGET": "/nowhere", "PIP_CONSTRAINT": "other.txt", "PIP_DRY_RUN": "1", "UV_SYSTEM_PYTHON": "1"}
     foreign |= {"UV_CONFIG_FILE": "/nowhere/uv.toml", "UV_EXCLUDE_NEWER": "2020-01-01", "UV_OVERRIDE": "other.txt"}
     foreign |= {
@@ -251,12 +251,12 @@ def test_what_would_install_elsewhere_others_less_or_nothing_is_left_out_and_nam
     assert foreign.keys() <= set(left_out.split())
 
 
-def test_where_there_is_no_home_it_is_the_users() -> None:
+def test_missing_home_is_the_users_home() -> None:
     assert Path(sourced("scripts/isolate.sh", "$HOME", HOME=None)).is_dir()
 
 
-def test_every_script_that_is_run_is_isolated() -> None:
-    """By itself or by what it sources first. These do their own: they start one thing and print what it says."""
+def test_every_executed_script_is_isolated() -> None:
+    """Directly or through what it sources first. The exceptions start one process and print its output."""
     alone = {
         "find-pip.sh",
         "find-python.sh",
@@ -294,7 +294,7 @@ def make(folder: Path, *arguments: str, **variables: str | None) -> subprocess.C
     )
 
 
-def test_a_checkout_with_windows_line_ends_says_so_whatever_is_made(whole: Path) -> None:
+def test_windows_line_endings_are_reported_for_every_target(whole: Path) -> None:
     script = whole / "scripts/up.sh"
     as_it_is = script.read_bytes()
     script.write_bytes(as_it_is.replace(b"\n", b"\r\n"))
@@ -307,7 +307,7 @@ def test_a_checkout_with_windows_line_ends_says_so_whatever_is_made(whole: Path)
     assert "git rm -r --cached --quiet . && git reset --hard" in done.stderr
 
 
-def test_an_archive_without_modes_says_so(whole: Path) -> None:
+def test_archive_without_file_modes_is_reported(whole: Path) -> None:
     script = whole / "scripts/doctor.sh"
     script.chmod(0o644)
     try:
@@ -319,7 +319,7 @@ def test_an_archive_without_modes_says_so(whole: Path) -> None:
     assert make(whole, "help").returncode == 0
 
 
-def test_every_text_is_checked_out_with_the_line_ends_of_a_shell() -> None:
+def test_every_text_file_is_checked_out_with_unix_line_endings() -> None:
     listed = ["git", "ls-files", "--eol", "--cached", "--others", "--exclude-standard"]
     lines = subprocess.run(listed, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.splitlines()
     texts = [line for line in lines if line.split()[1] not in ("w/-text", "w/none", "w/")]
@@ -327,7 +327,7 @@ def test_every_text_is_checked_out_with_the_line_ends_of_a_shell() -> None:
     assert [line for line in texts if not re.search(r"w/lf\s+attr/text=auto eol=lf", line)] == []
 
 
-def test_down_and_up_are_one_after_the_other_with_jobs_in_makeflags(whole: Path, tmp_path: Path) -> None:
+def test_down_and_up_run_sequentially_despite_jobs_in_makeflags(whole: Path, tmp_path: Path) -> None:
     kept = {name: (whole / "scripts" / name).read_text() for name in ("down.sh", "up.sh")}
     (whole / "scripts/down.sh").write_text(f"#!/bin/sh\nsleep 0.5\ntouch '{tmp_path}/gone'\n")
     (whole / "scripts/up.sh").write_text(f"#!/bin/sh\ntest -e '{tmp_path}/gone'\n")
@@ -339,7 +339,7 @@ def test_down_and_up_are_one_after_the_other_with_jobs_in_makeflags(whole: Path,
     assert done.returncode == 0, done.stderr
 
 
-def test_what_bash_would_read_before_a_script_is_kept_back(whole: Path, tmp_path: Path) -> None:
+def test_bash_startup_files_are_not_read(whole: Path, tmp_path: Path) -> None:
     (tmp_path / "profile").write_text("echo from the profile\ncd /\n")
     image, script = whole / "scripts/image.sh", "#!/usr/bin/env bash\necho $(scripts/image-tag.sh)\n"
     kept = image.read_text()
@@ -351,7 +351,7 @@ def test_what_bash_would_read_before_a_script_is_kept_back(whole: Path, tmp_path
     assert re.fullmatch(r"content-[0-9a-f]{12}\n", done.stdout), done.stdout + done.stderr
 
 
-def test_the_name_that_wsl_exports_is_no_name_of_a_service(whole: Path) -> None:
+def test_name_variable_of_wsl_is_not_a_service_name(whole: Path) -> None:
     kept = (whole / "scripts/install.sh").read_text()
     (whole / "scripts/install.sh").write_text("#!/bin/sh\n")
     try:
@@ -362,7 +362,7 @@ def test_the_name_that_wsl_exports_is_no_name_of_a_service(whole: Path) -> None:
     assert "name the new service, make new-service NAME=orders" in done.stderr
 
 
-def test_lint_in_an_archive_says_what_it_lacks(tmp_path: Path) -> None:
+def test_lint_in_an_archive_reports_what_is_missing(tmp_path: Path) -> None:
     folder = copy_repository(tmp_path)
     shutil.rmtree(folder / ".git")
     lint: list[str | Path] = [folder / "scripts/lint.sh", SERVICE]
@@ -394,9 +394,7 @@ def machine(tmp_path: Path) -> Machine:
         (["python3.10", "python3.9", "python3.15"], ""),
     ],
 )
-def test_the_python_of_the_image_is_preferred_and_else_the_newest(
-    machine: Machine, pythons: list[str], found: str
-) -> None:
+def test_python_of_the_image_is_preferred_then_the_newest(machine: Machine, pythons: list[str], found: str) -> None:
     for python in pythons:
         machine.has_python(python, python.removeprefix("python"))
     machine.has_python("python3", pythons[0].removeprefix("python"))
@@ -408,14 +406,14 @@ def test_the_python_of_the_image_is_preferred_and_else_the_newest(
     [("3.10", "cpython", 0, 1), ("3.15", "cpython", 0, 1), ("3.11", "pypy", 0, 1), ("3.14", "cpython", 1, 1)]
     + [(version, "cpython", 0, 0) for version in ("3.11", "3.12", "3.13", "3.14")],
 )
-def test_a_python_that_has_no_packages_is_none(
+def test_python_without_usable_packages_does_not_count(
     machine: Machine, version: str, implementation: str, free_threaded: int, code: int
 ) -> None:
     machine.has_python("python3", version, implementation, free_threaded)
     assert machine.run("scripts/find-python.sh") == (code, "" if code else "python3\n")
 
 
-def test_the_python_that_is_named_comes_first_with_spaces_in_its_path(machine: Machine, tmp_path: Path) -> None:
+def test_configured_python_comes_first_even_with_spaces_in_its_path(machine: Machine, tmp_path: Path) -> None:
     machine.has_python("python3.11", "3.11")
     (tmp_path / "a b").mkdir()
     machine.has_python("python3.13", "3.13")
@@ -425,7 +423,7 @@ def test_the_python_that_is_named_comes_first_with_spaces_in_its_path(machine: M
 
 
 @pytest.mark.parametrize("version", ["3.11", "3.12", "3.13", "3.14"])
-def test_uvs_python_is_found_where_no_path_leads(machine: Machine, version: str) -> None:
+def test_uvs_python_is_found_without_path(machine: Machine, version: str) -> None:
     machine.has_python(f"python{version}", version)
     (machine.bin / ".local/bin").mkdir(parents=True)
     found = (machine.bin / f"python{version}").rename(machine.bin / f".local/bin/python{version}")
@@ -464,7 +462,7 @@ esac
 
 
 class Installed:
-    """A folder in which scripts/install.sh installs a list, with a Python that plays its part."""
+    """A folder in which scripts/install.sh installs a list, with a fake Python."""
 
     def __init__(self, folder: Path) -> None:
         (folder / "bin").mkdir()
@@ -485,7 +483,7 @@ class Installed:
         return self.machine.repository / "requirements.txt"
 
     def install(self, **variables: str) -> list[str]:
-        """What was done to have it installed."""
+        """The steps that the installation needed."""
         self.calls.write_text("")
         self.machine.variables |= variables
         command = [
@@ -520,38 +518,38 @@ INSTALLED_AGAIN = ["uv"]
 BY_PIP = "PIP_REQUIRE_VIRTUALENV=0 PIP_USER=0 pip"
 
 
-def test_what_is_installed_is_left_alone_whatever_the_times_of_files_are(installed: Installed) -> None:
+def test_complete_environment_is_left_alone_whatever_the_mtimes(installed: Installed) -> None:
     installed.lock.touch()
     assert (installed.install(), installed.output) == ([], "")
 
 
-def test_a_changed_list_is_installed(installed: Installed) -> None:
+def test_changed_list_is_installed(installed: Installed) -> None:
     installed.lock.write_text("one==1.1 \\\n    --hash=sha256:1\n")
     os.utime(installed.lock, (0, 0))  # older than the environment, as in an archive or after a checkout
     assert installed.install() == INSTALLED_AGAIN
 
 
-def test_an_environment_of_which_a_package_is_gone_is_filled_again(installed: Installed) -> None:
+def test_environment_with_a_missing_package_is_reinstalled(installed: Installed) -> None:
     (installed.machine.repository / "env/packages/one").unlink()
     assert installed.install() == INSTALLED_AGAIN
 
 
 @pytest.mark.parametrize("missing", ["bin/python", "pyvenv.cfg"])
-def test_an_environment_that_was_cut_short_while_it_was_made_is_made_again(installed: Installed, missing: str) -> None:
+def test_environment_interrupted_during_creation_is_recreated(installed: Installed, missing: str) -> None:
     (installed.machine.repository / "env" / missing).unlink()
     (installed.machine.repository / "env/run.stamp").unlink()
     assert installed.install() == MADE_AGAIN
 
 
-def test_an_environment_that_was_cut_short_while_it_was_filled_is_made_again(installed: Installed) -> None:
-    """Nobody can tell which of its packages are whole."""
+def test_environment_interrupted_during_installation_is_recreated(installed: Installed) -> None:
+    """Its packages may be incomplete."""
     installed.lock.write_text("one==1.1 \\\n    --hash=sha256:1\n")
     assert installed.install(CUT_SHORT="1") == INSTALLED_AGAIN
     assert installed.install() == MADE_AGAIN
 
 
-def test_an_environment_that_could_not_be_filled_is_kept_as_it_was(installed: Installed) -> None:
-    """As on a train, on another branch: back on the first one, everything is there."""
+def test_failed_installation_keeps_the_previous_environment(installed: Installed) -> None:
+    """As when offline on another branch: back on the first one, everything still works."""
     before = installed.lock.read_text()
     installed.lock.write_text("one==1.1 \\\n    --hash=sha256:1\n")
     assert installed.install(NO_UV="1", NO_INDEX="1") == [*INSTALLED_AGAIN, BY_PIP]
@@ -560,7 +558,7 @@ def test_an_environment_that_could_not_be_filled_is_kept_as_it_was(installed: In
     assert installed.install() == []
 
 
-def test_where_uv_cannot_be_had_pip_installs_and_says_so(installed: Installed) -> None:
+def test_without_uv_pip_installs_and_it_is_reported(installed: Installed) -> None:
     (installed.machine.repository / "env/run.stamp").unlink()
     assert installed.install(NO_UV="1") == [*INSTALLED_AGAIN, BY_PIP]
     assert re.fullmatch(
@@ -570,34 +568,34 @@ def test_where_uv_cannot_be_had_pip_installs_and_says_so(installed: Installed) -
     assert installed.install() == []
 
 
-def test_a_python_without_pip_gets_one_of_its_own_once(installed: Installed) -> None:
-    """As on Debian, whose Python has venv and no pip."""
+def test_python_without_pip_gets_a_private_one_once(installed: Installed) -> None:
+    """Like Debian's Python, which has venv and no pip."""
     (installed.machine.repository / "env/run.stamp").unlink()
     assert installed.install(NO_PIP="1") == ["venv for pip", *INSTALLED_AGAIN]
     (installed.machine.repository / "env/run.stamp").unlink()
     assert installed.install(NO_PIP="1") == INSTALLED_AGAIN
 
 
-def test_a_clone_that_was_moved_makes_its_environment_again(installed: Installed, tmp_path: Path) -> None:
-    """Its scripts begin with the place where they were."""
+def test_moved_clone_recreates_its_environment(installed: Installed, tmp_path: Path) -> None:
+    """Its scripts contain the absolute path."""
     installed.machine.repository = installed.machine.repository.rename(tmp_path / "second place")
     assert installed.install() == MADE_AGAIN
     assert installed.install() == []
 
 
-def test_a_python_that_is_gone_makes_the_environment_again(installed: Installed) -> None:
+def test_missing_python_recreates_the_environment(installed: Installed) -> None:
     (installed.machine.repository / "env/bin/python").unlink()
     (installed.machine.repository / "env/bin/python").symlink_to("/nowhere/python3.11")
     assert installed.install() == MADE_AGAIN
 
 
-def test_another_python_than_the_one_that_is_there_is_taken_where_it_is_named(installed: Installed) -> None:
+def test_configured_python_replaces_the_existing_one(installed: Installed) -> None:
     assert installed.install(PYTHON="python3.13") == ["venv of 3.13", *INSTALLED_AGAIN]
     assert installed.install(PYTHON="python3.13") == []
-    assert installed.install() == []  # nobody asks for another
+    assert installed.install() == []  # no other one is configured
 
 
-def test_of_pips_settings_those_stay_that_say_where_packages_come_from(installed: Installed) -> None:
+def test_only_pip_settings_for_package_sources_are_kept(installed: Installed) -> None:
     (installed.machine.repository / "env/run.stamp").unlink()
     foreign = {
         "PIP_TARGET": "/nowhere",
@@ -611,7 +609,7 @@ def test_of_pips_settings_those_stay_that_say_where_packages_come_from(installed
     assert call == "PIP_CERT=/ca.pem PIP_INDEX_URL=https://mirror/simple PIP_REQUIRE_VIRTUALENV=0 PIP_USER=0 pip"
 
 
-def test_packages_that_a_pip_conf_sent_elsewhere_are_missed(installed: Installed) -> None:
+def test_packages_that_a_pip_conf_redirected_are_reported_missing(installed: Installed) -> None:
     (installed.machine.repository / "env/run.stamp").unlink()
     installed.install(ELSEWHERE="1")
     assert installed.output.endswith("To see which setting redirects them: pip config list\n")

@@ -1,4 +1,4 @@
-"""The Tiltfile: what Tilt would build, keep in step and deploy, by a Starlark interpreter and a model of Tilt."""
+"""The Tiltfile: what Tilt would build, sync and deploy, evaluated with a Starlark interpreter and a model of Tilt."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CONTEXT = "kind-task-platform"
 
 
 def read(*, settings: dict[str, Any] | None = None, **given: Any) -> Tilt:
-    """With one service alone, however many there are; unless the settings say otherwise."""
+    """With a single service, however many there are; unless the settings override it."""
     return Tilt(REPOSITORY, CONTEXT, settings={"services": [SERVICE]} | (settings or {}), **given).read()
 
 
@@ -37,45 +37,45 @@ def object_of(kind: str, tilt: Tilt, name: str = SERVICE) -> Manifest:
 
 
 @pytest.mark.parametrize("context", ["arn:aws:production", "kind-other", "docker-desktop"])
-def test_any_other_cluster_is_refused_with_the_line_that_helps(context: str) -> None:
+def test_any_other_cluster_is_rejected_with_the_fix(context: str) -> None:
     with pytest.raises(Exception, match=rf"{context}.*make up.*export KUBECONFIG=\$PWD/\.kube/config && tilt up"):
         Tilt(REPOSITORY, context).read()
 
 
-def test_no_context_at_all_is_refused_too() -> None:
+def test_missing_context_is_rejected() -> None:
     with pytest.raises(Exception, match="the current context is none"):
         Tilt(REPOSITORY, "").read()
 
 
-def test_what_is_built_is_the_dev_stage_of_what_runs(tilt: Tilt) -> None:
+def test_dev_stage_of_the_deployed_image_is_built(tilt: Tilt) -> None:
     assert {ref: (build.target, build.build_args) for ref, build in tilt.builds.items()} == {
         SERVICE: ("dev", {"SERVICE": SERVICE})
     }
     assert api(tilt.applied)["image"] == f"{SERVICE}:tilt"
 
 
-def test_the_build_sees_what_the_dockerfile_copies(tilt: Tilt) -> None:
+def test_build_context_has_what_the_dockerfile_copies(tilt: Tilt) -> None:
     copied = re.findall(
         r"^COPY ((?:packages|services|scripts)/\S+)", (REPOSITORY / "Dockerfile").read_text(), re.MULTILINE
     )
     assert {path.replace("${SERVICE}", SERVICE) for path in copied} == set(tilt.builds[SERVICE].only)
 
 
-def test_code_is_copied_to_where_the_dev_server_watches_and_a_new_lock_builds_again(tilt: Tilt) -> None:
+def test_code_is_synced_to_the_watched_folder_and_a_new_lock_rebuilds(tilt: Tilt) -> None:
     build = tilt.builds[SERVICE]
     assert build.syncs == [("packages/chassis/src", "/app/src"), (f"services/{SERVICE}/src", "/app/src")]
     assert "PYTHONPATH=/app/src" in (REPOSITORY / "Dockerfile").read_text()
     assert build.fall_back_on == [f"services/{SERVICE}/requirements.txt"]
 
 
-def test_one_pod_runs_whatever_the_hpa_of_make_up_wanted(tilt: Tilt) -> None:
-    """Tilt updates a workload of one pod and no other (internal/store/liveupdates)."""
+def test_single_pod_runs_whatever_the_hpa_of_make_up_set(tilt: Tilt) -> None:
+    """Tilt updates only workloads of one pod (internal/store/liveupdates)."""
     hpa = object_of("HorizontalPodAutoscaler", tilt)["spec"]
     assert (hpa["minReplicas"], hpa["maxReplicas"]) == (1, 1)
     assert "replicas" not in object_of("Deployment", tilt)["spec"]
 
 
-def test_a_reload_is_not_held_up(tilt: Tilt) -> None:
+def test_reload_is_not_delayed(tilt: Tilt) -> None:
     container = api(tilt.applied)
     assert container["resources"]["limits"]["cpu"] == 64, "more than a machine has: no limit"
     assert container["resources"]["limits"]["memory"]
@@ -85,7 +85,7 @@ def test_a_reload_is_not_held_up(tilt: Tilt) -> None:
     assert container["livenessProbe"]["periodSeconds"] == 24 * 60 * 60
 
 
-def test_of_the_security_context_only_the_root_file_system_differs(tilt: Tilt) -> None:
+def test_security_context_differs_only_in_the_root_file_system(tilt: Tilt) -> None:
     chart = render(*(["--set", "database.bundled.existingSecret=x"] if HAS_DATABASE else []))
     deployed, usual = api(tilt.applied)["securityContext"], api(chart)["securityContext"]
     assert usual["readOnlyRootFilesystem"] is True
@@ -103,15 +103,15 @@ def test_every_object_of_the_chart_belongs_to_a_resource(tilt: Tilt) -> None:
         assert resource.labels
 
 
-def test_the_objects_are_those_of_make_up(tilt: Tilt) -> None:
+def test_objects_are_those_of_make_up(tilt: Tilt) -> None:
     released = render(*values_of("values-dev.yaml"))
     assert {(m["kind"], m["metadata"]["name"]) for m in tilt.applied} == {
         (m["kind"], m["metadata"]["name"]) for m in released
     }
 
 
-def test_the_database_is_what_make_up_made_so_that_it_is_not_started_anew(tilt: Tilt) -> None:
-    """Tilt's own apply labels the pods (internal/controllers/core/kubernetesapply), and a StatefulSet replaces them."""
+def test_database_equals_make_ups_so_that_it_is_not_restarted(tilt: Tilt) -> None:
+    """Tilt's own apply labels pods (internal/controllers/core/kubernetesapply); a StatefulSet would replace them."""
     (version,) = tilt.kube_versions
     released = render(*values_of("values-dev.yaml"), kubernetes=version)
     theirs = tilt.by_command.get(f"{SERVICE}-postgres", [])
@@ -121,7 +121,7 @@ def test_the_database_is_what_make_up_made_so_that_it_is_not_started_anew(tilt: 
 
 
 def fields(value: Any, path: str = "") -> set[str]:
-    """Where a value stands in an object; of a list's members by their names, as an apply merges them."""
+    """The paths of an object's values; list elements by name, as an apply merges them."""
     if isinstance(value, dict):
         return {found for key, member in value.items() for found in fields(member, f"{path}.{key}")}
     if isinstance(value, list) and value and all(isinstance(member, dict) for member in value):
@@ -131,8 +131,8 @@ def fields(value: Any, path: str = "") -> set[str]:
 
 
 @pytest.mark.parametrize("version", ["v1.29.14", "v1.36.1"])
-def test_no_field_is_removed_or_added_so_that_each_way_follows_the_other(version: str) -> None:
-    """An apply leaves what is not in it, and of two ways to wait before the end the second is refused."""
+def test_no_field_is_removed_or_added_so_that_both_can_alternate(version: str) -> None:
+    """An apply keeps missing fields, and a second kind of preStop handler would be rejected."""
     released = render(*values_of("values-dev.yaml"), kubernetes=version)
     node = f"kindest/node:{version}@sha256:{'0' * 64}"
     for theirs in read(environment={"KIND_NODE_IMAGE": node}).applied:
@@ -141,17 +141,17 @@ def test_no_field_is_removed_or_added_so_that_each_way_follows_the_other(version
         assert fields(theirs) == fields(ours)
 
 
-def test_it_renders_for_the_kubernetes_that_make_up_makes(tilt: Tilt) -> None:
+def test_objects_are_rendered_for_the_kubernetes_of_make_up(tilt: Tilt) -> None:
     (pinned,) = re.findall(r"^KIND_NODE_IMAGE=.*:(v[\d.]+)@", (REPOSITORY / "versions.env").read_text(), re.MULTILINE)
     assert tilt.kube_versions == {pinned}
     assert read(environment={"KIND_NODE_IMAGE": "kindest/node:v1.34.4"}).kube_versions == {"v1.34.4"}
 
 
-def test_the_command_of_the_dev_stage_is_what_runs(tilt: Tilt) -> None:
+def test_pod_runs_the_command_of_the_dev_stage(tilt: Tilt) -> None:
     assert not {"command", "args"} & api(tilt.applied).keys()
 
 
-def test_two_ways_lead_to_the_service() -> None:
+def test_service_is_reachable_in_two_ways() -> None:
     resource = read(environment={"HTTPS_PORT": "9443"}).resources[SERVICE]
     assert [(forward["local"], forward["container"], forward["path"]) for forward in resource.port_forwards] == [
         (8000, 8000, "/docs")
@@ -159,18 +159,18 @@ def test_two_ways_lead_to_the_service() -> None:
     assert [link["url"] for link in resource.links] == [f"https://{SERVICE}.localhost:9443/docs"]
 
 
-def test_the_port_is_a_setting() -> None:
+def test_port_is_configurable() -> None:
     assert read(settings={"port": "8100"}).resources[SERVICE].port_forwards[0]["local"] == 8100
 
 
-def test_an_unknown_setting_or_service_is_refused() -> None:
+def test_unknown_setting_or_service_is_rejected() -> None:
     with pytest.raises(Exception, match="specifies prot, which is unknown"):
         read(settings={"prot": "8100"})
     with pytest.raises(Exception, match=rf"There is no chart for taks-api\. The services are: .*\b{SERVICE}\b"):
         read(settings={"services": ["taks-api"]})
 
 
-def test_what_takes_long_or_changes_the_release_runs_when_it_is_clicked(tilt: Tilt) -> None:
+def test_slow_or_release_changing_actions_run_only_on_a_click(tilt: Tilt) -> None:
     buttons = tilt.local_resources
     assert {name: button.command for name, button in buttons.items()} == {
         "unit tests": ["make", "test"],
@@ -184,7 +184,7 @@ def test_what_takes_long_or_changes_the_release_runs_when_it_is_clicked(tilt: Ti
     assert {target for button in buttons.values() for target in button.command[1:]} <= set(targets)
 
 
-def test_a_second_service_is_found_by_its_folder_and_gets_the_next_port(tmp_path: Path) -> None:
+def test_second_service_is_discovered_and_gets_the_next_port(tmp_path: Path) -> None:
     for file in ("Tiltfile", "Dockerfile", "versions.env"):
         shutil.copy(REPOSITORY / file, tmp_path)
     for chart in ("service", SERVICE):
@@ -208,17 +208,17 @@ def test_a_second_service_is_found_by_its_folder_and_gets_the_next_port(tmp_path
     assert alone.builds.keys() == {"work-api"}
 
 
-def test_nothing_outside_is_run_or_fetched_when_it_is_read() -> None:
+def test_evaluation_runs_and_fetches_nothing() -> None:
     text = (REPOSITORY / "Tiltfile").read_text()
     assert "ext://" not in text
     assert not re.search(r"\blocal\(", text)
 
 
-def test_it_asks_for_the_tilt_that_it_was_written_for(tilt: Tilt) -> None:
+def test_required_tilt_version_is_set(tilt: Tilt) -> None:
     assert tilt.version_constraint == ">=0.37.3"
 
 
-# --- what the model itself refuses ----------------------------------------------------
+# --- validation by the model ----------------------------------------------------------
 
 WHOLE = """
 docker_build('app', '.', target='dev', only=['src', 'lock'], live_update=[fall_back_on(['lock']), sync('src', '/app')])
@@ -246,7 +246,7 @@ def model_of(folder: Path, tiltfile: str) -> Tilt:
     return Tilt(folder, CONTEXT)
 
 
-def test_the_model_takes_what_is_right(tmp_path: Path) -> None:
+def test_model_accepts_a_valid_tiltfile(tmp_path: Path) -> None:
     tilt = model_of(tmp_path, WHOLE).read()
     assert tilt.builds["app"].syncs == [("src", "/app")]
     assert tilt.applied[0]["metadata"]["labels"] == {"app.kubernetes.io/managed-by": "tilt"}
@@ -284,14 +284,14 @@ def test_the_model_takes_what_is_right(tmp_path: Path) -> None:
         ("k8s_yaml(", "ci_settings(timeout='ten')\nk8s_yaml(", "ten is no duration"),
     ],
 )
-def test_the_model_refuses_what_is_wrong(tmp_path: Path, right: str, wrong: str, why: str) -> None:
+def test_model_rejects_an_invalid_tiltfile(tmp_path: Path, right: str, wrong: str, why: str) -> None:
     assert right in WHOLE
     with pytest.raises(Exception, match=re.escape(why)):
         model_of(tmp_path, WHOLE.replace(right, wrong)).read()
 
 
-def test_the_tiltfile_means_to_tilt_what_it_means_here() -> None:
-    """The interpreter here lets functions call themselves, and counts characters; Tilt's does neither
+def test_tiltfile_means_the_same_in_tilts_starlark() -> None:
+    """The interpreter here allows recursion, and counts characters; Tilt's does neither
     (findings/starlark-of-two-languages.sh)."""
     text = (REPOSITORY / "Tiltfile").read_text()
     functions = {node.name: node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)}

@@ -1,4 +1,4 @@
-"""A chart around others: what it may say of them, and that two aliases of one chart share neither pods nor data."""
+"""Umbrella charts: what they can configure, and that two aliases of one chart share neither pods nor data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from manifests import LIBRARY, REPOSITORY, Loader, Manifest, environment, render
 from scripts.new_service import SKELETONS, copy, forms
 
 HELMS = ["helm", *sorted(str(file) for file in REPOSITORY.glob(".tools/helm-v*"))]
-"""Helm as it is installed, and each version that scripts/go-tools.sh has built."""
+"""The installed Helm, and each version built by scripts/go-tools.sh."""
 
 ALIASES = ("red", "blue")
 
@@ -31,7 +31,7 @@ ALL_ON = {
 
 @pytest.fixture(scope="module")
 def umbrella(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A chart with two aliases of orders, which has a database, and with order-items, which has one, too."""
+    """A chart with two aliases of orders, which has a database, and with order-items, which also has one."""
     folder = tmp_path_factory.mktemp("around")
     shutil.copytree(LIBRARY, folder / LIBRARY.name)
     around = folder / "around"
@@ -62,7 +62,7 @@ def template(umbrella: Path, *arguments: str, helm: str = "helm") -> subprocess.
 
 
 def objects(said: str) -> dict[str, list[Manifest]]:
-    """What each chart in the one around it makes, by the chart's alias."""
+    """The objects of each subchart, by its alias."""
     found: dict[str, list[Manifest]] = {}
     for document in said.split("\n---\n# Source: around/charts/")[1:]:
         source, text = document.split("\n", 1)
@@ -78,7 +78,7 @@ def rendered(umbrella: Path) -> dict[str, list[Manifest]]:
 
 
 def labels_of_pods(manifests: list[Manifest]) -> list[dict[str, str]]:
-    """The labels of each pod that there will be."""
+    """The labels of each future pod."""
     found = []
     for manifest in manifests:
         if manifest["kind"] == "Pod":
@@ -91,7 +91,7 @@ def labels_of_pods(manifests: list[Manifest]) -> list[dict[str, str]]:
 
 
 def selectors(value: Any, path: str = "") -> Iterator[tuple[str, dict[str, str]]]:
-    """Each selector of labels in an object, with where it stands; not of namespaces, which are no pods."""
+    """Each label selector in an object, with its path; without namespace selectors."""
     if isinstance(value, dict):
         for key, below in value.items():
             if key == "namespaceSelector":
@@ -105,7 +105,7 @@ def selectors(value: Any, path: str = "") -> Iterator[tuple[str, dict[str, str]]
             yield from selectors(below, f"{path}[{number}]")
 
 
-def test_each_selector_of_an_alias_finds_pods_of_its_own_and_no_others(rendered: dict[str, list[Manifest]]) -> None:
+def test_selectors_of_an_alias_match_only_its_own_pods(rendered: dict[str, list[Manifest]]) -> None:
     assert rendered.keys() == {*ALIASES, "order-items"}
     seen: Counter[str] = Counter()
     for alias, manifests in rendered.items():
@@ -113,7 +113,7 @@ def test_each_selector_of_an_alias_finds_pods_of_its_own_and_no_others(rendered:
             labels | {"of": other}
             for other, all_of_it in rendered.items()
             for labels in labels_of_pods(all_of_it)
-            + [m["metadata"]["labels"] for m in all_of_it if m["kind"] == "Service"]  # a ServiceMonitor finds those
+            + [m["metadata"]["labels"] for m in all_of_it if m["kind"] == "Service"]  # matched by a ServiceMonitor
         ]
         for manifest in manifests:
             for path, selector in selectors(manifest.get("spec", {})):
@@ -124,7 +124,7 @@ def test_each_selector_of_an_alias_finds_pods_of_its_own_and_no_others(rendered:
     assert seen.keys() >= {"ServiceMonitor"}
 
 
-def test_no_two_objects_have_one_name_and_each_refers_to_its_own(rendered: dict[str, list[Manifest]]) -> None:
+def test_object_names_are_unique_and_references_stay_within_an_alias(rendered: dict[str, list[Manifest]]) -> None:
     names = Counter((m["kind"], m["metadata"]["name"]) for manifests in rendered.values() for m in manifests)
     assert {name for name, count in names.items() if count > 1} == set()
     for alias in ALIASES:
@@ -141,10 +141,10 @@ def test_no_two_objects_have_one_name_and_each_refers_to_its_own(rendered: dict[
         }
 
 
-def test_an_alias_changes_no_name_by_which_the_service_knows_its_settings_and_metrics(
+def test_alias_does_not_rename_settings_and_metrics(
     rendered: dict[str, list[Manifest]],
 ) -> None:
-    """Under a name of another alias the URL of the database would not be read, and the data be in memory."""
+    """With renamed settings the database URL would be ignored, and data kept in memory."""
     for alias in ALIASES:
         (deployment,) = (m for m in rendered[alias] if m["kind"] == "Deployment")
         settings = environment(deployment["spec"]["template"]["spec"]["containers"][0])
@@ -157,10 +157,10 @@ def test_an_alias_changes_no_name_by_which_the_service_knows_its_settings_and_me
 
 
 @pytest.mark.parametrize("helm", HELMS, ids=lambda path: Path(path).name)
-def test_each_helm_makes_the_same_of_every_alias(umbrella: Path, helm: str) -> None:
-    """Helm 3 imports the library's defaults for the first of two aliases alone; the library does it for the second."""
+def test_every_helm_renders_every_alias_identically(umbrella: Path, helm: str) -> None:
+    """Helm 3 imports the library's defaults only for the first of two aliases; the library does it for the second."""
     secrets = sets(*(f"{name}.database.bundled.existingSecret={name}" for name in (*ALIASES, "order-items")))
-    # Among them values that are nothing to Go's templates, and one that takes a default out.
+    # Including values that Go's templates treat as empty, and one that removes a default.
     other = [f"{alias}.{value}" for alias in ALIASES for value in ("autoscaling.enabled=false", "replicaCount=2")]
     other.append("blue.resources.limits.cpu=null")
     done = template(umbrella, *secrets, *sets(*other), helm=helm)
@@ -176,7 +176,7 @@ def test_each_helm_makes_the_same_of_every_alias(umbrella: Path, helm: str) -> N
 
 
 @pytest.mark.parametrize("helm", HELMS, ids=lambda path: Path(path).name)
-def test_a_condition_and_a_tag_leave_a_chart_out(umbrella: Path, helm: str) -> None:
+def test_condition_and_tag_disable_a_subchart(umbrella: Path, helm: str) -> None:
     done = template(umbrella, *sets("blue.enabled=false", "order-items.enabled=false"), helm=helm)
     assert objects("\n" + done.stdout).keys() == {"red"}, done.stderr
     done = template(umbrella, *sets("red.enabled=null", "blue.enabled=null", "tags.colours=false"), helm=helm)
@@ -184,7 +184,7 @@ def test_a_condition_and_a_tag_leave_a_chart_out(umbrella: Path, helm: str) -> N
 
 
 @pytest.mark.parametrize("helm", HELMS, ids=lambda path: Path(path).name)
-def test_what_two_charts_may_not_share_is_refused_in_a_sentence(umbrella: Path, helm: str) -> None:
+def test_conflicts_between_subcharts_are_rejected_with_a_message(umbrella: Path, helm: str) -> None:
     values = (
         *("blue.fullnameOverride=shop-red", "blue.nameOverride=red", "blue.ingress.host=red.example.com"),
         *("blue.database.bundled.existingSecret=a", "red.database.bundled.existingSecret=a"),
@@ -203,12 +203,12 @@ def test_what_two_charts_may_not_share_is_refused_in_a_sentence(umbrella: Path, 
     assert "have the same name of objects, shop-red-postgres." in behind.stderr
 
 
-def test_below_another_path_of_one_host_both_are_served(umbrella: Path) -> None:
+def test_both_are_served_below_different_paths_of_one_host(umbrella: Path) -> None:
     done = template(umbrella, *sets("blue.ingress.host=red.example.com", "blue.ingress.path=/blue"))
     assert done.returncode == 0, done.stderr
 
 
-def test_a_chart_that_is_switched_off_and_made_all_the_same_says_so(umbrella: Path, tmp_path: Path) -> None:
+def test_disabled_chart_that_is_rendered_anyway_fails(umbrella: Path, tmp_path: Path) -> None:
     around = tmp_path / "around"
     shutil.copytree(umbrella, around)
     text = (around / "Chart.yaml").read_text()
@@ -219,8 +219,8 @@ def test_a_chart_that_is_switched_off_and_made_all_the_same_says_so(umbrella: Pa
     assert "`condition: blue.enabled`" in done.stderr
 
 
-def test_alone_a_chart_selects_as_it_always_has() -> None:
-    """The selectors of a Deployment and a StatefulSet are immutable: with others no release could be upgraded."""
+def test_standalone_chart_keeps_its_selectors() -> None:
+    """The selectors of a Deployment and a StatefulSet are immutable: changed ones would break every upgrade."""
     folder = SKELETONS["postgresql"] / "chart"
     instance = {"app.kubernetes.io/instance": "your-service"}
     pods_of = [manifest for manifest in render(chart=folder) if manifest["kind"] in ("Deployment", "StatefulSet")]

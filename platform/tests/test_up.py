@@ -1,4 +1,4 @@
-"""`make up` and `make down` where something is wrong: the scripts as they are, with fakes of the tools they call."""
+"""`make up` and `make down` with failures: the real scripts, with fakes of the tools that they call."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ HEALTHY = {
     "kubectl * get nodes --no-headers": "for node in 1 2 3; do echo task-platform-$node Ready 1m; done",
     "kubectl * get hpa --no-headers": "echo task-api Deployment/task-api cpu: 3%/70% 3 10 3 1m",
 }
-"""What each tool says where all is well; of what else they are asked, nothing."""
+"""The output of each tool without problems; any other call prints nothing."""
 
 
 class Loop(Machine):
-    """A copy of the scripts, on a machine with a cluster that is played."""
+    """A copy of the scripts, on a machine with a fake cluster."""
 
     def __init__(self, folder: Path) -> None:
         (folder / "bin").mkdir()
@@ -38,7 +38,7 @@ class Loop(Machine):
             shutil.copytree(REPOSITORY / path, self.repository / path)
         for path in ("versions.env", "kind-config.yaml"):
             shutil.copy(REPOSITORY / path, self.repository / path)
-        # With one service, task-api, whichever the repository has.
+        # With a single service, task-api, whichever the repository has.
         for path in ("platform/helm/task-api", "services/task-api"):
             (self.repository / path).mkdir(parents=True)
         shutil.copy(CHART / "Chart.yaml", self.repository / "platform/helm/task-api")
@@ -51,7 +51,7 @@ class Loop(Machine):
         self.variables |= {"NODES_TIMEOUT": "0", "REGISTRY": "0"}
 
     def says(self, answers: dict[str, str]) -> None:
-        """The tools answer so, and else as where all is well."""
+        """Overrides outputs of the tools; others stay as without problems."""
         cases = answers | {asked: said for asked, said in HEALTHY.items() if asked not in answers}
         lines = "\n".join(f"  {asked.replace(' ', chr(92) + ' ')}) {said} ;;" for asked, said in cases.items())
         for tool in ("docker", "kind", "kubectl", "helm", "curl"):
@@ -72,19 +72,19 @@ NOT_READY = {"kubectl * get nodes --no-headers": "echo task-platform-control-pla
 # --- the cluster ----------------------------------------------------------------------
 
 
-def test_a_cluster_that_is_there_and_whole_is_kept(loop: Loop) -> None:
+def test_healthy_cluster_is_kept(loop: Loop) -> None:
     code, output = loop.run("scripts/up.sh", "cluster")
     assert code == 0, output
     assert not loop.called("kind create")
     assert not loop.called("kind delete")
 
 
-def test_nodes_that_stopped_are_started(loop: Loop) -> None:
+def test_stopped_nodes_are_started(loop: Loop) -> None:
     assert loop.run("scripts/up.sh", "cluster")[0] == 0
     assert loop.called("docker start") == ["docker start task-platform-control-plane task-platform-worker"]
 
 
-def test_what_an_interrupted_start_left_is_made_again(loop: Loop) -> None:
+def test_cluster_of_an_interrupted_start_is_recreated(loop: Loop) -> None:
     loop.says(NOT_READY | {"docker cp *": "exit 1"})
     code, output = loop.run("scripts/up.sh", "cluster")
     assert "never healthy, as after an interrupted start" in output
@@ -101,7 +101,7 @@ def test_what_an_interrupted_start_left_is_made_again(loop: Loop) -> None:
         {"docker start *": "exit 1"},
     ],
 )
-def test_a_cluster_that_was_whole_is_never_removed(loop: Loop, broken: dict[str, str]) -> None:
+def test_cluster_that_was_healthy_is_never_deleted(loop: Loop, broken: dict[str, str]) -> None:
     loop.says(broken)
     code, output = loop.run("scripts/up.sh", "cluster")
     assert code == 1
@@ -110,7 +110,7 @@ def test_a_cluster_that_was_whole_is_never_removed(loop: Loop, broken: dict[str,
     assert not loop.called("kind delete")
 
 
-def test_a_kind_that_does_not_answer_is_not_taken_for_no_cluster(loop: Loop) -> None:
+def test_failing_kind_does_not_count_as_no_cluster(loop: Loop) -> None:
     loop.says({"kind get clusters": "exit 1"})
     for script in (("scripts/up.sh", "cluster"), ("scripts/down.sh",), ("scripts/status.sh",)):
         code, output = loop.run(*script)
@@ -119,7 +119,7 @@ def test_a_kind_that_does_not_answer_is_not_taken_for_no_cluster(loop: Loop) -> 
     assert not loop.called("kind create")
 
 
-def test_a_cluster_of_a_longer_name_is_another(loop: Loop) -> None:
+def test_cluster_with_a_longer_name_is_different(loop: Loop) -> None:
     loop.says({"kind get clusters": "echo task-platform-2"})
     loop.run("scripts/up.sh", "cluster")
     assert loop.called("kind create")
@@ -128,7 +128,7 @@ def test_a_cluster_of_a_longer_name_is_another(loop: Loop) -> None:
 # --- the release ----------------------------------------------------------------------
 
 
-def test_a_revision_that_a_killed_helm_left_goes_before_the_next(loop: Loop) -> None:
+def test_pending_revision_of_a_killed_helm_is_removed_first(loop: Loop) -> None:
     loop.variables["SERVICE"] = "task-api"
     code, output = loop.run("scripts/up.sh", "release")
     assert code == 0, output
@@ -138,7 +138,7 @@ def test_a_revision_that_a_killed_helm_left_goes_before_the_next(loop: Loop) -> 
     assert calls.index(recovery) < calls.index("helm upgrade --install")
 
 
-def test_what_tilt_deployed_alone_is_given_to_helm(loop: Loop) -> None:
+def test_objects_deployed_only_by_tilt_are_adopted_by_helm(loop: Loop) -> None:
     loop.says(
         {"helm * status *": "exit 1", "kubectl * get --filename *": "echo deployment/task-api; echo service/task-api"}
     )
@@ -151,7 +151,7 @@ def test_what_tilt_deployed_alone_is_given_to_helm(loop: Loop) -> None:
     assert "meta.helm.sh/release-name=task-api meta.helm.sh/release-namespace=default" in annotate
 
 
-def test_fields_that_make_dev_changed_are_the_releases_again_and_it_says_so(loop: Loop) -> None:
+def test_fields_changed_by_make_dev_are_reverted_and_reported(loop: Loop) -> None:
     conflict = 'Apply failed with 1 conflict: conflict with "tilt" using apps/v1: .spec.template'
     changed = {
         "helm get manifest task-api": r"printf '%s\n' --- 'kind: Deployment' 'metadata:' '  name: task-api'",
@@ -166,12 +166,12 @@ def test_fields_that_make_dev_changed_are_the_releases_again_and_it_says_so(loop
     assert "reverted: Deployment task-api .spec.template (tilt)\n" in log
 
 
-def test_what_helm_has_is_left_to_it(loop: Loop) -> None:
+def test_objects_managed_by_helm_are_left_alone(loop: Loop) -> None:
     assert loop.run("scripts/up.sh", "release")[0] == 0
     assert not loop.called("kubectl --context kind-task-platform label")
 
 
-def test_replicas_that_nobody_counts_yet_are_none(loop: Loop) -> None:
+def test_missing_replica_count_is_zero(loop: Loop) -> None:
     loop.lacks("sleep")
     loop.has("sleep", f"echo 'kubectl: 3' > {loop.calls}.ready")
     loop.says(
@@ -187,8 +187,8 @@ def test_replicas_that_nobody_counts_yet_are_none(loop: Loop) -> None:
 # --- the registry ---------------------------------------------------------------------
 
 
-def test_a_registry_that_does_not_start_is_made_again(loop: Loop) -> None:
-    """As after a start while its port was taken, which leaves a container that has the name and cannot start."""
+def test_registry_that_does_not_start_is_recreated(loop: Loop) -> None:
+    """As after a start with its port in use, which leaves a container with the name that cannot start."""
     loop.says({"docker start task-platform-registry": "exit 1", "docker port *-registry *": "echo 127.0.0.1:5001"})
     code, output = loop.run("platform/cluster/registry.sh")
     assert code == 0, output
@@ -196,7 +196,7 @@ def test_a_registry_that_does_not_start_is_made_again(loop: Loop) -> None:
     assert 0 < calls.index("docker rm --force --volumes task-platform-registry") < calls.index("docker run --detach")
 
 
-def test_a_registry_that_is_there_keeps_its_images(loop: Loop) -> None:
+def test_existing_registry_keeps_its_images(loop: Loop) -> None:
     loop.says({"docker port *-registry *": "echo 127.0.0.1:5001"})
     assert loop.run("platform/cluster/registry.sh")[0] == 0
     assert not loop.called("docker rm")
@@ -218,7 +218,7 @@ def can_use_registry(loop: Loop, answers: dict[str, str], **variables: str) -> t
     [("true", []), ("exit 1", ["docker pull --quiet registry:3"])],
     ids=["the image is there", "the image is pulled"],
 )
-def test_a_registry_is_made_where_it_can_be_had(loop: Loop, there: str, pulls: list[str]) -> None:
+def test_registry_is_created_if_possible(loop: Loop, there: str, pulls: list[str]) -> None:
     assert can_use_registry(loop, {"docker image inspect registry:3": there}) == (True, "")
     assert loop.called("docker pull") == pulls
 
@@ -227,13 +227,13 @@ THERE = {"docker container inspect --format {{ .State.Running }} task-platform-r
 OFFLINE = {"docker image inspect *": "exit 1", "docker pull *": "echo offline; exit 1"}
 
 
-def test_without_its_image_there_is_no_registry_and_that_is_said(loop: Loop) -> None:
+def test_registry_is_skipped_without_its_image_with_a_message(loop: Loop) -> None:
     wanted, output = can_use_registry(loop, OFFLINE)
     assert not wanted
     assert output.startswith("Skipped the local registry: registry:3 cannot be pulled")
 
 
-def test_without_its_port_there_is_no_registry_and_another_port_is_named(loop: Loop) -> None:
+def test_registry_is_skipped_if_its_port_is_in_use_and_another_is_suggested(loop: Loop) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         wanted, output = can_use_registry(loop, {}, REGISTRY_PORT=str(port))
@@ -242,12 +242,12 @@ def test_without_its_port_there_is_no_registry_and_another_port_is_named(loop: L
     assert output.endswith(f"make up REGISTRY_PORT={port + 1}\n")
 
 
-def test_the_registry_that_is_there_is_taken_whatever_else_there_is(loop: Loop) -> None:
+def test_existing_registry_is_used_regardless(loop: Loop) -> None:
     assert can_use_registry(loop, THERE | OFFLINE, REGISTRY="0") == (True, "")
 
 
 @pytest.mark.parametrize(("registry", "wanted"), [("1", True), ("0", False)])
-def test_whether_there_is_one_can_be_said(loop: Loop, registry: str, wanted: bool) -> None:
+def test_registry_availability_can_be_overridden(loop: Loop, registry: str, wanted: bool) -> None:
     assert can_use_registry(loop, {} if registry == "0" else OFFLINE, REGISTRY=registry) == (wanted, "")
 
 
@@ -262,7 +262,7 @@ WHOLE_RUN = {
 }
 
 
-def test_each_step_has_a_line_with_its_time_and_nothing_is_released_before_what_it_needs(loop: Loop) -> None:
+def test_every_step_prints_its_time_and_the_release_waits_for_its_dependencies(loop: Loop) -> None:
     loop.variables |= {"HTTP_PORT": "8080", "HTTPS_PORT": "8443"}
     loop.says(WHOLE_RUN)
     code, output = loop.run("scripts/up.sh")
@@ -288,8 +288,8 @@ def test_each_step_has_a_line_with_its_time_and_nothing_is_released_before_what_
         assert calls.index(needed) < released
 
 
-def test_the_readme_shows_what_it_prints(loop: Loop) -> None:
-    """But for the seconds, which stand in the same column."""
+def test_readme_shows_the_output(loop: Loop) -> None:
+    """Except for the seconds, which are in the same column."""
     del loop.variables["REGISTRY"]
     loop.variables |= {"HTTP_PORT": "8080", "HTTPS_PORT": "8443"}
     loop.says(WHOLE_RUN | THERE | {"docker port *-registry *": "echo 127.0.0.1:5001"})
@@ -309,9 +309,7 @@ def without_seconds(lines: list[str]) -> list[str]:
         ({"kubectl * rollout status --namespace ingress-nginx *": "echo too late; exit 1"}, "Add-ons"),
     ],
 )
-def test_a_step_that_went_on_beside_others_and_failed_ends_the_run(
-    loop: Loop, broken: dict[str, str], step: str
-) -> None:
+def test_failure_of_a_background_step_ends_the_run(loop: Loop, broken: dict[str, str], step: str) -> None:
     loop.says(broken | WHOLE_RUN)
     code, output = loop.run("scripts/up.sh")
     assert code == 1
@@ -322,10 +320,10 @@ def test_a_step_that_went_on_beside_others_and_failed_ends_the_run(
     assert not loop.called("helm upgrade")
 
 
-# --- what is said ---------------------------------------------------------------------
+# --- messages -------------------------------------------------------------------------
 
 
-def test_after_a_step_that_failed_its_end_the_reasons_and_the_way_on_are_shown(loop: Loop) -> None:
+def test_failed_step_prints_its_last_lines_the_reasons_and_how_to_continue(loop: Loop) -> None:
     loop.says(NOT_READY)
     code, output = loop.run("scripts/up.sh")
     assert code == 1
@@ -336,7 +334,7 @@ def test_after_a_step_that_failed_its_end_the_reasons_and_the_way_on_are_shown(l
     assert output.splitlines()[-1] == "To start from scratch, without the data in the cluster: make down up"
 
 
-def test_where_nothing_is_wrong_each_check_says_so(loop: Loop) -> None:
+def test_without_problems_every_diagnosis_prints_ok(loop: Loop) -> None:
     code, output = loop.run("scripts/diagnose.sh")
     assert code == 0
     lines = [line for line in output.splitlines() if line[:3].strip().isdigit()]
@@ -401,7 +399,9 @@ def test_where_nothing_is_wrong_each_check_says_so(loop: Loop) -> None:
         ),
     ],
 )
-def test_what_is_wrong_is_named_with_its_command(loop: Loop, answers: dict[str, str], wrong: str, command: str) -> None:
+def test_every_problem_is_reported_with_its_command(
+    loop: Loop, answers: dict[str, str], wrong: str, command: str
+) -> None:
     loop.says(answers)
     code, output = loop.run("scripts/diagnose.sh")
     assert code == 0
@@ -414,8 +414,8 @@ def test_what_is_wrong_is_named_with_its_command(loop: Loop, answers: dict[str, 
 # --- status and open ------------------------------------------------------------------
 
 
-def test_status_asks_for_columns_that_fit_a_terminal(loop: Loop) -> None:
-    """A long name of a pod and of two hosts, in kubectl's columns, which three spaces part."""
+def test_status_prints_columns_that_fit_a_terminal(loop: Loop) -> None:
+    """A long pod name and two hosts, in kubectl's columns, which are separated by three spaces."""
     loop.says({"curl *": "echo '{}'"})
     assert loop.run("scripts/status.sh")[0] == 0
     columns = {
@@ -440,7 +440,7 @@ def test_open_prints_lines_that_fit_a_terminal(loop: Loop) -> None:
 # --- down -----------------------------------------------------------------------------
 
 
-def test_down_says_what_it_removed(loop: Loop) -> None:
+def test_down_reports_what_it_removed(loop: Loop) -> None:
     loop.says({"docker container inspect *": "echo", "docker image ls *": "echo task-api:content-1"})
     code, output = loop.run("scripts/down.sh")
     assert code == 0
@@ -460,7 +460,7 @@ def test_down_says_what_it_removed(loop: Loop) -> None:
     assert not (loop.repository / ".kube").exists()
 
 
-def test_down_does_not_say_that_it_removed_what_was_not_there(loop: Loop) -> None:
+def test_down_does_not_report_what_did_not_exist(loop: Loop) -> None:
     loop.says({"kind get clusters": "true", "docker container inspect *": "exit 1"})
     shutil.rmtree(loop.repository / ".kube")
     assert loop.run("scripts/down.sh") == (0, "There is no cluster task-platform\n")

@@ -1,4 +1,4 @@
-"""What uv installs, where it looks for it, and what it does not: with the real one, and packages made here."""
+"""What uv installs and from where, and what it rejects: the real uv, with packages created here."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def wheel(folder: Path) -> str:
 
 
 class Kit:
-    """A copy of the kit's scripts with its uv, and a folder of packages in place of an index."""
+    """A copy of the kit's scripts with its uv, and a folder of packages instead of an index."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "with spaces"
@@ -72,7 +72,7 @@ def kit(tmp_path_factory: pytest.TempPathFactory) -> Kit:
     return Kit(tmp_path_factory.mktemp("kit"))
 
 
-def test_packages_come_from_where_pips_settings_say_by_uv(kit: Kit) -> None:
+def test_uv_uses_the_package_sources_of_pip(kit: Kit) -> None:
     done = kit.install(
         "env", UV_SYSTEM_PYTHON="1", UV_TARGET="/nowhere", UV_CONSTRAINT="/nowhere", UV_LINK_MODE="symlink"
     )
@@ -82,14 +82,14 @@ def test_packages_come_from_where_pips_settings_say_by_uv(kit: Kit) -> None:
     assert kit.install("env").stdout == ""
 
 
-def test_a_uv_toml_of_the_user_does_not_change_what_is_installed(kit: Kit, tmp_path: Path) -> None:
+def test_uv_toml_of_the_user_is_ignored(kit: Kit, tmp_path: Path) -> None:
     (tmp_path / "uv").mkdir()
     (tmp_path / "uv/uv.toml").write_text('exclude-newer = "2001-01-01"\nno-binary = true\n')
     done = kit.install("configured", XDG_CONFIG_HOME=str(tmp_path))
     assert done.stdout.startswith("Installing 1 packages of one.txt ("), done.stdout + done.stderr
 
 
-def test_a_line_changed_in_an_environment_is_changed_in_no_other(kit: Kit) -> None:
+def test_changed_file_in_one_environment_is_unchanged_in_the_others(kit: Kit) -> None:
     kit.install("edited")
     with kit.module("edited").open("a") as file:
         file.write("import pdb\n")
@@ -100,7 +100,7 @@ def test_a_line_changed_in_an_environment_is_changed_in_no_other(kit: Kit) -> No
 @pytest.mark.parametrize(
     "line", ["one==1.0\n", f"one==1.0 \\\n    --hash=sha256:{'0' * 64}\n"], ids=["none", "another"]
 )
-def test_a_package_without_its_hash_is_not_installed_by_pip_either(kit: Kit, line: str) -> None:
+def test_pip_does_not_install_a_package_without_hash_either(kit: Kit, line: str) -> None:
     before = kit.lock.read_text()
     kit.lock.write_text(line)
     try:
@@ -112,8 +112,8 @@ def test_a_package_without_its_hash_is_not_installed_by_pip_either(kit: Kit, lin
     assert not list((kit.folder / "refused").glob("lib/python*/site-packages/one.py"))
 
 
-def test_a_uv_that_does_not_run_here_is_not_taken(kit: Kit) -> None:
-    """As one of another processor, and nothing to fetch another from."""
+def test_uv_that_does_not_run_here_is_not_used(kit: Kit) -> None:
+    """Like one for another processor, with nothing to download another from."""
     (kit.folder / ".tools/uv").rename(kit.folder / ".tools/kept")
     (kit.folder / ".tools/uv/bin").mkdir(parents=True)
     (kit.folder / ".tools/uv/bin/uv").write_bytes(b"\x7fELF of another")
@@ -132,7 +132,7 @@ def test_a_uv_that_does_not_run_here_is_not_taken(kit: Kit) -> None:
 @pytest.mark.parametrize(
     ("said", "pinned"), [("uv 0.0.1 (x)", False), ("uv VERSION (x)", True), ("uv VERSION9 (x)", False)]
 )
-def test_a_uv_is_the_kits_if_its_version_is_the_locked_one(tmp_path: Path, said: str, pinned: bool) -> None:
+def test_only_the_locked_version_of_uv_is_the_kits(tmp_path: Path, said: str, pinned: bool) -> None:
     (locked,) = [line.split()[0] for line in uv.LOCK.read_text().splitlines() if line.startswith("uv==")]
     script = tmp_path / "uv"
     script.write_text(f"#!/bin/sh\necho '{said.replace('VERSION', locked.removeprefix('uv=='))}'\n")
@@ -140,7 +140,7 @@ def test_a_uv_is_the_kits_if_its_version_is_the_locked_one(tmp_path: Path, said:
     assert uv.is_pinned(script) is pinned
 
 
-def test_pips_settings_are_read_in_pips_order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_pip_settings_are_read_in_pips_order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "pip.conf").write_text(
         "[global]\nindex-url = https://one/simple\nretries = 1\ntimeout = 1\n"
         "[install]\nindex-url = https://it's:me%%40@two/simple\nretries = 2\n[download]\nretries = 4\n"
@@ -177,7 +177,7 @@ def test_pips_settings_are_read_in_pips_order(monkeypatch: pytest.MonkeyPatch, t
     ],
     ids=lambda value: "+".join(value) or "none",
 )
-def test_uv_looks_where_pip_does(pip: dict[str, str], expected: dict[str, str]) -> None:
+def test_uv_uses_the_same_sources_as_pip(pip: dict[str, str], expected: dict[str, str]) -> None:
     assert uv.uv_settings(pip, {"SSL_CERT_FILE": "/as/exported.pem"}) == expected
 
 
@@ -190,5 +190,7 @@ def test_uv_looks_where_pip_does(pip: dict[str, str], expected: dict[str, str]) 
         ({}, {}, {"UV_SYSTEM_CERTS": "1"}),
     ],
 )
-def test_uv_trusts_whom_pip_trusts(pip: dict[str, str], environment: dict[str, str], expected: dict[str, str]) -> None:
+def test_uv_trusts_the_same_hosts_as_pip(
+    pip: dict[str, str], environment: dict[str, str], expected: dict[str, str]
+) -> None:
     assert uv.uv_settings(pip, environment) == expected

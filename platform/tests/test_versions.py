@@ -1,4 +1,4 @@
-"""versions.env holds each external version once; where a format cannot read it, the copy must agree."""
+"""versions.env has each external version once; copies in formats that cannot read it must agree."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ VERSIONS = dict(
 
 
 def only(pattern: str, text: str) -> str:
-    """The one thing that the pattern's group finds in the text, however often."""
+    """The single value of the pattern's group in the text, however often it occurs."""
     found = set(re.findall(pattern, text))
     assert len(found) == 1, f"{pattern} finds {found}"
     return str(found.pop())
@@ -28,12 +28,12 @@ def text(path: str) -> str:
     return (REPOSITORY / path).read_text()
 
 
-def test_the_dockerfiles_base() -> None:
+def test_base_image_of_the_dockerfile() -> None:
     assert only(r"ARG PYTHON_IMAGE=(\S+)", text("Dockerfile")) == VERSIONS["PYTHON_IMAGE"]
 
 
-def test_the_image_gets_locked_packages_alone_and_compiles_none() -> None:
-    """By hash, so that nobody can swap one; wheels, so that no package's code runs while it is installed."""
+def test_image_gets_only_locked_wheels_and_compiles_nothing() -> None:
+    """Hashes prevent replaced packages; wheels run no package code during the installation."""
     commands = [c for c in text("Dockerfile").replace("\\\n", " ").splitlines() if c.startswith("RUN")]
     (install,) = [c for c in commands if re.search(r"\bpip\b.*\binstall\b", c)]
     assert "--require-hashes --only-binary :all: --requirement /build/requirements.txt " in install
@@ -43,11 +43,11 @@ def test_the_image_gets_locked_packages_alone_and_compiles_none() -> None:
     )
 
 
-def test_the_registry_of_tests() -> None:
+def test_registry_image_of_the_tests() -> None:
     assert only(r'DockerContainer\("(registry\S+)"\)', text("e2e/conftest.py")) == VERSIONS["REGISTRY_IMAGE"]
 
 
-def test_the_tools_of_mise() -> None:
+def test_tools_in_mise_toml() -> None:
     node = only(r":v([\d.]+)@", VERSIONS["KIND_NODE_IMAGE"])
     assert tomllib.loads(text("mise.toml")) == {
         "tools": {
@@ -61,7 +61,7 @@ def test_the_tools_of_mise() -> None:
     }
 
 
-def test_the_dev_container_is_of_one_release_of_each_thing_and_has_the_python_of_the_image() -> None:
+def test_dev_container_has_one_release_of_each_tool_and_the_images_python() -> None:
     container = json.loads(re.sub(r"^ *//.*$| // .*$", "", text(".devcontainer/devcontainer.json"), flags=re.MULTILINE))
     python = only(r"^python:(\d+\.\d+)-slim$", VERSIONS["PYTHON_IMAGE"])
     assert re.fullmatch(
@@ -72,7 +72,7 @@ def test_the_dev_container_is_of_one_release_of_each_thing_and_has_the_python_of
     assert (REPOSITORY / container["postCreateCommand"]).stat().st_mode & 0o111
 
 
-def test_the_dev_container_gets_the_tools_of_mise_by_the_mise_of_versions_env(tmp_path: Path) -> None:
+def test_dev_container_installs_the_tools_with_the_mise_of_versions_env(tmp_path: Path) -> None:
     machine = Machine(tmp_path, 18080)
     for tool in ("mise", "sudo", "make"):
         machine.has(tool, f'echo "{tool} $*"')
@@ -86,7 +86,7 @@ def test_the_dev_container_gets_the_tools_of_mise_by_the_mise_of_versions_env(tm
     assert done[-1] == "make doctor"
 
 
-def test_the_api_has_one_version_in_the_places_that_contributing_names() -> None:
+def test_api_version_is_the_same_in_the_places_listed_in_contributing() -> None:
     service = f"services/{SERVICE}"
     versions = {
         f"`{service}/pyproject.toml`": tomllib.loads(text(f"{service}/pyproject.toml"))["project"]["version"],
@@ -101,7 +101,7 @@ def test_the_api_has_one_version_in_the_places_that_contributing_names() -> None
     assert [place for place in versions if place not in named] == []
 
 
-def test_nothing_says_latest_of_an_image_from_outside() -> None:
+def test_no_external_image_is_tagged_latest() -> None:
     for file in [*Path(REPOSITORY / "platform").rglob("*.yaml"), REPOSITORY / "kind-config.yaml"]:
         for image in re.findall(r"image: (\S+:latest)", file.read_text()):
             assert image == f"your-dockerhub-username/{SERVICE}:latest", f"{file}: {image}"

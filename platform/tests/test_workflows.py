@@ -1,4 +1,4 @@
-"""The workflows as data: who waits for whom, what runs when, with which rights, and that nothing untested is pushed."""
+"""The workflows as data: dependencies, triggers and permissions, and that nothing untested is pushed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FILES = sorted((REPOSITORY / ".github/workflows").glob("*.yml"))
 
 
 def _strings(file: Path) -> dict[str, Any]:
-    """The file with every value a string: in YAML 1.1 the key `on` is a truth value."""
+    """The file with every value a string: in YAML 1.1 the key `on` is a boolean."""
     content: dict[str, Any] = yaml.BaseLoader(file.read_text()).get_single_data()
     return content
 
@@ -34,7 +34,7 @@ JOBS = [pytest.param(job, id=name) for name, job in EVERY_JOB.items()]
 STEPS = [step for workflow in WORKFLOWS.values() for job in workflow["jobs"].values() for step in job["steps"]]
 ON_MAIN = "github.event_name == 'push' && github.ref == 'refs/heads/main'"
 AT_ITS_TIP = f"{ON_MAIN} && needs.tip.outputs.commit == github.sha"
-# Among its needs is a job that may be skipped: not to be skipped with it takes a condition on all of them.
+# One of its dependencies may be skipped: to run anyway it needs a condition on all of them.
 AFTER_STAGES = (
     f"!cancelled() && {AT_ITS_TIP} && needs.build-scan-push.result == 'success' && needs.sign.result == 'success' && "
     "needs.e2e.result == 'success' && needs.tip.result == 'success' && needs.latest.result == 'success' && "
@@ -50,7 +50,7 @@ def needs(job: str) -> set[str]:
 
 
 def uses(job: dict[str, Any], action: str) -> list[int]:
-    """Where in the job the action is used."""
+    """The positions of the action in the job's steps."""
     return [i for i, step in enumerate(job["steps"]) if step.get("uses", "").startswith(f"{action}@")]
 
 
@@ -64,7 +64,7 @@ def step_of(job: dict[str, Any], identity: str) -> dict[str, Any]:
 
 
 def run_step(step: dict[str, Any], folder: Path, **environment: str) -> tuple[int, dict[str, str], str]:
-    """What became of the step's script, run as GitHub's runner does: its exit code, its outputs, what it printed."""
+    """Runs the step's script like GitHub's runner; returns its exit code, its outputs, and what it printed."""
     output = folder / "output"
     output.touch()
     done = subprocess.run(
@@ -82,10 +82,10 @@ def run_step(step: dict[str, Any], folder: Path, **environment: str) -> tuple[in
     return done.returncode, dict([*several, *single]), done.stdout
 
 
-# --- the outline of ci-cd.yml ---------------------------------------------------------
+# --- structure of ci-cd.yml -----------------------------------------------------------
 
 
-def test_the_pipeline_runs_for_main_and_for_pull_requests_to_it() -> None:
+def test_pipeline_runs_for_main_and_its_pull_requests() -> None:
     assert WORKFLOWS["ci-cd.yml"]["on"] == {"push": {"branches": ["main"]}, "pull_request": {"branches": ["main"]}}
 
 
@@ -93,8 +93,8 @@ BUILDERS = [PIPELINE["build-scan-push"], WORKFLOWS["rebuild.yml"]["jobs"]["rebui
 
 
 @pytest.mark.parametrize("job", BUILDERS, ids=["ci-cd", "rebuild"])
-def test_an_image_is_told_what_scripts_image_metadata_says(job: dict[str, Any], tmp_path: Path) -> None:
-    """e2e/test_image.py builds one with the same and looks at it."""
+def test_image_is_built_with_the_metadata_of_the_script(job: dict[str, Any], tmp_path: Path) -> None:
+    """e2e/test_image.py builds an image with the same metadata and inspects it."""
     commit = git("rev-parse", "HEAD")
     environment = {"SERVICE": SERVICE, "GITHUB_SHA": commit, "IMAGE_REPOSITORY": f"docker.io/you/{SERVICE}"}
     where = {"GITHUB_SERVER_URL": "https://github.com", "GITHUB_REPOSITORY": "you/it"}
@@ -121,8 +121,8 @@ def git(*arguments: str) -> str:
     return done.stdout.strip()
 
 
-def test_two_builds_of_a_commit_are_the_same_bytes() -> None:
-    """The times in them are the commit's; e2e/test_image.py shows that nothing else differs."""
+def test_builds_of_a_commit_are_reproducible() -> None:
+    """Their timestamps are the commit's; e2e/test_image.py shows that nothing else differs."""
     job = PIPELINE["build-scan-push"]
     (build,) = (job["steps"][i] for i in uses(job, "docker/build-push-action"))
     assert build["env"]["SOURCE_DATE_EPOCH"] == "${{ steps.names.outputs.epoch }}"
@@ -133,14 +133,16 @@ def test_two_builds_of_a_commit_are_the_same_bytes() -> None:
     "step",
     [step_of(PIPELINE["build-scan-push"], "names"), step_of(WORKFLOWS["rebuild.yml"]["jobs"]["published"], "names")],
 )
-def test_a_run_that_sees_no_account_says_so_and_asks_no_registry(step: dict[str, Any], tmp_path: Path) -> None:
+def test_run_without_registry_credentials_reports_it_and_contacts_no_registry(
+    step: dict[str, Any], tmp_path: Path
+) -> None:
     code, outputs, said = run_step(step, tmp_path, SERVICE=SERVICE, IMAGE_REPOSITORY=f"docker.io//{SERVICE}")
     assert code == 1
     assert outputs == {}
     assert said.startswith("::error::The secret DOCKERHUB_USERNAME is not set")
 
 
-def test_who_waits_for_whom() -> None:
+def test_job_dependencies() -> None:
     assert {name: needs(name) for name in PIPELINE} == {
         "test": set(),
         "lint": set(),
@@ -155,7 +157,7 @@ def test_who_waits_for_whom() -> None:
     }
 
 
-def test_what_changes_anything_outside_runs_for_a_push_to_main_only() -> None:
+def test_external_changes_happen_only_on_a_push_to_main() -> None:
     assert {name: job["if"] for name, job in PIPELINE.items() if "if" in job} == {
         "build-scan-push": ON_MAIN,
         "sign": ON_MAIN,
@@ -171,7 +173,7 @@ def test_what_changes_anything_outside_runs_for_a_push_to_main_only() -> None:
     }
 
 
-def test_a_run_that_main_has_left_behind_is_found_before_it_enters_a_group() -> None:
+def test_outdated_run_is_detected_before_it_enters_a_concurrency_group() -> None:
     job = PIPELINE["tip"]
     assert "concurrency" not in job
     assert job["outputs"] == {
@@ -182,7 +184,7 @@ def test_a_run_that_main_has_left_behind_is_found_before_it_enters_a_group() -> 
     assert 'commit=$(gh api "repos/$GITHUB_REPOSITORY/commits/main" --jq .sha)' in step["run"]
 
 
-def test_only_deploys_and_latest_have_a_group_that_runs_on_main_share() -> None:
+def test_only_deploys_and_latest_share_a_concurrency_group_across_runs() -> None:
     assert WORKFLOWS["ci-cd.yml"]["concurrency"] == {
         "group": "${{ github.workflow }}-${{ github.event.pull_request.number || github.run_id }}",
         "cancel-in-progress": "true",
@@ -190,18 +192,18 @@ def test_only_deploys_and_latest_have_a_group_that_runs_on_main_share() -> None:
     assert {name for name, job in PIPELINE.items() if "concurrency" in job} == {"latest", "stages", "deploy"}
 
 
-def test_a_service_that_fails_ends_nobody_elses_push_or_signature() -> None:
+def test_failing_service_does_not_cancel_push_or_signature_of_the_others() -> None:
     for job in ("build-scan-push", "sign"):
         assert PIPELINE[job]["strategy"]["fail-fast"] == "false"
 
 
-def test_a_job_that_runs_again_keeps_what_it_makes_again() -> None:
+def test_rerun_job_overwrites_its_artifacts() -> None:
     kept = [step["with"] for step in STEPS if step.get("uses", "").startswith("actions/upload-artifact@")]
     assert len(kept) == 4
     assert all(artifact["overwrite"] == "true" for artifact in kept)
 
 
-def test_tests_run_with_python_311_and_the_newest_and_pips_cache_by_make() -> None:
+def test_tests_run_with_python_311_and_the_newest_and_cache_packages() -> None:
     job = PIPELINE["test"]
     (python,) = uses(job, "actions/setup-python")
     assert job["strategy"]["matrix"]["python"] == ["3.11", "3.14"]
@@ -222,8 +224,8 @@ def nothing_installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("job", WITH_PIP)
-def test_a_cache_has_the_key_of_what_the_job_installs(job: Any, nothing_installed: Path) -> None:
-    """Of two jobs with one key the first to end saves the cache, and the other never finds its packages there."""
+def test_cache_key_is_derived_from_the_installed_files(job: Any, nothing_installed: Path) -> None:
+    """Of two jobs with the same key, the first to complete saves the cache, and the other never finds its packages."""
     commands = "\n".join(step.get("run", "") for step in job["steps"])
     targets = re.findall(r"^make (.+)$", commands, re.MULTILINE)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
@@ -254,7 +256,7 @@ def test_a_cache_has_the_key_of_what_the_job_installs(job: Any, nothing_installe
 
 
 def cached(step: dict[str, Any]) -> bool:
-    """Whether the step may take what it runs from the cache, which every run of the branch can write."""
+    """Whether the step may execute content of the cache, which every run of the branch can write."""
     action, options = step.get("uses", "").split("@")[0], step.get("with", {})
     return (
         action.startswith("actions/cache")
@@ -265,17 +267,17 @@ def cached(step: dict[str, Any]) -> bool:
     )
 
 
-def test_what_has_a_secret_or_signs_runs_nothing_from_a_cache() -> None:
-    """But for layers: the image of main is built from those that main's own builds left."""
+def test_jobs_with_secrets_or_signing_rights_execute_nothing_from_a_cache() -> None:
+    """Except for layers: the image of main is built from those of main's own builds."""
     rights = re.compile(r"\bsecrets\.|: write\b|github\.token")
     trusted = [job for job in EVERY_JOB.values() if rights.search(yaml.safe_dump(job)) or "environment" in job]
     assert len(trusted) == 9
     assert [step for job in trusted for step in job["steps"] if cached(step)] == []
-    # And no scan comes from there, whoever runs it: it is what the others trust.
+    # Nor does any scanner, in any job: its result is trusted.
     assert not [step for step in STEPS if "trivy" in step.get("uses", "") and cached(step)]
 
 
-def test_the_scan_comes_before_the_login_and_the_login_before_the_push() -> None:
+def test_scan_runs_before_login_and_login_before_push() -> None:
     job = PIPELINE["build-scan-push"]
     (build,) = uses(job, "docker/build-push-action")
     (scan,) = uses(job, "aquasecurity/trivy-action")
@@ -284,14 +286,14 @@ def test_the_scan_comes_before_the_login_and_the_login_before_the_push() -> None
     (push,) = runs(job, "scripts/push.sh")
     (tool,) = runs(job, "scripts/go-tools.sh crane")
     assert build < scan < keep < tool < login < push < note
-    # No secret is at hand before: but for the name, of which the repository is made.
+    # No secret is available before, except for the account name, which is part of the repository.
     before = yaml.safe_dump([job["steps"][:login], job["env"]])
     assert set(re.findall(r"secrets\.(\w+)", before)) == {"DOCKERHUB_USERNAME"}
-    # A failed scan stops the job: no step after it has a condition of its own.
+    # A failed scan stops the job: no later step has a condition of its own.
     assert not any("if" in step for step in job["steps"])
 
 
-def test_what_was_pushed_is_signed_and_verified_by_its_digest() -> None:
+def test_pushed_digest_is_signed_and_verified() -> None:
     job = PIPELINE["sign"]
     assert job["strategy"] == PIPELINE["build-scan-push"]["strategy"]
     (fetched,) = uses(job, "actions/download-artifact")
@@ -304,7 +306,7 @@ def test_what_was_pushed_is_signed_and_verified_by_its_digest() -> None:
 
 
 def signs_and_verifies(script: str) -> list[str]:
-    """What it signs; each is verified afterwards as this workflow's."""
+    """What it signs; each signature is verified afterwards with this workflow's identity."""
     lines = script.replace("\\\n", "").splitlines()
     signed = [line.split()[-1] for line in lines if line.split()[:2] == ["cosign", "sign"]]
     verified = [line.split() for line in lines if line.split()[:2] == ["cosign", "verify"]]
@@ -337,7 +339,7 @@ def test_one_layout_is_built_scanned_kept_pushed_and_tested() -> None:
     e2e = PIPELINE["e2e"]
     fetched = e2e["steps"][uses(e2e, "actions/download-artifact")[0]]
     assert fetched["if"] == "github.event_name == 'push'"
-    # Where git ignores it: what copies the checkout, or asks whether it is as the commit, is to see what a desk sees.
+    # Git-ignored: code that copies the checkout, or compares it with the commit, must see the same as on a laptop.
     assert fetched["with"] == {"pattern": "image-*", "path": ".image", "merge-multiple": "true"}
     (load,) = runs(e2e, 'scripts/layout.py load "$layout"')
     assert e2e["steps"][load]["if"] == "github.event_name == 'push'"
@@ -347,8 +349,8 @@ def test_one_layout_is_built_scanned_kept_pushed_and_tested() -> None:
     assert tests["env"] == {"IMAGE_COMMIT": "${{ github.event_name == 'push' && github.sha || '' }}"}
 
 
-def test_what_a_job_puts_into_a_checkout_that_is_tested_git_ignores() -> None:
-    """Or else tests that copy the checkout copy it too, and a commit's image is refused for changes that are none."""
+def test_files_added_to_a_tested_checkout_are_git_ignored() -> None:
+    """Otherwise tests that copy the checkout copy them too, and a commit's image is rejected as modified."""
     folders = {
         step["with"]["path"]
         for workflow in WORKFLOWS.values()
@@ -366,7 +368,7 @@ def test_what_a_job_puts_into_a_checkout_that_is_tested_git_ignores() -> None:
 
 @pytest.fixture
 def runners_checkout(tmp_path: Path) -> Path:
-    """As actions/checkout makes it: one commit of history, no branch, and what the job before kept."""
+    """As created by actions/checkout: a history of one commit, no branch, and the previous job's artifact."""
     origin, folder = copy_repository(tmp_path / "origin"), tmp_path / "checkout"
     commit = "git -c user.name=T -c user.email=t@example.com -c commit.gpgsign=false commit --quiet"
     script = f"""
@@ -383,7 +385,7 @@ def runners_checkout(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_runners_checkout_has_the_tag_of_a_desk_and_is_as_the_commit(runners_checkout: Path) -> None:
+def test_runners_checkout_is_clean_and_has_the_same_tag_as_a_laptops(runners_checkout: Path) -> None:
     def said(*command: str) -> str:
         environment = {**os.environ, "CI": "true", "GITHUB_ACTIONS": "true", "GITHUB_REPOSITORY": "you/it"}
         done = subprocess.run(
@@ -399,7 +401,7 @@ def test_a_runners_checkout_has_the_tag_of_a_desk_and_is_as_the_commit(runners_c
     assert f"REVISION={commit}" in said("scripts/image-metadata.sh", "options", SERVICE, commit)
 
 
-def test_a_layout_that_has_expired_is_said_to_have(tmp_path: Path) -> None:
+def test_expired_layout_is_reported(tmp_path: Path) -> None:
     (step,) = (step for step in PIPELINE["e2e"]["steps"] if "layout.py load" in step.get("run", ""))
     moved = {**step, "run": f"cd '{tmp_path}'\n{step['run']}"}
     code, _, said = run_step(moved, tmp_path)
@@ -410,7 +412,7 @@ def test_a_layout_that_has_expired_is_said_to_have(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("job", "command"), [(PIPELINE["e2e"], "make e2e"), (WORKFLOWS["rebuild.yml"]["jobs"]["e2e"], "make e2e-full")]
 )
-def test_end_to_end_has_what_no_test_is_left_out_for(job: dict[str, Any], command: str) -> None:
+def test_e2e_job_has_the_tools_for_every_test(job: dict[str, Any], command: str) -> None:
     (load,) = runs(job, "install --yes --no-install-recommends wrk")
     (cluster,) = runs(job, "make up")
     (tests,) = (i for i, step in enumerate(job["steps"]) if step.get("run") == command)
@@ -433,28 +435,28 @@ def test_every_scan_has_the_flags_and_the_version_of_make_scan() -> None:
         assert step["with"]["version"] == VERSIONS["TRIVY_VERSION"]
     version = VERSIONS["TRIVY_VERSION"].removeprefix("v")
     assert re.fullmatch(rf"ghcr\.io/aquasecurity/trivy:{version}@sha256:[0-9a-f]{{64}}", VERSIONS["TRIVY_IMAGE"])
-    # Files that change what the scan means would be read by one of the two only.
+    # Files that change the meaning of the scan would be read by only one of the two.
     assert not [name for name in ("trivy.yaml", ".trivyignore", ".trivyignore.yaml") if (REPOSITORY / name).exists()]
 
 
-def test_pull_requests_see_no_secret() -> None:
+def test_pull_requests_have_no_access_to_secrets() -> None:
     for name in ("test", "lint", "e2e", "gate"):
         assert "secrets." not in yaml.safe_dump(PIPELINE[name]), name
 
 
-def test_latest_moves_after_end_to_end_and_one_at_a_time() -> None:
+def test_latest_moves_after_e2e_and_one_run_at_a_time() -> None:
     job = PIPELINE["latest"]
     assert job["concurrency"] == {"group": "image-latest", "cancel-in-progress": "false"}
     (move,) = runs(job, "scripts.latest")
     assert uses(job, "docker/login-action")[0] < move
-    # The digest is that of what was pushed, not whatever the tag leads to by now.
+    # The pushed digest, not whatever the tag points to by now.
     of_one = '"${IMAGE_REPOSITORY//\'{0}\'/${digest#digests/}}" "$GITHUB_SHA" "$(cat "$digest")"'
     assert f"python3 -m scripts.latest {of_one}\n" in job["steps"][move]["run"]
     assert job["steps"][uses(job, "actions/checkout")[0]]["with"]["fetch-depth"] == "0"
     assert not any("latest" in step.get("run", "") for step in PIPELINE["build-scan-push"]["steps"])
 
 
-def test_the_deploy_is_of_this_commit_by_tag_and_digest() -> None:
+def test_deploy_uses_the_commits_tag_and_digest() -> None:
     job = PIPELINE["deploy"]
     assert job["environment"]["name"] == "production"
     assert job["concurrency"] == {"group": "production-deploy", "cancel-in-progress": "true"}
@@ -472,19 +474,19 @@ def test_the_deploy_is_of_this_commit_by_tag_and_digest() -> None:
     assert job["env"]["DEPLOY_TIMEOUT"] == "120s"
     (deploy,) = runs(job, "scripts/deploy.sh deploy")
     (settle,) = runs(job, "scripts/deploy.sh settle")
-    # exec, and no make between: GNU make does not pass a SIGINT on.
+    # exec, and no make in between: GNU make does not forward SIGINT.
     assert job["steps"][deploy]["run"] == "exec scripts/deploy.sh deploy"
     assert job["steps"][settle]["if"] == "cancelled() || failure()"
     assert [i for i, step in enumerate(job["steps"]) if "KUBE_CONFIG" in step.get("env", {})] == [deploy, settle]
-    # Without history git could not tell an older commit from a newer one.
+    # Without history git cannot compare the age of commits.
     assert job["steps"][uses(job, "actions/checkout")[0]]["with"]["fetch-depth"] == "0"
-    # The sums are beside them. A job that was cancelled has five minutes, whatever stands here.
+    # The sums are beside them. A cancelled job has five minutes, whatever is configured here.
     assert (job["timeout-minutes"], job["steps"][settle]["timeout-minutes"]) == ("25", "8")
-    # 120 s for the lock, 150 s for a revision that may be somebody's, 120 s back, 60 s to ask.
+    # 120 s for the lock, 150 s for a revision of another deployer, 120 s rollback, 60 s verification.
     assert job["steps"][settle]["env"]["LOCK_TIMEOUT"] == "120s"
 
 
-def test_a_stage_is_deployed_as_production_is_one_after_the_other_and_soaks() -> None:
+def test_stages_are_deployed_like_production_one_after_the_other_and_soak() -> None:
     stages, deploy = PIPELINE["stages"], PIPELINE["deploy"]
     assert stages["strategy"] == {
         "fail-fast": "true",
@@ -511,7 +513,7 @@ def test_a_stage_is_deployed_as_production_is_one_after_the_other_and_soaks() ->
         ("production production", None),
     ],
 )
-def test_stages_are_what_comes_before_production(tmp_path: Path, environments: str, stages: str | None) -> None:
+def test_stages_are_the_environments_before_production(tmp_path: Path, environments: str, stages: str | None) -> None:
     step = step_of(PIPELINE["tip"], "stages")
     assert step["env"] == {"ENVIRONMENTS": "${{ vars.DEPLOY_ENVIRONMENTS }}"}
     code, outputs, said = run_step(step, tmp_path, ENVIRONMENTS=environments)
@@ -519,7 +521,7 @@ def test_stages_are_what_comes_before_production(tmp_path: Path, environments: s
     assert (code, said.startswith("::error::DEPLOY_ENVIRONMENTS is ")) == ((1, True) if stages is None else (0, False))
 
 
-def test_every_job_names_the_image_alike() -> None:
+def test_every_job_uses_the_same_image_name() -> None:
     names = {
         job["env"]["IMAGE_REPOSITORY"]
         for workflow in WORKFLOWS.values()
@@ -527,13 +529,13 @@ def test_every_job_names_the_image_alike() -> None:
         if "IMAGE_REPOSITORY" in job.get("env", {})
     }
     assert names == {
-        # In a job for each service, and in one for all of them, where {0} is left for the service's name.
+        # In a job per service, and in one for all of them, where {0} is left for the service's name.
         "${{ format(vars.IMAGE_REPOSITORY || 'docker.io/{1}/{0}', matrix.service, secrets.DOCKERHUB_USERNAME) }}",
         "${{ vars.IMAGE_REPOSITORY || format('docker.io/{0}/{{0}}', secrets.DOCKERHUB_USERNAME) }}",
     }
 
 
-def test_what_is_built_and_scanned_is_every_service_that_has_a_chart(tmp_path: Path) -> None:
+def test_every_service_with_a_chart_is_built_and_scanned(tmp_path: Path) -> None:
     found = []
     for name, lister, jobs in (
         ("ci-cd.yml", "test", ["build-scan-push"]),
@@ -557,7 +559,7 @@ def test_what_is_built_and_scanned_is_every_service_that_has_a_chart(tmp_path: P
     assert found == [charts, charts]
 
 
-def test_the_gate_fails_unless_everything_before_it_succeeded() -> None:
+def test_gate_fails_unless_every_previous_job_succeeded() -> None:
     job = PIPELINE["gate"]
     assert job["if"] == "always()"
     (step,) = job["steps"]
@@ -571,8 +573,8 @@ def test_the_gate_fails_unless_everything_before_it_succeeded() -> None:
 ROLLBACK = WORKFLOWS["rollback.yml"]
 
 
-def test_a_rollback_is_started_from_main_before_it_touches_anything(tmp_path: Path) -> None:
-    """A job's condition is asked after its workflow has entered a group: so it is a job, and in no group of others."""
+def test_rollback_is_started_from_main_before_it_changes_anything(tmp_path: Path) -> None:
+    """A job's condition is evaluated after its workflow entered a group: so it is a separate job, without a group."""
     assert list(ROLLBACK["on"]) == ["workflow_dispatch"]
     assert ROLLBACK["concurrency"] == {
         "group": "${{ github.workflow }}-${{ github.run_id }}",
@@ -590,7 +592,7 @@ def test_a_rollback_is_started_from_main_before_it_touches_anything(tmp_path: Pa
 
 
 def test_no_deploy_interrupts_a_rollback() -> None:
-    """And a rollback interrupts a deploy by the lock (scripts/deploy/lock.py), once it knows what it is to leave."""
+    """A rollback interrupts a deploy through the lock (scripts/deploy/lock.py), once it knows which commit to leave."""
     assert ROLLBACK["on"]["workflow_dispatch"]["inputs"]["environment"]["default"] == "production"
     rollback = ROLLBACK["jobs"]["rollback"]
     assert rollback["concurrency"] == {"group": "${{ inputs.environment }}-rollback", "cancel-in-progress": "false"}
@@ -599,7 +601,7 @@ def test_no_deploy_interrupts_a_rollback() -> None:
     assert not [group for group in others if group.endswith("-rollback")]
 
 
-def test_a_rollback_is_of_its_environment_and_settles_as_a_deploy_does() -> None:
+def test_rollback_uses_its_environment_and_recovers_like_a_deploy() -> None:
     job = ROLLBACK["jobs"]["rollback"]
     assert job["environment"] == {**PIPELINE["deploy"]["environment"], "name": "${{ inputs.environment }}"}
     (rollback,) = runs(job, "exec scripts/deploy.sh rollback")
@@ -609,12 +611,12 @@ def test_a_rollback_is_of_its_environment_and_settles_as_a_deploy_does() -> None
     assert job["timeout-minutes"] == "25"
 
 
-def test_the_mornings_run_and_one_started_by_hand_do_not_end_each_other() -> None:
+def test_scheduled_and_manual_runs_do_not_cancel_each_other() -> None:
     group = WORKFLOWS["rebuild.yml"]["concurrency"]["group"]
     assert group == "${{ github.workflow }}-${{ github.event_name }}-${{ github.ref }}"
 
 
-def test_the_image_is_rebuilt_from_nothing_and_scanned_on_a_schedule() -> None:
+def test_image_is_rebuilt_without_cache_and_scanned_on_a_schedule() -> None:
     workflow = WORKFLOWS["rebuild.yml"]
     assert workflow["on"]["schedule"]
     job = workflow["jobs"]["rebuilt"]
@@ -623,7 +625,7 @@ def test_the_image_is_rebuilt_from_nothing_and_scanned_on_a_schedule() -> None:
     assert build < uses(job, "aquasecurity/trivy-action")[0]
 
 
-def test_what_is_published_is_fetched_and_scanned_without_a_token() -> None:
+def test_published_image_is_fetched_and_scanned_without_a_token() -> None:
     job = WORKFLOWS["rebuild.yml"]["jobs"]["published"]
     (login,) = uses(job, "docker/login-action")
     (fetch,) = runs(job, 'scripts/fetch-latest.sh "$IMAGE_REPOSITORY" image')
@@ -632,26 +634,26 @@ def test_what_is_published_is_fetched_and_scanned_without_a_token() -> None:
     assert login < fetch < logout < scan
     assert job["steps"][logout]["env"]["REGISTRY"] == job["steps"][login]["with"]["registry"]
     assert job["steps"][scan]["with"]["input"] == "image"
-    # In a new repository nothing is; the token goes all the same. e2e/test_push.py runs the script.
+    # A new repository has none; the token is removed anyway. e2e/test_push.py runs the script.
     assert job["steps"][scan]["if"] == "steps.fetch.outputs.published == 'true'"
     assert [step for step in job["steps"] if "if" in step] == [job["steps"][scan], job["steps"][-1]]
 
 
-def test_the_generated_tests_run_for_long_on_a_schedule_and_leave_nothing_out() -> None:
-    """platform/tests/test_makefile.py has where the seed of a round that fails can be read."""
+def test_long_fuzzing_runs_on_a_schedule_and_skips_nothing() -> None:
+    """platform/tests/test_makefile.py tests where the seed of a failing round is shown."""
     job = WORKFLOWS["rebuild.yml"]["jobs"]["fuzz"]
     (fuzz,) = runs(job, "make fuzz")
     minutes = re.fullmatch(r"make fuzz MINUTES=(\d+)", job["steps"][fuzz]["run"])
     assert minutes
-    assert int(job["timeout-minutes"]) >= int(minutes[1]) + 45  # for the install, and for the round that is under way
+    assert int(job["timeout-minutes"]) >= int(minutes[1]) + 45  # for the install, and for the current round
     assert job["env"]["REQUIRE_ALL"] == "1"
 
 
-def test_the_gate_is_tried_on_a_known_hole_on_a_schedule() -> None:
+def test_gate_is_tested_with_a_known_vulnerability_on_a_schedule() -> None:
     assert runs(WORKFLOWS["rebuild.yml"]["jobs"]["gate"], "pytest -m scanner e2e/test_scan.py")
 
 
-def test_a_version_tag_publishes_a_signed_chart_with_notes() -> None:
+def test_version_tag_publishes_a_signed_chart_with_notes() -> None:
     workflow = WORKFLOWS["release.yml"]
     assert workflow["on"] == {"push": {"tags": ["v*.*.*"]}}
     job = workflow["jobs"]["chart"]
@@ -665,7 +667,7 @@ def test_a_version_tag_publishes_a_signed_chart_with_notes() -> None:
 @pytest.mark.parametrize(
     ("gates", "released"), [(["success"], True), ([], False), (["failure"], False), (["success", "failure"], False)]
 )
-def test_a_commit_is_released_only_if_its_gate_succeeded(tmp_path: Path, gates: list[str], released: bool) -> None:
+def test_commit_is_released_only_if_its_gate_succeeded(tmp_path: Path, gates: list[str], released: bool) -> None:
     (step,) = (s for s in WORKFLOWS["release.yml"]["jobs"]["chart"]["steps"] if "check-runs" in s.get("run", ""))
     assert f"check_name={PIPELINE['gate']['name']}&" in step["run"]
     answer = tmp_path / "answer.json"
@@ -688,7 +690,7 @@ def test_a_commit_is_released_only_if_its_gate_succeeded(tmp_path: Path, gates: 
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
-def test_nothing_is_granted_to_a_whole_workflow_and_each_grant_has_its_reason(file: Any) -> None:
+def test_no_workflow_has_global_permissions_and_each_permission_has_a_reason(file: Any) -> None:
     assert WORKFLOWS[file.name]["permissions"] == {}
     assert all("permissions" in job for job in WORKFLOWS[file.name]["jobs"].values())
     for line in file.read_text().splitlines():
@@ -696,7 +698,7 @@ def test_nothing_is_granted_to_a_whole_workflow_and_each_grant_has_its_reason(fi
             assert re.search(r"(read|write) # \w+", line), line
 
 
-def test_each_job_is_granted_this_and_no_more() -> None:
+def test_permissions_of_each_job() -> None:
     granted = {
         (file, name): job["permissions"]
         for file, workflow in WORKFLOWS.items()
@@ -712,12 +714,12 @@ def test_each_job_is_granted_this_and_no_more() -> None:
 
 
 @pytest.mark.parametrize("job", JOBS)
-def test_what_fails_is_not_excused(job: Any) -> None:
+def test_failures_are_not_ignored(job: Any) -> None:
     assert not [part for part in (job, *job["steps"]) if "continue-on-error" in part]
 
 
 @pytest.mark.parametrize("job", JOBS)
-def test_every_job_ends_in_time_on_a_runner_that_is_named(job: Any) -> None:
+def test_every_job_has_a_timeout_and_a_versioned_runner(job: Any) -> None:
     assert int(job["timeout-minutes"]) <= 120
     assert job["runs-on"] == "ubuntu-24.04"
 
@@ -728,7 +730,7 @@ def test_no_checkout_keeps_the_token(job: Any) -> None:
         assert job["steps"][place]["with"]["persist-credentials"] == "false"
 
 
-def test_no_command_is_made_of_an_expression() -> None:
+def test_no_command_contains_an_expression() -> None:
     commands = [step["run"] for step in STEPS if "run" in step]
     assert commands
     assert not [command for command in commands if "${{" in command]
@@ -743,19 +745,19 @@ def test_no_command_is_made_of_an_expression() -> None:
         ("sigstore/cosign-installer", "cosign-release", "COSIGN_VERSION"),
     ],
 )
-def test_what_an_action_installs_is_of_the_version_in_versions_env(action: str, key: str, version: str) -> None:
+def test_actions_install_the_versions_of_versions_env(action: str, key: str, version: str) -> None:
     found = {step["with"][key] for step in STEPS if step.get("uses", "").startswith(f"{action}@")}
     assert found == {VERSIONS[version]}
 
 
-def test_every_image_is_built_by_the_buildkit_of_versions_env() -> None:
+def test_every_image_is_built_with_the_buildkit_of_versions_env() -> None:
     builders = [step["with"] for step in STEPS if step.get("uses", "").startswith("docker/setup-buildx-action@")]
     assert len(builders) == 2
     for builder in builders:
         assert builder["driver-opts"] == f"image=moby/buildkit:{VERSIONS['BUILDKIT_VERSION']}"
 
 
-def test_an_action_has_one_pin_everywhere() -> None:
+def test_every_action_has_the_same_pin_everywhere() -> None:
     pins: dict[str, set[str]] = {}
     for file in FILES:
         for action, pin in re.findall(r"uses: ([\w./-]+)@(.*)", file.read_text()):
@@ -764,13 +766,13 @@ def test_an_action_has_one_pin_everywhere() -> None:
     assert {action: found for action, found in pins.items() if len(found) > 1} == {}
 
 
-def test_every_script_that_a_workflow_calls_is_there() -> None:
+def test_every_script_called_by_a_workflow_exists() -> None:
     called = {found for step in STEPS for found in re.findall(r"scripts/[\w.-]+", step.get("run", ""))}
     assert called
     assert not [script for script in called if not (REPOSITORY / script).exists()]
 
 
-def test_newer_versions_come_grouped_and_after_a_week() -> None:
+def test_updates_are_grouped_and_a_week_old() -> None:
     updates = yaml.safe_load((REPOSITORY / ".github/dependabot.yml").read_text())["updates"]
     assert {update["package-ecosystem"] for update in updates} == {
         *("github-actions", "docker", "pip", "helm", "devcontainers"),
@@ -782,10 +784,10 @@ def test_newer_versions_come_grouped_and_after_a_week() -> None:
         assert update["groups"]
 
 
-# --- notes of a release ---------------------------------------------------------------
+# --- release notes --------------------------------------------------------------------
 
 
-def test_notes_are_the_commits_since_the_tag_before(tmp_path: Path) -> None:
+def test_notes_are_the_commits_since_the_previous_tag(tmp_path: Path) -> None:
     def git(*arguments: str) -> None:
         identity = ["-c", "user.name=T", "-c", "user.email=t@example.com", "-c", "commit.gpgsign=false"]
         subprocess.run(["git", *identity, *arguments], cwd=tmp_path, capture_output=True, check=True)

@@ -1,4 +1,4 @@
-"""A model of Tilt 0.37: what a Tiltfile asks for, without a cluster.
+"""A model of Tilt 0.37: evaluates a Tiltfile without a cluster.
 
 Functions have Tilt's signatures (internal/tiltfile of v0.37.6), less what the Tiltfile here does not need: an unknown
 function or argument is an error, as is a path that does not exist. `helm` is the real one. Once the file is read, what
@@ -24,7 +24,7 @@ TRIGGER_MODES = {"TRIGGER_MODE_AUTO": "auto", "TRIGGER_MODE_MANUAL": "manual"}
 
 
 class Refused(Exception):
-    """What Tilt would stop with."""
+    """An error with which Tilt would stop."""
 
 
 @dataclass
@@ -38,7 +38,7 @@ class Build:
 
 @dataclass
 class Resource:
-    """A workload with what Tilt applies beside it."""
+    """A workload with the objects that Tilt applies with it."""
 
     objects: list[str]
     port_forwards: list[dict[str, Any]]
@@ -59,7 +59,7 @@ class LocalResource:
 @dataclass
 class Tilt:
     folder: Path
-    """Where the Tiltfile is."""
+    """The Tiltfile's folder."""
     context: str
     settings: dict[str, Any] = field(default_factory=dict)
     """tilt_config.json."""
@@ -68,16 +68,16 @@ class Tilt:
     builds: dict[str, Build] = field(default_factory=dict)
     applied: list[Manifest] = field(default_factory=list)
     by_command: dict[str, list[Manifest]] = field(default_factory=dict)
-    """Those among them that a command applies, by their resource: as they are, without Tilt's labels."""
+    """The objects applied by a command, by resource: unmodified, without Tilt's labels."""
     resources: dict[str, Resource] = field(default_factory=dict)
     local_resources: dict[str, LocalResource] = field(default_factory=dict)
     version_constraint: str = ""
     kube_versions: set[str] = field(default_factory=set)
-    """Those that charts were rendered for."""
+    """The Kubernetes versions for which charts were rendered."""
     _defined: dict[str, type] = field(default_factory=dict)
 
     def read(self) -> Tilt:
-        """Evaluates the Tiltfile; raises what Tilt would stop with."""
+        """Evaluates the Tiltfile; raises the errors with which Tilt would stop."""
         module = starlark.Module()
         functions: list[Callable[..., Any]] = [
             self.k8s_context, self.fail, self.version_settings, self.ci_settings, self.listdir, self.read_file,
@@ -105,7 +105,7 @@ class Tilt:
         self._assemble()
         return self
 
-    # --- what the Tiltfile calls ------------------------------------------------------
+    # --- functions of the Tiltfile API ------------------------------------------------
 
     def k8s_context(self) -> str:
         return self.context
@@ -137,12 +137,12 @@ class Tilt:
         return self.environment.get(key, default)
 
     def listdir(self, directory: str, recursive: bool = False) -> list[str]:
-        """Files alone, by their absolute names; Tilt lists no folders."""
+        """Only files, as absolute paths; Tilt lists no folders."""
         found = self._path(directory).rglob("*") if recursive else self._path(directory).iterdir()
         return sorted(str(path) for path in found if path.is_file())
 
     def read_file(self, file_path: str, default: str | None = None) -> str:
-        """Tilt's is a blob, which has no methods of a string until str() makes it one."""
+        """Tilt's returns a blob, which has no string methods until str() converts it."""
         return self._path(file_path).read_text()
 
     def helm(
@@ -230,7 +230,7 @@ class Tilt:
         for manifest in yaml.safe_load_all(text):
             if _fragment(manifest) in map(_fragment, self.applied) and not allow_duplicates:
                 raise Refused(f"Duplicate YAML: {_fragment(manifest)}")
-            # Whatever the label was: Tilt finds by it what is its own.
+            # Whatever the label was: Tilt uses it to find its own objects.
             manifest["metadata"].setdefault("labels", {})["app.kubernetes.io/managed-by"] = "tilt"
             self.applied.append(manifest)
 
@@ -308,18 +308,18 @@ class Tilt:
             _listed(cmd), _listed(deps), auto_init, trigger_mode, _labels(labels)
         )
 
-    # --- what Tilt does with it -------------------------------------------------------
+    # --- effects in Tilt --------------------------------------------------------------
 
     def workloads(self) -> dict[str, Manifest]:
         return {m["metadata"]["name"]: m for m in self.applied if m["kind"] in WORKLOADS}
 
     def images(self) -> set[str]:
-        """Those of all containers, without their tags: by that Tilt finds where to put what it built."""
+        """The images of all containers, without tags, by which Tilt finds where to put what it built."""
         pods = [m["spec"]["template"]["spec"] for m in self.workloads().values()]
         return {c["image"].rpartition(":")[0] for pod in pods for c in pod["containers"]}
 
     def uncategorized(self) -> set[str]:
-        """Objects that no resource has: neither a workload or its Service, nor named by a resource."""
+        """Objects that belong to no resource: neither a workload or its Service, nor named by a resource."""
         by_itself = {_fragment(m) for m in self.applied if m["kind"] in WORKLOADS or self._is_service_of_a_workload(m)}
         named = {name.lower() for resource in self.resources.values() for name in resource.objects}
         named |= {_fragment(manifest) for name in self.resources for manifest in self.by_command.get(name, [])}

@@ -1,4 +1,4 @@
-"""The service that stands for all where a test needs one: that of scripts/default-service.sh."""
+"""The default service for tests that need one: that of scripts/default-service.sh."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ PACKAGE = SERVICE.replace("-", "_")
 
 CHART = REPOSITORY / "platform/helm" / SERVICE
 SELF = yaml.safe_load((CHART / "files/service.yaml").read_text()) or {}
-"""What the chart says of the service."""
+"""The service's entry in the chart."""
 PREFIX: str = SELF.get("environmentPrefix", f"{PACKAGE.upper()}_")
-"""What the names of its settings begin with."""
+"""The prefix of its settings."""
 
 HAS_DATABASE = bool(SELF.get("keeps"))
