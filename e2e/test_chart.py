@@ -1,7 +1,7 @@
 """The release lifecycle with Helm, as in README and NOTES: install, test, upgrade, roll back, uninstall, reinstall.
 
-The tests are stages of one release, in order; each stage is a fixture, so a single test also runs the stages
-before it.
+The tests are stages of one release, in order; each stage is a fixture, so a single test also runs the
+previous stages.
 """
 
 from __future__ import annotations

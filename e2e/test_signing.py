@@ -1,7 +1,7 @@
 """Signing as in the pipeline and the release workflow, with the real cosign: unsigned content does not verify.
 
-On GitHub the signature is of the workflow, without a key, and stands in Sigstore's public log. That needs Sigstore's
-services; here a key signs, and there is no log. All else is the workflows' own: their commands, the format, a registry.
+On GitHub signing is keyless, with the workflow's identity, and recorded in Sigstore's public log. That needs Sigstore's
+services; here a key signs, without a log. Everything else is as in the workflows: commands, format, a registry.
 """
 
 from __future__ import annotations

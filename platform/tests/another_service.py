@@ -16,8 +16,8 @@ GIT = ("git", "-c", "user.name=T", "-c", "user.email=t@example.com", "-c", "comm
 
 
 def attempt(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS")) and k != "SERVICE"}
-    environment = kept | {"IMAGE": "none", "HTTP_PORT": "1", "HTTPS_PORT": "2"}  # required for collecting tests
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS")) and k != "SERVICE"}
+    environment = inherited | {"IMAGE": "none", "HTTP_PORT": "1", "HTTPS_PORT": "2"}  # required for collecting tests
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
 
 
@@ -55,7 +55,7 @@ def two_services(folder: Path) -> Path:
     return copy
 
 
-def left_alone(two: Path, folder: Path) -> Path:
+def only_second_service(two: Path, folder: Path) -> Path:
     """A clone in this folder with only the other service; returns the folder."""
     clone(two, folder)
     for tool in (".venv", ".tools"):

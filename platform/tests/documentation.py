@@ -22,7 +22,7 @@ DATA = {"html", "ini", "json", "markdown", "promql", "sql", "text", "ts", "yaml"
 class Block:
     """A fenced block of a page, with its annotations in the page's source.
 
-    `<!-- run by FILE -->` holds for every block below it. `<!-- not run: REASON -->` holds for the next one alone.
+    `<!-- run by FILE -->` applies to every block below it, `<!-- not run: REASON -->` only to the next one.
     """
 
     page: str

@@ -25,8 +25,8 @@ FROM_OTHERS = {
 def metrics_of(expression: str) -> set[str]:
     """The metrics in a PromQL expression; histograms without _bucket, _sum and _count."""
     without_labels = re.sub(r'"[^"]*"|\{[^}]*\}|\[[^]]*\]|\b(by|without|on|ignoring) \([^)]*\)', " ", expression)
-    found = set(re.findall(r"(?<![\w.])[a-zA-Z_:][\w:]*(?![\w:]|\s*\()", without_labels)) - {"and", "or", "unless"}
-    return {re.sub("_(bucket|sum|count)$", "", name) if _of_histogram(name) else name for name in found}
+    names = set(re.findall(r"(?<![\w.])[a-zA-Z_:][\w:]*(?![\w:]|\s*\()", without_labels)) - {"and", "or", "unless"}
+    return {re.sub("_(bucket|sum|count)$", "", name) if _of_histogram(name) else name for name in names}
 
 
 def _of_histogram(name: str) -> bool:

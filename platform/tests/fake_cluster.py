@@ -142,22 +142,22 @@ class Cluster:
         self.state: dict[str, Any] = json.loads(file.read_text())
 
     def write(self) -> None:
-        made = self.file.with_suffix(f".{threading.get_ident()}")
-        made.write_text(json.dumps(self.state))
-        made.replace(self.file)
+        new_file = self.file.with_suffix(f".{threading.get_ident()}")
+        new_file.write_text(json.dumps(self.state))
+        new_file.replace(self.file)
 
     @property
     def revisions(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self.state["revisions"]
-        return found
+        revisions: list[dict[str, Any]] = self.state["revisions"]
+        return revisions
 
     def begin(self, status: str, tag: str, description: str) -> dict[str, Any]:
         number = self.revisions[-1]["revision"] + 1 if self.revisions else 1
         updated = datetime.now(UTC).isoformat().replace("+00:00", "123Z")  # nanoseconds, as Helm writes them
-        made = {"revision": number, "updated": updated, "status": status, "description": description, "tag": tag}
-        self.revisions.append(made)
+        revision = {"revision": number, "updated": updated, "status": status, "description": description, "tag": tag}
+        self.revisions.append(revision)
         self.write()
-        return made
+        return revision
 
     def succeed(self, revision: dict[str, Any]) -> None:
         for other in self.revisions:
@@ -200,17 +200,19 @@ class Leases:
                         return call.fail("Error from server (Conflict): the object has been modified")
                     merged = lease["spec"] | changes["spec"]
                     lease["spec"] = {key: value for key, value in merged.items() if value is not None}
-                    noted = lease["metadata"].get("annotations", {}) | changes["metadata"]["annotations"]
-                    lease["metadata"]["annotations"] = {key: value for key, value in noted.items() if value is not None}
+                    annotations = lease["metadata"].get("annotations", {}) | changes["metadata"]["annotations"]
+                    lease["metadata"]["annotations"] = {
+                        key: value for key, value in annotations.items() if value is not None
+                    }
                     self.write(lease, int(lease["metadata"]["resourceVersion"]) + 1, call)
         return 0
 
     def write(self, lease: dict[str, Any], version: int, call: Call) -> None:
         lease["metadata"]["resourceVersion"] = str(version)
         text = json.dumps(lease)
-        made = self.folder / ".new"
-        made.write_text(text)
-        made.replace(self.folder / lease["metadata"]["name"])
+        new_file = self.folder / ".new"
+        new_file.write_text(text)
+        new_file.replace(self.folder / lease["metadata"]["name"])
         call.print(text)
 
 
@@ -223,8 +225,8 @@ def helm(cluster: Cluster, call: Call) -> int:
         case ["history", *_]:
             call.print(json.dumps(cluster.revisions))
         case ["get", "values", _, "--revision", number, *_]:
-            (found,) = (r for r in cluster.revisions if r["revision"] == int(number))
-            call.print(json.dumps({"image": {"tag": found["tag"]}}))
+            (revision,) = (r for r in cluster.revisions if r["revision"] == int(number))
+            call.print(json.dumps({"image": {"tag": revision["tag"]}}))
         case ["get", "manifest", _] if not cluster.revisions:
             return call.fail("Error: release: not found")
         case ["get", "manifest", _]:
@@ -232,8 +234,8 @@ def helm(cluster: Cluster, call: Call) -> int:
         case ["upgrade", "--install", *_]:
             return helm_upgrade(cluster, call)
         case ["rollback", _, number, *_]:
-            (found,) = (r for r in cluster.revisions if r["revision"] == int(number))
-            revision = cluster.begin("pending-rollback", found["tag"], f"Rollback to {number}")
+            (target,) = (r for r in cluster.revisions if r["revision"] == int(number))
+            revision = cluster.begin("pending-rollback", target["tag"], f"Rollback to {number}")
             if cluster.state.get("rollback") == "slow":
                 call.until_gone()
             if cluster.state.get("rollback") == "fails":
@@ -261,10 +263,10 @@ def helm_upgrade(cluster: Cluster, call: Call) -> int:
         return call.fail("Error: UPGRADE FAILED: another operation (install/upgrade/rollback) is in progress")
     if tag.startswith("wrong"):
         return call.fail("Error: execution error at (task-api/templates/deployment.yaml:1:4)")
-    status, begun = ("pending-upgrade", "Preparing upgrade")
+    status, description = ("pending-upgrade", "Preparing upgrade")
     if not cluster.revisions:
-        status, begun = ("pending-install", "Initial install underway")
-    revision = cluster.begin(status, tag, begun)
+        status, description = ("pending-install", "Initial install underway")
+    revision = cluster.begin(status, tag, description)
     while tag.startswith("slow") and not call.signalled(within=60):
         pass
     if call.signals or tag.startswith("bad"):
@@ -297,9 +299,9 @@ def kubectl(cluster: Cluster, call: Call) -> int:
             pods += [{"metadata": {"name": f"gone-{phase}"}, "status": {"phase": phase}} for phase in ENDED]
             call.print(json.dumps({"items": pods}))
         case ["apply", "--server-side", "--field-manager=helm", "--filename", "-", "--dry-run=server"]:
-            for kind, said in cluster.state.get("conflicts", {}).items():
+            for kind, message in cluster.state.get("conflicts", {}).items():
                 if f"kind: {kind}\n" in call.input:
-                    return call.fail(said)
+                    return call.fail(message)
         case ["apply", *_, "--force-conflicts"]:
             pass
         case ["port-forward", pod, *_] if pod.startswith("pod/gone"):

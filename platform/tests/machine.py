@@ -41,12 +41,12 @@ esac
 
 def kubectl(client: str = "v1.36.1", server: str | None = None) -> str:
     """A kubectl of this version that prints `kubectl version --output yaml`, with the server's version if given."""
-    said = version_of("client", client) + "kustomizeVersion: v4.5.7\n"
-    both = said + version_of("server", server) if server else said
+    client_output = version_of("client", client) + "kustomizeVersion: v4.5.7\n"
+    full_output = client_output + version_of("server", server) if server else client_output
     return f"""
 case "$*" in
-  *'version --client --output yaml') printf '%s' '{said}' ;;
-  *'version --output yaml') printf '%s' '{both}' ;;
+  *'version --client --output yaml') printf '%s' '{client_output}' ;;
+  *'version --output yaml') printf '%s' '{full_output}' ;;
   *'version --client')
     echo 'Client Version: version.Info{{Major:"1", GitVersion:"{client}"}}'; echo 'Kustomize Version: v4.5.7' ;;
   *'config current-context') echo production ;;
@@ -71,51 +71,51 @@ class Machine:
         self.bin = folder
         self.repository = REPOSITORY
         self.variables = {"HTTP_PORT": str(port), "HTTPS_PORT": str(port + 1), "HOME": str(folder)}
-        self.borrows(*BASE)
-        self.has("uname", "case $1 in -m) echo x86_64 ;; *) echo Linux ;; esac")
-        self.has("git", GIT)
-        self.has("python3.11", 'case "$1" in --version) echo "Python 3.11.9" ;; esac')
-        self.has("docker", DOCKER)
-        self.has("cat", CAT)
-        self.has("kind", "echo 'kind version 0.32.0'")
-        self.has("kubectl", kubectl())
-        self.has("helm", "echo v3.22.0+g3a3e3ff")
-        self.has("openssl", "echo 'OpenSSL 3.0.19 27 Jan 2026'")
-        self.has("curl", "echo 'curl 8.5.0 (x86_64-pc-linux-gnu)'")
-        self.has("tilt", "echo 'v0.37.6, built 2026-07-29'")
-        self.has("wrk", "echo 'wrk 4.2.0 [epoll] Copyright (C) 2012 Will Glozer'; exit 1")
+        self.link_tools(*BASE)
+        self.add_tool("uname", "case $1 in -m) echo x86_64 ;; *) echo Linux ;; esac")
+        self.add_tool("git", GIT)
+        self.add_tool("python3.11", 'case "$1" in --version) echo "Python 3.11.9" ;; esac')
+        self.add_tool("docker", DOCKER)
+        self.add_tool("cat", CAT)
+        self.add_tool("kind", "echo 'kind version 0.32.0'")
+        self.add_tool("kubectl", kubectl())
+        self.add_tool("helm", "echo v3.22.0+g3a3e3ff")
+        self.add_tool("openssl", "echo 'OpenSSL 3.0.19 27 Jan 2026'")
+        self.add_tool("curl", "echo 'curl 8.5.0 (x86_64-pc-linux-gnu)'")
+        self.add_tool("tilt", "echo 'v0.37.6, built 2026-07-29'")
+        self.add_tool("wrk", "echo 'wrk 4.2.0 [epoll] Copyright (C) 2012 Will Glozer'; exit 1")
 
-    def runs_on(self, os_release: str) -> None:
+    def set_os_release(self, os_release: str) -> None:
         """Linux with this os-release."""
-        self.has("cat", f"case $* in /etc/os-release) printf '%s' '{os_release}' ;; esac\n{CAT}")
+        self.add_tool("cat", f"case $* in /etc/os-release) printf '%s' '{os_release}' ;; esac\n{CAT}")
 
-    def has_python(self, name: str, version: str, implementation: str = "cpython", free_threaded: int = 0) -> None:
+    def add_python(self, name: str, version: str, implementation: str = "cpython", free_threaded: int = 0) -> None:
         """The Python that runs the tests, reporting a different version."""
-        pretended = (
+        statements = (
             "import sys, sysconfig",
             f"sys.version_info = {(*map(int, version.split('.')), 0)}",
             f"sys.implementation.name = '{implementation}'",
             f"sysconfig.get_config_var = lambda name: {free_threaded}",
             "exec(sys.argv[1])",
         )
-        self.has(
+        self.add_tool(
             name,
             f'if [[ $1 == --version ]]; then echo "Python {version}.0"; exit; fi\n'
-            f'exec {sys.executable} -I -c "{"; ".join(pretended)}" "$3"',
+            f'exec {sys.executable} -I -c "{"; ".join(statements)}" "$3"',
         )
 
-    def has(self, name: str, script: str) -> None:
+    def add_tool(self, name: str, script: str) -> None:
         (self.bin / name).write_text(f"#!{shutil.which('bash')}\n{script}\n")
         (self.bin / name).chmod(0o755)
 
-    def borrows(self, *names: str) -> None:
+    def link_tools(self, *names: str) -> None:
         """Links the real tools."""
         for name in names:
-            found = shutil.which(name)
-            assert found is not None
-            (self.bin / name).symlink_to(found)
+            path = shutil.which(name)
+            assert path is not None
+            (self.bin / name).symlink_to(path)
 
-    def lacks(self, name: str) -> None:
+    def remove_tool(self, name: str) -> None:
         (self.bin / name).unlink()
 
     def doctor(self, *checks: str) -> tuple[int, str]:

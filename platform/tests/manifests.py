@@ -42,10 +42,13 @@ VALUES_FILES = values_files(CHART)
 def default_values(chart: Path = CHART) -> dict[str, Any]:
     """The library's defaults, overridden by the chart's."""
 
-    def merged(ours: Any, own: Any) -> Any:
-        if isinstance(ours, dict) and isinstance(own, dict):
-            return {key: merged(ours.get(key, own.get(key)), own.get(key, ours.get(key))) for key in ours | own}
-        return own
+    def merged(base: Any, override: Any) -> Any:
+        if isinstance(base, dict) and isinstance(override, dict):
+            return {
+                key: merged(base.get(key, override.get(key)), override.get(key, base.get(key)))
+                for key in base | override
+            }
+        return override
 
     defaults: dict[str, Any] = merged(
         yaml.safe_load((LIBRARY / "values.yaml").read_text())["exports"]["defaults"],
@@ -62,8 +65,8 @@ class Loader(yaml.CSafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key) for key, _ in node.value]
-        twice = {key for key in keys if keys.count(key) > 1}
-        assert not twice, f"{twice} twice:{node.start_mark}"
+        duplicates = {key for key in keys if keys.count(key) > 1}
+        assert not duplicates, f"duplicate keys {duplicates}:{node.start_mark}"
         return super().construct_mapping(node, deep)
 
 
@@ -91,7 +94,7 @@ def render_files(
     return files
 
 
-def refusal(*arguments: str, kubernetes: str = "1.26.0", chart: Path = CHART, release: str = "") -> str:
+def helm_error(*arguments: str, kubernetes: str = "1.26.0", chart: Path = CHART, release: str = "") -> str:
     """Helm's error message for values that the chart rejects."""
     done = helm_template(*arguments, kubernetes=kubernetes, chart=chart, release=release)
     assert done.returncode != 0, f"the chart accepts {arguments}"
@@ -150,8 +153,8 @@ def pod_specs(manifests: list[Manifest]) -> list[Manifest]:
 
 
 def one(kind: str, manifests: list[Manifest]) -> Manifest:
-    (found,) = (manifest for manifest in manifests if manifest["kind"] == kind)
-    return found
+    (manifest,) = (manifest for manifest in manifests if manifest["kind"] == kind)
+    return manifest
 
 
 def api_container(manifests: list[Manifest]) -> Manifest:

@@ -13,7 +13,7 @@ import pytest
 from manifests import REPOSITORY
 
 Prometheus = Literal["Prometheus 2", "Prometheus 3"]
-EACH = [
+BOTH_VERSIONS = [
     pytest.param("Prometheus 2", marks=pytest.mark.docker),
     pytest.param("Prometheus 3", marks=pytest.mark.go),
 ]
@@ -41,6 +41,6 @@ def _from_image(folder: Path) -> list[str]:
 
 
 def _built() -> str:
-    found = shutil.which("promtool", path=REPOSITORY / ".tools")
-    assert found, "promtool was not built. With Go, https://go.dev/dl/: scripts/go-tools.sh"
-    return found
+    binary = shutil.which("promtool", path=REPOSITORY / ".tools")
+    assert binary, "promtool was not built. With Go, https://go.dev/dl/: scripts/go-tools.sh"
+    return binary

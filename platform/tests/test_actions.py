@@ -23,12 +23,12 @@ def test_every_action_has_a_stand_in_that_accepts_its_inputs(action: str) -> Non
     file = STAND_INS / action / "action.yml"
     assert file.is_file(), f"{action} has no stand-in. Write {file.relative_to(REPOSITORY)}; those beside it show how."
     stand_in = yaml.safe_load(file.read_text())
-    given = {name for step in USES[action] for name in step.get("with", {})}
-    assert given <= set(stand_in["inputs"]), f"{file.relative_to(REPOSITORY)} does not know what it is given"
-    required = {name for name, its in stand_in["inputs"].items() if its.get("required")}
+    inputs = {name for step in USES[action] for name in step.get("with", {})}
+    assert inputs <= set(stand_in["inputs"]), f"{file.relative_to(REPOSITORY)} lacks an input"
+    required = {name for name, definition in stand_in["inputs"].items() if definition.get("required")}
     assert all(required <= set(step.get("with", {})) for step in USES[action])
 
 
 def test_every_stand_in_is_used() -> None:
-    there = {str(file.parent.relative_to(STAND_INS)) for file in STAND_INS.glob("*/*/action.yml")}
-    assert there == set(USES)
+    stand_ins = {str(file.parent.relative_to(STAND_INS)) for file in STAND_INS.glob("*/*/action.yml")}
+    assert stand_ins == set(USES)

@@ -63,10 +63,10 @@ class Shop:
         (self.bin / "kubectl").write_text(KUBECTL.replace("CONTAINER", container))
         (self.bin / "kubectl").chmod(0o755)
         context = {"context": {"namespace": "shop"}}
-        self.says("context", contexts=[context], clusters=[{"cluster": {"server": "https://shop.example"}}])
-        self.says("pods", items=[POD])
-        self.says("deployments", items=[])
-        self.says("cronjobs", items=[])
+        self.set_objects("context", contexts=[context], clusters=[{"cluster": {"server": "https://shop.example"}}])
+        self.set_objects("pods", items=[POD])
+        self.set_objects("deployments", items=[])
+        self.set_objects("cronjobs", items=[])
         (folder / "kubeconfig").write_text("apiVersion: v1\n")
         self.file = folder / "orders.dump"
         self.environment = {
@@ -79,10 +79,10 @@ class Shop:
         # The script's working directory is the repository, where it would leave its backups.
         (folder / "scripts").symlink_to(REPOSITORY / "scripts")
 
-    def says(self, kind: str, **answer: Any) -> None:
-        (self.bin / f"{kind}.json").write_text(json.dumps(answer))
+    def set_objects(self, kind: str, **output: Any) -> None:
+        (self.bin / f"{kind}.json").write_text(json.dumps(output))
 
-    def has_trouble(self, shell: str) -> None:
+    def set_failure(self, shell: str) -> None:
         """Runs this in kubectl before the first call that enters the pod, with the command in its arguments."""
         (self.bin / "trouble").write_text(shell)
 
@@ -108,7 +108,7 @@ class Shop:
 
     def sql(self, statements: str) -> str:
         psql = ("psql", "-qtA", "-v", "ON_ERROR_STOP=1", "-U", "orders")
-        return docker("exec", "--interactive", self.container, *psql, given=statements)
+        return docker("exec", "--interactive", self.container, *psql, stdin_text=statements)
 
     @property
     def content(self) -> str:
@@ -121,7 +121,7 @@ class Shop:
         )
 
     @property
-    def left(self) -> list[str]:
+    def files(self) -> list[str]:
         """The files created beside FILE, including leftovers."""
         return sorted(
             str(path.relative_to(self.folder))
@@ -129,8 +129,8 @@ class Shop:
         )
 
 
-def docker(*arguments: str, given: str | None = None) -> str:
-    done = subprocess.run(["docker", *arguments], input=given, capture_output=True, text=True)
+def docker(*arguments: str, stdin_text: str | None = None) -> str:
+    done = subprocess.run(["docker", *arguments], input=stdin_text, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -163,7 +163,7 @@ def shop(postgres: str, tmp_path: Path) -> Shop:
 def test_backup_is_one_complete_file_readable_only_by_its_owner(shop: Shop) -> None:
     done = shop.backup()
     assert done.returncode == 0, done.stderr
-    assert shop.left == ["orders.dump"]
+    assert shop.files == ["orders.dump"]
     assert shop.file.stat().st_mode & 0o777 == 0o600
     assert "release orders, namespace shop, cluster https://shop.example" in done.stdout
     assert "orders 1000, schema_migrations 1" in done.stdout
@@ -171,7 +171,7 @@ def test_backup_is_one_complete_file_readable_only_by_its_owner(shop: Shop) -> N
 
 def test_default_name_has_release_and_time(shop: Shop) -> None:
     assert shop.run("backup").returncode == 0
-    (name,) = shop.left
+    (name,) = shop.files
     assert re.fullmatch(r"backups/orders-\d{8}T\d{6}Z\.dump", name)
     assert (shop.folder / "backups").stat().st_mode & 0o777 == 0o700
 
@@ -186,7 +186,7 @@ def test_backup_overwrites_no_file(shop: Shop) -> None:
 
 @pytest.mark.parametrize("bytes_", [0, 100, 5000])
 def test_truncated_stream_leaves_no_backup(shop: Shop, bytes_: int) -> None:
-    shop.has_trouble(
+    shop.set_failure(
         'if [[ $* == *pg_dump* ]]; then docker exec CONTAINER "$@" | head -c BYTES || true; exit 0; fi'.replace(
             "CONTAINER", shop.container
         ).replace("BYTES", str(bytes_))
@@ -194,15 +194,15 @@ def test_truncated_stream_leaves_no_backup(shop: Shop, bytes_: int) -> None:
     done = shop.backup()
     assert done.returncode == 1
     assert "The backup failed" in done.stderr
-    assert shop.left == []
+    assert shop.files == []
 
 
 def test_failed_dump_reports_the_reason_and_leaves_no_backup(shop: Shop) -> None:
-    shop.has_trouble("echo 'pg_dump: error: no such thing' >&2; echo PGDMP; exit 1")
+    shop.set_failure("echo 'pg_dump: error: no such thing' >&2; echo PGDMP; exit 1")
     done = shop.backup()
     assert done.returncode == 1
     assert "pg_dump: error: no such thing" in done.stderr
-    assert shop.left == []
+    assert shop.files == []
 
 
 # --- restore --------------------------------------------------------------------------
@@ -243,7 +243,7 @@ def test_interrupted_restore_changes_nothing(shop: Shop) -> None:
     shop.sql(LATER)
     before = shop.content
     cut = shop.file.stat().st_size // 2
-    shop.has_trouble(f'if [[ $* == *COMMIT* ]]; then head -c {cut} | docker exec -i {shop.container} "$@"; exit; fi')
+    shop.set_failure(f'if [[ $* == *COMMIT* ]]; then head -c {cut} | docker exec -i {shop.container} "$@"; exit; fi')
     done = shop.restore()
     assert done.returncode == 1
     assert "The restore failed and nothing was changed" in done.stderr
@@ -254,7 +254,7 @@ def test_connection_loss_after_the_commit_is_no_failure(shop: Shop) -> None:
     shop.backup()
     before = shop.content
     shop.sql(LATER)
-    shop.has_trouble(f'if [[ $* == *COMMIT* ]]; then docker exec -i {shop.container} "$@"; echo lost >&2; exit 1; fi')
+    shop.set_failure(f'if [[ $* == *COMMIT* ]]; then docker exec -i {shop.container} "$@"; echo lost >&2; exit 1; fi')
     done = shop.restore()
     assert done.returncode == 0, done.stderr
     assert "The connection was lost after the restore had completed:\nlost" in done.stdout
@@ -263,7 +263,7 @@ def test_connection_loss_after_the_commit_is_no_failure(shop: Shop) -> None:
 
 def test_unknown_outcome_of_a_restore_is_reported(shop: Shop) -> None:
     shop.backup()
-    shop.has_trouble('if [[ $* == *COMMIT* ]]; then touch "$here/gone"; fi; if [[ -e $here/gone ]]; then exit 1; fi')
+    shop.set_failure('if [[ $* == *COMMIT* ]]; then touch "$here/gone"; fi; if [[ -e $here/gone ]]; then exit 1; fi')
     done = shop.restore()
     assert done.returncode == 1
     assert "Its data is either all of the backup or all of the previous data" in done.stderr
@@ -273,7 +273,7 @@ def test_restore_is_retried_after_a_deadlock(shop: Shop) -> None:
     shop.backup()
     before = shop.content
     shop.sql(LATER)
-    shop.has_trouble(
+    shop.set_failure(
         "if [[ $* == *COMMIT* && ! -e $here/tried ]]; then"
         ' touch "$here/tried"; echo "ERROR:  deadlock detected" >&2; exit 3; fi'
     )
@@ -287,19 +287,19 @@ def test_restore_requires_confirmation_by_release_name(shop: Shop) -> None:
     shop.backup()
     shop.sql(LATER)
     before = shop.content
-    for given in ("", "yes"):
-        done = shop.restore(CONFIRM=given)
+    for confirmation in ("", "yes"):
+        done = shop.restore(CONFIRM=confirmation)
         assert done.returncode == 2
         assert "Nothing was changed. To restore, confirm with the release's name: CONFIRM=orders" in done.stderr
     assert shop.content == before
-    assert shop.left == ["orders.dump"]
+    assert shop.files == ["orders.dump"]
 
 
 @pytest.mark.parametrize(("typed", "code"), [("orders", 0), ("no", 2)])
 def test_restore_asks_for_confirmation_on_a_terminal(shop: Shop, typed: str, code: int) -> None:
     shop.backup()
-    ours, its = pty.openpty()
-    with os.fdopen(ours, "wb", buffering=0) as terminal, os.fdopen(its, "rb") as stdin:
+    controller, terminal_end = pty.openpty()
+    with os.fdopen(controller, "wb", buffering=0) as terminal, os.fdopen(terminal_end, "rb") as stdin:
         terminal.write(f"{typed}\n".encode())
         environment = shop.environment | {"FILE": str(shop.file), "CONFIRM": ""}
         done = subprocess.run(
@@ -344,7 +344,7 @@ OLD, NEW = (f"orders-2026010{day}T031700Z.dump" for day in (1, 2))
 @pytest.fixture
 def shop_with_cronjob(shop: Shop) -> Shop:
     """With a volume that is a folder in the container, with a backup from before LATER and one from after it."""
-    shop.says("cronjobs", items=[CRONJOB])
+    shop.set_objects("cronjobs", items=[CRONJOB])
     docker("exec", shop.container, "bash", "-c", "mkdir -p /backups/lost+found && rm -f /backups/*.dump")
     for name in (OLD, NEW):
         dump = f"pg_dump --username=orders --format=custom --file=/backups/{name}"
@@ -357,7 +357,7 @@ def shop_with_cronjob(shop: Shop) -> Shop:
 def test_newest_cronjob_backup_is_fetched_and_the_others_are_listed(shop_with_cronjob: Shop) -> None:
     done = shop_with_cronjob.run("backup", FROM="cronjob")
     assert done.returncode == 0, done.stderr
-    assert shop_with_cronjob.left == [f"backups/{NEW}"]
+    assert shop_with_cronjob.files == [f"backups/{NEW}"]
     assert "orders 900" in done.stdout
     assert f"Downloading {NEW}. Others, for FROM=NAME:\n  {OLD}\n" in done.stdout
 
@@ -365,7 +365,7 @@ def test_newest_cronjob_backup_is_fetched_and_the_others_are_listed(shop_with_cr
 def test_older_backup_is_fetched_by_name(shop_with_cronjob: Shop) -> None:
     done = shop_with_cronjob.run("backup", FROM=OLD)
     assert done.returncode == 0, done.stderr
-    assert shop_with_cronjob.left == [f"backups/{OLD}"]
+    assert shop_with_cronjob.files == [f"backups/{OLD}"]
     assert "orders 1000" in done.stdout
 
 
@@ -373,13 +373,13 @@ def test_unknown_name_is_rejected_with_the_available_ones(shop_with_cronjob: Sho
     done = shop_with_cronjob.run("backup", FROM="orders-20260103T031700Z.dump")
     assert done.returncode == 2
     assert f"The CronJob has no backup orders-20260103T031700Z.dump. Available:\n  {OLD}\n  {NEW}\n" in done.stderr
-    assert shop_with_cronjob.left == []
+    assert shop_with_cronjob.files == []
 
 
 def test_missing_backups_and_inaccessible_volumes_are_reported(shop_with_cronjob: Shop) -> None:
     docker("exec", shop_with_cronjob.container, "bash", "-c", "rm /backups/*.dump")
     assert "has not created a backup yet" in shop_with_cronjob.run("backup", FROM="cronjob").stderr
-    shop_with_cronjob.has_trouble("echo 'InvalidAccessKeyId' >&2; exit 1")
+    shop_with_cronjob.set_failure("echo 'InvalidAccessKeyId' >&2; exit 1")
     done = shop_with_cronjob.run("backup", FROM="cronjob")
     assert done.returncode == 1
     assert "InvalidAccessKeyId" in done.stderr
@@ -394,8 +394,8 @@ def api(**variable: Any) -> dict[str, Any]:
 
 
 def test_commands_for_an_external_database_are_printed(shop: Shop) -> None:
-    shop.says("pods", items=[])
-    shop.says("deployments", items=[api(valueFrom={"secretKeyRef": {"name": "mine", "key": "fqdn-uri"}})])
+    shop.set_objects("pods", items=[])
+    shop.set_objects("deployments", items=[api(valueFrom={"secretKeyRef": {"name": "mine", "key": "fqdn-uri"}})])
     done = shop.backup()
     assert done.returncode == 2
     assert "get secret mine --output go-template='{{index .data \"fqdn-uri\" | base64decode}}'" in done.stderr
@@ -403,18 +403,20 @@ def test_commands_for_an_external_database_are_printed(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize(
-    ("deployments", "says"),
+    ("deployments", "message"),
     [([], "There is no release orders in namespace shop"), ([api(value="memory://")], "there is nothing to back up")],
 )
-def test_release_without_a_database_is_rejected(shop: Shop, deployments: list[Any], says: str) -> None:
-    shop.says("pods", items=[])
-    shop.says("deployments", items=deployments)
-    assert says in shop.backup().stderr
+def test_release_without_a_database_is_rejected(shop: Shop, deployments: list[Any], message: str) -> None:
+    shop.set_objects("pods", items=[])
+    shop.set_objects("deployments", items=deployments)
+    assert message in shop.backup().stderr
 
 
 @pytest.mark.parametrize("verb", ["backup", "restore"])
 def test_ambiguous_database_is_rejected_with_the_candidates(shop: Shop, verb: str) -> None:
-    shop.says("pods", items=[POD | {"metadata": {"name": f"shop-{alias}-postgres-0"}} for alias in ("red", "blue")])
+    shop.set_objects(
+        "pods", items=[POD | {"metadata": {"name": f"shop-{alias}-postgres-0"}} for alias in ("red", "blue")]
+    )
     shop.file.write_text("a backup")
     done = shop.run(verb, FILE=str(shop.folder / "other.dump") if verb == "backup" else str(shop.file))
     assert done.returncode != 0
@@ -423,5 +425,5 @@ def test_ambiguous_database_is_rejected_with_the_candidates(shop: Shop, verb: st
 
 
 def test_database_that_is_not_ready_is_rejected(shop: Shop) -> None:
-    shop.says("pods", items=[POD | {"status": {"conditions": [{"type": "Ready", "status": "False"}]}}])
+    shop.set_objects("pods", items=[POD | {"status": {"conditions": [{"type": "Ready", "status": "False"}]}}])
     assert "is not ready. See why: kubectl --namespace shop describe pod orders-postgres-0" in shop.backup().stderr

@@ -22,22 +22,22 @@ def packages(project: Path) -> set[str]:
 
 def imported(project: Path) -> set[str]:
     """The top-level packages imported by a project's code and tests, anywhere in a file."""
-    found: set[str] = set()
+    names_: set[str] = set()
     for file in (*project.glob("src/**/*.py"), *project.glob("tests/**/*.py")):
         for node in ast.walk(ast.parse(file.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and node.module is not None:
                 names.append(node.module)
-            found |= {name.partition(".")[0] for name in names}
-    return found
+            names_ |= {name.partition(".")[0] for name in names}
+    return names_
 
 
 def test_no_service_imports_another() -> None:
     assert SERVICES
     for service in SERVICES:
-        others = set().union(*(packages(other) for other in SERVICES if other != service))
+        other_packages = set().union(*(packages(other) for other in SERVICES if other != service))
         assert "chassis" in imported(service)
-        assert not imported(service) & others, service
+        assert not imported(service) & other_packages, service
 
 
 def test_chassis_imports_no_service() -> None:
@@ -55,14 +55,14 @@ def test_no_project_has_circular_imports(project: Path) -> None:
 
     def named(file: Path) -> set[str]:
         """The project's modules that this one imports."""
-        found: set[str] = set()
+        names_: set[str] = set()
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.ImportFrom) and node.module in modules:
                 below = {f"{node.module}.{alias.name}" for alias in node.names} & modules.keys()
-                found |= below or {node.module}
+                names_ |= below or {node.module}
             elif isinstance(node, ast.Import):
-                found |= {alias.name for alias in node.names} & modules.keys()
-        return found
+                names_ |= {alias.name for alias in node.names} & modules.keys()
+        return names_
 
     graph = {name: named(file) for name, file in modules.items()}
     assert sum(map(len, graph.values())) >= len(modules)

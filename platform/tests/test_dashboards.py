@@ -26,18 +26,18 @@ def test_dashboards_of_different_releases_differ_in_file_uid_and_title() -> None
         ("r" * 53, "a"),
         ("r" * 52, "a"),
     ]
-    found = [dashboard("--namespace", namespace, release=release) for release, namespace in releases]
-    assert len({file for file, _ in found}) == len(found)
-    assert len({whole["uid"] for _, whole in found}) == len(found)
-    assert len({whole["title"] for _, whole in found}) == len(found)
-    assert all(re.fullmatch(r"[a-zA-Z0-9_-]{1,40}", whole["uid"]) for _, whole in found)  # Grafana's limit
-    assert all(re.fullmatch(r"[-._a-zA-Z0-9]{1,253}", file) for file, _ in found)
+    dashboards = [dashboard("--namespace", namespace, release=release) for release, namespace in releases]
+    assert len({file for file, _ in dashboards}) == len(dashboards)
+    assert len({content["uid"] for _, content in dashboards}) == len(dashboards)
+    assert len({content["title"] for _, content in dashboards}) == len(dashboards)
+    assert all(re.fullmatch(r"[a-zA-Z0-9_-]{1,40}", content["uid"]) for _, content in dashboards)  # Grafana's limit
+    assert all(re.fullmatch(r"[-._a-zA-Z0-9]{1,253}", file) for file, _ in dashboards)
     assert dashboard() == dashboard()  # an upgrade changes the dashboard instead of adding one
 
 
 def test_dashboard_preselects_its_own_release() -> None:
-    _, whole = dashboard("--namespace", "staging")
-    current = {variable["name"]: variable["current"] for variable in whole["templating"]["list"]}
+    _, content = dashboard("--namespace", "staging")
+    current = {variable["name"]: variable["current"] for variable in content["templating"]["list"]}
     assert current["namespace"] == {"text": "staging", "value": "staging"}
     assert current["job"] == {"text": SERVICE, "value": SERVICE}
     assert current["datasource"] == {}

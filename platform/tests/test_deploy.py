@@ -49,14 +49,14 @@ class Site:
 
     def write(self, **state: Any) -> None:
         """Atomically: a helm or kubectl may be reading the file."""
-        made = self.file.with_suffix(".new")
-        made.write_text(json.dumps(state))
-        made.replace(self.file)
+        new_file = self.file.with_suffix(".new")
+        new_file.write_text(json.dumps(state))
+        new_file.replace(self.file)
 
     @property
     def state(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.file.read_text())
-        return found
+        state: dict[str, Any] = json.loads(self.file.read_text())
+        return state
 
     @property
     def statuses(self) -> list[tuple[str, str]]:
@@ -109,17 +109,17 @@ class Site:
 
     @property
     def lease(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads((self.file.with_suffix(".leases") / "task-api-deploy").read_text())["spec"]
-        return found
+        spec: dict[str, Any] = json.loads((self.file.with_suffix(".leases") / "task-api-deploy").read_text())["spec"]
+        return spec
 
     def set_lease(self, spec: dict[str, Any], version: str = "100", **annotations: str) -> None:
         folder = self.file.with_suffix(".leases")
         folder.mkdir(exist_ok=True)
         metadata = {"name": "task-api-deploy", "resourceVersion": version, "annotations": annotations}
         lease = {"metadata": metadata, "spec": spec}
-        made = folder / "new"
-        made.write_text(json.dumps(lease))
-        made.replace(folder / "task-api-deploy")
+        new_file = folder / "new"
+        new_file.write_text(json.dumps(lease))
+        new_file.replace(folder / "task-api-deploy")
 
     def begin_slow_upgrade(self) -> subprocess.Popen[str]:
         process = self.start("deploy", IMAGE_TAG="slow-2")
@@ -127,9 +127,9 @@ class Site:
         return process
 
 
-def until(look: Callable[[], bool], what: str) -> None:
+def until(condition: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + 30
-    while not look():
+    while not condition():
         assert time.monotonic() < deadline, f"not within 30 s: {what}"
         time.sleep(0.05)
 
@@ -166,17 +166,17 @@ def test_deploy_installs_then_upgrades_and_every_pod_reports_the_commit(site: Si
 
 
 def test_initial_state_of_the_other_tests_equals_that_after_deploys(site: Site) -> None:
-    def left() -> dict[str, Any]:
+    def comparable_state() -> dict[str, Any]:
         state = site.state
-        for kept in state["revisions"]:
-            del kept["updated"], kept["description"]
+        for entry in state["revisions"]:
+            del entry["updated"], entry["description"]
         return state
 
     site.deploy("one")
     site.deploy("two")
-    by_deploys = left()
+    by_deploys = comparable_state()
     site.set_deployed("one", "two")
-    assert left() == by_deploys
+    assert comparable_state() == by_deploys
 
 
 def digests(folder: Path, **services: str) -> str:
@@ -244,10 +244,10 @@ def test_one_repository_for_two_services_and_an_empty_folder_are_rejected(site: 
         ({"IMAGE_TAG": "one", "DEPLOY_TIMEOUT": "soon"}, "DEPLOY_TIMEOUT=soon is not a duration"),
     ],
 )
-def test_invalid_settings_are_rejected_with_a_message(site: Site, environment: dict[str, str], said: str) -> None:
+def test_invalid_settings_are_rejected_with_a_message(site: Site, environment: dict[str, str], message: str) -> None:
     done = site.run("deploy", **environment)
     assert (done.returncode, "Traceback" in done.stderr) == (2, False)
-    assert said in done.stderr
+    assert message in done.stderr
     # No tool was called, except for the query of the kubeconfig.
     assert set(site.calls.splitlines()) <= {"kubectl config view --minify --output json"}
 
@@ -256,21 +256,24 @@ def test_invalid_settings_are_rejected_with_a_message(site: Site, environment: d
     ("server", "said"), [("", "current-context must exist"), (None, "the cluster of its current context has no server")]
 )
 def test_kubeconfig_without_a_server_is_rejected_before_the_cluster_is_accessed(
-    site: Site, server: str | None, said: str
+    site: Site, server: str | None, message: str
 ) -> None:
     site.write(**site.state, server=server)
     done = site.deploy("one", KUBERNETES_SERVICE_HOST="10.0.0.1", KUBERNETES_SERVICE_PORT="443")
     assert (done.returncode, "Traceback" in done.stderr) == (2, False)
-    assert said in done.stderr
+    assert message in done.stderr
     assert [call.split()[:3] for call in site.calls.splitlines()] == [["kubectl", "config", "view"]]
 
 
 def test_tools_cannot_use_the_cluster_of_the_pod_that_runs_them(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    of_a_pod = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443", "KUBERC": "on"}
-    for name, value in {**site.environment, **of_a_pod}.items():
+    pod_environment = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443", "KUBERC": "on"}
+    for name, value in {**site.environment, **pod_environment}.items():
         monkeypatch.setenv(name, value)
     with kubeconfig():
-        assert {name: os.environ.get(name) for name in of_a_pod} == {**dict.fromkeys(of_a_pod), "KUBERC": "off"}
+        assert {name: os.environ.get(name) for name in pod_environment} == {
+            **dict.fromkeys(pod_environment),
+            "KUBERC": "off",
+        }
 
 
 def test_hanging_command_is_reported_every_ten_seconds_and_times_out(
@@ -338,11 +341,11 @@ def test_pods_that_report_another_commit_fail_the_deploy(site: Site) -> None:
 @pytest.mark.parametrize(
     ("tag", "said"), [("list-2", "TypeError"), ("cut-2", "IncompleteRead"), ("noise-2", "BadStatusLine")]
 )
-def test_invalid_responses_of_pods_fail_the_deploy(site: Site, tag: str, said: str) -> None:
+def test_invalid_responses_of_pods_fail_the_deploy(site: Site, tag: str, error: str) -> None:
     site.set_deployed("one")
     done = site.deploy(tag, SMOKE_TIMEOUT="1s")
     assert (done.returncode, "Traceback" in done.stderr) == (1, False)
-    assert f"/health: {said}" in done.stderr
+    assert f"/health: {error}" in done.stderr
     assert site.statuses[-1] == ("one", "deployed")
 
 
@@ -511,9 +514,9 @@ def test_held_revision_is_better_than_none(site: Site) -> None:
     assert site.statuses[-1] == ("one", "deployed")
 
 
-@pytest.mark.parametrize(("age", "settled"), [(140, False), (160, True)])
+@pytest.mark.parametrize(("age", "stale"), [(140, False), (160, True)])
 def test_by_default_a_pending_revision_becomes_stale_only_after_a_deploys_maximum_duration(
-    site: Site, age: float, settled: bool
+    site: Site, age: float, stale: bool
 ) -> None:
     del site.environment["SETTLE_AGE"]
     pending = revision(2, "two", "pending-upgrade", age=age)
@@ -523,7 +526,7 @@ def test_by_default_a_pending_revision_becomes_stale_only_after_a_deploys_maximu
         first = process.stdout.readline()
         process.terminate()
         process.communicate(timeout=30)
-    assert ("After 150 s it counts as stale" in first) is not settled
+    assert ("After 150 s it counts as stale" in first) is not stale
 
 
 def test_settle_prints_a_line_every_ten_seconds_and_can_be_cancelled(site: Site) -> None:
@@ -623,8 +626,8 @@ def test_lock_timeout_changes_nothing_and_names_the_holder(site: Site) -> None:
 def test_github_run_is_named_by_its_url(site: Site) -> None:
     site.set_deployed("one")
     site.set_lease({"holderIdentity": "deploy of x by https://github.example/you/kit/actions/runs/7 (attempt 2) [1]"})
-    said = site.deploy("two", LOCK_TIMEOUT="1s").stderr
-    assert "https://github.example/you/kit/actions/runs/7 (attempt 2)" in said
+    errors = site.deploy("two", LOCK_TIMEOUT="1s").stderr
+    assert "https://github.example/you/kit/actions/runs/7 (attempt 2)" in errors
     site.set_lease({})
     on_github = {"GITHUB_RUN_ID": "8", "GITHUB_SERVER_URL": "https://github.example", "GITHUB_REPOSITORY": "you/kit"}
     with site.start("deploy", IMAGE_TAG="slow-2", **on_github) as process:
@@ -639,9 +642,9 @@ def test_lock_is_renewed_while_helm_runs(site: Site) -> None:
     site.set_deployed("one")
     with site.start("deploy", IMAGE_TAG="slow-2", LEASE_DURATION="30s") as process:
         until(lambda: ("slow-2", "pending-upgrade") in site.statuses, "the upgrade is pending")
-        begun = site.lease["renewTime"]
-        until(lambda: site.lease["renewTime"] > begun, "the Lease is renewed")
-        assert site.lease["acquireTime"] <= begun
+        first_renewal = site.lease["renewTime"]
+        until(lambda: site.lease["renewTime"] > first_renewal, "the Lease is renewed")
+        assert site.lease["acquireTime"] <= first_renewal
         process.send_signal(signal.SIGTERM)
 
 
@@ -722,15 +725,15 @@ def test_rollback_stops_a_running_deploy_and_leaves_its_commit(site: Site) -> No
 
 def test_waiting_rollback_takes_precedence_over_waiting_deploys(site: Site) -> None:
     site.set_deployed("one", "two")
-    asked = {"task-platform/stop-for": "rollback from two by another [1]"}
-    site.set_lease({"leaseDurationSeconds": 60}, **asked)
-    refused = site.deploy("three", LOCK_TIMEOUT="1s")
-    assert refused.returncode == 2
-    assert "rollback from two by another [1] still holds the lock after 1 s" in refused.stderr
+    stop_request = {"task-platform/stop-for": "rollback from two by another [1]"}
+    site.set_lease({"leaseDurationSeconds": 60}, **stop_request)
+    rejected = site.deploy("three", LOCK_TIMEOUT="1s")
+    assert rejected.returncode == 2
+    assert "rollback from two by another [1] still holds the lock after 1 s" in rejected.stderr
     assert site.run("rollback").returncode == 0
     assert site.deploy("three").returncode == 0
     # A killed waiting rollback expires like a killed holder.
-    site.set_lease({"leaseDurationSeconds": 1}, **asked)
+    site.set_lease({"leaseDurationSeconds": 1}, **stop_request)
     assert site.deploy("four").returncode == 0
 
 
@@ -971,10 +974,10 @@ def test_rollback_returns_to_the_last_other_image_and_holds_the_current_one(site
     assert list(site.state["held"]) == ["two"]
     assert "two is held until: make unhold COMMIT=two" in site.summary
 
-    refused = site.deploy("two")
-    assert refused.returncode == 2
-    assert "two is held: rolled back on " in refused.stderr
-    assert "make unhold COMMIT=two" in refused.stderr
+    rejected = site.deploy("two")
+    assert rejected.returncode == 2
+    assert "two is held: rolled back on " in rejected.stderr
+    assert "make unhold COMMIT=two" in rejected.stderr
     assert site.deploy("three").returncode == 0  # other commits are not held
 
     assert site.run("unhold", "two").returncode == 0

@@ -99,7 +99,7 @@ def test_role_is_bound_only_in_its_own_namespace() -> None:
     ],
 )
 def test_failing_kubeconfig_creation_reports_what_is_missing(
-    tmp_path: Path, arguments: tuple[str, ...], environment: dict[str, str], said: str
+    tmp_path: Path, arguments: tuple[str, ...], environment: dict[str, str], message: str
 ) -> None:
     kubectl = tmp_path / "kubectl"
     kubectl.write_text("#!/bin/sh\nexit 1\n")  # a cluster without the namespace
@@ -112,5 +112,5 @@ def test_failing_kubeconfig_creation_reports_what_is_missing(
         check=False,
     )
     assert done.returncode in (1, 2)
-    assert said in done.stderr
+    assert message in done.stderr
     assert not (REPOSITORY / "kubeconfig-ci-tasks").exists()

@@ -83,7 +83,7 @@ class Running:
         old = next(line for line in text.splitlines() if "VALUE = " in line)
         self.save(path, text.replace(old, old[: old.index(f"{name}-")] + f"{name}-{version}'"))
 
-    def answer(self) -> tuple[int, str]:
+    def fetch(self) -> tuple[int, str]:
         """Status and text; 0 while there is no response."""
         with contextlib.suppress(OSError, http.client.HTTPException):
             connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=SECONDS)
@@ -93,22 +93,22 @@ class Running:
                 return response.status, response.read().decode()
         return 0, ""
 
-    def fails(self, why: str) -> None:
+    def fails(self, error: str) -> None:
         """Waits until the response is this error."""
-        eventually(lambda: (answer := self.answer())[0] == 500 and why in answer[1], f"{why} is answered")
+        eventually(lambda: (response := self.fetch())[0] == 500 and error in response[1], f"the response is {error}")
 
     def serves(self, values: str) -> None:
         """Waits until the response is this."""
         eventually(lambda: self._values() == values, f"{values} is served, and not {self._values()}")
 
     def _values(self) -> str:
-        return self.answer()[1].partition(" ")[2]
+        return self.fetch()[1].partition(" ")[2]
 
     def runs(self, name: str) -> int:
         """How often the module was run."""
         return len((self.folder.parent / name).read_text())
 
-    def waits_ahead(self) -> None:
+    def wait_for_preload(self) -> None:
         """Waits until a preforked process has imported what it can, and reads its pipe."""
 
         def waits() -> bool:
@@ -149,10 +149,10 @@ def dev(tmp_path: Path) -> Iterator[Running]:
 
 
 def test_modules_before_the_resaved_file_are_not_run_again(dev: Running) -> None:
-    dev.waits_ahead()
+    dev.wait_for_preload()
     dev.edit("work/second.py", 1)
     dev.serves("ground-0 first-0 second-1")
-    dev.waits_ahead()
+    dev.wait_for_preload()
     before = dev.runs("ground"), dev.runs("first")
     dev.edit("work/second.py", 2)
     dev.serves("ground-0 first-0 second-2")
@@ -160,7 +160,7 @@ def test_modules_before_the_resaved_file_are_not_run_again(dev: Running) -> None
 
 
 def test_other_packages_are_preloaded_before_the_first_save(dev: Running) -> None:
-    dev.waits_ahead()
+    dev.wait_for_preload()
     before = dev.runs("ground"), dev.runs("first")
     dev.edit("work/first.py", 1)
     dev.serves("ground-0 first-1 second-0")
@@ -169,7 +169,7 @@ def test_other_packages_are_preloaded_before_the_first_save(dev: Running) -> Non
 
 def test_preloaded_file_is_reloaded_after_a_save(dev: Running) -> None:
     for version, path in enumerate(["work/second.py", "base/ground.py", "work/first.py", "base/ground.py"], start=1):
-        dev.waits_ahead()
+        dev.wait_for_preload()
         dev.edit(path, version)
     dev.serves("ground-4 first-3 second-1")
 
@@ -181,7 +181,7 @@ def test_file_read_as_text_is_reread_after_a_save(dev: Running) -> None:
     dev.serves("number-0 second-0")
     dev.edit("work/second.py", 1)
     dev.serves("number-0 second-1")
-    dev.waits_ahead()  # before second.py: number.py was read
+    dev.wait_for_preload()  # before second.py: number.py was read
     dev.edit("work/number.py", 1)
     dev.serves("number-1 second-1")
 
@@ -192,17 +192,17 @@ def test_new_and_deleted_files_are_noticed_despite_preloading(dev: Running) -> N
     dev.serves("nothing second-0")
     dev.edit("work/second.py", 1)
     dev.serves("nothing second-1")
-    dev.waits_ahead()
+    dev.wait_for_preload()
     dev.save("work/extra.py", "")
     dev.serves("there second-1")
-    dev.waits_ahead()
+    dev.wait_for_preload()
     (dev.folder / "work/extra.py").unlink()
     dev.serves("nothing second-1")
 
 
 def test_syntax_error_is_returned_and_its_fix_is_served(dev: Running) -> None:
     for version in (1, 2):
-        dev.waits_ahead()
+        dev.wait_for_preload()
         dev.save("work/second.py", "def\n")
         dev.fails("SyntaxError")
         dev.save("work/second.py", f"from work import first\nVALUE = f'{{first.VALUE}} second-{version}'\n")

@@ -17,15 +17,15 @@ MAKEFILE = (REPOSITORY / "Makefile").read_text()
 
 def slugs(page: str) -> set[str]:
     """The anchors that GitHub generates for a page's headings."""
-    found: set[str] = set()
+    anchors: set[str] = set()
     for heading in re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE):
         words = re.sub(r"[^\w\- ]", "", heading.replace("`", "").lower()).replace(" ", "-")
-        times = sum(1 for slug in found if re.fullmatch(rf"{re.escape(words)}(-\d+)?", slug))
-        found.add(f"{words}-{times}" if times else words)
-    return found
+        times = sum(1 for slug in anchors if re.fullmatch(rf"{re.escape(words)}(-\d+)?", slug))
+        anchors.add(f"{words}-{times}" if times else words)
+    return anchors
 
 
-def wrong_links(page: str) -> list[str]:
+def broken_links(page: str) -> list[str]:
     """The page's broken links. External links are not followed: only their form is checked."""
     wrong = []
     for target in links(page):
@@ -45,15 +45,15 @@ def wrong_links(page: str) -> list[str]:
 
 @pytest.mark.parametrize("page", pages())
 def test_every_link_resolves_to_a_file_and_a_heading(page: str) -> None:
-    assert wrong_links(page) == []
+    assert broken_links(page) == []
 
 
 @pytest.mark.parametrize("page", pages())
 def test_every_make_target_in_the_text_exists(page: str) -> None:
     typed = "\n".join(block.text for block in blocks(page) if block.language in COMMANDS)
     quoted = "\n".join(re.findall(r"`(make [^`]+)`", prose(page)))
-    called = re.findall(r"(?:^|[$;&] *)(?:[A-Z_]+=\S+ )*make ((?:[a-z0-9-]+ ?)+)", f"{typed}\n{quoted}", re.MULTILINE)
-    targets = set(" ".join(called).split())
+    calls = re.findall(r"(?:^|[$;&] *)(?:[A-Z_]+=\S+ )*make ((?:[a-z0-9-]+ ?)+)", f"{typed}\n{quoted}", re.MULTILINE)
+    targets = set(" ".join(calls).split())
     assert {target for target in targets if not re.search(rf"^{target}:", MAKEFILE, re.MULTILINE)} == set()
 
 

@@ -32,11 +32,11 @@ def machine(tmp_path: Path, free_port: int) -> Machine:
     return Machine(tmp_path, free_port)
 
 
-def complaint(output: str) -> tuple[str, str]:
+def only_problem(output: str) -> tuple[str, str]:
     """The only problem, and the line below it with the command that fixes it."""
     lines = output.splitlines()
-    (at,) = (number for number, line in enumerate(lines) if line.startswith(("FAIL", "warn")))
-    return lines[at], lines[at + 1].strip()
+    (index,) = (number for number, line in enumerate(lines) if line.startswith(("FAIL", "warn")))
+    return lines[index], lines[index + 1].strip()
 
 
 def test_without_problems_each_check_prints_ok_and_the_next_step_is_printed(machine: Machine) -> None:
@@ -62,27 +62,27 @@ def test_without_problems_each_check_prints_ok_and_the_next_step_is_printed(mach
         ("docker", "Docker version 19.03.8", "Docker is 19.03.8; 20.10 or later", "apt-get install --yes docker.io"),
     ],
 )
-def test_outdated_tool_fails(machine: Machine, tool: str, printed: str, wrong: str, repair: str) -> None:
-    machine.has(tool, f"echo '{printed}'")
+def test_outdated_tool_fails(machine: Machine, tool: str, printed: str, problem: str, fix: str) -> None:
+    machine.add_tool(tool, f"echo '{printed}'")
     code, output = machine.doctor(tool)
     assert code == 1
-    assert wrong in complaint(output)[0]
-    assert repair in complaint(output)[1]
+    assert problem in only_problem(output)[0]
+    assert fix in only_problem(output)[1]
 
 
 @pytest.mark.parametrize(("version", "code"), [("v1.24.17", 1), ("v1.25.16", 1), ("v1.26.15", 0), ("v1.27.16", 0)])
 def test_kubectl_version_is_not_confused_with_kustomizes(machine: Machine, version: str, code: int) -> None:
-    machine.has("kubectl", kubectl(version))
-    found, output = machine.doctor("kubectl")
-    assert found == code
+    machine.add_tool("kubectl", kubectl(version))
+    actual, output = machine.doctor("kubectl")
+    assert actual == code
     if code:
-        wrong, repair = complaint(output)
-        assert f"kubectl is {version[1:]}; 1.26 or later" in wrong
-        assert "bin/linux/amd64/kubectl" in repair
+        problem, fix = only_problem(output)
+        assert f"kubectl is {version[1:]}; 1.26 or later" in problem
+        assert "bin/linux/amd64/kubectl" in fix
 
 
 @pytest.fixture
-def own_kubeconfig(machine: Machine, tmp_path: Path) -> Path:
+def kit_kubeconfig(machine: Machine, tmp_path: Path) -> Path:
     """The kit's kubeconfig, in a copy of its scripts: a cluster exists."""
     copy = tmp_path / "copy"
     shutil.copytree(REPOSITORY / "scripts", copy / "scripts")
@@ -93,74 +93,74 @@ def own_kubeconfig(machine: Machine, tmp_path: Path) -> Path:
     return copy / ".kube/config"
 
 
-def test_version_of_a_running_cluster_is_checked(machine: Machine, own_kubeconfig: Path) -> None:
-    assert own_kubeconfig.exists()
-    machine.has("kubectl", kubectl("v1.27.16", server="v1.27.3"))
+def test_version_of_a_running_cluster_is_checked(machine: Machine, kit_kubeconfig: Path) -> None:
+    assert kit_kubeconfig.exists()
+    machine.add_tool("kubectl", kubectl("v1.27.16", server="v1.27.3"))
     assert "ok    Kubernetes v1.27.3 is running in task-platform" in machine.doctor()[1]
-    machine.has("kubectl", kubectl("v1.27.16", server="v1.25.3"))
+    machine.add_tool("kubectl", kubectl("v1.27.16", server="v1.25.3"))
     code, output = machine.doctor("kubernetes")
     assert code == 1
-    wrong, repair = complaint(output)
-    assert "runs Kubernetes v1.25.3; 1.26 or later is required. Recreate it, without its data:" in wrong
-    assert repair == "make down up"
-    machine.has("kubectl", kubectl("v1.27.16"))  # no response
+    problem, fix = only_problem(output)
+    assert "runs Kubernetes v1.25.3; 1.26 or later is required. Recreate it, without its data:" in problem
+    assert fix == "make down up"
+    machine.add_tool("kubectl", kubectl("v1.27.16"))  # no response
     assert "is the version that `make up` installs" in machine.doctor()[1]
 
 
 def test_kubeconfig_without_the_context_is_a_warning_if_kubectl_is_installed(
-    machine: Machine, own_kubeconfig: Path
+    machine: Machine, kit_kubeconfig: Path
 ) -> None:
-    assert own_kubeconfig.exists()
-    machine.has("kubectl", kubectl().replace("config get-contexts", "config get-nothing"))
-    wrong = "warn  .kube/config has no context kind-task-platform. Recreate it:"
-    assert complaint(machine.doctor()[1]) == (wrong, "make up")
-    machine.lacks("kubectl")
-    assert "kubectl was not found" in complaint(machine.doctor()[1])[0]
+    assert kit_kubeconfig.exists()
+    machine.add_tool("kubectl", kubectl().replace("config get-contexts", "config get-nothing"))
+    problem = "warn  .kube/config has no context kind-task-platform. Recreate it:"
+    assert only_problem(machine.doctor()[1]) == (problem, "make up")
+    machine.remove_tool("kubectl")
+    assert "kubectl was not found" in only_problem(machine.doctor()[1])[0]
 
 
 def test_unreadable_kernel_limits_are_ignored(machine: Machine) -> None:
-    machine.has("cat", "exit 1")
+    machine.add_tool("cat", "exit 1")
     assert machine.doctor("inotify") == (0, "")
 
 
 def test_versions_are_compared_numerically(machine: Machine) -> None:
-    machine.has("git", "echo 'git version 2.4.11'")
+    machine.add_tool("git", "echo 'git version 2.4.11'")
     assert machine.doctor("git")[0] == 1
-    machine.has("git", "echo 'git version 10.0'")
+    machine.add_tool("git", "echo 'git version 10.0'")
     assert machine.doctor("git") == (0, "")
 
 
 def test_missing_tool_fails_with_an_install_command(machine: Machine) -> None:
-    machine.lacks("helm")
+    machine.remove_tool("helm")
     code, output = machine.doctor()
     assert code == 1
-    wrong, repair = complaint(output)
-    assert wrong.startswith("FAIL  Helm was not found; 3.12 or later is required")
-    assert repair.startswith("curl -fsSL https://get.helm.sh/")
+    problem, fix = only_problem(output)
+    assert problem.startswith("FAIL  Helm was not found; 3.12 or later is required")
+    assert fix.startswith("curl -fsSL https://get.helm.sh/")
     assert "1 failed" in output
 
 
 @pytest.mark.parametrize("tool", ["kind", "kubectl", "helm", "tilt"])
 def test_tools_in_mise_toml_are_installed_with_mise_if_available(machine: Machine, tool: str) -> None:
-    machine.lacks(tool)
-    machine.has("mise", "")
+    machine.remove_tool(tool)
+    machine.add_tool("mise", "")
     code, output = machine.doctor(tool)
     assert code == 1
-    assert complaint(output)[1] == 'mise install && eval "$(mise activate bash)"'
+    assert only_problem(output)[1] == 'mise install && eval "$(mise activate bash)"'
 
 
 def test_tool_that_cannot_run_fails(machine: Machine) -> None:
-    machine.has("kind", "echo 'cannot execute binary file' >&2; exit 126")
+    machine.add_tool("kind", "echo 'cannot execute binary file' >&2; exit 126")
     code, output = machine.doctor()
     assert code == 1
-    wrong, repair = complaint(output)
-    assert wrong.startswith("FAIL  kind prints no version: ")
-    assert repair == "kind --version"
+    problem, fix = only_problem(output)
+    assert problem.startswith("FAIL  kind prints no version: ")
+    assert fix == "kind --version"
 
 
 def test_one_failure_does_not_hide_the_next(machine: Machine) -> None:
     for tool in ("git", "python3.11", "docker", "kind", "kubectl", "helm", "openssl", "curl"):
-        machine.lacks(tool)
+        machine.remove_tool(tool)
     code, output = machine.doctor()
     assert code == 1
     assert output.count("FAIL") == 8
@@ -168,62 +168,62 @@ def test_one_failure_does_not_hide_the_next(machine: Machine) -> None:
 
 
 def test_python_without_venv_does_not_count(machine: Machine) -> None:
-    machine.has("python3.11", "exit 1")
+    machine.add_tool("python3.11", "exit 1")
     code, output = machine.doctor()
     assert code == 1
-    assert "No Python 3.11 to 3.14 with venv was found" in complaint(output)[0]
-    assert complaint(output)[1].endswith("uv python install 3.11")
+    assert "No Python 3.11 to 3.14 with venv was found" in only_problem(output)[0]
+    assert only_problem(output)[1].endswith("uv python install 3.11")
 
 
 def test_stopped_docker_daemon_is_reported_once(machine: Machine) -> None:
-    machine.has(
+    machine.add_tool(
         "docker",
         """case "$*" in --version) echo 'Docker version 28.2.2' ;;
         *) echo 'Cannot connect to the Docker daemon at unix:///var/run/docker.sock.' >&2; exit 1 ;; esac""",
     )
     code, output = machine.doctor()
     assert code == 1
-    assert complaint(output) == ("FAIL  The Docker daemon is not running. Start it:", "sudo systemctl start docker")
+    assert only_problem(output) == ("FAIL  The Docker daemon is not running. Start it:", "sudo systemctl start docker")
 
 
 def test_permission_denied_by_docker_suggests_the_group(machine: Machine) -> None:
-    machine.has(
+    machine.add_tool(
         "docker",
         """case "$*" in --version) echo 'Docker version 28.2.2' ;;
         *) echo 'permission denied while trying to connect to the Docker daemon socket' >&2; exit 1 ;; esac""",
     )
     code, output = machine.doctor()
     assert code == 1
-    assert complaint(output)[1].startswith("sudo usermod -aG docker")
+    assert only_problem(output)[1].startswith("sudo usermod -aG docker")
 
 
 def test_little_memory_is_a_warning(machine: Machine) -> None:
-    machine.has("docker", DOCKER.replace("8589934592", "2147483648"))
+    machine.add_tool("docker", DOCKER.replace("8589934592", "2147483648"))
     code, output = machine.doctor()
     assert code == 0
-    assert "Docker has 2.0 GiB of memory; the local cluster needs 4" in complaint(output)[0]
+    assert "Docker has 2.0 GiB of memory; the local cluster needs 4" in only_problem(output)[0]
 
 
 def test_low_inotify_limits_are_a_warning_with_the_lines_to_set(machine: Machine) -> None:
-    machine.has("cat", CAT.replace("echo 512 ", "echo 128 "))
+    machine.add_tool("cat", CAT.replace("echo 512 ", "echo 128 "))
     code, output = machine.doctor()
     assert code == 0
-    repair = complaint(output)[1]
-    assert "fs.inotify.max_user_instances=512" in repair
-    assert "max_user_watches" not in repair
+    fix = only_problem(output)[1]
+    assert "fs.inotify.max_user_instances=512" in fix
+    assert "max_user_watches" not in fix
 
 
 def test_port_in_use_fails_and_a_free_one_is_suggested(machine: Machine, free_port: int) -> None:
     with socket.create_server(("127.0.0.1", free_port)):
         code, output = machine.doctor()
     assert code == 1
-    wrong, repair = complaint(output)
-    assert f"Port {free_port} of 127.0.0.1 is in use" in wrong
-    assert repair == f"make up HTTP_PORT={free_port + 1}"
+    problem, fix = only_problem(output)
+    assert f"Port {free_port} of 127.0.0.1 is in use" in problem
+    assert fix == f"make up HTTP_PORT={free_port + 1}"
 
 
 def test_ports_of_the_running_cluster_are_not_reported(machine: Machine, free_port: int) -> None:
-    machine.has("docker", DOCKER.replace("control-plane') exit 1", "control-plane') echo '[]'"))
+    machine.add_tool("docker", DOCKER.replace("control-plane') exit 1", "control-plane') echo '[]'"))
     with socket.create_server(("127.0.0.1", free_port)):
         assert machine.doctor("ports") == (0, "")
 
@@ -234,26 +234,26 @@ def test_registry_port_is_checked_only_with_a_registry(machine: Machine) -> None
         assert machine.doctor("ports") == (0, "")
         machine.variables["REGISTRY"] = "1"
         code, output = machine.doctor("ports")
-        machine.has("docker", DOCKER.replace("control-plane') exit 1", "control-plane') echo '[]'"))
+        machine.add_tool("docker", DOCKER.replace("control-plane') exit 1", "control-plane') echo '[]'"))
         beside_a_cluster = machine.doctor("ports")[0]
     assert (code, beside_a_cluster) == (1, 1)
-    assert complaint(output)[1].startswith("make up REGISTRY=1 REGISTRY_PORT=")
+    assert only_problem(output)[1].startswith("make up REGISTRY=1 REGISTRY_PORT=")
 
 
 def test_outdated_node_image_fails(machine: Machine) -> None:
     machine.variables["KIND_NODE_IMAGE"] = "kindest/node:v1.25.16@sha256:" + "0" * 64
     code, output = machine.doctor()
     assert code == 1
-    assert "Kubernetes 1.26 or later is required" in complaint(output)[0]
+    assert "Kubernetes 1.26 or later is required" in only_problem(output)[0]
 
 
 def test_missing_kubeconfig_is_a_warning(machine: Machine, tmp_path: Path) -> None:
     machine.variables["KUBECONFIG"] = str(tmp_path / "gone")
     code, output = machine.doctor()
     assert code == 0
-    wrong, repair = complaint(output)
-    assert f"a missing file: {tmp_path / 'gone'}" in wrong
-    assert repair == "export KUBECONFIG=$PWD/.kube/config"
+    problem, fix = only_problem(output)
+    assert f"a missing file: {tmp_path / 'gone'}" in problem
+    assert fix == "export KUBECONFIG=$PWD/.kube/config"
 
 
 def test_foreign_cluster_is_reported_and_left_alone(machine: Machine) -> None:
@@ -261,21 +261,21 @@ def test_foreign_cluster_is_reported_and_left_alone(machine: Machine) -> None:
 
 
 def test_tilt_is_required_only_where_it_is_used(machine: Machine) -> None:
-    machine.has("tilt", "echo 'v0.37.2, built 2026-03-01'")
+    machine.add_tool("tilt", "echo 'v0.37.2, built 2026-03-01'")
     code, output = machine.doctor()
     assert code == 0
-    assert complaint(output)[0].startswith("warn  For `make dev`: Tilt is 0.37.2; 0.37.3 or later is required")
+    assert only_problem(output)[0].startswith("warn  For `make dev`: Tilt is 0.37.2; 0.37.3 or later is required")
     code, output = machine.doctor("tilt")
     assert code == 1
-    assert complaint(output)[0].startswith("FAIL  Tilt is 0.37.2")
+    assert only_problem(output)[0].startswith("FAIL  Tilt is 0.37.2")
 
 
 def test_on_macos_fixes_use_homebrew_and_inotify_is_not_checked(machine: Machine) -> None:
-    machine.has("uname", "case $1 in -m) echo arm64 ;; *) echo Darwin ;; esac")
-    machine.lacks("kind")
+    machine.add_tool("uname", "case $1 in -m) echo arm64 ;; *) echo Darwin ;; esac")
+    machine.remove_tool("kind")
     code, output = machine.doctor()
     assert code == 1
-    assert complaint(output)[1] == "brew install kind"
+    assert only_problem(output)[1] == "brew install kind"
     assert "inotify" not in output
 
 
@@ -298,16 +298,16 @@ def test_passing_single_check_is_silent_and_unknown_checks_are_rejected(machine:
     ],
 )
 def test_script_with_a_missing_requirement_stops_before_it_does_anything(
-    machine: Machine, tmp_path: Path, script: str, tool: str, wrong: str
+    machine: Machine, tmp_path: Path, script: str, tool: str, problem: str
 ) -> None:
-    machine.lacks(tool)
-    machine.has("mkdir", "true")  # it creates no folder in the repository either
-    machine.has(
+    machine.remove_tool(tool)
+    machine.add_tool("mkdir", "true")  # it creates no folder in the repository either
+    machine.add_tool(
         "kind", f'case "$1" in --version) echo "kind version 0.32.0" ;; *) echo "$@" >> {tmp_path}/changed ;; esac'
     )
     code, output = machine.run(script)
     assert code == 1
-    assert complaint(output)[0].startswith(wrong)
+    assert only_problem(output)[0].startswith(problem)
     assert output.splitlines()[-1] == "Then run the same command again. All checks: make doctor"
     assert not (tmp_path / "changed").exists()
 
@@ -332,41 +332,42 @@ def test_script_with_a_missing_requirement_stops_before_it_does_anything(
     ],
 )
 def test_suggested_python_is_the_systems_or_uvs(machine: Machine, os_release: str, command: str) -> None:
-    machine.lacks("python3.11")
-    machine.runs_on(os_release)
+    machine.remove_tool("python3.11")
+    machine.set_os_release(os_release)
     code, output = machine.doctor("python")
     assert code == 1
-    repair = complaint(output)[1]
-    assert repair.startswith(f"{command}  # or, on any system: curl " if command else "curl ")
-    assert repair.endswith("https://astral.sh/uv/install.sh | sh && ~/.local/bin/uv python install 3.11")
+    fix = only_problem(output)[1]
+    assert fix.startswith(f"{command}  # or, on any system: curl " if command else "curl ")
+    assert fix.endswith("https://astral.sh/uv/install.sh | sh && ~/.local/bin/uv python install 3.11")
 
 
 def test_on_macos_the_suggested_python_is_homebrews(machine: Machine) -> None:
-    machine.has("uname", "case $1 in -m) echo arm64 ;; *) echo Darwin ;; esac")
-    machine.lacks("python3.11")
-    assert complaint(machine.doctor("python")[1])[1].startswith("brew install python@3.13 ")
+    machine.add_tool("uname", "case $1 in -m) echo arm64 ;; *) echo Darwin ;; esac")
+    machine.remove_tool("python3.11")
+    assert only_problem(machine.doctor("python")[1])[1].startswith("brew install python@3.13 ")
 
 
 def test_tools_are_installed_with_the_systems_package_manager(machine: Machine) -> None:
-    machine.runs_on("ID=fedora\nVERSION_ID=42\n")
+    machine.set_os_release("ID=fedora\nVERSION_ID=42\n")
     for tool in ("git", "docker"):
-        machine.lacks(tool)
-    assert complaint(machine.doctor("git")[1])[1] == "sudo dnf install --assumeyes git"
-    assert complaint(machine.doctor("docker")[1])[1].startswith("sudo dnf install --assumeyes moby-engine && ")
+        machine.remove_tool(tool)
+    assert only_problem(machine.doctor("git")[1])[1] == "sudo dnf install --assumeyes git"
+    assert only_problem(machine.doctor("docker")[1])[1].startswith("sudo dnf install --assumeyes moby-engine && ")
 
 
 @pytest.mark.parametrize(
-    "said", ["echo 'podman version 5.4.2'; echo 'Emulate Docker CLI using podman' >&2", "echo 'nerdctl version 1.7.6'"]
+    "message",
+    ["echo 'podman version 5.4.2'; echo 'Emulate Docker CLI using podman' >&2", "echo 'nerdctl version 1.7.6'"],
 )
-def test_docker_look_alike_is_named_and_the_rest_is_checked(machine: Machine, said: str) -> None:
+def test_docker_look_alike_is_named_and_the_rest_is_checked(machine: Machine, message: str) -> None:
     fails = "echo 'Error: template: info:1:2: cannot evaluate field MemTotal' >&2; exit 125"
-    machine.has("docker", f'case "$1" in --version) {said} ;; version) echo 5.4.2 ;; *) {fails} ;; esac')
+    machine.add_tool("docker", f'case "$1" in --version) {message} ;; version) echo 5.4.2 ;; *) {fails} ;; esac')
     code, output = machine.doctor()
     assert code == 1
-    wrong, repair = complaint(output)
-    assert wrong.startswith("FAIL  `docker` is ")
-    assert wrong.endswith("the cluster requires Docker:")
-    assert repair == "https://docs.docker.com/engine/install/"
+    problem, fix = only_problem(output)
+    assert problem.startswith("FAIL  `docker` is ")
+    assert problem.endswith("the cluster requires Docker:")
+    assert fix == "https://docs.docker.com/engine/install/"
     assert "ok    wrk" in output.replace("For `make e2e`, `make load`: ", "")
 
 
@@ -386,67 +387,69 @@ def test_docker_look_alike_is_named_and_the_rest_is_checked(machine: Machine, sa
         ),
     ],
 )
-def test_restricted_or_remote_docker_is_a_warning(machine: Machine, fake: str, wrong: str, repair: str) -> None:
-    machine.has("docker", fake)
+def test_restricted_or_remote_docker_is_a_warning(machine: Machine, fake: str, problem: str, fix: str) -> None:
+    machine.add_tool("docker", fake)
     code, output = machine.doctor()
     assert code == 0
-    assert wrong in complaint(output)[0]
-    assert repair in complaint(output)[1]
+    assert problem in only_problem(output)[0]
+    assert fix in only_problem(output)[1]
 
 
 def test_rootless_docker_with_cpu_limits_is_ok(machine: Machine) -> None:
-    machine.has("docker", DOCKER.replace("name=seccomp", "name=rootless"))
+    machine.add_tool("docker", DOCKER.replace("name=seccomp", "name=rootless"))
     assert machine.doctor("docker") == (0, "")
 
 
 def test_unreachable_docker_host_variable_is_reported(machine: Machine) -> None:
     machine.variables["DOCKER_HOST"] = "unix:///home/me/.colima/docker.sock"
-    machine.has("docker", "case $1 in --version) echo 'Docker version 28.2.2' ;; *) exit 1 ;; esac")
+    machine.add_tool("docker", "case $1 in --version) echo 'Docker version 28.2.2' ;; *) exit 1 ;; esac")
     code, output = machine.doctor()
     assert code == 1
-    wrong, repair = complaint(output)
-    assert wrong.startswith("FAIL  Docker is not responding at unix:///home/me/.colima/docker.sock, set in this shell.")
-    assert repair.startswith("unset DOCKER_HOST")
+    problem, fix = only_problem(output)
+    assert problem.startswith(
+        "FAIL  Docker is not responding at unix:///home/me/.colima/docker.sock, set in this shell."
+    )
+    assert fix.startswith("unset DOCKER_HOST")
 
 
 def test_colima_is_started_if_it_provides_docker(machine: Machine) -> None:
-    machine.has("uname", "case $1 in -m) echo arm64 ;; *) echo Darwin ;; esac")
-    machine.has("colima", "true")
-    machine.has("docker", DOCKER.replace("8589934592", "2147483648"))
-    assert complaint(machine.doctor()[1])[1].startswith("colima stop && colima start --cpu 4 --memory 6")
-    machine.has("docker", "case $1 in --version) echo 'Docker version 28.2.2' ;; *) exit 1 ;; esac")
-    assert complaint(machine.doctor()[1])[1].startswith("colima start --cpu 4 --memory 6")
+    machine.add_tool("uname", "case $1 in -m) echo arm64 ;; *) echo Darwin ;; esac")
+    machine.add_tool("colima", "true")
+    machine.add_tool("docker", DOCKER.replace("8589934592", "2147483648"))
+    assert only_problem(machine.doctor()[1])[1].startswith("colima stop && colima start --cpu 4 --memory 6")
+    machine.add_tool("docker", "case $1 in --version) echo 'Docker version 28.2.2' ;; *) exit 1 ;; esac")
+    assert only_problem(machine.doctor()[1])[1].startswith("colima start --cpu 4 --memory 6")
 
 
 def test_different_program_with_a_tools_name_is_reported_with_its_path(machine: Machine) -> None:
     """Like the Ruby gem tilt, or the synthesizer helm."""
-    machine.has("helm", "exit 1")
-    wrong, repair = complaint(machine.doctor()[1])
-    assert f"{machine.bin}/helm fails to run, or is another program of the same name" in wrong
-    assert repair == "helm version --short"
+    machine.add_tool("helm", "exit 1")
+    problem, fix = only_problem(machine.doctor()[1])
+    assert f"{machine.bin}/helm fails to run, or is another program of the same name" in problem
+    assert fix == "helm version --short"
 
 
-def test_files_with_windows_line_endings_are_reported(machine: Machine, own_kubeconfig: Path) -> None:
-    assert own_kubeconfig.exists()
+def test_files_with_windows_line_endings_are_reported(machine: Machine, kit_kubeconfig: Path) -> None:
+    assert kit_kubeconfig.exists()
     (machine.repository / "Dockerfile").write_bytes(b"FROM x\r\n")
     code, output = machine.doctor("checkout")
     assert code == 1
-    wrong, repair = complaint(output)
-    assert "(CRLF), which shells cannot read: Dockerfile." in wrong
-    assert repair == "git rm -r --cached --quiet . && git reset --hard"
+    problem, fix = only_problem(output)
+    assert "(CRLF), which shells cannot read: Dockerfile." in problem
+    assert fix == "git rm -r --cached --quiet . && git reset --hard"
 
 
-def test_symlinks_checked_out_as_files_are_reported(machine: Machine, own_kubeconfig: Path) -> None:
-    assert own_kubeconfig.exists()
+def test_symlinks_checked_out_as_files_are_reported(machine: Machine, kit_kubeconfig: Path) -> None:
+    assert kit_kubeconfig.exists()
     link = machine.repository / "platform/helm/task-api/charts/library"
     link.unlink(missing_ok=True)
     link.parent.mkdir(parents=True, exist_ok=True)
     link.write_text("../../service")
     code, output = machine.doctor("checkout")
     assert code == 1
-    wrong, repair = complaint(output)
-    assert "Symbolic links are plain files here, as Git for Windows writes them" in wrong
-    assert repair == "git config core.symlinks true && git checkout -- platform/helm/task-api/charts/library"
+    problem, fix = only_problem(output)
+    assert "Symbolic links are plain files here, as Git for Windows writes them" in problem
+    assert fix == "git config core.symlinks true && git checkout -- platform/helm/task-api/charts/library"
 
 
 @pytest.mark.parametrize(
@@ -460,12 +463,12 @@ def test_symlinks_checked_out_as_files_are_reported(machine: Machine, own_kubeco
         (GIT.replace("origin/main", "origin/trunk"), "The default branch is trunk,", "git branch -m trunk main"),
     ],
 )
-def test_unsuitable_checkout_is_a_warning(machine: Machine, git: str, wrong: str, repair: str) -> None:
-    machine.has("git", git)
+def test_unsuitable_checkout_is_a_warning(machine: Machine, git: str, problem: str, fix: str) -> None:
+    machine.add_tool("git", git)
     code, output = machine.doctor()
     assert code == 0
-    assert wrong in complaint(output)[0]
-    assert repair in complaint(output)[1]
+    assert problem in only_problem(output)[0]
+    assert fix in only_problem(output)[1]
 
 
 def test_ignored_exported_variables_are_reported(machine: Machine) -> None:
@@ -497,10 +500,10 @@ def test_ignored_exported_variables_are_reported(machine: Machine) -> None:
     ],
 )
 def test_relevant_exported_variables_are_a_warning(
-    machine: Machine, variables: dict[str, str], wrong: str, repair: str
+    machine: Machine, variables: dict[str, str], problem: str, fix: str
 ) -> None:
     machine.variables |= variables
     code, output = machine.doctor()
     assert code == 0
-    assert wrong in complaint(output)[0]
-    assert repair in complaint(output)[1]
+    assert problem in only_problem(output)[0]
+    assert fix in only_problem(output)[1]

@@ -20,23 +20,23 @@ def test_every_finding_has_guess_result_versions_and_date() -> None:
     for script in FINDINGS:
         lines = script.read_text().splitlines(keepends=True)
         head = "".join(itertools.takewhile(lambda line: line.startswith("#"), lines))
-        said = re.findall(r"^# (\w[\w ]*): \S", head, re.MULTILINE)
-        if [each for each in said if each in HEAD] != HEAD or not re.search(
+        headings = re.findall(r"^# (\w[\w ]*): \S", head, re.MULTILINE)
+        if [heading for heading in headings if heading in HEAD] != HEAD or not re.search(
             r"^# Date: 20\d\d-\d\d-\d\d$", head, re.MULTILINE
         ):
-            wrong[script.name] = said
+            wrong[script.name] = headings
     assert FINDINGS
     assert wrong == {}
 
 
 def test_every_finding_lists_the_versions_that_it_installs() -> None:
-    unsaid = []
+    missing = []
     for script in FINDINGS:
         head, _, body = script.read_text().partition("\nset -euo pipefail\n")
         packages = head[head.index("# Packages:") : head.index("# Source:")]
         installed = re.findall(r"(?<=[a-z0-9\]]==)\d[\w.]*|(?<=[a-z0-9]@)v?\d[\w.-]*", body)
-        unsaid += [f"{script.name}: {version}" for version in installed if version.removeprefix("v") not in packages]
-    assert unsaid == []
+        missing += [f"{script.name}: {version}" for version in installed if version.removeprefix("v") not in packages]
+    assert missing == []
 
 
 def test_page_has_a_row_for_each_finding_and_no_other() -> None:

@@ -35,10 +35,10 @@ def layout(tmp_path: Path) -> Path:
 
 def load(layout: Path, *, loaded: list[Any]) -> tuple[subprocess.CompletedProcess[str], Path]:
     """With a docker that then reports the image as in `loaded`: its layers and its environment."""
-    docker, given = layout.parent / "bin/docker", layout.parent / "given.tar"
+    docker, loaded_tar = layout.parent / "bin/docker", layout.parent / "given.tar"
     docker.parent.mkdir()
     docker.write_text(
-        f"#!/bin/sh\ncase $2 in load) cp \"$5\" '{given}' ;; inspect) echo '{json.dumps(loaded)}' ;; esac\n"
+        f"#!/bin/sh\ncase $2 in load) cp \"$5\" '{loaded_tar}' ;; inspect) echo '{json.dumps(loaded)}' ;; esac\n"
     )
     docker.chmod(0o755)
     done = subprocess.run(
@@ -48,15 +48,15 @@ def load(layout: Path, *, loaded: list[Any]) -> tuple[subprocess.CompletedProces
         text=True,
         check=False,
     )
-    return done, given
+    return done, loaded_tar
 
 
 def test_docker_gets_the_blobs_and_a_manifest_but_no_oci_index(
     layout: Path,
 ) -> None:
-    done, given = load(layout, loaded=[["sha256:1"], ENV])
+    done, loaded_tar = load(layout, loaded=[["sha256:1"], ENV])
     assert done.returncode == 0, done.stderr
-    with tarfile.open(given) as tar:
+    with tarfile.open(loaded_tar) as tar:
         assert {name.split("/")[0] for name in tar.getnames()} == {"blobs", "manifest.json"}
         manifest = tar.extractfile("manifest.json")
         assert manifest is not None

@@ -64,10 +64,10 @@ def linted(tmp_path: Path) -> Linted:
 
 def test_passed_check_is_not_rerun(linted: Linted) -> None:
     assert re.search(r"^One +ok +0 s$", linted.lint().stdout, re.MULTILINE)
-    again = linted.lint()
-    assert again.returncode == 0
-    assert re.search(r"^One +ok, unchanged$", again.stdout, re.MULTILINE)
-    assert "1 checks passed, 0 failed" in again.stdout
+    second_run = linted.lint()
+    assert second_run.returncode == 0
+    assert re.search(r"^One +ok, unchanged$", second_run.stdout, re.MULTILINE)
+    assert "1 checks passed, 0 failed" in second_run.stdout
     assert linted.runs == 1
 
 
@@ -140,8 +140,8 @@ def test_every_check_reads_existing_files(check: Check) -> None:
 
 @pytest.mark.parametrize("check", [check for check in CHECKS if isinstance(check.run, tuple)], ids=lambda c: c.title)
 def test_every_file_argument_of_a_command_is_an_input(check: Check) -> None:
-    given = [word for word in check.run if word in FILES] if isinstance(check.run, tuple) else []
-    assert [path for path in given if not re.fullmatch(f"{READ_BY_ALL}|{check.reads}", path)] == []
+    arguments = [word for word in check.run if word in FILES] if isinstance(check.run, tuple) else []
+    assert [path for path in arguments if not re.fullmatch(f"{READ_BY_ALL}|{check.reads}", path)] == []
 
 
 def test_every_file_of_a_kind_is_read_by_its_check() -> None:

@@ -68,7 +68,7 @@ RECORDED = [
     (165, 0.0, None, None, 2, 3, 10),
     (170, 0.0, None, None, 2, 3, 3),
 ]
-SAMPLES = [Sample(t, rate, p50, p99, 0, cpu, wanted, ready) for t, rate, p50, p99, cpu, wanted, ready in RECORDED]
+SAMPLES = [Sample(t, rate, p50, p99, 0, cpu, desired, ready) for t, rate, p50, p99, cpu, desired, ready in RECORDED]
 
 
 def picture() -> ElementTree.Element:
@@ -245,8 +245,8 @@ def test_interrupted_demo_draws_the_existing_data(tmp_path: Path) -> None:
         while "req/s" not in (line := running.stdout.readline()):
             assert line, "it ended by itself"
         running.send_signal(signal.SIGINT)
-        said, _ = running.communicate(timeout=30)
+        output, _ = running.communicate(timeout=30)
     assert running.returncode == 130
-    assert "replicas 3 -> 3 (peak) -> 3" in said
-    assert f"Wrote {picture}" in said
+    assert "replicas 3 -> 3 (peak) -> 3" in output
+    assert f"Wrote {picture}" in output
     assert parsed(picture.read_text()).tag == f"{SVG}svg"

@@ -37,44 +37,44 @@ def folder(tmp_path: Path) -> Path:
 
 def environment(folder: Path, docker: str = "") -> dict[str, str]:
     """docker: a script that replaces it."""
-    given = os.environ | {"SERVICE": NAME, "ORDER_NOTES_PORT": "0"}
+    variables = os.environ | {"SERVICE": NAME, "ORDER_NOTES_PORT": "0"}
     if docker:
         (folder / "bin").mkdir()
         (folder / "bin/docker").write_text(f"#!/bin/sh\n{docker}\n")
         (folder / "bin/docker").chmod(0o755)
-        given["PATH"] = f"{folder / 'bin'}:{given['PATH']}"
-    return given
+        variables["PATH"] = f"{folder / 'bin'}:{variables['PATH']}"
+    return variables
 
 
-def as_on_a_terminal() -> None:
+def restore_sigint() -> None:
     """A shell starts background processes with SIGINT ignored, which their children inherit."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @contextmanager
-def served(folder: Path, *, end: signal.Signals) -> Iterator[str]:
+def serve(folder: Path, *, end: signal.Signals) -> Iterator[str]:
     """The service's address until it is stopped. The signal is sent only to the script."""
     command: list[str | Path] = [folder / "scripts/run.sh", "serve"]
     with subprocess.Popen(
-        command, env=environment(folder), text=True, stderr=subprocess.PIPE, preexec_fn=as_on_a_terminal
+        command, env=environment(folder), text=True, stderr=subprocess.PIPE, preexec_fn=restore_sigint
     ) as script:
         assert script.stderr is not None
         try:
-            said = []
+            lines_ = []
             for line in script.stderr:
-                said.append(line)
+                lines_.append(line)
                 if listening := LISTENING.search(line):
                     yield listening[1]
                     break
             else:
-                pytest.fail("".join(said))
+                pytest.fail("".join(lines_))
         finally:
             script.send_signal(end)
             script.stderr.read()
         assert script.wait(60) == 0
 
 
-def asked(address: str, body: dict[str, str] | None = None) -> Any:
+def request(address: str, body: dict[str, str] | None = None) -> Any:
     with contextlib.closing(http.client.HTTPConnection(address, timeout=30)) as connection:
         data = None if body is None else json.dumps(body)
         connection.request("GET" if data is None else "POST", "/v1/notes", data, {"Content-Type": "application/json"})
@@ -87,30 +87,30 @@ def docker(*arguments: str) -> str:
 
 @pytest.mark.docker
 def test_notes_survive_a_restart_and_the_database_stops_with_the_service(folder: Path) -> None:
-    kept = folder / f".data/{NAME}-postgres.env"
+    settings_file = folder / f".data/{NAME}-postgres.env"
     try:
-        with served(folder, end=signal.SIGINT) as address:
-            note = asked(address, {"text": "Milk"})
-            lines = dict(line.split("=") for line in kept.read_text().splitlines())
+        with serve(folder, end=signal.SIGINT) as address:
+            note = request(address, {"text": "Milk"})
+            lines = dict(line.split("=") for line in settings_file.read_text().splitlines())
             assert docker("port", lines["VOLUME"]).startswith("5432/tcp -> 127.0.0.1:")
             arguments = json.loads(docker("inspect", "--format", "{{json .Args}}", lines["VOLUME"]))
             assert lines["POSTGRES_PASSWORD"] not in str(arguments)
-        assert kept.stat().st_mode & 0o777 == 0o600
+        assert settings_file.stat().st_mode & 0o777 == 0o600
         assert docker("ps", "--all", "--quiet", "--filter", f"name={lines['VOLUME']}") == ""
-        with served(folder, end=signal.SIGTERM) as address:
-            assert asked(address) == [note]
+        with serve(folder, end=signal.SIGTERM) as address:
+            assert request(address) == [note]
         assert docker("ps", "--all", "--quiet", "--filter", f"name={lines['VOLUME']}") == ""
     finally:
-        if kept.exists():
-            (volume,) = re.findall(r"^VOLUME=(.+)$", kept.read_text(), re.MULTILINE)
+        if settings_file.exists():
+            (volume,) = re.findall(r"^VOLUME=(.+)$", settings_file.read_text(), re.MULTILINE)
             subprocess.run(["docker", "rm", "--force", volume], capture_output=True, check=False)
             docker("volume", "rm", "--force", volume)
 
 
 def run(folder: Path, *arguments: str, docker: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    given = environment(folder, docker) | settings
+    variables = environment(folder, docker) | settings
     command: list[str | Path] = [folder / "scripts/run.sh", *arguments]
-    return subprocess.run(command, env=given, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_without_docker_one_line_says_what_to_do(folder: Path) -> None:
@@ -122,8 +122,8 @@ def test_without_docker_one_line_says_what_to_do(folder: Path) -> None:
 
 
 def test_configured_database_is_used(folder: Path) -> None:
-    nobody = {URL: "postgresql://nobody@127.0.0.1:1/none", "ORDER_NOTES_DATABASE_WAIT_SECONDS": "0"}
-    done = run(folder, "serve", docker="echo docker was asked >&2", **nobody)
+    unreachable = {URL: "postgresql://nobody@127.0.0.1:1/none", "ORDER_NOTES_DATABASE_WAIT_SECONDS": "0"}
+    done = run(folder, "serve", docker="echo docker was asked >&2", **unreachable)
     assert "PostgreSQL at 127.0.0.1:1/none cannot be reached" in done.stderr
     assert "docker was asked" not in done.stderr
 

@@ -14,10 +14,10 @@ from repository_copy import copy_repository
 from under_test import PACKAGE, SERVICE
 
 
-def make(*arguments: str, folder: Path = REPOSITORY, **more: str) -> subprocess.CompletedProcess[str]:
+def make(*arguments: str, folder: Path = REPOSITORY, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "IMAGE"))
-    } | more
+    } | variables
     return subprocess.run(
         ["make", *arguments],
         cwd=folder,
@@ -96,36 +96,36 @@ def test_tests_skipped_without_a_tool_are_reported_and_can_be_forbidden(
         (tools / name).symlink_to(str(shutil.which(name)))
     environment = {**os.environ, "PATH": str(tools), "REQUIRE_ALL": require_all}
 
-    def tested(*full: str) -> tuple[dict[str, str], list[str], int]:
+    def run_tests(*full: str) -> tuple[dict[str, str], list[str], int]:
         """pytest's selections, the reported skips, and the exit code."""
         test = [str(copy / "scripts/test.sh"), *full, SERVICE]
         done = subprocess.run(test, env=environment, capture_output=True, text=True, check=False)
         marks = re.findall(r"^Testing (\S+)\n.* -m (.*?)$", done.stdout, re.MULTILINE)
-        left_out = re.findall("^Skipped: tests that need (\\w+)", done.stdout, re.MULTILINE)
+        skipped = re.findall("^Skipped: tests that need (\\w+)", done.stdout, re.MULTILINE)
         # With an initdb, PostgreSQL tests need no Docker.
         return (
             {name: selected.replace(" and not postgresql", "") for name, selected in marks},
-            [name for name in left_out if name != "PostgreSQL"],
+            [name for name in skipped if name != "PostgreSQL"],
             done.returncode,
         )
 
     # A project whose tests need no Docker does not define the marks, and pytest rejects unknown ones.
-    marks, left_out, status = tested()
+    marks, skipped, status = run_tests()
     assert marks["skeletons/plain"] == "not full"
     assert {marks[name] for name in ("chassis", "skeletons/postgresql")} == {"not full and not docker"}
-    assert (left_out, status) == (["Docker"], code)
+    assert (skipped, status) == (["Docker"], code)
 
     (tools / "docker").symlink_to("/bin/true")
-    marks, left_out, status = tested("--full")
+    marks, skipped, status = run_tests("--full")
     assert marks["skeletons/plain"] == ""
     assert {marks[name] for name in ("chassis", "skeletons/postgresql")} == {"not go and not node and not chromium"}
-    assert (left_out, status) == (["Go", "Node", "Chromium"], code)
+    assert (skipped, status) == (["Go", "Node", "Chromium"], code)
 
     for name in ("go", "npm", "google-chrome"):
         (tools / name).symlink_to("/bin/true")
-    marks, left_out, status = tested("--full")
+    marks, skipped, status = run_tests("--full")
     assert set(marks.values()) == {""}
-    assert (left_out, status) == ([], 0)
+    assert (skipped, status) == ([], 0)
 
 
 def fuzz(copy: Path, python: str, **settings: str) -> tuple[int, list[str], list[str]]:
@@ -139,8 +139,8 @@ def fuzz(copy: Path, python: str, **settings: str) -> tuple[int, list[str], list
         (copy / "with" / tool).write_text("#!/bin/sh\n")
         (copy / "with" / tool).chmod(0o755)
     path = f"{copy}/with:{os.environ['PATH']}"
-    given = [f"{name}={value}" for name, value in settings.items()]
-    done = make("fuzz", *given, folder=copy, PATH=path, GITHUB_STEP_SUMMARY=str(summary))
+    assignments = [f"{name}={value}" for name, value in settings.items()]
+    done = make("fuzz", *assignments, folder=copy, PATH=path, GITHUB_STEP_SUMMARY=str(summary))
     return done.returncode, calls.read_text().splitlines(), summary.read_text().splitlines()
 
 
@@ -168,9 +168,9 @@ def test_fuzz_does_nothing_for_a_service_without_generated_tests(copy: Path) -> 
     assert (code, calls) == (0, [])
 
 
-@pytest.mark.parametrize("given", [{"SEED": "x"}, {"MINUTES": "1.5"}])
-def test_fuzz_rejects_values_that_are_not_numbers(copy: Path, given: dict[str, str]) -> None:
-    assert fuzz(copy, "exit 0", **given)[:2] == (2, [])
+@pytest.mark.parametrize("variables", [{"SEED": "x"}, {"MINUTES": "1.5"}])
+def test_fuzz_rejects_values_that_are_not_numbers(copy: Path, variables: dict[str, str]) -> None:
+    assert fuzz(copy, "exit 0", **variables)[:2] == (2, [])
 
 
 def test_clean_removes_all_ignored_files_except_data_backups_and_cluster(copy: Path) -> None:
@@ -189,8 +189,8 @@ def test_clean_removes_all_ignored_files_except_data_backups_and_cluster(copy: P
         (copy / path / "file").touch()
     assert make("clean", folder=copy).returncode == 0
     ignored = ["git", "ls-files", "--others", "--ignored", "--exclude-standard"]
-    left = subprocess.run(ignored, cwd=copy, capture_output=True, text=True, check=True).stdout.split()
-    assert left == [".data/file", ".kube/file", "backups/file"]
+    remaining = subprocess.run(ignored, cwd=copy, capture_output=True, text=True, check=True).stdout.split()
+    assert remaining == [".data/file", ".kube/file", "backups/file"]
 
 
 @pytest.mark.parametrize("language", ["C", "en_US.UTF-8"])
@@ -199,8 +199,8 @@ def test_content_tag_of_an_image_is_independent_of_the_locale(copy: Path, langua
     environment = {**os.environ, "LC_ALL": "", "LANG": language}
     tags = [
         subprocess.run(
-            [copy / "scripts/image-tag.sh"], env=environment | {"LC_ALL": more}, capture_output=True, text=True
+            [copy / "scripts/image-tag.sh"], env=environment | {"LC_ALL": locale}, capture_output=True, text=True
         )
-        for more in ("", "C")
+        for locale in ("", "C")
     ]
     assert tags[0].stdout == tags[1].stdout != ""

@@ -6,7 +6,7 @@ import itertools
 import re
 
 import pytest
-from manifests import refusal, render, sets, with_json
+from manifests import helm_error, render, sets, with_json
 from under_test import SERVICE
 
 LONGEST = 53  # Helm's limit of a release name
@@ -16,8 +16,8 @@ def names(release: str, *arguments: str) -> set[str]:
     return {manifest["metadata"]["name"] for manifest in render(*arguments, release=release)}
 
 
-def refused(release: str, *arguments: str) -> str:
-    return refusal(*arguments, release=release)
+def rejection_message(release: str, *arguments: str) -> str:
+    return helm_error(*arguments, release=release)
 
 
 def test_short_release_name_is_used_unchanged() -> None:
@@ -34,9 +34,9 @@ def test_short_release_name_is_used_unchanged() -> None:
 
 def test_long_names_with_a_common_prefix_stay_distinct() -> None:
     releases = [f"{'r' * (LONGEST - 1)}{last}" for last in "ab"] + [f"{SERVICE}-{'r' * 40}{last}" for last in "ab"]
-    for one, two in itertools.combinations(releases, 2):
-        assert not names(one) & names(two)
-        assert max(len(name) for name in names(one)) <= 52
+    for first, second in itertools.combinations(releases, 2):
+        assert not names(first) & names(second)
+        assert max(len(name) for name in names(first)) <= 52
 
 
 def test_fullname_override_applies_to_every_object() -> None:
@@ -61,24 +61,24 @@ def test_numeric_looking_labels_stay_strings() -> None:
     assert deployment["spec"]["selector"]["matchLabels"]["app"] == "123"
 
 
-@pytest.mark.parametrize("called", ["7", "a.b", "1-shop"])
-def test_release_name_invalid_for_a_service_is_rejected_before_anything_is_created(called: str) -> None:
-    said = refused(called)
-    assert f"after the release {called} and the chart {SERVICE}" in said
-    assert "rename the release, or set fullnameOverride" in said
-    assert "mine" in names(called, *sets("fullnameOverride=mine"))
+@pytest.mark.parametrize("release", ["7", "a.b", "1-shop"])
+def test_release_name_invalid_for_a_service_is_rejected_before_anything_is_created(release: str) -> None:
+    message = rejection_message(release)
+    assert f"after the release {release} and the chart {SERVICE}" in message
+    assert "rename the release, or set fullnameOverride" in message
+    assert "mine" in names(release, *sets("fullnameOverride=mine"))
 
 
 @pytest.mark.parametrize("name", ["Mine", "1a", "a_b", "a.b", "-a", "a-", "a" * 42])
 def test_invalid_fullname_override_is_rejected_with_a_message(name: str) -> None:
-    said = refused("shop", *sets(f"fullnameOverride={name}"))
-    assert f'fullnameOverride is "{name}".' in said
-    assert said.count("\n- ") == 1
+    message = rejection_message("shop", *sets(f"fullnameOverride={name}"))
+    assert f'fullnameOverride is "{name}".' in message
+    assert message.count("\n- ") == 1
 
 
 @pytest.mark.parametrize("name", ["yes", "true", "null", "off"])
 def test_name_that_yaml_reads_as_another_type_is_rejected(name: str) -> None:
-    assert f"named {name}, which YAML does not parse as a string" in refused(
+    assert f"named {name}, which YAML does not parse as a string" in rejection_message(
         "shop", "--set-string", f"fullnameOverride={name}"
     )
 
@@ -120,10 +120,10 @@ def test_name_that_yaml_reads_as_another_type_is_rejected(name: str) -> None:
     ids=str,
 )
 def test_values_that_the_server_would_reject_midway_are_rejected_with_a_message(
-    values: dict[str, object], said: str
+    values: dict[str, object], expected: str
 ) -> None:
-    message = refusal(*with_json(**values))
-    assert said in message
+    message = helm_error(*with_json(**values))
+    assert expected in message
     assert message.count("\n- ") == 1
 
 
@@ -132,9 +132,9 @@ def test_values_that_the_server_would_reject_midway_are_rejected_with_a_message(
     ["rollingUpdate.maxUnavailable=101%", "podDisruptionBudget.maxUnavailable=200%", "resources.limits.ram=1Gi"],
 )
 def test_invalid_percentage_or_quantity_is_rejected_by_name(value: str) -> None:
-    said = refusal(*sets(value))
-    assert "values don't meet the specifications of the schema" in said
-    assert re.search(r"maxUnavailable|ram", said)
+    message = helm_error(*sets(value))
+    assert "values don't meet the specifications of the schema" in message
+    assert re.search(r"maxUnavailable|ram", message)
 
 
 def test_equivalent_quantities_are_equal() -> None:

@@ -31,13 +31,13 @@ NOT_COUNTED = re.compile(r"requirements.*\.txt|openapi\.json|README\.md")
 
 
 @dataclass(frozen=True)
-class Made:
+class CreatedService:
     """A service created in a copy of the repository."""
 
     copy: Path
     name: str
     database: str
-    said: str = ""
+    output: str = ""
 
     @property
     def package(self) -> str:
@@ -53,8 +53,8 @@ class Made:
 
     def files(self) -> list[Path]:
         """All files except for links to the library."""
-        found = (path for folder in (self.service, self.chart) for path in sorted(folder.rglob("*")))
-        return [path for path in found if is_own(path)]
+        paths = (path for folder in (self.service, self.chart) for path in sorted(folder.rglob("*")))
+        return [path for path in paths if is_own(path)]
 
     def remove(self) -> None:
         for folder in (self.service, self.chart):
@@ -62,7 +62,7 @@ class Made:
 
 
 PLAIN, NOTES = ("order-items", ""), ("order-notes", "postgresql")
-EACH = pytest.mark.parametrize("made", [PLAIN, NOTES], ids=["plain", "postgresql"], indirect=True)
+EACH_SERVICE = pytest.mark.parametrize("created", [PLAIN, NOTES], ids=["plain", "postgresql"], indirect=True)
 
 
 def is_own(path: Path) -> bool:
@@ -79,10 +79,10 @@ def new_service(copy: Path, *arguments: str) -> subprocess.CompletedProcess[str]
     )
 
 
-def make(copy: Path, name: str, database: str) -> Made:
+def make(copy: Path, name: str, database: str) -> CreatedService:
     done = new_service(copy, name, *(["--database", database] if database else []))
     assert done.returncode == 0, done.stderr
-    return Made(copy, name, database, done.stdout)
+    return CreatedService(copy, name, database, done.stdout)
 
 
 def run(copy: Path, *command: str | Path, **environment: str) -> str:
@@ -91,8 +91,8 @@ def run(copy: Path, *command: str | Path, **environment: str) -> str:
     return done.stdout
 
 
-def run_its_tests(made: Made, *arguments: str) -> str:
-    return run(made.service, PYTHON, "-m", "pytest", "--quiet", "-p", "no:cacheprovider", *arguments)
+def run_tests(created: CreatedService, *arguments: str) -> str:
+    return run(created.service, PYTHON, "-m", "pytest", "--quiet", "-p", "no:cacheprovider", *arguments)
 
 
 def state(copy: Path) -> str:
@@ -100,7 +100,7 @@ def state(copy: Path) -> str:
     return run(copy, "git", "status", "--short", "--untracked-files=all")
 
 
-def prepared(folder: Path) -> Path:
+def prepare_copy(folder: Path) -> Path:
     """A copy without services."""
     copy_repository(folder)
     lend_environments(folder)
@@ -113,76 +113,78 @@ def prepared(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def untouched(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return prepared(tmp_path_factory.mktemp("untouched"))
+def empty_copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return prepare_copy(tmp_path_factory.mktemp("untouched"))
 
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy in which two services are created, one of each kind."""
-    return prepared(tmp_path_factory.mktemp("copy"))
+    return prepare_copy(tmp_path_factory.mktemp("copy"))
 
 
 @pytest.fixture(scope="module")
-def both(copy: Path) -> dict[tuple[str, str], Made]:
+def both(copy: Path) -> dict[tuple[str, str], CreatedService]:
     return {(name, database): make(copy, name, database) for name, database in (PLAIN, NOTES)}
 
 
 @pytest.fixture
-def made(both: dict[tuple[str, str], Made], request: pytest.FixtureRequest) -> Made:
+def created(both: dict[tuple[str, str], CreatedService], request: pytest.FixtureRequest) -> CreatedService:
     return both[request.param]
 
 
 # --- created files --------------------------------------------------------------------
 
 
-@EACH
-def test_two_folders_are_created_and_nothing_else_changes(made: Made, untouched: Path) -> None:
-    before = state(untouched)
-    again = make(untouched, made.name, made.database)
-    changed = [line for line in state(untouched).splitlines() if line not in before.splitlines()]
-    again.remove()
-    assert all(line.startswith((f"?? services/{made.name}/", f"?? platform/helm/{made.name}/")) for line in changed)
+@EACH_SERVICE
+def test_two_folders_are_created_and_nothing_else_changes(created: CreatedService, empty_copy: Path) -> None:
+    before = state(empty_copy)
+    second = make(empty_copy, created.name, created.database)
+    changed = [line for line in state(empty_copy).splitlines() if line not in before.splitlines()]
+    second.remove()
+    assert all(
+        line.startswith((f"?? services/{created.name}/", f"?? platform/helm/{created.name}/")) for line in changed
+    )
     assert len(changed) > 25
-    assert state(untouched) == before
+    assert state(empty_copy) == before
 
 
-@EACH
-def test_output_names_existing_files_and_targets(made: Made) -> None:
-    paths = re.findall(r"(?:services|platform|tests)/[\w./-]+", made.said)
+@EACH_SERVICE
+def test_output_names_existing_files_and_targets(created: CreatedService) -> None:
+    paths = re.findall(r"(?:services|platform|tests)/[\w./-]+", created.output)
     assert len(paths) >= 5
-    assert all((made.copy / path).exists() or (made.service / path).exists() for path in paths)
-    targets = re.findall(r"^([a-z0-9-]+):", (made.copy / "Makefile").read_text(), re.MULTILINE)
-    verbs = re.findall(r"make ([a-z-]+)", made.said)
-    assert {"run", "test", "up", "openapi", "lock"} <= set(verbs) <= set(targets)
+    assert all((created.copy / path).exists() or (created.service / path).exists() for path in paths)
+    targets = re.findall(r"^([a-z0-9-]+):", (created.copy / "Makefile").read_text(), re.MULTILINE)
+    named_targets = re.findall(r"make ([a-z-]+)", created.output)
+    assert {"run", "test", "up", "openapi", "lock"} <= set(named_targets) <= set(targets)
 
 
 NAMES_OF_OTHERS = r"task[-_ ]?api|\btasks?\b|TASKS_|your[-_ ]?service|skeleton"
 OF_A_DATABASE = r'|postgres|sqlite|asyncpg|database_|\bdatabase"?:'
-RIGHT_WORDS = re.compile(r"docs/operate\.md#taskapi")  # runbooks apply to every service
+ALLOWED = re.compile(r"docs/operate\.md#taskapi")  # runbooks apply to every service
 
 
-@EACH
-def test_no_file_mentions_another_service_or_a_database_that_it_lacks(made: Made) -> None:
-    words = re.compile(NAMES_OF_OTHERS + ("" if made.database else OF_A_DATABASE), re.IGNORECASE)
-    for file in made.files():
-        assert not words.search(str(file.relative_to(made.copy)))
+@EACH_SERVICE
+def test_no_file_mentions_another_service_or_a_database_that_it_lacks(created: CreatedService) -> None:
+    words = re.compile(NAMES_OF_OTHERS + ("" if created.database else OF_A_DATABASE), re.IGNORECASE)
+    for file in created.files():
+        assert not words.search(str(file.relative_to(created.copy)))
         for line in file.read_text().splitlines():
-            assert not words.search(RIGHT_WORDS.sub("", line)), f"{file}: {line}"
+            assert not words.search(ALLOWED.sub("", line)), f"{file}: {line}"
 
 
-@EACH
+@EACH_SERVICE
 @pytest.mark.parametrize("longest", [False, True])
-def test_service_has_few_lines(made: Made, untouched: Path, longest: bool) -> None:
+def test_service_has_few_lines(created: CreatedService, empty_copy: Path, longest: bool) -> None:
     """A long name breaks lines of code."""
-    counted = make(untouched, "abcdefghij-klmnopqrs"[:LONGEST], made.database) if longest else made
+    counted = make(empty_copy, "abcdefghij-klmnopqrs"[:LONGEST], created.database) if longest else created
     lines = {
         file: len(file.read_text().splitlines()) for file in counted.files() if not NOT_COUNTED.fullmatch(file.name)
     }
     if longest:
         counted.remove()
     assert len(lines) > 20
-    assert sum(lines.values()) <= LINES[made.database]
+    assert sum(lines.values()) <= LINES[created.database]
 
 
 def known_to_git(folder: Path) -> list[Path]:
@@ -199,77 +201,77 @@ def windows(folders: list[Path], name: str) -> Iterator[tuple[str, ...]]:
     for file in (file for folder in folders for file in known_to_git(folder) if is_own(file)):
         if NOT_COUNTED.fullmatch(file.name):
             continue
-        lines = [pattern.sub(lambda found: names[found[0]], line.strip()) for line in file.read_text().splitlines()]
+        lines = [pattern.sub(lambda match: names[match[0]], line.strip()) for line in file.read_text().splitlines()]
         code = [line for line in lines if line and not line.startswith(("#", "--"))]
         yield from (tuple(code[i : i + 6]) for i in range(len(code) - 5))
 
 
-def test_no_two_services_share_six_lines(both: dict[tuple[str, str], Made]) -> None:
+def test_no_two_services_share_six_lines(both: dict[tuple[str, str], CreatedService]) -> None:
     """One of each kind, and those of the repository."""
-    services = [made.service for made in both.values()]
+    services = [created.service for created in both.values()]
     services += [file.parent for file in REPOSITORY.glob("services/*/pyproject.toml")]
-    of_each = [
+    windows_by_service = [
         (service, set(windows([service, service.parents[1] / "platform/helm" / service.name], service.name)))
         for service in services
     ]
-    assert all(len(found) > 20 for _, found in of_each)
-    for (one_of_them, some), (other, others) in itertools.combinations(of_each, 2):
+    assert all(len(found) > 20 for _, found in windows_by_service)
+    for (one_of_them, some), (other, others) in itertools.combinations(windows_by_service, 2):
         assert not some & others, (one_of_them, other)
 
 
 # --- the service ----------------------------------------------------------------------
 
 
-@EACH
+@EACH_SERVICE
 @pytest.mark.parametrize("arguments", [("check",), ("format", "--check")])
-def test_code_passes_ruff(made: Made, arguments: tuple[str, ...]) -> None:
-    run(made.copy, made.copy / ".venv/bin/ruff", *arguments, made.service)
+def test_code_passes_ruff(created: CreatedService, arguments: tuple[str, ...]) -> None:
+    run(created.copy, created.copy / ".venv/bin/ruff", *arguments, created.service)
 
 
-@EACH
-def test_types_pass_mypy(made: Made, tmp_path: Path) -> None:
-    config = made.copy / "packages/chassis/pyproject.toml"
-    mypy = (made.copy / ".venv/bin/mypy", "--config-file", config, "--python-executable", PYTHON)
-    run(made.copy, *mypy, "--cache-dir", tmp_path, made.service / "src", made.service / "tests")
+@EACH_SERVICE
+def test_types_pass_mypy(created: CreatedService, tmp_path: Path) -> None:
+    config = created.copy / "packages/chassis/pyproject.toml"
+    mypy = (created.copy / ".venv/bin/mypy", "--config-file", config, "--python-executable", PYTHON)
+    run(created.copy, *mypy, "--cache-dir", tmp_path, created.service / "src", created.service / "tests")
 
 
-def test_tests_pass(both: dict[tuple[str, str], Made]) -> None:
-    said = run_its_tests(both[PLAIN], "-m", "not full")  # as in make test
-    assert re.search(r"\b\d+ passed\b", said)
+def test_tests_pass(both: dict[tuple[str, str], CreatedService]) -> None:
+    output = run_tests(both[PLAIN], "-m", "not full")  # as in make test
+    assert re.search(r"\b\d+ passed\b", output)
 
 
 @pytest.mark.docker
-def test_tests_pass_on_a_real_postgresql(both: dict[tuple[str, str], Made]) -> None:
-    said = run_its_tests(both[NOTES], "-m", "not full")  # as in make test
-    assert re.search(r"\b\d+ passed\b", said)
+def test_tests_pass_on_a_real_postgresql(both: dict[tuple[str, str], CreatedService]) -> None:
+    output = run_tests(both[NOTES], "-m", "not full")  # as in make test
+    assert re.search(r"\b\d+ passed\b", output)
 
 
-@EACH
-def test_openapi_document_matches_the_code(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(made.copy)
-    documents.check(made.service, str(PYTHON))
+@EACH_SERVICE
+def test_openapi_document_matches_the_code(created: CreatedService, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(created.copy)
+    documents.check(created.service, str(PYTHON))
 
 
-@EACH
-def test_lock_has_all_imports_and_nothing_of_a_database_that_it_lacks(made: Made) -> None:
+@EACH_SERVICE
+def test_lock_has_all_imports_and_nothing_of_a_database_that_it_lacks(created: CreatedService) -> None:
     imported = {
         module
-        for file in (made.service / "src").rglob("*.py")
+        for file in (created.service / "src").rglob("*.py")
         for module in re.findall(r"^ *(?:from|import) ([a-z0-9_]+)", file.read_text(), re.MULTILINE)
     }
-    others = imported - sys.stdlib_module_names - {made.package, "chassis"}
-    assert {"fastapi", "pydantic"} <= others
-    locked = set(re.findall(r"^([a-z0-9-]+)==", (made.service / "requirements.txt").read_text(), re.MULTILINE))
-    assert {module.replace("_", "-") for module in others} <= locked
+    third_party = imported - sys.stdlib_module_names - {created.package, "chassis"}
+    assert {"fastapi", "pydantic"} <= third_party
+    locked = set(re.findall(r"^([a-z0-9-]+)==", (created.service / "requirements.txt").read_text(), re.MULTILINE))
+    assert {module.replace("_", "-") for module in third_party} <= locked
     of_a_database = {"asyncpg", "opentelemetry-instrumentation-asyncpg"}
-    assert locked & of_a_database == (of_a_database if made.database else set())
-    asked = [
+    assert locked & of_a_database == (of_a_database if created.database else set())
+    requested = [
         package
-        for project in (made.service, made.copy / "packages/chassis")
+        for project in (created.service, created.copy / "packages/chassis")
         for package in tomllib.loads((project / "pyproject.toml").read_text())["project"]["dependencies"]
     ]
     # Normalized as in a lock: `backports.zstd` is backports-zstd.
-    assert {re.split(r"[ ;>]", package)[0].replace(".", "-") for package in asked} <= locked
+    assert {re.split(r"[ ;>]", package)[0].replace(".", "-") for package in requested} <= locked
 
 
 @pytest.mark.parametrize("skeleton", SKELETONS.values(), ids=lambda skeleton: skeleton.name)
@@ -286,7 +288,7 @@ def test_test_environment_of_the_skeletons_has_their_locked_packages(skeleton: P
 # --- the chart ------------------------------------------------------------------------
 
 
-def test_chart_renders_a_service_without_a_database(both: dict[tuple[str, str], Made]) -> None:
+def test_chart_renders_a_service_without_a_database(both: dict[tuple[str, str], CreatedService]) -> None:
     rendered, name = render(chart=both[PLAIN].chart), both[PLAIN].name
     assert {manifest["kind"] for manifest in rendered} == {
         *("Deployment", "Service", "Ingress", "HorizontalPodAutoscaler"),
@@ -300,58 +302,64 @@ def test_chart_renders_a_service_without_a_database(both: dict[tuple[str, str], 
     assert {port["port"] for port in dns["ports"]} == {53, 5353}
 
 
-@EACH
-def test_chart_renders_with_every_values_file(made: Made) -> None:
-    files = values_files(made.chart)
+@EACH_SERVICE
+def test_chart_renders_with_every_values_file(created: CreatedService) -> None:
+    files = values_files(created.chart)
     assert {"values-dev.yaml", "values-production.yaml", "ci/all-on-values.yaml"} <= files.keys()
     for name, arguments in files.items():
-        done = helm_template(*arguments, chart=made.chart)
+        done = helm_template(*arguments, chart=created.chart)
         assert done.returncode == 0, f"{name}: {done.stderr}"
 
 
-@EACH
-def test_chart_has_a_line_per_object_and_its_own_values(made: Made) -> None:
+@EACH_SERVICE
+def test_chart_has_a_line_per_object_and_its_own_values(created: CreatedService) -> None:
     lines = {
-        path.relative_to(made.chart): path.read_text().splitlines()
-        for path in made.files()
-        if path.is_relative_to(made.chart)
+        path.relative_to(created.chart): path.read_text().splitlines()
+        for path in created.files()
+        if path.is_relative_to(created.chart)
     }
     objects = {path: text for path, text in lines.items() if path.parts[0] == "templates"}
-    assert len(objects) == (23 if made.database else 14)
+    assert len(objects) == (23 if created.database else 14)
     assert [path for path, text in objects.items() if len(text) != 1] == []
     assert sum(map(len, lines.values())) <= 60
 
 
-@EACH
-def test_alerts_and_dashboard_use_exported_metrics(made: Made) -> None:
-    ask = (
+@EACH_SERVICE
+def test_alerts_and_dashboard_use_exported_metrics(created: CreatedService) -> None:
+    script = (
         "from starlette.testclient import TestClient\n"
         "from chassis.app import create_app\n"
-        f"from {made.package}.__main__ import {forms(made.name)['YourService']} as service\n"
+        f"from {created.package}.__main__ import {forms(created.name)['YourService']} as service\n"
         "client = TestClient(create_app(service))\n"
         "print(client.get('/metrics').text, client.get('/health', headers={'Accept': 'text/plain'}).text, sep='')"
     )
-    environment = {"PYTHONPATH": f"{made.service}/src:packages/chassis/src", "PYTHONDONTWRITEBYTECODE": "1"}
-    if made.database:  # skipped there
-        environment[f"{made.package.upper()}_DATABASE_URL"] = "postgresql://nobody@127.0.0.1:1/none"
-    said = run(made.copy, PYTHON, "-c", ask, **environment)
-    own = set(re.findall(rf"^# TYPE ({made.package}_[a-z_]+?)(?:_total)? ", said, re.MULTILINE))
+    environment = {"PYTHONPATH": f"{created.service}/src:packages/chassis/src", "PYTHONDONTWRITEBYTECODE": "1"}
+    if created.database:  # skipped there
+        environment[f"{created.package.upper()}_DATABASE_URL"] = "postgresql://nobody@127.0.0.1:1/none"
+    output = run(created.copy, PYTHON, "-c", script, **environment)
+    exported = set(re.findall(rf"^# TYPE ({created.package}_[a-z_]+?)(?:_total)? ", output, re.MULTILINE))
     # Exported only in a container with a limit.
-    own |= {f"{made.package}_{name}" for name in ("cpu_periods", "cpu_throttled_periods", "cpu_throttled_seconds")}
-    rendered = render(*sets("prometheusRule.enabled=true", "dashboard.enabled=true"), chart=made.chart)
+    exported |= {
+        f"{created.package}_{name}" for name in ("cpu_periods", "cpu_throttled_periods", "cpu_throttled_seconds")
+    }
+    rendered = render(*sets("prometheusRule.enabled=true", "dashboard.enabled=true"), chart=created.chart)
     (text,) = one("ConfigMap", rendered)["data"].values()
     dashboard = json.loads(text)
-    asked = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
-    asked += [rule["expr"] for group in one("PrometheusRule", rendered)["spec"]["groups"] for rule in group["rules"]]
-    named = {re.sub("_(total|bucket)$", "", name) for expression in asked for name in metrics_of(expression)}
-    of_its_own = {name for name in named if name.startswith(f"{made.package}_")}
-    assert {f"{made.package}_health_status", f"{made.package}_cpu_periods"} <= of_its_own <= own
+    expressions = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
+    expressions += [
+        rule["expr"] for group in one("PrometheusRule", rendered)["spec"]["groups"] for rule in group["rules"]
+    ]
+    named = {re.sub("_(total|bucket)$", "", name) for expression in expressions for name in metrics_of(expression)}
+    own_metrics = {name for name in named if name.startswith(f"{created.package}_")}
+    assert {f"{created.package}_health_status", f"{created.package}_cpu_periods"} <= own_metrics <= exported
 
 
 # --- discovery ------------------------------------------------------------------------
 
 
-def test_make_scripts_and_tilt_discover_both_by_their_folders(both: dict[tuple[str, str], Made], copy: Path) -> None:
+def test_make_scripts_and_tilt_discover_both_by_their_folders(
+    both: dict[tuple[str, str], CreatedService], copy: Path
+) -> None:
     names = [name for name, _ in both]
     assert run(copy, "bash", "-c", ". scripts/cluster.sh && deployable_services").split() == names
     assert f"scripts/test.sh {' '.join(names)}\n" in run(copy, "make", "--dry-run", "test")
@@ -362,7 +370,7 @@ def test_make_scripts_and_tilt_discover_both_by_their_folders(both: dict[tuple[s
 
 
 def test_changed_line_is_in_the_image_of_its_service_and_one_of_the_chassis_in_each(
-    both: dict[tuple[str, str], Made], copy: Path
+    both: dict[tuple[str, str], CreatedService], copy: Path
 ) -> None:
     def tags() -> list[str]:
         return [run(copy, "env", f"SERVICE={name}", "scripts/image-tag.sh") for name, _ in both]
@@ -381,17 +389,17 @@ def test_changed_line_is_in_the_image_of_its_service_and_one_of_the_chassis_in_e
     assert changed(notes.service / f"src/{notes.package}/service.py") == [False, True]
 
 
-def test_service_can_be_created_without_existing_ones(untouched: Path) -> None:
-    assert not [*untouched.glob("services/*/src")]
-    said = run(untouched, "make", "new-service", "NAME=orders", "DATABASE=postgresql")
-    Made(untouched, "orders", "postgresql").remove()
-    assert "make run SERVICE=orders" in said
-    assert "Installing" not in said
+def test_service_can_be_created_without_existing_ones(empty_copy: Path) -> None:
+    assert not [*empty_copy.glob("services/*/src")]
+    output = run(empty_copy, "make", "new-service", "NAME=orders", "DATABASE=postgresql")
+    CreatedService(empty_copy, "orders", "postgresql").remove()
+    assert "make run SERVICE=orders" in output
+    assert "Installing" not in output
 
 
 # --- existing app ---------------------------------------------------------------------
 
-APP = '''"""A shop, as FastAPI's own pages would write it."""
+EXISTING_APP = '''"""A shop, as FastAPI's own pages would write it."""
 
 from typing import Annotated
 
@@ -422,7 +430,7 @@ async def read_item(item_id: int) -> Item:
         raise HTTPException(404, "There is no such item.")
     return ITEMS[item_id]
 '''
-ASK = """
+REQUESTS = """
 from starlette.testclient import TestClient
 from chassis.app import create_app
 from shop.service import Shop
@@ -434,26 +442,26 @@ with TestClient(create_app(Shop)) as client:
 """
 
 
-def test_fastapi_app_becomes_a_service_with_the_documented_commands(untouched: Path, tmp_path: Path) -> None:
+def test_fastapi_app_becomes_a_service_with_the_documented_commands(empty_copy: Path, tmp_path: Path) -> None:
     (block,) = commands_run_by("platform/tests/test_new_service.py", "docs/extend.md")
     (tmp_path / "shop").mkdir()
-    (tmp_path / "shop/main.py").write_text(APP)
-    made = Made(untouched, "shop", "")
+    (tmp_path / "shop/main.py").write_text(EXISTING_APP)
+    created = CreatedService(empty_copy, "shop", "")
     try:
-        run(untouched, "bash", "-euc", block.commands, **(os.environ | {"HOME": str(tmp_path)}))
-        environment = {"PYTHONPATH": f"{made.service}/src:packages/chassis/src", "PYTHONDONTWRITEBYTECODE": "1"}
-        assert run(untouched, PYTHON, "-c", ASK, **environment).splitlines() == [
+        run(empty_copy, "bash", "-euc", block.commands, **(os.environ | {"HOME": str(tmp_path)}))
+        environment = {"PYTHONPATH": f"{created.service}/src:packages/chassis/src", "PYTHONDONTWRITEBYTECODE": "1"}
+        assert run(empty_copy, PYTHON, "-c", REQUESTS, **environment).splitlines() == [
             "/items 200 application/json",
             "/items/1 200 application/json",
             "/items/9 404 application/problem+json",
             "/items?most=0 422 application/problem+json",
             "/readyz 200 text/plain",
         ]
-        run(untouched, untouched / ".venv/bin/ruff", "check", made.service)
-        (made.service / "openapi.json").write_text(run(untouched, PYTHON, "-m", "shop", "openapi", **environment))
-        documents.check(made.service, str(PYTHON))
+        run(empty_copy, empty_copy / ".venv/bin/ruff", "check", created.service)
+        (created.service / "openapi.json").write_text(run(empty_copy, PYTHON, "-m", "shop", "openapi", **environment))
+        documents.check(created.service, str(PYTHON))
     finally:
-        made.remove()
+        created.remove()
 
 
 # --- names ----------------------------------------------------------------------------
@@ -477,46 +485,46 @@ def test_fastapi_app_becomes_a_service_with_the_documented_commands(untouched: P
         ("kubernetes", "the name of a Service that exists in every cluster"),
     ],
 )
-def test_invalid_name_is_rejected_in_one_line(untouched: Path, name: str, why: str) -> None:
-    before = state(untouched)
-    done = new_service(untouched, name)
+def test_invalid_name_is_rejected_in_one_line(empty_copy: Path, name: str, why: str) -> None:
+    before = state(empty_copy)
+    done = new_service(empty_copy, name)
     assert (done.returncode, done.stdout) == (1, "")
     assert why in done.stderr
     assert len(done.stderr.splitlines()) == 1
-    assert state(untouched) == before
+    assert state(empty_copy) == before
 
 
-def test_unknown_database_is_rejected_in_one_line(untouched: Path) -> None:
-    done = new_service(untouched, "orders", "--database", "mysql")
+def test_unknown_database_is_rejected_in_one_line(empty_copy: Path) -> None:
+    done = new_service(empty_copy, "orders", "--database", "mysql")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "No skeleton for DATABASE=mysql: use postgresql, or omit DATABASE.\n"
 
 
-def test_second_run_is_rejected_and_changes_nothing(untouched: Path) -> None:
-    made = make(untouched, "orders", "")
-    file = made.service / "src/orders/hello.py"
+def test_second_run_is_rejected_and_changes_nothing(empty_copy: Path) -> None:
+    created = make(empty_copy, "orders", "")
+    file = created.service / "src/orders/hello.py"
     file.write_text("# changed since\n")
     try:
-        done = new_service(untouched, "orders")
+        done = new_service(empty_copy, "orders")
         assert done.returncode == 1
         assert "NAME=orders is in use: services/orders exists." in done.stderr
         assert file.read_text() == "# changed since\n"
     finally:
-        made.remove()
+        created.remove()
 
 
-@EACH
-def test_longest_name_breaks_no_line(made: Made, untouched: Path) -> None:
-    longest = make(untouched, "abcdefghij-klmnopqrs", made.database)
+@EACH_SERVICE
+def test_longest_name_breaks_no_line(created: CreatedService, empty_copy: Path) -> None:
+    longest = make(empty_copy, "abcdefghij-klmnopqrs", created.database)
     try:
         for arguments in (["check"], ["format", "--check"]):
-            run(untouched, untouched / ".venv/bin/ruff", *arguments, longest.service)
+            run(empty_copy, empty_copy / ".venv/bin/ruff", *arguments, longest.service)
     finally:
         longest.remove()
 
 
 def test_failure_in_the_last_step_leaves_neither_folder(tmp_path: Path) -> None:
-    copy = prepared(tmp_path)
+    copy = prepare_copy(tmp_path)
     environment = copy / ".venv"
     real = environment.resolve()
     environment.unlink()
@@ -533,15 +541,15 @@ def test_failure_in_the_last_step_leaves_neither_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["my-your-service", "your-service-two", "sub-title-package"])
 @pytest.mark.parametrize("database", SKELETONS)
-def test_name_that_contains_another_is_replaced_completely(untouched: Path, name: str, database: str) -> None:
-    made = make(untouched, name, database)
+def test_name_that_contains_another_is_replaced_completely(empty_copy: Path, name: str, database: str) -> None:
+    created = make(empty_copy, name, database)
     try:
-        for file in made.files():
+        for file in created.files():
             text = file.read_text()
             for right in forms(name).values():
                 text = text.replace(right, "")
             assert not re.search(r"your[-_ ]?service", text, re.IGNORECASE), file
-        helm_template(chart=made.chart).check_returncode()
-        documents.check(made.service, str(PYTHON))
+        helm_template(chart=created.chart).check_returncode()
+        documents.check(created.service, str(PYTHON))
     finally:
-        made.remove()
+        created.remove()

@@ -46,7 +46,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     environment.pop("GITHUB_OUTPUT", None)
     names = [*(chart.name for chart in CHARTS), "your-service"]
     charts: list[Path] = [repository / "platform/helm" / name for name in names]
-    found = {}
+    charts_ = {}
     for chart in charts:
         version = yaml.safe_load((chart / "Chart.yaml").read_text())["version"]
         command = [str(repository / "scripts/publish-chart.sh"), f"v{version}", "registry.example/charts"]
@@ -55,29 +55,31 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         assert f"Pushed oci://registry.example/charts/{chart.name}, version {version}" in done.stdout
         with tarfile.open(folder / f"{chart.name}-{version}.tgz") as tar:
             tar.extractall(folder / "charts", filter="data")
-        found[chart.name] = folder / "charts" / chart.name
-    return found
+        charts_[chart.name] = folder / "charts" / chart.name
+    return charts_
 
 
 def test_published_chart_has_home_sources_maintainers_and_licence(published: dict[str, Path]) -> None:
     assert len(published) > 1
     for name, chart in published.items():
-        about = yaml.safe_load((chart / "Chart.yaml").read_text())
-        assert about["name"] == name
-        assert about["home"] == "https://github.com/ours/kit"
-        assert about["sources"] == ["https://github.com/ours/kit"]
-        assert about["icon"] == f"https://github.com/ours/kit/raw/v{about['version']}/docs/pictures/icon.svg"
-        assert about["maintainers"] == [{"name": "the maintainers of ours/kit", "url": "https://github.com/ours/kit"}]
-        assert about["annotations"]["artifacthub.io/license"] == "Apache-2.0"
+        metadata = yaml.safe_load((chart / "Chart.yaml").read_text())
+        assert metadata["name"] == name
+        assert metadata["home"] == "https://github.com/ours/kit"
+        assert metadata["sources"] == ["https://github.com/ours/kit"]
+        assert metadata["icon"] == f"https://github.com/ours/kit/raw/v{metadata['version']}/docs/pictures/icon.svg"
+        assert metadata["maintainers"] == [
+            {"name": "the maintainers of ours/kit", "url": "https://github.com/ours/kit"}
+        ]
+        assert metadata["annotations"]["artifacthub.io/license"] == "Apache-2.0"
         assert (chart / "LICENSE").read_text() == (REPOSITORY / "LICENSE").read_text()
         assert (chart / "NOTICE").read_text() == (REPOSITORY / "NOTICE").read_text()
 
 
 def test_icon_exists_and_charts_share_their_metadata() -> None:
     assert (REPOSITORY / "docs/pictures/icon.svg").is_file()
-    about = [yaml.safe_load((chart / "Chart.yaml").read_text()) for chart in (LIBRARY, *CHARTS)]
+    metadata = [yaml.safe_load((chart / "Chart.yaml").read_text()) for chart in (LIBRARY, *CHARTS)]
     for key in ("home", "sources", "icon", "maintainers", "annotations"):
-        assert len({str(found[key]) for found in about if key in found}) == 1
+        assert len({str(chart_metadata[key]) for chart_metadata in metadata if key in chart_metadata}) == 1
 
 
 def test_readme_links_lead_into_the_repository_at_the_charts_version(published: dict[str, Path]) -> None:
@@ -85,9 +87,9 @@ def test_readme_links_lead_into_the_repository_at_the_charts_version(published: 
     for name, readme in readmes.items():
         version = yaml.safe_load((published[name] / "Chart.yaml").read_text())["version"]
         links = re.findall(r"\]\(([^)]+)\)", readme.read_text())
-        ours = [link for link in links if link.startswith("https://github.com/ours/kit/")]
-        assert ours
-        for link in ours:
+        repository_links = [link for link in links if link.startswith("https://github.com/ours/kit/")]
+        assert repository_links
+        for link in repository_links:
             path = link.removeprefix(f"https://github.com/ours/kit/blob/v{version}/").partition("#")[0]
             assert (REPOSITORY / path).exists(), link
         assert [link for link in links if not link.startswith(("https://", "#"))] == []

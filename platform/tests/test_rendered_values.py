@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from manifests import api_container, environment, one, refusal, render, sets, with_json
+from manifests import api_container, environment, helm_error, one, render, sets, with_json
 from under_test import PREFIX, SERVICE
 
 
@@ -28,7 +28,7 @@ def test_service_has_the_requested_type_and_ip_families(kind: str) -> None:
 
 @pytest.mark.parametrize("value", ["service.type=ExternalName", "service.ipFamilyPolicy=Dual"])
 def test_unknown_service_type_is_rejected_by_name(value: str) -> None:
-    assert value.partition(".")[2].partition("=")[0] in refusal(*sets(value))
+    assert value.partition(".")[2].partition("=")[0] in helm_error(*sets(value))
 
 
 @pytest.mark.parametrize("number", [2, "50%"])
@@ -38,20 +38,20 @@ def test_disruption_budget_allows_the_configured_number_of_pods(number: int | st
 
 
 def spread(*arguments: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = one("Deployment", render(*arguments))["spec"]["template"]["spec"][
+    constraints: list[dict[str, Any]] = one("Deployment", render(*arguments))["spec"]["template"]["spec"][
         "topologySpreadConstraints"
     ]
-    return found
+    return constraints
 
 
 def test_custom_spread_constraints_replace_the_charts_and_count_the_apis_pods() -> None:
     assert [constraint["whenUnsatisfiable"] for constraint in spread()] == ["ScheduleAnyway"] * 2
     selector = spread()[0]["labelSelector"]
     zones = {"topologyKey": "topology.kubernetes.io/zone", "maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule"}
-    other = {"matchLabels": {"a": "b"}}
-    assert spread(*with_json(topologySpreadConstraints=[zones, zones | {"labelSelector": other, "maxSkew": 2}])) == [
+    selector = {"matchLabels": {"a": "b"}}
+    assert spread(*with_json(topologySpreadConstraints=[zones, zones | {"labelSelector": selector, "maxSkew": 2}])) == [
         zones | {"labelSelector": selector},
-        zones | {"labelSelector": other, "maxSkew": 2},
+        zones | {"labelSelector": selector, "maxSkew": 2},
     ]
 
 
@@ -59,8 +59,8 @@ def test_probe_times_are_rendered_beside_the_paths() -> None:
     times = {"periodSeconds": 7, "timeoutSeconds": 6, "failureThreshold": 5}
     container = api_container(render(*with_json(probes=dict.fromkeys(("startup", "liveness", "readiness"), times))))
     for probe, path in (("startup", "/livez"), ("liveness", "/livez"), ("readiness", "/readyz")):
-        asked = {"path": path, "port": "http", "scheme": "HTTP"}
-        assert container[f"{probe}Probe"] == {"httpGet": asked, "successThreshold": 1, **times}
+        request = {"path": path, "port": "http", "scheme": "HTTP"}
+        assert container[f"{probe}Probe"] == {"httpGet": request, "successThreshold": 1, **times}
 
 
 @pytest.mark.parametrize(
@@ -91,9 +91,9 @@ def test_one_value_limits_the_body_size_for_service_and_nginx() -> None:
     rendered = render(*sets("maxBodyBytes=2097152"), *with_json(**{"ingress.annotations": {annotation: "9m"}}))
     assert one("Ingress", rendered)["metadata"]["annotations"][annotation] == "9m"
     # Users who set the service's own limit may continue to, but not set both.
-    own = with_json(extraEnv=[{"name": name, "value": "9"}])
-    assert environment(api_container(render(*own)))[name] == "9"
-    assert "Set maxBodyBytes instead." in refusal(*own, *sets("maxBodyBytes=2097152"))
+    extra_env = with_json(extraEnv=[{"name": name, "value": "9"}])
+    assert environment(api_container(render(*extra_env)))[name] == "9"
+    assert "Set maxBodyBytes instead." in helm_error(*extra_env, *sets("maxBodyBytes=2097152"))
 
 
 @pytest.mark.parametrize("written", ["8388608", "8.388608e+06", "1048577"])

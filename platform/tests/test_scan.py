@@ -11,13 +11,13 @@ from manifests import REPOSITORY
 
 
 def scan(
-    folder: Path, *, found: int = 0, pull: int = 0, **environment: str
+    folder: Path, *, exit_code: int = 0, pull: int = 0, **environment: str
 ) -> tuple[subprocess.CompletedProcess[str], str]:
     docker = folder / "bin/docker"
     docker.parent.mkdir(exist_ok=True)
     docker.write_text(
         f'#!/bin/sh\necho "$@" >> "{folder}/calls"\n'
-        f"case $1 in image) exit 1 ;; pull) exit {pull} ;; run) exit {found} ;; esac\n"
+        f"case $1 in image) exit 1 ;; pull) exit {pull} ;; run) exit {exit_code} ;; esac\n"
     )
     docker.chmod(0o755)
     done = subprocess.run(
@@ -47,7 +47,7 @@ def test_scanner_gets_the_layout_read_only_and_no_socket(folder: Path) -> None:
 
 
 def test_finding_fails_the_scan(folder: Path) -> None:
-    assert scan(folder, found=1)[0].returncode == 1
+    assert scan(folder, exit_code=1)[0].returncode == 1
 
 
 def test_unavailable_scanner_fails_the_scan(folder: Path) -> None:

@@ -18,7 +18,7 @@ CODE = f"services/{SERVICE}/src/{PACKAGE}"
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the repository; tests that change it restore it."""
     return copy_repository(tmp_path_factory.mktemp("copy"))
 
@@ -170,14 +170,14 @@ def builder(tmp_path: Path, tree: Path) -> Machine:
     machine = Machine(tmp_path / "bin", 18080)
     machine.repository = tree
     (tree / "scripts/doctor.sh").write_text("#!/bin/sh\n")
-    machine.borrows("find", "sort", "tr", "xargs", "sha256sum", "readlink")
-    machine.has("docker", BUILDER)
+    machine.link_tools("find", "sort", "tr", "xargs", "sha256sum", "readlink")
+    machine.add_tool("docker", BUILDER)
     return machine
 
 
 def test_image_of_a_containerized_builder_is_loaded_into_docker(builder: Machine) -> None:
     assert " --load " in builder.run("scripts/image.sh")[1]
-    builder.has("docker", BUILDER.replace("--load", "--quiet"))  # the classic builder has no such option
+    builder.add_tool("docker", BUILDER.replace("--load", "--quiet"))  # the classic builder has no such option
     assert " --load " not in builder.run("scripts/image.sh")[1]
 
 
@@ -202,11 +202,11 @@ def sourced(script: str, printed: str, **variables: str | None) -> str:
 def test_cluster_and_release_are_those_configured(tmp_path: Path) -> None:
     foreign = {"KIND_EXPERIMENTAL_PROVIDER": "podman", "KIND_CLUSTER_NAME": "other", "HELM_NAMESPACE": "other"}
     foreign |= {"HELM_KUBECONTEXT": "production", "KUBECONFIG": str(tmp_path / "mine")}
-    seen = sourced("scripts/cluster.sh", "$(env)", **foreign).splitlines()
-    names = {line.partition("=")[0] for line in seen}
+    variables = sourced("scripts/cluster.sh", "$(env)", **foreign).splitlines()
+    names = {line.partition("=")[0] for line in variables}
     assert not names & (foreign.keys() - {"KUBECONFIG"})
-    assert f"KUBECONFIG={REPOSITORY}/.kube/config" in seen
-    assert "KUBECTL_KUBERC=false" in seen
+    assert f"KUBECONFIG={REPOSITORY}/.kube/config" in variables
+    assert "KUBECTL_KUBERC=false" in variables
 
 
 @pytest.mark.parametrize(
@@ -220,15 +220,15 @@ def test_cluster_and_release_are_those_configured(tmp_path: Path) -> None:
 def test_requests_to_this_machine_bypass_the_proxy(variables: dict[str, str], excepted: str) -> None:
     nothing = dict.fromkeys(("http_proxy", "https_proxy", "all_proxy", "no_proxy"))
     nothing |= {name.upper(): None for name in nothing}
-    seen = sourced("scripts/isolate.sh; . scripts/isolate.sh", "$no_proxy", **(nothing | variables))
-    assert seen == excepted
+    values = sourced("scripts/isolate.sh; . scripts/isolate.sh", "$no_proxy", **(nothing | variables))
+    assert values == excepted
 
 
 def test_python_settings_do_not_reach_child_processes() -> None:
     foreign = {"PYTHONPATH": "/nowhere", "PYTHONOPTIMIZE": "2", "PYTHONSAFEPATH": "1", "VIRTUAL_ENV": "/nowhere"}
     foreign |= {"PYTHONDONTWRITEBYTECODE": "1"}  # each start would compile all packages
-    seen = sourced("scripts/isolate.sh", "$(env)", **foreign).splitlines()
-    assert not {line.partition("=")[0] for line in seen} & foreign.keys()
+    variables = sourced("scripts/isolate.sh", "$(env)", **foreign).splitlines()
+    assert not {line.partition("=")[0] for line in variables} & foreign.keys()
 
 
 def test_variables_that_would_change_the_installation_are_dropped_and_reported() -> None:
@@ -239,16 +239,16 @@ def test_variables_that_would_change_the_installation_are_dropped_and_reported()
         "UV_PROJECT_ENVIRONMENT": "/nowhere",
         "UV_LINK_MODE": "symlink",
     }
-    kept = {
+    allowed = {
         "PIP_INDEX_URL": "https://mirror/simple",
         "PIP_NO_INDEX": "0",
         "UV_CACHE_DIR": "/cache",
         "UV_HTTP_TIMEOUT": "9",
     }
-    *seen, left_out = sourced("scripts/isolate.sh", "$(env; echo $ISOLATED)", **foreign, **kept).splitlines()
-    assert not {line.partition("=")[0] for line in seen} & foreign.keys()
-    assert {f"{name}={value}" for name, value in kept.items()} <= set(seen)
-    assert foreign.keys() <= set(left_out.split())
+    *variables, dropped = sourced("scripts/isolate.sh", "$(env; echo $ISOLATED)", **foreign, **allowed).splitlines()
+    assert not {line.partition("=")[0] for line in variables} & foreign.keys()
+    assert {f"{name}={value}" for name, value in allowed.items()} <= set(variables)
+    assert foreign.keys() <= set(dropped.split())
 
 
 def test_missing_home_is_the_users_home() -> None:
@@ -294,12 +294,12 @@ def make(folder: Path, *arguments: str, **variables: str | None) -> subprocess.C
     )
 
 
-def test_windows_line_endings_are_reported_for_every_target(whole: Path) -> None:
-    script = whole / "scripts/up.sh"
+def test_windows_line_endings_are_reported_for_every_target(checkout: Path) -> None:
+    script = checkout / "scripts/up.sh"
     as_it_is = script.read_bytes()
     script.write_bytes(as_it_is.replace(b"\n", b"\r\n"))
     try:
-        done = make(whole, "doctor")
+        done = make(checkout, "doctor")
     finally:
         script.write_bytes(as_it_is)
     assert done.returncode == 2
@@ -307,16 +307,16 @@ def test_windows_line_endings_are_reported_for_every_target(whole: Path) -> None
     assert "git rm -r --cached --quiet . && git reset --hard" in done.stderr
 
 
-def test_archive_without_file_modes_is_reported(whole: Path) -> None:
-    script = whole / "scripts/doctor.sh"
+def test_archive_without_file_modes_is_reported(checkout: Path) -> None:
+    script = checkout / "scripts/doctor.sh"
     script.chmod(0o644)
     try:
-        done = make(whole, "doctor")
+        done = make(checkout, "doctor")
     finally:
         script.chmod(0o755)
     assert done.returncode == 2
     assert "To fix: chmod +x .ci/run scripts/*.sh platform/cluster/*.sh" in done.stderr
-    assert make(whole, "help").returncode == 0
+    assert make(checkout, "help").returncode == 0
 
 
 def test_every_text_file_is_checked_out_with_unix_line_endings() -> None:
@@ -327,37 +327,39 @@ def test_every_text_file_is_checked_out_with_unix_line_endings() -> None:
     assert [line for line in texts if not re.search(r"w/lf\s+attr/text=auto eol=lf", line)] == []
 
 
-def test_down_and_up_run_sequentially_despite_jobs_in_makeflags(whole: Path, tmp_path: Path) -> None:
-    kept = {name: (whole / "scripts" / name).read_text() for name in ("down.sh", "up.sh")}
-    (whole / "scripts/down.sh").write_text(f"#!/bin/sh\nsleep 0.5\ntouch '{tmp_path}/gone'\n")
-    (whole / "scripts/up.sh").write_text(f"#!/bin/sh\ntest -e '{tmp_path}/gone'\n")
+def test_down_and_up_run_sequentially_despite_jobs_in_makeflags(checkout: Path, tmp_path: Path) -> None:
+    originals = {name: (checkout / "scripts" / name).read_text() for name in ("down.sh", "up.sh")}
+    (checkout / "scripts/down.sh").write_text(f"#!/bin/sh\nsleep 0.5\ntouch '{tmp_path}/gone'\n")
+    (checkout / "scripts/up.sh").write_text(f"#!/bin/sh\ntest -e '{tmp_path}/gone'\n")
     try:
-        done = make(whole, "down", "up", MAKEFLAGS="-j4")
+        done = make(checkout, "down", "up", MAKEFLAGS="-j4")
     finally:
-        for name, text in kept.items():
-            (whole / "scripts" / name).write_text(text)
+        for name, text in originals.items():
+            (checkout / "scripts" / name).write_text(text)
     assert done.returncode == 0, done.stderr
 
 
-def test_bash_startup_files_are_not_read(whole: Path, tmp_path: Path) -> None:
+def test_bash_startup_files_are_not_read(checkout: Path, tmp_path: Path) -> None:
     (tmp_path / "profile").write_text("echo from the profile\ncd /\n")
-    image, script = whole / "scripts/image.sh", "#!/usr/bin/env bash\necho $(scripts/image-tag.sh)\n"
-    kept = image.read_text()
+    image, script = checkout / "scripts/image.sh", "#!/usr/bin/env bash\necho $(scripts/image-tag.sh)\n"
+    original = image.read_text()
     image.write_text(script)
     try:
-        done = make(whole, "image", BASH_ENV=str(tmp_path / "profile"), CDPATH="/usr:.", SHELLOPTS="noclobber:noglob")
+        done = make(
+            checkout, "image", BASH_ENV=str(tmp_path / "profile"), CDPATH="/usr:.", SHELLOPTS="noclobber:noglob"
+        )
     finally:
-        image.write_text(kept)
+        image.write_text(original)
     assert re.fullmatch(r"content-[0-9a-f]{12}\n", done.stdout), done.stdout + done.stderr
 
 
-def test_name_variable_of_wsl_is_not_a_service_name(whole: Path) -> None:
-    kept = (whole / "scripts/install.sh").read_text()
-    (whole / "scripts/install.sh").write_text("#!/bin/sh\n")
+def test_name_variable_of_wsl_is_not_a_service_name(checkout: Path) -> None:
+    original = (checkout / "scripts/install.sh").read_text()
+    (checkout / "scripts/install.sh").write_text("#!/bin/sh\n")
     try:
-        done = make(whole, "new-service", NAME="DESKTOP-1234")
+        done = make(checkout, "new-service", NAME="DESKTOP-1234")
     finally:
-        (whole / "scripts/install.sh").write_text(kept)
+        (checkout / "scripts/install.sh").write_text(original)
     assert done.returncode == 2
     assert "name the new service, make new-service NAME=orders" in done.stderr
 
@@ -380,7 +382,7 @@ def test_lint_in_an_archive_reports_what_is_missing(tmp_path: Path) -> None:
 def machine(tmp_path: Path) -> Machine:
     (tmp_path / "bin").mkdir()
     machine = Machine(tmp_path / "bin", 18080)
-    machine.lacks("python3.11")
+    machine.remove_tool("python3.11")
     return machine
 
 
@@ -394,11 +396,11 @@ def machine(tmp_path: Path) -> Machine:
         (["python3.10", "python3.9", "python3.15"], ""),
     ],
 )
-def test_python_of_the_image_is_preferred_then_the_newest(machine: Machine, pythons: list[str], found: str) -> None:
+def test_python_of_the_image_is_preferred_then_the_newest(machine: Machine, pythons: list[str], expected: str) -> None:
     for python in pythons:
-        machine.has_python(python, python.removeprefix("python"))
-    machine.has_python("python3", pythons[0].removeprefix("python"))
-    assert machine.run("scripts/find-python.sh") == (0 if found else 1, f"{found}\n" if found else "")
+        machine.add_python(python, python.removeprefix("python"))
+    machine.add_python("python3", pythons[0].removeprefix("python"))
+    assert machine.run("scripts/find-python.sh") == (0 if expected else 1, f"{expected}\n" if expected else "")
 
 
 @pytest.mark.parametrize(
@@ -409,14 +411,14 @@ def test_python_of_the_image_is_preferred_then_the_newest(machine: Machine, pyth
 def test_python_without_usable_packages_does_not_count(
     machine: Machine, version: str, implementation: str, free_threaded: int, code: int
 ) -> None:
-    machine.has_python("python3", version, implementation, free_threaded)
+    machine.add_python("python3", version, implementation, free_threaded)
     assert machine.run("scripts/find-python.sh") == (code, "" if code else "python3\n")
 
 
 def test_configured_python_comes_first_even_with_spaces_in_its_path(machine: Machine, tmp_path: Path) -> None:
-    machine.has_python("python3.11", "3.11")
+    machine.add_python("python3.11", "3.11")
     (tmp_path / "a b").mkdir()
-    machine.has_python("python3.13", "3.13")
+    machine.add_python("python3.13", "3.13")
     (machine.bin / "python3.13").rename(tmp_path / "a b/python")
     machine.variables["PYTHON"] = str(tmp_path / "a b/python")
     assert machine.run("scripts/find-python.sh") == (0, f"{tmp_path}/a b/python\n")
@@ -424,10 +426,10 @@ def test_configured_python_comes_first_even_with_spaces_in_its_path(machine: Mac
 
 @pytest.mark.parametrize("version", ["3.11", "3.12", "3.13", "3.14"])
 def test_uvs_python_is_found_without_path(machine: Machine, version: str) -> None:
-    machine.has_python(f"python{version}", version)
+    machine.add_python(f"python{version}", version)
     (machine.bin / ".local/bin").mkdir(parents=True)
-    found = (machine.bin / f"python{version}").rename(machine.bin / f".local/bin/python{version}")
-    assert machine.run("scripts/find-python.sh") == (0, f"{found}\n")
+    python = (machine.bin / f"python{version}").rename(machine.bin / f".local/bin/python{version}")
+    assert machine.run("scripts/find-python.sh") == (0, f"{python}\n")
 
 
 # --- Python environments --------------------------------------------------------------
@@ -467,8 +469,8 @@ class Installed:
     def __init__(self, folder: Path) -> None:
         (folder / "bin").mkdir()
         self.machine = Machine(folder / "bin", 18080)
-        self.machine.lacks("cat")
-        self.machine.borrows("cat", "cksum", "cp", "ls", "mkdir", "rm", "sort", "tail", "touch", "tr")
+        self.machine.remove_tool("cat")
+        self.machine.link_tools("cat", "cksum", "cp", "ls", "mkdir", "rm", "sort", "tail", "touch", "tr")
         self.calls = folder / "calls"
         self.machine.variables["CALLS"] = str(self.calls)
         self.machine.repository = folder / "first place"
@@ -476,7 +478,7 @@ class Installed:
         (self.machine.repository / "scripts/doctor.sh").write_text("#!/bin/sh\n")
         self.lock.write_text("one==1.0 \\\n    --hash=sha256:0\n")
         for version in ("3.11", "3.13"):
-            self.machine.has(f"python{version}", PYTHON.replace("VERSION", version))
+            self.machine.add_tool(f"python{version}", PYTHON.replace("VERSION", version))
 
     @property
     def lock(self) -> Path:
@@ -604,8 +606,8 @@ def test_only_pip_settings_for_package_sources_are_kept(installed: Installed) ->
         "PIP_NO_BINARY": ":all:",
         "PIP_PYTHON": "/p",
     }
-    kept = {"PIP_INDEX_URL": "https://mirror/simple", "PIP_CERT": "/ca.pem"}
-    (_, call) = installed.install(NO_UV="1", **foreign, **kept)
+    allowed = {"PIP_INDEX_URL": "https://mirror/simple", "PIP_CERT": "/ca.pem"}
+    (_, call) = installed.install(NO_UV="1", **foreign, **allowed)
     assert call == "PIP_CERT=/ca.pem PIP_INDEX_URL=https://mirror/simple PIP_REQUIRE_VIRTUALENV=0 PIP_USER=0 pip"
 
 

@@ -16,9 +16,9 @@ from under_test import HAS_DATABASE, PREFIX, SERVICE
 CONTEXT = "kind-task-platform"
 
 
-def read(*, settings: dict[str, Any] | None = None, **given: Any) -> Tilt:
+def read(*, settings: dict[str, Any] | None = None, **options: Any) -> Tilt:
     """With a single service, however many there are; unless the settings override it."""
-    return Tilt(REPOSITORY, CONTEXT, settings={"services": [SERVICE]} | (settings or {}), **given).read()
+    return Tilt(REPOSITORY, CONTEXT, settings={"services": [SERVICE]} | (settings or {}), **options).read()
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +32,8 @@ def api(manifests: list[Manifest]) -> dict[str, Any]:
 
 
 def object_of(kind: str, tilt: Tilt, name: str = SERVICE) -> Manifest:
-    (found,) = (m for m in tilt.applied if m["kind"] == kind and m["metadata"]["name"] == name)
-    return found
+    (manifest,) = (m for m in tilt.applied if m["kind"] == kind and m["metadata"]["name"] == name)
+    return manifest
 
 
 @pytest.mark.parametrize("context", ["arn:aws:production", "kind-other", "docker-desktop"])
@@ -87,11 +87,11 @@ def test_reload_is_not_delayed(tilt: Tilt) -> None:
 
 def test_security_context_differs_only_in_the_root_file_system(tilt: Tilt) -> None:
     chart = render(*(["--set", "database.bundled.existingSecret=x"] if HAS_DATABASE else []))
-    deployed, usual = api(tilt.applied)["securityContext"], api(chart)["securityContext"]
-    assert usual["readOnlyRootFilesystem"] is True
-    assert deployed == usual | {"readOnlyRootFilesystem": False}
+    deployed, rendered = api(tilt.applied)["securityContext"], api(chart)["securityContext"]
+    assert rendered["readOnlyRootFilesystem"] is True
+    assert deployed == rendered | {"readOnlyRootFilesystem": False}
     for pod in pod_specs(chart):
-        assert pod["securityContext"] in [theirs["securityContext"] for theirs in pod_specs(tilt.applied)]
+        assert pod["securityContext"] in [spec["securityContext"] for spec in pod_specs(tilt.applied)]
 
 
 def test_every_object_of_the_chart_belongs_to_a_resource(tilt: Tilt) -> None:
@@ -114,19 +114,19 @@ def test_database_equals_make_ups_so_that_it_is_not_restarted(tilt: Tilt) -> Non
     """Tilt's own apply labels pods (internal/controllers/core/kubernetesapply); a StatefulSet would replace them."""
     (version,) = tilt.kube_versions
     released = render(*values_of("values-dev.yaml"), kubernetes=version)
-    theirs = tilt.by_command.get(f"{SERVICE}-postgres", [])
-    assert {m["kind"] for m in theirs} == ({"StatefulSet", "Service", "NetworkPolicy"} if HAS_DATABASE else set())
-    assert theirs == [m for m in released if m["metadata"]["name"] == f"{SERVICE}-postgres"]
+    applied = tilt.by_command.get(f"{SERVICE}-postgres", [])
+    assert {m["kind"] for m in applied} == ({"StatefulSet", "Service", "NetworkPolicy"} if HAS_DATABASE else set())
+    assert applied == [m for m in released if m["metadata"]["name"] == f"{SERVICE}-postgres"]
     assert {name for name, m in tilt.workloads().items() if m["kind"] == "StatefulSet"} == tilt.by_command.keys()
 
 
 def fields(value: Any, path: str = "") -> set[str]:
     """The paths of an object's values; list elements by name, as an apply merges them."""
     if isinstance(value, dict):
-        return {found for key, member in value.items() for found in fields(member, f"{path}.{key}")}
+        return {path_ for key, member in value.items() for path_ in fields(member, f"{path}.{key}")}
     if isinstance(value, list) and value and all(isinstance(member, dict) for member in value):
         named = [(member.get("name", number), member) for number, member in enumerate(value)]
-        return {found for name, member in named for found in fields(member, f"{path}[{name}]")}
+        return {path_ for name, member in named for path_ in fields(member, f"{path}[{name}]")}
     return {path}
 
 
@@ -135,10 +135,10 @@ def test_no_field_is_removed_or_added_so_that_both_can_alternate(version: str) -
     """An apply keeps missing fields, and a second kind of preStop handler would be rejected."""
     released = render(*values_of("values-dev.yaml"), kubernetes=version)
     node = f"kindest/node:{version}@sha256:{'0' * 64}"
-    for theirs in read(environment={"KIND_NODE_IMAGE": node}).applied:
-        name = theirs["metadata"]["name"]
-        (ours,) = (m for m in released if (m["kind"], m["metadata"]["name"]) == (theirs["kind"], name))
-        assert fields(theirs) == fields(ours)
+    for tilts in read(environment={"KIND_NODE_IMAGE": node}).applied:
+        name = tilts["metadata"]["name"]
+        (make_ups,) = (m for m in released if (m["kind"], m["metadata"]["name"]) == (tilts["kind"], name))
+        assert fields(tilts) == fields(make_ups)
 
 
 def test_objects_are_rendered_for_the_kubernetes_of_make_up(tilt: Tilt) -> None:

@@ -61,13 +61,13 @@ def template(umbrella: Path, *arguments: str, helm: str = "helm") -> subprocess.
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def objects(said: str) -> dict[str, list[Manifest]]:
+def objects(output: str) -> dict[str, list[Manifest]]:
     """The objects of each subchart, by its alias."""
-    found: dict[str, list[Manifest]] = {}
-    for document in said.split("\n---\n# Source: around/charts/")[1:]:
+    by_alias: dict[str, list[Manifest]] = {}
+    for document in output.split("\n---\n# Source: around/charts/")[1:]:
         source, text = document.split("\n", 1)
-        found.setdefault(source.partition("/")[0], []).extend(yaml.load_all(text, Loader))
-    return found
+        by_alias.setdefault(source.partition("/")[0], []).extend(yaml.load_all(text, Loader))
+    return by_alias
 
 
 @pytest.fixture(scope="module")
@@ -79,15 +79,15 @@ def rendered(umbrella: Path) -> dict[str, list[Manifest]]:
 
 def labels_of_pods(manifests: list[Manifest]) -> list[dict[str, str]]:
     """The labels of each future pod."""
-    found = []
+    labels = []
     for manifest in manifests:
         if manifest["kind"] == "Pod":
-            found.append(manifest["metadata"]["labels"])
+            labels.append(manifest["metadata"]["labels"])
         elif manifest["kind"] == "CronJob":
-            found.append(manifest["spec"]["jobTemplate"]["spec"]["template"]["metadata"]["labels"])
+            labels.append(manifest["spec"]["jobTemplate"]["spec"]["template"]["metadata"]["labels"])
         elif "template" in manifest.get("spec", {}):
-            found.append(manifest["spec"]["template"]["metadata"]["labels"])
-    return found
+            labels.append(manifest["spec"]["template"]["metadata"]["labels"])
+    return labels
 
 
 def selectors(value: Any, path: str = "") -> Iterator[tuple[str, dict[str, str]]]:
@@ -107,9 +107,9 @@ def selectors(value: Any, path: str = "") -> Iterator[tuple[str, dict[str, str]]
 
 def test_selectors_of_an_alias_match_only_its_own_pods(rendered: dict[str, list[Manifest]]) -> None:
     assert rendered.keys() == {*ALIASES, "order-items"}
-    seen: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for alias, manifests in rendered.items():
-        theirs = [
+        candidates = [
             labels | {"of": other}
             for other, all_of_it in rendered.items()
             for labels in labels_of_pods(all_of_it)
@@ -117,20 +117,20 @@ def test_selectors_of_an_alias_match_only_its_own_pods(rendered: dict[str, list[
         ]
         for manifest in manifests:
             for path, selector in selectors(manifest.get("spec", {})):
-                found = {labels["of"] for labels in theirs if selector.items() <= labels.items()}
-                assert found == {alias}, f"{manifest['kind']} {manifest['metadata']['name']} of {alias}: {path}"
-                seen[manifest["kind"]] += 1
-    assert seen.keys() >= {"Deployment", "StatefulSet", "Service", "NetworkPolicy", "PodDisruptionBudget"}
-    assert seen.keys() >= {"ServiceMonitor"}
+                owners = {labels["of"] for labels in candidates if selector.items() <= labels.items()}
+                assert owners == {alias}, f"{manifest['kind']} {manifest['metadata']['name']} of {alias}: {path}"
+                counts[manifest["kind"]] += 1
+    assert counts.keys() >= {"Deployment", "StatefulSet", "Service", "NetworkPolicy", "PodDisruptionBudget"}
+    assert counts.keys() >= {"ServiceMonitor"}
 
 
 def test_object_names_are_unique_and_references_stay_within_an_alias(rendered: dict[str, list[Manifest]]) -> None:
     names = Counter((m["kind"], m["metadata"]["name"]) for manifests in rendered.values() for m in manifests)
     assert {name for name, count in names.items() if count > 1} == set()
     for alias in ALIASES:
-        whole = yaml.safe_dump(rendered[alias])
-        (other,) = set(ALIASES) - {alias}
-        assert f"shop-{other}" not in whole
+        text = yaml.safe_dump(rendered[alias])
+        (other_alias,) = set(ALIASES) - {alias}
+        assert f"shop-{other_alias}" not in text
         by_kind = {m["kind"]: m for m in rendered[alias]}
         hpa = by_kind["HorizontalPodAutoscaler"]["spec"]["scaleTargetRef"]
         assert (hpa["kind"], hpa["name"]) == ("Deployment", f"shop-{alias}")
@@ -151,9 +151,9 @@ def test_alias_does_not_rename_settings_and_metrics(
         assert settings["ORDERS_DATABASE_URL"] == {"secretKeyRef": {"name": f"shop-{alias}-database", "key": "url"}}
         assert all(name.startswith("ORDERS_") for name in settings)
         (rules,) = (m for m in rendered[alias] if m["kind"] == "PrometheusRule")
-        whole = yaml.safe_dump(rules["spec"], width=1000)
-        assert f'orders_health_status{{namespace="default", job="shop-{alias}"}}' in whole
-        assert "alert: OrdersDown" in whole
+        text = yaml.safe_dump(rules["spec"], width=1000)
+        assert f'orders_health_status{{namespace="default", job="shop-{alias}"}}' in text
+        assert "alert: OrdersDown" in text
 
 
 @pytest.mark.parametrize("helm", HELMS, ids=lambda path: Path(path).name)
@@ -161,14 +161,14 @@ def test_every_helm_renders_every_alias_identically(umbrella: Path, helm: str) -
     """Helm 3 imports the library's defaults only for the first of two aliases; the library does it for the second."""
     secrets = sets(*(f"{name}.database.bundled.existingSecret={name}" for name in (*ALIASES, "order-items")))
     # Including values that Go's templates treat as empty, and one that removes a default.
-    other = [f"{alias}.{value}" for alias in ALIASES for value in ("autoscaling.enabled=false", "replicaCount=2")]
-    other.append("blue.resources.limits.cpu=null")
-    done = template(umbrella, *secrets, *sets(*other), helm=helm)
+    overrides = [f"{alias}.{value}" for alias in ALIASES for value in ("autoscaling.enabled=false", "replicaCount=2")]
+    overrides.append("blue.resources.limits.cpu=null")
+    done = template(umbrella, *secrets, *sets(*overrides), helm=helm)
     assert done.returncode == 0, done.stderr
-    found = objects("\n" + done.stdout)
-    assert sorted(m["kind"] for m in found["red"]) == sorted(m["kind"] for m in found["blue"])
+    rendered_objects = objects("\n" + done.stdout)
+    assert sorted(m["kind"] for m in rendered_objects["red"]) == sorted(m["kind"] for m in rendered_objects["blue"])
     for alias in ALIASES:
-        (deployment,) = (m for m in found[alias] if m["kind"] == "Deployment")
+        (deployment,) = (m for m in rendered_objects[alias] if m["kind"] == "Deployment")
         assert deployment["spec"]["replicas"] == 2
         container = deployment["spec"]["template"]["spec"]["containers"][0]
         assert ("cpu" in container["resources"]["limits"]) == (alias == "red")
@@ -189,7 +189,7 @@ def test_conflicts_between_subcharts_are_rejected_with_a_message(umbrella: Path,
         *("blue.fullnameOverride=shop-red", "blue.nameOverride=red", "blue.ingress.host=red.example.com"),
         *("blue.database.bundled.existingSecret=a", "red.database.bundled.existingSecret=a"),
     )
-    said = template(umbrella, *sets(*values), helm=helm).stderr
+    message = template(umbrella, *sets(*values), helm=helm).stderr
     alone = template(umbrella, *sets(*values, "red.enabled=false"), helm=helm)
     assert alone.returncode == 0, alone.stderr
     for what in (
@@ -198,7 +198,7 @@ def test_conflicts_between_subcharts_are_rejected_with_a_message(umbrella: Path,
         "host and path, red.example.com/ of nginx",
         "Secret of a bundled database, a",
     ):
-        assert re.search(rf"(red|blue) \(\S+\) and (blue|red) \(\S+\) have the same {what}\.", said)
+        assert re.search(rf"(red|blue) \(\S+\) and (blue|red) \(\S+\) have the same {what}\.", message)
     behind = template(umbrella, *sets("order-items.fullnameOverride=shop-red-postgres"), helm=helm)
     assert "have the same name of objects, shop-red-postgres." in behind.stderr
 

@@ -31,8 +31,8 @@ class Loop(Machine):
     def __init__(self, folder: Path) -> None:
         (folder / "bin").mkdir()
         super().__init__(folder / "bin", 18080)
-        self.lacks("git")
-        self.borrows("basename", "git", "mkdir", "mktemp", "rm", "sleep", "tail", "wc")
+        self.remove_tool("git")
+        self.link_tools("basename", "git", "mkdir", "mktemp", "rm", "sleep", "tail", "wc")
         self.repository = folder / "copy"
         for path in ("scripts", "platform/cluster"):
             shutil.copytree(REPOSITORY / path, self.repository / path)
@@ -47,17 +47,17 @@ class Loop(Machine):
         (self.repository / "scripts/image-tag.sh").write_text("#!/bin/sh\necho content-1\n")
         (self.repository / ".kube/log").mkdir(parents=True)
         self.calls = folder / "calls"
-        self.says({})
+        self.set_outputs({})
         self.variables |= {"NODES_TIMEOUT": "0", "REGISTRY": "0"}
 
-    def says(self, answers: dict[str, str]) -> None:
+    def set_outputs(self, outputs: dict[str, str]) -> None:
         """Overrides outputs of the tools; others stay as without problems."""
-        cases = answers | {asked: said for asked, said in HEALTHY.items() if asked not in answers}
-        lines = "\n".join(f"  {asked.replace(' ', chr(92) + ' ')}) {said} ;;" for asked, said in cases.items())
+        cases = outputs | {call: output for call, output in HEALTHY.items() if call not in outputs}
+        lines = "\n".join(f"  {call.replace(' ', chr(92) + ' ')}) {output} ;;" for call, output in cases.items())
         for tool in ("docker", "kind", "kubectl", "helm", "curl"):
-            self.has(tool, f'asked="{tool} $*"\necho "$asked" >> {self.calls}\ncase $asked in\n{lines}\nesac')
+            self.add_tool(tool, f'asked="{tool} $*"\necho "$asked" >> {self.calls}\ncase $asked in\n{lines}\nesac')
 
-    def called(self, start: str) -> list[str]:
+    def calls_of(self, start: str) -> list[str]:
         return [call for call in self.calls.read_text().splitlines() if call.startswith(start)]
 
 
@@ -75,20 +75,20 @@ NOT_READY = {"kubectl * get nodes --no-headers": "echo task-platform-control-pla
 def test_healthy_cluster_is_kept(loop: Loop) -> None:
     code, output = loop.run("scripts/up.sh", "cluster")
     assert code == 0, output
-    assert not loop.called("kind create")
-    assert not loop.called("kind delete")
+    assert not loop.calls_of("kind create")
+    assert not loop.calls_of("kind delete")
 
 
 def test_stopped_nodes_are_started(loop: Loop) -> None:
     assert loop.run("scripts/up.sh", "cluster")[0] == 0
-    assert loop.called("docker start") == ["docker start task-platform-control-plane task-platform-worker"]
+    assert loop.calls_of("docker start") == ["docker start task-platform-control-plane task-platform-worker"]
 
 
 def test_cluster_of_an_interrupted_start_is_recreated(loop: Loop) -> None:
-    loop.says(NOT_READY | {"docker cp *": "exit 1"})
+    loop.set_outputs(NOT_READY | {"docker cp *": "exit 1"})
     code, output = loop.run("scripts/up.sh", "cluster")
     assert "never healthy, as after an interrupted start" in output
-    assert loop.called("kind delete")
+    assert loop.calls_of("kind delete")
     assert code == 1
 
 
@@ -102,27 +102,27 @@ def test_cluster_of_an_interrupted_start_is_recreated(loop: Loop) -> None:
     ],
 )
 def test_cluster_that_was_healthy_is_never_deleted(loop: Loop, broken: dict[str, str]) -> None:
-    loop.says(broken)
+    loop.set_outputs(broken)
     code, output = loop.run("scripts/up.sh", "cluster")
     assert code == 1
     assert "it may hold data and is not deleted" in output
     assert output.splitlines()[-1].endswith("To recreate it without its data: make down up")
-    assert not loop.called("kind delete")
+    assert not loop.calls_of("kind delete")
 
 
 def test_failing_kind_does_not_count_as_no_cluster(loop: Loop) -> None:
-    loop.says({"kind get clusters": "exit 1"})
+    loop.set_outputs({"kind get clusters": "exit 1"})
     for script in (("scripts/up.sh", "cluster"), ("scripts/down.sh",), ("scripts/status.sh",)):
         code, output = loop.run(*script)
         assert code == 1
         assert output.splitlines()[-1] == "kind cannot list its clusters. See why: kind get clusters"
-    assert not loop.called("kind create")
+    assert not loop.calls_of("kind create")
 
 
 def test_cluster_with_a_longer_name_is_different(loop: Loop) -> None:
-    loop.says({"kind get clusters": "echo task-platform-2"})
+    loop.set_outputs({"kind get clusters": "echo task-platform-2"})
     loop.run("scripts/up.sh", "cluster")
-    assert loop.called("kind create")
+    assert loop.calls_of("kind create")
 
 
 # --- the release ----------------------------------------------------------------------
@@ -133,21 +133,21 @@ def test_pending_revision_of_a_killed_helm_is_removed_first(loop: Loop) -> None:
     code, output = loop.run("scripts/up.sh", "release")
     assert code == 0, output
     calls = loop.calls.read_text()
-    (recovery,) = loop.called("kubectl --context kind-task-platform delete")
+    (recovery,) = loop.calls_of("kubectl --context kind-task-platform delete")
     assert "owner=helm,name=task-api,status in (pending-install,pending-upgrade,pending-rollback)" in recovery
     assert calls.index(recovery) < calls.index("helm upgrade --install")
 
 
 def test_objects_deployed_only_by_tilt_are_adopted_by_helm(loop: Loop) -> None:
-    loop.says(
+    loop.set_outputs(
         {"helm * status *": "exit 1", "kubectl * get --filename *": "echo deployment/task-api; echo service/task-api"}
     )
     assert loop.run("scripts/up.sh", "release")[0] == 0
     objects = "deployment/task-api service/task-api"
-    assert loop.called("kubectl --context kind-task-platform label") == [
+    assert loop.calls_of("kubectl --context kind-task-platform label") == [
         f"kubectl --context kind-task-platform label --overwrite {objects} app.kubernetes.io/managed-by=Helm"
     ]
-    (annotate,) = loop.called("kubectl --context kind-task-platform annotate")
+    (annotate,) = loop.calls_of("kubectl --context kind-task-platform annotate")
     assert "meta.helm.sh/release-name=task-api meta.helm.sh/release-namespace=default" in annotate
 
 
@@ -158,7 +158,7 @@ def test_fields_changed_by_make_dev_are_reverted_and_reported(loop: Loop) -> Non
         "kubectl --context=kind-task-platform apply --server-side *": f"echo '{conflict}' >&2; exit 1",
     }
     loop.variables |= {"HTTP_PORT": "8080", "HTTPS_PORT": "8443"}
-    loop.says(WHOLE_RUN | changed)
+    loop.set_outputs(COMPLETE_RUN | changed)
     code, output = loop.run("scripts/up.sh")
     assert code == 0, output
     assert "reverted changes made by make dev or by hand; fields are listed in .kube/log/release.log" in output
@@ -168,13 +168,13 @@ def test_fields_changed_by_make_dev_are_reverted_and_reported(loop: Loop) -> Non
 
 def test_objects_managed_by_helm_are_left_alone(loop: Loop) -> None:
     assert loop.run("scripts/up.sh", "release")[0] == 0
-    assert not loop.called("kubectl --context kind-task-platform label")
+    assert not loop.calls_of("kubectl --context kind-task-platform label")
 
 
 def test_missing_replica_count_is_zero(loop: Loop) -> None:
-    loop.lacks("sleep")
-    loop.has("sleep", f"echo 'kubectl: 3' > {loop.calls}.ready")
-    loop.says(
+    loop.remove_tool("sleep")
+    loop.add_tool("sleep", f"echo 'kubectl: 3' > {loop.calls}.ready")
+    loop.set_outputs(
         {
             "kubectl * get hpa task-api *": "echo 3",
             "kubectl * get deployment task-api *": f"[ -f {loop.calls}.ready ] && echo 3 || true",
@@ -189,7 +189,9 @@ def test_missing_replica_count_is_zero(loop: Loop) -> None:
 
 def test_registry_that_does_not_start_is_recreated(loop: Loop) -> None:
     """As after a start with its port in use, which leaves a container with the name that cannot start."""
-    loop.says({"docker start task-platform-registry": "exit 1", "docker port *-registry *": "echo 127.0.0.1:5001"})
+    loop.set_outputs(
+        {"docker start task-platform-registry": "exit 1", "docker port *-registry *": "echo 127.0.0.1:5001"}
+    )
     code, output = loop.run("platform/cluster/registry.sh")
     assert code == 0, output
     calls = loop.calls.read_text()
@@ -197,18 +199,18 @@ def test_registry_that_does_not_start_is_recreated(loop: Loop) -> None:
 
 
 def test_existing_registry_keeps_its_images(loop: Loop) -> None:
-    loop.says({"docker port *-registry *": "echo 127.0.0.1:5001"})
+    loop.set_outputs({"docker port *-registry *": "echo 127.0.0.1:5001"})
     assert loop.run("platform/cluster/registry.sh")[0] == 0
-    assert not loop.called("docker rm")
-    assert not loop.called("docker run")
+    assert not loop.calls_of("docker rm")
+    assert not loop.calls_of("docker run")
 
 
-def can_use_registry(loop: Loop, answers: dict[str, str], **variables: str) -> tuple[bool, str]:
+def can_use_registry(loop: Loop, outputs: dict[str, str], **variables: str) -> tuple[bool, str]:
     del loop.variables["REGISTRY"]
     with socket.create_server(("127.0.0.1", 0)) as unused:
         loop.variables["REGISTRY_PORT"] = str(unused.getsockname()[1])
     loop.variables |= variables
-    loop.says(answers)
+    loop.set_outputs(outputs)
     code, output = loop.run("scripts/up.sh", "can_use_registry")
     return code == 0, output
 
@@ -218,9 +220,9 @@ def can_use_registry(loop: Loop, answers: dict[str, str], **variables: str) -> t
     [("true", []), ("exit 1", ["docker pull --quiet registry:3"])],
     ids=["the image is there", "the image is pulled"],
 )
-def test_registry_is_created_if_possible(loop: Loop, there: str, pulls: list[str]) -> None:
-    assert can_use_registry(loop, {"docker image inspect registry:3": there}) == (True, "")
-    assert loop.called("docker pull") == pulls
+def test_registry_is_created_if_possible(loop: Loop, inspect: str, pulls: list[str]) -> None:
+    assert can_use_registry(loop, {"docker image inspect registry:3": inspect}) == (True, "")
+    assert loop.calls_of("docker pull") == pulls
 
 
 THERE = {"docker container inspect --format {{ .State.Running }} task-platform-registry": "echo true"}
@@ -228,16 +230,16 @@ OFFLINE = {"docker image inspect *": "exit 1", "docker pull *": "echo offline; e
 
 
 def test_registry_is_skipped_without_its_image_with_a_message(loop: Loop) -> None:
-    wanted, output = can_use_registry(loop, OFFLINE)
-    assert not wanted
+    usable, output = can_use_registry(loop, OFFLINE)
+    assert not usable
     assert output.startswith("Skipped the local registry: registry:3 cannot be pulled")
 
 
 def test_registry_is_skipped_if_its_port_is_in_use_and_another_is_suggested(loop: Loop) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        wanted, output = can_use_registry(loop, {}, REGISTRY_PORT=str(port))
-    assert not wanted
+        usable, output = can_use_registry(loop, {}, REGISTRY_PORT=str(port))
+    assert not usable
     assert f"port {port} of 127.0.0.1 is in use" in output
     assert output.endswith(f"make up REGISTRY_PORT={port + 1}\n")
 
@@ -246,14 +248,14 @@ def test_existing_registry_is_used_regardless(loop: Loop) -> None:
     assert can_use_registry(loop, THERE | OFFLINE, REGISTRY="0") == (True, "")
 
 
-@pytest.mark.parametrize(("registry", "wanted"), [("1", True), ("0", False)])
-def test_registry_availability_can_be_overridden(loop: Loop, registry: str, wanted: bool) -> None:
-    assert can_use_registry(loop, {} if registry == "0" else OFFLINE, REGISTRY=registry) == (wanted, "")
+@pytest.mark.parametrize(("registry", "expected"), [("1", True), ("0", False)])
+def test_registry_availability_can_be_overridden(loop: Loop, registry: str, expected: bool) -> None:
+    assert can_use_registry(loop, {} if registry == "0" else OFFLINE, REGISTRY=registry) == (expected, "")
 
 
 # --- the steps ------------------------------------------------------------------------
 
-WHOLE_RUN = {
+COMPLETE_RUN = {
     "kubectl * get hpa task-api *": "echo 3",
     "kubectl * get deployment task-api *": "echo 3",
     "docker port task-platform-control-plane 80/tcp": "echo 127.0.0.1:8080",
@@ -264,7 +266,7 @@ WHOLE_RUN = {
 
 def test_every_step_prints_its_time_and_the_release_waits_for_its_dependencies(loop: Loop) -> None:
     loop.variables |= {"HTTP_PORT": "8080", "HTTPS_PORT": "8443"}
-    loop.says(WHOLE_RUN)
+    loop.set_outputs(COMPLETE_RUN)
     code, output = loop.run("scripts/up.sh")
     assert code == 0, output
     steps = [re.split("  +", line) for line in output.split("\n\n")[0].splitlines()]
@@ -292,10 +294,10 @@ def test_readme_shows_the_output(loop: Loop) -> None:
     """Except for the seconds, which are in the same column."""
     del loop.variables["REGISTRY"]
     loop.variables |= {"HTTP_PORT": "8080", "HTTPS_PORT": "8443"}
-    loop.says(WHOLE_RUN | THERE | {"docker port *-registry *": "echo 127.0.0.1:5001"})
+    loop.set_outputs(COMPLETE_RUN | THERE | {"docker port *-registry *": "echo 127.0.0.1:5001"})
     printed = loop.run("scripts/up.sh")[1].splitlines()
-    (shown,) = (block.text.splitlines() for block in blocks("README.md") if block.text.startswith("$ make up\n"))
-    assert without_seconds(shown[1:]) == without_seconds(printed[: len(shown) - 1])
+    (documented,) = (block.text.splitlines() for block in blocks("README.md") if block.text.startswith("$ make up\n"))
+    assert without_seconds(documented[1:]) == without_seconds(printed[: len(documented) - 1])
 
 
 def without_seconds(lines: list[str]) -> list[str]:
@@ -310,21 +312,21 @@ def without_seconds(lines: list[str]) -> list[str]:
     ],
 )
 def test_failure_of_a_background_step_ends_the_run(loop: Loop, broken: dict[str, str], step: str) -> None:
-    loop.says(broken | WHOLE_RUN)
+    loop.set_outputs(broken | COMPLETE_RUN)
     code, output = loop.run("scripts/up.sh")
     assert code == 1
     (failed,) = (line for line in output.splitlines() if "FAILED after" in line)
     assert failed.startswith(step)
     assert next(iter(broken.values())).split("; ")[0].removeprefix("echo ") in output
     assert "Possible causes" in output
-    assert not loop.called("helm upgrade")
+    assert not loop.calls_of("helm upgrade")
 
 
 # --- messages -------------------------------------------------------------------------
 
 
 def test_failed_step_prints_its_last_lines_the_reasons_and_how_to_continue(loop: Loop) -> None:
-    loop.says(NOT_READY)
+    loop.set_outputs(NOT_READY)
     code, output = loop.run("scripts/up.sh")
     assert code == 1
     assert "FAILED after" in output
@@ -400,15 +402,15 @@ def test_without_problems_every_diagnosis_prints_ok(loop: Loop) -> None:
     ],
 )
 def test_every_problem_is_reported_with_its_command(
-    loop: Loop, answers: dict[str, str], wrong: str, command: str
+    loop: Loop, outputs: dict[str, str], problem: str, command: str
 ) -> None:
-    loop.says(answers)
+    loop.set_outputs(outputs)
     code, output = loop.run("scripts/diagnose.sh")
     assert code == 0
     lines = output.splitlines()
-    (at,) = (number for number, line in enumerate(lines) if "  FAIL  " in line)
-    assert wrong in lines[at]
-    assert lines[at + 1].strip().startswith(command)
+    (index,) = (number for number, line in enumerate(lines) if "  FAIL  " in line)
+    assert problem in lines[index]
+    assert lines[index + 1].strip().startswith(command)
 
 
 # --- status and open ------------------------------------------------------------------
@@ -416,11 +418,11 @@ def test_every_problem_is_reported_with_its_command(
 
 def test_status_prints_columns_that_fit_a_terminal(loop: Loop) -> None:
     """A long pod name and two hosts, in kubectl's columns, which are separated by three spaces."""
-    loop.says({"curl *": "echo '{}'"})
+    loop.set_outputs({"curl *": "echo '{}'"})
     assert loop.run("scripts/status.sh")[0] == 0
     columns = {
         call.split(" get ")[1].split()[0]: call.partition("custom-columns=")[2]
-        for call in loop.called("kubectl --context kind-task-platform get")
+        for call in loop.calls_of("kubectl --context kind-task-platform get")
     }
     rows = {"hpa": ["task-api", "100", "100", "10", "10", "10"], "ingress": ["task-api", "nginx", "x" * 36]}
     for kind, row in rows.items():
@@ -441,7 +443,7 @@ def test_open_prints_lines_that_fit_a_terminal(loop: Loop) -> None:
 
 
 def test_down_reports_what_it_removed(loop: Loop) -> None:
-    loop.says({"docker container inspect *": "echo", "docker image ls *": "echo task-api:content-1"})
+    loop.set_outputs({"docker container inspect *": "echo", "docker image ls *": "echo task-api:content-1"})
     code, output = loop.run("scripts/down.sh")
     assert code == 0
     assert output.splitlines() == [
@@ -450,7 +452,7 @@ def test_down_reports_what_it_removed(loop: Loop) -> None:
         "Removed .kube (kubeconfig and logs)",
         "Removed the image task-api:content-1",
     ]
-    (listed,) = loop.called("docker image ls")
+    (listed,) = loop.calls_of("docker image ls")
     assert re.findall(r"--filter reference=(\S+)", listed) == [
         "task-api:content-*",
         "localhost:*/task-api:content-*",
@@ -461,7 +463,7 @@ def test_down_reports_what_it_removed(loop: Loop) -> None:
 
 
 def test_down_does_not_report_what_did_not_exist(loop: Loop) -> None:
-    loop.says({"kind get clusters": "true", "docker container inspect *": "exit 1"})
+    loop.set_outputs({"kind get clusters": "true", "docker container inspect *": "exit 1"})
     shutil.rmtree(loop.repository / ".kube")
     assert loop.run("scripts/down.sh") == (0, "There is no cluster task-platform\n")
-    assert not loop.called("kind delete")
+    assert not loop.calls_of("kind delete")

@@ -63,8 +63,8 @@ class Kit:
         )
 
     def module(self, environment: str) -> Path:
-        (found,) = (self.folder / environment).glob("lib/python*/site-packages/one.py")
-        return found
+        (path,) = (self.folder / environment).glob("lib/python*/site-packages/one.py")
+        return path
 
 
 @pytest.fixture(scope="module")
@@ -132,10 +132,10 @@ def test_uv_that_does_not_run_here_is_not_used(kit: Kit) -> None:
 @pytest.mark.parametrize(
     ("said", "pinned"), [("uv 0.0.1 (x)", False), ("uv VERSION (x)", True), ("uv VERSION9 (x)", False)]
 )
-def test_only_the_locked_version_of_uv_is_the_kits(tmp_path: Path, said: str, pinned: bool) -> None:
+def test_only_the_locked_version_of_uv_is_the_kits(tmp_path: Path, output: str, pinned: bool) -> None:
     (locked,) = [line.split()[0] for line in uv.LOCK.read_text().splitlines() if line.startswith("uv==")]
     script = tmp_path / "uv"
-    script.write_text(f"#!/bin/sh\necho '{said.replace('VERSION', locked.removeprefix('uv=='))}'\n")
+    script.write_text(f"#!/bin/sh\necho '{output.replace('VERSION', locked.removeprefix('uv=='))}'\n")
     script.chmod(0o755)
     assert uv.is_pinned(script) is pinned
 
@@ -147,9 +147,9 @@ def test_pip_settings_are_read_in_pips_order(monkeypatch: pytest.MonkeyPatch, tm
     )
     monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
     monkeypatch.setenv("PIP_RETRIES", "3")
-    found = uv.pip_settings()
-    assert (found["timeout"], found["retries"]) == ("1", "3")
-    assert found["index-url"].startswith("https://it's:me")
+    settings = uv.pip_settings()
+    assert (settings["timeout"], settings["retries"]) == ("1", "3")
+    assert settings["index-url"].startswith("https://it's:me")
 
 
 @pytest.mark.parametrize(

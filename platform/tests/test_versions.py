@@ -19,9 +19,9 @@ VERSIONS = dict(
 
 def only(pattern: str, text: str) -> str:
     """The single value of the pattern's group in the text, however often it occurs."""
-    found = set(re.findall(pattern, text))
-    assert len(found) == 1, f"{pattern} finds {found}"
-    return str(found.pop())
+    values = set(re.findall(pattern, text))
+    assert len(values) == 1, f"{pattern} finds {values}"
+    return str(values.pop())
 
 
 def text(path: str) -> str:
@@ -75,9 +75,9 @@ def test_dev_container_has_one_release_of_each_tool_and_the_images_python() -> N
 def test_dev_container_installs_the_tools_with_the_mise_of_versions_env(tmp_path: Path) -> None:
     machine = Machine(tmp_path, 18080)
     for tool in ("mise", "sudo", "make"):
-        machine.has(tool, f'echo "{tool} $*"')
-    machine.has("curl", 'echo "echo $*"')
-    machine.has("sh", "exec bash")
+        machine.add_tool(tool, f'echo "{tool} $*"')
+    machine.add_tool("curl", 'echo "echo $*"')
+    machine.add_tool("sh", "exec bash")
     done = machine.run(".devcontainer/set-up.sh")[1].splitlines()
     assert done[:2] == [
         f"-fsSL https://github.com/jdx/mise/releases/download/{VERSIONS['MISE_VERSION']}/install.sh",

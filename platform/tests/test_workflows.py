@@ -45,8 +45,8 @@ VERSIONS = dict(re.findall(r"^([A-Z_0-9]+)=(.*)$", (REPOSITORY / "versions.env")
 
 
 def needs(job: str) -> set[str]:
-    found = PIPELINE[job].get("needs", [])
-    return {found} if isinstance(found, str) else set(found)
+    jobs = PIPELINE[job].get("needs", [])
+    return {jobs} if isinstance(jobs, str) else set(jobs)
 
 
 def uses(job: dict[str, Any], action: str) -> list[int]:
@@ -59,8 +59,8 @@ def runs(job: dict[str, Any], command: str) -> list[int]:
 
 
 def step_of(job: dict[str, Any], identity: str) -> dict[str, Any]:
-    (found,) = (step for step in job["steps"] if step.get("id") == identity)
-    return dict(found)
+    (step,) = (step for step in job["steps"] if step.get("id") == identity)
+    return dict(step)
 
 
 def run_step(step: dict[str, Any], folder: Path, **environment: str) -> tuple[int, dict[str, str], str]:
@@ -97,8 +97,8 @@ def test_image_is_built_with_the_metadata_of_the_script(job: dict[str, Any], tmp
     """e2e/test_image.py builds an image with the same metadata and inspects it."""
     commit = git("rev-parse", "HEAD")
     environment = {"SERVICE": SERVICE, "GITHUB_SHA": commit, "IMAGE_REPOSITORY": f"docker.io/you/{SERVICE}"}
-    where = {"GITHUB_SERVER_URL": "https://github.com", "GITHUB_REPOSITORY": "you/it"}
-    code, outputs, _ = run_step(step_of(job, "names"), tmp_path, **environment, **where)
+    github = {"GITHUB_SERVER_URL": "https://github.com", "GITHUB_REPOSITORY": "you/it"}
+    code, outputs, _ = run_step(step_of(job, "names"), tmp_path, **environment, **github)
     assert code == 0
     assert outputs["build-args"].splitlines() == [
         f"PYTHON_IMAGE={os.environ.get('PYTHON_IMAGE', VERSIONS['PYTHON_IMAGE'])}",
@@ -136,10 +136,10 @@ def test_builds_of_a_commit_are_reproducible() -> None:
 def test_run_without_registry_credentials_reports_it_and_contacts_no_registry(
     step: dict[str, Any], tmp_path: Path
 ) -> None:
-    code, outputs, said = run_step(step, tmp_path, SERVICE=SERVICE, IMAGE_REPOSITORY=f"docker.io//{SERVICE}")
+    code, outputs, output = run_step(step, tmp_path, SERVICE=SERVICE, IMAGE_REPOSITORY=f"docker.io//{SERVICE}")
     assert code == 1
     assert outputs == {}
-    assert said.startswith("::error::The secret DOCKERHUB_USERNAME is not set")
+    assert output.startswith("::error::The secret DOCKERHUB_USERNAME is not set")
 
 
 def test_job_dependencies() -> None:
@@ -198,9 +198,9 @@ def test_failing_service_does_not_cancel_push_or_signature_of_the_others() -> No
 
 
 def test_rerun_job_overwrites_its_artifacts() -> None:
-    kept = [step["with"] for step in STEPS if step.get("uses", "").startswith("actions/upload-artifact@")]
-    assert len(kept) == 4
-    assert all(artifact["overwrite"] == "true" for artifact in kept)
+    uploads = [step["with"] for step in STEPS if step.get("uses", "").startswith("actions/upload-artifact@")]
+    assert len(uploads) == 4
+    assert all(artifact["overwrite"] == "true" for artifact in uploads)
 
 
 def test_tests_run_with_python_311_and_the_newest_and_cache_packages() -> None:
@@ -331,8 +331,8 @@ def test_one_layout_is_built_scanned_kept_pushed_and_tested() -> None:
     cache = "type=gha,scope=${{ matrix.service }}"
     assert (built["cache-from"], built["cache-to"]) == (cache, f"{cache},mode=max,ignore-error=true")
     assert job["steps"][uses(job, "aquasecurity/trivy-action")[0]]["with"]["input"] == outputs["dest"]
-    kept = job["steps"][uses(job, "actions/upload-artifact")[0]]["with"]
-    assert (kept["name"], kept["path"]) == ("image-${{ matrix.service }}", "images")
+    upload = job["steps"][uses(job, "actions/upload-artifact")[0]]["with"]
+    assert (upload["name"], upload["path"]) == ("image-${{ matrix.service }}", "images")
     (push,) = runs(job, "scripts/push.sh")
     assert job["steps"][push]["run"] == 'scripts/push.sh "images/$SERVICE" "$IMAGE_REPOSITORY" "$GITHUB_SHA"'
     assert job["steps"][push]["env"] == {"SERVICE": "${{ matrix.service }}"}
@@ -386,7 +386,7 @@ def runners_checkout(tmp_path: Path) -> Path:
 
 
 def test_runners_checkout_is_clean_and_has_the_same_tag_as_a_laptops(runners_checkout: Path) -> None:
-    def said(*command: str) -> str:
+    def output_of(*command: str) -> str:
         environment = {**os.environ, "CI": "true", "GITHUB_ACTIONS": "true", "GITHUB_REPOSITORY": "you/it"}
         done = subprocess.run(
             command, cwd=runners_checkout, env=environment, capture_output=True, text=True, check=True
@@ -394,19 +394,19 @@ def test_runners_checkout_is_clean_and_has_the_same_tag_as_a_laptops(runners_che
         return done.stdout.strip()
 
     desk = subprocess.run(["scripts/image-tag.sh"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    assert said("scripts/image-tag.sh") == desk.stdout.strip()
-    assert said("git", "status", "--porcelain") == ""
-    assert f"REVISION={desk.stdout.strip()}" in said("scripts/image-metadata.sh", "options", SERVICE)
-    commit = said("git", "rev-parse", "HEAD")
-    assert f"REVISION={commit}" in said("scripts/image-metadata.sh", "options", SERVICE, commit)
+    assert output_of("scripts/image-tag.sh") == desk.stdout.strip()
+    assert output_of("git", "status", "--porcelain") == ""
+    assert f"REVISION={desk.stdout.strip()}" in output_of("scripts/image-metadata.sh", "options", SERVICE)
+    commit = output_of("git", "rev-parse", "HEAD")
+    assert f"REVISION={commit}" in output_of("scripts/image-metadata.sh", "options", SERVICE, commit)
 
 
 def test_expired_layout_is_reported(tmp_path: Path) -> None:
     (step,) = (step for step in PIPELINE["e2e"]["steps"] if "layout.py load" in step.get("run", ""))
     moved = {**step, "run": f"cd '{tmp_path}'\n{step['run']}"}
-    code, _, said = run_step(moved, tmp_path)
+    code, _, output = run_step(moved, tmp_path)
     assert code == 1
-    assert "Re-run all jobs, not only the failed ones" in said
+    assert "Re-run all jobs, not only the failed ones" in output
 
 
 @pytest.mark.parametrize(
@@ -469,8 +469,8 @@ def test_deploy_uses_the_commits_tag_and_digest() -> None:
         "image-${{ matrix.service }}",
         "digest-${{ matrix.service }}",
     ]
-    (noted,) = (step for step in built if "digests" in step.get("run", ""))
-    assert noted["env"]["DIGEST"] == "${{ steps.push.outputs.digest }}"
+    (digest_step,) = (step for step in built if "digests" in step.get("run", ""))
+    assert digest_step["env"]["DIGEST"] == "${{ steps.push.outputs.digest }}"
     assert job["env"]["DEPLOY_TIMEOUT"] == "120s"
     (deploy,) = runs(job, "scripts/deploy.sh deploy")
     (settle,) = runs(job, "scripts/deploy.sh settle")
@@ -516,9 +516,11 @@ def test_stages_are_deployed_like_production_one_after_the_other_and_soak() -> N
 def test_stages_are_the_environments_before_production(tmp_path: Path, environments: str, stages: str | None) -> None:
     step = step_of(PIPELINE["tip"], "stages")
     assert step["env"] == {"ENVIRONMENTS": "${{ vars.DEPLOY_ENVIRONMENTS }}"}
-    code, outputs, said = run_step(step, tmp_path, ENVIRONMENTS=environments)
+    code, outputs, output = run_step(step, tmp_path, ENVIRONMENTS=environments)
     assert outputs == ({} if stages is None else {"stages": stages})
-    assert (code, said.startswith("::error::DEPLOY_ENVIRONMENTS is ")) == ((1, True) if stages is None else (0, False))
+    assert (code, output.startswith("::error::DEPLOY_ENVIRONMENTS is ")) == (
+        (1, True) if stages is None else (0, False)
+    )
 
 
 def test_every_job_uses_the_same_image_name() -> None:
@@ -536,7 +538,7 @@ def test_every_job_uses_the_same_image_name() -> None:
 
 
 def test_every_service_with_a_chart_is_built_and_scanned(tmp_path: Path) -> None:
-    found = []
+    services = []
     for name, lister, jobs in (
         ("ci-cd.yml", "test", ["build-scan-push"]),
         ("rebuild.yml", "services", ["published", "rebuilt"]),
@@ -550,13 +552,13 @@ def test_every_service_with_a_chart_is_built_and_scanned(tmp_path: Path) -> None
             env={**os.environ, "GITHUB_OUTPUT": str(output)},
             check=True,
         )
-        found.append(json.loads(output.read_text().removeprefix("services=")))
+        services.append(json.loads(output.read_text().removeprefix("services=")))
         for job in jobs:
             assert workflow[job]["strategy"]["matrix"] == {
                 "service": f"${{{{ fromJSON(needs.{lister}.outputs.services) }}}}"
             }
     charts = [chart.name for chart in CHARTS]
-    assert found == [charts, charts]
+    assert services == [charts, charts]
 
 
 def test_gate_fails_unless_every_previous_job_succeeded() -> None:
@@ -586,9 +588,9 @@ def test_rollback_is_started_from_main_before_it_changes_anything(tmp_path: Path
     (step,) = jobs["main"]["steps"]
     assert run_step(step, tmp_path, GITHUB_REF="refs/heads/main", GITHUB_REF_NAME="main")[0] == 0
     for kind, name in (("heads", "other"), ("tags", "main")):
-        code, _, said = run_step(step, tmp_path, GITHUB_REF=f"refs/{kind}/{name}", GITHUB_REF_NAME=name)
+        code, _, output = run_step(step, tmp_path, GITHUB_REF=f"refs/{kind}/{name}", GITHUB_REF_NAME=name)
         assert code == 1
-        assert f"Started from {name}; nothing was changed. Run it again" in said
+        assert f"Started from {name}; nothing was changed. Run it again" in output
 
 
 def test_no_deploy_interrupts_a_rollback() -> None:
@@ -670,11 +672,11 @@ def test_version_tag_publishes_a_signed_chart_with_notes() -> None:
 def test_commit_is_released_only_if_its_gate_succeeded(tmp_path: Path, gates: list[str], released: bool) -> None:
     (step,) = (s for s in WORKFLOWS["release.yml"]["jobs"]["chart"]["steps"] if "check-runs" in s.get("run", ""))
     assert f"check_name={PIPELINE['gate']['name']}&" in step["run"]
-    answer = tmp_path / "answer.json"
-    answer.write_text(json.dumps({"check_runs": [{"conclusion": conclusion} for conclusion in gates]}))
-    for name, does in (("gh", f'cat "{answer}"'), ("git", "true")):
+    check_runs = tmp_path / "answer.json"
+    check_runs.write_text(json.dumps({"check_runs": [{"conclusion": conclusion} for conclusion in gates]}))
+    for name, script_ in (("gh", f'cat "{check_runs}"'), ("git", "true")):
         tool = tmp_path / name
-        tool.write_text(f"#!/bin/sh\n{does}\n")
+        tool.write_text(f"#!/bin/sh\n{script_}\n")
         tool.chmod(0o755)
     done = subprocess.run(
         ["bash", "-eo", "pipefail", "-c", step["run"]],
@@ -746,8 +748,8 @@ def test_no_command_contains_an_expression() -> None:
     ],
 )
 def test_actions_install_the_versions_of_versions_env(action: str, key: str, version: str) -> None:
-    found = {step["with"][key] for step in STEPS if step.get("uses", "").startswith(f"{action}@")}
-    assert found == {VERSIONS[version]}
+    versions = {step["with"][key] for step in STEPS if step.get("uses", "").startswith(f"{action}@")}
+    assert versions == {VERSIONS[version]}
 
 
 def test_every_image_is_built_with_the_buildkit_of_versions_env() -> None:
@@ -763,13 +765,13 @@ def test_every_action_has_the_same_pin_everywhere() -> None:
         for action, pin in re.findall(r"uses: ([\w./-]+)@(.*)", file.read_text()):
             assert re.fullmatch(r"[0-9a-f]{40} # v\d+\.\d+\.\d+", pin), f"{file.name}: {action}@{pin}"
             pins.setdefault(action, set()).add(pin)
-    assert {action: found for action, found in pins.items() if len(found) > 1} == {}
+    assert {action: pins_ for action, pins_ in pins.items() if len(pins_) > 1} == {}
 
 
 def test_every_script_called_by_a_workflow_exists() -> None:
-    called = {found for step in STEPS for found in re.findall(r"scripts/[\w.-]+", step.get("run", ""))}
-    assert called
-    assert not [script for script in called if not (REPOSITORY / script).exists()]
+    scripts = {script for step in STEPS for script in re.findall(r"scripts/[\w.-]+", step.get("run", ""))}
+    assert scripts
+    assert not [script for script in scripts if not (REPOSITORY / script).exists()]
 
 
 def test_updates_are_grouped_and_a_week_old() -> None:

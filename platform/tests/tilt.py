@@ -1,8 +1,8 @@
 """A model of Tilt 0.37: evaluates a Tiltfile without a cluster.
 
-Functions have Tilt's signatures (internal/tiltfile of v0.37.6), less what the Tiltfile here does not need: an unknown
-function or argument is an error, as is a path that does not exist. `helm` is the real one. Once the file is read, what
-Tilt refuses is refused: images that nothing runs, resources that are no workload, objects that are not there.
+Functions have Tilt's signatures (internal/tiltfile of v0.37.6), without what the Tiltfile here does not need: an unknown
+function or argument is an error, as is a path that does not exist. `helm` is the real one. After evaluation the
+same things are errors as in Tilt: images that nothing runs, resources that are no workload, missing objects.
 """
 
 from __future__ import annotations
@@ -138,8 +138,8 @@ class Tilt:
 
     def listdir(self, directory: str, recursive: bool = False) -> list[str]:
         """Only files, as absolute paths; Tilt lists no folders."""
-        found = self._path(directory).rglob("*") if recursive else self._path(directory).iterdir()
-        return sorted(str(path) for path in found if path.is_file())
+        paths = self._path(directory).rglob("*") if recursive else self._path(directory).iterdir()
+        return sorted(str(path) for path in paths if path.is_file())
 
     def read_file(self, file_path: str, default: str | None = None) -> str:
         """Tilt's returns a blob, which has no string methods until str() converts it."""
@@ -204,8 +204,8 @@ class Tilt:
             raise Refused("fall_back_on steps must appear at the start of the list")
         if ref in self.builds:
             raise Refused(f"Image for ref {ref!r} has already been defined")
-        seen = [self._path(context) / path for path in _listed(only) or ["."]]
-        for path in seen:
+        included = [self._path(context) / path for path in _listed(only) or ["."]]
+        for path in included:
             if "*" in str(path):
                 raise Refused(f"'only' does not support '*' file globs: {path}")
             self._path(str(path))
@@ -213,7 +213,7 @@ class Tilt:
             raise Refused("the model does not know `ignore`: .dockerignore says it for every builder")
         for step in steps:
             for file in [step["local"]] if step["step"] == "sync" else step["files"]:
-                if not any((self.folder / file).is_relative_to(path) for path in seen):
+                if not any((self.folder / file).is_relative_to(path) for path in included):
                     raise Refused(f"{step['step']} step source {file!r} is not a child of any watched filepaths")
         stages = [line.split()[-1] for line in self._path(dockerfile).read_text().splitlines() if " AS " in line]
         if target and target not in stages:
@@ -243,8 +243,8 @@ class Tilt:
         apply_env: dict[str, str] | None = None,
         delete_env: dict[str, str] | None = None,
     ) -> None:
-        for command, given in ((apply_cmd, apply_env), (delete_cmd, delete_env)):
-            if not command.startswith(f'printf %s "$OBJECTS" | kubectl --context {self.context} ') or not given:
+        for command, environment in ((apply_cmd, apply_env), (delete_cmd, delete_env)):
+            if not command.startswith(f'printf %s "$OBJECTS" | kubectl --context {self.context} ') or not environment:
                 raise Refused("the model knows commands alone that hand OBJECTS to kubectl")
         self.by_command[name] = list(yaml.safe_load_all((apply_env or {})["OBJECTS"]))
         self.applied += self.by_command[name]
@@ -329,17 +329,19 @@ class Tilt:
         for ref in self.builds:
             if ref not in self.images():
                 raise Refused(f"Image not used in any Kubernetes config: {ref}")
-        there = [_fragment(manifest) for manifest in self.applied]
-        taken = [_fragment(m) for m in self.applied if m["kind"] in WORKLOADS or self._is_service_of_a_workload(m)]
+        fragments = [_fragment(manifest) for manifest in self.applied]
+        assigned = [_fragment(m) for m in self.applied if m["kind"] in WORKLOADS or self._is_service_of_a_workload(m)]
         for name, resource in self.resources.items():
             if name not in self.workloads():
                 raise Refused(f"k8s_resource specified unknown resource {name!r}")
-            for wanted in (fragment.lower() for fragment in resource.objects):
-                if there.count(wanted) != 1:
-                    raise Refused(f"{there.count(wanted)} objects are identified by the fragment {wanted!r}")
-                if wanted in taken:
-                    raise Refused(f"No object identified by the fragment {wanted!r} could be found in remaining YAML")
-                taken.append(wanted)
+            for requested in (fragment.lower() for fragment in resource.objects):
+                if fragments.count(requested) != 1:
+                    raise Refused(f"{fragments.count(requested)} objects are identified by the fragment {requested!r}")
+                if requested in assigned:
+                    raise Refused(
+                        f"No object identified by the fragment {requested!r} could be found in remaining YAML"
+                    )
+                assigned.append(requested)
 
     def _is_service_of_a_workload(self, manifest: Manifest) -> bool:
         if manifest["kind"] != "Service":
@@ -348,10 +350,10 @@ class Tilt:
         return any(selector <= w["spec"]["template"]["metadata"]["labels"].items() for w in self.workloads().values())
 
     def _path(self, path: str) -> Path:
-        found = self.folder / path
-        if not found.exists():
+        absolute = self.folder / path
+        if not absolute.exists():
             raise Refused(f"{path} does not exist")
-        return found
+        return absolute
 
 
 def _listed(one_or_more: str | list[str]) -> list[str]:

@@ -14,7 +14,7 @@ import yaml
 from documentation import commands_run_by
 from exported import FROM_OTHERS, METRICS, metrics_of
 from manifests import REPOSITORY, one, render, sets
-from promtool import EACH, Prometheus, promtool
+from promtool import BOTH_VERSIONS, Prometheus, promtool
 
 # The library's and the service's own, as rendered for a release named task-api in the namespace default.
 ALERTS: dict[str, Any] = one("PrometheusRule", render(*sets("prometheusRule.enabled=true")))["spec"]
@@ -38,23 +38,23 @@ class Case:
     quiet: Series
 
 
-def requests(failed: str, answered: str) -> Series:
+def requests(failed: str, succeeded: str) -> Series:
     """Request counters with a total of one request per second."""
     return {
-        f'http_requests_total{{{POD}, method="GET", route="/v1/tasks", status="200"}}': answered,
+        f'http_requests_total{{{POD}, method="GET", route="/v1/tasks", status="200"}}': succeeded,
         f'http_requests_total{{{POD}, method="GET", route="/v1/tasks", status="503"}}': failed,
     }
 
 
-def latencies(route: str, within: str, all_of_them: str) -> Series:
+def latencies(route: str, within: str, total: str) -> Series:
     """A histogram in which `within` took at most a second, and the others up to five."""
     name = f'http_request_duration_seconds_bucket{{{POD}, method="GET", route="{route}", le='
-    return {name + '"1"}': within, name + '"5"}': all_of_them, name + '"+Inf"}': all_of_them}
+    return {name + '"1"}': within, name + '"5"}': total, name + '"+Inf"}': total}
 
 
-def loop_lags(within: str, all_of_them: str) -> Series:
+def loop_lags(within: str, total: str) -> Series:
     name = f"task_api_event_loop_lag_seconds_bucket{{{POD}, le="
-    return {name + '"0.1"}': within, name + '"1"}': all_of_them, name + '"+Inf"}': all_of_them}
+    return {name + '"0.1"}': within, name + '"1"}': total, name + '"+Inf"}': total}
 
 
 def scrapes(health: str, metrics: str, pod: str = POD) -> Series:
@@ -62,18 +62,18 @@ def scrapes(health: str, metrics: str, pod: str = POD) -> Series:
 
 
 def autoscaler(desired: str) -> Series:
-    of = '{namespace="default", horizontalpodautoscaler="task-api"}'
+    labels = '{namespace="default", horizontalpodautoscaler="task-api"}'
     return {
-        f"kube_horizontalpodautoscaler_status_desired_replicas{of}": desired,
-        f"kube_horizontalpodautoscaler_spec_max_replicas{of}": "10x60",
+        f"kube_horizontalpodautoscaler_status_desired_replicas{labels}": desired,
+        f"kube_horizontalpodautoscaler_spec_max_replicas{labels}": "10x60",
     }
 
 
-def backups(last: str, made: str = "0x3000") -> Series:
-    of = '{namespace="default", cronjob="task-api-backup"}'
+def backups(last: str, created: str = "0x3000") -> Series:
+    labels = '{namespace="default", cronjob="task-api-backup"}'
     return {
-        f"kube_cronjob_created{of}": made,
-        **({f"kube_cronjob_status_last_successful_time{of}": last} if last else {}),
+        f"kube_cronjob_created{labels}": created,
+        **({f"kube_cronjob_status_last_successful_time{labels}": last} if last else {}),
     }
 
 
@@ -168,7 +168,7 @@ CASES = [
     ),
     # The last successful one after 3 hours is too old 30 hours later. Without any, the CronJob's creation time counts.
     Case("TaskApiBackupTooOld", "warning", 33 * 60 + 10, firing=backups("10800x3000"), quiet=backups("14400x3000")),
-    Case("TaskApiBackupTooOld", "warning", 30 * 60 + 10, firing=backups(""), quiet=backups("", made="3600x3000")),
+    Case("TaskApiBackupTooOld", "warning", 30 * 60 + 10, firing=backups(""), quiet=backups("", created="3600x3000")),
     Case(
         "TaskApiChangeFeedLagging",
         "warning",
@@ -185,11 +185,11 @@ def alert_rules() -> list[dict[str, Any]]:
 
 def promtool_tests() -> Iterator[dict[str, Any]]:
     """The cases in promtool's format: an alert with a `for` does not fire a minute before that time has passed."""
-    waits = {rule["alert"]: int(rule.get("for", "0m").removesuffix("m")) for rule in alert_rules()}
+    for_minutes = {rule["alert"]: int(rule.get("for", "0m").removesuffix("m")) for rule in alert_rules()}
     for case in CASES:
-        one = {"labels": f'{{alertname="{case.alert}", severity="{case.severity}"}}', "value": 1}
-        early: list[tuple[int, list[Any]]] = [(waits[case.alert] - 1, [])] if waits[case.alert] else []
-        yield promtool_test(case, "fires", case.firing, [*early, (case.minutes, [one])])
+        alert = {"labels": f'{{alertname="{case.alert}", severity="{case.severity}"}}', "value": 1}
+        before: list[tuple[int, list[Any]]] = [(for_minutes[case.alert] - 1, [])] if for_minutes[case.alert] else []
+        yield promtool_test(case, "fires", case.firing, [*before, (case.minutes, [alert])])
         yield promtool_test(case, "is quiet", case.quiet, [(case.minutes, [])])
 
 
@@ -205,7 +205,7 @@ def promtool_test(case: Case, what: str, series: Series, expected: list[tuple[in
     }
 
 
-@pytest.mark.parametrize("prometheus", EACH)
+@pytest.mark.parametrize("prometheus", BOTH_VERSIONS)
 def test_alerts_fire_on_problems_and_stay_quiet_otherwise(prometheus: Prometheus, tmp_path: Path) -> None:
     (tmp_path / "alerts.yaml").write_text(yaml.safe_dump(ALERTS))
     tests = {"rule_files": ["alerts.yaml"], "evaluation_interval": "1m", "tests": list(promtool_tests())}
@@ -213,7 +213,7 @@ def test_alerts_fire_on_problems_and_stay_quiet_otherwise(prometheus: Prometheus
     promtool(prometheus, tmp_path, "test", "rules", "tests.yaml")
 
 
-@pytest.mark.parametrize("prometheus", EACH)
+@pytest.mark.parametrize("prometheus", BOTH_VERSIONS)
 def test_rules_pass_promtool_check(prometheus: Prometheus, tmp_path: Path) -> None:
     """Expressions and annotation templates; duplicate rules are an error."""
     (tmp_path / "alerts.yaml").write_text(yaml.safe_dump(ALERTS))
@@ -239,8 +239,10 @@ def test_every_rule_selects_one_release_and_existing_metrics(rule: dict[str, Any
     assert selectors
     for selector in selectors:
         # Replaced by the chart's template with the release's namespace and name.
-        of_one = r'\{namespace="default", (job="task-api"|horizontalpodautoscaler="task-api"|cronjob="task-api-backup")'
-        assert re.match(of_one, selector)
+        pattern = (
+            r'\{namespace="default", (job="task-api"|horizontalpodautoscaler="task-api"|cronjob="task-api-backup")'
+        )
+        assert re.match(pattern, selector)
 
 
 @pytest.mark.parametrize("rule", alert_rules(), ids=lambda rule: str(rule["alert"]))

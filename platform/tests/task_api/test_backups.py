@@ -1,6 +1,6 @@
 """database.bundled.backup: its objects, and its container scripts with fakes of pg_dump, rclone and similar programs.
 
-With the real ones: e2e/task_api/test_backup.py.
+e2e/task_api/test_backup.py uses the real ones.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from manifests import Manifest, environment, pod_specs, refusal, render, render_files, sets
+from manifests import Manifest, environment, helm_error, pod_specs, render, render_files, sets
 
 ON = "database.bundled.backup.enabled=true"
 S3 = ("database.bundled.backup.s3.bucket=safe", "database.bundled.backup.s3.existingSecret=keys")
@@ -53,17 +53,17 @@ class Machine:
             (folder / name).mkdir()
         (folder / "secret/password").write_text("secret\n")
         for name, script in PROGRAMS.items():
-            self.has(name, script)
+            self.add_program(name, script)
 
-    def has(self, name: str, script: str) -> None:
+    def add_program(self, name: str, script: str) -> None:
         (self.folder / "bin" / name).write_text(f"#!/usr/bin/env bash\nset -euo pipefail\n{script}\n")
         (self.folder / "bin" / name).chmod(0o755)
 
     def run(self, container: Manifest, *, keys: tuple[str, str] = ("id", "key")) -> subprocess.CompletedProcess[str]:
         (script,) = container["args"]
         folders = {"backups": "backups", "password": "secret", "tmp": "."}
-        here = {mount["mountPath"]: folders[mount["name"]] for mount in container["volumeMounts"]}
-        script = re.sub(f"(?<= )({'|'.join(here)})", lambda path: str(self.folder / here[path[1]]), script)
+        paths = {mount["mountPath"]: folders[mount["name"]] for mount in container["volumeMounts"]}
+        script = re.sub(f"(?<= )({'|'.join(paths)})", lambda path: str(self.folder / paths[path[1]]), script)
         variables = {name: value for name, value in environment(container).items() if isinstance(value, str)}
         variables |= {"PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}", "S3": str(self.folder / "s3")}
         variables |= dict(zip(KEYS, keys, strict=True))
@@ -87,8 +87,8 @@ def machine(tmp_path: Path) -> Machine:
 
 def volume_container(keep: int = 3) -> Manifest:
     (container,) = backup_pod(f"database.bundled.backup.keep={keep}")["containers"]
-    found: Manifest = container
-    return found
+    manifest: Manifest = container
+    return manifest
 
 
 # --- to a volume ----------------------------------------------------------------------
@@ -98,19 +98,19 @@ def test_backup_is_renamed_when_complete_and_the_oldest_are_removed(machine: Mac
     machine.has_backups("backups", *OLD, "task-api-two-20260101T031700Z.dump", "task-api-mine.dump")
     done = machine.run(volume_container())
     assert done.returncode == 0, done.stderr
-    left = machine.backups()
-    assert left[:2] == OLD[2:]
-    assert re.fullmatch(NEW, left[2])
-    assert left[3:] == ["task-api-mine.dump", "task-api-two-20260101T031700Z.dump"]
+    remaining = machine.backups()
+    assert remaining[:2] == OLD[2:]
+    assert re.fullmatch(NEW, remaining[2])
+    assert remaining[3:] == ["task-api-mine.dump", "task-api-two-20260101T031700Z.dump"]
     assert "task-api-20260101T031700Z.dump removed: only the newest 3 are kept" in done.stdout
-    assert (machine.folder / "backups" / left[2]).stat().st_mode & 0o777 == 0o600
+    assert (machine.folder / "backups" / remaining[2]).stat().st_mode & 0o777 == 0o600
 
 
 def test_keep_1_keeps_the_new_backup(machine: Machine) -> None:
     machine.has_backups("backups", *OLD)
     assert machine.run(volume_container(keep=1)).returncode == 0
-    (left,) = machine.backups()
-    assert re.fullmatch(NEW, left)
+    (remaining,) = machine.backups()
+    assert re.fullmatch(NEW, remaining)
 
 
 @pytest.mark.parametrize(
@@ -122,9 +122,9 @@ def test_keep_1_keeps_the_new_backup(machine: Machine) -> None:
         ("mv", "exit 1"),
     ],
 )
-def test_failed_backup_removes_nothing_and_leaves_nothing(machine: Machine, program: str, does: str) -> None:
+def test_failed_backup_removes_nothing_and_leaves_nothing(machine: Machine, program: str, script: str) -> None:
     machine.has_backups("backups", *OLD)
-    machine.has(program, does)
+    machine.add_program(program, script)
     assert machine.run(volume_container(keep=1)).returncode != 0
     assert machine.backups() == OLD
 
@@ -132,8 +132,8 @@ def test_failed_backup_removes_nothing_and_leaves_nothing(machine: Machine, prog
 def test_leftovers_of_a_killed_backup_are_removed_once_they_are_old(machine: Machine) -> None:
     machine.has_backups("backups", ".task-api-1.dump.part", ".task-api-2.dump.part")
     (machine.folder / "backups/lost+found").mkdir(mode=0)  # exists at the root of a dedicated volume's file system
-    long_ago = machine.folder / "backups/.task-api-1.dump.part"
-    os.utime(long_ago, (1, 1))
+    old_part = machine.folder / "backups/.task-api-1.dump.part"
+    os.utime(old_part, (1, 1))
     assert machine.run(volume_container()).returncode == 0
     assert [name for name in machine.backups() if name.endswith(".part")] == [".task-api-2.dump.part"]
 
@@ -147,11 +147,11 @@ def test_backup_is_uploaded_and_the_oldest_in_the_bucket_are_removed(machine: Ma
     for container in (*pod["initContainers"], *pod["containers"]):
         done = machine.run(container)
         assert done.returncode == 0, done.stderr
-    *left, other = machine.backups("s3/safe/our/tasks")
-    assert left[:2] == OLD[2:]
-    assert re.fullmatch(NEW, left[2])
+    *remaining, other = machine.backups("s3/safe/our/tasks")
+    assert remaining[:2] == OLD[2:]
+    assert re.fullmatch(NEW, remaining[2])
     assert other == "task-api-two-20260101T031700Z.dump"
-    assert left[2:] == machine.backups()
+    assert remaining[2:] == machine.backups()
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
@@ -167,7 +167,7 @@ def test_failed_upload_removes_nothing(machine: Machine) -> None:
     pod = backup_pod(*S3, "database.bundled.backup.keep=1")
     machine.has_backups("s3/safe", *OLD)
     assert machine.run(pod["initContainers"][0]).returncode == 0
-    machine.has("rclone", f"case $1 in copyto) exit 1 ;; esac\n{PROGRAMS['rclone']}")
+    machine.add_program("rclone", f"case $1 in copyto) exit 1 ;; esac\n{PROGRAMS['rclone']}")
     assert machine.run(pod["containers"][0]).returncode != 0
     assert machine.backups("s3/safe") == OLD
 
@@ -189,19 +189,21 @@ def test_failed_upload_removes_nothing(machine: Machine) -> None:
 )
 def test_uploader_gets_target_and_keys(values: tuple[str, ...], expected: dict[str, Any]) -> None:
     pod = backup_pod(*S3, *(f"database.bundled.backup.{value}" for value in values))
-    told = environment(pod["containers"][0])
-    assert told.items() >= expected.items()
-    assert told["RCLONE_CONFIG_S3_ACCESS_KEY_ID"] == {"secretKeyRef": {"name": "keys", "key": "access-key-id"}}
-    assert told["RCLONE_CONFIG_S3_SECRET_ACCESS_KEY"] == {"secretKeyRef": {"name": "keys", "key": "secret-access-key"}}
-    assert ("RCLONE_CONFIG_S3_REGION" in told) == any("region" in value for value in values)
+    variables = environment(pod["containers"][0])
+    assert variables.items() >= expected.items()
+    assert variables["RCLONE_CONFIG_S3_ACCESS_KEY_ID"] == {"secretKeyRef": {"name": "keys", "key": "access-key-id"}}
+    assert variables["RCLONE_CONFIG_S3_SECRET_ACCESS_KEY"] == {
+        "secretKeyRef": {"name": "keys", "key": "secret-access-key"}
+    }
+    assert ("RCLONE_CONFIG_S3_REGION" in variables) == any("region" in value for value in values)
 
 
 # --- objects --------------------------------------------------------------------------
 
 
 def backup_objects(*values: str) -> dict[str, Manifest]:
-    found = render(*sets(*values))
-    return {m["kind"]: m for m in found if m["metadata"]["labels"].get("app.kubernetes.io/component") == "backup"}
+    manifests = render(*sets(*values))
+    return {m["kind"]: m for m in manifests if m["metadata"]["labels"].get("app.kubernetes.io/component") == "backup"}
 
 
 def test_no_objects_by_default() -> None:
@@ -209,9 +211,9 @@ def test_no_objects_by_default() -> None:
 
 
 def test_backup_volume_has_a_claim_that_uninstall_keeps() -> None:
-    found = backup_objects(ON)
-    assert found.keys() == {"CronJob", "Job", "PersistentVolumeClaim", "NetworkPolicy"}
-    claim = found["PersistentVolumeClaim"]
+    objects = backup_objects(ON)
+    assert objects.keys() == {"CronJob", "Job", "PersistentVolumeClaim", "NetworkPolicy"}
+    claim = objects["PersistentVolumeClaim"]
     assert claim["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
     (volume,) = [v for v in backup_pod()["volumes"] if "persistentVolumeClaim" in v]
     assert volume["persistentVolumeClaim"] == {"claimName": claim["metadata"]["name"]}
@@ -246,9 +248,9 @@ def test_first_backup_job_is_renamed_when_backup_settings_change() -> None:
 
 
 def test_names_fit_with_the_suffixes_of_kubernetes() -> None:
-    found = render(*sets(ON), release="a" * 53)
-    (cron,) = [m["metadata"]["name"] for m in found if m["kind"] == "CronJob"]
-    (job,) = [m["metadata"]["name"] for m in found if m["kind"] == "Job"]
+    manifests = render(*sets(ON), release="a" * 53)
+    (cron,) = [m["metadata"]["name"] for m in manifests if m["kind"] == "CronJob"]
+    (job,) = [m["metadata"]["name"] for m in manifests if m["kind"] == "Job"]
     assert len(cron) <= 52  # https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/
     assert len(job) <= 63
 
@@ -265,5 +267,5 @@ def test_names_fit_with_the_suffixes_of_kubernetes() -> None:
         (("database.bundled.backup.s3.prefix=/a",), "prefix"),
     ],
 )
-def test_invalid_backup_values_are_rejected(values: tuple[str, ...], says: str) -> None:
-    assert says in refusal(*sets(ON, *values))
+def test_invalid_backup_values_are_rejected(values: tuple[str, ...], message: str) -> None:
+    assert message in helm_error(*sets(ON, *values))

@@ -9,7 +9,7 @@ from bench import report
 MACHINE = {"date": "2026-11-24", "Machine": "2 cores"}
 
 
-def figures(last: dict[str, Any] | None = None, **cpu_us: float) -> dict[str, Any]:
+def results(previous: dict[str, Any] | None = None, **cpu_us: float) -> dict[str, Any]:
     """The results of two runs in which every rung takes 100 µs, except for these."""
     rungs = ("loop", "constant", "raw", "service", "bare", "conventional", "go")
     runs: dict[str, list[dict[str, float | None]]] = {
@@ -17,8 +17,8 @@ def figures(last: dict[str, Any] | None = None, **cpu_us: float) -> dict[str, An
         for rung in rungs
     }
     runs["pgbench"] = [{"per_second": 9000.0, "p50_ms": None, "p99_ms": None, "cpu_us": None, "busy": None}] * 2
-    before = None if last is None else last["ladder"]["figures"]
-    return {"ladder": {**MACHINE, "figures": {"get": runs, "post": runs, "list": runs}, "last": before}}
+    previous_figures = None if previous is None else previous["ladder"]["figures"]
+    return {"ladder": {**MACHINE, "figures": {"get": runs, "post": runs, "list": runs}, "last": previous_figures}}
 
 
 def line(page: str, beginning: str) -> str:
@@ -27,14 +27,14 @@ def line(page: str, beginning: str) -> str:
 
 
 def test_result_is_shown_with_its_goal_and_the_previous_result() -> None:
-    page = report.write(figures(figures(service=200), service=110))
+    page = report.write(results(results(service=200), service=110))
     assert line(page, "GET /v1/tasks/{id}: ratio to rung 4") == (
         "| GET /v1/tasks/{id}: ratio to rung 4 | 0.85 or more | 0.91 | 0.50 | met |"
     )
 
 
 def test_missed_goal_is_reported() -> None:
-    page = report.write(figures(service=200, conventional=800))
+    page = report.write(results(service=200, conventional=800))
     assert line(page, "POST /v1/tasks: ratio to rung 4").endswith("| 0.50 |  | **missed** |")
     assert line(page, "POST /v1/tasks: ratio to rung 6").endswith("| 4.00 |  | **missed** |")
 
@@ -46,17 +46,17 @@ def test_skipped_part_has_no_result() -> None:
 
 
 def test_ratios_compare_rungs_of_the_same_run_and_need_both_results() -> None:
-    found = figures()
+    data = results()
     slow_minute = {"per_second": 10.0, "p50_ms": 1.0, "p99_ms": 2.0, "cpu_us": 1000.0, "busy": 0.5}
     for rung in ("raw", "service"):
-        found["ladder"]["figures"]["get"][rung] = [found["ladder"]["figures"]["get"][rung][0], slow_minute]
-    page = report.write(found)
+        data["ladder"]["figures"]["get"][rung] = [data["ladder"]["figures"]["get"][rung][0], slow_minute]
+    page = report.write(data)
     assert "| 1.00 **1.00** 1.00 | 1.00 **1.00** 1.00 |" in line(page, "5 the service")
     assert "In 1 of these runs the service used less than 85% of its core" in page
 
 
 def test_other_servers_are_reported_without_a_goal() -> None:
-    page = report.write(figures(service=200))
+    page = report.write(results(service=200))
     assert line(page, "POST /v1/tasks: ratio to rung 7").endswith("| informational | 0.50 |  |  |")
 
 

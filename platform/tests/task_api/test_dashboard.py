@@ -12,7 +12,7 @@ import pytest
 import yaml
 from exported import METRICS, metrics_of
 from manifests import CHART, LIBRARY, one, render, sets
-from promtool import EACH, Prometheus, promtool
+from promtool import BOTH_VERSIONS, Prometheus, promtool
 
 DASHBOARD: dict[str, Any] = json.loads((CHART / "files/dashboard.json").read_text())
 PANELS: list[dict[str, Any]] = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
@@ -60,11 +60,11 @@ def test_every_query_selects_one_release_and_exported_metrics(panel: dict[str, A
             assert 'job="$job"' in selector
 
 
-@pytest.mark.parametrize("prometheus", EACH)
+@pytest.mark.parametrize("prometheus", BOTH_VERSIONS)
 def test_prometheus_parses_every_query(prometheus: Prometheus, tmp_path: Path) -> None:
     rules = []
-    for number, asked in enumerate(EXPRESSIONS):
-        expression = asked
+    for number, query in enumerate(EXPRESSIONS):
+        expression = query
         for variable, value in GRAFANA.items():
             expression = expression.replace(variable, value)
         rules.append({"record": f"panel:query{number}", "expr": expression})
@@ -79,12 +79,12 @@ def test_dashboard_contains_every_panel_of_the_library_chart(tmp_path: Path) -> 
     (tmp_path / CHART.name / "files/dashboard.json").unlink()
     (text,) = one("ConfigMap", render(*sets("dashboard.enabled=true"), chart=tmp_path / CHART.name))["data"].values()
 
-    def panels(whole: dict[str, Any]) -> dict[str, Any]:
+    def panels(dashboard: dict[str, Any]) -> dict[str, Any]:
         return {
             panel["title"]: [(target["expr"], target["legendFormat"]) for target in panel.get("targets", [])]
-            for panel in whole["panels"]
+            for panel in dashboard["panels"]
         }
 
-    of_library, own = panels(json.loads(text)), panels(DASHBOARD)
-    assert len(of_library) > 25
-    assert of_library == {title: own[title] for title in of_library}
+    library_panels, own_panels = panels(json.loads(text)), panels(DASHBOARD)
+    assert len(library_panels) > 25
+    assert library_panels == {title: own_panels[title] for title in library_panels}

@@ -43,23 +43,23 @@ MANIFESTS = "e2e/task_api/test_raw_manifests.py"
 def serve(block: Block, folder: Path, **settings: str) -> list[str]:
     """The block's output on a terminal until the API listens; then it is stopped like with Ctrl-C."""
     environment = {**os.environ, "TASKS_DATABASE_URL": f"sqlite:///{folder}/tasks.db", **settings}
-    ours, terminal = pty.openpty()
+    controller, terminal = pty.openpty()
     command = ["bash", "-euc", block.commands]
     process = subprocess.Popen(
         command, cwd=REPOSITORY, env=environment, stdout=terminal, stderr=terminal, start_new_session=True
     )
     os.close(terminal)
-    watch = threading.Timer(60, os.killpg, (process.pid, signal.SIGKILL))
-    watch.start()
+    killer = threading.Timer(60, os.killpg, (process.pid, signal.SIGKILL))
+    killer.start()
     printed: list[str] = []
     try:
-        with os.fdopen(ours, errors="replace") as output:
+        with os.fdopen(controller, errors="replace") as output:
             while "Listening on" not in "".join(printed[-1:]) and (line := output.readline()):
                 printed.append(line.rstrip())
     finally:
         os.killpg(process.pid, signal.SIGINT)
         process.wait()
-        watch.cancel()
+        killer.cancel()
     return printed
 
 
@@ -78,9 +78,9 @@ def test_make_run_prints_the_output_in_the_readme(tmp_path: Path) -> None:
 def test_settings_can_be_passed_to_make_run(tmp_path: Path) -> None:
     """docs/develop.md"""
     block = commands_run_by(THIS, "docs/develop.md", "Live reload")[0]
-    moved = replace(block, text=block.text.replace("TASKS_PORT=8001", "TASKS_PORT=0"))
-    assert moved.text != block.text
-    assert "Tasks are kept in memory" in "\n".join(serve(moved, tmp_path))
+    block_with_free_port = replace(block, text=block.text.replace("TASKS_PORT=8001", "TASKS_PORT=0"))
+    assert block_with_free_port.text != block.text
+    assert "Tasks are kept in memory" in "\n".join(serve(block_with_free_port, tmp_path))
 
 
 def test_one_test_is_run_alone() -> None:
@@ -98,24 +98,24 @@ def test_failure_of_a_platform_test_ends_with_a_command_that_reruns_it() -> None
 
 def outputs(section: str) -> dict[str, list[str]]:
     """The documented outputs in the README section, by command."""
-    shown = [block.text.splitlines() for block in blocks("README.md") if block.section == section]
-    return {lines[0].removeprefix("$ "): lines[1:] for lines in shown if lines[0].startswith("$ ")}
+    blocks_ = [block.text.splitlines() for block in blocks("README.md") if block.section == section]
+    return {lines[0].removeprefix("$ "): lines[1:] for lines in blocks_ if lines[0].startswith("$ ")}
 
 
 def test_readme_shows_the_output_of_make_test() -> None:
-    *of_all, generated, _, last = outputs("Tests")["make test"]
-    tested = [line.removeprefix("Testing ") for line in of_all if line.startswith("Testing ")]
+    *lines, generated, _, last = outputs("Tests")["make test"]
+    tested = [line.removeprefix("Testing ") for line in lines if line.startswith("Testing ")]
     assert tested == ["chassis", "skeletons/plain", "skeletons/postgresql", "task-api"]
     assert 'echo "Testing $name"' in (REPOSITORY / "scripts/test.sh").read_text()
     count, _, what = generated.partition(" ")
     assert count.isdigit()
     assert what.replace("on sqlite", "on {kind}") in (SERVICE_TESTS / "test_generated_requests.py").read_text()
-    passed = [line for line in of_all if re.fullmatch(r"\d+ passed in \d+\.\d\ds( \(\d:\d\d:\d\d\))?", line)]
+    passed = [line for line in lines if re.fullmatch(r"\d+ passed in \d+\.\d\ds( \(\d:\d\d:\d\d\))?", line)]
     assert len(passed) == len(tested) - 1
     assert re.fullmatch(r"\d+ passed in \d+\.\d\ds \(\d:\d\d:\d\d\)", last)
 
 
-def unfounded(block: Block) -> str:
+def reason_untested(block: Block) -> str:
     """Why the block may be untested; empty if a test runs it or it has a reason."""
     if block.reason:
         return ""
@@ -136,14 +136,14 @@ def unfounded(block: Block) -> str:
 
 @pytest.mark.parametrize("block", TYPED, ids=str)
 def test_every_command_block_is_run_or_has_a_reason(block: Block) -> None:
-    assert unfounded(block) == ""
+    assert reason_untested(block) == ""
 
 
 def test_number_of_run_blocks_per_section_is_as_expected() -> None:
     """How many blocks each file runs, by section: an additional one needs an additional call. Of the two guides every
     block is run, so their number does not matter."""
     guides = ("docs/deploy.md", "docs/operate.md")
-    found = Counter(
+    counts = Counter(
         (block.run_by, block.page, block.section)
         for block in TYPED
         if block.run_by
@@ -153,7 +153,7 @@ def test_number_of_run_blocks_per_section_is_as_expected() -> None:
         # The chart README of another service is a copy of the first one's.
         and (not block.page.startswith("platform/helm/") or "/task-api/" in block.page)
     )
-    assert found == {
+    assert counts == {
         ("e2e/task_api/test_docs.py", "README.md", "Deploy"): 1,
         ("e2e/task_api/test_docs.py", "README.md", "Local cluster"): 1,
         ("e2e/task_api/test_docs.py", "docs/delivery.md", "Set up a repository"): 2,

@@ -23,7 +23,7 @@ class Api:
     def __init__(self) -> None:
         self.tasks: dict[str, dict[str, str]] = {}
 
-    def answer(self, method: str, path: str, body: Any) -> Answer:
+    def respond(self, method: str, path: str, body: Any) -> Answer:
         match method, path.split("/")[1:]:
             case "GET", ["readyz"]:
                 return 200, "ok"
@@ -84,8 +84,8 @@ def serve(api: Api) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         def do(self) -> None:
             length = int(self.headers.get("Content-Length", 0))
-            status, answer = api.answer(self.command, self.path, json.loads(self.rfile.read(length) or "null"))
-            data = b"" if answer is None else json.dumps(answer).encode()
+            status, respond = api.respond(self.command, self.path, json.loads(self.rfile.read(length) or "null"))
+            data = b"" if respond is None else json.dumps(respond).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
@@ -139,11 +139,11 @@ def test_task_is_written_read_and_deleted() -> None:
         (HidesMetrics, "expected 200, got 401"),
     ],
 )
-def test_faulty_service_fails_the_test(api: Callable[[], Api], said: str) -> None:
+def test_faulty_service_fails_the_test(api: Callable[[], Api], message: str) -> None:
     with serve(api()) as url:
         done = helm_test(url)
     assert done.returncode == 1
-    assert said in done.stderr
+    assert message in done.stderr
 
 
 def test_without_a_token_it_verifies_that_writes_are_rejected() -> None:
@@ -156,8 +156,8 @@ def test_without_a_token_it_verifies_that_writes_are_rejected() -> None:
 @pytest.mark.parametrize(
     ("api", "said"), [(Api, "expected 401, got 200"), (AcceptsAnonymousWrites, "expected 401, got 201")]
 )
-def test_without_a_token_a_service_that_accepts_anonymous_requests_fails(api: Callable[[], Api], said: str) -> None:
+def test_without_a_token_a_service_that_accepts_anonymous_requests_fails(api: Callable[[], Api], message: str) -> None:
     with serve(api()) as url:
         done = helm_test(url, auth="tokens")
     assert done.returncode == 1
-    assert said in done.stderr
+    assert message in done.stderr

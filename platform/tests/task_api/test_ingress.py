@@ -21,8 +21,8 @@ def upstream_path(ingress: Manifest, uri: str) -> str | None:
         # A target that equals the path is not a rewrite (internal/ingress/controller/template/template.go).
         assert target == path["path"] == "/"
         return uri
-    found = re.match(path["path"], uri, re.IGNORECASE)  # a location ~* "^...", not anchored at the end
-    return re.sub(r"\$(\d)", lambda group: found[int(group[1])], target) if found else None
+    match = re.match(path["path"], uri, re.IGNORECASE)  # a location ~* "^...", not anchored at the end
+    return re.sub(r"\$(\d)", lambda group: match[int(group[1])], target) if match else None
 
 
 @pytest.mark.parametrize("uri", ["/", "/docs", "/v1/tasks", "/v1/tasks/0198", "/health"])

@@ -20,41 +20,41 @@ MISSING = object()
 def by_name(manifests: list[Manifest]) -> dict[tuple[str, str], Manifest]:
     """The objects by kind and name, without Helm-specific fields and without the password's Secret.
 
-    People make that Secret themselves for the raw manifests: no password is written down there.
+    For the raw manifests users create that Secret themselves: no password is committed.
     """
-    found = {}
+    objects = {}
     for manifest in copy.deepcopy(manifests):
         if manifest["kind"] == "Secret":
             continue
         labels = manifest["metadata"]["labels"]
         manifest["metadata"]["labels"] = {k: v for k, v in labels.items() if k not in HELM_ONLY_LABELS}
-        found[manifest["kind"], manifest["metadata"]["name"]] = manifest
-    return found
+        objects[manifest["kind"], manifest["metadata"]["name"]] = manifest
+    return objects
 
 
 def differences(raw_manifests: list[Manifest], rendered: list[Manifest]) -> list[str]:
-    ours, theirs = by_name(raw_manifests), by_name(rendered)
-    found = [f"{key} is only in platform/k8s" for key in ours.keys() - theirs.keys()]
-    found += [f"{key} is only in the chart" for key in theirs.keys() - ours.keys()]
-    for key in ours.keys() & theirs.keys():
-        found += _differences(ours[key], theirs[key], "/".join(key))
-    return found
+    raw_objects, chart_objects = by_name(raw_manifests), by_name(rendered)
+    lines = [f"{key} is only in platform/k8s" for key in raw_objects.keys() - chart_objects.keys()]
+    lines += [f"{key} is only in the chart" for key in chart_objects.keys() - raw_objects.keys()]
+    for key in raw_objects.keys() & chart_objects.keys():
+        lines += _differences(raw_objects[key], chart_objects[key], "/".join(key))
+    return lines
 
 
-def _differences(ours: Any, theirs: Any, path: str) -> list[str]:
-    if isinstance(ours, dict) and isinstance(theirs, dict):
+def _differences(raw_value: Any, chart_value: Any, path: str) -> list[str]:
+    if isinstance(raw_value, dict) and isinstance(chart_value, dict):
         return [
             difference
-            for key in ours.keys() | theirs.keys()
-            for difference in _differences(ours.get(key, MISSING), theirs.get(key, MISSING), f"{path}.{key}")
+            for key in raw_value.keys() | chart_value.keys()
+            for difference in _differences(raw_value.get(key, MISSING), chart_value.get(key, MISSING), f"{path}.{key}")
         ]
-    if isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
-        pairs = enumerate(zip(ours, theirs, strict=True))
+    if isinstance(raw_value, list) and isinstance(chart_value, list) and len(raw_value) == len(chart_value):
+        pairs = enumerate(zip(raw_value, chart_value, strict=True))
         return [d for n, (a, b) in pairs for d in _differences(a, b, f"{path}[{n}]")]
     return (
         []
-        if ours == theirs and type(ours) is type(theirs)
-        else [f"{path}: {ours!r} in platform/k8s, {theirs!r} in the chart"]
+        if raw_value == chart_value and type(raw_value) is type(chart_value)
+        else [f"{path}: {raw_value!r} in platform/k8s, {chart_value!r} in the chart"]
     )
 
 
@@ -69,19 +69,19 @@ def mutations(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[str, tup
             yield "removed", path, MISSING
     if isinstance(value, list):
         yield "longer", path, [*value, "something else"]
-    for key, below in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
-        yield from mutations(below, (*path, key))
+    for key, child in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        yield from mutations(child, (*path, key))
 
 
 def mutated(manifest: Manifest, path: tuple[Any, ...], value: Any) -> Manifest:
     manifest = copy.deepcopy(manifest)
-    where: Any = manifest
+    parent: Any = manifest
     for step in path[:-1]:
-        where = where[step]
+        parent = parent[step]
     if value is MISSING:
-        del where[path[-1]]
+        del parent[path[-1]]
     else:
-        where[path[-1]] = value
+        parent[path[-1]] = value
     return manifest
 
 
@@ -103,11 +103,11 @@ def test_comparison_detects_a_difference_in_any_field() -> None:
 
 
 def test_comparison_detects_a_missing_or_renamed_object() -> None:
-    rendered, ours = render(), raw()
-    for number, manifest in enumerate(ours):
-        assert differences([m for n, m in enumerate(ours) if n != number], rendered)
+    rendered, raw_manifests = render(), raw()
+    for number, manifest in enumerate(raw_manifests):
+        assert differences([m for n, m in enumerate(raw_manifests) if n != number], rendered)
         for path in (("kind",), ("metadata", "name")):
-            renamed = [*ours]
+            renamed = [*raw_manifests]
             renamed[number] = mutated(manifest, path, "another")
             assert differences(renamed, rendered), f"{manifest['kind']}: a change of {path} is not seen"
 
@@ -165,16 +165,16 @@ LONGEST_NAMES = {"StatefulSet": 52, "Cluster": 50}
 def labels(value: Any) -> Iterator[tuple[str, str]]:
     """Every label that an object has, sets on pods, or selects."""
     if isinstance(value, dict):
-        for key, below in value.items():
+        for key, child in value.items():
             if key in {"labels", "matchLabels"}:
-                yield from below.items()
-            elif key == "selector" and all(isinstance(text, str) for text in below.values()):
-                yield from below.items()  # a Service's
+                yield from child.items()
+            elif key == "selector" and all(isinstance(text, str) for text in child.values()):
+                yield from child.items()  # a Service's
             else:
-                yield from labels(below)
+                yield from labels(child)
     elif isinstance(value, list):
-        for below in value:
-            yield from labels(below)
+        for child in value:
+            yield from labels(child)
 
 
 @pytest.mark.parametrize("values", VALUES_FILES)

@@ -19,8 +19,8 @@ class Pod:
 
 def matches(selector: Manifest, labels: dict[str, str]) -> bool:
     assert selector.keys() <= {"matchLabels"}, f"not modelled: {selector}"
-    wanted: dict[str, str] = selector.get("matchLabels", {})
-    return wanted.items() <= labels.items()
+    required: dict[str, str] = selector.get("matchLabels", {})
+    return required.items() <= labels.items()
 
 
 def is_peer(peer: Manifest, pod: Pod) -> bool:
@@ -48,15 +48,15 @@ def is_allowed(manifests: list[Manifest], source: Pod, target: Pod, port: int, p
     policies = [m["spec"] for m in manifests if m["kind"] == "NetworkPolicy"]
 
     def passes(pod: Pod, other: Pod, direction: str, side: str) -> bool:
-        own = [
+        selecting = [
             policy
             for policy in policies
             if pod.namespace == RELEASE
             and matches(policy["podSelector"], pod.labels)
             and direction.capitalize() in policy["policyTypes"]
         ]
-        return not own or any(
-            allows(rule, side, other, port, protocol) for policy in own for rule in policy.get(direction) or []
+        return not selecting or any(
+            allows(rule, side, other, port, protocol) for policy in selecting for rule in policy.get(direction) or []
         )
 
     return passes(source, target, "egress", "to") and passes(target, source, "ingress", "from")
@@ -106,14 +106,14 @@ PAIRS: list[tuple[str, Pod, Pod, int, str, bool]] = [
 ]
 
 
-@pytest.mark.parametrize("road", ["chart", "k8s"])
+@pytest.mark.parametrize("origin", ["chart", "k8s"])
 @pytest.mark.parametrize(
     ("source", "target", "port", "protocol", "expected"), [pytest.param(*pair[1:], id=pair[0]) for pair in PAIRS]
 )
 def test_allowed_and_blocked_connections(
-    road: str, source: Pod, target: Pod, port: int, protocol: str, *, expected: bool
+    origin: str, source: Pod, target: Pod, port: int, protocol: str, *, expected: bool
 ) -> None:
-    manifests = CHART_OBJECTS if road == "chart" else raw()
+    manifests = CHART_OBJECTS if origin == "chart" else raw()
     assert is_allowed(manifests, source, target, port, protocol) is expected
 
 

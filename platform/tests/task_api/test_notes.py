@@ -37,7 +37,7 @@ def notes(chart: Path, *arguments: str) -> str:
 
 
 def test_notes_have_url_and_commands(notes_chart: Path) -> None:
-    said = notes(notes_chart, "--namespace", "tasks")
+    text = notes(notes_chart, "--namespace", "tasks")
     for line in (
         "https://task-api.local/docs",
         "kubectl --namespace tasks rollout status deployment/task-api",
@@ -48,18 +48,20 @@ def test_notes_have_url_and_commands(notes_chart: Path) -> None:
         "pods of the namespaces ingress-nginx, monitoring\n",
         "helm test task-api --namespace tasks --logs",
     ):
-        assert line in said
+        assert line in text
 
 
 def test_notes_list_other_permitted_ingress(notes_chart: Path) -> None:
     peers = 'networkPolicy.extraIngress=[{"ipBlock": {"cidr": "192.0.2.0/24"}}]'
-    said = notes(
+    text = notes(
         notes_chart, *sets("networkPolicy.ingressNamespaces={traefik}", "service.port=8080"), "--set-json", peers
     )
-    assert "pods of the namespaces traefik, monitoring, and networkPolicy.extraIngress\n" in said
-    assert "http://task-api:8080, from pods with the label" in said
-    nobody = "networkPolicy.ingressNamespaces=[]", "networkPolicy.monitoringNamespaces=[]"
-    assert "Other ingress:     no namespace\n" in notes(notes_chart, "--set-json", nobody[0], "--set-json", nobody[1])
+    assert "pods of the namespaces traefik, monitoring, and networkPolicy.extraIngress\n" in text
+    assert "http://task-api:8080, from pods with the label" in text
+    no_namespaces = "networkPolicy.ingressNamespaces=[]", "networkPolicy.monitoringNamespaces=[]"
+    assert "Other ingress:     no namespace\n" in notes(
+        notes_chart, "--set-json", no_namespaces[0], "--set-json", no_namespaces[1]
+    )
     assert "Other ingress" not in notes(notes_chart, *sets("networkPolicy.enabled=false"))
 
 
@@ -69,9 +71,9 @@ def test_notes_warn_about_missing_backups(notes_chart: Path) -> None:
 
 
 def test_safe_values_cause_no_warning(notes_chart: Path) -> None:
-    said = notes(notes_chart, *SAFE)
-    assert "WARNING" not in said
-    assert "NOTE" not in said
+    text = notes(notes_chart, *SAFE)
+    assert "WARNING" not in text
+    assert "NOTE" not in text
 
 
 @pytest.mark.parametrize(
@@ -102,20 +104,20 @@ def test_safe_values_cause_no_warning(notes_chart: Path) -> None:
     ],
 )
 def test_each_risky_setting_has_its_own_warning(notes_chart: Path, values: tuple[str, ...], warning: str) -> None:
-    said = notes(notes_chart, *SAFE, *sets(*values))
-    assert warning in said
-    assert said.count("WARNING") + said.count("NOTE:") == 1
+    text = notes(notes_chart, *SAFE, *sets(*values))
+    assert warning in text
+    assert text.count("WARNING") + text.count("NOTE:") == 1
 
 
 def test_defaults_warn_about_placeholder_latest_and_authentication(notes_chart: Path) -> None:
-    said = notes(notes_chart)
-    assert said.count("WARNING") == 3
+    text = notes(notes_chart)
+    assert text.count("WARNING") == 3
 
 
 def test_digest_does_not_count_as_latest(notes_chart: Path) -> None:
-    said = notes(notes_chart, *sets("image.repository=you/task-api", "image.digest=sha256:" + "0" * 64))
-    assert "latest" not in said
-    assert "placeholder" not in said
+    text = notes(notes_chart, *sets("image.repository=you/task-api", "image.digest=sha256:" + "0" * 64))
+    assert "latest" not in text
+    assert "placeholder" not in text
 
 
 def test_url_matches_the_ingress(notes_chart: Path) -> None:
@@ -129,13 +131,13 @@ def test_url_matches_the_ingress(notes_chart: Path) -> None:
 def test_rollout_longer_than_the_deploy_timeout_is_reported_with_its_duration(notes_chart: Path) -> None:
     assert "a rollout of" not in notes(notes_chart)
     # For 10 pods 5 waves of two, each 4 s to start, up to 20 s until that is detected, and 3 s of minReadySeconds.
-    said = notes(notes_chart, *sets("probes.startup.periodSeconds=20"))
-    assert "a rollout of the maximum number of replicas takes about 135 s" in said
-    assert "--timeout of 195s or more" in said
+    text = notes(notes_chart, *sets("probes.startup.periodSeconds=20"))
+    assert "a rollout of the maximum number of replicas takes about 135 s" in text
+    assert "--timeout of 195s or more" in text
     # 25% of 10 pods are 3 surge pods, plus one that may be unavailable: waves of 4.
-    said = notes(
+    text = notes(
         notes_chart, *sets("probes.startup.periodSeconds=30", "rollingUpdate.maxSurge=25%", "database.poolSize=1")
     )
-    assert "takes about 111 s" in said
+    assert "takes about 111 s" in text
     fast = sets("rollingUpdate.maxSurge=0", "rollingUpdate.maxUnavailable=5%")
     assert "a rollout of" not in notes(notes_chart, *fast)

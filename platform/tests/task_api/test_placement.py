@@ -13,9 +13,9 @@ from manifests import (
     Manifest,
     api_container,
     environment,
+    helm_error,
     one,
     raw,
-    refusal,
     render,
     render_files,
     sets,
@@ -48,14 +48,14 @@ def pods(manifests: list[Manifest]) -> dict[str, Manifest]:
     }
 
 
-def released(values: dict[str, Any]) -> dict[str, Manifest]:
-    found = pods(render(*BACKUP, *with_json(**values), helm_tests=True))
-    assert found.keys() == {"Deployment", "StatefulSet", "CronJob", "Job", "Pod"}
-    return found
+def release_pods(values: dict[str, Any]) -> dict[str, Manifest]:
+    by_kind = pods(render(*BACKUP, *with_json(**values), helm_tests=True))
+    assert by_kind.keys() == {"Deployment", "StatefulSet", "CronJob", "Job", "Pod"}
+    return by_kind
 
 
 def test_common_settings_reach_every_pod() -> None:
-    for kind, pod in released(PLACED | LABELLED).items():
+    for kind, pod in release_pods(PLACED | LABELLED).items():
         for name, value in PLACED.items():
             assert pod["spec"][name] == value, f"{kind}: {name}"
         assert pod["metadata"]["labels"].items() >= {"sidecar": "no", "team": "tasks"}.items(), kind
@@ -72,12 +72,12 @@ def test_cloudnativepg_passes_them_to_its_instances() -> None:
         "labels": {"sidecar": "no", "team": "tasks"},
         "annotations": {"note": "well"},
     }
-    own: dict[str, Any] = {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}}
-    spec = one("Cluster", render(*with_json(**values | {"pods.database": {"affinity": own, "nodeSelector": {}}})))[
+    affinity: dict[str, Any] = {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}}
+    spec = one("Cluster", render(*with_json(**values | {"pods.database": {"affinity": affinity, "nodeSelector": {}}})))[
         "spec"
     ]
     assert spec["affinity"] == {
-        "additionalPodAntiAffinity": own["podAntiAffinity"],
+        "additionalPodAntiAffinity": affinity["podAntiAffinity"],
         "tolerations": PLACED["tolerations"],
     }
 
@@ -93,7 +93,7 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_settings_of_a_kind_override_the_common_ones_and_empty_values_remove_them(kind: str) -> None:
-    own: dict[str, Any] = {
+    overrides: dict[str, Any] = {
         "imagePullSecrets": [{"name": "another"}],
         "nodeSelector": {"pool": kind},
         "tolerations": [],
@@ -104,17 +104,17 @@ def test_settings_of_a_kind_override_the_common_ones_and_empty_values_remove_the
         "podSecurityContext": {"runAsUser": 7},
         "containerSecurityContext": {"runAsGroup": 8},
     }
-    for of, pod in released(PLACED | LABELLED | {f"pods.{kind}": own}).items():
+    for object_kind, pod in release_pods(PLACED | LABELLED | {f"pods.{kind}": overrides}).items():
         spec, labels = pod["spec"], pod["metadata"]["labels"]
         container = (spec["containers"] + spec.get("initContainers", []))[0]
         assert labels["team"] == "tasks"
-        if of not in KINDS[kind]:
+        if object_kind not in KINDS[kind]:
             assert spec["nodeSelector"] == PLACED["nodeSelector"]
             assert spec["securityContext"]["runAsUser"] in {999, 1000}
             assert "kind" not in labels
             continue
         for name in ("imagePullSecrets", "nodeSelector", "affinity"):
-            assert spec[name] == own[name], f"{of}: {name}"
+            assert spec[name] == overrides[name], f"{object_kind}: {name}"
         assert not spec.keys() & {"tolerations", "priorityClassName"}
         assert (labels["kind"], labels.get("sidecar")) == (kind, None)
         assert "note" not in pod["metadata"].get("annotations", {})
@@ -125,12 +125,12 @@ def test_settings_of_a_kind_override_the_common_ones_and_empty_values_remove_the
 
 def test_default_affinity_of_the_api_does_not_apply_to_other_pods() -> None:
     near: dict[str, Any] = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": []}}
-    for kind, pod in released({"affinity": near | PLACED["affinity"]}).items():
+    for kind, pod in release_pods({"affinity": near | PLACED["affinity"]}).items():
         assert pod["spec"]["affinity"] == (near if kind == "Deployment" else {}) | PLACED["affinity"]
 
 
 def test_unset_values_render_nothing() -> None:
-    for kind, pod in released({}).items():
+    for kind, pod in release_pods({}).items():
         assert not pod["spec"].keys() & {"imagePullSecrets", "nodeSelector", "tolerations", "priorityClassName"}
         assert ("affinity" in pod["spec"]) == (kind == "Deployment")
     assert not one("Cluster", render(*sets("database.cloudNativePG.enabled=true")))["spec"].keys() & {
@@ -143,7 +143,7 @@ def test_unset_values_render_nothing() -> None:
 
 def test_null_removes_a_field_from_every_pod() -> None:
     (block,) = (b for b in blocks("docs/extend.md") if b.language == "yaml" and "runAsUser: null" in b.text)
-    for kind, pod in released(yaml.safe_load(block.text)).items():
+    for kind, pod in release_pods(yaml.safe_load(block.text)).items():
         context = pod["spec"]["securityContext"]
         assert not context.keys() & {"runAsUser", "runAsGroup", "fsGroup"}, kind
         assert context["runAsNonRoot"] is True
@@ -152,13 +152,13 @@ def test_null_removes_a_field_from_every_pod() -> None:
 
 @pytest.mark.parametrize("values", [{"podSecurityContext": {"supplementalGroups": None}}, {"podSecurityContext": None}])
 def test_null_for_a_field_without_default_is_ignored(values: dict[str, Any]) -> None:
-    for pod in released(values).values():
+    for pod in release_pods(values).values():
         assert "supplementalGroups" not in pod["spec"].get("securityContext", {})
 
 
 def test_empty_security_context_is_omitted() -> None:
     nothing = dict.fromkeys(("allowPrivilegeEscalation", "readOnlyRootFilesystem", "capabilities"))
-    for pod in released({"containerSecurityContext": nothing}).values():
+    for pod in release_pods({"containerSecurityContext": nothing}).values():
         assert not [c for c in pod["spec"]["containers"] if "securityContext" in c]
 
 
@@ -170,7 +170,7 @@ def test_every_container_has_configurable_resources() -> None:
     resources = ("resources", "helmTest.resources", "database.bundled.resources", "database.bundled.backup.resources")
     bucket = {"database.bundled.backup.s3": {"bucket": "safe", "existingSecret": "keys"}}
     for target in ({}, bucket):
-        for kind, pod in released(dict.fromkeys(resources, limits) | target).items():
+        for kind, pod in release_pods(dict.fromkeys(resources, limits) | target).items():
             for container in pod["spec"]["containers"] + pod["spec"].get("initContainers", []):
                 assert container["resources"]["limits"]["memory"] == "333Mi", f"{kind} {container['name']}"
 
@@ -182,16 +182,17 @@ def test_documented_quota_is_what_a_release_needs() -> None:
                 return float(quantity.removesuffix(unit)) * factor
         return float(quantity)
 
-    made = pods(render(helm_tests=True))
+    pods_by_kind = pods(render(helm_tests=True))
     count = {"Deployment": 11, "StatefulSet": 1, "Pod": 1}
     page = " ".join((CHART.parents[2] / "docs/extend.md").read_text().split())
     for kind in ("requests", "limits"):
         for name, unit in (("cpu", 1000), ("memory", 1)):
             needed = sum(
-                n * amount(made[of]["spec"]["containers"][0]["resources"][kind][name]) for of, n in count.items()
+                n * amount(pods_by_kind[of]["spec"]["containers"][0]["resources"][kind][name])
+                for of, n in count.items()
             )
-            said = {f"{needed * unit:.0f}m", f"{needed:g}"} if name == "cpu" else {f"{needed:.0f}Mi"}
-            assert any(f"`{kind}.{name}` {text}" in page for text in said), f"{kind}.{name}: {said}"
+            notations = {f"{needed * unit:.0f}m", f"{needed:g}"} if name == "cpu" else {f"{needed:.0f}Mi"}
+            assert any(f"`{kind}.{name}` {text}" in page for text in notations), f"{kind}.{name}: {notations}"
 
 
 # --- volumes --------------------------------------------------------------------------
@@ -226,8 +227,8 @@ def test_custom_volumes_are_added_to_the_charts() -> None:
         ),
     ],
 )
-def test_volumes_that_the_server_would_reject_are_rejected_with_a_message(values: dict[str, Any], said: str) -> None:
-    assert said in refusal(*with_json(**values))
+def test_volumes_that_the_server_would_reject_are_rejected_with_a_message(values: dict[str, Any], message: str) -> None:
+    assert message in helm_error(*with_json(**values))
 
 
 # --- common metadata ------------------------------------------------------------------

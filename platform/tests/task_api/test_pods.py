@@ -15,10 +15,10 @@ from manifests import (
     api_container,
     default_values,
     environment,
+    helm_error,
     one,
     pod_specs,
     raw,
-    refusal,
     render,
     sets,
     values_files,
@@ -84,7 +84,7 @@ def test_secret_volumes_are_readable_only_by_the_pods_user_and_group() -> None:
     pods = [*(parameter.values[0] for parameter in PODS), *pod_specs(render(*sets("database.certificatesSecret=ours")))]
     secrets = [(volume["name"], volume["secret"]) for pod in pods for volume in pod["volumes"] if "secret" in volume]
     assert {name for name, _ in secrets} >= {"tokens", "database-certificates", "password"}
-    assert [(name, oct(its["defaultMode"])) for name, its in secrets if its["defaultMode"] != 0o440] == []
+    assert [(name, oct(secret["defaultMode"])) for name, secret in secrets if secret["defaultMode"] != 0o440] == []
     names = {name for name, _ in secrets}
     mounts = [mount for pod in pods for container in pod["containers"] for mount in container["volumeMounts"]]
     assert [mount for mount in mounts if mount["name"] in names and mount.get("readOnly") is not True] == []
@@ -173,8 +173,9 @@ def test_kubelet_sleeps_itself_where_supported(kubernetes: str, form: str) -> No
 
 
 def test_inconsistent_shutdown_times_are_rejected() -> None:
-    assert "drainSeconds 5 + gracefulSeconds 19 + 1 to close the storage backend = 30 s, which is not below" in refusal(
-        *sets("shutdown.gracefulSeconds=19")
+    assert (
+        "drainSeconds 5 + gracefulSeconds 19 + 1 to close the storage backend = 30 s, which is not below"
+        in helm_error(*sets("shutdown.gracefulSeconds=19"))
     )
     render(*sets("shutdown.gracefulSeconds=18"))
 
@@ -223,9 +224,9 @@ def test_reserve_covers_terminating_pods_during_a_rollout() -> None:
     ],
 )
 def test_more_connections_than_the_database_allows_are_rejected(values: tuple[str, ...], sum_: str) -> None:
-    said = refusal(*sets(*values))
-    assert sum_ in said
-    assert "Lower autoscaling.maxReplicas or database.poolSize, or raise" in said
+    message = helm_error(*sets(*values))
+    assert sum_ in message
+    assert "Lower autoscaling.maxReplicas or database.poolSize, or raise" in message
 
 
 def test_larger_database_allows_more_pods() -> None:

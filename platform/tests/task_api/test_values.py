@@ -20,10 +20,10 @@ from manifests import (
     decoded,
     default_values,
     environment,
+    helm_error,
     helm_template,
     one,
     pod_specs,
-    refusal,
     render,
     render_files,
     sets,
@@ -126,13 +126,13 @@ def test_every_pod_setting_takes_effect() -> None:
 def test_values_file_of_an_environment_contains_only_differences() -> None:
     defaults = default_values()
 
-    def same(ours: Any, default: Any, path: str) -> list[str]:
-        if isinstance(ours, dict):
-            return [found for key, value in ours.items() for found in same(value, default[key], f"{path}.{key}")]
-        return [path] if ours == default else []
+    def unchanged(value: Any, default: Any, path: str) -> list[str]:
+        if isinstance(value, dict):
+            return [leaf for key, child in value.items() for leaf in unchanged(child, default[key], f"{path}.{key}")]
+        return [path] if value == default else []
 
     for file in (*CHART.glob("values-*.yaml"), *LIBRARY.glob("values-*.yaml")):
-        assert same(yaml.safe_load(file.read_text()), defaults, file.stem) == []
+        assert unchanged(yaml.safe_load(file.read_text()), defaults, file.stem) == []
 
 
 # --- database -------------------------------------------------------------------------
@@ -163,23 +163,23 @@ def test_generated_password_is_used_in_the_url_and_kept() -> None:
     assert decoded(one("Secret", render()))["password"] != password
 
 
-def with_existing_secret(folder: Path, kept: dict[str, str]) -> dict[str, str]:
+def with_existing_secret(folder: Path, content: dict[str, str]) -> dict[str, str]:
     """The chart's Secret if one already exists. `helm template` queries no cluster: `lookup` is replaced by a value."""
     chart = folder / "chart"
     shutil.copytree(CHART, chart)
     template = chart / "charts/library/templates/_database-secret.tpl"
-    asked = 'lookup "v1" "Secret" .Release.Namespace $name'
-    assert asked in template.read_text()
-    template.write_text(template.read_text().replace(asked, ".Values.global.kept"))
-    data = {key: base64.b64encode(value.encode()).decode() for key, value in kept.items()}
+    lookup = 'lookup "v1" "Secret" .Release.Namespace $name'
+    assert lookup in template.read_text()
+    template.write_text(template.read_text().replace(lookup, ".Values.global.kept"))
+    data = {key: base64.b64encode(value.encode()).decode() for key, value in content.items()}
     return decoded(one("Secret", render(*with_json(**{"global": {"kept": {"data": data}}}), chart=chart)))
 
 
 @pytest.mark.parametrize("password", ["0123456789", "true", "a: b # c", "p@ss/wörd?%+", '"quoted" \\ it'])
 def test_existing_password_is_kept_and_escaped_in_the_url(password: str, tmp_path: Path) -> None:
-    written = with_existing_secret(tmp_path, {"password": password})
-    assert written["password"] == password
-    url = urlsplit(written["url"])
+    secret = with_existing_secret(tmp_path, {"password": password})
+    assert secret["password"] == password
+    url = urlsplit(secret["url"])
     assert (url.scheme, url.hostname, url.path) == ("postgresql", "task-api-postgres", "/tasks")
     assert (unquote(url.username or ""), unquote(url.password or "")) == ("tasks", password)
 
@@ -200,7 +200,7 @@ def test_volume_survives_an_uninstall() -> None:
 def test_no_value_is_a_password() -> None:
     def leaves(value: Any, path: str) -> list[str]:
         if isinstance(value, dict):
-            return [leaf for key, below in value.items() for leaf in leaves(below, f"{path}.{key}")]
+            return [leaf for key, child in value.items() for leaf in leaves(child, f"{path}.{key}")]
         return [path]
 
     names = leaves(default_values(), "")
@@ -261,19 +261,19 @@ def test_oidc_sets_issuer_and_audience() -> None:
 
 
 def test_oidc_claims_are_set_only_if_they_differ_from_the_default() -> None:
-    given = environment(api_container(render(*values_of("ci/oidc-values.yaml"))))
-    assert {name: given[f"TASKS_OIDC_{name}"] for name in ("CLAIM", "READ", "WRITE", "SUBJECT_CLAIM")} == {
+    variables = environment(api_container(render(*values_of("ci/oidc-values.yaml"))))
+    assert {name: variables[f"TASKS_OIDC_{name}"] for name in ("CLAIM", "READ", "WRITE", "SUBJECT_CLAIM")} == {
         "CLAIM": "realm_access.roles",
         "READ": "reader,writer",
         "WRITE": "writer",
         "SUBJECT_CLAIM": "sub,azp",
     }
-    assert given["TASKS_OIDC_READ_SUBJECTS"] == given["TASKS_OIDC_WRITE_SUBJECTS"] == "service-account-importer"
-    assert given["TASKS_OIDC_AUDIENCE_CLAIM"] == "aud"
-    usual = environment(
+    assert variables["TASKS_OIDC_READ_SUBJECTS"] == variables["TASKS_OIDC_WRITE_SUBJECTS"] == "service-account-importer"
+    assert variables["TASKS_OIDC_AUDIENCE_CLAIM"] == "aud"
+    defaults = environment(
         api_container(render(*sets("auth.mode=oidc", "auth.oidc.issuer=https://a", "auth.oidc.audience=b")))
     )
-    assert {name for name in usual if "OIDC" in name} == {"TASKS_OIDC_ISSUER", "TASKS_OIDC_AUDIENCE"}
+    assert {name for name in defaults if "OIDC" in name} == {"TASKS_OIDC_ISSUER", "TASKS_OIDC_AUDIENCE"}
 
 
 def test_production_requires_tokens_and_prometheus_has_one() -> None:
@@ -326,35 +326,35 @@ def test_label_that_the_chart_does_not_set_can_be_set(value: str) -> None:
 def test_labels_that_the_chart_sets_cannot_be_overridden() -> None:
     rendered = render(helm_tests=True)
     pods = one("Deployment", rendered)["spec"]["template"]["metadata"]["labels"]
-    everywhere = {label for manifest in rendered for label in manifest["metadata"]["labels"]}
-    everywhere.remove("app.kubernetes.io/part-of")  # its default can be overridden
-    of_pods = [(f"pods.{kind}.podLabels", pods.keys()) for kind in default_values()["pods"]]
-    for value, own in (("commonLabels", everywhere), ("podLabels", pods.keys()), *of_pods):
-        said = refusal(*with_json(**{value: dict.fromkeys(own, "mine")}))
-        refused = set(re.findall(rf"- {value} has (\S+)\. The chart sets that label", said))
-        assert refused == set(own)
-        assert len(refused) >= 4
+    common = {label for manifest in rendered for label in manifest["metadata"]["labels"]}
+    common.remove("app.kubernetes.io/part-of")  # its default can be overridden
+    kinds = [(f"pods.{kind}.podLabels", pods.keys()) for kind in default_values()["pods"]]
+    for value, names in (("commonLabels", common), ("podLabels", pods.keys()), *kinds):
+        message = helm_error(*with_json(**{value: dict.fromkeys(names, "mine")}))
+        rejected = set(re.findall(rf"- {value} has (\S+)\. The chart sets that label", message))
+        assert rejected == set(names)
+        assert len(rejected) >= 4
 
 
 def test_variables_that_the_chart_sets_are_rejected_in_extra_env() -> None:
     values = default_values()
-    written = {
+    chart_variables = {
         name
         for arguments in VALUES_FILES.values()
         for name in environment(api_container(render(*arguments)))
         if name.startswith("TASKS_")
     } - {"TASKS_DATABASE_WAIT_SECONDS"}  # which can be overridden
-    assert {"TASKS_DATABASE_URL", "TASKS_ROOT_PATH", "TASKS_OIDC_ISSUER", "TASKS_AUTH_TOKEN_FILE"} <= written
-    own = f"extraEnv={json.dumps([{'name': name, 'value': 'a'} for name in sorted(written)])}"
-    said = refusal("--set-json", own, *sets("maxBodyBytes=2097152"))
-    instead = dict(re.findall(r"- extraEnv has (\w+), which the chart sets\. Set (\S+) instead\.", said))
-    assert instead.keys() == written
-    for value in instead.values():
+    assert {"TASKS_DATABASE_URL", "TASKS_ROOT_PATH", "TASKS_OIDC_ISSUER", "TASKS_AUTH_TOKEN_FILE"} <= chart_variables
+    extra_env = f"extraEnv={json.dumps([{'name': name, 'value': 'a'} for name in sorted(chart_variables)])}"
+    message = helm_error("--set-json", extra_env, *sets("maxBodyBytes=2097152"))
+    replacements = dict(re.findall(r"- extraEnv has (\w+), which the chart sets\. Set (\S+) instead\.", message))
+    assert replacements.keys() == chart_variables
+    for value in replacements.values():
         node = values
         for key in value.split("."):
             node = node[key]  # it exists
-    assert instead["TASKS_DATABASE_POOL_SIZE"] == "database.poolSize"
-    assert "extraEnv has A twice" in refusal("--set-json", 'extraEnv=[{"name": "A"}, {"name": "A"}]')
+    assert replacements["TASKS_DATABASE_POOL_SIZE"] == "database.poolSize"
+    assert "extraEnv has A twice" in helm_error("--set-json", 'extraEnv=[{"name": "A"}, {"name": "A"}]')
 
 
 def test_with_a_custom_ingress_the_prefix_is_set_manually() -> None:
@@ -400,8 +400,8 @@ def test_prometheus_finds_the_service_and_distinguishes_both_endpoints() -> None
     rendered = render(*sets("serviceMonitor.enabled=true", "serviceMonitor.labels.release=monitoring"))
     monitor, service = one("ServiceMonitor", rendered), [m for m in rendered if m["kind"] == "Service"]
     assert monitor["metadata"]["labels"]["release"] == "monitoring"
-    wanted = monitor["spec"]["selector"]["matchLabels"].items()
-    assert [s["metadata"]["name"] for s in service if wanted <= s["metadata"]["labels"].items()] == ["task-api"]
+    selected = monitor["spec"]["selector"]["matchLabels"].items()
+    assert [s["metadata"]["name"] for s in service if selected <= s["metadata"]["labels"].items()] == ["task-api"]
     ports = {port["name"] for s in service for port in s["spec"]["ports"]}
     assert "fallbackScrapeProtocol" not in monitor["spec"]
     assert [endpoint["path"] for endpoint in monitor["spec"]["endpoints"]] == ["/health", "/metrics"]
@@ -433,27 +433,27 @@ def test_rules_of_library_and_service_have_the_release_names(tmp_path: Path) -> 
           summary: "{{ $labels.pod }} is {{ $value }}"
           runbook_url: RUNBOOKSdown
 """)
-    own = {
+    rule = {
         "alert": "Mine",
         "expr": 'a{namespace="default", job="service-name"}',
         "annotations": {"runbook_url": "docs/m"},
     }
-    groups = [{"name": f"service-name.{name}", "rules": [own]} for name in ("first", "own")]
+    groups = [{"name": f"service-name.{name}", "rules": [rule]} for name in ("first", "own")]
     (chart / "files/alerts.yaml").write_text(yaml.safe_dump({"groups": groups}))
     arguments = (*sets("prometheusRule.enabled=true", "prometheusRule.repositoryUrl=https://a/"), "--namespace", "shop")
     rendered = render(*arguments, chart=chart, release="task-api-two")
     first, database, others = one("PrometheusRule", rendered)["spec"]["groups"]
-    named = own | {
+    expected = rule | {
         "expr": 'a{namespace="shop", job="task-api-two"}',
         "annotations": {"runbook_url": "https://a/docs/m"},
     }
     assert (first["name"], database["name"], others["name"]) == tuple(
         f"task-api-two.{name}" for name in ("first", "database", "own")
     )
-    assert others["rules"] == [named]
-    general, after = first["rules"]
-    assert after == named
-    assert general == {
+    assert others["rules"] == [expected]
+    library_rule, own_rule = first["rules"]
+    assert own_rule == expected
+    assert library_rule == {
         "alert": "TaskApiDown",
         "expr": 'up{namespace="shop", job="task-api-two", route!="/v1/changes"} == task_api_b',
         "annotations": {
@@ -470,9 +470,9 @@ def test_dashboard_of_the_service_is_rendered_verbatim(tmp_path: Path) -> None:
     (chart / "files/dashboard.json").write_text(json.dumps(panels, indent=2))
     dashboard = one("ConfigMap", render(*sets("dashboard.enabled=true"), chart=chart))
     (text,) = dashboard["data"].values()
-    arrived = json.loads(text)
-    assert arrived.pop("uid")
-    assert arrived == panels | {"title": "{{pod}} (default/task-api)"}
+    rendered = json.loads(text)
+    assert rendered.pop("uid")
+    assert rendered == panels | {"title": "{{pod}} (default/task-api)"}
     assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"
 
 
@@ -516,14 +516,14 @@ def test_dashboard_of_the_service_is_rendered_verbatim(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_invalid_values_are_rejected_with_a_message(values: tuple[str, ...], said: str) -> None:
-    message = refusal(*sets(*values))
-    assert said in message
+def test_invalid_values_are_rejected_with_a_message(values: tuple[str, ...], expected: str) -> None:
+    message = helm_error(*sets(*values))
+    assert expected in message
     assert message.count("\n- ") == 1  # only this reason
 
 
 def test_all_errors_are_reported_at_once() -> None:
-    assert refusal(*sets("database.inMemory=true", "auth.mode=tokens", "httpRoute.enabled=true")).count("\n- ") == 3
+    assert helm_error(*sets("database.inMemory=true", "auth.mode=tokens", "httpRoute.enabled=true")).count("\n- ") == 3
 
 
 @pytest.mark.parametrize(
@@ -547,24 +547,24 @@ def test_all_errors_are_reported_at_once() -> None:
         ("serviceMonitor.fallbackScrapeProtocol=JSON", "fallbackScrapeProtocol"),
     ],
 )
-def test_schema_violation_names_the_value(value: str, names: str) -> None:
-    message = refusal(*sets(value))
+def test_schema_violation_names_the_value(value: str, name: str) -> None:
+    message = helm_error(*sets(value))
     assert "values don't meet the specifications of the schema" in message
-    assert names in message
+    assert name in message
 
 
 def test_null_values_are_rejected_by_name_or_treated_as_unset() -> None:
     """`nodeSelector:` without a value in a file is null. It must not cause an error in Go's templates."""
     schema = json.loads((CHART / "values.schema.json").read_text())
 
-    def optional(node: dict[str, Any], of_defaults: dict[str, Any], path: tuple[str, ...] = ()) -> list[str]:
+    def optional(node: dict[str, Any], default_node: dict[str, Any], path: tuple[str, ...] = ()) -> list[str]:
         node = resolve(schema, node)
-        required = of_defaults.get("required", ())
+        required = default_node.get("required", ())
         return [
-            found
-            for key, below in node.get("properties", {}).items()
-            for found in (
-                optional(below, of_defaults.get("properties", {}).get(key, {}), (*path, key))
+            path_
+            for key, child in node.get("properties", {}).items()
+            for path_ in (
+                optional(child, default_node.get("properties", {}).get(key, {}), (*path, key))
                 if key in required
                 else [".".join((*path, key))]
             )
@@ -578,9 +578,9 @@ def test_null_values_are_rejected_by_name_or_treated_as_unset() -> None:
     assert api_container(rendered)["image"] == "your-dockerhub-username/task-api:latest"
     assert "<nil>" not in json.dumps(rendered)
     for name in ("auth.tokens", "database.bundled.resources", "networkPolicy.ingressNamespaces"):
-        said = refusal(*sets(f"{name}=null"))
-        assert "values don't meet the specifications of the schema" in said
-        assert name.rpartition(".")[2] in said
+        message = helm_error(*sets(f"{name}=null"))
+        assert "values don't meet the specifications of the schema" in message
+        assert name.rpartition(".")[2] in message
 
 
 def test_parent_chart_may_pass_global_values() -> None:
@@ -597,37 +597,37 @@ def test_schema_covers_every_value_and_no_other() -> None:
 
     def compare(value: Any, node: dict[str, Any], path: str) -> list[str]:
         node = resolve(schema, node)
-        known = node.get("properties")
-        if not isinstance(value, dict) or known is None:
+        properties = node.get("properties")
+        if not isinstance(value, dict) or properties is None:
             return []
         assert node["additionalProperties"] is False, f"{path} takes anything"
         wrong = [
             f"{path}.{key}"
-            for key in known.keys() ^ value.keys()
+            for key in properties.keys() ^ value.keys()
             if path or key not in {"global", "library", "enabled", "tags"}  # of parent charts
         ]
         return wrong + [
-            w for key in known.keys() & value.keys() for w in compare(value[key], known[key], f"{path}.{key}")
+            w for key in properties.keys() & value.keys() for w in compare(value[key], properties[key], f"{path}.{key}")
         ]
 
     # Their defaults are only examples of their content.
     free = re.compile(r"^\.(affinity|autoscaling\.behavior\.\w+|pods\.\w+)\.")
-    found = compare(default_values(), schema, "")
-    assert [path for path in found if not free.match(path)] == []
+    differences = compare(default_values(), schema, "")
+    assert [path for path in differences if not free.match(path)] == []
 
 
 def string_values(value: Any, schema: dict[str, Any], node: dict[str, Any], path: str = "") -> list[str]:
     """The values that are strings according to the schema, by path."""
     node = resolve(schema, node)
     if isinstance(value, dict):
-        found = []
-        for key, below in value.items():
+        paths = []
+        for key, child in value.items():
             of_it = node.get("properties", {}).get(key, node.get("additionalProperties"))
             if isinstance(of_it, dict):
-                found += string_values(below, schema, of_it, f"{path}.{key}" if path else key)
-        return found
+                paths += string_values(child, schema, of_it, f"{path}.{key}" if path else key)
+        return paths
     if isinstance(value, list):
-        return [found for item in value for found in string_values(item, schema, node.get("items", {}), f"{path}[0]")]
+        return [paths for item in value for paths in string_values(item, schema, node.get("items", {}), f"{path}[0]")]
     return [path] if set(node.get("type", ())) >= {"string", "boolean"} else []
 
 
@@ -656,7 +656,7 @@ def test_unquoted_number_or_boolean_for_a_string_is_rejected_with_a_hint_to_quot
     for written in ("1.0", "0123456", "1234e56", "0x1f", "yes", "true"):
         text = yaml.safe_dump(values).replace("1.5", written)
         (tmp_path / "values.yaml").write_text(text)
-        message = refusal("--values", str(tmp_path / "values.yaml"))
+        message = helm_error("--values", str(tmp_path / "values.yaml"))
         assert set(
             re.findall(r"^- (\S+) is \S+, a (?:number|boolean), but must be a string", message, re.MULTILINE)
         ) == set(texts)
@@ -666,14 +666,14 @@ def test_unquoted_number_or_boolean_for_a_string_is_rejected_with_a_hint_to_quot
     inside = string_values(EXAMPLES, schema, schema)
     assert len(inside) == 11
     for path in inside:
-        message = refusal(*sets(f"{path}=123"), "--values", str(tmp_path / "values.yaml"))
+        message = helm_error(*sets(f"{path}=123"), "--values", str(tmp_path / "values.yaml"))
         assert f"- {path} is 123, a number, but must be a string." in message
         assert "or use --set-string instead of --set" in message
 
 
 @pytest.mark.parametrize("kubernetes", ["1.25.16", "1.20.0"])
 def test_older_kubernetes_is_rejected(kubernetes: str) -> None:
-    assert "requires kubeVersion: >=1.26.0-0" in refusal(kubernetes=kubernetes)
+    assert "requires kubeVersion: >=1.26.0-0" in helm_error(kubernetes=kubernetes)
 
 
 @pytest.mark.parametrize("kubernetes", ["1.26.0", "v1.29.3-gke.100", "1.34.4", "1.37.0"])
