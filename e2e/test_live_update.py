@@ -45,7 +45,7 @@ def test_saved_line_of_the_chassis_is_served(dev_image: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "why"),
+    ("line", "error"),
     [
         pytest.param("def", "SyntaxError", id="cannot be parsed"),
         pytest.param("raise RuntimeError('not today')", "RuntimeError: not today", id="fails when it is imported"),

@@ -104,7 +104,7 @@ def test_both_endpoints_of_every_pod_are_up(scraped: set[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "least"),
+    ("name", "minimum"),
     [
         (f"{PACKAGE}_health_status", 1),
         (f"{PACKAGE}_uptime_seconds", 1),

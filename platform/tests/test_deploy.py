@@ -222,7 +222,7 @@ def test_one_repository_for_two_services_and_an_empty_folder_are_rejected(site: 
 
 
 @pytest.mark.parametrize(
-    ("environment", "said"),
+    ("environment", "message"),
     [
         ({"IMAGE_TAG": "latest"}, "IMAGE_TAG=latest is rejected"),
         ({}, "IMAGE_TAG is not set"),
@@ -253,7 +253,8 @@ def test_invalid_settings_are_rejected_with_a_message(site: Site, environment: d
 
 
 @pytest.mark.parametrize(
-    ("server", "said"), [("", "current-context must exist"), (None, "the cluster of its current context has no server")]
+    ("server", "message"),
+    [("", "current-context must exist"), (None, "the cluster of its current context has no server")],
 )
 def test_kubeconfig_without_a_server_is_rejected_before_the_cluster_is_accessed(
     site: Site, server: str | None, message: str
@@ -339,7 +340,7 @@ def test_pods_that_report_another_commit_fail_the_deploy(site: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tag", "said"), [("list-2", "TypeError"), ("cut-2", "IncompleteRead"), ("noise-2", "BadStatusLine")]
+    ("tag", "error"), [("list-2", "TypeError"), ("cut-2", "IncompleteRead"), ("noise-2", "BadStatusLine")]
 )
 def test_invalid_responses_of_pods_fail_the_deploy(site: Site, tag: str, error: str) -> None:
     site.set_deployed("one")

@@ -91,7 +91,7 @@ def test_role_is_bound_only_in_its_own_namespace() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "environment", "said"),
+    ("arguments", "environment", "message"),
     [
         ((), {}, "Usage"),
         (("tasks",), {}, "No cluster given. Set KUBECONFIG"),

@@ -49,7 +49,7 @@ def test_without_problems_each_check_prints_ok_and_the_next_step_is_printed(mach
 
 
 @pytest.mark.parametrize(
-    ("tool", "printed", "wrong", "repair"),
+    ("tool", "printed", "problem", "fix"),
     [
         ("git", "git version 2.29.2", "Git is 2.29.2; 2.30 or later", "apt-get install --yes git"),
         (
@@ -287,7 +287,7 @@ def test_passing_single_check_is_silent_and_unknown_checks_are_rejected(machine:
 
 
 @pytest.mark.parametrize(
-    ("script", "tool", "wrong"),
+    ("script", "tool", "problem"),
     [
         ("scripts/dev.sh", "tilt", "FAIL  Tilt was not found"),
         ("scripts/load.sh", "wrk", "FAIL  wrk was not found"),
@@ -372,7 +372,7 @@ def test_docker_look_alike_is_named_and_the_rest_is_checked(machine: Machine, me
 
 
 @pytest.mark.parametrize(
-    ("fake", "wrong", "repair"),
+    ("fake", "problem", "fix"),
     [
         (
             DOCKER.replace("unix:///var/run/docker.sock", "ssh://builder"),
@@ -453,7 +453,7 @@ def test_symlinks_checked_out_as_files_are_reported(machine: Machine, kit_kubeco
 
 
 @pytest.mark.parametrize(
-    ("git", "wrong", "repair"),
+    ("git", "problem", "fix"),
     [
         (
             f"if [[ $1 == rev-parse ]]; then exit 128; fi\n{GIT}",
@@ -484,7 +484,7 @@ def test_ignored_exported_variables_are_reported(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("variables", "wrong", "repair"),
+    ("variables", "problem", "fix"),
     [
         ({"HTTPS_PROXY": "http://proxy:3128"}, "curl in this shell uses the proxy http://proxy:3128", "NO_PROXY="),
         (

@@ -46,7 +46,7 @@ def stateful_set(storage: str, storage_class: str = "", **labels: str) -> Object
 
 
 @pytest.mark.parametrize(
-    ("there", "wanted"),
+    ("current", "new"),
     [("1Gi", "2Gi"), ("2Gi", "1Gi"), ("1Gi", "1G"), ("1Gi", "1025Mi"), ("1Ti", "999Gi")],
 )
 def test_changed_size_of_the_database_volume_is_rejected_with_instructions(chart: Path, current: str, new: str) -> None:
@@ -64,7 +64,7 @@ def test_changed_size_of_the_database_volume_is_rejected_with_instructions(chart
 
 
 @pytest.mark.parametrize(
-    ("there", "wanted"),
+    ("current", "new"),
     [("1Gi", "1Gi"), ("1024Mi", "1Gi"), ("1Gi", "1073741824"), ("1073741824", "1Gi"), ("2G", "2000M")],
 )
 def test_equivalent_size_in_another_notation_is_accepted(chart: Path, current: str, new: str) -> None:

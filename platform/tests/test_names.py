@@ -84,7 +84,7 @@ def test_name_that_yaml_reads_as_another_type_is_rejected(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "expected"),
     [
         ({"nameOverride": "a/b", "fullnameOverride": "a"}, 'The chart is named "a/b"'),
         ({"commonLabels": {"a b": "c"}}, 'commonLabels has the key "a b".'),

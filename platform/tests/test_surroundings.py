@@ -387,7 +387,7 @@ def machine(tmp_path: Path) -> Machine:
 
 
 @pytest.mark.parametrize(
-    ("pythons", "found"),
+    ("pythons", "expected"),
     [
         (["python3.13"], "python3.13"),
         (["python3.12"], "python3.12"),

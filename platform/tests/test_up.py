@@ -216,7 +216,7 @@ def can_use_registry(loop: Loop, outputs: dict[str, str], **variables: str) -> t
 
 
 @pytest.mark.parametrize(
-    ("there", "pulls"),
+    ("inspect", "pulls"),
     [("true", []), ("exit 1", ["docker pull --quiet registry:3"])],
     ids=["the image is there", "the image is pulled"],
 )
@@ -345,7 +345,7 @@ def test_without_problems_every_diagnosis_prints_ok(loop: Loop) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answers", "wrong", "command"),
+    ("outputs", "problem", "command"),
     [
         ({"docker version": "exit 1"}, "The Docker daemon is not responding", "make doctor"),
         ({"docker ps --all *": "true"}, "There is no cluster", "make up"),

@@ -130,7 +130,7 @@ def test_uv_that_does_not_run_here_is_not_used(kit: Kit) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "pinned"), [("uv 0.0.1 (x)", False), ("uv VERSION (x)", True), ("uv VERSION9 (x)", False)]
+    ("output", "pinned"), [("uv 0.0.1 (x)", False), ("uv VERSION (x)", True), ("uv VERSION9 (x)", False)]
 )
 def test_only_the_locked_version_of_uv_is_the_kits(tmp_path: Path, output: str, pinned: bool) -> None:
     (locked,) = [line.split()[0] for line in uv.LOCK.read_text().splitlines() if line.startswith("uv==")]

@@ -1,7 +1,7 @@
 """A model of Tilt 0.37: evaluates a Tiltfile without a cluster.
 
-Functions have Tilt's signatures (internal/tiltfile of v0.37.6), without what the Tiltfile here does not need: an unknown
-function or argument is an error, as is a path that does not exist. `helm` is the real one. After evaluation the
+Functions have the signatures of Tilt (internal/tiltfile of v0.37.6), without what the Tiltfile here does not need: an
+unknown function or argument is an error, as is a path that does not exist. `helm` is the real one. After evaluation the
 same things are errors as in Tilt: images that nothing runs, resources that are no workload, missing objects.
 """
 

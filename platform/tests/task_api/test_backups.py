@@ -114,7 +114,7 @@ def test_keep_1_keeps_the_new_backup(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("program", "does"),
+    ("program", "script"),
     [
         ("pg_dump", "exit 1"),
         ("pg_dump", 'for a; do case $a in --file=*) echo half > "${a#--file=}" ;; esac; done'),
@@ -256,7 +256,7 @@ def test_names_fit_with_the_suffixes_of_kubernetes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "says"),
+    ("values", "message"),
     [
         (("database.existingSecret=mine",), "use the backups of your own database"),
         (("database.cloudNativePG.enabled=true",), "use the backups of your own database"),

@@ -131,7 +131,7 @@ def test_task_is_written_read_and_deleted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("api", "said"),
+    ("api", "message"),
     [
         (LosesTasks, "expected 200, got 404"),
         (AltersTasks, "FAILED: wrote"),
@@ -154,7 +154,7 @@ def test_without_a_token_it_verifies_that_writes_are_rejected() -> None:
 
 
 @pytest.mark.parametrize(
-    ("api", "said"), [(Api, "expected 401, got 200"), (AcceptsAnonymousWrites, "expected 401, got 201")]
+    ("api", "message"), [(Api, "expected 401, got 200"), (AcceptsAnonymousWrites, "expected 401, got 201")]
 )
 def test_without_a_token_a_service_that_accepts_anonymous_requests_fails(api: Callable[[], Api], message: str) -> None:
     with serve(api()) as url:

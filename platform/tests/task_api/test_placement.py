@@ -210,7 +210,7 @@ def test_custom_volumes_are_added_to_the_charts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "message"),
     [
         (
             {"extraVolumes": [{"name": "tmp"}]},

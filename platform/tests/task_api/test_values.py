@@ -480,7 +480,7 @@ def test_dashboard_of_the_service_is_rendered_verbatim(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "expected"),
     [
         (("image.repository=You/task-api",), 'image.repository is "You/task-api". It must be in lower case'),
         (("image.repository=you/task-api:1a2b3c4",), "without tag or digest"),
@@ -527,7 +527,7 @@ def test_all_errors_are_reported_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "names"),
+    ("value", "name"),
     [
         ("replicaCuont=5", "replicaCuont"),
         ("autoscaling.minReplicas=3", "minReplicas"),
