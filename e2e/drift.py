@@ -31,42 +31,42 @@ def drift(applied: Any, live: Any, path: str = "", *, in_list: bool = False) -> 
         return differences
     if isinstance(applied, list) and isinstance(live, list) and len(applied) == len(live):
         pairs = enumerate(zip(applied, live, strict=True))
-        return [found for n, pair in pairs for found in drift(*pair, f"{path}[{n}]", in_list=True)]
+        return [difference for n, pair in pairs for difference in drift(*pair, f"{path}[{n}]", in_list=True)]
     return [] if applied == live else [f"{path} was changed"]
 
 
 def drift_of_all(applied: str, live: list[Any]) -> list[str]:
     """The same for each object of a YAML stream, compared with the output of `kubectl get -o json`."""
-    by_name = {(found["kind"], found["metadata"]["name"]): found for found in live}
+    by_name = {(obj["kind"], obj["metadata"]["name"]): obj for obj in live}
     return [
-        f"{manifest['kind']} {manifest['metadata']['name']}{found}"
+        f"{manifest['kind']} {manifest['metadata']['name']}{difference}"
         for manifest in yaml.safe_load_all(applied)
         if manifest
-        for found in drift(manifest, by_name[manifest["kind"], manifest["metadata"]["name"]])
+        for difference in drift(manifest, by_name[manifest["kind"], manifest["metadata"]["name"]])
     ]
 
 
 def live_objects(namespace: Namespace) -> list[Any]:
-    found: list[Any] = json.loads(namespace.run(f"kubectl get {KINDS},secret --show-managed-fields -o json"))["items"]
-    return found
+    objects: list[Any] = json.loads(namespace.run(f"kubectl get {KINDS},secret --show-managed-fields -o json"))["items"]
+    return objects
 
 
 def specs(namespace: Namespace) -> dict[str, Any]:
     """Each object's spec."""
-    return {f"{found['kind']}/{found['metadata']['name']}": found.get("spec") for found in live_objects(namespace)}
+    return {f"{obj['kind']}/{obj['metadata']['name']}": obj.get("spec") for obj in live_objects(namespace)}
 
 
 def write_history(namespace: Namespace) -> dict[str, Any]:
     """Each object's generation and field managers with times, except for its status and number of replicas."""
     return {
-        f"{found['kind']}/{found['metadata']['name']}": (
-            found["metadata"].get("generation"),
+        f"{obj['kind']}/{obj['metadata']['name']}": (
+            obj["metadata"].get("generation"),
             sorted(
                 (entry["manager"], entry["operation"], entry.get("time", ""))
-                for entry in found["metadata"].get("managedFields", [])
+                for entry in obj["metadata"].get("managedFields", [])
                 if "subresource" not in entry and entry["manager"] != "kube-controller-manager"
             ),
         )
-        for found in live_objects(namespace)
-        if found.get("type") != "helm.sh/release.v1"
+        for obj in live_objects(namespace)
+        if obj.get("type") != "helm.sh/release.v1"
     }

@@ -316,21 +316,21 @@ IN_MEMORY = ("database.inMemory is true and there may be more than one replica."
 def test_invalid_values_install_nothing_and_are_explained(make_namespace: MakeNamespace) -> None:
     namespace = make_namespace("e2e-refused")
     in_memory, why = ("--set database.inMemory=true", IN_MEMORY) if HAS_DATABASE else ("", ())
-    refused = namespace.attempt(
+    rejected = namespace.attempt(
         f"helm install {SERVICE} {CHART} --set ingress.host=https://tasks.example.com {in_memory}"
         " --set shutdown.gracefulSeconds=60"
     )
-    assert refused.returncode != 0
+    assert rejected.returncode != 0
     for sentence in (
         "Invalid values:",
         'ingress.host or ingress.extraHosts has "https://tasks.example.com". It must be a host name',
         *why,
         "Raise terminationGracePeriodSeconds.",
     ):
-        assert sentence in refused.stderr
-    refused = namespace.attempt(f"helm install {SERVICE} {CHART} --set replicaCount=many")
-    assert refused.returncode != 0
-    assert "replicaCount" in refused.stderr
+        assert sentence in rejected.stderr
+    rejected = namespace.attempt(f"helm install {SERVICE} {CHART} --set replicaCount=many")
+    assert rejected.returncode != 0
+    assert "replicaCount" in rejected.stderr
     assert namespace.run("helm list --all --short") == ""
     assert namespace.run("kubectl get all,ingress,hpa,pvc,networkpolicy,pdb -o name") == ""
 

@@ -127,8 +127,8 @@ class Run:
         """Jobs and variables in which a step had access to the secret, alone or as part of a value."""
         return {
             (job, name)
-            for job, found in self.environments.items()
-            for environment in found
+            for job, step_environments in self.environments.items()
+            for environment in step_environments
             for name, value in environment.items()
             if secret in value
         }
@@ -263,15 +263,15 @@ def _pushed(ref: str, commit: str) -> dict[str, Any]:
 
 def stand_ins(workflow: str) -> list[str]:
     """OWNER/NAME@HASH=FOLDER for each action of the workflow."""
-    found = []
+    arguments = []
     for action, pin in sorted(set(re.findall(r"uses: ([\w.-]+/[\w.-]+)@(\S+)", workflow))):
         folder = ACTIONS / action
         assert (folder / "action.yml").is_file(), (
             f"{action} has no stand-in. Write {folder.relative_to(REPOSITORY)}/action.yml: its behaviour on GitHub, as "
             "far as other steps depend on it; see the existing ones."
         )
-        found.append(f"{action}@{pin}={folder}")
-    return found
+        arguments.append(f"{action}@{pin}={folder}")
+    return arguments
 
 
 def adapt_for_act(workflow: str) -> str:

@@ -113,8 +113,8 @@ def test_backup_volume_may_grow_but_not_shrink_or_change_its_class(chart: Path) 
 def test_changed_selector_is_rejected_with_the_command_to_proceed(chart: Path) -> None:
     (own,) = (m for m in render(chart=SKELETONS["postgresql"] / "chart") if m["kind"] == "Deployment")
     labels = own["spec"]["selector"]["matchLabels"] | {"app.kubernetes.io/instance": "orders"}
-    ours = labels | {"app": "orders", "app.kubernetes.io/name": "orders"}
-    existing = {"Deployment": {"orders": {"spec": {"selector": {"matchLabels": ours}}}}}
+    current_labels = labels | {"app": "orders", "app.kubernetes.io/name": "orders"}
+    existing = {"Deployment": {"orders": {"spec": {"selector": {"matchLabels": current_labels}}}}}
     assert upgrade_error(chart, existing) == ""
     message = upgrade_error(chart, existing, *sets("nameOverride=order"))
     assert "The Deployment orders selects its pods by other labels, from an earlier nameOverride" in message

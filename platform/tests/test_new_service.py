@@ -214,7 +214,7 @@ def test_no_two_services_share_six_lines(both: dict[tuple[str, str], CreatedServ
         (service, set(windows([service, service.parents[1] / "platform/helm" / service.name], service.name)))
         for service in services
     ]
-    assert all(len(found) > 20 for _, found in windows_by_service)
+    assert all(len(lines) > 20 for _, lines in windows_by_service)
     for (one_of_them, some), (other, others) in itertools.combinations(windows_by_service, 2):
         assert not some & others, (one_of_them, other)
 

@@ -257,7 +257,7 @@ def test_missing_home_is_the_users_home() -> None:
 
 def test_every_executed_script_is_isolated() -> None:
     """Directly or through what it sources first. The exceptions start one process and print its output."""
-    alone = {
+    exceptions = {
         "find-pip.sh",
         "find-python.sh",
         "go-tools.sh",
@@ -271,7 +271,7 @@ def test_every_executed_script_is_isolated() -> None:
     scripts = [*REPOSITORY.glob("scripts/*.sh"), *REPOSITORY.glob("platform/cluster/*.sh")]
     assert len(scripts) > 35
     for script in scripts:
-        if script.name in alone:
+        if script.name in exceptions:
             continue
         text = script.read_text()
         assert sources.search(text), script

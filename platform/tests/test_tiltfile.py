@@ -204,8 +204,8 @@ def test_second_service_is_discovered_and_gets_the_next_port(tmp_path: Path) -> 
     assert both.builds.keys() == {SERVICE, "work-api"}
     assert both.uncategorized() == set()
     assert [r.port_forwards[0]["local"] for r in both.resources.values() if r.port_forwards] == [8000, 8001]
-    alone = Tilt(tmp_path, CONTEXT, settings={"services": ["work-api"]}).read()
-    assert alone.builds.keys() == {"work-api"}
+    single = Tilt(tmp_path, CONTEXT, settings={"services": ["work-api"]}).read()
+    assert single.builds.keys() == {"work-api"}
 
 
 def test_evaluation_runs_and_fetches_nothing() -> None:

@@ -190,8 +190,8 @@ def test_conflicts_between_subcharts_are_rejected_with_a_message(umbrella: Path,
         *("blue.database.bundled.existingSecret=a", "red.database.bundled.existingSecret=a"),
     )
     message = template(umbrella, *sets(*values), helm=helm).stderr
-    alone = template(umbrella, *sets(*values, "red.enabled=false"), helm=helm)
-    assert alone.returncode == 0, alone.stderr
+    without_red = template(umbrella, *sets(*values, "red.enabled=false"), helm=helm)
+    assert without_red.returncode == 0, without_red.stderr
     for what in (
         "name of objects, shop-red",
         "nameOverride or alias, red",

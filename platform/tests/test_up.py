@@ -55,7 +55,7 @@ class Loop(Machine):
         cases = outputs | {call: output for call, output in HEALTHY.items() if call not in outputs}
         lines = "\n".join(f"  {call.replace(' ', chr(92) + ' ')}) {output} ;;" for call, output in cases.items())
         for tool in ("docker", "kind", "kubectl", "helm", "curl"):
-            self.add_tool(tool, f'asked="{tool} $*"\necho "$asked" >> {self.calls}\ncase $asked in\n{lines}\nesac')
+            self.add_tool(tool, f'call="{tool} $*"\necho "$call" >> {self.calls}\ncase $call in\n{lines}\nesac')
 
     def calls_of(self, start: str) -> list[str]:
         return [call for call in self.calls.read_text().splitlines() if call.startswith(start)]

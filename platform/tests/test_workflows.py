@@ -344,7 +344,7 @@ def test_one_layout_is_built_scanned_kept_pushed_and_tested() -> None:
     (load,) = runs(e2e, 'scripts/layout.py load "$layout"')
     assert e2e["steps"][load]["if"] == "github.event_name == 'push'"
     assert load < runs(e2e, "make up")[0] < runs(e2e, "make e2e")[0]
-    # The tests are told which of the two kinds of image it is.
+    # A variable tells the tests which of the two kinds of image it is.
     (tests,) = (step for step in e2e["steps"] if step.get("run") == "make e2e")
     assert tests["env"] == {"IMAGE_COMMIT": "${{ github.event_name == 'push' && github.sha || '' }}"}
 
@@ -450,8 +450,8 @@ def test_latest_moves_after_e2e_and_one_run_at_a_time() -> None:
     (move,) = runs(job, "scripts.latest")
     assert uses(job, "docker/login-action")[0] < move
     # The pushed digest, not whatever the tag points to by now.
-    of_one = '"${IMAGE_REPOSITORY//\'{0}\'/${digest#digests/}}" "$GITHUB_SHA" "$(cat "$digest")"'
-    assert f"python3 -m scripts.latest {of_one}\n" in job["steps"][move]["run"]
+    arguments = '"${IMAGE_REPOSITORY//\'{0}\'/${digest#digests/}}" "$GITHUB_SHA" "$(cat "$digest")"'
+    assert f"python3 -m scripts.latest {arguments}\n" in job["steps"][move]["run"]
     assert job["steps"][uses(job, "actions/checkout")[0]]["with"]["fetch-depth"] == "0"
     assert not any("latest" in step.get("run", "") for step in PIPELINE["build-scan-push"]["steps"])
 

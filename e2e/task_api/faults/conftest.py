@@ -29,28 +29,28 @@ ClientsDuring = Callable[..., AbstractContextManager[Trial]]
 
 def revision(namespace: Namespace) -> int:
     """The release's current revision, for a rollback."""
-    found: int = json.loads(namespace.run("helm history task-api --max 1 -o json"))[0]["revision"]
-    return found
+    number: int = json.loads(namespace.run("helm history task-api --max 1 -o json"))[0]["revision"]
+    return number
 
 
 def pods(namespace: Namespace) -> list[str]:
     """The API's pods, sorted by node."""
-    found = namespace.run(
+    output = namespace.run(
         "kubectl get pods -l app=task-api --field-selector status.phase=Running --sort-by .spec.nodeName -o name"
     )
-    return found.replace("pod/", "").split()
+    return output.replace("pod/", "").split()
 
 
 def wait_until_settled(namespace: Namespace, gone: Collection[str] = ()) -> None:
     """Returns once there are exactly three pods, all ready, and none of those that were to be deleted."""
 
     def settled() -> bool:
-        found = json.loads(namespace.run("kubectl get pods -l app=task-api -o json"))["items"]
-        return len(found) == REPLICAS and all(
+        items = json.loads(namespace.run("kubectl get pods -l app=task-api -o json"))["items"]
+        return len(items) == REPLICAS and all(
             pod["metadata"]["name"] not in gone
             and "deletionTimestamp" not in pod["metadata"]
             and any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", []))
-            for pod in found
+            for pod in items
         )
 
     namespace.wait_for_rollout()

@@ -140,9 +140,9 @@ def trickle(sender: Sender, token: str) -> str:
                 connection.sendall(b" ")
             with contextlib.suppress(TimeoutError):
                 head = connection.recv(65536).decode("latin-1").partition("\r\n\r\n")[0].lower()
-                found = re.match(r"http/1.1 (\d+)", head)
+                match = re.match(r"http/1.1 (\d+)", head)
                 kind = "application/problem+json" if "content-type: application/problem+json" in head else ""
-                return status_text(int(found[1]), kind) if found else "closed"
+                return status_text(int(match[1]), kind) if match else "closed"
     return "no response"
 
 
