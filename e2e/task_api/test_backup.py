@@ -1,4 +1,4 @@
-"""Backups of the bundled PostgreSQL, made while clients write, and restored."""
+"""Backups of the bundled PostgreSQL, made while clients write, and verified by a restore."""
 
 from __future__ import annotations
 

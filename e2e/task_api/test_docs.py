@@ -226,7 +226,7 @@ def restarted_pod(namespace: Namespace) -> str:
     pods = json.loads(namespace.run("kubectl get pods -l app=task-api -o json"))["items"]
     pod: str = next(
         pod["metadata"]["name"] for pod in pods if "deletionTimestamp" not in pod["metadata"]
-    )  # completes a rollout
+    )  # old pods of a rollout may still terminate
     namespace.run(f"kubectl exec {pod} -- python -c 'import os; os.kill(1, 15)'")
     restart_count = f"kubectl get pod {pod} -o jsonpath='{{.status.containerStatuses[0].restartCount}}'"
     eventually(lambda: int(namespace.run(restart_count)) > 0, f"{pod} is restarted", seconds=60)

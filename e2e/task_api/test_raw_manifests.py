@@ -191,7 +191,7 @@ def test_delete_removes_everything_but_the_data_and_the_secrets(started: Namespa
 
 @pytest.mark.full
 @pytest.mark.parametrize("helm", HELMS)
-def test_applied_with_changed_secrets_then_undone_then_adopted_by_helm(
+def test_applied_after_the_secrets_then_changed_undone_and_adopted_by_helm(
     make_namespace: MakeNamespace, tmp_path: Path, helm: str
 ) -> None:
     namespace = make_namespace(f"e2e-raw-{HELMS.index(helm)}")
@@ -223,7 +223,7 @@ def test_applied_with_changed_secrets_then_undone_then_adopted_by_helm(
         assert traffic.responses > 100
     with namespace.client() as client:
         assert client.get(f"/v1/tasks/{task['id']}").json() == task
-    # Helm manages every object: those that only the manifests have are removed when the chart no longer has them.
+    # The release is complete: objects of the manifests are removed once the chart no longer has them.
     upgrade = "scripts/helm.sh upgrade task-api platform/helm/task-api --reuse-values --set minReadySeconds=1 --wait"
     assert "reverted: " not in namespace.run(upgrade)
     namespace.wait_for_rollout()
