@@ -10,7 +10,7 @@ import asyncpg
 from databases import BLOCKED, connected
 from making import a_task
 
-from task_api.store import Answer, Write
+from task_api.store import IdempotencyRecord, Write
 from task_api.store.postgres import PostgresStore
 from task_api.store.postgres_rows import row_of
 from task_api.store.postgres_writes import CREATE_TASK
@@ -47,18 +47,18 @@ async def holding(url: str, task: Task) -> AsyncIterator[Holder]:
         yield holder
 
 
-def create(store: PostgresStore, task: Task, key: str = "") -> asyncio.Task[Answer | None]:
-    answer = answer_to(task, key) if key else None
-    return asyncio.create_task(store.commit([Write(task, "created")], answer, now=task.updated_at))
+def create(store: PostgresStore, task: Task, key: str = "") -> asyncio.Task[IdempotencyRecord | None]:
+    record = record_of(task, key) if key else None
+    return asyncio.create_task(store.commit([Write(task, "created")], record, now=task.updated_at))
 
 
-def answer_to(task: Task, key: str) -> Answer:
-    return Answer("ann", key, "fingerprint", 201, task.model_dump_json())
+def record_of(task: Task, key: str) -> IdempotencyRecord:
+    return IdempotencyRecord("ann", key, "fingerprint", 201, task.model_dump_json())
 
 
 async def start_group(
     store: PostgresStore, url: str, *tasks: Task, keys: Sequence[str] = ()
-) -> list[asyncio.Task[Answer | None]]:
+) -> list[asyncio.Task[IdempotencyRecord | None]]:
     """Begins to create these, all in one transaction, which a task before them had to end for. keys: of the first."""
     before = a_task()
     async with holding(url, before) as holder:

@@ -18,23 +18,23 @@ from chassis.postgres import database
 from chassis.postgres.joined import Joined
 from chassis.server import _Server
 from task_api.__main__ import main
-from task_api.store import Answer, Write, url
+from task_api.store import IdempotencyRecord, Write, url
 from task_api.store.postgres import PostgresStore
-from task_api.store.sqlite import Member, SQLiteStore
+from task_api.store.sqlite import PendingWrite, SQLiteStore
 
 LATE_SECONDS = 0.05
 
-Commit = Callable[..., Awaitable[Answer | None]]
+Commit = Callable[..., Awaitable[IdempotencyRecord | None]]
 
 real_commit = SQLiteStore.commit
-under_way: set[asyncio.Task[Answer | None]] = set()
+under_way: set[asyncio.Task[IdempotencyRecord | None]] = set()
 
 
 def acknowledge_before(commit: Commit) -> Commit:
     """Says that it is done, and does it a moment later."""
 
-    async def acknowledge(*given: Any, **named: Any) -> Answer | None:
-        async def later() -> Answer | None:
+    async def acknowledge(*given: Any, **named: Any) -> IdempotencyRecord | None:
+        async def later() -> IdempotencyRecord | None:
             await asyncio.sleep(LATE_SECONDS)
             return await commit(*given, **named)
 
@@ -67,7 +67,7 @@ class AcknowledgesJoinedBeforeCommit(Joined[Any, Any]):
 class AcknowledgesGroupBeforeCommit(SQLiteStore):
     """Tells all of a group that it is done when it is, and commits it a moment later."""
 
-    def _commit(self, connection: sqlite3.Connection, group: list[Member]) -> list[Any]:
+    def _commit(self, connection: sqlite3.Connection, group: list[PendingWrite]) -> list[Any]:
         loop = group[0].done.get_loop()
 
         def tell(_db: sqlite3.Connection) -> None:
@@ -75,28 +75,28 @@ class AcknowledgesGroupBeforeCommit(SQLiteStore):
                 loop.call_soon_threadsafe(one.done.set_result, None)
             time.sleep(LATE_SECONDS)
 
-        group.append(Member(tell, 1, loop.create_future()))
+        group.append(PendingWrite(tell, 1, loop.create_future()))
         return super()._commit(connection, group)
 
 
-async def keep_answer_after_commit(
-    self: SQLiteStore, writes: Sequence[Write], answer: Answer | None = None, *, now: datetime
-) -> Answer | None:
+async def store_record_after_commit(
+    self: SQLiteStore, writes: Sequence[Write], record: IdempotencyRecord | None = None, *, now: datetime
+) -> IdempotencyRecord | None:
     """Keeps the answer under the Idempotency-Key in a transaction of its own."""
-    if answer is None:
+    if record is None:
         return await real_commit(self, writes, now=now)
     # Looked up first, as code of this kind does: without a fault in between, every retry is answered rightly.
-    if (kept := await self._run(lambda db: _kept(db, answer))) is not None:
-        return kept
+    if (existing := await self._run(lambda db: _existing(db, record))) is not None:
+        return existing
     await real_commit(self, writes, now=now)
     await asyncio.sleep(LATE_SECONDS)
-    return await real_commit(self, [], answer, now=now)
+    return await real_commit(self, [], record, now=now)
 
 
-def _kept(db: sqlite3.Connection, answer: Answer) -> Answer | None:
+def _existing(db: sqlite3.Connection, record: IdempotencyRecord) -> IdempotencyRecord | None:
     columns = "SELECT subject, key, fingerprint, status, body FROM answers WHERE subject = ? AND key = ?"
-    row = db.execute(columns, (answer.subject, answer.key)).fetchone()
-    return None if row is None else Answer(*row)
+    row = db.execute(columns, (record.subject, record.key)).fetchone()
+    return None if row is None else IdempotencyRecord(*row)
 
 
 def join_what_is_under_way(get: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
@@ -130,7 +130,7 @@ def plant(bug: str) -> None:
             patch.object(url, "SQLiteStore", AcknowledgesGroupBeforeCommit).start()
             patch.object(database, "Joined", AcknowledgesJoinedBeforeCommit).start()
         case "answer-outside-the-transaction":
-            patch.object(SQLiteStore, "commit", keep_answer_after_commit).start()
+            patch.object(SQLiteStore, "commit", store_record_after_commit).start()
         case "no-drain":
             patch.object(_Server, "drain", end_without_drain).start()
         case _:

@@ -31,7 +31,9 @@ def process(command: list[str], log: Path, **settings: str) -> AbstractContextMa
 
 
 @pytest.mark.timeout(600)
-def test_a_process_that_is_killed_while_it_writes_loses_nothing(tmp_path: Path, keep: Callable[[Row], None]) -> None:
+def test_a_process_killed_during_writes_loses_no_acknowledged_write(
+    tmp_path: Path, keep: Callable[[Row], None]
+) -> None:
     database = tmp_path / "tasks.db"
     with process(SERVE, tmp_path / "log", TASKS_DATABASE_URL=f"sqlite:///{database}") as service:
         fault = f"process on SQLite: SIGKILL, {KILLS} times"
@@ -51,7 +53,7 @@ def test_a_process_that_is_killed_while_it_writes_loses_nothing(tmp_path: Path, 
         ("answer-outside-the-transaction", "duplicated", "sqlite"),
     ],
 )
-def test_a_bug_that_breaks_the_promise_is_seen(
+def test_a_planted_durability_bug_is_detected(
     bug: str, seen: str, storage: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     database = tmp_path / "tasks.db" if storage == "sqlite" else None
@@ -66,7 +68,7 @@ def test_a_bug_that_breaks_the_promise_is_seen(
 @pytest.mark.full
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("command", "drains"), [(SERVE, True), ([*PLANTED, "no-drain", "serve"], False)])
-def test_a_rollout_fails_no_request_unless_the_drain_is_missing(
+def test_a_rollout_fails_no_request_unless_the_drain_is_disabled(
     command: list[str], drains: bool, postgres_url: str, tmp_path: Path
 ) -> None:
     settings = {"TASKS_DATABASE_URL": postgres_url, "TASKS_DRAIN_SECONDS": "1.5"}

@@ -82,7 +82,7 @@ def opened(url: str, profile: Path) -> Iterator[None]:
 @pytest.mark.full
 @pytest.mark.chromium
 @pytest.mark.parametrize("allowed", [True, False], ids=["allowed", "another-origin"])
-def test_a_page_of_another_origin_creates_changes_and_follows(allowed: bool, tmp_path: Path) -> None:
+def test_a_cross_origin_page_creates_updates_and_follows_tasks(allowed: bool, tmp_path: Path) -> None:
     (block,) = re.findall(r"```html\n(.*?)```", TOUR.read_text(), re.DOTALL)
     page: list[str] = []
     reports: list[str] = []

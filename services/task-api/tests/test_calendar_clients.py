@@ -138,7 +138,7 @@ def cases(seed: int | None, many: int) -> list[tuple[str, datetime, list[datetim
 
 @pytest.mark.generated
 @pytest.mark.node
-def test_generated_rules_come_when_dateutil_and_rrule_js_say(seed: int | None, javascript: Javascript) -> None:
+def test_occurrences_of_generated_rules_match_dateutil_and_rrule_js(seed: int | None, javascript: Javascript) -> None:
     """They read the rule themselves, and count on from its first occurrence, where each task here begins anew."""
     made = cases(seed, RULES if seed is None else FUZZ_RULES)
     assert sum(len(found) for _, _, found in made) > 4 * len(made)
@@ -152,7 +152,7 @@ def test_generated_rules_come_when_dateutil_and_rrule_js_say(seed: int | None, j
 
 
 @pytest.mark.node
-def test_the_examples_of_rfc_5545_come_when_rrule_js_says(javascript: Javascript) -> None:
+def test_occurrences_of_the_rfc_5545_examples_match_rrule_js(javascript: Javascript) -> None:
     """By a clock without a time zone, which is what both count by."""
     asked = [
         {"start": f"{first.isoformat()}Z", "rule": re.sub("UNTIL=[^;]*", "COUNT=200", rule), "count": len(expected)}
@@ -163,7 +163,7 @@ def test_the_examples_of_rfc_5545_come_when_rrule_js_says(javascript: Javascript
 
 
 @pytest.mark.node
-def test_ical_js_makes_of_the_export_the_occurrences_that_the_service_makes(javascript: Javascript) -> None:
+def test_ical_js_computes_the_same_occurrences_from_the_export(javascript: Javascript) -> None:
     """By the VTIMEZONE of the export, over two changes of the clocks."""
     due = datetime(2026, 9, 25, 7, 0, tzinfo=UTC)
     tasks = [

@@ -132,36 +132,36 @@ async def cost(app: FastAPI, method: str, path: str, body: bytes = b"") -> int:
     return calls
 
 
-async def test_a_task_is_answered_in_few_steps(app: FastAPI) -> None:
+async def test_getting_a_task_takes_few_calls(app: FastAPI) -> None:
     assert await cost(app, "GET", TASK) <= 123
 
 
-async def test_a_task_is_created_in_few_steps(app: FastAPI) -> None:
+async def test_creating_a_task_takes_few_calls(app: FastAPI) -> None:
     assert await cost(app, "POST", "/v1/tasks", NEW) <= 180
 
 
-async def test_a_list_of_50_is_answered_in_few_steps(app: FastAPI) -> None:
+async def test_listing_50_tasks_takes_few_calls(app: FastAPI) -> None:
     assert await cost(app, "GET", "/v1/tasks") <= 463  # 17 of them for ETag, Cache-Control and Vary
 
 
-async def test_rows_are_not_validated_again() -> None:
+async def test_rows_are_not_revalidated() -> None:
     row = await Connected().fetchrow()
     # Validation would make another list of it. That is one call, however much it does: the bounds do not see it.
     assert task_of(row).labels is row[NAMES.index("labels")]
 
 
-async def test_the_same_request_costs_the_same_again(app: FastAPI) -> None:
+async def test_repeated_requests_take_the_same_number_of_calls(app: FastAPI) -> None:
     assert await cost(app, "GET", TASK) == await cost(app, "GET", TASK)
 
 
-async def test_each_request_is_a_line_of_the_log(app: FastAPI, tmp_path: Path) -> None:
+async def test_each_request_is_one_log_line(app: FastAPI, tmp_path: Path) -> None:
     await cost(app, "GET", TASK)
     logging.getLogger("task_api").warning("after them")
     lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
     assert [line.get("path", line["message"]) for line in lines] == [TASK, TASK, "after them"]
 
 
-async def test_lines_of_the_log_are_written_together_and_do_not_wait_for_more(app: FastAPI, tmp_path: Path) -> None:
+async def test_log_lines_are_written_in_batches_without_delay(app: FastAPI, tmp_path: Path) -> None:
     await cost(app, "GET", TASK)
     assert (tmp_path / "log").read_text() == ""
     async with asyncio.timeout(10):
@@ -169,7 +169,7 @@ async def test_lines_of_the_log_are_written_together_and_do_not_wait_for_more(ap
             await asyncio.sleep(logs.WAIT_SECONDS)
 
 
-async def test_lines_of_the_log_that_wait_are_written_when_the_process_ends(app: FastAPI, tmp_path: Path) -> None:
+async def test_buffered_log_lines_are_flushed_at_exit(app: FastAPI, tmp_path: Path) -> None:
     await cost(app, "GET", TASK)
     logging.shutdown([weakref.ref(handler) for handler in logging.getLogger().handlers])  # as at the end
     assert len((tmp_path / "log").read_text().splitlines()) == 2

@@ -74,7 +74,7 @@ def silent(proxy: Proxy, running: Trial, on_loop: OnLoop) -> None:
     ],
     ids=["cut", "delay", "half-open", "silent"],
 )
-async def test_a_network_that_fails_loses_nothing(
+async def test_network_failures_lose_no_acknowledged_write(
     fault: Fault, name: str, graceful: bool, postgres_url: str, tmp_path: Path, keep: Callable[[Row], None]
 ) -> None:
     on_loop = asyncio.get_running_loop().call_soon_threadsafe
@@ -123,7 +123,7 @@ def inside(container: DockerContainer, command: str) -> int:
 @pytest.mark.full
 @pytest.mark.docker
 @pytest.mark.timeout(600)
-def test_a_full_disk_loses_nothing_and_needs_no_restart_of_the_service(
+def test_a_full_disk_loses_nothing_and_the_service_recovers(
     own_postgres: tuple[DockerContainer, str], tmp_path: Path, keep: Callable[[Row], None]
 ) -> None:
     container, url = own_postgres
@@ -142,7 +142,7 @@ def test_a_full_disk_loses_nothing_and_needs_no_restart_of_the_service(
     [("fast", "INT"), pytest.param("immediate", "QUIT", marks=FULL)],
     ids=["fast", "immediate"],
 )
-def test_a_restart_of_postgres_loses_nothing_and_needs_no_restart_of_the_service(
+def test_a_postgres_restart_loses_nothing_and_the_service_recovers(
     own_postgres: tuple[DockerContainer, str], mode: str, signal: str, tmp_path: Path, keep: Callable[[Row], None]
 ) -> None:
     container, url = own_postgres

@@ -58,7 +58,7 @@ class Clients:
 
 
 @pytest.mark.timeout(600)
-def test_a_drain_under_load_loses_no_request(tmp_path: Path) -> None:
+def test_a_drain_under_load_fails_no_request(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/tasks.db"
     with serving(TASKS_DATABASE_URL=url, TASKS_DRAIN_SECONDS="2") as service:
         clients = Clients(service.url, 8)
@@ -75,7 +75,7 @@ def test_a_drain_under_load_loses_no_request(tmp_path: Path) -> None:
     assert missing == []
 
 
-def test_a_stream_ends_when_the_drain_begins_and_says_when_to_come_back() -> None:
+def test_a_stream_ends_when_the_drain_starts_and_has_a_retry_delay() -> None:
     with (
         serving(TASKS_DRAIN_SECONDS="300") as service,
         httpx2.Client(base_url=service.url, timeout=DEADLINE_SECONDS) as client,
@@ -91,7 +91,7 @@ def test_a_stream_ends_when_the_drain_begins_and_says_when_to_come_back() -> Non
 
 @pytest.mark.full
 @pytest.mark.timeout(600)
-def test_the_figures_of_a_cold_start(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
+def test_cold_start_cpu_is_bounded(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     """Start and end take at most three times the CPU of importing FastAPI alone, in turns on the same core: 0.7 s where
     that takes 0.3 (2.2 times). The rest is printed."""
     runs, imported = [], []

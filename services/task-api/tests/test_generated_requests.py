@@ -30,7 +30,7 @@ DOCUMENT = SERVICE / "openapi.json"
 @pytest.mark.parametrize(
     "kind", ["sqlite", *(pytest.param(kind, marks=pytest.mark.full) for kind in ("memory", "postgresql"))]
 )
-def test_generated_requests_find_nothing_that_the_document_does_not_say(
+def test_generated_requests_conform_to_the_openapi_document(
     kind: str,
     seed: int | None,
     request: pytest.FixtureRequest,

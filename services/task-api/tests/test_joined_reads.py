@@ -59,7 +59,7 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return asked
 
 
-async def test_sixteen_clients_send_a_quarter_of_a_statement_for_each_get_at_most(
+async def test_sixteen_clients_send_at_most_a_quarter_of_a_statement_per_get(
     postgres_url: str, statements: list[str]
 ) -> None:
     async with in_process(postgres_url) as client:
@@ -78,7 +78,7 @@ async def test_sixteen_clients_send_a_quarter_of_a_statement_for_each_get_at_mos
     assert len(statements) / (CLIENTS * ROUNDS) < 0.25
 
 
-async def test_one_client_alone_sends_one_statement_for_each_get(postgres_url: str, statements: list[str]) -> None:
+async def test_a_single_client_sends_one_statement_per_get(postgres_url: str, statements: list[str]) -> None:
     async with in_process(postgres_url) as client:
         task = (await client.post("/v1/tasks", json={"title": "Water the plants"})).json()
         statements.clear()
@@ -87,7 +87,7 @@ async def test_one_client_alone_sends_one_statement_for_each_get(postgres_url: s
     assert statements == [GET_TASK] * ROUNDS
 
 
-async def test_what_is_not_there_and_what_is_known_already_is_answered_so_among_many(postgres_url: str) -> None:
+async def test_missing_and_unchanged_tasks_are_handled_in_joined_reads(postgres_url: str) -> None:
     async with in_process(postgres_url) as client:
         task = (await client.post("/v1/tasks", json={"title": "Water the plants"})).json()
         path, missing = f"/v1/tasks/{task['id']}", f"/v1/tasks/{a_task().id}"
@@ -108,7 +108,7 @@ async def test_what_is_not_there_and_what_is_known_already_is_answered_so_among_
     assert {response.json()["type"] for response in responses[CLIENTS : 2 * CLIENTS]} == {alone[0].json()["type"]}
 
 
-async def test_a_thousand_clients_read_what_the_memory_store_says(postgres_url: str) -> None:
+async def test_a_thousand_clients_read_the_same_as_from_the_memory_store(postgres_url: str) -> None:
     """Each reads its own task after each of its writes, those that others do not write, and what is not there."""
     memory, missing = MemoryStore(), a_task().id
     still = [a_task() for _ in range(20)]
@@ -150,12 +150,10 @@ async def stale_reads(url: str) -> int:
         return stale
 
 
-async def test_who_has_written_reads_it(postgres_url: str) -> None:
+async def test_a_client_reads_its_own_writes(postgres_url: str) -> None:
     assert await stale_reads(postgres_url) == 0
 
 
-async def test_a_bug_that_answers_by_a_statement_that_began_before_is_seen(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_planted_stale_joined_read_is_detected(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Joined, "do", join_what_is_under_way(Joined.do))
     assert await stale_reads(postgres_url) > 0, "it went unseen"

@@ -44,7 +44,7 @@ ROUNDS, UNREAD_ROUNDS = 6, 2
 @pytest.mark.full
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", BAD)
-async def test_a_hundred_bad_requests_at_once_leave_nothing_behind(impatient: Service, kind: str) -> None:
+async def test_a_hundred_concurrent_bad_requests_leak_nothing(impatient: Service, kind: str) -> None:
     async def refused(client: Client) -> None:
         await client.send(POST % (len(BAD[kind]), BAD[kind]))
         answer = await client.answer()
@@ -55,12 +55,12 @@ async def test_a_hundred_bad_requests_at_once_leave_nothing_behind(impatient: Se
 
 @pytest.mark.full
 @pytest.mark.timeout(600)
-async def test_a_hundred_clients_at_once_that_go_before_the_answer_leave_nothing_behind(impatient: Service) -> None:
+async def test_a_hundred_clients_that_disconnect_early_leak_nothing(impatient: Service) -> None:
     await leave_nothing_behind(impatient, lambda client: client.send(POST % (12, b'{"title": 5}')), ROUNDS)
 
 
 @pytest.mark.full
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", UNREAD)
-async def test_a_hundred_clients_at_once_that_do_not_read_leave_nothing_behind(full: Service, kind: str) -> None:
+async def test_a_hundred_clients_that_do_not_read_leak_nothing(full: Service, kind: str) -> None:
     await cut_off_who_do_not_read(full, UNREAD[kind], UNREAD_ROUNDS, namespace="task_api")

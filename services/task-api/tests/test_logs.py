@@ -29,7 +29,7 @@ def client(service: Service) -> Iterator[httpx2.Client]:
         yield open_client
 
 
-def test_nothing_secret_is_in_the_log(service: Service, client: httpx2.Client) -> None:
+def test_the_log_contains_no_secrets(service: Service, client: httpx2.Client) -> None:
     secret = {"title": "s3cr3t"}
     ids = [
         answer.headers["x-request-id"]

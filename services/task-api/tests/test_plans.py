@@ -17,12 +17,12 @@ from making import a_task
 from stores import opened
 
 from task_api.store import Write, from_url, postgres_lists, sqlite
-from task_api.store.listing import has_owner, is_read_in_order, select, walk
+from task_api.store.listing import has_owner, is_read_in_order, scan_in_order, select
 from task_api.store.postgres import EXACT_COUNT, GET_TASK, GET_TASKS
 from task_api.store.postgres_lists import find, names, page
 from task_api.store.postgres_rows import Dialect
 from task_api.tasks.models import Priority, Status
-from task_api.tasks.query import Filters, NameKind, Query, read_order, rest
+from task_api.tasks.query import Filters, NameKind, Query, next_page, read_order
 
 ROWS = 20_000
 """Enough for PostgreSQL to prefer an index by itself: nothing here tells it to."""
@@ -112,15 +112,15 @@ async def test_every_list_is_read_in_the_order_of_an_index_on_every_page(postgre
                 assert "Sort" not in plan, f"page {number} of {sort} and {filters}:\n{plan}"
                 if not (found := await store.page(query, size=5)):
                     break
-                query = rest(query, found[-1])
+                query = next_page(query, found[-1])
 
 
-async def test_a_list_without_filters_is_not_planned_anew_each_time(postgres_url: str) -> None:
+async def test_a_list_without_filters_uses_a_cached_plan(postgres_url: str) -> None:
     async with opened(postgres_url) as store, connected(postgres_url) as db:
         await _fill(db)
         first = Query(Filters(), read_order("-created_at"))
         last = (await store.page(first, size=20))[-1]
-        for query in (first, rest(first, last)):
+        for query in (first, next_page(first, last)):
             statement, values = select(query, 20, Dialect())
             prepared = await db.prepare(statement)
             for _ in range(10):
@@ -131,7 +131,7 @@ async def test_a_list_without_filters_is_not_planned_anew_each_time(postgres_url
 
 @pytest.mark.parametrize("rows", [0, 300])
 @pytest.mark.parametrize("statement", [GET_TASK, GET_TASKS])
-async def test_tasks_are_found_by_their_ids_by_a_plan_that_was_made_while_there_were_few(
+async def test_a_plan_cached_on_a_small_table_uses_the_primary_key(
     statement: str, rows: int, postgres_url: str
 ) -> None:
     """It is kept until the table is analyzed, and meanwhile the table may have grown."""
@@ -147,10 +147,10 @@ async def test_tasks_are_found_by_their_ids_by_a_plan_that_was_made_while_there_
 
 
 @pytest.mark.timeout(300)
-async def test_no_list_reads_more_than_a_look_and_what_its_best_index_finds(
+async def test_no_list_reads_more_than_the_probe_and_its_best_index(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _look_at(FEWER // 2, monkeypatch)
+    _probe(FEWER // 2, monkeypatch)
     async with opened(postgres_url), connected(postgres_url) as db:
         await _fill(db)
         found = {name: await _count(db, Filters(**said)) for name, said in CONDITIONS.items()}
@@ -171,7 +171,7 @@ async def test_no_list_reads_more_than_a_look_and_what_its_best_index_finds(
                     assert reads <= most, f"page {number} of {sort} and {names}: {reads} reads, {best} found"
                     if len(tasks) < 20:
                         break
-                    query = rest(query, tasks[-1])
+                    query = next_page(query, tasks[-1])
 
 
 async def test_counts_read_a_bounded_number_of_rows(postgres_url: str) -> None:
@@ -187,10 +187,8 @@ async def test_counts_read_a_bounded_number_of_rows(postgres_url: str) -> None:
             assert await _reads(db) - before <= reads
 
 
-async def test_a_list_has_the_same_tasks_however_they_are_found(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _look_at(0, monkeypatch)
+async def test_a_list_is_the_same_whatever_the_plan(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    _probe(0, monkeypatch)
     async with opened(postgres_url), connected(postgres_url) as db:
         await _fill(db, FEWER)
         for names in [(name,) for name in CONDITIONS] + PAIRS:
@@ -200,12 +198,12 @@ async def test_a_list_has_the_same_tasks_however_they_are_found(
                 statement, values = select(query, 10, Dialect())
                 whole = [row["id"] for row in await db.fetch(statement, *values)]
                 first = await page(db, query, 5)
-                second = await page(db, rest(query, first[-1]), 5) if len(first) == 5 else []
+                second = await page(db, next_page(query, first[-1]), 5) if len(first) == 5 else []
                 assert [task.id for task in first + second] == whole, f"{sort} and {names}"
 
 
 @pytest.mark.parametrize("sort", SORTS)
-async def test_every_order_in_sqlite_is_that_of_an_index(tmp_path: Path, sort: str) -> None:
+async def test_every_order_in_sqlite_uses_an_index(tmp_path: Path, sort: str) -> None:
     store = from_url(f"sqlite:///{tmp_path}/tasks.db")
     await store.open()
     await store.close()
@@ -217,12 +215,12 @@ async def test_every_order_in_sqlite_is_that_of_an_index(tmp_path: Path, sort: s
             assert not any("TEMP B-TREE" in step for step in plan), plan
 
 
-def _look_at(reads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def _probe(reads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """No list of which PostgreSQL does not sort all is too near for it, and none is read further than twice this."""
-    monkeypatch.setattr(postgres_lists, "NEAR", 0)
-    monkeypatch.setattr(postgres_lists, "LOOK", reads // 8)
-    monkeypatch.setattr(postgres_lists, "FAR", reads)
-    monkeypatch.setattr(postgres_lists, "FAR_AMONG_THE_NEWEST", reads)
+    monkeypatch.setattr(postgres_lists, "CHEAP_COST", 0)
+    monkeypatch.setattr(postgres_lists, "PROBE_ROWS", reads // 8)
+    monkeypatch.setattr(postgres_lists, "MAX_ROWS", reads)
+    monkeypatch.setattr(postgres_lists, "MAX_ROWS_BY_CREATION", reads)
 
 
 async def _fill(db: asyncpg.Connection[asyncpg.Record], rows: int = ROWS) -> None:
@@ -232,7 +230,7 @@ async def _fill(db: asyncpg.Connection[asyncpg.Record], rows: int = ROWS) -> Non
 
 async def _plan(db: asyncpg.Connection[asyncpg.Record], query: Query) -> str:
     statement, values = (
-        select(query, 5, Dialect()) if is_read_in_order(query, Dialect()) else walk(query, 5, 50, Dialect())
+        select(query, 5, Dialect()) if is_read_in_order(query, Dialect()) else scan_in_order(query, 5, 50, Dialect())
     )
     return "\n".join([row[0] for row in await db.fetch(f"EXPLAIN {statement}", *values)])
 
@@ -252,7 +250,7 @@ async def _reads(db: asyncpg.Connection[asyncpg.Record]) -> int:
     return reads
 
 
-async def test_more_tasks_than_are_counted_are_estimated_without_the_deleted_ones(postgres_url: str) -> None:
+async def test_large_counts_are_estimated_without_deleted_tasks(postgres_url: str) -> None:
     async with opened(postgres_url) as store, connected(postgres_url) as db:
         await _fill(db)
         await db.execute("UPDATE tasks SET deleted_at = updated_at WHERE position < 5000")

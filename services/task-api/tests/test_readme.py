@@ -12,7 +12,7 @@ from running import SERVICE, serving
 REPOSITORY = SERVICE.parents[1]
 
 
-def test_the_tour_prints_what_stands_in_its_page(tmp_path: Path) -> None:
+def test_the_tour_prints_what_its_page_shows(tmp_path: Path) -> None:
     blocks = re.findall(r"```console\n(.*?)```", (REPOSITORY / "docs/tour.md").read_text(), re.DOTALL)
     lines = "".join(blocks).splitlines()
     assert sum(line.startswith("$ ") for line in lines) > 15
@@ -26,7 +26,7 @@ def test_the_tour_prints_what_stands_in_its_page(tmp_path: Path) -> None:
     assert done.stdout.splitlines() == lines, done.stderr
 
 
-def test_the_commands_on_tokens_make_one_that_opens_the_api(tmp_path: Path) -> None:
+def test_the_token_commands_make_a_valid_token(tmp_path: Path) -> None:
     page = (REPOSITORY / "docs/auth.md").read_text()
     (block,) = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
     enter, export, make, serve = block.splitlines()

@@ -42,7 +42,7 @@ def balancer(processes: list[Process]) -> Iterator[Balancer]:
 
 
 @pytest.mark.timeout(600)
-def test_one_of_several_that_is_killed_loses_nothing(
+def test_killing_one_of_several_processes_loses_nothing(
     processes: list[Process], balancer: Balancer, tmp_path: Path, keep: Callable[[Row], None]
 ) -> None:
     connect = functools.partial(client_of, balancer.url)
@@ -60,7 +60,7 @@ def test_one_of_several_that_is_killed_loses_nothing(
 
 @pytest.mark.full
 @pytest.mark.timeout(600)
-def test_one_of_several_that_stands_still_does_nothing_twice_when_it_goes_on(
+def test_a_paused_process_repeats_nothing_when_it_resumes(
     processes: list[Process], balancer: Balancer, tmp_path: Path, keep: Callable[[Row], None]
 ) -> None:
     """What it was asked before is done when it goes on, after the client has asked another one for it."""

@@ -20,7 +20,7 @@ from starlette.types import Message, Scope
 from chassis.storage import StoreBusy, StoreUnavailable
 from task_api.app import create_app
 from task_api.settings import Settings
-from task_api.store import Answer, VersionConflict, Write
+from task_api.store import IdempotencyRecord, VersionConflict, Write
 from task_api.store import sqlite as under_test
 from task_api.store.sqlite import GROUP_SIZE, SQLiteStore
 from task_api.tasks.models import Task
@@ -67,11 +67,13 @@ def commits() -> int:
     return Watched.asked.count("COMMIT")
 
 
-def create(store: SQLiteStore, task: Task, answer: Answer | None = None) -> asyncio.Task[Answer | None]:
-    return asyncio.create_task(store.commit([Write(task, "created")], answer, now=NOW))
+def create(
+    store: SQLiteStore, task: Task, record: IdempotencyRecord | None = None
+) -> asyncio.Task[IdempotencyRecord | None]:
+    return asyncio.create_task(store.commit([Write(task, "created")], record, now=NOW))
 
 
-def update(store: SQLiteStore, task: Task, **differences: object) -> asyncio.Task[Answer | None]:
+def update(store: SQLiteStore, task: Task, **differences: object) -> asyncio.Task[IdempotencyRecord | None]:
     changed = task.model_copy(update={"version": task.version + 1, **differences})
     return asyncio.create_task(store.commit([Write(changed, "updated")], now=NOW))
 
@@ -112,7 +114,7 @@ async def eventually(true: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def results(*waiting: Awaitable[Answer | None]) -> list[Answer | BaseException | None]:
+async def results(*waiting: Awaitable[IdempotencyRecord | None]) -> list[IdempotencyRecord | BaseException | None]:
     async with asyncio.timeout(DEADLINE_SECONDS):
         return await asyncio.gather(*waiting, return_exceptions=True)
 
@@ -122,7 +124,7 @@ async def fed(store: SQLiteStore) -> list[str]:
     return [change.task.title for change in await store.changes(None, size=1000)]
 
 
-async def test_writes_that_wait_have_one_commit_in_the_order_in_which_they_came(tasks_store: SQLiteStore) -> None:
+async def test_waiting_writes_share_one_commit_in_fifo_order(tasks_store: SQLiteStore) -> None:
     async with held_up(tasks_store):
         waiting = [create(tasks_store, a_task(title=str(number))) for number in range(20)]
     assert await results(*waiting) == [None] * 20
@@ -130,7 +132,7 @@ async def test_writes_that_wait_have_one_commit_in_the_order_in_which_they_came(
     assert await fed(tasks_store) == ["first", *map(str, range(20))]
 
 
-async def test_who_writes_one_task_needs_no_savepoint(tasks_store: SQLiteStore) -> None:
+async def test_a_write_of_one_task_uses_no_savepoint(tasks_store: SQLiteStore) -> None:
     """It costs as much as the write."""
     await tasks_store.commit([Write(a_task(), "created"), Write(a_task(), "created")], now=NOW)
     async with held_up(tasks_store):
@@ -139,7 +141,7 @@ async def test_who_writes_one_task_needs_no_savepoint(tasks_store: SQLiteStore) 
     assert [said for said in Watched.asked if "SAVEPOINT" in said] == []
 
 
-async def test_nobody_is_told_before_the_commit(tasks_store: SQLiteStore, watched: type[Watched]) -> None:
+async def test_no_write_is_acknowledged_before_the_commit(tasks_store: SQLiteStore, watched: type[Watched]) -> None:
     loop = asyncio.get_running_loop()
     told_before: list[bool] = []
 
@@ -159,15 +161,15 @@ async def test_nobody_is_told_before_the_commit(tasks_store: SQLiteStore, watche
     assert told_before == [False] * 10  # before the COMMIT of the first one, and before theirs
 
 
-async def test_one_that_fails_is_undone_alone_and_has_its_own_error(tasks_store: SQLiteStore) -> None:
+async def test_a_failed_write_is_rolled_back_alone_with_its_own_error(tasks_store: SQLiteStore) -> None:
     there = a_task(title="there")
     await create(tasks_store, there)
     refuse(tasks_store, "wrong", by="ABORT")
-    keys = [Answer("ann", key, "fingerprint", 201, "{}") for key in "abc"]
+    keys = [IdempotencyRecord("ann", key, "fingerprint", 201, "{}") for key in "abc"]
     undone = [a_task(title="not kept, as the second write fails") for _ in range(2)]
 
-    def begin(answer: Answer, *tasks: Task) -> asyncio.Task[Answer | None]:
-        return asyncio.create_task(tasks_store.commit([Write(task, "created") for task in tasks], answer, now=NOW))
+    def begin(record: IdempotencyRecord, *tasks: Task) -> asyncio.Task[IdempotencyRecord | None]:
+        return asyncio.create_task(tasks_store.commit([Write(task, "created") for task in tasks], record, now=NOW))
 
     async with held_up(tasks_store):
         waiting = [
@@ -186,7 +188,7 @@ async def test_one_that_fails_is_undone_alone_and_has_its_own_error(tasks_store:
     assert commits() == 2
     assert await fed(tasks_store) == ["there", "first", "before", "between", "after"]
     assert await tasks_store.get_many([task.id for task in undone]) == {}
-    assert [await tasks_store.answer("ann", key, now=NOW) for key in "abc"] == [None] * 3
+    assert [await tasks_store.get_record("ann", key, now=NOW) for key in "abc"] == [None] * 3
 
 
 @pytest.mark.parametrize(
@@ -200,7 +202,7 @@ async def test_one_that_fails_is_undone_alone_and_has_its_own_error(tasks_store:
     ids=["statement-undone", "transaction-undone", "defect"],
 )
 @pytest.mark.parametrize("several", [False, True], ids=["one-task", "several"])
-async def test_an_error_that_nobody_expects_is_that_of_one_alone(
+async def test_an_unexpected_error_fails_only_its_own_write(
     by: str, differences: dict[str, object], expected: type[Exception], several: bool, tasks_store: SQLiteStore
 ) -> None:
     refuse(tasks_store, "wrong", by=by)
@@ -217,7 +219,7 @@ async def test_an_error_that_nobody_expects_is_that_of_one_alone(
     assert await fed(tasks_store) == ["first", "before", "after"]
 
 
-async def test_of_two_that_change_one_task_the_first_to_come_goes_through(tasks_store: SQLiteStore) -> None:
+async def test_the_first_of_two_updates_to_a_task_wins(tasks_store: SQLiteStore) -> None:
     task = a_task()
     await create(tasks_store, task)
     async with held_up(tasks_store):
@@ -228,18 +230,18 @@ async def test_of_two_that_change_one_task_the_first_to_come_goes_through(tasks_
     assert (await tasks_store.get_many([task.id]))[task.id].title == "one"
 
 
-async def test_a_key_that_two_of_a_group_have_is_that_of_the_first(tasks_store: SQLiteStore) -> None:
-    first, second = (Answer("ann", "key", "fingerprint", 201, body) for body in ('"1"', '"2"'))
+async def test_the_first_of_two_requests_with_a_key_in_a_group_wins(tasks_store: SQLiteStore) -> None:
+    first, second = (IdempotencyRecord("ann", "key", "fingerprint", 201, body) for body in ('"1"', '"2"'))
     task = a_task()
     async with held_up(tasks_store):
         waiting = [create(tasks_store, a_task(), first), create(tasks_store, task, second)]
     assert await results(*waiting) == [None, first]
     assert commits() == 2
     assert await tasks_store.get(task.id) is None
-    assert await tasks_store.answer("ann", "key", now=NOW) == first
+    assert await tasks_store.get_record("ann", "key", now=NOW) == first
 
 
-async def test_who_gives_up_before_its_turn_is_left_out(tasks_store: SQLiteStore) -> None:
+async def test_a_write_cancelled_in_the_queue_is_skipped(tasks_store: SQLiteStore) -> None:
     async with held_up(tasks_store):
         # The one that begins the group, one in its middle, and one past its deadline.
         waiting = [create(tasks_store, a_task(title=str(number))) for number in range(4)]
@@ -257,7 +259,7 @@ async def test_who_gives_up_before_its_turn_is_left_out(tasks_store: SQLiteStore
     assert await fed(tasks_store) == ["first", "1", "3"]
 
 
-async def test_a_group_of_which_everybody_gave_up_writes_nothing(tasks_store: SQLiteStore) -> None:
+async def test_a_fully_cancelled_group_writes_nothing(tasks_store: SQLiteStore) -> None:
     async with held_up(tasks_store):
         waiting = [create(tasks_store, a_task()) for _ in range(2)]
         await asyncio.sleep(0)
@@ -268,7 +270,7 @@ async def test_a_group_of_which_everybody_gave_up_writes_nothing(tasks_store: SQ
     assert Watched.asked.count("BEGIN IMMEDIATE") == 1
 
 
-async def test_a_group_has_an_end_and_a_batch_counts_by_its_tasks(tasks_store: SQLiteStore) -> None:
+async def test_the_group_size_is_bounded_by_tasks(tasks_store: SQLiteStore) -> None:
     async with held_up(tasks_store):
         waiting = [create(tasks_store, a_task()) for _ in range(GROUP_SIZE + 1)]
         batch = [Write(a_task(), "created") for _ in range(GROUP_SIZE)]
@@ -277,7 +279,7 @@ async def test_a_group_has_an_end_and_a_batch_counts_by_its_tasks(tasks_store: S
     assert commits() == 4  # the first one, 64, one, and the batch, for which there was no room
 
 
-async def test_more_than_the_queue_holds_are_refused(tasks_store: SQLiteStore) -> None:
+async def test_writes_beyond_the_queue_size_are_rejected(tasks_store: SQLiteStore) -> None:
     async with held_up(tasks_store):
         waiting = [create(tasks_store, a_task()) for _ in range(QUEUE_SIZE + 1)]
     refused = [result for result in await results(*waiting) if result is not None]
@@ -285,7 +287,7 @@ async def test_more_than_the_queue_holds_are_refused(tasks_store: SQLiteStore) -
     assert len(await fed(tasks_store)) == 1 + QUEUE_SIZE
 
 
-async def test_another_process_that_writes_for_too_long_is_waited_for_once(
+async def test_a_group_waits_once_for_another_process(
     tasks_store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await tasks_store.close()
@@ -320,9 +322,9 @@ def full_after(bytes_more: int, file: Path) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-async def test_of_a_group_whose_commit_fails_nobody_is_acknowledged(tasks_store: SQLiteStore) -> None:
+async def test_a_failed_group_commit_acknowledges_nothing(tasks_store: SQLiteStore) -> None:
     log = tasks_store.path.with_name("tasks.db-wal")
-    key = Answer("ann", "key", "fingerprint", 201, "{}")
+    key = IdempotencyRecord("ann", "key", "fingerprint", 201, "{}")
     async with held_up(tasks_store):
         waiting = [create(tasks_store, a_task(), key if number == 1 else None) for number in range(3)]
         full = contextlib.ExitStack()
@@ -332,12 +334,12 @@ async def test_of_a_group_whose_commit_fails_nobody_is_acknowledged(tasks_store:
     assert {type(error) for error in errors} == {StoreUnavailable}
     assert {str(error) for error in errors} == {f"The SQLite file {tasks_store.path} cannot be used: disk I/O error"}
     assert await fed(tasks_store) == ["first"]
-    assert await tasks_store.answer("ann", "key", now=NOW) is None
+    assert await tasks_store.get_record("ann", "key", now=NOW) is None
     await create(tasks_store, a_task(title="then"), key)
     assert await fed(tasks_store) == ["first", "then"]
 
 
-async def test_of_a_group_whose_commit_fails_each_is_written_that_can_be_alone(tasks_store: SQLiteStore) -> None:
+async def test_writes_of_a_failed_group_commit_are_retried_alone(tasks_store: SQLiteStore) -> None:
     log = tasks_store.path.with_name("tasks.db-wal")
     large = a_task(title="large", description="x" * 1_000_000)
     async with held_up(tasks_store):
@@ -351,7 +353,7 @@ async def test_of_a_group_whose_commit_fails_each_is_written_that_can_be_alone(t
     assert await fed(tasks_store) == ["first", "one", "two"]
 
 
-async def test_two_processes_write_to_one_file_at_once(tasks_store: SQLiteStore) -> None:
+async def test_two_processes_write_to_one_file_concurrently(tasks_store: SQLiteStore) -> None:
     other = SQLiteStore(tasks_store.path, queue_size=QUEUE_SIZE)
     await other.open()
     try:
@@ -360,7 +362,7 @@ async def test_two_processes_write_to_one_file_at_once(tasks_store: SQLiteStore)
         assert await results(*waiting) == [None] * 100
         found = await tasks_store.get_many([task.id for task in tasks])
         assert len(found) == 100
-        positions = [int(change.position) for change in await other.changes(None, size=200)]
+        positions = [int(change.cursor) for change in await other.changes(None, size=200)]
         assert len(positions) == 100
         assert positions == sorted(set(positions))
     finally:
@@ -370,7 +372,7 @@ async def test_two_processes_write_to_one_file_at_once(tasks_store: SQLiteStore)
 WRITERS, EACH = 16, 20
 
 
-async def test_of_sixteen_writers_several_have_one_commit(tmp_path: Path, watched: type[Watched]) -> None:
+async def test_sixteen_writers_share_commits(tmp_path: Path, watched: type[Watched]) -> None:
     """By the service and not by its store alone: nothing on the way lets them come one by one."""
     app = create_app(Settings(database_url=SecretStr(f"sqlite:///{tmp_path}/tasks.db")))
     body = b'{"title":"Water the plants"}'

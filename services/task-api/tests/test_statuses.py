@@ -21,7 +21,7 @@ from chassis.auth import AuthUnavailable, Caller, new_token
 from chassis.rate_limit import RateLimit
 from task_api.app import create_app
 from task_api.settings import Settings
-from task_api.store import KeyInUse, StoreUnavailable
+from task_api.store import IdempotencyKeyInUse, StoreUnavailable
 from task_api.store.memory import MemoryStore
 from task_api.tasks.upkeep import purge
 
@@ -97,7 +97,7 @@ def provoke(api: Api, operation: str, status: int, monkeypatch: pytest.MonkeyPat
         case 409:
 
             async def in_use(*_: object, **__: object) -> None:
-                raise KeyInUse
+                raise IdempotencyKeyInUse
 
             monkeypatch.setattr(MemoryStore, "commit", in_use)
             return api.call(operation, headers={"Idempotency-Key": "k"})
@@ -190,7 +190,7 @@ async def _purge_in_two_months(store: MemoryStore) -> None:
     ("operation", "status"),
     [(operation, status) for operation, (_, _, statuses) in OPERATIONS.items() for status in sorted(statuses)],
 )
-def test_a_documented_status_occurs(api: Api, operation: str, status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_documented_status_occurs(api: Api, operation: str, status: int, monkeypatch: pytest.MonkeyPatch) -> None:
     response = provoke(api, operation, status, monkeypatch)
     assert response.status_code == status, response.text
     if status >= 400 and operation not in {"health", "readyz"}:

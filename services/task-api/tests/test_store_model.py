@@ -29,7 +29,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from hypothesis.strategies import SearchStrategy
 
 from task_api import store
-from task_api.store import Answer, ChangesPurged, Store, StoredChange, VersionConflict, Write
+from task_api.store import ChangesPurged, IdempotencyRecord, Store, StoredChange, VersionConflict, Write
 from task_api.tasks import rules
 from task_api.tasks.models import NewTask, Priority, Status, Task, TaskPatch
 from task_api.tasks.query import (
@@ -212,8 +212,8 @@ def mistakes(draw: st.DrawFn) -> Mistake:
     return Mistake(draw(whiches), draw(ahead), draw(st.none() | st.uuids()), draw(new_tasks()))
 
 
-answers = st.builds(
-    Answer,
+records = st.builds(
+    IdempotencyRecord,
     subject=st.sampled_from(["ann", "bob", "Ann"]),
     key=st.sampled_from(["key", "Key", "key ", "ключ"]),
     fingerprint=st.sampled_from(["one", "other"]),
@@ -353,7 +353,7 @@ class StoresAgree(RuleBasedStateMachine):
         self.now = NOW
         self.ids: list[UUID] = []
         self.places: list[Query] = [Query()]
-        self.positions: list[Place] = [BEGINNING]
+        self.cursors: list[Place] = [BEGINNING]
 
     def teardown(self) -> None:
         self.runner.run(self.opened.aclose())
@@ -364,26 +364,26 @@ class StoresAgree(RuleBasedStateMachine):
     def begin_with_some(self, planned: list[Step]) -> None:
         self.runner.run(self._commit(planned, None))
 
-    @rule(planned=st.lists(steps(), max_size=4), answer=st.none() | answers)
-    def commit(self, planned: list[Step], answer: Answer | None) -> None:
-        self.runner.run(self._commit(planned, answer))
+    @rule(planned=st.lists(steps(), max_size=4), record=st.none() | records)
+    def commit(self, planned: list[Step], record: IdempotencyRecord | None) -> None:
+        self.runner.run(self._commit(planned, record))
 
     @rule(
         before=st.lists(steps(), max_size=2),
         mistake=mistakes(),
         after=st.lists(steps(), max_size=2),
-        answer=st.none() | answers,
+        record=st.none() | records,
     )
     def commit_with_a_mistake(
-        self, before: list[Step], mistake: Mistake, after: list[Step], answer: Answer | None
+        self, before: list[Step], mistake: Mistake, after: list[Step], record: IdempotencyRecord | None
     ) -> None:
-        self.runner.run(self._commit([*before, mistake, *after], answer))
+        self.runner.run(self._commit([*before, mistake, *after], record))
 
-    @rule(planned=st.lists(steps(), max_size=2), answer=answers, by=times)
-    def commit_and_again_later(self, planned: list[Step], answer: Answer, by: timedelta) -> None:
-        self.runner.run(self._commit(planned, answer))
+    @rule(planned=st.lists(steps(), max_size=2), record=records, by=times)
+    def commit_and_again_later(self, planned: list[Step], record: IdempotencyRecord, by: timedelta) -> None:
+        self.runner.run(self._commit(planned, record))
         self.now += by
-        self.runner.run(self._commit(planned, replace(answer, body='"again"')))
+        self.runner.run(self._commit(planned, replace(record, body='"again"')))
 
     @rule(by=times)
     def wait(self, by: timedelta) -> None:
@@ -396,11 +396,11 @@ class StoresAgree(RuleBasedStateMachine):
     @rule(filters=filters() | st.just(Filters()), order=orders, size=st.integers(0, 4) | st.just(EVERYTHING))
     def page(self, filters: Filters, order: tuple[Order, ...], size: int) -> None:
         self.runner.run(self._same(lambda of: of.page(Query(filters, order), size=size)))
-        self.runner.run(self._same(lambda of: of.count_found(filters, most=size)))
+        self.runner.run(self._same(lambda of: of.count_found(filters, limit=size)))
 
-    @rule(kind=st.sampled_from(get_args(NameKind)), among=sizes | st.just(EVERYTHING), most=sizes)
-    def count_names(self, kind: NameKind, among: int, most: int) -> None:
-        self.runner.run(self._same(methodcaller("names", kind, among=among, most=most)))
+    @rule(kind=st.sampled_from(get_args(NameKind)), scan=sizes | st.just(EVERYTHING), limit=sizes)
+    def count_names(self, kind: NameKind, scan: int, limit: int) -> None:
+        self.runner.run(self._same(methodcaller("names", kind, scan=scan, limit=limit)))
 
     @rule(then=orders, deleted=st.booleans())
     def page_by_each_key(self, then: tuple[Order, ...], deleted: bool) -> None:
@@ -423,11 +423,11 @@ class StoresAgree(RuleBasedStateMachine):
 
     @rule(which=whiches, size=sizes | st.just(EVERYTHING))
     def changes(self, which: int, size: int) -> None:
-        self.runner.run(self._changes(self.positions[which % len(self.positions)], size))
+        self.runner.run(self._changes(self.cursors[which % len(self.cursors)], size))
 
     @rule()
-    def last_position(self) -> None:
-        self.runner.run(self._last_position())
+    def last_cursor(self) -> None:
+        self.runner.run(self._last_cursor())
 
     @rule(deleted=ages, answered=ages)
     def purge(self, deleted: timedelta, answered: timedelta) -> None:
@@ -441,7 +441,7 @@ class StoresAgree(RuleBasedStateMachine):
     def the_lists_and_the_feed_are_the_same(self) -> None:
         self.runner.run(self._whole())
 
-    async def _commit(self, planned: list[Step], answer: Answer | None) -> None:
+    async def _commit(self, planned: list[Step], record: IdempotencyRecord | None) -> None:
         tasks = await self.model.get_many(self.ids)
         writes: list[Write] = []
         for step in planned:
@@ -449,7 +449,7 @@ class StoresAgree(RuleBasedStateMachine):
                 writes.append(write)
                 tasks[write.task.id] = write.task
         self.ids += dict.fromkeys(write.task.id for write in writes if write.task.id not in self.ids)
-        await self._same(lambda of: _or_conflict(of.commit(writes, answer, now=self.now)))
+        await self._same(lambda of: _or_conflict(of.commit(writes, record, now=self.now)))
 
     def _writes(self, step: Step, tasks: dict[UUID, Task]) -> list[Write]:
         """The writes that a step comes to, where `tasks` are those that there are by then."""
@@ -464,7 +464,7 @@ class StoresAgree(RuleBasedStateMachine):
         before = list(tasks.values())[step.which % len(tasks)]
         match step:
             case Change():
-                task = rules.change(before, step.patch, now=self.now)
+                task = rules.update(before, step.patch, now=self.now)
                 if task is before:
                     return []
                 if rules.reopens(before, step.patch):
@@ -509,7 +509,7 @@ class StoresAgree(RuleBasedStateMachine):
             self.places.append(query)
 
     async def _changes(self, after: Place, size: int) -> None:
-        self.positions += await self._feed(after, size)
+        self.cursors += await self._feed(after, size)
 
     async def _feed(self, after: Place, size: int) -> list[Place]:
         """The places of the changes after a place, which are the same ones, or which both have purged."""
@@ -520,24 +520,24 @@ class StoresAgree(RuleBasedStateMachine):
             assert ours == theirs
             return []
         assert [(change.type, change.task) for change in ours] == [(change.type, change.task) for change in theirs]
-        return [Place(our.position, their.position) for our, their in zip(ours, theirs, strict=True)]
+        return [Place(our.cursor, their.cursor) for our, their in zip(ours, theirs, strict=True)]
 
-    async def _last_position(self) -> None:
+    async def _last_cursor(self) -> None:
         await self.database.settle()
-        last = Place(await self.model.last_position(), await self.other.last_position())
-        self.positions.append(last)
+        last = Place(await self.model.last_cursor(), await self.other.last_cursor())
+        self.cursors.append(last)
         assert await self._feed(last, 1) == []
 
-    async def _purge(self, deleted_before: datetime, answers_before: datetime) -> None:
-        self.positions += await self._feed(BEGINNING, EVERYTHING)
-        await self._same(lambda of: of.purge(deleted_before=deleted_before, answers_before=answers_before))
-        for place in self.positions[-10:]:
+    async def _purge(self, deleted_before: datetime, records_before: datetime) -> None:
+        self.cursors += await self._feed(BEGINNING, EVERYTHING)
+        await self._same(lambda of: of.purge(deleted_before=deleted_before, records_before=records_before))
+        for place in self.cursors[-10:]:
             await self._feed(place, 1)
 
-    async def _purge_up_to_a_task(self, which: int, shift: timedelta, answers_before: datetime) -> None:
+    async def _purge_up_to_a_task(self, which: int, shift: timedelta, records_before: datetime) -> None:
         tasks = list((await self.model.get_many(self.ids)).values())
         if tasks:
-            await self._purge(tasks[which % len(tasks)].updated_at + shift, answers_before)
+            await self._purge(tasks[which % len(tasks)].updated_at + shift, records_before)
 
     async def _whole(self) -> None:
         await self._feed(BEGINNING, EVERYTHING)
@@ -552,7 +552,7 @@ class StoresAgree(RuleBasedStateMachine):
         return ours
 
 
-async def _or_conflict(asked: Awaitable[Answer | None]) -> Answer | type[VersionConflict] | None:
+async def _or_conflict(asked: Awaitable[IdempotencyRecord | None]) -> IdempotencyRecord | type[VersionConflict] | None:
     try:
         return await asked
     except VersionConflict:
@@ -597,7 +597,7 @@ def hold_against_memory(database: Database, runner: asyncio.Runner, chosen: sett
 
 @pytest.mark.generated
 @pytest.mark.timeout(1200)  # a failure is made smaller before it is printed, which takes minutes
-def test_sqlite_says_what_memory_says(seed: int | None, tmp_path: Path) -> None:
+def test_sqlite_behaves_as_memory(seed: int | None, tmp_path: Path) -> None:
     numbers = count()
 
     @contextlib.asynccontextmanager
@@ -615,7 +615,7 @@ def test_sqlite_says_what_memory_says(seed: int | None, tmp_path: Path) -> None:
 
 @pytest.mark.generated
 @pytest.mark.timeout(1200)  # a failure is made smaller before it is printed, which takes minutes
-def test_postgresql_says_what_memory_says(seed: int | None, postgres_url: str) -> None:
+def test_postgresql_behaves_as_memory(seed: int | None, postgres_url: str) -> None:
     opened = store.from_url(postgres_url)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

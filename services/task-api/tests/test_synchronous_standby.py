@@ -15,7 +15,7 @@ from replicated import Replicated, replicated
 from stores import opened
 
 from chassis.postgres import database
-from task_api.store import Answer, StoreBusy, StoreUnavailable, Write
+from task_api.store import IdempotencyRecord, StoreBusy, StoreUnavailable, Write
 from task_api.store.postgres import PostgresStore
 from task_api.tasks.models import Task
 
@@ -64,7 +64,9 @@ def changed(task: Task, **members: object) -> Task:
 
 
 @contextlib.asynccontextmanager
-async def waiting_writes(store: PostgresStore, pair: Replicated) -> AsyncIterator[list[asyncio.Task[Answer | None]]]:
+async def waiting_writes(
+    store: PostgresStore, pair: Replicated
+) -> AsyncIterator[list[asyncio.Task[IdempotencyRecord | None]]]:
     """Two creations in one transaction, one with a key, a change and a deletion, which wait for a standby that is gone.
 
     It is there again after the block.
@@ -90,7 +92,7 @@ async def waiting_writes(store: PostgresStore, pair: Replicated) -> AsyncIterato
 
 
 @STRIKES
-async def test_what_can_be_seen_and_is_on_no_standby_is_not_acknowledged(strike: Strike, pair: Replicated) -> None:
+async def test_a_visible_write_missing_on_the_standby_is_not_acknowledged(strike: Strike, pair: Replicated) -> None:
     async with opened(pair.url, **LIMITS) as store, waiting_writes(store, pair) as commits:
         await strike(pair)
         for error in await asyncio.gather(*commits, return_exceptions=True):
@@ -99,7 +101,7 @@ async def test_what_can_be_seen_and_is_on_no_standby_is_not_acknowledged(strike:
 
 
 @STRIKES
-async def test_it_is_acknowledged_once_the_standby_is_there_again(strike: Strike, pair: Replicated) -> None:
+async def test_a_write_is_acknowledged_once_the_standby_is_back(strike: Strike, pair: Replicated) -> None:
     async with opened(pair.url, seconds=60, statement_seconds=30, lock_seconds=30) as store:
         async with waiting_writes(store, pair) as commits:
             await strike(pair)
@@ -107,7 +109,7 @@ async def test_it_is_acknowledged_once_the_standby_is_there_again(strike: Strike
 
 
 @pytest.mark.full
-async def test_without_the_wait_for_the_standby_a_failover_loses_what_was_acknowledged(
+async def test_without_waiting_for_the_standby_a_failover_loses_acknowledged_writes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """So these tests would see it, and a failover is what they say it is."""

@@ -8,7 +8,7 @@ from collector import CALLER, TRACE, attributes, collecting, traceparent
 from running import serving
 
 
-def test_a_request_is_one_span_with_what_it_asks_of_the_database_below_it_and_nothing_secret(postgres_url: str) -> None:
+def test_a_request_is_one_span_with_its_database_spans_and_no_secrets(postgres_url: str) -> None:
     with collecting() as collector:
         settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_TRACES_SAMPLER": "always_on"}
         with serving(TASKS_DATABASE_URL=postgres_url, **settings) as service:
