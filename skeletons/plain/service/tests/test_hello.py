@@ -1,4 +1,4 @@
-"""What this service is for. What every service does is tested in packages/chassis/."""
+"""The behaviour of this service. What is common to all services is tested in packages/chassis/."""
 
 from collections.abc import Iterator
 from pathlib import Path

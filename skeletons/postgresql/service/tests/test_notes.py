@@ -1,4 +1,4 @@
-"""What this service is for, on a real PostgreSQL. What every service does is tested in packages/chassis/."""
+"""The behaviour of this service, on a real PostgreSQL. Behaviour common to all services: see packages/chassis/."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
