@@ -1,4 +1,4 @@
-"""New tasks that wait for PostgreSQL at the same time, for the tests of what becomes of them."""
+"""Concurrent creations that wait for PostgreSQL, for tests of how they are grouped."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DEADLINE_SECONDS = 30
 
 
 class Holder:
-    """A connection past the store, whose transaction has inserted a task: who inserts it too waits for its end."""
+    """A connection outside the store, whose open transaction has inserted a task: a concurrent insert of it blocks."""
 
     def __init__(self, db: asyncpg.Connection[asyncpg.Record]) -> None:
         self._db = db
@@ -59,7 +59,8 @@ def record_of(task: Task, key: str) -> IdempotencyRecord:
 async def start_group(
     store: PostgresStore, url: str, *tasks: Task, keys: Sequence[str] = ()
 ) -> list[asyncio.Task[IdempotencyRecord | None]]:
-    """Begins to create these, all in one transaction, which a task before them had to end for. keys: of the first."""
+    """Starts creating these in one transaction, after an earlier one that the group had to wait for. keys: of the
+    first."""
     before = a_task()
     async with holding(url, before) as holder:
         first = create(store, before)
@@ -67,7 +68,7 @@ async def start_group(
         group = [
             create(store, task, key) for task, key in zip(tasks, [*keys, *[""] * (len(tasks) - len(keys))], strict=True)
         ]
-        await asyncio.sleep(0)  # now they wait
+        await asyncio.sleep(0)  # now they are queued
         await holder.let_go()
         await first
     return group

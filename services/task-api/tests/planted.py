@@ -1,4 +1,4 @@
-"""The service with a bug that loses, repeats, forgets or refuses what it must not: the tests must see it.
+"""The service with a planted bug, which loses, repeats or rejects writes: the tests must detect it.
 
 python planted.py BUG serve
 """
@@ -31,7 +31,7 @@ under_way: set[asyncio.Task[IdempotencyRecord | None]] = set()
 
 
 def acknowledge_before(commit: Commit) -> Commit:
-    """Says that it is done, and does it a moment later."""
+    """Acknowledges first, and commits a moment later."""
 
     async def acknowledge(*given: Any, **named: Any) -> IdempotencyRecord | None:
         async def later() -> IdempotencyRecord | None:
@@ -47,11 +47,11 @@ def acknowledge_before(commit: Commit) -> Commit:
 
 
 class AcknowledgesJoinedBeforeCommit(Joined[Any, Any]):
-    """Tells those who are joined that it is done, and commits it a moment later."""
+    """Acknowledges a group first, and commits it a moment later."""
 
     def __init__(self, *given: Any, together: Callable[..., Awaitable[Any]], **named: Any) -> None:
         async def late(db: Any, items: list[Any]) -> Any:
-            await asyncio.sleep(4 * LATE_SECONDS)  # longer than the one who kills waits
+            await asyncio.sleep(4 * LATE_SECONDS)  # longer than the killer waits
             return await together(db, items)
 
         super().__init__(*given, together=late, **named)
@@ -65,7 +65,7 @@ class AcknowledgesJoinedBeforeCommit(Joined[Any, Any]):
 
 
 class AcknowledgesGroupBeforeCommit(SQLiteStore):
-    """Tells all of a group that it is done when it is, and commits it a moment later."""
+    """Acknowledges a whole group when its work is done, and commits it a moment later."""
 
     def _commit(self, connection: sqlite3.Connection, group: list[PendingWrite]) -> list[Any]:
         loop = group[0].done.get_loop()
@@ -82,10 +82,10 @@ class AcknowledgesGroupBeforeCommit(SQLiteStore):
 async def store_record_after_commit(
     self: SQLiteStore, writes: Sequence[Write], record: IdempotencyRecord | None = None, *, now: datetime
 ) -> IdempotencyRecord | None:
-    """Keeps the answer under the Idempotency-Key in a transaction of its own."""
+    """Stores the idempotency record in a separate transaction."""
     if record is None:
         return await real_commit(self, writes, now=now)
-    # Looked up first, as code of this kind does: without a fault in between, every retry is answered rightly.
+    # Looked up first, as real code does: without a fault in between, every retry gets the right response.
     if (existing := await self._run(lambda db: _existing(db, record))) is not None:
         return existing
     await real_commit(self, writes, now=now)
@@ -99,10 +99,10 @@ def _existing(db: sqlite3.Connection, record: IdempotencyRecord) -> IdempotencyR
     return None if row is None else IdempotencyRecord(*row)
 
 
-def join_what_is_under_way(get: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-    """Answers by the statement for the same row that somebody who came before has sent already.
+def join_in_flight(get: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    """Joins a read to a statement for the same row that is already in flight.
 
-    Not by `plant`: test_joined_reads.py has it in its own process, to be sure that such a statement is under way.
+    Not by `plant`: test_joined_reads.py has it in its own process, to be sure that such a statement is in flight.
     """
     asked: dict[object, asyncio.Future[Any]] = {}
 
@@ -116,12 +116,12 @@ def join_what_is_under_way(get: Callable[..., Awaitable[Any]]) -> Callable[..., 
 
 
 def end_without_drain(self: _Server) -> None:
-    """Ends at the first signal, whoever is being served."""
+    """Exits at the first signal, even with requests in flight."""
     self.hurry()
 
 
 def plant(bug: str) -> None:
-    """Puts the bug into the service."""
+    """Adds the bug to the service."""
     match bug:
         case "acknowledge-before-commit":
             for store in (SQLiteStore, PostgresStore):

@@ -1,4 +1,4 @@
-"""Tasks for calendar programs: what they read is what the task says."""
+"""Tasks in calendar clients: what they read is what the task has."""
 
 from __future__ import annotations
 
@@ -271,7 +271,7 @@ def test_a_start_incompatible_with_the_due_is_an_x_property(
                 "X-TASK-START;VALUE=DATE-TIME:20261128T170000Z",
             ],
         ),
-        # What starts when it is due: RFC 5545 wants a DUE that is later than DTSTART.
+        # Start equal to due: RFC 5545 requires a DUE later than DTSTART.
         (
             {"recurrence": "FREQ=DAILY", "start_at": DUE, "due_at": DUE},
             [
@@ -331,7 +331,7 @@ def test_clients_compute_the_same_occurrences_as_the_service(rule: str, end: str
         current = None if following is None else current.model_copy(update=vars(following))
     start = first["dtstart"].dt
     if not isinstance(start, datetime):
-        # dateutil counts from moments, and wants UNTIL to be one with a time zone where DTSTART is.
+        # dateutil counts from a datetime, and requires UNTIL to have a time zone if DTSTART has one.
         start = datetime.combine(start, time(), UTC)
     rule = re.sub("(UNTIL=[0-9]{8})(;|$)", r"\1T000000Z\2", first["rrule"].to_ical().decode())
     reference = rrulestr(rule, dtstart=start)

@@ -1,4 +1,4 @@
-"""The clients of a trial note what they were told, and believe of an answer what docs/problems.md says."""
+"""The clients of a trial record what they were told, and interpret responses as docs/problems.md says."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def problem(status: int, name: str) -> httpx2.Response:
         (httpx2.Response(502, text="<html>"), "unknown"),
         (problem(503, "unavailable"), "unknown"),
         (problem(503, "overloaded"), "not done"),
-        (httpx2.Response(503, json={"type": "https://example.com/overloaded"}), "unknown"),  # some proxy's
+        (httpx2.Response(503, json={"type": "https://example.com/overloaded"}), "unknown"),  # of some proxy
     ],
 )
 def test_a_response_tells_whether_the_request_was_done(response: httpx2.Response, effect: Effect) -> None:
@@ -44,7 +44,7 @@ def test_a_response_tells_whether_the_request_was_done(response: httpx2.Response
 def operations(
     client: type[Writer] | type[Changer], answer: Callable[[httpx2.Request], httpx2.Response]
 ) -> tuple[list[Operation], History]:
-    """What one round of a client notes of a service that answers so."""
+    """What one round of a client records, with a service that responds like this."""
     history = History()
     with httpx2.Client(base_url="http://fake", transport=httpx2.MockTransport(answer)) as http:
         one = client("client", lambda: http, history, "trial", ["id"])

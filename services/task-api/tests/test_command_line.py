@@ -1,6 +1,6 @@
-"""The service as a process: what it keeps from one to the next, and what it says when it cannot start.
+"""The service as a process: what persists across restarts, and its errors at start.
 
-What is the same for every service is tested in packages/chassis/tests/test_command_line.py.
+What is common to all services is tested in packages/chassis/tests/test_command_line.py.
 """
 
 from __future__ import annotations

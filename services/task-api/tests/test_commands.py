@@ -1,4 +1,4 @@
-"""Changes of tasks that others change at the same time, and work that leaves others their turn."""
+"""Concurrent updates of the same tasks, and work that yields to other requests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from task_api.tasks.query import Query
 
 
 class Overtaken(MemoryStore):
-    """Somebody else is always faster, or as often as is set."""
+    """Another client always wins, or as often as set."""
 
     overtaken = 1_000_000_000
 
@@ -60,7 +60,7 @@ async def test_a_version_conflict_is_retried_within_a_time_limit(kind: str, monk
 
 
 class Touched(MemoryStore):
-    """Somebody changes what came after a task just before it would be deleted."""
+    """Another client changes the next occurrence just before it would be deleted."""
 
     async def commit(
         self, writes: Sequence[Write], record: IdempotencyRecord | None = None, *, now: datetime
@@ -86,7 +86,7 @@ async def test_a_concurrent_change_to_the_next_occurrence_survives_a_reopen() ->
 
 @contextlib.asynccontextmanager
 async def counting_turns() -> AsyncIterator[list[None]]:
-    """One for each turn that others have in the block."""
+    """One entry for each time the block yields to the event loop."""
     turns: list[None] = []
 
     async def take() -> None:

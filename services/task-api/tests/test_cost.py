@@ -1,8 +1,8 @@
-"""What a request costs, counted and not timed: the same on every machine, however busy it is.
+"""The cost of a request in function calls, not in time: the same on every machine, however busy it is.
 
-`make bench` has the times. The application is the whole one, with the access log into a file and PostgreSQL's store on
-connections that answer at once. The bounds are what was counted when they were written and a few calls for another
-version of Python: a layer more does not fit in, nor a second line in the log.
+`make bench` measures times. The application is complete, with the access log in a file and PostgreSQL's store on fake
+connections that respond immediately. The bounds are the calls counted when they were written, plus a few for other
+versions of Python: they leave no room for another layer or a second log line.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ TASK = "/v1/tasks/01990000-0000-7000-8000-000000000001"
 
 
 class Connected:
-    """A connection to a PostgreSQL that has as many tasks as are asked for."""
+    """A connection to a PostgreSQL that has as many tasks as requested."""
 
     def __init__(self) -> None:
         at, task_id = datetime(2026, 11, 25, tzinfo=UTC), UUID(TASK.rpartition("/")[2])
@@ -79,12 +79,12 @@ async def app(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[
         await app.state.store.open()
         yield app
         await app.state.store.close()
-        await asyncio.sleep(logs.WAIT_SECONDS)  # a timer that was set before writes the last lines
+        await asyncio.sleep(logs.WAIT_SECONDS)  # a timer started before writes the last lines
         logging.captureWarnings(False)
 
 
 async def ask(app: FastAPI, method: str, path: str, body: bytes = b"") -> tuple[int, bytes, int]:
-    """The status, the body, and how many calls of functions, Python's and C's, were made for it."""
+    """The status, the body, and the number of function calls, Python's and C's, made for it."""
     headers = [(b"host", b"localhost")]
     if body:
         headers += [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
@@ -146,7 +146,7 @@ async def test_listing_50_tasks_takes_few_calls(app: FastAPI) -> None:
 
 async def test_rows_are_not_revalidated() -> None:
     row = await Connected().fetchrow()
-    # Validation would make another list of it. That is one call, however much it does: the bounds do not see it.
+    # Validation would make another list. It is a single call whatever it does, so the bounds do not detect it.
     assert task_of(row).labels is row[NAMES.index("labels")]
 
 
@@ -171,5 +171,5 @@ async def test_log_lines_are_written_in_batches_without_delay(app: FastAPI, tmp_
 
 async def test_buffered_log_lines_are_flushed_at_exit(app: FastAPI, tmp_path: Path) -> None:
     await cost(app, "GET", TASK)
-    logging.shutdown([weakref.ref(handler) for handler in logging.getLogger().handlers])  # as at the end
+    logging.shutdown([weakref.ref(handler) for handler in logging.getLogger().handlers])  # as at exit
     assert len((tmp_path / "log").read_text().splitlines()) == 2

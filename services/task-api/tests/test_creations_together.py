@@ -1,4 +1,4 @@
-"""New tasks that wait for PostgreSQL at the same time are committed together, and each is done once."""
+"""Concurrent creations in PostgreSQL are committed together, and each is applied once."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def test_waiting_creations_share_one_transaction(postgres_url: str) -> Non
     async with opened(postgres_url, **PATIENT) as store:
         tasks = [a_task(labels=["home"] * (n % 2), title=f"number {n}") for n in range(15)]
         await asyncio.gather(*await start_group(store, postgres_url, *tasks))
-    assert await transactions(postgres_url) == 2  # that of the one before them, too
+    assert await transactions(postgres_url) == 2  # including the one before them
     await assert_each_is_there_once(postgres_url, *tasks)
 
 
@@ -128,7 +128,7 @@ async def test_a_lost_group_commit_is_repeated_one_by_one(postgres_url: str) -> 
         async with asyncio.timeout(DEADLINE_SECONDS):
             while await db.fetchval(waits, lost) is None:
                 await asyncio.sleep(0.01)
-        # They are settled one after the other, and take no connection each meanwhile.
+        # They are settled sequentially, and do not take a connection each.
         assert not any(one.done() for one in group[1:])
         assert await store.get(tasks[1].id) is None
         await holder.let_go()

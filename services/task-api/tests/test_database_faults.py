@@ -1,4 +1,4 @@
-"""Clients live through what happens to PostgreSQL and to the network before it: nothing acknowledged is lost."""
+"""Clients survive faults of PostgreSQL and of the network: nothing acknowledged is lost."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VOLUME = "/var/lib/postgresql/data"
 FULL = pytest.mark.full
 
 OnLoop = Callable[[Callable[[], None]], object]
-"""Has something done on the event loop on which the proxy runs."""
+"""Runs something on the event loop of the proxy."""
 Fault = Callable[[Proxy, Trial, OnLoop], None]
 
 
@@ -28,7 +28,7 @@ Fault = Callable[[Proxy, Trial, OnLoop], None]
 def clients_of(
     database_url: str, fault: str, folder: Path, keep: Callable[[Row], None], *, graceful: bool = False
 ) -> Iterator[Trial]:
-    """Clients of a process on that database, who are well before and after the block and are told the truth."""
+    """Clients of a process on that database, healthy before and after the block and told the truth."""
     with (
         serving_process(SERVE, environment(TASKS_DATABASE_URL=database_url), folder / "log", start) as service,
         judged(fault, service.client, folder / "history.jsonl", keep, graceful=graceful) as running,
@@ -87,14 +87,14 @@ async def test_network_failures_lose_no_acknowledged_write(
         return running
 
     async with Proxy(postgres_url).running() as proxy:
-        running = await asyncio.to_thread(live, proxy)  # here the proxy runs
-    # 409: PostgreSQL may still hold the key for a transaction whose connection froze.
+        running = await asyncio.to_thread(live, proxy)  # the proxy runs here
+    # 409: PostgreSQL may still hold the key for a transaction whose connection is frozen.
     assert {failure.answer for failure in running.history.failures} <= {"409", "503"}
 
 
 @pytest.fixture
 def own_postgres() -> Iterator[tuple[DockerContainer, str]]:
-    """A PostgreSQL of the test's own with a small disk, and its URL. It starts again by itself, as in Kubernetes."""
+    """A PostgreSQL for this test with a small disk, and its URL. It restarts automatically, as in Kubernetes."""
     assert docker_answers(), "Docker does not answer, and only the PostgreSQL of a container may be broken so. Start it"
     port = free_port()
     container = (
@@ -108,7 +108,7 @@ def own_postgres() -> Iterator[tuple[DockerContainer, str]]:
         )
     )
     with container:
-        # Over TCP: the image's temporary server listens on its socket alone.
+        # Over TCP: the image's temporary server listens only on its socket.
         eventually(lambda: inside(container, "pg_isready -q -h 127.0.0.1") == 0, "PostgreSQL is there", seconds=60)
         yield container, f"postgresql://postgres:test@127.0.0.1:{port}/postgres"
 

@@ -1,6 +1,6 @@
-"""How the service begins and ends under load: no task is lost, whose stream ends is told, and nobody waits for long.
+"""Start and shutdown under load: no task is lost, streams end with a retry delay, and no request waits for long.
 
-What is the same for every service is tested in packages/chassis/tests/test_drain.py.
+What is common to all services is tested in packages/chassis/tests/test_drain.py.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from running import DEADLINE_SECONDS, environment, eventually, serving
 
 
 class Clients:
-    """Writers that keep their connections and open a new one where they are told to, as proxies do."""
+    """Writers with persistent connections that reconnect when told to, as proxies do."""
 
     def __init__(self, url: str, number: int) -> None:
         self._url = url
@@ -54,7 +54,7 @@ class Clients:
                     self.created.append(response.json()["id"])
                 if response.headers.get("connection") == "close":
                     self.told_to_close += 1
-                    return  # a proxy would go to another pod now
+                    return  # a proxy would use another pod now
 
 
 @pytest.mark.timeout(600)
@@ -92,8 +92,8 @@ def test_a_stream_ends_when_the_drain_starts_and_has_a_retry_delay() -> None:
 @pytest.mark.full
 @pytest.mark.timeout(600)
 def test_cold_start_cpu_is_bounded(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
-    """Start and end take at most three times the CPU of importing FastAPI alone, in turns on the same core: 0.7 s where
-    that takes 0.3 (2.2 times). The rest is printed."""
+    """Start and shutdown take at most three times the CPU of importing FastAPI, alternating on the same core: 0.7 s
+    where that takes 0.3 (2.2 times). The measurements are printed."""
     runs, imported = [], []
     pin = [taskset, "-c", str(min(os.sched_getaffinity(0)))] if (taskset := shutil.which("taskset")) else []
     for _ in range(3):

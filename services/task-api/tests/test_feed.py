@@ -1,4 +1,4 @@
-"""Many follow the changes of one store: it is asked once for all of them, and nobody misses any."""
+"""Many followers of one store: it is read once for all of them, and none misses a change."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def add(store: Store, title: str) -> None:
 
 
 async def told(followers: list[Follower], titles: list[str]) -> None:
-    """Waits until each was told exactly of these."""
+    """Waits until each follower got exactly these."""
     async with asyncio.timeout(DEADLINE_SECONDS):
         while any(follower.titles != titles for follower in followers):
             assert not any(follower.task.done() for follower in followers)
@@ -49,7 +49,7 @@ async def test_more_followers_than_queue_slots_are_all_served(postgres_url: str)
         followed = Feed(store)
         await add(store, "before")
         followers = [Follower(followed) for _ in range(FOLLOWERS)]
-        await asyncio.sleep(0)  # all ask at once
+        await asyncio.sleep(0)  # all read concurrently
         for title in "abc":
             await add(store, title)
         await told(followers, ["before", *"abc"])
@@ -167,7 +167,7 @@ def test_changes_after_a_recent_cursor_need_no_read() -> None:
 
 
 async def test_a_stream_sends_a_blank_line_only_after_a_change(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Some clients take each blank line for the end of an event, be it one without data."""
+    """Some clients take each blank line for the end of an event, even of one without data."""
     monkeypatch.setattr(feed, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(feed, "HEARTBEAT_SECONDS", 0.01)
     store = MemoryStore()

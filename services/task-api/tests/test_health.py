@@ -1,5 +1,4 @@
-"""What the service says of its tasks where it says that it is well. All the rest is tested in
-packages/chassis/tests/test_probes.py."""
+"""What /health reports about tasks. Everything else is tested in packages/chassis/tests/test_probes.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a history says of a fault: how long nobody could write, and how long requests failed."""
+"""What a history says about a fault: how long no write was possible, and how long requests failed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may know whom."""
+"""Allowed imports."""
 
 from __future__ import annotations
 

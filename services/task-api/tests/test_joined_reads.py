@@ -1,4 +1,4 @@
-"""GETs that wait at the same time are one statement, and nobody can tell. What is the chassis' about it is tested in
+"""Concurrent GETs share a statement, transparently. The chassis' part is tested in
 packages/chassis/tests/test_joined_reads.py."""
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import asyncpg
 import httpx2
 import pytest
 from making import NOW, a_task
-from planted import join_what_is_under_way
+from planted import join_in_flight
 from proxy import Proxy
 from pydantic import SecretStr
 from stores import opened
@@ -44,7 +44,7 @@ async def in_process(url: str) -> AsyncIterator[httpx2.AsyncClient]:
 
 @pytest.fixture
 def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Those that connections are asked from now on."""
+    """The statements sent to connections from now on."""
     asked: list[str] = []
 
     def counted(real: Callable[..., Any]) -> Callable[..., Any]:
@@ -109,7 +109,7 @@ async def test_missing_and_unchanged_tasks_are_handled_in_joined_reads(postgres_
 
 
 async def test_a_thousand_clients_read_the_same_as_from_the_memory_store(postgres_url: str) -> None:
-    """Each reads its own task after each of its writes, those that others do not write, and what is not there."""
+    """Each reads its own task after each write, tasks that others do not write, and missing ones."""
     memory, missing = MemoryStore(), a_task().id
     still = [a_task() for _ in range(20)]
     async with opened(postgres_url, queue_size=2000, seconds=120) as store:
@@ -130,10 +130,10 @@ async def test_a_thousand_clients_read_the_same_as_from_the_memory_store(postgre
 
 
 async def stale_reads(url: str) -> int:
-    """How often of WRITES somebody who changed a task and then read it found it as it was before, while others read
-    it."""
+    """How often, of WRITES, a client that updated a task and then read it got the previous version, with concurrent
+    readers."""
     async with Proxy(url).running() as proxy, in_process(proxy.url) as client:
-        proxy.delay(0.005)  # so that an older read is under way in each moment
+        proxy.delay(0.005)  # so that an older read is always in flight
         task = (await client.post("/v1/tasks", json={"title": "Water the plants"})).json()
         path, stale, ended = f"/v1/tasks/{task['id']}", 0, asyncio.Event()
 
@@ -155,5 +155,5 @@ async def test_a_client_reads_its_own_writes(postgres_url: str) -> None:
 
 
 async def test_a_planted_stale_joined_read_is_detected(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Joined, "do", join_what_is_under_way(Joined.do))
+    monkeypatch.setattr(Joined, "do", join_in_flight(Joined.do))
     assert await stale_reads(postgres_url) > 0, "it went unseen"

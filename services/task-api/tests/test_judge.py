@@ -1,4 +1,4 @@
-"""The judge of what clients were told sees each way in which a promise can be broken."""
+"""The judge detects every way in which a promise can be broken."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def verdict(
     feed: list[dict[str, Any]],
     attempts: list[Attempt] | None = None,
 ) -> Verdict:
-    """On a service that lists and tells these."""
+    """With a service that lists these tasks and changes."""
 
     def answer(request: httpx2.Request) -> httpx2.Response:
         if request.url.path == "/v1/tasks":
@@ -48,7 +48,7 @@ def verdict(
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing comes late from a fake."""
+    """A fake has no delayed changes."""
     monkeypatch.setattr(judging, "FEED_SECONDS", 0)
 
 

@@ -1,6 +1,6 @@
-"""Bad clients of the tasks' own ways of reading and answering: the shortcut, and the stream of changes.
+"""Misbehaving clients of this service's own request paths: the fast path, and the change stream.
 
-What holds for any service is tested in packages/chassis/tests/test_limits.py.
+What is common to all services is tested in packages/chassis/tests/test_limits.py.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ POST = b"POST /v1/tasks HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\
 
 @pytest.fixture(scope="module")
 def impatient() -> Iterator[Service]:
-    """The service with little time for its clients."""
+    """The service with short timeouts."""
     with serving(**IMPATIENT) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def full() -> Iterator[Service]:
-    """As impatient, with tasks of 4 MB: so much that the system's buffers do not hold what UNREAD asks for."""
+    """Also with short timeouts, and with tasks of 4 MB in total: more than the system's buffers hold of the response to
+    UNREAD."""
     with serving(**IMPATIENT) as running, httpx2.Client(base_url=running.url) as client:
         for _ in range(100):
             client.post("/v1/tasks", json={"title": "x", "description": "\N{GRINNING FACE}" * 10_000})
@@ -38,7 +39,7 @@ UNREAD = {
     "stream": b"GET /v1/changes HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n",
 }
 ROUNDS, UNREAD_ROUNDS = 6, 2
-"""Of a hundred requests each; those that are not read have a megabyte to answer, and more of them would take long."""
+"""A hundred requests each; those that are not read have a megabyte response, and more of them would take long."""
 
 
 @pytest.mark.full

@@ -1,5 +1,4 @@
-"""What the service keeps to itself of its requests. What it says of them, as every service does, is tested in
-packages/chassis/tests/test_logs.py."""
+"""What the log must not contain. What is common to all services is tested in packages/chassis/tests/test_logs.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A connection to PostgreSQL is lost in the middle of a commit: what was acknowledged stays, and is done once."""
+"""Connections to PostgreSQL lost during a commit: acknowledged writes persist, and are applied once."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def create(store: PostgresStore) -> Task:
 
 
 def cut_first(proxy: Proxy) -> list[bytes]:
-    """Has the connection cut before the first answer that passes from now on; the answers that came are in the list."""
+    """Cuts the connection before the first response from now on; the responses are in the list."""
     answers: list[bytes] = []
 
     def cut(data: bytes) -> bool:
@@ -62,11 +62,11 @@ async def test_a_transaction_on_a_frozen_connection_does_not_block_others_foreve
         proxy.before_answer = freeze_after_the_first_statement
 
         def commit() -> Awaitable[IdempotencyRecord | None]:
-            # A ROLLBACK on the frozen connection would wait for its answer for ever.
+            # A ROLLBACK on the frozen connection would wait forever.
             committing = store.commit([Write(task, "created"), Write(other, "created")], record, now=task.updated_at)
             return asyncio.wait_for(committing, DEADLINE_SECONDS)
 
-        # PostgreSQL does not know yet that nobody is there any more: the frozen transaction still holds the key.
+        # PostgreSQL does not know yet that the client is gone: the frozen transaction still holds the key.
         with pytest.raises((StoreUnavailable, IdempotencyKeyInUse)):
             await commit()
         assert frozen
@@ -90,7 +90,9 @@ async def test_an_in_doubt_commit_is_settled_and_applied_once(
     async with behind_proxy(postgres_url) as (store, proxy), opened(postgres_url) as other:
         tasks = [a_task() for _ in range(count)]
         record = IdempotencyRecord("ann", "key", "fingerprint", 201, tasks[0].model_dump_json()) if keyed else None
-        last = tag or tasks[0].id.bytes  # in the answer of one statement, by which it is kept and created
+        last = (
+            tag or tasks[0].id.bytes
+        )  # in the response of the single statement that stores the record and creates the task
         cuts = 0
 
         def cut_once(data: bytes) -> bool:
@@ -132,7 +134,7 @@ async def test_a_lost_commit_is_not_confused_with_another_of_the_same_timestamp(
         await store.ping()
         answers = cut_first(proxy)
         second = await create(store)
-        assert b"INSERT" not in answers[0]  # it was lost before it was done
+        assert b"INSERT" not in answers[0]  # it was lost before it was executed
         assert second.updated_at == first.updated_at
         assert await other.get(second.id) == second
         assert [change.task for change in await other.changes(None, size=10)] == [first, second]
@@ -148,7 +150,7 @@ async def test_an_update_retried_while_the_server_executes_it_is_applied_once(po
         await other.execute("SELECT FROM tasks WHERE id = $1 FOR UPDATE", task.id)
         committing = asyncio.create_task(store.commit([Write(changed, "updated")], now=changed.updated_at))
         async with asyncio.timeout(DEADLINE_SECONDS):
-            for waiting in (1, 2):  # the server does not notice that the first one's client is gone
+            for waiting in (1, 2):  # the server does not notice that the first client is gone
                 while await other.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted") < waiting:
                     await asyncio.sleep(0.01)
                 if waiting == 1:

@@ -1,4 +1,4 @@
-"""What Prometheus is told of tasks, and under which names. That every service tells it is tested in
+"""The metrics of tasks and their names. What is common to all services is tested in
 packages/chassis/tests/test_metrics.py."""
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ LABELS = {
     "task_api_event_loop_lag_seconds": set(),
     "task_api_build_info": {"version", "revision", "python", "storage"},
 }
-"""The families, as Prometheus names them, and their labels."""
+"""The metric families and their labels, as Prometheus names them."""
 
 CPU = {"task_api_cpu_periods", "task_api_cpu_throttled_periods", "task_api_cpu_throttled_seconds"}
-CPU_TOTALS = {f"{name}_total" for name in CPU}  # only in a container whose CPU is limited
+CPU_TOTALS = {f"{name}_total" for name in CPU}  # only in a container with a CPU limit
 
 
 @pytest.fixture

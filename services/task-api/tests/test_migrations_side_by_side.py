@@ -1,4 +1,4 @@
-"""Releases follow each other on one database: several pods at once, old ones beside new ones, and one that fails."""
+"""Releases on one database: several pods starting together, old pods beside new ones, and a failing migration."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def test_pods_of_two_releases_serve_side_by_side(
             running.strike("migration")
             new = stack.enter_context(serving_process([*NEXT, "good", "serve"], settings, tmp_path / "new", start))
             balancer.backends = [old.port, new.port]
-            # Back to the old release on the new schema, as by a rollback.
+            # The old release on the new schema, as after a rollback.
             again = stack.enter_context(serving_process(SERVE, settings, tmp_path / "again", start))
             balancer.backends = [old.port, new.port, again.port]
             running.go_on()

@@ -1,4 +1,4 @@
-"""The OpenAPI document in the repository: that of the code, with all that a reader needs."""
+"""The committed OpenAPI document is up to date and complete."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_the_example_task_has_all_fields() -> None:
 
 
 def test_responses_contain_no_text_from_pythons_standard_library() -> None:
-    """Its phrases for 413 and 422 changed with 3.13, and each version finds other words for what is wrong with JSON."""
+    """Its phrases for 413 and 422 changed with 3.13, and its messages for invalid JSON change with each version."""
     files = [file for folder in SOURCES for file in folder.rglob("*.py")]
     assert len(files) > 60
     for file in files:

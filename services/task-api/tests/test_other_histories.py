@@ -1,4 +1,4 @@
-"""After a failover or a restore: who is ahead of the storage is told so, and everybody else misses nothing."""
+"""After a failover or a restore: readers ahead of the storage get an error, and all others miss nothing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from task_api.store.postgres import MIGRATION_LOCK, _parse_cursor
 
 @dataclass
 class Reader:
-    """Follows the feed, and keeps each cursor that it was at."""
+    """Follows the feed, and keeps each of its cursors."""
 
     cursors: list[str] = field(default_factory=list)
     titles: list[str] = field(default_factory=list)
@@ -44,7 +44,7 @@ class Reader:
 
 
 async def write(store: Store, *titles: str) -> None:
-    """All at once."""
+    """Concurrently."""
     tasks = [a_task(title=title) for title in titles]
     await asyncio.gather(*(store.commit([Write(task, "created")], now=NOW) for task in tasks))
 
@@ -72,7 +72,7 @@ async def write_what_is_lost(store: Store, reader: Reader) -> None:
 
 
 async def goes_on(store: Store, reader: Reader, *, kept: int = 3) -> None:
-    """Of the reader's cursors so many are in this history, which goes on, past where the others were."""
+    """The first `kept` cursors are valid in this history, which continues; the others are lost."""
     known, lost = reader.cursors[:kept], reader.cursors[kept:]
     for cursor in lost:
         with pytest.raises(OtherHistory):
@@ -282,7 +282,7 @@ async def test_writes_during_a_restore_succeed_or_fail_and_readers_miss_none(ser
         writers = [asyncio.create_task(keep_writing(store)) for _ in range(4)]
         try:
             await asyncio.to_thread(server.restore, port)
-            # Somebody follows from what is kept while they write.
+            # A reader follows from a valid cursor while they write.
             seen = [await reader.read_some(store) for _ in range(50)]
         finally:
             done.set()

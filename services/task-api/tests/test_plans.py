@@ -1,4 +1,4 @@
-"""How PostgreSQL finds what lists ask for: by an index, on every page. `make bench PARTS=size` is two million tasks."""
+"""How PostgreSQL executes list queries: by an index, on every page. `make bench PARTS=size` uses two million tasks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from task_api.tasks.models import Priority, Status
 from task_api.tasks.query import Filters, NameKind, Query, next_page, read_order
 
 ROWS = 20_000
-"""Enough for PostgreSQL to prefer an index by itself: nothing here tells it to."""
+"""Enough rows for PostgreSQL to prefer an index without any hints."""
 FEWER = 2_000
 LIFELIKE = (Path(__file__).parent / "lifelike.sql").read_text()
 NOW = datetime(2025, 1, 1, tzinfo=UTC) + timedelta(days=700)
@@ -59,7 +59,7 @@ LISTS = [
 SORTS = ["-created_at", "created_at", "due", "-due", "-updated_at", "updated_at", "start_at", "-completed_at"]
 SORTS += ["-priority", "title", "position"]
 OWNERS = ["parent", "assignee", "huge project", "finished project", "small project", "no such project"]
-"""As listing.py takes them: the first of these that is asked for."""
+"""In the order of listing.py: the first of these in the filters is used."""
 NO_INDEX = {"todo", "done", "cancelled"}
 CONDITIONS: dict[str, dict[str, Any]] = {
     "todo": {"status": frozenset({Status.TO_DO})},
@@ -134,7 +134,7 @@ async def test_a_list_without_filters_uses_a_cached_plan(postgres_url: str) -> N
 async def test_a_plan_cached_on_a_small_table_uses_the_primary_key(
     statement: str, rows: int, postgres_url: str
 ) -> None:
-    """It is kept until the table is analyzed, and meanwhile the table may have grown."""
+    """It is cached until the table is analyzed, and the table may have grown since."""
     async with opened(postgres_url) as store, connected(postgres_url) as db:
         for _ in range(rows):
             await store.commit([Write(a_task(), "created")], now=NOW)
@@ -164,9 +164,9 @@ async def test_no_list_reads_more_than_the_probe_and_its_best_index(
                     tasks = await page(db, query, 20)
                     reads = await _reads(db) - before
                     looks = 0 if is_read_in_order(query, Dialect()) else FEWER + FEWER // 16
-                    if has_owner(query):  # one with not many more than that has all of them sorted
+                    if has_owner(query):  # if it has not many more, all of them are sorted
                         looks = max(looks, 2 * found[next(name for name in OWNERS if name in names)])
-                    # Of two indexes PostgreSQL may take the second best, and what was deleted is read as well.
+                    # PostgreSQL may use the second best of two indexes, and deleted rows are read as well.
                     most = 20 + 1.1 * (len(tasks) + looks) + 3 * best
                     assert reads <= most, f"page {number} of {sort} and {names}: {reads} reads, {best} found"
                     if len(tasks) < 20:
@@ -180,7 +180,7 @@ async def test_counts_read_a_bounded_number_of_rows(postgres_url: str) -> None:
         for kind in get_args(NameKind):
             before = await _reads(db)
             assert not (await names(db, kind, 500, 10)).whole
-            assert await _reads(db) - before <= 1_001  # the page and, where it is not in the index alone, what is older
+            assert await _reads(db) - before <= 1_001  # the page and, without an index-only scan, the older row
         for filters, reads in ((Filters(), 600), (Filters(status=frozenset({Status.DONE})), 1_000)):
             before = await _reads(db)
             assert len(await find(db, Query(filters), 501, Dialect("id"))) == 501
@@ -216,7 +216,8 @@ async def test_every_order_in_sqlite_uses_an_index(tmp_path: Path, sort: str) ->
 
 
 def _probe(reads: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No list of which PostgreSQL does not sort all is too near for it, and none is read further than twice this."""
+    """Every list that PostgreSQL does not sort is expensive enough for a probe, and no scan is longer than twice
+    this."""
     monkeypatch.setattr(postgres_lists, "CHEAP_COST", 0)
     monkeypatch.setattr(postgres_lists, "PROBE_ROWS", reads // 8)
     monkeypatch.setattr(postgres_lists, "MAX_ROWS", reads)
@@ -236,13 +237,13 @@ async def _plan(db: asyncpg.Connection[asyncpg.Record], query: Query) -> str:
 
 
 async def _count(db: asyncpg.Connection[asyncpg.Record], filters: Filters) -> int:
-    """How many there are, deleted or not."""
+    """How many there are, including deleted ones."""
     statement, values = select(Query(filters), ROWS, Dialect())
     return len(await db.fetch(statement, *values))
 
 
 async def _reads(db: asyncpg.Connection[asyncpg.Record]) -> int:
-    """How many rows of the table this connection has read so far, whether they were returned or not."""
+    """The number of rows of the table read by this connection so far, returned or not."""
     await db.execute("SELECT pg_stat_force_next_flush()")
     reads: int = await db.fetchval(
         "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_user_tables WHERE relid = 'tasks'::regclass"
@@ -260,6 +261,6 @@ async def test_large_counts_are_estimated_without_deleted_tasks(postgres_url: st
         assert abs(await store.count() - there) < there / 20
         await db.execute("UPDATE tasks SET deleted_at = updated_at WHERE position > 7000")
         there = await db.fetchval("SELECT count(*) FROM tasks WHERE deleted_at IS NULL")
-        assert await store.count() == there  # whatever was estimated before
+        assert await store.count() == there  # regardless of the earlier estimate
         await db.execute("DELETE FROM tasks")
         assert await store.count() == 0

@@ -1,4 +1,4 @@
-"""What is PostgreSQL's alone: transactions of others that are under way."""
+"""Specific to PostgreSQL: concurrent open transactions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def test_readers_do_not_miss_a_change_that_commits_late(postgres_url: str)
             "INSERT INTO changes (at, type, task) VALUES (now(), 'created', $1)", early.model_dump_json()
         )
         await tasks_store.commit([Write(late, "created")], now=late.updated_at)
-        # The later one is committed, but to read it now would be to miss the earlier one for ever.
+        # The later one is committed, but reading it now would mean missing the earlier one forever.
         assert await tasks_store.changes(None, size=10) == []
         before = await tasks_store.last_cursor()
         await transaction.commit()
@@ -68,7 +68,7 @@ async def test_a_key_is_in_use_while_its_first_request_is_in_progress(postgres_u
             await tasks_store.commit([Write(task, "created")], record, now=task.updated_at)
         assert await tasks_store.get(task.id) is None
 
-        # One that ends in time is waited for.
+        # If it ends in time, the request waits for it.
         waiting = asyncio.create_task(tasks_store.commit([Write(task, "created")], record, now=task.updated_at))
         await transaction.commit()
         kept = await waiting
@@ -77,7 +77,7 @@ async def test_a_key_is_in_use_while_its_first_request_is_in_progress(postgres_u
 
 
 async def test_lagging_readers_get_an_error_after_a_purge_by_another_pod(postgres_url: str) -> None:
-    """As two pods purge at once, whose clocks differ."""
+    """As when two pods with different clocks purge concurrently."""
     async with opened(postgres_url) as tasks_store, connected(postgres_url) as other:
         task = a_task()
         await tasks_store.commit([Write(task, "created")], now=task.updated_at)
@@ -96,7 +96,7 @@ async def test_changes_not_yet_visible_are_not_purged(postgres_url: str) -> None
         task = a_task()
         transaction = other.transaction()
         await transaction.start()
-        await other.execute("SELECT pg_current_xact_id()")  # it may still enter a change before the next one
+        await other.execute("SELECT pg_current_xact_id()")  # it may still insert a change before the next one
         await tasks_store.commit([Write(task, "created")], now=task.updated_at)
         later = task.updated_at + timedelta(seconds=1)
         await tasks_store.purge(deleted_before=later, records_before=later)
@@ -112,7 +112,7 @@ async def test_a_concurrent_purge_leaves_no_undetected_gap(postgres_url: str, mo
         first, _ = await purger.changes(None, size=2)
 
         class Purged:
-            """A connection on which all is purged between the first question and the next."""
+            """A connection on which everything is purged between the first query and the next."""
 
             def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
                 async def ask(*asked: Any) -> Any:

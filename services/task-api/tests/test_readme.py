@@ -1,4 +1,4 @@
-"""The commands of docs/tour.md print what stands there, and those of docs/auth.md do what they say."""
+"""The commands of docs/tour.md print what it shows, and those of docs/auth.md work."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_the_tour_prints_what_its_page_shows(tmp_path: Path) -> None:
     lines = "".join(blocks).splitlines()
     assert sum(line.startswith("$ ") for line in lines) > 15
     with serving(TASKS_DATABASE_URL=f"sqlite:///{tmp_path}/tasks.db") as service:
-        # One shell for all commands, as in a terminal: it prints each before what it prints.
+        # One shell for all commands, as in a terminal: it prints each command before its output.
         script = "\n".join(
             f"printf '%s\\n' {_quoted(line)}\n{line.removeprefix('$ ')}" for line in lines if line.startswith("$ ")
         )

@@ -1,4 +1,4 @@
-"""Rules of recurrence: which are taken, and when the next occurrence is."""
+"""Recurrence rules: validation, and the next occurrence."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def next_day(recurrence: str, day: date) -> date | None:
 
 
 def dues(recurrence: str, due: datetime, many: int, time_zone: str | None = None) -> list[datetime]:
-    """When the task is due, and those that follow it, each made when the one before is done."""
+    """The due of the task, and those of its next occurrences, each created when the previous one is done."""
     found = [due]
     current = task(recurrence, due_at=due, time_zone=time_zone)
     while len(found) < many and (following := next_occurrence(current, now=NOW)) is not None:
@@ -131,7 +131,7 @@ def test_a_validation_error_names_the_invalid_part(rule: str, message: str) -> N
 
 
 def test_rules_of_earlier_releases_have_the_same_occurrences() -> None:
-    """recurrence_before.csv was written by the release before this one reckoned with dateutil."""
+    """recurrence_before.csv was written by the last release before dateutil."""
     with (Path(__file__).parent / "recurrence_before.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 700
@@ -346,7 +346,7 @@ def test_a_task_with_only_a_start_recurs_with_only_a_start() -> None:
 
 
 def test_a_task_without_due_and_start_recurs_from_now_in_utc() -> None:
-    now = NOW.astimezone(timezone(timedelta(hours=13)))  # there it is the next day already
+    now = NOW.astimezone(timezone(timedelta(hours=13)))  # there it is already the next day
     following = next_occurrence(task("FREQ=WEEKLY;BYDAY=TU"), now=now)
     assert following == Occurrence(
         due_at=NOW + timedelta(days=1), due_on=None, start_at=None, recurrence="FREQ=WEEKLY;BYDAY=TU"

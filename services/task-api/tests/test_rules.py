@@ -103,7 +103,7 @@ def test_completed_at_is_kept_until_the_task_is_reopened() -> None:
 
 
 def test_timestamps_of_a_task_never_go_backwards() -> None:
-    """Two pods' clocks differ."""
+    """Clocks of pods differ."""
     behind = NOW - timedelta(seconds=3)
     assert rules.update(created(), TaskPatch(title="x"), now=behind).updated_at == NOW
     deleted = rules.delete(created(), now=behind)

@@ -1,4 +1,4 @@
-"""What clients and issuers know this service by: the chassis has it from service.py."""
+"""The names of this service that clients and token issuers see."""
 
 from __future__ import annotations
 

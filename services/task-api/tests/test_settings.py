@@ -1,4 +1,4 @@
-"""What is set where nothing is said."""
+"""The default settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/settings.md has every setting, as the code has it."""
+"""docs/settings.md lists every setting, as in the code."""
 
 from __future__ import annotations
 

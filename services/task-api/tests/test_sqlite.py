@@ -1,4 +1,4 @@
-"""What is SQLite's alone: its file, and another process that writes to it."""
+"""Specific to SQLite: its file, and another process that writes to it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DEADLINE_SECONDS = 30
 
 
 class Watched(sqlite3.Connection):
-    """Notes what it is asked, and how it writes when it is closed."""
+    """Records the statements, and the synchronous mode at close."""
 
     asked: list[str]
     pragmas: list[tuple[str, int]]
@@ -48,13 +48,13 @@ async def tasks_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncI
 
 
 async def test_a_write_is_synced_before_it_is_acknowledged(tasks_store: SQLiteStore) -> None:
-    """In WAL that is synchronous=FULL, which is 2 (https://www.sqlite.org/pragma.html#pragma_synchronous)."""
+    """In WAL mode that is synchronous=FULL, which is 2 (https://www.sqlite.org/pragma.html#pragma_synchronous)."""
     await tasks_store.close()
     assert Watched.pragmas == [("wal", 2)]
 
 
 async def test_a_keyed_write_waits_for_a_writing_process(tasks_store: SQLiteStore) -> None:
-    """What had been read before would be of the past when the other is done, and SQLite would refuse to go on."""
+    """A snapshot read before would be outdated when the other process is done, and SQLite would reject the write."""
     with contextlib.closing(sqlite3.connect(tasks_store.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         other.execute("UPDATE changes_purged SET number = number")

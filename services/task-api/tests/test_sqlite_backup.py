@@ -1,4 +1,4 @@
-"""`backup` and `restore` of a SQLite file, while the service writes to it and while it does not run."""
+"""`backup` and `restore` of a SQLite file, with the service running and stopped."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def titles(service: Service) -> list[str]:
 
 @contextlib.contextmanager
 def writers(service: Service) -> Iterator[list[dict[str, Any]]]:
-    """Two clients that write until the end of the block; a task is in the list once it was acknowledged."""
+    """Two clients that write until the end of the block; the list has the acknowledged tasks."""
     acknowledged: list[dict[str, Any]] = []
     stop = threading.Event()
 
@@ -60,7 +60,7 @@ def writers(service: Service) -> Iterator[list[dict[str, Any]]]:
 
 @pytest.fixture
 def database(tmp_path: Path) -> Path:
-    """A file that the service has made and left, with one task."""
+    """A file that the service created with one task, and closed."""
     file = tmp_path / "tasks.db"
     with serving(**settings(file)) as service:
         write(service, "kept")
@@ -80,7 +80,7 @@ def test_a_backup_during_writes_has_every_task_acknowledged_before_it(tmp_path: 
     with serving(**settings(backup)) as restored, httpx2.Client(base_url=restored.url) as client:
         for task in before:
             assert client.get(f"/v1/tasks/{task['id']}").json() == task
-        # None is half there: what a reader finds by words, by id and in the feed are the same tasks.
+        # All are complete: search, lookup by id and the feed find the same tasks.
         total = client.get("/health").json()["tasks_total"]
     with contextlib.closing(sqlite3.connect(backup)) as db:
         counts = [
@@ -97,7 +97,7 @@ def test_a_backup_is_one_file_readable_only_by_its_owner(database: Path, tmp_pat
     assert list(backup.parent.iterdir()) == [backup]
     assert backup.stat().st_mode & 0o777 == 0o600
     with contextlib.closing(sqlite3.connect(f"file:{backup}?mode=ro", uri=True)) as db:
-        assert db.execute("PRAGMA journal_mode").fetchone() == ("delete",)  # nothing beside it belongs to it
+        assert db.execute("PRAGMA journal_mode").fetchone() == ("delete",)  # no other files belong to it
         assert db.execute("SELECT title FROM tasks").fetchall() == [("kept",)]
 
 
@@ -192,7 +192,7 @@ def test_a_backup_on_a_full_disk_leaves_no_partial_file(database: Path, tmp_path
     (tmp_path / "backups").mkdir()
     backup = tmp_path / "backups/backup.db"
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))  # of all files: as a disk that is full
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))  # maximum file size: as on a full disk
     try:
         with pytest.raises(StoreUnavailable, match=r"Cannot back up .*: disk I/O error\. No partial file is left\."):
             sqlite_backup.back_up(database, backup)

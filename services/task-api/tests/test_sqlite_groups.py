@@ -1,4 +1,4 @@
-"""Writes that wait for the SQLite file have one COMMIT, and none of them notices the others."""
+"""Group commit: writes that wait for the SQLite file share one COMMIT, and do not affect each other."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ QUEUE_SIZE = 2 * GROUP_SIZE
 
 
 class Watched(sqlite3.Connection):
-    """Notes what it is asked, and calls `before_commit` before each COMMIT."""
+    """Records the statements, and calls `before_commit` before each COMMIT."""
 
     asked: list[str]
     before_commit: Callable[[], object]
@@ -47,7 +47,7 @@ class Watched(sqlite3.Connection):
 
 @pytest.fixture
 def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Watched]]:
-    """What a store that is opened in the test asks SQLite."""
+    """The statements of a store that is opened in the test."""
     Watched.asked, Watched.before_commit = [], lambda: None
     with monkeypatch.context() as patched:
         patched.setattr(sqlite3, "connect", functools.partial(sqlite3.connect, factory=Watched))
@@ -88,7 +88,7 @@ def another_process(store: SQLiteStore) -> Iterator[sqlite3.Connection]:
 
 @contextlib.asynccontextmanager
 async def held_up(store: SQLiteStore) -> AsyncIterator[Task]:
-    """What is written in the block waits behind a task, which waits for another process: until the end of the block."""
+    """Writes in the block queue behind a task that waits for another process: until the end of the block."""
     first = a_task(title="first")
     with another_process(store) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -96,13 +96,13 @@ async def held_up(store: SQLiteStore) -> AsyncIterator[Task]:
         creating = create(store, first)
         await eventually(lambda: "BEGIN IMMEDIATE" in Watched.asked)
         yield first
-        await asyncio.sleep(0)  # whatever was begun in the block is in the queue then
+        await asyncio.sleep(0)  # by then every write started in the block is queued
         other.execute("COMMIT")
         await creating
 
 
 def refuse(store: SQLiteStore, title: str, *, by: str) -> None:
-    """Has SQLite refuse a task of that title: ABORT undoes the statement, ROLLBACK the whole transaction."""
+    """Makes SQLite reject a task of that title: ABORT rolls back the statement, ROLLBACK the whole transaction."""
     with another_process(store) as other:
         rule = f"CREATE TRIGGER refuse BEFORE INSERT ON tasks WHEN new.title = '{title}'"
         other.execute(f"{rule} BEGIN SELECT raise({by}, 'refused'); END")
@@ -120,7 +120,7 @@ async def results(*waiting: Awaitable[IdempotencyRecord | None]) -> list[Idempot
 
 
 async def fed(store: SQLiteStore) -> list[str]:
-    """The titles in the change feed, in its order."""
+    """The titles in the change feed, in feed order."""
     return [change.task.title for change in await store.changes(None, size=1000)]
 
 
@@ -146,7 +146,7 @@ async def test_no_write_is_acknowledged_before_the_commit(tasks_store: SQLiteSto
     told_before: list[bool] = []
 
     def look() -> None:
-        """In the store's thread: what the loop has been told until now it has passed on after two turns."""
+        """In the store's thread: after two turns the loop has delivered everything scheduled until now."""
         for turn in range(2):
             turned = threading.Event()
             loop.call_soon_threadsafe(turned.set)
@@ -195,7 +195,7 @@ async def test_a_failed_write_is_rolled_back_alone_with_its_own_error(tasks_stor
     ("by", "differences", "expected"),
     [
         ("ABORT", {}, sqlite3.IntegrityError),
-        # As SQLite may on a full disk: a SAVEPOINT would begin a transaction then, and its RELEASE commit it.
+        # As SQLite may do on a full disk: a SAVEPOINT would then begin a transaction, and its RELEASE commit it.
         ("ROLLBACK", {}, sqlite3.IntegrityError),
         ("ABORT", {"priority": None}, AttributeError),
     ],
@@ -276,7 +276,7 @@ async def test_the_group_size_is_bounded_by_tasks(tasks_store: SQLiteStore) -> N
         batch = [Write(a_task(), "created") for _ in range(GROUP_SIZE)]
         waiting.append(asyncio.create_task(tasks_store.commit(batch, now=NOW)))
     assert await results(*waiting) == [None] * len(waiting)
-    assert commits() == 4  # the first one, 64, one, and the batch, for which there was no room
+    assert commits() == 4  # the first one, 64, one, and the batch, which did not fit
 
 
 async def test_writes_beyond_the_queue_size_are_rejected(tasks_store: SQLiteStore) -> None:
@@ -313,7 +313,7 @@ async def test_a_group_waits_once_for_another_process(
 
 @contextlib.contextmanager
 def full_after(bytes_more: int, file: Path) -> Iterator[None]:
-    """A disk that has so much left behind the end of the file."""
+    """A disk with this much space left after the end of the file."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size + bytes_more, limits[1]))
     try:
@@ -373,7 +373,7 @@ WRITERS, EACH = 16, 20
 
 
 async def test_sixteen_writers_share_commits(tmp_path: Path, watched: type[Watched]) -> None:
-    """By the service and not by its store alone: nothing on the way lets them come one by one."""
+    """Through the whole service and not only its store: nothing on the path serializes them."""
     app = create_app(Settings(database_url=SecretStr(f"sqlite:///{tmp_path}/tasks.db")))
     body = b'{"title":"Water the plants"}'
     scope: Scope = {

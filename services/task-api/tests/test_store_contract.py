@@ -1,4 +1,4 @@
-"""What every store must do. Memory is the model; SQLite and PostgreSQL must not differ from it."""
+"""The contract of every store. Memory is the model; SQLite and PostgreSQL must behave identically."""
 
 from __future__ import annotations
 
@@ -216,13 +216,13 @@ async def test_names_are_counted_among_the_newest_tasks(tasks_store: Store) -> N
     await keep(tasks_store, *LISTED)
     whole: dict[NameKind, tuple[tuple[str, int], ...]] = {
         "label": (("x", 2), ("X", 1), ("y", 1)),
-        "project": (("P", 1), ("p", 1)),  # the deleted one of `p` is left out
+        "project": (("P", 1), ("p", 1)),  # the deleted one of `p` is excluded
         "assignee": (("ann", 1),),
     }
     for kind, counts in whole.items():
         assert await tasks_store.names(kind, scan=6, limit=3) == Names(counts, whole=True)
     assert await tasks_store.names("label", scan=6, limit=2) == Names(whole["label"][:2], whole=False)
-    # The third newest is the deleted one: read, and not counted.
+    # The third newest is the deleted one: scanned, and not counted.
     assert await tasks_store.names("project", scan=3, limit=3) == Names((("P", 1),), whole=False)
     assert await tasks_store.names("label", scan=1, limit=3) == Names((), whole=False)
     assert await tasks_store.names("label", scan=5, limit=3) == Names((("X", 1), ("x", 1)), whole=False)
@@ -357,7 +357,7 @@ async def test_the_purge_removes_exactly_the_expired_data(tasks_store: Store) ->
 
 
 async def test_a_kept_change_keeps_all_later_entries_in_the_feed(tasks_store: Store) -> None:
-    """Clocks of two pods differ. Without them a reader would see a gap and not be told."""
+    """Clocks of pods differ. Otherwise a reader would miss changes without an error."""
     begin = await tasks_store.last_cursor()
     ahead, behind = a_task(updated_at=NOW + DAY), a_task()
     await keep(tasks_store, ahead, behind)
@@ -378,7 +378,7 @@ async def test_the_purge_limit_is_exclusive(tasks_store: Store) -> None:
 # --- opening and closing --------------------------------------------------------------
 
 
-# Of memory it is gone, as `/health` says, and each process has its own: the chart refuses it with several replicas.
+# In memory it is lost, as `/health` says, and each process has its own: the chart rejects it with several replicas.
 KEPT = pytest.mark.parametrize("storage_url", ["sqlite", "postgresql"], indirect=True)
 
 

@@ -1,4 +1,4 @@
-"""Where commits wait for a standby, a write is acknowledged once the standby has it, and not once it can be seen."""
+"""With synchronous replication, a write is acknowledged once the standby has it, and not once it is visible."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ STRIKES = pytest.mark.parametrize(
 
 
 async def wait_for(count: int, pair: Replicated) -> None:
-    """Returns once so many commits wait for the standby."""
+    """Returns once this many commits wait for the standby."""
     async with asyncio.timeout(30):
         while await pair.waiting() < count:
             await asyncio.sleep(0.02)
@@ -67,9 +67,9 @@ def changed(task: Task, **members: object) -> Task:
 async def waiting_writes(
     store: PostgresStore, pair: Replicated
 ) -> AsyncIterator[list[asyncio.Task[IdempotencyRecord | None]]]:
-    """Two creations in one transaction, one with a key, a change and a deletion, which wait for a standby that is gone.
+    """Two creations in one transaction, one with a key, an update and a deletion, waiting for a missing standby.
 
-    It is there again after the block.
+    The standby is back after the block.
     """
     first, second, plain, keyed = a_task(), a_task(), a_task(), a_task()
     for task in (first, second):
@@ -112,10 +112,10 @@ async def test_a_write_is_acknowledged_once_the_standby_is_back(strike: Strike, 
 async def test_without_waiting_for_the_standby_a_failover_loses_acknowledged_writes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """So these tests would see it, and a failover is what they say it is."""
+    """Proves that these tests would detect it, and that the failover is realistic."""
 
     async def believe(_: object) -> None:
-        """Takes what can be seen for durable."""
+        """Takes what is visible for durable."""
 
     monkeypatch.setattr(database, "make_durable", believe)
     with replicated() as pair:

@@ -1,4 +1,4 @@
-"""/v1/tasks over HTTP, on every kind of storage."""
+"""/v1/tasks over HTTP, with every store."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def create(client: TestClient, **task: object) -> dict[str, object]:
 
 
 def problem(response: Response, status: int, type: str | None = None) -> dict[str, Any]:
-    """The problem document of `response`, which must be one with this status."""
+    """The problem document of `response`, which must have this status."""
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/problem+json"
     document: dict[str, Any] = response.json()
@@ -210,7 +210,7 @@ def test_head_is_get_without_the_body(client: TestClient) -> None:
     for path in paths:
         got, head = client.get(path), client.head(path)
         assert (head.status_code, head.content) == (got.status_code, b"")
-        of_content = {"content-length", "content-encoding"}  # not known of what is compressed on its way
+        of_content = {"content-length", "content-encoding"}  # unknown if compressed on the fly
         assert head.headers.keys() | of_content == got.headers.keys() | of_content
         assert head.headers.get("content-length", got.headers["content-length"]) == got.headers["content-length"]
         for name in ("etag", "link", "content-type", "cache-control"):
@@ -270,7 +270,7 @@ def test_a_forged_cursor_is_rejected(client: TestClient, cursor: str) -> None:
 
 @pytest.mark.parametrize("title", ["\0", "a\0b", "\ud800"], ids=ascii)
 def test_a_forged_cursor_with_invalid_text_is_rejected(client: TestClient, title: str) -> None:
-    """PostgreSQL takes neither in a text."""
+    """PostgreSQL's text cannot store either."""
     cursor = write_cursor(Query(order=read_order("title")), a_task(title=title))
     problem(client.get("/v1/tasks", params={"sort": "title", "cursor": cursor}), 400, "invalid-cursor")
 
@@ -370,7 +370,7 @@ def test_labels_projects_and_assignees_are_listed_with_their_counts(
     ],
 )
 def test_cursors_are_bound_as_in_the_previous_release(filters: Filters, sort: str, bound: str) -> None:
-    """Old and new pods run side by side: a page of one goes on at the other where no filter is new."""
+    """Old and new pods run side by side: a cursor of one is valid at the other, unless a new filter is used."""
     cursor = write_cursor(Query(filters, read_order(sort)), a_task())
     assert json.loads(base64.urlsafe_b64decode(cursor + "=="))[0] == bound
 
@@ -405,7 +405,7 @@ def test_an_invalid_filter_is_rejected(client: TestClient, query: str) -> None:
     ],
 )
 def test_an_unknown_parameter_is_rejected(client: TestClient, path: str, parameter: str, hint: str) -> None:
-    for _ in range(2):  # a list is answered in another way the second time
+    for _ in range(2):  # a list takes the fast path the second time
         (error,) = problem(client.get(path), 422, "invalid-request")["errors"]
         assert error["parameter"] == parameter
         assert hint in error["detail"]
@@ -631,7 +631,7 @@ def test_large_lists_are_compressed_and_streams_are_not(client: TestClient) -> N
             assert client.get(path, headers={**plain, "If-None-Match": tag}).status_code == 304
     large = create(client, description="x" * 5000)
     got = client.get(f"/v1/tasks/{large['id']}", headers=gzip)
-    assert "content-encoding" not in got.headers  # its ETag is a strong one, and If-Match takes it
+    assert "content-encoding" not in got.headers  # its ETag is a strong one, and If-Match accepts it
     assert got.headers["etag"] == '"v1"'
 
 
@@ -909,7 +909,7 @@ def test_changes_are_followed_from_a_cursor(client: TestClient) -> None:
 
 
 def test_a_stream_is_neither_cached_nor_buffered(client: TestClient) -> None:
-    """nginx would collect its events until a buffer is full."""
+    """nginx would buffer its events."""
     stream = client.head("/v1/changes", headers={"Accept": "text/event-stream"})
     assert (stream.headers["x-accel-buffering"], stream.headers["cache-control"]) == ("no", "no-store")
 

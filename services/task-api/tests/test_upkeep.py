@@ -1,4 +1,4 @@
-"""What is past its time is removed by the service itself."""
+"""The service purges expired data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads everything back and says what became of what was acknowledged."""
+"""Reads everything back and checks the fate of every acknowledged write."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ import httpx2
 from acknowledged.history import History
 
 FEED_SECONDS = 30.0
-"""The feed tells of a change once all older transactions have ended, those of others, too."""
+"""The feed shows a change once all older transactions have ended, including those of others."""
 
 
 @dataclass
 class Verdict:
-    """How many operations ended in which way, and each that contradicts what its client was told."""
+    """The number of operations by outcome, and each that contradicts what its client was told."""
 
     acknowledged: int = 0
     failed: int = 0
     unclear: int = 0
-    """Of those two: how many were settled only by asking again."""
+    """Of those two: how many were resolved only by a retry."""
     unknown: int = 0
-    """Never settled."""
+    """Never resolved."""
     lost: list[str] = field(default_factory=list)
     duplicated: list[str] = field(default_factory=list)
     undead: list[str] = field(default_factory=list)
-    """Done though the client was told that it was not."""
+    """Done although the client was told that it was not."""
     wrong_versions: list[str] = field(default_factory=list)
 
     @property
@@ -50,23 +50,23 @@ class Verdict:
 
 
 def judge(history: History, http: httpx2.Client, *, project: str, since: str) -> Verdict:
-    """The verdict on a history of clients who have ended.
+    """The verdict on a history of clients that have ended.
 
-    project: of all their tasks. since: the place in the change feed before the first of them.
+    project: of all their tasks. since: the feed cursor before the first of them.
     """
     kept = _kept(http, project)
     versions = _versions(http, project, since, kept)
     verdict = Verdict()
     by_title = Counter(task["title"] for task in kept.values())
     created = Counter(task["title"] for of_task in versions.values() for task in of_task if task["version"] == 1)
-    # Which changes there were, and where: a version has the token of its writer, where the one before had another.
+    # The changes and their versions: a version has the token of its writer, the previous one had another.
     changes: dict[str, list[tuple[str, int]]] = defaultdict(list)
     for task_id, of_task in versions.items():
         for before, task in itertools.pairwise(of_task):
             new = task["metadata"].items() - before["metadata"].items()
             for _, token in new:
                 changes[token].append((task_id, task["version"]))
-            # Each change brings a token that no other has: a version that brings none is a change done again.
+            # Each change writes a unique token: a version without a new one is a change applied twice.
             if len(new) != 1 and task["version"] != before["version"]:
                 verdict.duplicated.append(f"version {task['version']} of task {task_id} brings {len(new)} new tokens")
         numbers = [task["version"] for task in of_task]
@@ -124,7 +124,7 @@ def _kept(http: httpx2.Client, project: str) -> dict[str, Any]:
 
 
 def _versions(http: httpx2.Client, project: str, since: str, kept: dict[str, Any]) -> dict[str, list[Any]]:
-    """Each version of each task of the project that the change feed tells of, in the feed's order."""
+    """Each version of each task of the project in the change feed, in feed order."""
     versions: dict[str, list[Any]] = defaultdict(list)
     deadline = time.monotonic() + FEED_SECONDS
     while True:

@@ -1,4 +1,4 @@
-"""Tasks in a SQLite file, for development and for deployments with a single process."""
+"""Tasks in a SQLite file: used in development, and sufficient for a single process."""
 
 from __future__ import annotations
 

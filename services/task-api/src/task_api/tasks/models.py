@@ -125,7 +125,7 @@ Labels = Annotated[
 ]
 Project = Annotated[Name, Field(description="Project name")]
 Parent = Annotated[
-    UUID, Field(description="Id of the parent task. Not validated: that task may be created later or deleted")
+    UUID, Field(description="Id of the parent task. Not checked: that task may be created later or deleted")
 ]
 Assignee = Annotated[Name, Field(description="Who is responsible: any name, address or id")]
 Version = Annotated[int, Field(ge=1, le=2**31 - 1), BeforeValidator(_require_number)]
@@ -383,7 +383,7 @@ class CreateItem(BaseModel):
 
 
 class UpdateItem(BaseModel):
-    """Update a task, only if it has the version `if_version`, where given."""
+    """Update a task; with `if_version` only at that version."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -394,7 +394,7 @@ class UpdateItem(BaseModel):
 
 
 class DeleteItem(BaseModel):
-    """Delete a task, only if it has the version `if_version`, where given."""
+    """Delete a task; with `if_version` only at that version."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -185,7 +185,7 @@ def _filters(
         ),
     ] = None,
     deleted: Annotated[
-        bool, Query(description="Only deleted tasks, which can still be undeleted, instead of the others")
+        bool, Query(description="Return the deleted tasks, which can still be undeleted, instead of the others")
     ] = False,
 ) -> Filters:
     search_words = None if q is None else words(q)
