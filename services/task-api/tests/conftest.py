@@ -37,8 +37,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.fixture(scope="session")
 def seed(pytestconfig: pytest.Config) -> int | None:
     """The seed of the generated tests in `make fuzz`; without one they take a small sample, the same each time."""
-    given: str | None = pytestconfig.getoption("--hypothesis-seed")
-    return None if given is None else int(given)
+    option: str | None = pytestconfig.getoption("--hypothesis-seed")
+    return None if option is None else int(option)
 
 
 @pytest.fixture

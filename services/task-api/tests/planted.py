@@ -33,10 +33,10 @@ under_way: set[asyncio.Task[IdempotencyRecord | None]] = set()
 def acknowledge_before(commit: Commit) -> Commit:
     """Acknowledges first, and commits a moment later."""
 
-    async def acknowledge(*given: Any, **named: Any) -> IdempotencyRecord | None:
+    async def acknowledge(*args: Any, **kwargs: Any) -> IdempotencyRecord | None:
         async def later() -> IdempotencyRecord | None:
             await asyncio.sleep(LATE_SECONDS)
-            return await commit(*given, **named)
+            return await commit(*args, **kwargs)
 
         task = asyncio.create_task(later())
         under_way.add(task)
@@ -49,12 +49,12 @@ def acknowledge_before(commit: Commit) -> Commit:
 class AcknowledgesJoinedBeforeCommit(Joined[Any, Any]):
     """Acknowledges a group first, and commits it a moment later."""
 
-    def __init__(self, *given: Any, together: Callable[..., Awaitable[Any]], **named: Any) -> None:
+    def __init__(self, *args: Any, together: Callable[..., Awaitable[Any]], **kwargs: Any) -> None:
         async def late(db: Any, items: list[Any]) -> Any:
             await asyncio.sleep(4 * LATE_SECONDS)  # longer than the killer waits
             return await together(db, items)
 
-        super().__init__(*given, together=late, **named)
+        super().__init__(*args, together=late, **kwargs)
 
     async def _ask(self, item: Any, lead: Any, db: Any) -> Any:
         if self._settle is not None:
@@ -104,13 +104,13 @@ def join_in_flight(get: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitabl
 
     Not by `plant`: test_joined_reads.py has it in its own process, to be sure that such a statement is in flight.
     """
-    asked: dict[object, asyncio.Future[Any]] = {}
+    in_flight: dict[object, asyncio.Future[Any]] = {}
 
     async def join(self: Joined[Any, Any], key: object) -> Any:
-        if key not in asked:
-            asked[key] = asyncio.ensure_future(get(self, key))
-            asked[key].add_done_callback(lambda _: asked.pop(key))
-        return await asyncio.shield(asked[key])
+        if key not in in_flight:
+            in_flight[key] = asyncio.ensure_future(get(self, key))
+            in_flight[key].add_done_callback(lambda _: in_flight.pop(key))
+        return await asyncio.shield(in_flight[key])
 
     return join
 

@@ -95,12 +95,14 @@ def test_a_cross_origin_page_creates_updates_and_follows_tasks(allowed: bool, tm
                 page[0] = page[0].replace('changes.addEventListener("open"', 'changes.addEventListener("error"')
             with opened(origin, tmp_path / "profile"):
                 if allowed:
-                    wanted = {
+                    expected = {
                         'created: 201 "v1"',
                         'changed: 200 "v2"',
                         "too late: 412 /problems/version-mismatch",
                         "followed: Sow seeds",
                     }
-                    eventually(lambda: any(set(said.split("\n")) >= wanted for said in reports), "the page did it all")
+                    eventually(
+                        lambda: any(set(report.split("\n")) >= expected for report in reports), "the page did it all"
+                    )
                 else:
-                    eventually(lambda: any("Failed to fetch" in said for said in reports), "the page was refused")
+                    eventually(lambda: any("Failed to fetch" in report for report in reports), "the page was refused")

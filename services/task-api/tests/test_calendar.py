@@ -44,25 +44,25 @@ PLAIN: dict[str, Any] = {
 }
 
 
-def task(**said: object) -> Task:
-    return Task.model_validate({**PLAIN, **said})
+def task(**fields: object) -> Task:
+    return Task.model_validate({**PLAIN, **fields})
 
 
-def lines(**said: object) -> list[str]:
+def lines(**fields: object) -> list[str]:
     """The lines of the task's VTODO, unfolded, as another program reads them."""
-    text = to_ics([to_vtodo(task(**said))]).decode().replace("\r\n ", "")
+    text = to_ics([to_vtodo(task(**fields))]).decode().replace("\r\n ", "")
     return text.split("\r\n")[4:-3]
 
 
-def read(**said: object) -> dict[str, Any]:
+def read(**fields: object) -> dict[str, Any]:
     """The properties of the task's VTODO as the library reads them back."""
-    (todo,) = Calendar.from_ical(to_ics([to_vtodo(task(**said))])).walk("VTODO")
+    (todo,) = Calendar.from_ical(to_ics([to_vtodo(task(**fields))])).walk("VTODO")
     return {name.lower(): value for name, value in todo.items()}
 
 
-def times(**said: object) -> list[str]:
+def times(**fields: object) -> list[str]:
     names = ("DTSTART", "DUE", "RRULE", "X-TASK-START", "X-TASK-DUE", "X-TASK-RECURRENCE")
-    return [line for line in lines(**said) if line.startswith(names)]
+    return [line for line in lines(**fields) if line.startswith(names)]
 
 
 def test_a_simple_task_is_serialized_completely() -> None:
@@ -205,7 +205,7 @@ def test_long_lines_are_folded_within_75_octets_and_between_characters() -> None
 
 
 @pytest.mark.parametrize(
-    ("said", "written"),
+    ("fields", "written"),
     [
         ({}, []),
         ({"due_at": DUE}, ["DUE:20261130T170000Z"]),
@@ -215,8 +215,8 @@ def test_long_lines_are_folded_within_75_octets_and_between_characters() -> None
         ({"start_at": START, "due_at": DUE}, ["DTSTART:20261128T170000Z", "DUE:20261130T170000Z"]),
     ],
 )
-def test_date_times_are_in_utc_and_dates_are_dates(said: dict[str, object], written: list[str]) -> None:
-    assert times(**said) == written
+def test_date_times_are_in_utc_and_dates_are_dates(fields: dict[str, object], written: list[str]) -> None:
+    assert times(**fields) == written
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,7 @@ def test_a_start_incompatible_with_the_due_is_an_x_property(
 
 
 @pytest.mark.parametrize(
-    ("said", "written"),
+    ("fields", "written"),
     [
         (
             {"recurrence": "FREQ=MONTHLY", "due_at": DUE},
@@ -301,14 +301,14 @@ def test_a_start_incompatible_with_the_due_is_an_x_property(
         ),
     ],
 )
-def test_a_rule_is_exported_with_the_dtstart_it_counts_from(said: dict[str, object], written: list[str]) -> None:
-    assert sorted(times(**said)) == sorted(written)
+def test_a_rule_is_exported_with_the_dtstart_it_counts_from(fields: dict[str, object], written: list[str]) -> None:
+    assert sorted(times(**fields)) == sorted(written)
 
 
 @pytest.mark.parametrize("rule", ["DAILY", "WEEKLY;BYDAY=MO,TH", "MONTHLY", "MONTHLY;BYMONTHDAY=-1", "YEARLY"])
 @pytest.mark.parametrize("end", ["", ";COUNT=4", ";UNTIL=20270301T170000Z"])
 @pytest.mark.parametrize(
-    "said",
+    "fields",
     [
         {"due_at": DUE},
         {"due_on": DUE.date()},
@@ -318,8 +318,8 @@ def test_a_rule_is_exported_with_the_dtstart_it_counts_from(said: dict[str, obje
         {"start_at": DUE - timedelta(hours=1), "due_at": DUE},
     ],
 )
-def test_clients_compute_the_same_occurrences_as_the_service(rule: str, end: str, said: dict[str, object]) -> None:
-    current: Task | None = task(recurrence=f"FREQ={rule}{end}", **said)
+def test_clients_compute_the_same_occurrences_as_the_service(rule: str, end: str, fields: dict[str, object]) -> None:
+    current: Task | None = task(recurrence=f"FREQ={rule}{end}", **fields)
     assert current is not None
     first = read(**current.model_dump())
     days: list[date] = []

@@ -47,8 +47,8 @@ def javascript(tmp_path_factory: pytest.TempPathFactory) -> Javascript:
     installed = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert installed.returncode == 0, f"npm cannot install the packages of tests/clients/calendars: {installed.stderr}"
 
-    def execute(script: str, given: str) -> Any:
-        done = subprocess.run(["node", script], cwd=folder, input=given, capture_output=True, text=True, check=False)
+    def execute(script: str, stdin: str) -> Any:
+        done = subprocess.run(["node", script], cwd=folder, input=stdin, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
@@ -145,8 +145,8 @@ def test_occurrences_of_generated_rules_match_dateutil_and_rrule_js(seed: int | 
     for rule, first, found in made:
         expected = itertools.islice((moment for moment in rrulestr(rule, dtstart=first) if moment > first), len(found))
         assert found == list(expected), (rule, first)
-    asked = [{"start": first.isoformat(), "rule": rule, "count": len(found)} for rule, first, found in made if found]
-    compared = zip((case for case in made if case[2]), javascript("rules.mjs", json.dumps(asked)), strict=True)
+    inputs = [{"start": first.isoformat(), "rule": rule, "count": len(found)} for rule, first, found in made if found]
+    compared = zip((case for case in made if case[2]), javascript("rules.mjs", json.dumps(inputs)), strict=True)
     for (rule, first, found), theirs in compared:
         assert found == [datetime.fromisoformat(moment) for moment in theirs], (rule, first)
 
@@ -154,11 +154,11 @@ def test_occurrences_of_generated_rules_match_dateutil_and_rrule_js(seed: int | 
 @pytest.mark.node
 def test_occurrences_of_the_rfc_5545_examples_match_rrule_js(javascript: Javascript) -> None:
     """In naive local time, which both use."""
-    asked = [
+    inputs = [
         {"start": f"{first.isoformat()}Z", "rule": re.sub("UNTIL=[^;]*", "COUNT=200", rule), "count": len(expected)}
         for rule, first, expected, _ in EXAMPLES
     ]
-    for (rule, _, expected, _), theirs in zip(EXAMPLES, javascript("rules.mjs", json.dumps(asked)), strict=True):
+    for (rule, _, expected, _), theirs in zip(EXAMPLES, javascript("rules.mjs", json.dumps(inputs)), strict=True):
         assert [moment.isoformat() for moment in expected] == [moment.removesuffix(".000Z") for moment in theirs], rule
 
 

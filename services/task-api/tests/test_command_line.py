@@ -39,8 +39,8 @@ def test_an_acknowledged_task_survives_kill_9(tmp_path: Path) -> None:
 
 
 def test_a_read_only_folder_is_a_one_line_error() -> None:
-    said = refused("serve", "--port", "0", TASKS_DATABASE_URL="sqlite:////dev/null/folder/tasks.db")
-    assert "/dev/null/folder/tasks.db" in said
+    error = refused("serve", "--port", "0", TASKS_DATABASE_URL="sqlite:////dev/null/folder/tasks.db")
+    assert "/dev/null/folder/tasks.db" in error
 
 
 @pytest.mark.parametrize(
@@ -53,10 +53,10 @@ def test_a_read_only_folder_is_a_one_line_error() -> None:
     ],
 )
 def test_an_invalid_url_is_a_one_line_error_without_its_value(value: str, rule: str) -> None:
-    said = refused("serve", TASKS_DATABASE_URL=value)
-    assert said.startswith("TASKS_DATABASE_URL")
-    assert rule in said
-    assert "hunter2" not in said
+    error = refused("serve", TASKS_DATABASE_URL=value)
+    assert error.startswith("TASKS_DATABASE_URL")
+    assert rule in error
+    assert "hunter2" not in error
 
 
 def test_service_variables_injected_by_kubernetes_are_ignored() -> None:

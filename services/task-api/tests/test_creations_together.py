@@ -72,9 +72,9 @@ async def test_each_keyed_creation_gets_its_own_record(postgres_url: str) -> Non
         tasks = [a_task() for _ in range(5)]
         keys = ["new", "used", "twice", "twice"]
         outcomes = await asyncio.gather(*await start_group(store, postgres_url, *tasks, keys=keys))
-        kept = [await store.get_record("ann", key, now=NOW) for key in ("new", "twice")]
+        records = [await store.get_record("ann", key, now=NOW) for key in ("new", "twice")]
     assert outcomes == [None, record_of(earlier, "used"), None, record_of(tasks[2], "twice"), None]
-    assert kept == [record_of(tasks[0], "new"), record_of(tasks[2], "twice")]
+    assert records == [record_of(tasks[0], "new"), record_of(tasks[2], "twice")]
     assert await transactions(postgres_url) == 3  # the earlier one, the one before the group, and the group
     await assert_each_is_there_once(postgres_url, earlier, tasks[0], tasks[2], tasks[4])
     async with opened(postgres_url) as other:

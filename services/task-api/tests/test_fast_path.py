@@ -109,7 +109,7 @@ class _Failing(MemoryStore):
         raise self._error
 
 
-def said(response: Response) -> tuple[object, ...]:
+def comparable(response: Response) -> tuple[object, ...]:
     """The response without the parts that vary between requests."""
     varying = (
         r'[0-9a-f]{8}-[0-9a-f-]{27}|[0-9a-f]{32}|20\d\d-\d\d-\d\dT[\d:.]+Z|(?<=cursor=)[\w-]+|(?<=cursor":")[\w-]+'
@@ -123,7 +123,7 @@ def said(response: Response) -> tuple[object, ...]:
 @pytest.mark.parametrize("body", BODIES)
 def test_creating_a_task_gets_the_same_response_on_both_paths(body: bytes) -> None:
     headers = {"Content-Type": "application/json"}
-    one, other = (said(client.post("/v1/tasks", content=body, headers=headers)) for client in clients())
+    one, other = (comparable(client.post("/v1/tasks", content=body, headers=headers)) for client in clients())
     assert one == other
 
 
@@ -138,7 +138,7 @@ def test_creating_a_task_gets_the_same_response_on_both_paths(body: bytes) -> No
     ],
 )
 def test_request_headers_are_handled_the_same_on_both_paths(headers: dict[str, str]) -> None:
-    one, other = (said(client.post("/v1/tasks", content=BODIES[0], headers=headers)) for client in clients())
+    one, other = (comparable(client.post("/v1/tasks", content=BODIES[0], headers=headers)) for client in clients())
     assert one == other
 
 
@@ -158,23 +158,23 @@ def test_request_headers_are_handled_the_same_on_both_paths(headers: dict[str, s
     ],
 )
 def test_idempotency_keys_are_handled_the_same_on_both_paths(keys: list[str], statuses: list[int]) -> None:
-    answers = []
+    responses = []
     for client in clients():
         headers = [(b"Content-Type", b"application/json"), *((b"Idempotency-Key", k.encode("latin-1")) for k in keys)]
         bodies = [BODIES[0], BODIES[0], BODIES[1], b"{}"]
-        answers.append([said(client.post("/v1/tasks", content=body, headers=headers)) for body in bodies])
-    assert answers[0] == answers[1]
-    assert [status for status, *_ in answers[0]] == statuses
+        responses.append([comparable(client.post("/v1/tasks", content=body, headers=headers)) for body in bodies])
+    assert responses[0] == responses[1]
+    assert [status for status, *_ in responses[0]] == statuses
 
 
 @pytest.mark.parametrize("query", QUERIES)
 def test_a_list_gets_the_same_response_on_both_paths_also_when_cached(query: str) -> None:
-    answers = []
+    responses = []
     for client in clients():
         for number in range(3):
             client.post("/v1/tasks", json={"title": f"Water the plants {number}"})
-        answers.append([said(client.get(f"/v1/tasks?{query}")) for _ in range(2)])
-    one, other = answers
+        responses.append([comparable(client.get(f"/v1/tasks?{query}")) for _ in range(2)])
+    one, other = responses
     assert one == other
 
 
@@ -192,7 +192,7 @@ def test_the_next_page_is_the_same_on_both_paths() -> None:
 
 
 def test_getting_a_task_gets_the_same_response_on_both_paths() -> None:
-    answers = []
+    responses = []
     for client in clients():
         path = client.post("/v1/tasks", json={"title": "Water the plants"}).headers["location"]
         found = [client.get(path), client.get(path + "?x=1"), client.get(path, headers={"If-None-Match": '"v1"'})]
@@ -200,16 +200,16 @@ def test_getting_a_task_gets_the_same_response_on_both_paths() -> None:
         found += [client.get(path.upper().replace("/V1/TASKS", "/v1/tasks")), client.head(path)]
         client.delete(path)
         found += [client.get(path), client.get("/v1/tasks/01a209b3-fcfd-7015-92d5-ecad43015460")]
-        answers.append([said(response) for response in found])
-    assert answers[0] == answers[1]
-    assert [status for status, *_ in answers[0]] == [200, 422, 304, 412, 200, 200, 404, 404]
+        responses.append([comparable(response) for response in found])
+    assert responses[0] == responses[1]
+    assert [status for status, *_ in responses[0]] == [200, 422, 304, 412, 200, 200, 404, 404]
 
 
 def test_unauthorized_requests_are_rejected_the_same_on_both_paths(tmp_path: Path) -> None:
     token, line = new_token("reader", ["read"])
     file = tmp_path / "tokens"
     file.write_text(line + "\n")
-    answers = []
+    responses = []
     for client in clients(Settings(auth="tokens", auth_token_file=file, database_url=SecretStr("memory://"))):
         credential = {"Authorization": f"Bearer {token}"}
         found = [
@@ -217,16 +217,16 @@ def test_unauthorized_requests_are_rejected_the_same_on_both_paths(tmp_path: Pat
         ]
         found.append(client.post("/v1/tasks", json={"title": "Water the plants"}, headers=credential))
         found.append(client.post("/v1/tasks", json={"title": ""}, headers=credential))
-        answers.append([said(response) for response in found])
-    assert answers[0] == answers[1]
-    assert [status for status, *_ in answers[0]] == [401, 200, 401, 403, 403]
+        responses.append([comparable(response) for response in found])
+    assert responses[0] == responses[1]
+    assert [status for status, *_ in responses[0]] == [401, 200, 401, 403, 403]
 
 
 @pytest.mark.parametrize(
     ("error", "status"), [(StoreUnavailable("gone"), 503), (StoreBusy("all in use"), 503), (ZeroDivisionError(), 500)]
 )
 def test_errors_are_reported_and_counted_the_same_on_both_paths(error: Exception, status: int) -> None:
-    answers = []
+    responses = []
     for client in clients():
         client.get("/v1/tasks")  # so that its query string is cached
         assert isinstance(client.app, FastAPI)
@@ -238,10 +238,12 @@ def test_errors_are_reported_and_counted_the_same_on_both_paths(error: Exception
             client.post("/v1/tasks", json={"title": "Water the plants"}),
         ]
         more = {line: count - counted.get(line, 0) for line, count in _counted(client).items()}
-        answers.append(([said(response) for response in found], {line for line, count in more.items() if count}))
-    assert answers[0] == answers[1]
-    assert [found for found, *_ in answers[0][0]] == [status] * 3
-    assert answers[0][1] == {
+        responses.append(
+            ([comparable(response) for response in found], {line for line, count in more.items() if count})
+        )
+    assert responses[0] == responses[1]
+    assert [found for found, *_ in responses[0][0]] == [status] * 3
+    assert responses[0][1] == {
         f'http_requests_total{{method="{method}",route="{route}",status="{status}"}}'
         for method, route in (("GET", "/v1/tasks/{task_id}"), ("GET", "/v1/tasks"), ("POST", "/v1/tasks"))
     }

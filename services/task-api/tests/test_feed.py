@@ -36,7 +36,7 @@ async def add(store: Store, title: str) -> None:
     await store.commit([Write(task, "created")], now=task.updated_at)
 
 
-async def told(followers: list[Follower], titles: list[str]) -> None:
+async def received(followers: list[Follower], titles: list[str]) -> None:
     """Waits until each follower got exactly these."""
     async with asyncio.timeout(DEADLINE_SECONDS):
         while any(follower.titles != titles for follower in followers):
@@ -52,7 +52,7 @@ async def test_more_followers_than_queue_slots_are_all_served(postgres_url: str)
         await asyncio.sleep(0)  # all read concurrently
         for title in "abc":
             await add(store, title)
-        await told(followers, ["before", *"abc"])
+        await received(followers, ["before", *"abc"])
         await asyncio.sleep(0)
         followed.end()
         await asyncio.gather(*(follower.task for follower in followers))
@@ -78,10 +78,10 @@ async def test_new_changes_are_read_once_for_all_followers(monkeypatch: pytest.M
     followed = Feed(store)
     followers = [Follower(followed) for _ in range(FOLLOWERS)]
     await add(store, "first")
-    await told(followers, ["first"])
+    await received(followers, ["first"])
     start, before = asyncio.get_running_loop().time(), store.reads
     await add(store, "second")
-    await told(followers, ["first", "second"])
+    await received(followers, ["first", "second"])
     looks = (asyncio.get_running_loop().time() - start) / 0.05
     assert store.reads - before <= 2 * looks + 3
     followed.end()
@@ -98,10 +98,10 @@ async def test_a_lagging_follower_catches_up_from_the_store(monkeypatch: pytest.
     for title in titles:
         await add(store, title)
         if title == titles[feed.CHUNK]:
-            await told([first], titles[: feed.CHUNK + 1])
-    await told([first, Follower(followed), Follower(followed, start)], titles)
+            await received([first], titles[: feed.CHUNK + 1])
+    await received([first, Follower(followed), Follower(followed, start)], titles)
     late = Follower(followed, (await store.changes(None, size=feed.CHUNK))[-1].cursor)
-    await told([late], titles[feed.CHUNK :])
+    await received([late], titles[feed.CHUNK :])
     followed.end()
 
 
@@ -114,14 +114,14 @@ async def test_streams_end_when_the_storage_fails_and_resume_after_it_recovers(
     followed = Feed(store)
     followers: list[Follower] = [Follower(followed) for _ in range(3)]
     await add(store, "first")
-    await told(followers, ["first"])
+    await received(followers, ["first"])
     store.error = error
     async with asyncio.timeout(DEADLINE_SECONDS):
         await asyncio.gather(*(follower.task for follower in followers))
     store.error = None
     again = Follower(followed, await store.last_cursor())
     await add(store, "second")
-    await told([again], ["second"])
+    await received([again], ["second"])
     followed.end()
 
 
@@ -131,13 +131,13 @@ async def test_streams_ahead_of_a_restored_storage_end(monkeypatch: pytest.Monke
     followed = Feed(store)
     followers = [Follower(followed) for _ in range(3)]
     await add(store, "lost")
-    await told(followers, ["lost"])
+    await received(followers, ["lost"])
     vars(store).update(vars(MemoryStore()))
     async with asyncio.timeout(DEADLINE_SECONDS):
         await asyncio.gather(*(follower.task for follower in followers))
     again = Follower(followed, await store.last_cursor())
     await add(store, "new")
-    await told([again], ["new"])
+    await received([again], ["new"])
     followed.end()
 
 
@@ -152,7 +152,7 @@ async def test_a_busy_storage_does_not_end_streams(monkeypatch: pytest.MonkeyPat
             await asyncio.sleep(0.01)
     store.error = None
     await add(store, "first")
-    await told(followers, ["first"])
+    await received(followers, ["first"])
     followed.end()
 
 

@@ -101,6 +101,6 @@ def test_a_client_in_go(service: Service, tmp_path: Path) -> None:
 def test_the_openapi_linters_find_no_errors() -> None:
     """With their recommended rules; exceptions are explained in their files here."""
     run(NODE / ".bin/redocly", "lint", "--config", "redocly.yaml", "--max-problems", "1000", DOCUMENT, cwd=CLIENTS)
-    said = run(NODE / ".bin/redocly", "lint", "--config", "redocly.yaml", "--format", "json", DOCUMENT, cwd=CLIENTS)
-    assert '"warnings": 0' in said
+    output = run(NODE / ".bin/redocly", "lint", "--config", "redocly.yaml", "--format", "json", DOCUMENT, cwd=CLIENTS)
+    assert '"warnings": 0' in output
     run(NODE / ".bin/spectral", "lint", "--ruleset", "spectral.yaml", "--fail-severity", "hint", DOCUMENT, cwd=CLIENTS)

@@ -45,18 +45,18 @@ async def in_process(url: str) -> AsyncIterator[httpx2.AsyncClient]:
 @pytest.fixture
 def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The statements sent to connections from now on."""
-    asked: list[str] = []
+    statements: list[str] = []
 
     def counted(real: Callable[..., Any]) -> Callable[..., Any]:
         async def ask(db: Any, query: str, *values: Any, **named: Any) -> Any:
-            asked.append(query)
+            statements.append(query)
             return await real(db, query, *values, **named)
 
         return ask
 
     for method in ("execute", "fetch", "fetchrow", "fetchval"):
         monkeypatch.setattr(asyncpg.Connection, method, counted(getattr(asyncpg.Connection, method)))
-    return asked
+    return statements
 
 
 async def test_sixteen_clients_send_at_most_a_quarter_of_a_statement_per_get(
@@ -123,8 +123,8 @@ async def test_a_thousand_clients_read_the_same_as_from_the_memory_store(postgre
                 task = task.model_copy(update={"version": version, "percent_done": version})
                 for each in (store, memory):
                     await each.commit([Write(task, "created" if version == 1 else "updated")], now=NOW)
-                for wanted in (task.id, still[number % len(still)].id, missing):
-                    assert await store.get(wanted) == await memory.get(wanted)
+                for task_id in (task.id, still[number % len(still)].id, missing):
+                    assert await store.get(task_id) == await memory.get(task_id)
 
         await asyncio.gather(*(live(number) for number in range(1000)))
 

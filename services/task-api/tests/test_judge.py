@@ -27,7 +27,7 @@ def changed(name: str, version: int, token: str, outcome: Outcome = "ok") -> Ope
 
 def verdict(
     operations: list[Operation],
-    kept: list[dict[str, Any]],
+    stored: list[dict[str, Any]],
     feed: list[dict[str, Any]],
     attempts: list[Attempt] | None = None,
 ) -> Verdict:
@@ -35,8 +35,8 @@ def verdict(
 
     def answer(request: httpx2.Request) -> httpx2.Response:
         if request.url.path == "/v1/tasks":
-            return httpx2.Response(200, json={"items": kept, "next_cursor": None})
-        items = [] if request.url.params["since"] == "end" else [{"task": told} for told in feed]
+            return httpx2.Response(200, json={"items": stored, "next_cursor": None})
+        items = [] if request.url.params["since"] == "end" else [{"task": task_} for task_ in feed]
         return httpx2.Response(200, json={"items": items, "next_since": "end"})
 
     history = History()
@@ -126,16 +126,16 @@ def test_a_list_that_differs_from_the_feed_is_detected() -> None:
 
 def test_all_pages_of_the_list_and_of_the_feed_are_read() -> None:
     tasks = [task(name) for name in "abc"]
-    asked: list[tuple[str, str]] = []
+    requests: list[tuple[str, str]] = []
 
     def answer(request: httpx2.Request) -> httpx2.Response:
         path, params = request.url.path, request.url.params
         at = int(params.get("cursor" if path == "/v1/tasks" else "since", "0"))
-        asked.append((path, str(at)))
+        requests.append((path, str(at)))
         page = tasks[at : at + 1]
         if path == "/v1/tasks":
             return httpx2.Response(200, json={"items": page, "next_cursor": str(at + 1) if at < 2 else None})
-        items = [{"task": told} for told in page]
+        items = [{"task": task_} for task_ in page]
         return httpx2.Response(200, json={"items": items, "next_since": str(min(at + 1, 3))})
 
     history = History()
@@ -143,4 +143,4 @@ def test_all_pages_of_the_list_and_of_the_feed_are_read() -> None:
     with httpx2.Client(base_url="http://fake", transport=httpx2.MockTransport(answer)) as http:
         found = judge(history, http, project=PROJECT, since="0")
     assert found.broken_promises == []
-    assert asked == [("/v1/tasks", str(n)) for n in range(3)] + [("/v1/changes", str(n)) for n in range(4)]
+    assert requests == [("/v1/tasks", str(n)) for n in range(3)] + [("/v1/changes", str(n)) for n in range(4)]

@@ -35,14 +35,14 @@ async def create(store: PostgresStore) -> Task:
 
 def cut_first(proxy: Proxy) -> list[bytes]:
     """Cuts the connection before the first response from now on; the responses are in the list."""
-    answers: list[bytes] = []
+    responses: list[bytes] = []
 
     def cut(data: bytes) -> bool:
-        answers.append(data)
-        return len(answers) == 1
+        responses.append(data)
+        return len(responses) == 1
 
     proxy.before_answer = cut
-    return answers
+    return responses
 
 
 async def test_a_transaction_on_a_frozen_connection_does_not_block_others_forever(postgres_url: str) -> None:
@@ -132,9 +132,9 @@ async def test_a_lost_commit_is_not_confused_with_another_of_the_same_timestamp(
     async with behind_proxy(postgres_url) as (store, proxy), opened(postgres_url) as other:
         first = await create(other)
         await store.ping()
-        answers = cut_first(proxy)
+        responses = cut_first(proxy)
         second = await create(store)
-        assert b"INSERT" not in answers[0]  # it was lost before it was executed
+        assert b"INSERT" not in responses[0]  # it was lost before it was executed
         assert second.updated_at == first.updated_at
         assert await other.get(second.id) == second
         assert [change.task for change in await other.changes(None, size=10)] == [first, second]
@@ -166,10 +166,10 @@ async def test_a_record_of_another_request_is_not_confused_with_a_lost_commit(
 ) -> None:
     async with behind_proxy(postgres_url) as (store, proxy), opened(postgres_url) as other:
         task = a_task()
-        kept = IdempotencyRecord("ann", "key", "fingerprint", 201, "{}")
-        await other.commit([], kept, now=task.updated_at)
+        existing = IdempotencyRecord("ann", "key", "fingerprint", 201, "{}")
+        await other.commit([], existing, now=task.updated_at)
         await store.ping()
         cut_first(proxy)
         record = IdempotencyRecord("ann", "key", "fingerprint", 201, task.model_dump_json())
-        assert await store.commit([Write(task, "created")], record, now=task.updated_at) == kept
+        assert await store.commit([Write(task, "created")], record, now=task.updated_at) == existing
         assert await other.get(task.id) is None

@@ -71,9 +71,9 @@ async def write_what_is_lost(store: Store, reader: Reader) -> None:
     await reader.read(store, "e")
 
 
-async def goes_on(store: Store, reader: Reader, *, kept: int = 3) -> None:
+async def assert_continues(store: Store, reader: Reader, *, valid: int = 3) -> None:
     """The first `kept` cursors are valid in this history, which continues; the others are lost."""
-    known, lost = reader.cursors[:kept], reader.cursors[kept:]
+    known, lost = reader.cursors[:valid], reader.cursors[valid:]
     for cursor in lost:
         with pytest.raises(OtherHistory):
             await store.changes(cursor, size=1)
@@ -84,8 +84,8 @@ async def goes_on(store: Store, reader: Reader, *, kept: int = 3) -> None:
     await write(store, "last")
     for n, cursor in enumerate(known, start=1):
         titles = await titles_after(store, cursor, up_to="last")
-        assert titles[: kept - n] == reader.titles[n:kept]
-        assert sorted(titles[kept - n :]) == sorted([*new, "last"])
+        assert titles[: valid - n] == reader.titles[n:valid]
+        assert sorted(titles[valid - n :]) == sorted([*new, "last"])
     for cursor in lost:
         with pytest.raises(OtherHistory):
             await store.changes(cursor, size=1)
@@ -104,7 +104,7 @@ async def test_cursors_survive_a_failover_without_data_loss() -> None:
             await write_until_known(store, reader)
         await asyncio.to_thread(pair.promote_running)
         async with opened(pair.standby_url) as store:
-            await goes_on(store, reader)
+            await assert_continues(store, reader)
 
 
 @pytest.mark.full
@@ -120,7 +120,7 @@ async def test_readers_of_changes_lost_in_a_failover_get_an_error() -> None:
             await write_what_is_lost(store, reader)
         await asyncio.to_thread(pair.promote)
         async with opened(pair.standby_url) as store:
-            await goes_on(store, reader)
+            await assert_continues(store, reader)
 
 
 # --- restore of a server ----------------------------------------------------------------
@@ -150,7 +150,7 @@ async def test_readers_past_a_point_in_time_recovery_get_an_error(server: Server
         await write_what_is_lost(store, reader)
     await asyncio.to_thread(server.recover_to, "good")
     async with opened(server.second_url) as store:
-        await goes_on(store, reader)
+        await assert_continues(store, reader)
 
 
 @pytest.mark.full
@@ -166,7 +166,7 @@ async def test_readers_past_a_restored_volume_snapshot_get_an_error(server: Serv
         await write_what_is_lost(store, reader)
     await asyncio.to_thread(server.back_to_snapshot)
     async with opened(server.url) as store:
-        await goes_on(store, reader)
+        await assert_continues(store, reader)
 
 
 # --- restore of a dump ------------------------------------------------------------------
@@ -186,7 +186,7 @@ async def test_a_dump_can_be_restored_under_running_pods(server: Server) -> None
     await dump_and_go_on(server, reader)
     async with opened(server.url) as store:
         await asyncio.to_thread(server.restore, FIRST)
-        await goes_on(store, reader)
+        await assert_continues(store, reader)
 
 
 @pytest.mark.full
@@ -199,7 +199,7 @@ async def test_a_dump_restored_into_a_new_server_under_running_pods_continues_th
     async with opened(server.second_url) as store, opened(server.second_url) as other:
         await write(store, "of the young server")
         await asyncio.to_thread(server.restore, SECOND)
-        await goes_on(store, reader)
+        await assert_continues(store, reader)
         assert await other.last_cursor() == await store.last_cursor()
 
 
@@ -212,7 +212,7 @@ async def test_an_sql_dump_restored_into_a_new_server_continues_the_feed(server:
     await asyncio.to_thread(server.start_second)
     await asyncio.to_thread(server.restore_with_psql)
     async with opened(server.second_url) as store:
-        await goes_on(store, reader)
+        await assert_continues(store, reader)
 
 
 @pytest.mark.full
@@ -225,7 +225,7 @@ async def test_rows_copied_into_a_new_server_continue_the_feed(server: Server) -
     async with opened(server.second_url) as store:
         await write(store, "of the young server")
         await asyncio.to_thread(server.restore_rows)
-        await goes_on(store, reader)
+        await assert_continues(store, reader)
 
 
 @pytest.mark.full
@@ -243,7 +243,7 @@ async def test_a_fully_purged_feed_continues_in_a_new_server(server: Server) -> 
     del reader.cursors[:2], reader.titles[:2]  # these are purged
     async with opened(server.second_url) as store:
         assert await store.changes(None, size=1) == []
-        await goes_on(store, reader, kept=1)
+        await assert_continues(store, reader, valid=1)
 
 
 @pytest.mark.full
@@ -255,9 +255,9 @@ async def test_a_restored_database_can_be_restored_again(server: Server) -> None
     await asyncio.to_thread(server.start_second)
     await asyncio.to_thread(server.restore, SECOND)
     async with opened(server.second_url) as store:
-        await goes_on(store, reader)
+        await assert_continues(store, reader)
         await asyncio.to_thread(server.restore, SECOND)
-        await goes_on(store, reader)
+        await assert_continues(store, reader)
 
 
 @pytest.mark.full
@@ -310,7 +310,7 @@ async def test_a_dump_of_the_previous_release_restored_over_this_one_continues_t
         await write_what_is_lost(store, reader)
         await asyncio.to_thread(server.restore, FIRST)
     async with opened(server.url) as store:
-        await goes_on(store, reader)
+        await assert_continues(store, reader)
 
 
 async def test_a_copied_sqlite_file_continues_the_feed(tmp_path: Path) -> None:
@@ -325,7 +325,7 @@ async def test_a_copied_sqlite_file_continues_the_feed(tmp_path: Path) -> None:
     await store.close()
     shutil.copy(tmp_path / "copy.db", tmp_path / "tasks.db")
     await store.open()
-    await goes_on(store, reader)
+    await assert_continues(store, reader)
     await store.close()
 
 

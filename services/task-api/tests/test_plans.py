@@ -125,8 +125,10 @@ async def test_a_list_without_filters_uses_a_cached_plan(postgres_url: str) -> N
             prepared = await db.prepare(statement)
             for _ in range(10):
                 await prepared.fetch(*values)
-            kept = await db.fetchval("SELECT generic_plans FROM pg_prepared_statements WHERE statement = $1", statement)
-            assert kept >= 5
+            cached = await db.fetchval(
+                "SELECT generic_plans FROM pg_prepared_statements WHERE statement = $1", statement
+            )
+            assert cached >= 5
 
 
 @pytest.mark.parametrize("rows", [0, 300])
@@ -140,8 +142,8 @@ async def test_a_plan_cached_on_a_small_table_uses_the_primary_key(
             await store.commit([Write(a_task(), "created")], now=NOW)
         await db.execute("SET plan_cache_mode = force_generic_plan")
         await db.execute(f"PREPARE get AS {statement}")
-        wanted = f"'{{{a_task().id}, {a_task().id}}}'" if statement == GET_TASKS else f"'{a_task().id}'"
-        plan = "\n".join(row[0] for row in await db.fetch(f"EXPLAIN EXECUTE get({wanted})"))
+        ids = f"'{{{a_task().id}, {a_task().id}}}'" if statement == GET_TASKS else f"'{a_task().id}'"
+        plan = "\n".join(row[0] for row in await db.fetch(f"EXPLAIN EXECUTE get({ids})"))
     assert "Index Scan using tasks_pkey" in plan, plan
     assert "Seq Scan" not in plan, plan
 
@@ -153,7 +155,7 @@ async def test_no_list_reads_more_than_the_probe_and_its_best_index(
     _probe(FEWER // 2, monkeypatch)
     async with opened(postgres_url), connected(postgres_url) as db:
         await _fill(db)
-        found = {name: await _count(db, Filters(**said)) for name, said in CONDITIONS.items()}
+        found = {name: await _count(db, Filters(**conditions)) for name, conditions in CONDITIONS.items()}
         for names in [(name,) for name in CONDITIONS] + PAIRS:
             filters = Filters(**{name: value for chosen in names for name, value in CONDITIONS[chosen].items()})
             best = min([found[name] for name in names if name not in NO_INDEX], default=ROWS)

@@ -71,9 +71,9 @@ async def test_a_key_is_in_use_while_its_first_request_is_in_progress(postgres_u
         # If it ends in time, the request waits for it.
         waiting = asyncio.create_task(tasks_store.commit([Write(task, "created")], record, now=task.updated_at))
         await transaction.commit()
-        kept = await waiting
-        assert kept is not None
-        assert kept.body == "{}"
+        existing = await waiting
+        assert existing is not None
+        assert existing.body == "{}"
 
 
 async def test_lagging_readers_get_an_error_after_a_purge_by_another_pod(postgres_url: str) -> None:
@@ -115,11 +115,11 @@ async def test_a_concurrent_purge_leaves_no_undetected_gap(postgres_url: str, mo
             """A connection on which everything is purged between the first query and the next."""
 
             def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
-                async def ask(*asked: Any) -> Any:
-                    answer = await getattr(db, name)(*asked)
+                async def ask(*arguments: Any) -> Any:
+                    result = await getattr(db, name)(*arguments)
                     later = tasks[0].updated_at + timedelta(seconds=1)
                     await purger.purge(deleted_before=later, records_before=later)
-                    return answer
+                    return result
 
                 return ask
 

@@ -15,8 +15,8 @@ NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 LATER = NOW + timedelta(hours=1)
 
 
-def created(**said: object) -> Task:
-    return rules.create(NewTask.model_validate({"title": "Write the report", **said}), task_id=uuid7(), now=NOW)
+def created(**fields: object) -> Task:
+    return rules.create(NewTask.model_validate({"title": "Write the report", **fields}), task_id=uuid7(), now=NOW)
 
 
 def changed(task: Task, **patch: object) -> Task:
@@ -50,8 +50,8 @@ def test_null_clears_a_field() -> None:
 
 def test_null_resets_every_field_but_the_title_to_its_default() -> None:
     cleared = dict.fromkeys(set(TaskPatch.model_fields) - {"title"})
-    said = {"priority": "high", "labels": ["a"], "percent_done": 40, "position": 7.5, "metadata": {"a": "1"}}
-    task = changed(created(**said, status="in_progress", assignee="Ada", due_on="2026-12-01"), **cleared)
+    fields = {"priority": "high", "labels": ["a"], "percent_done": 40, "position": 7.5, "metadata": {"a": "1"}}
+    task = changed(created(**fields, status="in_progress", assignee="Ada", due_on="2026-12-01"), **cleared)
     fresh = created()
     assert task == fresh.model_copy(update={"id": task.id, "version": 2, "updated_at": LATER})
     with pytest.raises(ValidationError):
@@ -136,9 +136,9 @@ def completed(task: Task, **patch: object) -> tuple[Task, Task]:
 
 
 def reopened(done: Task, follower: Task | None, **patch: object) -> tuple[Task, Task | None]:
-    said = TaskPatch.model_validate({"status": "todo", **patch})
-    assert rules.reopens(done, said)
-    return rules.reopen(rules.update(done, said, now=LATER), said, follower=follower, now=LATER)
+    reopening = TaskPatch.model_validate({"status": "todo", **patch})
+    assert rules.reopens(done, reopening)
+    return rules.reopen(rules.update(done, reopening, now=LATER), reopening, follower=follower, now=LATER)
 
 
 def test_a_done_task_refers_to_its_next_occurrence() -> None:
@@ -194,14 +194,14 @@ def test_no_other_update_creates_an_occurrence(recurrence: str | None, patch: di
 
 
 @pytest.mark.parametrize(
-    "said",
+    "fields",
     [
         {"recurrence": "FREQ=DAILY;COUNT=1", "due_on": "2026-11-23"},
         {"recurrence": "FREQ=YEARLY", "due_on": "9998-12-31"},
         {"recurrence": "FREQ=YEARLY", "due_at": "9998-12-31T23:59:59.999999Z"},
     ],
 )
-def test_the_last_occurrence_has_no_next(said: dict[str, object]) -> None:
-    task = created(**said)
+def test_the_last_occurrence_has_no_next(fields: dict[str, object]) -> None:
+    task = created(**fields)
     done, following = rules.complete(changed(task, status="done"), before=task, task_id=uuid7(), now=LATER)
     assert (done.recurrence, following) == (None, None)

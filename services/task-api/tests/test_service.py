@@ -27,7 +27,7 @@ def test_a_401_names_the_realm(tmp_path: Path) -> None:
 
 
 def test_oidc_scopes_may_have_the_service_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
-    given: list[str] = []
-    monkeypatch.setattr(OIDCAuth, "__init__", lambda *_, scope_prefix, **__: given.append(scope_prefix))
+    prefixes: list[str] = []
+    monkeypatch.setattr(OIDCAuth, "__init__", lambda *_, scope_prefix, **__: prefixes.append(scope_prefix))
     create_app(Settings(auth="oidc", oidc_issuer="https://login.example", oidc_audience="tasks"))
-    assert given == ["tasks"] == [TaskApi.scope_prefix]
+    assert prefixes == ["tasks"] == [TaskApi.scope_prefix]

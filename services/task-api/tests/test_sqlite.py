@@ -23,12 +23,12 @@ DEADLINE_SECONDS = 30
 class Watched(sqlite3.Connection):
     """Records the statements, and the synchronous mode at close."""
 
-    asked: list[str]
+    statements: list[str]
     pragmas: list[tuple[str, int]]
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self.set_trace_callback(self.asked.append)
+        self.set_trace_callback(self.statements.append)
 
     def close(self) -> None:
         found = [self.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")]
@@ -38,7 +38,7 @@ class Watched(sqlite3.Connection):
 
 @pytest.fixture
 async def tasks_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SQLiteStore]:
-    Watched.asked, Watched.pragmas = [], []
+    Watched.statements, Watched.pragmas = [], []
     store = SQLiteStore(tmp_path / "tasks.db", queue_size=10)
     with monkeypatch.context() as patched:
         patched.setattr(sqlite3, "connect", functools.partial(sqlite3.connect, factory=Watched))
@@ -58,11 +58,11 @@ async def test_a_keyed_write_waits_for_a_writing_process(tasks_store: SQLiteStor
     with contextlib.closing(sqlite3.connect(tasks_store.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         other.execute("UPDATE changes_purged SET number = number")
-        Watched.asked.clear()
+        Watched.statements.clear()
         record = IdempotencyRecord("ann", "key", "fingerprint", 201, "{}")
         committing = asyncio.create_task(tasks_store.commit([], record, now=NOW))
         async with asyncio.timeout(DEADLINE_SECONDS):
-            while not any(statement.startswith(("BEGIN IMMEDIATE", "INSERT")) for statement in Watched.asked):
+            while not any(statement.startswith(("BEGIN IMMEDIATE", "INSERT")) for statement in Watched.statements):
                 await asyncio.sleep(0.01)
         other.execute("COMMIT")
     assert await committing is None

@@ -24,9 +24,9 @@ def settings(database: Path) -> dict[str, str]:
 
 
 def write(service: Service, title: str) -> dict[str, Any]:
-    answer = httpx2.post(f"{service.url}/v1/tasks", json={"title": title})
-    assert answer.status_code == 201, answer.text
-    task: dict[str, Any] = answer.json()
+    response = httpx2.post(f"{service.url}/v1/tasks", json={"title": title})
+    assert response.status_code == 201, response.text
+    task: dict[str, Any] = response.json()
     return task
 
 
@@ -44,9 +44,9 @@ def writers(service: Service) -> Iterator[list[dict[str, Any]]]:
     def go_on() -> None:
         with httpx2.Client(base_url=service.url) as client:
             while not stop.is_set():
-                answer = client.post("/v1/tasks", json={"title": "meanwhile"})
-                assert answer.status_code == 201, answer.text
-                acknowledged.append(answer.json())
+                response = client.post("/v1/tasks", json={"title": "meanwhile"})
+                assert response.status_code == 201, response.text
+                acknowledged.append(response.json())
 
     with ThreadPoolExecutor(2) as threads:
         going = [threads.submit(go_on) for _ in range(2)]
@@ -140,10 +140,10 @@ def test_a_reader_of_changes_gets_an_error_after_a_restore(database: Path, tmp_p
         lost = httpx2.get(f"{service.url}/v1/changes").json()
         assert run("restore", str(backup), **settings(database)).returncode == 0
         write(service, "after the restore")
-        answer = httpx2.get(f"{service.url}/v1/changes", params={"since": lost["next_since"]})
-        assert (answer.status_code, answer.json()["type"].rpartition("/")[2]) == (410, "other-history")
-        followed = httpx2.get(f"{service.url}/v1/changes", params={"since": kept["next_since"]}).json()
-        assert [change["task"]["title"] for change in followed["items"]] == ["after the restore"]
+        response = httpx2.get(f"{service.url}/v1/changes", params={"since": lost["next_since"]})
+        assert (response.status_code, response.json()["type"].rpartition("/")[2]) == (410, "other-history")
+        later = httpx2.get(f"{service.url}/v1/changes", params={"since": kept["next_since"]}).json()
+        assert [change["task"]["title"] for change in later["items"]] == ["after the restore"]
 
 
 def test_a_restore_creates_the_file_and_migrates_the_schema(database: Path, tmp_path: Path) -> None:
@@ -183,9 +183,9 @@ def test_a_backup_without_a_database_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_backup_into_a_missing_folder_is_an_error(database: Path, tmp_path: Path) -> None:
-    said = refused("backup", str(tmp_path / "nowhere/backup.db"), **settings(database))
-    assert "No such file or directory" in said
-    assert "No partial file is left." in said
+    error = refused("backup", str(tmp_path / "nowhere/backup.db"), **settings(database))
+    assert "No such file or directory" in error
+    assert "No partial file is left." in error
 
 
 def test_a_backup_on_a_full_disk_leaves_no_partial_file(database: Path, tmp_path: Path) -> None:
@@ -208,9 +208,9 @@ def test_a_backup_on_a_full_disk_leaves_no_partial_file(database: Path, tmp_path
 def test_an_invalid_backup_is_not_restored(database: Path, tmp_path: Path, content: bytes, reason: str) -> None:
     (tmp_path / "wrong").write_bytes(content)
     before = database.read_bytes()
-    said = refused("restore", str(tmp_path / "wrong"), **settings(database))
-    assert reason in said
-    assert "Nothing was changed." in said
+    error = refused("restore", str(tmp_path / "wrong"), **settings(database))
+    assert reason in error
+    assert "Nothing was changed." in error
     assert database.read_bytes() == before
 
 
@@ -222,8 +222,8 @@ def test_a_backup_with_a_torn_page_is_not_restored(database: Path, tmp_path: Pat
         (size,) = db.execute("PRAGMA page_size").fetchone()
     whole = backup.read_bytes()
     backup.write_bytes(whole[: (page - 1) * size] + b"\xff" * size + whole[page * size :])
-    said = refused("restore", str(backup), **settings(database))
-    assert "Nothing was changed." in said
+    error = refused("restore", str(backup), **settings(database))
+    assert "Nothing was changed." in error
     with serving(**settings(database)) as service:
         assert titles(service) == ["kept"]
 
@@ -243,15 +243,15 @@ def test_a_restore_that_times_out_on_a_lock_changes_nothing(
 
 
 @pytest.mark.parametrize(
-    ("url", "says"),
+    ("url", "message"),
     [
         ("memory://", "Tasks are stored in memory"),
         ("postgresql://me:hunter2@db/tasks", "In a cluster: make backup, make restore FILE=..."),
     ],
 )
 @pytest.mark.parametrize("command", ["backup", "restore"])
-def test_other_backends_get_advice_on_backups(tmp_path: Path, command: str, url: str, says: str) -> None:
-    said = refused(command, str(tmp_path / "tasks.db"), TASKS_DATABASE_URL=url)
-    assert says in said
-    assert "hunter2" not in said
+def test_other_backends_get_advice_on_backups(tmp_path: Path, command: str, url: str, message: str) -> None:
+    error = refused(command, str(tmp_path / "tasks.db"), TASKS_DATABASE_URL=url)
+    assert message in error
+    assert "hunter2" not in error
     assert list(tmp_path.iterdir()) == []

@@ -32,12 +32,12 @@ QUEUE_SIZE = 2 * GROUP_SIZE
 class Watched(sqlite3.Connection):
     """Records the statements, and calls `before_commit` before each COMMIT."""
 
-    asked: list[str]
+    statements: list[str]
     before_commit: Callable[[], object]
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self.set_trace_callback(self.asked.append)
+        self.set_trace_callback(self.statements.append)
 
     def execute(self, statement: str, *arguments: Any) -> sqlite3.Cursor:
         if statement == "COMMIT":
@@ -48,7 +48,7 @@ class Watched(sqlite3.Connection):
 @pytest.fixture
 def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Watched]]:
     """The statements of a store that is opened in the test."""
-    Watched.asked, Watched.before_commit = [], lambda: None
+    Watched.statements, Watched.before_commit = [], lambda: None
     with monkeypatch.context() as patched:
         patched.setattr(sqlite3, "connect", functools.partial(sqlite3.connect, factory=Watched))
         yield Watched
@@ -58,13 +58,13 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Watched]]:
 async def tasks_store(tmp_path: Path, watched: type[Watched]) -> AsyncIterator[SQLiteStore]:
     store = SQLiteStore(tmp_path / "tasks.db", queue_size=QUEUE_SIZE)
     await store.open()
-    watched.asked.clear()
+    watched.statements.clear()
     yield store
     await store.close()
 
 
 def commits() -> int:
-    return Watched.asked.count("COMMIT")
+    return Watched.statements.count("COMMIT")
 
 
 def create(
@@ -92,9 +92,9 @@ async def held_up(store: SQLiteStore) -> AsyncIterator[Task]:
     first = a_task(title="first")
     with another_process(store) as other:
         other.execute("BEGIN IMMEDIATE")
-        Watched.asked.clear()
+        Watched.statements.clear()
         creating = create(store, first)
-        await eventually(lambda: "BEGIN IMMEDIATE" in Watched.asked)
+        await eventually(lambda: "BEGIN IMMEDIATE" in Watched.statements)
         yield first
         await asyncio.sleep(0)  # by then every write started in the block is queued
         other.execute("COMMIT")
@@ -138,7 +138,7 @@ async def test_a_write_of_one_task_uses_no_savepoint(tasks_store: SQLiteStore) -
     async with held_up(tasks_store):
         waiting = [create(tasks_store, a_task()) for _ in range(2)]
     assert await results(*waiting) == [None] * 2
-    assert [said for said in Watched.asked if "SAVEPOINT" in said] == []
+    assert [statement for statement in Watched.statements if "SAVEPOINT" in statement] == []
 
 
 async def test_no_write_is_acknowledged_before_the_commit(tasks_store: SQLiteStore, watched: type[Watched]) -> None:
@@ -166,7 +166,7 @@ async def test_a_failed_write_is_rolled_back_alone_with_its_own_error(tasks_stor
     await create(tasks_store, there)
     refuse(tasks_store, "wrong", by="ABORT")
     keys = [IdempotencyRecord("ann", key, "fingerprint", 201, "{}") for key in "abc"]
-    undone = [a_task(title="not kept, as the second write fails") for _ in range(2)]
+    rolled_back = [a_task(title="not kept, as the second write fails") for _ in range(2)]
 
     def begin(record: IdempotencyRecord, *tasks: Task) -> asyncio.Task[IdempotencyRecord | None]:
         return asyncio.create_task(tasks_store.commit([Write(task, "created") for task in tasks], record, now=NOW))
@@ -174,20 +174,20 @@ async def test_a_failed_write_is_rolled_back_alone_with_its_own_error(tasks_stor
     async with held_up(tasks_store):
         waiting = [
             create(tasks_store, a_task(title="before")),
-            begin(keys[0], undone[0], there),
+            begin(keys[0], rolled_back[0], there),
             create(tasks_store, a_task(title="between")),
-            begin(keys[1], undone[1], a_task(title="wrong")),
+            begin(keys[1], rolled_back[1], a_task(title="wrong")),
             begin(keys[2], there),
             create(tasks_store, a_task(title="after")),
         ]
-    before, conflict, between, refused, conflict_of_one, after = await results(*waiting)
+    before, conflict, between, rejected, conflict_of_one, after = await results(*waiting)
     assert (before, between, after) == (None, None, None)
     assert isinstance(conflict, VersionConflict)
-    assert isinstance(refused, sqlite3.IntegrityError)
+    assert isinstance(rejected, sqlite3.IntegrityError)
     assert isinstance(conflict_of_one, VersionConflict)
     assert commits() == 2
     assert await fed(tasks_store) == ["there", "first", "before", "between", "after"]
-    assert await tasks_store.get_many([task.id for task in undone]) == {}
+    assert await tasks_store.get_many([task.id for task in rolled_back]) == {}
     assert [await tasks_store.get_record("ann", key, now=NOW) for key in "abc"] == [None] * 3
 
 
@@ -267,7 +267,7 @@ async def test_a_fully_cancelled_group_writes_nothing(tasks_store: SQLiteStore) 
             one.cancel()
     await results(*waiting)
     assert await fed(tasks_store) == ["first"]
-    assert Watched.asked.count("BEGIN IMMEDIATE") == 1
+    assert Watched.statements.count("BEGIN IMMEDIATE") == 1
 
 
 async def test_the_group_size_is_bounded_by_tasks(tasks_store: SQLiteStore) -> None:
@@ -282,8 +282,8 @@ async def test_the_group_size_is_bounded_by_tasks(tasks_store: SQLiteStore) -> N
 async def test_writes_beyond_the_queue_size_are_rejected(tasks_store: SQLiteStore) -> None:
     async with held_up(tasks_store):
         waiting = [create(tasks_store, a_task()) for _ in range(QUEUE_SIZE + 1)]
-    refused = [result for result in await results(*waiting) if result is not None]
-    assert [type(error) for error in refused] == [StoreBusy]
+    rejected = [result for result in await results(*waiting) if result is not None]
+    assert [type(error) for error in rejected] == [StoreBusy]
     assert len(await fed(tasks_store)) == 1 + QUEUE_SIZE
 
 
@@ -295,9 +295,9 @@ async def test_a_group_waits_once_for_another_process(
     await tasks_store.open()
     with another_process(tasks_store) as other:
         other.execute("BEGIN IMMEDIATE")
-        Watched.asked.clear()
+        Watched.statements.clear()
         waiting = [create(tasks_store, a_task())]
-        await eventually(lambda: "BEGIN IMMEDIATE" in Watched.asked)
+        await eventually(lambda: "BEGIN IMMEDIATE" in Watched.statements)
         waiting += [create(tasks_store, a_task()) for _ in range(10)]
         errors = await results(*waiting)
         other.execute("COMMIT")
@@ -305,7 +305,7 @@ async def test_a_group_waits_once_for_another_process(
     assert {str(error) for error in errors} == {
         f"The SQLite file {tasks_store.path} cannot be used: database is locked"
     }
-    assert Watched.asked.count("BEGIN IMMEDIATE") == 2
+    assert Watched.statements.count("BEGIN IMMEDIATE") == 2
     assert await fed(tasks_store) == []
     await create(tasks_store, a_task(title="then"))
     assert await fed(tasks_store) == ["then"]
@@ -347,9 +347,9 @@ async def test_writes_of_a_failed_group_commit_are_retried_alone(tasks_store: SQ
         full = contextlib.ExitStack()
         Watched.before_commit = lambda: full.enter_context(full_after(500_000, log)) if commits() == 1 else None
     with full:
-        one, refused, two = await results(*waiting)
+        one, rejected, two = await results(*waiting)
     assert (one, two) == (None, None)
-    assert isinstance(refused, StoreUnavailable)
+    assert isinstance(rejected, StoreUnavailable)
     assert await fed(tasks_store) == ["first", "one", "two"]
 
 
@@ -406,7 +406,7 @@ async def test_sixteen_writers_share_commits(tmp_path: Path, watched: type[Watch
         return [await post() for _ in range(EACH)]
 
     await app.state.store.open()
-    watched.asked.clear()
+    watched.statements.clear()
     async with asyncio.timeout(DEADLINE_SECONDS):
         statuses = await asyncio.gather(*(write() for _ in range(WRITERS)))
     assert statuses == [[201] * EACH] * WRITERS

@@ -278,12 +278,12 @@ async def test_a_conflicting_commit_stores_no_record(tasks_store: Store) -> None
 
 async def test_exactly_one_of_many_commits_with_a_key_writes(tasks_store: Store) -> None:
     tasks = [a_task() for _ in range(8)]
-    answers = await asyncio.gather(
+    results = await asyncio.gather(
         *(tasks_store.commit([Write(t, "created")], a_record(body=f'"{t.id}"'), now=NOW) for t in tasks)
     )
-    assert answers.count(None) == 1
+    assert results.count(None) == 1
     (written,) = await tasks_store.page(Query(), size=10)
-    assert {answer.body for answer in answers if answer} == {f'"{written.id}"'}
+    assert {result.body for result in results if result} == {f'"{written.id}"'}
 
 
 # --- changes --------------------------------------------------------------------------
@@ -332,8 +332,8 @@ async def test_a_cursor_of_an_earlier_process_is_of_another_history_in_memory() 
 
 
 async def test_the_purge_removes_exactly_the_expired_data(tasks_store: Store) -> None:
-    long_gone, gone, living = a_task(), a_task(), a_task()
-    await keep(tasks_store, long_gone, gone, living)
+    long_gone, gone, current = a_task(), a_task(), a_task()
+    await keep(tasks_store, long_gone, gone, current)
     start = (await tasks_store.changes(None, size=1))[0].cursor
     await keep(tasks_store, following(long_gone, deleted_at=NOW - DAY, updated_at=NOW - DAY))
     await keep(tasks_store, following(gone, deleted_at=NOW + DAY, updated_at=NOW + DAY))
@@ -342,7 +342,7 @@ async def test_the_purge_removes_exactly_the_expired_data(tasks_store: Store) ->
     assert await tasks_store.purge(deleted_before=NOW + timedelta(seconds=1), records_before=NOW) == 1
     assert await tasks_store.get(long_gone.id) is None
     assert await tasks_store.get(gone.id) is not None
-    assert await tasks_store.get(living.id) == living
+    assert await tasks_store.get(current.id) == current
     left = await tasks_store.changes(None, size=10)
     assert [change.task.id for change in left] == [gone.id]
     with pytest.raises(ChangesPurged):

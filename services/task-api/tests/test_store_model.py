@@ -137,18 +137,18 @@ dues: SearchStrategy[Said] = st.one_of(
 @st.composite
 def new_tasks(draw: st.DrawFn) -> NewTask:
     """A new task, as the API would accept it."""
-    said = draw(st.fixed_dictionaries({"title": titles}, optional=members))
+    fields = draw(st.fixed_dictionaries({"title": titles}, optional=members))
     metadata = draw(st.dictionaries(metadata_keys, descriptions, max_size=3))
-    return NewTask.model_validate({**said, **draw(dues), "metadata": metadata})
+    return NewTask.model_validate({**fields, **draw(dues), "metadata": metadata})
 
 
 @st.composite
 def patches(draw: st.DrawFn) -> TaskPatch:
     """A patch, as the API would accept it."""
-    said = draw(st.fixed_dictionaries({}, optional={**members, "title": titles}))
+    fields = draw(st.fixed_dictionaries({}, optional={**members, "title": titles}))
     metadata = draw(st.dictionaries(metadata_keys, st.none() | descriptions, max_size=3))
     due = draw(dues | st.sampled_from([{"due_at": None}, {"due_on": None}]))
-    return TaskPatch.model_validate({**said, **due, "metadata": metadata})
+    return TaskPatch.model_validate({**fields, **due, "metadata": metadata})
 
 
 # --- operations -------------------------------------------------------------------------
@@ -256,8 +256,8 @@ conditions: dict[str, SearchStrategy[object]] = {
 def filters(draw: st.DrawFn) -> Filters:
     """Few at once, or no task would match them all."""
     chosen = draw(st.lists(st.sampled_from(list(conditions)), max_size=3, unique=True))
-    said: dict[str, Any] = {name: draw(conditions[name]) for name in chosen}
-    return Filters(**said)
+    fields: dict[str, Any] = {name: draw(conditions[name]) for name in chosen}
+    return Filters(**fields)
 
 
 Likeness = Literal[
@@ -430,13 +430,13 @@ class StoresAgree(RuleBasedStateMachine):
     def last_cursor(self) -> None:
         self.runner.run(self._last_cursor())
 
-    @rule(deleted=ages, answered=ages)
-    def purge(self, deleted: timedelta, answered: timedelta) -> None:
-        self.runner.run(self._purge(self.now - deleted, self.now - answered))
+    @rule(deleted=ages, recorded=ages)
+    def purge(self, deleted: timedelta, recorded: timedelta) -> None:
+        self.runner.run(self._purge(self.now - deleted, self.now - recorded))
 
-    @rule(which=whiches, shift=shifts, answered=ages)
-    def purge_up_to_a_task(self, which: int, shift: timedelta, answered: timedelta) -> None:
-        self.runner.run(self._purge_up_to_a_task(which, shift, self.now - answered))
+    @rule(which=whiches, shift=shifts, recorded=ages)
+    def purge_up_to_a_task(self, which: int, shift: timedelta, recorded: timedelta) -> None:
+        self.runner.run(self._purge_up_to_a_task(which, shift, self.now - recorded))
 
     @invariant()
     def the_lists_and_the_feed_are_the_same(self) -> None:
@@ -553,16 +553,18 @@ class StoresAgree(RuleBasedStateMachine):
         return ours
 
 
-async def _or_conflict(asked: Awaitable[IdempotencyRecord | None]) -> IdempotencyRecord | type[VersionConflict] | None:
+async def _or_conflict(
+    pending: Awaitable[IdempotencyRecord | None],
+) -> IdempotencyRecord | type[VersionConflict] | None:
     try:
-        return await asked
+        return await pending
     except VersionConflict:
         return VersionConflict
 
 
-async def _or_purged(asked: Awaitable[list[StoredChange]]) -> list[StoredChange] | None:
+async def _or_purged(pending: Awaitable[list[StoredChange]]) -> list[StoredChange] | None:
     try:
-        return await asked
+        return await pending
     except ChangesPurged:
         return None
 

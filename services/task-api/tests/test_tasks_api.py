@@ -235,9 +235,9 @@ def test_pages_of_large_tasks_are_smaller_and_complete_together(client: TestClie
         client.post("/v1/tasks:batch", json={"items": [largest] * 15})
     parameters, seen = {"page_size": 60}, []
     while True:
-        answer = client.get(f"/v1/{path}", params=parameters)
-        assert len(answer.content) <= MAX_PAGE_BYTES
-        page = answer.json()
+        response = client.get(f"/v1/{path}", params=parameters)
+        assert len(response.content) <= MAX_PAGE_BYTES
+        page = response.json()
         seen.append(len(page["items"]))
         if sum(seen) >= 60:
             break
@@ -493,9 +493,9 @@ def test_a_broken_rule_is_named(client: TestClient) -> None:
 def test_concurrent_updates_are_all_applied(client: TestClient) -> None:
     path = f"/v1/tasks/{create(client)['id']}"
     with ThreadPoolExecutor(8) as threads:
-        answers = list(threads.map(lambda n: client.patch(path, json={"title": f"title {n}"}), range(8)))
-    assert {answer.status_code for answer in answers} == {200}
-    assert sorted(answer.json()["version"] for answer in answers) == list(range(2, 10))
+        responses = list(threads.map(lambda n: client.patch(path, json={"title": f"title {n}"}), range(8)))
+    assert {response.status_code for response in responses} == {200}
+    assert sorted(response.json()["version"] for response in responses) == list(range(2, 10))
 
 
 def test_one_of_many_updates_with_the_same_if_match_wins(client: TestClient) -> None:
@@ -659,8 +659,8 @@ def test_reopening_a_recurring_task_leaves_one_open_task(client: TestClient) -> 
     assert (following["recurrence"], following["time_zone"]) == ("FREQ=WEEKLY;COUNT=3", "Europe/Berlin")
 
     client.patch(f"/v1/tasks/{following['id']}", json={"title": "Water the fern"})
-    kept = client.patch(path, json={"status": "in_progress"}).json()
-    assert (kept["recurrence"], kept["followed_by"]) == (None, following["id"])
+    reopened = client.patch(path, json={"status": "in_progress"}).json()
+    assert (reopened["recurrence"], reopened["followed_by"]) == (None, following["id"])
     client.patch(path, json={"status": "done"})
     assert [one["id"] for one in client.get("/v1/tasks?status=todo").json()["items"]] == [following["id"]]
 
@@ -685,15 +685,15 @@ def test_a_rule_is_accepted_as_other_programs_write_it(client: TestClient, rule:
 
 
 @pytest.mark.parametrize(
-    ("said", "member", "detail"),
+    ("fields", "member", "detail"),
     [
         ({"recurrence": "FREQ=DAILY;BYMONTHDAY=32"}, "/recurrence", "BYMONTHDAY=32: '32' is not a number from 1 to 31"),
         ({"time_zone": "Europe/Atlantis"}, "/time_zone", "'Europe/Atlantis' is not an IANA time zone"),
         ({"time_zone": "../../etc/passwd"}, "/time_zone", "is not an IANA time zone"),
     ],
 )
-def test_rule_errors_are_explained(client: TestClient, said: dict[str, str], member: str, detail: str) -> None:
-    (error,) = problem(client.post("/v1/tasks", json={"title": "x", **said}), 422)["errors"]
+def test_rule_errors_are_explained(client: TestClient, fields: dict[str, str], member: str, detail: str) -> None:
+    (error,) = problem(client.post("/v1/tasks", json={"title": "x", **fields}), 422)["errors"]
     assert error["pointer"] == member
     assert detail in error["detail"]
 
@@ -748,9 +748,9 @@ def test_concurrent_retries_create_one_task(client: TestClient) -> None:
         return client.post("/v1/tasks", json={"title": "once"}, headers={"Idempotency-Key": "k"})
 
     with ThreadPoolExecutor(8) as threads:
-        answers = list(threads.map(post, range(8)))
-    assert {answer.status_code for answer in answers} == {201}
-    assert len({answer.content for answer in answers}) == 1
+        responses = list(threads.map(post, range(8)))
+    assert {response.status_code for response in responses} == {201}
+    assert len({response.content for response in responses}) == 1
     assert len(client.get("/v1/tasks").json()["items"]) == 1
 
 
@@ -799,9 +799,9 @@ def test_concurrent_retries_apply_an_update_once(client: TestClient) -> None:
         return client.patch(path, json={"title": "new"}, headers={"Idempotency-Key": "k", "If-Match": '"v1"'})
 
     with ThreadPoolExecutor(8) as threads:
-        answers = list(threads.map(patch, range(8)))
-    assert {answer.status_code for answer in answers} == {200}
-    assert len({answer.content for answer in answers}) == 1
+        responses = list(threads.map(patch, range(8)))
+    assert {response.status_code for response in responses} == {200}
+    assert len({response.content for response in responses}) == 1
 
 
 @pytest.mark.parametrize(
@@ -920,8 +920,8 @@ def test_a_reader_ahead_of_the_feed_has_to_start_over(client: TestClient, storag
     ahead = base64.urlsafe_b64encode(place.encode()).decode().rstrip("=")
     create(client)
     headers = {"Accept": accept, "Last-Event-ID": ahead}
-    told = problem(client.get("/v1/changes", headers=headers), 410, "other-history")
-    assert "`since=now`" in told["detail"]
+    document = problem(client.get("/v1/changes", headers=headers), 410, "other-history")
+    assert "`since=now`" in document["detail"]
 
 
 @pytest.mark.parametrize("since", ["x", "!", "bm93", "ä", "MS4yLjM"])
@@ -944,12 +944,12 @@ def test_every_error_is_a_problem_document(client: TestClient, method: str, path
 
 
 @pytest.mark.parametrize(
-    ("given", "echoed"), [("abc-1.2_3", True), ("x" * 128, True), ("x" * 129, False), ("a b", False), ("", False)]
+    ("sent", "echoed"), [("abc-1.2_3", True), ("x" * 128, True), ("x" * 129, False), ("a b", False), ("", False)]
 )
-def test_a_request_has_an_id(client: TestClient, given: str, echoed: bool) -> None:
-    answered = client.get("/v1/tasks", headers={"X-Request-ID": given}).headers["x-request-id"]
-    assert (answered == given) == echoed
-    assert answered
+def test_a_request_has_an_id(client: TestClient, sent: str, echoed: bool) -> None:
+    returned = client.get("/v1/tasks", headers={"X-Request-ID": sent}).headers["x-request-id"]
+    assert (returned == sent) == echoed
+    assert returned
 
 
 @pytest.mark.parametrize(

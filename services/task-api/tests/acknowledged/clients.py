@@ -93,20 +93,20 @@ class Client(threading.Thread):
         try:
             response = self.http.request(method, path, json=json, headers=headers)
         except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
-            answer, said = Answer("not done", None), repr(error)
+            answer, status = Answer("not done", None), repr(error)
         except httpx2.TransportError as error:
-            answer, said = Answer("unknown", None), repr(error)
+            answer, status = Answer("unknown", None), repr(error)
         else:
-            answer, said = Answer(effect_of(response), response), str(response.status_code)
+            answer, status = Answer(effect_of(response), response), str(response.status_code)
         well = answer.response is not None and answer.response.status_code in good
-        self._history.attempts.append(Attempt(self.name, kind, began, self._history.now(), said, well))
+        self._history.attempts.append(Attempt(self.name, kind, began, self._history.now(), status, well))
         self.good_in_a_row = self.good_in_a_row + 1 if well else 0
         return answer
 
     def wait_before(self, again: int, answer: Answer) -> None:
         """Waits between attempts: as the server says, or with exponential backoff and jitter."""
-        said = "" if answer.response is None else answer.response.headers.get("retry-after", "")
-        seconds = float(said) if said.isdigit() else min(1.0, 0.05 * 2**again)
+        retry_after = "" if answer.response is None else answer.response.headers.get("retry-after", "")
+        seconds = float(retry_after) if retry_after.isdigit() else min(1.0, 0.05 * 2**again)
         time.sleep(seconds * (0.5 + random.random() / 2))
 
     def wait_after_refusal(self, answer: Answer) -> None:

@@ -54,10 +54,10 @@ def judge(history: History, http: httpx2.Client, *, project: str, since: str) ->
 
     project: of all their tasks. since: the feed cursor before the first of them.
     """
-    kept = _kept(http, project)
-    versions = _versions(http, project, since, kept)
+    stored = _stored(http, project)
+    versions = _versions(http, project, since, stored)
     verdict = Verdict()
-    by_title = Counter(task["title"] for task in kept.values())
+    by_title = Counter(task["title"] for task in stored.values())
     created = Counter(task["title"] for of_task in versions.values() for task in of_task if task["version"] == 1)
     # The changes and their versions: a version has the token of its writer, the previous one had another.
     changes: dict[str, list[tuple[str, int]]] = defaultdict(list)
@@ -72,18 +72,18 @@ def judge(history: History, http: httpx2.Client, *, project: str, since: str) ->
         numbers = [task["version"] for task in of_task]
         if numbers != list(range(1, len(numbers) + 1)):
             verdict.wrong_versions.append(f"the feed has versions {numbers} of task {task_id}")
-        elif task_id not in kept:
+        elif task_id not in stored:
             verdict.lost.append(f"task {task_id} is in the feed and in no list")
-        elif kept[task_id] != of_task[-1]:
+        elif stored[task_id] != of_task[-1]:
             verdict.wrong_versions.append(f"task {task_id} is not as the feed last told of it")
-    for task_id in kept.keys() - versions.keys():
+    for task_id in stored.keys() - versions.keys():
         verdict.lost.append(f"task {task_id} is in the list and not in the feed")
 
     for operation in history.operations:
         what = f"{operation.kind} {operation.token} of {operation.client}"
         if operation.kind == "create":
             times = max(by_title[operation.token], created[operation.token])
-            there = operation.task in kept and kept[operation.task]["title"] == operation.token
+            there = operation.task in stored and stored[operation.task]["title"] == operation.token
         else:
             times = len(changes[operation.token])
             there = (operation.task, operation.version) in changes[operation.token]
@@ -110,20 +110,20 @@ def judge(history: History, http: httpx2.Client, *, project: str, since: str) ->
     return verdict
 
 
-def _kept(http: httpx2.Client, project: str) -> dict[str, Any]:
+def _stored(http: httpx2.Client, project: str) -> dict[str, Any]:
     """All tasks of the project, by id."""
-    kept: dict[str, Any] = {}
+    stored: dict[str, Any] = {}
     path = f"/v1/tasks?project={project}&page_size=200"
     cursor = ""
     while True:
         page = _get(http, f"{path}&cursor={cursor}" if cursor else path)
-        kept |= {task["id"]: task for task in page["items"]}
+        stored |= {task["id"]: task for task in page["items"]}
         cursor = page["next_cursor"]
         if not cursor:
-            return kept
+            return stored
 
 
-def _versions(http: httpx2.Client, project: str, since: str, kept: dict[str, Any]) -> dict[str, list[Any]]:
+def _versions(http: httpx2.Client, project: str, since: str, stored: dict[str, Any]) -> dict[str, list[Any]]:
     """Each version of each task of the project in the change feed, in feed order."""
     versions: dict[str, list[Any]] = defaultdict(list)
     deadline = time.monotonic() + FEED_SECONDS
@@ -135,8 +135,8 @@ def _versions(http: httpx2.Client, project: str, since: str, kept: dict[str, Any
                 versions[change["task"]["id"]].append(change["task"])
         if page["items"]:
             continue
-        told = all(task_id in versions and versions[task_id][-1] == task for task_id, task in kept.items())
-        if told or time.monotonic() > deadline:
+        consistent = all(task_id in versions and versions[task_id][-1] == task for task_id, task in stored.items())
+        if consistent or time.monotonic() > deadline:
             return versions
         time.sleep(0.2)
 
