@@ -30,7 +30,7 @@ class Example(Protocol):
         ...
 
 
-ANY = "ok: it answers, and shows its metrics only to those who may see them"
+ANY = "ok: the API responds, and only authorized callers may read its metrics"
 LOCAL_ENV = (REPOSITORY / f"services/{SERVICE}/local.env").read_text()
 LOAD_PATH = (re.findall(r"^LOAD_PATH=(.+)$", LOCAL_ENV, re.MULTILINE) or ["/openapi.json"])[0]
 """A GET of the service that is no probe: what `make load` asks for."""

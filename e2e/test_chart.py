@@ -317,8 +317,8 @@ def test_values_that_cannot_work_install_nothing_and_say_why(make_namespace: Mak
     )
     assert refused.returncode != 0
     for sentence in (
-        "These values cannot work:",
-        'ingress.host or ingress.extraHosts has "https://tasks.example.com". Give a host name alone',
+        "Invalid values:",
+        'ingress.host or ingress.extraHosts has "https://tasks.example.com". It must be a host name',
         *why,
         "Raise terminationGracePeriodSeconds.",
     ):

@@ -232,7 +232,7 @@ def test_the_scan_comes_before_the_login_and_the_login_before_the_push(pushed: R
         f"keep digest-{SERVICE}",
     ]
     steps = list(pushed.steps_of("build-scan-push"))
-    assert steps.index("Log in") < steps.index("Push what was scanned, its digest unchanged")
+    assert steps.index("Log in to the registry") < steps.index("Push the scanned image with the same digest")
 
 
 def test_what_was_scanned_is_pushed_signed_tested_and_deployed(
@@ -288,7 +288,7 @@ def test_a_push_that_another_has_overtaken_moves_nothing(
     assert run.succeeded, run.log
     assert run.jobs == dict.fromkeys(BEFORE_STAGES - {"latest"}, "success")
     assert registry.digest(SERVICE, commit) == run.outputs["build-scan-push.digest"]
-    assert run.summaries["tip"] == f"main is at {newer} by now: this run moves neither latest nor production.\n"
+    assert run.summaries["tip"] == f"main is now at {newer}: this run updates neither latest nor production.\n"
     assert (registry.digest(SERVICE, "latest"), production.revisions()) == (latest, revisions)
 
 
@@ -300,8 +300,8 @@ def test_what_the_scan_stops_is_not_pushed(runner: Runner, registry: Registry) -
     assert scan.startswith(f"scan images/{SERVICE} sha256:")
     assert not [line for line in before if line.startswith("log in")]
     assert [step.name for step in run.steps if step.result == "failure"] == [
-        "Scan (a HIGH or CRITICAL finding with a fix stops here)",
-        "Everything before succeeded",
+        "Scan (fails on fixable HIGH or CRITICAL vulnerabilities)",
+        "Check that all jobs succeeded",
     ]
     assert run.seen_by(SECRETS["DOCKERHUB_TOKEN"]) == set()
     assert registry.digest(SERVICE, run.commit) is None
@@ -328,7 +328,7 @@ def test_a_deploy_that_fails_goes_back_by_itself(
     assert not run.succeeded
     assert run.jobs == {**dict.fromkeys(BEFORE_STAGES, "success"), "deploy": "failure"}
     assert run.steps_of("deploy")["Deploy this commit"] == "failure"
-    assert run.steps_of("deploy")["Settle what was interrupted"] == "success"
+    assert run.steps_of("deploy")["Recover an interrupted release"] == "success"
     assert f"Helm could not deploy {broken} within 15 s." in run.summaries["deploy"]
     assert f"{pushed.commit} serves." in run.summaries["deploy"]
     assert [revision.split()[1] for revision in production.revisions()[-2:]] == ["failed", "deployed"]
@@ -376,7 +376,7 @@ def test_a_rollback_from_another_branch_asks_nothing_of_the_cluster(runner: Runn
     run = runner.dispatch("rollback.yml", commit, {"service": SERVICE}, branch="elsewhere")
     assert not run.succeeded
     assert run.jobs == {"main": "failure"}
-    assert "This was started from elsewhere, and changed nothing. Start it again: " in run.log
+    assert "Started from elsewhere; nothing was changed. Run it again: " in run.log
     assert run.seen_by(production.secrets["KUBE_CONFIG"]) == set()
     assert production.revisions() == revisions
 
@@ -469,4 +469,4 @@ def test_a_list_of_environments_that_does_not_end_with_production_moves_nothing(
     run = runner.push(runner.origin.commit("Nowhere to go"), variables={"DEPLOY_ENVIRONMENTS": "production staging"})
     assert not run.succeeded
     assert run.jobs == {**dict.fromkeys(BEFORE_STAGES - {"latest"}, "success"), "tip": "failure"}
-    assert 'DEPLOY_ENVIRONMENTS is "production staging". It names each environment once' in run.log
+    assert 'DEPLOY_ENVIRONMENTS is "production staging". It must list each environment once' in run.log

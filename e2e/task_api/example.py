@@ -13,7 +13,7 @@ class Tasks:
 
     counted: tuple[str, ...] = ("task_api_tasks",)
     helm_test = "ok: a task was written, read and deleted"
-    helm_test_unauthorized = "ok: nobody writes without a token"
+    helm_test_unauthorized = "ok: writes without a token are rejected"
 
     def write(self, client: httpx2.Client) -> tuple[str, Any]:
         written = client.post("/v1/tasks", json={"title": "older than all that follows"})

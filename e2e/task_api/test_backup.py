@@ -163,7 +163,7 @@ def finish(namespace: Namespace, job: str) -> str:
 
 def test_the_first_backup_is_made_with_the_release(backed_up: Namespace) -> None:
     (job,) = backed_up.run(f"kubectl get jobs -l {BACKUP} -o name").split()
-    assert "is a whole backup" in finish(backed_up, job)
+    assert "is a complete backup" in finish(backed_up, job)
 
 
 def test_what_was_backed_up_while_clients_wrote_is_whole_once_it_is_restored_elsewhere(
@@ -180,8 +180,8 @@ def test_what_was_backed_up_while_clients_wrote_is_whole_once_it_is_restored_els
         backed_up.run(f"make backup FILE={by_hand}")
         writers.write_more()
     assert writers.failed == 0  # nobody notices a backup
-    assert "is older than the 2 that are kept: removed" in said
-    assert "is a whole backup" in backed_up.run(f"make backup FROM=cronjob FILE={by_cron}")
+    assert "removed: only the newest 2 are kept" in said
+    assert "is a complete backup" in backed_up.run(f"make backup FROM=cronjob FILE={by_cron}")
 
     rows = []
     for name, file, before in (("the CronJob", by_cron, before_cron), ("make backup", by_hand, before_hand)):
@@ -333,7 +333,7 @@ def test_from_the_bucket_alone_every_task_comes_back_into_an_empty_namespace(
         said = finish(uploading, "job/by-hand-2")
         writers.write_more()
     assert writers.failed == 0
-    assert f"{Path(first).name} is older than the 2 that are kept: removed" in said
+    assert f"{Path(first).name} removed: only the newest 2 are kept" in said
     *kept, other = bucket.keys()
     assert other == OTHER
     assert len(kept) == 2

@@ -23,14 +23,14 @@ THIS, README = "e2e/task_api/test_raw_manifests.py", "platform/helm/task-api/REA
 
 def documented_secret(folder: Path) -> str:
     """The commands of postgres.yaml that make the Secret task-api-database."""
-    comment = re.search(r"make it once:\n((?:#   .*\n)+)", (folder / "postgres.yaml").read_text())
-    assert comment, "postgres.yaml says no longer how its Secret is made"
+    comment = re.search(r"create it once:\n((?:#   .*\n)+)", (folder / "postgres.yaml").read_text())
+    assert comment, "postgres.yaml no longer says how to create its Secret"
     return "\n".join(line.removeprefix("#   ") for line in comment[1].splitlines())
 
 
 def documented_takeover(namespace: Namespace, copy: Path) -> str:
     """The commands of the chart's README by which Helm takes over; the last is helm's, to which values can be added."""
-    (takeover,) = commands_run_by(THIS, README, "From the manifests to the chart")
+    (takeover,) = commands_run_by(THIS, README, "Migrate from the manifests to the chart")
     return takeover.commands.replace("platform/k8s/", f"{copy}/").replace(
         "namespace=default", f"namespace={namespace.name}"
     )

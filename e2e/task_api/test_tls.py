@@ -89,7 +89,7 @@ def proved(make_namespace: MakeNamespace, folder: Path) -> Namespace:
         "replicaCount": 1,
     }
     (folder / "production.yaml").write_text(yaml.safe_dump(values))
-    (block,) = commands_run_by(THIS, "docs/security.md", "Prove the database")
+    (block,) = commands_run_by(THIS, "docs/security.md", "Verify the database server")
     namespace.run(block.commands.replace("database.example.com", "database"), folder=folder)
     return namespace
 

@@ -57,7 +57,7 @@ def test_another_size_is_refused_before_anything_is_changed(namespace: Namespace
     values = f"{namespace.values} --set image.tag=other --set database.bundled.storage={storage}"
     refused = namespace.attempt(f"helm upgrade task-api {CHART} {values}")
     assert refused.returncode != 0
-    assert f"database.bundled.storage is {storage}, and the volume of the database was made with 1Gi." in refused.stderr
+    assert f"database.bundled.storage is {storage}, but the database volume was created with 1Gi." in refused.stderr
     assert "docs/operate.md#grow-the-volume-of-the-database" in refused.stderr
     assert state(namespace) == before
     assert namespace.run("helm list --short --failed") == ""
@@ -66,10 +66,7 @@ def test_another_size_is_refused_before_anything_is_changed(namespace: Namespace
 def test_another_storage_class_is_refused(namespace: Namespace) -> None:
     upgrade = f"helm upgrade task-api {CHART} {namespace.values}"
     refused = namespace.attempt(f"{upgrade} --set database.bundled.storageClassName=standard")
-    assert (
-        'database.bundled.storageClassName is "standard", and the volume of the database was made with'
-        in refused.stderr
-    )
+    assert 'database.bundled.storageClassName is "standard", but the database volume was created with' in refused.stderr
 
 
 def test_the_volume_grows_under_the_running_database(namespace: Namespace, tmp_path: Path) -> None:

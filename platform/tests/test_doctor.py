@@ -228,7 +228,7 @@ def test_ports_of_the_clusters_own_are_not_taken(machine: Machine, free_port: in
         assert machine.doctor("ports") == (0, "")
 
 
-def test_the_registrys_port_is_asked_for_with_the_registry(machine: Machine) -> None:
+def test_the_port_of_the_registry_is_checked_where_the_registry_is_used(machine: Machine) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         machine.variables["REGISTRY_PORT"] = str(listener.getsockname()[1])
         assert machine.doctor("ports") == (0, "")

@@ -55,7 +55,7 @@ def test_a_push_to_nowhere_stops_before_it_builds() -> None:
     done = make("push")
     assert done.returncode == 2
     assert (
-        f"IMAGE_REPOSITORY: is not set: say where, IMAGE_REPOSITORY=docker.io/you/{SERVICE}"
+        f"IMAGE_REPOSITORY: is not set: name the target, IMAGE_REPOSITORY=docker.io/you/{SERVICE}"
         in done.stderr.splitlines()[0]
     )
     assert done.stdout == ""

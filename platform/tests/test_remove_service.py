@@ -54,7 +54,7 @@ def test_what_is_in_no_commit_is_not_removed(two: Path, tmp_path: Path, path: st
 def test_without_a_name_it_says_how_it_is_called() -> None:
     done = attempt(REPOSITORY, "make", "remove-service")
     assert done.returncode == 2
-    assert "say which, make remove-service NAME=" in done.stderr
+    assert "name the service, make remove-service NAME=" in done.stderr
 
 
 # --- what it removes ------------------------------------------------------------------

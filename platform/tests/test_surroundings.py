@@ -303,7 +303,7 @@ def test_a_checkout_with_windows_line_ends_says_so_whatever_is_made(whole: Path)
     finally:
         script.write_bytes(as_it_is)
     assert done.returncode == 2
-    assert "(CRLF), and no shell runs them" in done.stderr
+    assert "(CRLF), which no shell can run" in done.stderr
     assert "git rm -r --cached --quiet . && git reset --hard" in done.stderr
 
 
@@ -315,7 +315,7 @@ def test_an_archive_without_modes_says_so(whole: Path) -> None:
     finally:
         script.chmod(0o755)
     assert done.returncode == 2
-    assert "Repair: chmod +x .ci/run scripts/*.sh platform/cluster/*.sh" in done.stderr
+    assert "To fix: chmod +x .ci/run scripts/*.sh platform/cluster/*.sh" in done.stderr
     assert make(whole, "help").returncode == 0
 
 
@@ -359,7 +359,7 @@ def test_the_name_that_wsl_exports_is_no_name_of_a_service(whole: Path) -> None:
     finally:
         (whole / "scripts/install.sh").write_text(kept)
     assert done.returncode == 2
-    assert "say what it is to be called, make new-service NAME=orders" in done.stderr
+    assert "name the new service, make new-service NAME=orders" in done.stderr
 
 
 def test_lint_in_an_archive_says_what_it_lacks(tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ def checks(services: list[str], files: Iterable[str], charts: Charts) -> Iterato
     yield Check("Shell (shellcheck)", shell, ("shellcheck", "--external-sources", *ours(shell)))
     yield Check("YAML (yamllint)", yaml, ("yamllint", "--strict", *ours(yaml)))
     yield Check("Markdown (pymarkdown)", markdown, ("pymarkdown", "scan", *ours(markdown)))
+    yield Check("Spelling (typos)", r".*", ("typos", "--hidden"))
     yield Check("Dockerfile (hadolint)", "Dockerfile", ("hadolint", "Dockerfile"))
     zizmor = ("zizmor", "--quiet", "--offline", "--persona", "pedantic", ".github")
     yield Check("Workflows and Dependabot (zizmor)", r"\.github/.*", zizmor)

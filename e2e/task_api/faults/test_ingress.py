@@ -55,7 +55,7 @@ def test_a_certificate_is_rotated(victim: Namespace, live: Live, https_port: int
         client.headers["Connection"] = "close"
         return client
 
-    with live("TLS certificate rotated, a connection for each request", graceful=True, connect=connect) as clients:
+    with live("TLS certificate rotated, one connection per request", graceful=True, connect=connect) as clients:
         clients.strike("rotation")
         try:
             victim.run(

@@ -49,7 +49,7 @@ def test_a_rolling_update_and_the_way_back_fail_no_request(
 
 
 def test_pods_deleted_with_grace_fail_no_request(victim: Namespace, live: Live) -> None:
-    with live("half of the pods deleted, with grace", graceful=True) as clients:
+    with live("half of the pods deleted gracefully", graceful=True) as clients:
         half = pods(victim)[: REPLICAS // 2 + 1]
         clients.strike("delete")
         victim.run(f"kubectl delete pod {' '.join(half)} --wait=false")
@@ -58,7 +58,7 @@ def test_pods_deleted_with_grace_fail_no_request(victim: Namespace, live: Live) 
 
 @pytest.mark.full
 def test_pods_deleted_without_grace_lose_nothing(victim: Namespace, live: Live) -> None:
-    with live("half of the pods deleted, without grace") as clients:
+    with live("half of the pods force-deleted") as clients:
         half = pods(victim)[: REPLICAS // 2 + 1]
         clients.strike("delete --force")
         victim.run(f"kubectl delete pod {' '.join(half)} --grace-period=0 --force")
@@ -68,8 +68,8 @@ def test_pods_deleted_without_grace_lose_nothing(victim: Namespace, live: Live) 
 @pytest.mark.full
 @pytest.mark.parametrize("force", [False, True], ids=["with-grace", "without-grace"])
 def test_pods_deleted_again_and_again(victim: Namespace, live: Live, force: bool) -> None:
-    how = "without" if force else "with"
-    with live(f"half of the pods deleted, {how} grace, three times", graceful=not force) as clients:
+    deleted = "force-deleted" if force else "deleted gracefully"
+    with live(f"half of the pods {deleted}, three times", graceful=not force) as clients:
         for _ in range(3):
             half = pods(victim)[: REPLICAS // 2 + 1]
             clients.strike("delete")
@@ -121,7 +121,7 @@ def pods_by_node(namespace: Namespace) -> dict[str, list[str]]:
 @pytest.mark.full
 def test_a_drained_node_fails_no_request(victim: Namespace, live: Live) -> None:
     node, moving = max(pods_by_node(victim).items(), key=lambda item: len(item[1]))
-    with live("node drained and brought back", graceful=True) as clients:
+    with live("node drained and uncordoned", graceful=True) as clients:
         clients.strike("drain")
         try:
             # The API alone: to move the bundled PostgreSQL is a fault of its own.
@@ -141,7 +141,7 @@ def test_a_deploy_that_cannot_work_is_cut_short_and_undone_without_a_failed_requ
 ) -> None:
     """The image is nowhere, and the deploy itself is killed while it waits."""
     before = revision(victim)
-    with live("deploy of an image that is nowhere, killed, undone", graceful=True) as clients:
+    with live("deploy of a missing image, killed, rolled back", graceful=True) as clients:
         clients.strike("deploy")
         deploy = victim.start(
             f"helm upgrade task-api {CHART} {victim.values} --set image.tag=nowhere --wait", tmp_path / "deploy"

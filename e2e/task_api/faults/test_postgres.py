@@ -55,7 +55,7 @@ def test_connections_cut_by_postgres_lose_nothing(victim: Namespace, live: Live)
         f'kubectl exec {POSTGRES} -- psql -U tasks -d tasks -qtAc "SELECT count(pg_terminate_backend(pid))'
         " FROM pg_stat_activity WHERE application_name = 'task-api'\""
     )
-    with live("PostgreSQL: all connections cut, ten times") as clients:
+    with live("PostgreSQL: all connections terminated, ten times") as clients:
         for _ in range(10):
             clients.strike("cut")
             assert int(victim.run(cut)) > 0

@@ -1,4 +1,4 @@
-"""A store of notes for a test."""
+"""An open store of notes for a test."""
 
 from __future__ import annotations
 

@@ -56,10 +56,10 @@ async def test_a_restart_of_the_server_needs_none_of_the_process(postgres_url: s
     async with behind_proxy(postgres_url, pool_size=3) as (store, proxy):
         note = await add(store)
         await asyncio.gather(*(store.get(note) for _ in range(20)))
-        proxy.before_answer = lambda _: True  # whoever connects is thrown out, as by a server that shuts down
+        proxy.before_response = lambda _: True  # whoever connects is thrown out, as by a server that shuts down
         with pytest.raises(StoreUnavailable):
             await store.get(note)
-        proxy.before_answer = None
+        proxy.before_response = None
         assert await store.get(note) == TEXT
 
 
@@ -94,7 +94,7 @@ async def frozen_while_it_migrates(url: str, when: bytes, **settings: str) -> As
         return False
 
     async with Proxy(url).running() as proxy:
-        proxy.before_answer = freeze
+        proxy.before_response = freeze
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             *("-m", "notes", "serve", "--port", "0"),
@@ -139,7 +139,7 @@ async def test_a_migration_that_froze_is_given_up(
         return False
 
     async with Proxy(postgres_url).running() as proxy, asyncio.timeout(DEADLINE_SECONDS):
-        proxy.before_answer = freeze
+        proxy.before_response = freeze
         store = NotesStore(proxy.url, limits=Limits(), wait_seconds=0)
         with pytest.raises(StoreUnavailable, match="cannot be reached"):  # which is tried again as long as is set
             await store.open()
@@ -242,7 +242,7 @@ async def test_work_that_nobody_heard_of_is_settled_and_done_once(postgres_url: 
             cuts += cuts == 0 and b"INSERT 0 1\0" in data
             return cuts == 1 and b"INSERT 0 1\0" in data
 
-        proxy.before_answer = cut_once
+        proxy.before_response = cut_once
         note = uuid4()
         await store.add(note, TEXT)  # which fails where it is done twice
         assert cuts == 1
@@ -266,11 +266,11 @@ async def test_what_is_found_done_is_durable_before_it_is_acknowledged(
         def cut_once(data: bytes) -> bool:
             if b"INSERT 0 1\0" not in data:
                 return False
-            proxy.before_answer = None
+            proxy.before_response = None
             return True
 
         monkeypatch.setattr(database, "make_durable", make_durable)
-        proxy.before_answer = cut_once
+        proxy.before_response = cut_once
         await store.add(note, TEXT)
         assert found == [TEXT]
 

@@ -433,11 +433,11 @@ async def test_while_the_server_is_gone_each_is_told_so_and_when_it_is_back_nobo
 ) -> None:
     async with behind_proxy(postgres_url, seconds=3) as (store, proxy):
         note = await add(store)
-        proxy.before_answer = lambda _: True
+        proxy.before_response = lambda _: True
         results = await asyncio.gather(*(store.get(note) for _ in range(16)), return_exceptions=True)
         assert {type(result) for result in results} <= {StoreUnavailable, StoreBusy}
         assert StoreUnavailable in {type(result) for result in results}
-        proxy.before_answer = None
+        proxy.before_response = None
         await nobody_is_left(store, note, statements)
 
 

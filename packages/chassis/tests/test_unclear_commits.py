@@ -49,10 +49,10 @@ async def test_who_cannot_learn_what_became_of_a_commit_is_not_told_that_nothing
         def cut_and_let_another_in(data: bytes) -> bool:
             if b"INSERT 0 1\0" not in data:
                 return False
-            proxy.before_answer = None
+            proxy.before_response = None
             return True
 
-        proxy.before_answer = cut_and_let_another_in
+        proxy.before_response = cut_and_let_another_in
         adding = asyncio.create_task(store.add(note, TEXT))
         await asyncio.sleep(0)  # it has the connection now
         holding = asyncio.create_task(hold_the_next_connection(pools[0], until))

@@ -117,7 +117,7 @@ def join_in_flight(get: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitabl
 
 def end_without_drain(self: _Server) -> None:
     """Exits at the first signal, even with requests in flight."""
-    self.hurry()
+    self.force_shutdown()
 
 
 def plant(bug: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from acknowledged.processes import free_port
-from databases import POSTGRES_IMAGE, docker_answers
+from databases import POSTGRES_IMAGE, docker_is_available
 from running import eventually
 from testcontainers.core.container import DockerContainer
 
@@ -128,7 +128,7 @@ class Server:
 @contextlib.contextmanager
 def backed_up() -> Iterator[Server]:
     """Runs until the end of the block."""
-    assert docker_answers(), "Docker does not answer, and what is backed up runs in a container. Start it"
+    assert docker_is_available(), "Docker does not answer, and what is backed up runs in a container. Start it"
     ports = free_port(), free_port()
     container = DockerContainer(POSTGRES_IMAGE).with_kwargs(entrypoint=["bash", "-c", SETUP], user="postgres")
     with container.with_bind_ports(FIRST, ports[0]).with_bind_ports(SECOND, ports[1]):

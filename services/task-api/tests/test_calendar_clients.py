@@ -190,10 +190,10 @@ def test_ical_js_computes_the_same_occurrences_from_the_export(javascript: Javas
 def test_vdirsyncer_subscribes_with_a_token_and_todoman_shows_the_tasks(programs: Path, tmp_path: Path) -> None:
     made = run("token", "new", "--name", "calendar", "--scope", "read")
     (tmp_path / "tokens").write_text(made.stdout)
-    (token,) = re.findall(r"now: (\S+)", made.stderr)
+    (token,) = re.findall(r"once: (\S+)", made.stderr)
     writer = run("token", "new", "--name", "ann", "--scope", "write")
     (tmp_path / "tokens").write_text(made.stdout + writer.stdout)
-    (written,) = re.findall(r"now: (\S+)", writer.stderr)
+    (written,) = re.findall(r"once: (\S+)", writer.stderr)
     settings = {"TASKS_AUTH": "tokens", "TASKS_AUTH_TOKEN_FILE": str(tmp_path / "tokens")}
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "LC_ALL": "C.UTF-8", "TZ": "UTC"}
 

@@ -25,6 +25,7 @@ from pydantic import SecretStr
 from starlette.types import Message, Scope
 
 from chassis import logs
+from chassis.body import BODY_COMPLETE
 from chassis.postgres import database
 from task_api.app import create_app
 from task_api.settings import Settings
@@ -101,7 +102,7 @@ async def ask(app: FastAPI, method: str, path: str, body: bytes = b"") -> tuple[
         "headers": headers,
         "client": ("127.0.0.1", 1),
         "server": ("127.0.0.1", 8000),
-        "state": {"body_is_here": True},
+        "state": {BODY_COMPLETE: True},
     }
     sent: list[Message] = []
     calls = 0

@@ -105,7 +105,7 @@ async def test_an_in_doubt_group_commit_is_settled_one_by_one(postgres_url: str)
         return is_of_a_group
 
     async with Proxy(postgres_url).running() as proxy, opened(proxy.url, **PATIENT) as store:
-        proxy.before_answer = cut_once
+        proxy.before_response = cut_once
         tasks = [a_task() for _ in range(5)]
         await asyncio.gather(*await start_group(store, postgres_url, *tasks))
     assert cuts == 1

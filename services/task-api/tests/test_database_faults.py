@@ -11,7 +11,7 @@ import pytest
 from acknowledged.processes import free_port, serving_process
 from acknowledged.row import Row
 from acknowledged.trial import Trial, judged
-from databases import POSTGRES_IMAGE, docker_answers
+from databases import POSTGRES_IMAGE, docker_is_available
 from proxy import Proxy
 from running import SERVE, environment, eventually, start
 from testcontainers.core.container import DockerContainer
@@ -95,7 +95,9 @@ async def test_network_failures_lose_no_acknowledged_write(
 @pytest.fixture
 def own_postgres() -> Iterator[tuple[DockerContainer, str]]:
     """A PostgreSQL for this test with a small disk, and its URL. It restarts automatically, as in Kubernetes."""
-    assert docker_answers(), "Docker does not answer, and only the PostgreSQL of a container may be broken so. Start it"
+    assert docker_is_available(), (
+        "Docker does not answer, and only the PostgreSQL of a container may be broken so. Start it"
+    )
     port = free_port()
     container = (
         DockerContainer(POSTGRES_IMAGE)

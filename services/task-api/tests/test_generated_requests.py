@@ -44,7 +44,7 @@ def test_generated_requests_conform_to_the_openapi_document(
     url = urls.get(kind) or request.getfixturevalue("postgres_url")
     made = run("token", "new", "--name", "fuzz", "--scope", "read", "--scope", "write")
     (tmp_path / "tokens").write_text(made.stdout)
-    (token,) = re.findall(r"now: (\S+)", made.stderr)
+    (token,) = re.findall(r"once: (\S+)", made.stderr)
     report = tmp_path / "report.json"
     with serving(
         TASKS_DATABASE_URL=url, TASKS_AUTH="tokens", TASKS_AUTH_TOKEN_FILE=str(tmp_path / "tokens")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import httpx2
 import pytest
-from bad_clients import FREED_AT_ONCE, Client, cut_off_who_do_not_read, leave_nothing_behind
+from bad_clients import FREED_AT_ONCE, Client, assert_no_leaks, assert_slow_readers_are_cut_off
 from running import Service, serving
 
 IMPATIENT = {**{f"TASKS_{name}_SECONDS": "0.5" for name in ("HEAD", "BODY", "WRITE")}, **FREED_AT_ONCE}
@@ -48,20 +48,20 @@ ROUNDS, UNREAD_ROUNDS = 6, 2
 async def test_a_hundred_concurrent_bad_requests_leak_nothing(impatient: Service, kind: str) -> None:
     async def refused(client: Client) -> None:
         await client.send(POST % (len(BAD[kind]), BAD[kind]))
-        answer = await client.answer()
+        answer = await client.response()
         assert answer.status in (400, 422), answer.content
 
-    await leave_nothing_behind(impatient, refused, ROUNDS)
+    await assert_no_leaks(impatient, refused, ROUNDS)
 
 
 @pytest.mark.full
 @pytest.mark.timeout(600)
 async def test_a_hundred_clients_that_disconnect_early_leak_nothing(impatient: Service) -> None:
-    await leave_nothing_behind(impatient, lambda client: client.send(POST % (12, b'{"title": 5}')), ROUNDS)
+    await assert_no_leaks(impatient, lambda client: client.send(POST % (12, b'{"title": 5}')), ROUNDS)
 
 
 @pytest.mark.full
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", UNREAD)
 async def test_a_hundred_clients_that_do_not_read_leak_nothing(full: Service, kind: str) -> None:
-    await cut_off_who_do_not_read(full, UNREAD[kind], UNREAD_ROUNDS, namespace="task_api")
+    await assert_slow_readers_are_cut_off(full, UNREAD[kind], UNREAD_ROUNDS, namespace="task_api")

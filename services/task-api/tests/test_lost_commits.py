@@ -41,7 +41,7 @@ def cut_first(proxy: Proxy) -> list[bytes]:
         responses.append(data)
         return len(responses) == 1
 
-    proxy.before_answer = cut
+    proxy.before_response = cut
     return responses
 
 
@@ -59,7 +59,7 @@ async def test_a_transaction_on_a_frozen_connection_does_not_block_others_foreve
                 proxy.freeze_open()
             return False
 
-        proxy.before_answer = freeze_after_the_first_statement
+        proxy.before_response = freeze_after_the_first_statement
 
         def commit() -> Awaitable[IdempotencyRecord | None]:
             # A ROLLBACK on the frozen connection would wait forever.
@@ -100,7 +100,7 @@ async def test_an_in_doubt_commit_is_settled_and_applied_once(
             cuts += cuts == 0 and last in data
             return cuts == 1 and last in data
 
-        proxy.before_answer = cut_once
+        proxy.before_response = cut_once
         writes = [Write(task, "created") for task in tasks]
         assert await store.commit(writes, record, now=tasks[0].updated_at) is None
         assert cuts == 1
@@ -121,7 +121,7 @@ async def test_an_in_doubt_update_does_not_conflict_with_itself(postgres_url: st
             cut = True
             return True
 
-        proxy.before_answer = cut_and_overtake
+        proxy.before_response = cut_and_overtake
         await store.commit([Write(changed, "updated")], now=changed.updated_at)
         assert cut
         assert await other.get(task.id) == changed

@@ -115,7 +115,7 @@ async def test_readers_of_changes_lost_in_a_failover_get_an_error() -> None:
     with replicated() as pair:
         async with opened(pair.url, seconds=30, statement_seconds=20) as store:
             await write_until_known(store, reader)
-            await asyncio.to_thread(pair.wait_for_no_standby)
+            await asyncio.to_thread(pair.disable_synchronous_replication)
             await asyncio.to_thread(pair.stop_standby)
             await write_what_is_lost(store, reader)
         await asyncio.to_thread(pair.promote)

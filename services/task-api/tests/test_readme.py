@@ -35,7 +35,7 @@ def test_the_token_commands_make_a_valid_token(tmp_path: Path) -> None:
     for command in (make, make):
         command = f"{export}\n{command}".replace(">> tokens", f">> {tokens}")
         done = subprocess.run(["bash", "-c", command], cwd=SERVICE, capture_output=True, text=True, check=True)
-        (token,) = re.findall(r"now: (\S+)", done.stderr)
+        (token,) = re.findall(r"once: (\S+)", done.stderr)
     assert len(tokens.read_text().splitlines()) == 2
     assert token not in tokens.read_text()
     settings = dict(word.split("=") for word in serve.split() if word.startswith("TASKS_"))

@@ -16,7 +16,7 @@ from task_api.settings import Settings
 
 def test_tokens_have_a_prefix_for_secret_scanners() -> None:
     done = run("token", "new", "--name", "ann", "--scope", "read")
-    assert "The token, shown only now: tsk_" in done.stderr
+    assert "The token, shown only once: tsk_" in done.stderr
     assert "Its line for TASKS_AUTH_TOKEN_FILE:" in done.stderr
 
 

@@ -123,7 +123,7 @@ def provoke(api: Api, operation: str, status: int, monkeypatch: pytest.MonkeyPat
         case 422:
             return api.call(operation, params={"status": "x"})
         case 503 if operation == "readyz":
-            app(api).state.vitals.draining = True
+            app(api).state.health_state.draining = True
             return api.call(operation)
         case 503 if operation == "get_metrics":
             app(api).state.authenticator = _Unavailable()

@@ -34,7 +34,7 @@ LIMITS = {"seconds": 8, "statement_seconds": 7, "lock_seconds": 7}
 
 
 async def end_sessions(pair: Replicated) -> None:
-    assert await pair.end_those_who_wait() > 0
+    assert await pair.terminate_waiting_sessions() > 0
 
 
 async def restart_fast(pair: Replicated) -> None:

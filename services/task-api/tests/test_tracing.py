@@ -22,7 +22,7 @@ def test_a_request_is_one_span_with_its_database_spans_and_no_secrets(postgres_u
     assert {request.parent_span_id.hex() for request in requests.values()} == {CALLER}
     statements = {name: collector.statements(request) for name, request in requests.items()}
     assert all(statements.values())
-    assert len(collector.of(TRACE)) == len(requests) + sum(map(len, statements.values()))
+    assert len(collector.spans_of(TRACE)) == len(requests) + sum(map(len, statements.values()))
     (read,) = statements["GET /v1/tasks/{task_id}"]
     assert read.endswith("FROM tasks WHERE id = $1")
     route = attributes(requests["GET /v1/tasks/{task_id}"])

@@ -74,7 +74,7 @@ Every task has a version, from which its `ETag` is derived: send it as `If-Match
         app.include_router(counts.router)
         app.include_router(changes.router)
 
-    def shortcut(self, app: FastAPI, rest: ASGIApp) -> ASGIApp:
+    def wrap_app(self, app: FastAPI, rest: ASGIApp) -> ASGIApp:
         """Serves the most frequent requests without `rest`, the layers of `app` behind its edge middleware."""
         return fast_path.FastPath(app, rest)
 
@@ -92,9 +92,9 @@ Every task has a version, from which its `ETag` is derived: send it as `If-Match
         """Ends the change streams, which do not end on their own."""
         self._feed.end()
 
-    async def condition(self) -> tuple[int | None, dict[str, Check]]:
+    async def check_health(self) -> tuple[int | None, dict[str, Check]]:
         """The number of tasks, and the health of the storage; never raises StoreUnavailable."""
-        total, checks = await super().condition()
+        total, checks = await super().check_health()
         if self.storage == "memory" and checks["storage"] == OK:
             detail = "tasks are stored in memory and are lost when the service stops; set TASKS_DATABASE_URL"
             checks["storage"] = Check(status="ok", detail=detail)

@@ -7,7 +7,7 @@ import logging
 from chassis.auth.claims import ClaimRules
 from chassis.auth.protocol import Authenticator, NoAuth, Scope
 from chassis.auth.tokens import TokenAuth
-from chassis.settings import InvalidSettings, Settings, listed
+from chassis.settings import InvalidSettings, Settings, split_list
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +18,7 @@ def from_settings(settings: Settings, *, scope_prefix: str) -> Authenticator:
     scope_prefix: as in OIDCAuth. Reads the token file, but asks no issuer: one that is down does not keep pods down.
     Raises InvalidSettings with one sentence: a variable that is missing, or what is wrong with the token file.
     """
-    issuer, audience = settings.oidc_issuer, listed(settings.oidc_audience or "")
+    issuer, audience = settings.oidc_issuer, split_list(settings.oidc_audience or "")
     match settings.auth:
         case "none":
             return NoAuth()
@@ -51,12 +51,12 @@ def _claim_rules(settings: Settings) -> ClaimRules:
     names: dict[Scope, str | None] = {"read": settings.oidc_read, "write": settings.oidc_write}
     return ClaimRules(
         audience=settings.oidc_audience_claim,
-        subject=tuple(listed(settings.oidc_subject_claim)),
-        scopes=tuple(listed(settings.oidc_claim)),
-        names={scope: frozenset(listed(of_scope)) for scope, of_scope in names.items() if of_scope is not None},
+        subject=tuple(split_list(settings.oidc_subject_claim)),
+        scopes=tuple(split_list(settings.oidc_claim)),
+        names={scope: frozenset(split_list(of_scope)) for scope, of_scope in names.items() if of_scope is not None},
         subjects={
-            "read": tuple(listed(settings.oidc_read_subjects)),
-            "write": tuple(listed(settings.oidc_write_subjects)),
+            "read": tuple(split_list(settings.oidc_read_subjects)),
+            "write": tuple(split_list(settings.oidc_write_subjects)),
         },
     )
 

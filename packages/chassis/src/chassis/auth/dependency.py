@@ -64,7 +64,7 @@ class _Requires(SecurityBase):
         rate_limit: RateLimit | None = request.app.state.rate_limit
         if isinstance(authenticator, NoAuth):  # nobody is asked: not even the header is looked for
             if rate_limit is not None:
-                await rate_limit.take(request, _address(request))
+                await rate_limit.acquire(request, _address(request))
             return ANYBODY
         authorization = request.headers.get("Authorization")
         if self._basic:
@@ -73,7 +73,7 @@ class _Requires(SecurityBase):
             caller = await authenticator.authenticate(authorization)
         except Unauthenticated as error:
             if rate_limit is not None:  # who guesses gets no further than who knows
-                await rate_limit.take(request, _address(request))
+                await rate_limit.acquire(request, _address(request))
             challenge = error.challenge(request.app.state.realm)
             if self._basic:  # first: programs that know nothing else look no further
                 challenge = f'Basic realm="{request.app.state.realm}", charset="UTF-8", {challenge}'
@@ -82,7 +82,7 @@ class _Requires(SecurityBase):
             raise Problem(503, str(error), headers={"Retry-After": "1"}) from None
         request.state.subject = caller.subject
         if rate_limit is not None:
-            await rate_limit.take(request, f"subject {caller.subject}")
+            await rate_limit.acquire(request, f"subject {caller.subject}")
         if self._scope not in caller.scopes:
             raise Problem(
                 403,

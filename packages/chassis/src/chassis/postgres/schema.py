@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from chassis.migrations import Migration, read_migrations, refuse_changed
+from chassis.migrations import Migration, read_migrations, verify_checksums
 from chassis.postgres.connection import connect, goodbye
 from chassis.postgres.errors import UNREACHABLE, reason
 from chassis.postgres.url import Address, Pooler
@@ -53,7 +53,7 @@ async def migrate(address: Address, folder: Path, *, lock: int, setting: str, po
 
 async def _bring_up_to_date(connection: Connection, wanted: list[Migration], lock: int) -> None:
     applied = await _applied(connection)
-    refuse_changed(wanted, applied)
+    verify_checksums(wanted, applied)
     if all(m.number in applied for m in wanted):
         await _record_if_possible(connection, wanted, applied)
         return
@@ -63,7 +63,7 @@ async def _bring_up_to_date(connection: Connection, wanted: list[Migration], loc
             " (number integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
         )
         applied = await _applied(connection)
-        refuse_changed(wanted, applied)
+        verify_checksums(wanted, applied)
         await _record(connection, wanted, applied)
     for migration in wanted:
         if migration.number not in applied:

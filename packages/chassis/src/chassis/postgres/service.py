@@ -39,7 +39,7 @@ class PostgresService(Service):
     """A subclass sets the attributes that Service asks for. Its `health` is made by `health_texts`."""
 
     storage = "postgresql"
-    cannot_open = (StoreUnavailable,)
+    open_errors = (StoreUnavailable,)
 
     def __init__(self, store: Store) -> None:
         """To be called with its store by the subclass, which is itself made of its settings."""
@@ -49,20 +49,20 @@ class PostgresService(Service):
     async def open(self) -> None:
         """Before the first request; brings the schema up to date. Raises StoreUnavailable."""
         await self._store.open()
-        await self._health.opened()
+        await self._health.start()
 
     def background(self) -> list[Coroutine[None, None, None]]:
         """What goes on while it is open: the count."""
-        return [self._health.keep_counting()]
+        return [self._health.count_periodically()]
 
     async def close(self) -> None:
         """After the last request, or where it could not be opened."""
         await self._store.close()
 
-    async def condition(self) -> tuple[int | None, dict[str, Check]]:
+    async def check_health(self) -> tuple[int | None, dict[str, Check]]:
         """How many things there are, and whether the storage answers; never raises because of it."""
-        return await self._health.condition()
+        return await self._health.check_health()
 
-    def trace(self, provider: TracerProvider) -> None:
+    def instrument(self, provider: TracerProvider) -> None:
         """Makes a span of each statement."""
         trace_statements(provider)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
 
-from chassis.migrations import read_migrations, refuse_changed
+from chassis.migrations import read_migrations, verify_checksums
 from chassis.storage import StoreBusy, StoreUnavailable
 from task_api.store import migrations
 from task_api.store.listing import select
@@ -426,7 +426,7 @@ def _migrate(db: sqlite3.Connection) -> None:
         db.execute("ALTER TABLE schema_migrations ADD COLUMN checksum text")
     applied = dict(db.execute("SELECT number, checksum FROM schema_migrations"))
     available = read_migrations(migrations.FOLDER / "sqlite")
-    refuse_changed(available, applied)
+    verify_checksums(available, applied)
     for migration in available:
         if migration.number not in applied:
             for statement in _statements(migration.sql):

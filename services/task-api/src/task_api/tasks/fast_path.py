@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from chassis.auth import requires
-from chassis.body import ClientGone, replay, whole_body
+from chassis.body import ClientGone, read_received_body, replay
 from task_api.tasks import routes
 from task_api.tasks.idempotency import KEY_PATTERN
 from task_api.tasks.models import NewTask
@@ -55,7 +55,7 @@ class FastPath:
                 keys = [value.decode("latin-1") for header, value in scope["headers"] if header == b"idempotency-key"]
                 if not keys or (len(keys) == 1 and KEY.fullmatch(keys[0])):
                     try:
-                        body = await whole_body(receive)
+                        body = await read_received_body(receive)
                     except ClientGone:
                         return
                     try:

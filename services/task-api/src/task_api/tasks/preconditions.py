@@ -9,7 +9,7 @@ from typing import Annotated
 
 from fastapi import Depends, Header, Request
 
-from chassis.conditional import all_lines, entity_tags, is_strongly_matched, is_weakly_matched
+from chassis.conditional import combined_field_value, entity_tags, is_strongly_matched, is_weakly_matched
 from task_api.tasks.commands import Precondition, VersionMismatch, no_precondition
 from task_api.tasks.models import Task, etag
 
@@ -25,7 +25,7 @@ async def _if_match(
         ),
     ] = None,
 ) -> str | None:
-    return all_lines(request, "if-match")
+    return combined_field_value(request, "if-match")
 
 
 async def _if_none_match(
@@ -38,7 +38,7 @@ async def _if_none_match(
         ),
     ] = None,
 ) -> str | None:
-    return all_lines(request, "if-none-match")
+    return combined_field_value(request, "if-none-match")
 
 
 IfMatch = Annotated[str | None, Depends(_if_match)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
-from chassis.problems import Problem, answer
+from chassis.problems import Problem, problem_response
 from task_api.store import IdempotencyKeyInUse
 from task_api.tasks.commands import STATUS_CODES, IdempotencyKeyReused, TaskNotFound, VersionMismatch
 from task_api.tasks.rules import RuleBroken
@@ -16,22 +16,24 @@ def install_task_problems(app: FastAPI) -> None:
 
     @app.exception_handler(TaskNotFound)
     async def task_not_found(request: Request, error: TaskNotFound) -> JSONResponse:
-        return answer(request, Problem(STATUS_CODES[TaskNotFound], str(error), type="task-not-found"))
+        return problem_response(request, Problem(STATUS_CODES[TaskNotFound], str(error), type="task-not-found"))
 
     @app.exception_handler(VersionMismatch)
     async def version_mismatch(request: Request, error: VersionMismatch) -> JSONResponse:
-        return answer(request, Problem(STATUS_CODES[VersionMismatch], str(error), type="version-mismatch"))
+        return problem_response(request, Problem(STATUS_CODES[VersionMismatch], str(error), type="version-mismatch"))
 
     @app.exception_handler(RuleBroken)
     async def rule_broken(request: Request, error: RuleBroken) -> JSONResponse:
-        return answer(request, Problem(STATUS_CODES[RuleBroken], str(error), type="rule-broken"))
+        return problem_response(request, Problem(STATUS_CODES[RuleBroken], str(error), type="rule-broken"))
 
     @app.exception_handler(IdempotencyKeyReused)
     async def key_reused(request: Request, _error: IdempotencyKeyReused) -> JSONResponse:
         detail = "This Idempotency-Key was already used for a different request. Use a new key for each request."
-        return answer(request, Problem(422, detail, type="idempotency-key-reused"))
+        return problem_response(request, Problem(422, detail, type="idempotency-key-reused"))
 
     @app.exception_handler(IdempotencyKeyInUse)
     async def key_in_use(request: Request, _error: IdempotencyKeyInUse) -> JSONResponse:
         detail = "A request with this Idempotency-Key is still in progress. Retry later with the same key."
-        return answer(request, Problem(409, detail, type="idempotency-key-in-use", headers={"Retry-After": "1"}))
+        return problem_response(
+            request, Problem(409, detail, type="idempotency-key-in-use", headers={"Retry-After": "1"})
+        )
