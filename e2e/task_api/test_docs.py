@@ -224,7 +224,9 @@ def running(make_namespace: MakeNamespace, helm: str, tmp_path_factory: pytest.T
 def restarted_pod(namespace: Namespace) -> str:
     """A pod whose container ended once and was started again, as most runbooks are about one."""
     pods = json.loads(namespace.run("kubectl get pods -l app=task-api -o json"))["items"]
-    pod = next(pod["metadata"]["name"] for pod in pods if "deletionTimestamp" not in pod["metadata"])  # a rollout ends
+    pod: str = next(
+        pod["metadata"]["name"] for pod in pods if "deletionTimestamp" not in pod["metadata"]
+    )  # a rollout ends
     namespace.run(f"kubectl exec {pod} -- python -c 'import os; os.kill(1, 15)'")
     look = f"kubectl get pod {pod} -o jsonpath='{{.status.containerStatuses[0].restartCount}}'"
     eventually(lambda: int(namespace.run(look)) > 0, f"{pod} is started again", seconds=60)
@@ -272,7 +274,7 @@ def test_a_dump_is_restored_into_a_new_database_and_the_feed_goes_on(running: Na
         " && kubectl rollout status statefulset/task-api-postgres --timeout=120s"
     )
     said = running.run(typed_here(restore))
-    (safety,) = re.findall(r"What was there before is in (\S+)\.$", said, re.MULTILINE)
+    (safety,) = re.findall(r"The previous data is in (\S+)\.$", said, re.MULTILINE)
     running.run(f"rm {safety}")
 
     running.wait_for_replicas(3)
@@ -364,11 +366,11 @@ def test_a_commit_is_pushed_and_deployed_from_a_desk_as_the_page_says(
             "database: {inMemory: true}\nautoscaling: {enabled: false}\nreplicaCount: 1\ningress: {enabled: false}\n"
         )
         said = namespace.run(f"export DEPLOY_VALUES={values}\n{typed(deploy, replaced)}", folder=committed)
-        assert f"each says that it is {commit}" in said
+        assert f"all at commit {commit}" in said
         (committed / "README.md").write_text("changed\n")
         refused = namespace.attempt(typed(push, replaced), folder=committed)
         assert refused.returncode != 0
-        assert f"There are changes that are not in {commit}" in refused.stderr
+        assert f"the image would not match commit {commit}" in refused.stderr
     finally:
         namespace.run(f"docker image rm {name} && git checkout --quiet README.md", folder=committed)
 

@@ -25,7 +25,7 @@ def storage_class() -> Iterator[str]:
     """kind's own, whose claims may grow: the server takes that, as it does for the storage of a cloud."""
     kind = json.loads(kubectl("get", "storageclass", "standard", "--output", "json"))
     made = {"metadata": {"name": CLASS}, "allowVolumeExpansion": True}
-    kubectl("apply", "--filename", "-", given=json.dumps({k: v for k, v in kind.items() if k != "metadata"} | made))
+    kubectl("apply", "--filename", "-", stdin=json.dumps({k: v for k, v in kind.items() if k != "metadata"} | made))
     yield CLASS
     kubectl("delete", "storageclass", CLASS)
 
@@ -98,7 +98,7 @@ def test_through_a_backup_the_data_comes_to_a_volume_of_any_size(namespace: Name
     refused = namespace.attempt(typed(lines[install], namespace, tmp_path))
     assert "the volume that is there, data-task-api-postgres-0, has 2Gi and would stay so" in refused.stderr
     printed = namespace.run(typed("\n".join(lines[install - 1 :]), namespace, tmp_path))
-    (safety,) = re.findall(r"What was there before is in (\S+)\.$", printed, re.MULTILINE)
+    (safety,) = re.findall(r"The previous data is in (\S+)\.$", printed, re.MULTILINE)
     namespace.run(f"rm {safety}")
     namespace.wait_until_it_serves()
     with namespace.client() as client:

@@ -800,7 +800,7 @@ def test_notes_are_the_commits_since_the_tag_before(tmp_path: Path) -> None:
         if tag:
             git("tag", tag)
     assert re.fullmatch(r"The first release.\n\n- First \(\w+\)\n", notes("v0.1.0").stdout)
-    assert re.fullmatch(r"Since v0.1.0:\n\n- Third \(\w+\)\n- Second \(\w+\)\n", notes("v0.2.0").stdout)
+    assert re.fullmatch(r"Changes since v0.1.0:\n\n- Third \(\w+\)\n- Second \(\w+\)\n", notes("v0.2.0").stdout)
     unknown = notes("v9.0.0")
     assert (unknown.returncode, unknown.stdout) == (1, "")
-    assert "There is no tag v9.0.0" in unknown.stderr
+    assert "The tag v9.0.0 does not exist" in unknown.stderr

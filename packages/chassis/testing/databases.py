@@ -63,8 +63,9 @@ async def connected(url: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record
 
 @contextlib.asynccontextmanager
 async def pool_of(url: str, *, size: int, metrics: DatabaseMetrics) -> AsyncIterator[Pool]:
-    """A pool as in a store, without the store, for tests that hold connections longer than a request would."""
-    pool = Pool(lambda: asyncpg.connect(url), size=size, limit=WaitLimit(10, size, metrics), metrics=metrics)
+    """A store's pool without the store, for tests that hold its connections longer than a request would."""
+    wait_limit = WaitLimit(10, size, metrics)
+    pool = Pool(lambda: asyncpg.connect(url), max_size=size, wait_limit=wait_limit, metrics=metrics)
     try:
         yield pool
     finally:

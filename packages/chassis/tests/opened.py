@@ -34,7 +34,7 @@ async def behind_proxy(url: str, **limits: Any) -> AsyncIterator[tuple[NotesStor
 
 
 async def add(store: NotesStore) -> UUID:
-    """A note that says TEXT."""
+    """Adds a note with the text TEXT."""
     note_id = uuid4()
     await store.add(note_id, TEXT)
     return note_id

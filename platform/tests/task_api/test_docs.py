@@ -90,7 +90,7 @@ def test_one_test_is_run_alone() -> None:
 
 
 def test_a_failure_of_the_platforms_tests_ends_with_a_command_that_runs_one() -> None:
-    (hint,) = re.findall(r"One test alone: (.+)'", (REPOSITORY / "scripts/test-platform.sh").read_text())
+    (hint,) = re.findall(r"Run a single test: (.+)'", (REPOSITORY / "scripts/test-platform.sh").read_text())
     command = hint.replace("NAME", "test_one_test_is_run_alone") + " --collect-only"
     done = subprocess.run(["bash", "-euc", command], cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
     assert "test_docs.py::test_one_test_is_run_alone" in done.stdout, done.stdout + done.stderr

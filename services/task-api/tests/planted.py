@@ -15,7 +15,7 @@ from typing import Any
 from unittest.mock import patch
 
 from chassis.postgres import database
-from chassis.postgres.joined import Joined
+from chassis.postgres.batching import Batcher
 from chassis.server import _Server
 from task_api.__main__ import main
 from task_api.store import IdempotencyRecord, Write, url
@@ -46,22 +46,22 @@ def acknowledge_before(commit: Commit) -> Commit:
     return acknowledge
 
 
-class AcknowledgesJoinedBeforeCommit(Joined[Any, Any]):
+class AcknowledgesBatchBeforeCommit(Batcher[Any, Any]):
     """Acknowledges a group first, and commits it a moment later."""
 
-    def __init__(self, *args: Any, together: Callable[..., Awaitable[Any]], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, execute_many: Callable[..., Awaitable[Any]], **kwargs: Any) -> None:
         async def late(db: Any, items: list[Any]) -> Any:
             await asyncio.sleep(4 * LATE_SECONDS)  # longer than the killer waits
-            return await together(db, items)
+            return await execute_many(db, items)
 
-        super().__init__(*args, together=late, **kwargs)
+        super().__init__(*args, execute_many=late, **kwargs)
 
-    async def _ask(self, item: Any, lead: Any, db: Any) -> Any:
+    async def _execute(self, item: Any, batch: Any, db: Any) -> Any:
         if self._settle is not None:
-            for waiter in self._waiting:
-                if not waiter.ended.done():
-                    waiter.ended.set_result(None)
-        return await super()._ask(item, lead, db)
+            for waiter in self._waiters:
+                if not waiter.future.done():
+                    waiter.future.set_result(None)
+        return await super()._execute(item, batch, db)
 
 
 class AcknowledgesGroupBeforeCommit(SQLiteStore):
@@ -106,7 +106,7 @@ def join_in_flight(get: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitabl
     """
     in_flight: dict[object, asyncio.Future[Any]] = {}
 
-    async def join(self: Joined[Any, Any], key: object) -> Any:
+    async def join(self: Batcher[Any, Any], key: object) -> Any:
         if key not in in_flight:
             in_flight[key] = asyncio.ensure_future(get(self, key))
             in_flight[key].add_done_callback(lambda _: in_flight.pop(key))
@@ -128,7 +128,7 @@ def plant(bug: str) -> None:
                 patch.object(store, "commit", acknowledge_before(store.commit)).start()
         case "acknowledge-group-before-commit":
             patch.object(url, "SQLiteStore", AcknowledgesGroupBeforeCommit).start()
-            patch.object(database, "Joined", AcknowledgesJoinedBeforeCommit).start()
+            patch.object(database, "Batcher", AcknowledgesBatchBeforeCommit).start()
         case "answer-outside-the-transaction":
             patch.object(SQLiteStore, "commit", store_record_after_commit).start()
         case "no-drain":

@@ -49,7 +49,7 @@ def test_a_read_only_folder_is_a_one_line_error() -> None:
         ("mysql://me:hunter2@db/tasks", "memory://, sqlite:/// or postgresql://"),
         ("sqlite://tasks.db", "three slashes"),
         ("postgresql://me:hunter2/3@db/tasks", "%2F"),
-        ("postgresql://me:hunter2\N{ACCOUNT OF}@db/tasks", "cannot be read"),
+        ("postgresql://me:hunter2\N{ACCOUNT OF}@db/tasks", "not a valid URL"),
     ],
 )
 def test_an_invalid_url_is_a_one_line_error_without_its_value(value: str, rule: str) -> None:

@@ -70,7 +70,7 @@ async def app(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[
         pass
 
     monkeypatch.setattr(asyncpg, "connect", connect)
-    for step in ("_prove_server", "_migrate", "_prove_rights"):
+    for step in ("_verify_server", "_migrate", "_verify_privileges"):
         monkeypatch.setattr(database.Database, step, skipped)
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
     monkeypatch.setattr(logs, "_access", None)

@@ -17,7 +17,7 @@ from proxy import Proxy
 from pydantic import SecretStr
 from stores import opened
 
-from chassis.postgres.joined import Joined
+from chassis.postgres.batching import Batcher
 from task_api.app import create_app
 from task_api.settings import Settings
 from task_api.store import Write
@@ -155,5 +155,5 @@ async def test_a_client_reads_its_own_writes(postgres_url: str) -> None:
 
 
 async def test_a_planted_stale_joined_read_is_detected(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Joined, "do", join_in_flight(Joined.do))
+    monkeypatch.setattr(Batcher, "submit", join_in_flight(Batcher.submit))
     assert await stale_reads(postgres_url) > 0, "it went unseen"

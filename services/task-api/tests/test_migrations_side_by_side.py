@@ -85,7 +85,7 @@ async def test_a_failed_migration_changes_nothing_and_old_pods_keep_serving(
                 assert failing.wait() == 1
             finally:
                 failing.kill()
-    assert "Migration 9999 effort failed and was undone: division by zero" in (tmp_path / "new").read_text()
+    assert "Migration 9999 effort failed and was rolled back: division by zero" in (tmp_path / "new").read_text()
     async with connected(postgres_url) as db:
         assert await db.fetchval("SELECT array_agg(number ORDER BY number) FROM schema_migrations") == KNOWN
         columns = (

@@ -19,7 +19,7 @@ from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.types import ASGIApp
 
 from chassis import cors, docs, edge, health, problems, tracing
-from chassis.auth.choice import from_settings
+from chassis.auth.factory import create_authenticator
 from chassis.body import BodyLimits
 from chassis.methods import MethodsMiddleware
 from chassis.rate_limit import RateLimit
@@ -60,7 +60,7 @@ def create_app(service: type[Service], settings: Settings | None = None) -> Fast
     app.state.health_state = health_state
     app.state.telemetry = telemetry
     app.state.realm = served.name
-    app.state.authenticator = from_settings(settings, scope_prefix=served.scope_prefix)
+    app.state.authenticator = create_authenticator(settings, scope_prefix=served.scope_prefix)
     app.state.rate_limit = None if settings.rate_limit is None else RateLimit(settings.rate_limit)
     app.state.body_limits = BodyLimits(settings.body_max_bytes, settings.body_seconds)
     problems.install_exception_handlers(app)

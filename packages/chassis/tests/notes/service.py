@@ -50,7 +50,7 @@ class Notes(PostgresService):
     name = "notes"
     version = "1.2.3"
     title = "Notes API"
-    description = "Keeps notes."
+    description = "Stores notes."
     tags = ({"name": "notes", "description": "An example"},)
     settings = Settings
     metrics = Metrics("notes")

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import asyncpg
 
-from chassis.postgres.database import Database, Limits, Use, transaction
+from chassis.postgres.database import Database, DatabaseConfig, Limits, transaction
 from task_api.store import migrations
 from task_api.store.metrics import metrics
 from task_api.store.postgres_lists import find, names, page
@@ -54,17 +54,19 @@ MIGRATION_LOCK = 0x7461736B
 
 class PostgresStore(Database):
     def __init__(self, url: str, *, limits: Limits, wait_seconds: float) -> None:
-        use = Use("task-api", "TASKS_DATABASE_URL", migrations.FOLDER / "postgres", MIGRATION_LOCK, metrics)
-        super().__init__(url, use, limits=limits, wait_seconds=wait_seconds)
-        self._by_id = self._join_reads(one=GET_TASK, many=GET_TASKS)
-        self._creations = self._join_writes(alone=commit, together=create_together, settle=settle)
+        config = DatabaseConfig(
+            "task-api", "TASKS_DATABASE_URL", migrations.FOLDER / "postgres", MIGRATION_LOCK, metrics
+        )
+        super().__init__(url, config, limits=limits, wait_seconds=wait_seconds)
+        self._by_id = self._batch_reads(one=GET_TASK, many=GET_TASKS)
+        self._creations = self._batch_writes(execute_one=commit, execute_many=create_together, settle=settle)
 
     async def commit(
         self, writes: Sequence[Write], record: IdempotencyRecord | None = None, *, now: datetime
     ) -> IdempotencyRecord | None:
         request = Commit(writes, record, now)
         if request.is_creation:
-            return await self._creations.do(request)
+            return await self._creations.submit(request)
         return await self._run(lambda db: commit(db, request), lambda db: settle(db, request))
 
     async def get_record(self, subject: str, key: str, *, now: datetime) -> IdempotencyRecord | None:
@@ -74,7 +76,7 @@ class PostgresStore(Database):
         return None if row is None else IdempotencyRecord(subject, key, row["fingerprint"], row["status"], row["body"])
 
     async def get(self, task_id: UUID) -> Task | None:
-        row = await self._by_id.do(task_id)
+        row = await self._by_id.submit(task_id)
         return None if row is None else task_of(row)
 
     async def get_many(self, task_ids: Sequence[UUID]) -> dict[UUID, Task]:

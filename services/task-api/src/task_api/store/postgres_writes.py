@@ -10,8 +10,8 @@ from uuid import UUID
 
 import asyncpg
 
+from chassis.postgres.batching import SplitBatch
 from chassis.postgres.database import transaction
-from chassis.postgres.joined import OneByOne
 from task_api.store.postgres_rows import FIELD_COUNT, FIELDS, ROW, ROW_SIZE, row_of
 from task_api.store.protocol import (
     IDEMPOTENCY_HOURS,
@@ -150,7 +150,7 @@ async def _create_all_with_records(db: Connection, requests: list[Commit]) -> se
     try:
         rows = await db.fetchmany(INSERT_RECORD_AND_CREATE_TASK, values)
     except asyncpg.LockNotAvailableError as error:
-        raise OneByOne from error  # only one of the keys is in use
+        raise SplitBatch from error  # only one of the keys is in use
     return {row["id"] for row in rows}
 
 

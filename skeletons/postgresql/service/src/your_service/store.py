@@ -3,12 +3,12 @@
 from pathlib import Path
 from uuid import UUID
 
-from chassis.postgres.database import Database, Use
+from chassis.postgres.database import Database, DatabaseConfig
 from chassis.postgres.metrics import DatabaseMetrics
 from your_service.models import Note
 from your_service.settings import Settings
 
-USE = Use(
+CONFIG = DatabaseConfig(
     name="your-service",
     setting=Settings.variable("database_url"),
     migrations=Path(__file__).parent / "migrations",
@@ -20,7 +20,7 @@ USE = Use(
 class NoteStore(Database):
     def __init__(self, settings: Settings) -> None:
         url, wait_seconds = settings.database_url.get_secret_value(), settings.database_wait_seconds
-        super().__init__(url, USE, limits=settings.limits, wait_seconds=wait_seconds)
+        super().__init__(url, CONFIG, limits=settings.limits, wait_seconds=wait_seconds)
 
     async def add(self, note: Note) -> None:
         """May run twice if a connection is lost: idempotent, since the note already has its id."""

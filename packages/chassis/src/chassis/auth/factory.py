@@ -1,4 +1,4 @@
-"""Which way of authentication the settings mean."""
+"""The authenticator for the configured authentication mode."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from chassis.settings import InvalidSettings, Settings, split_list
 log = logging.getLogger(__name__)
 
 
-def from_settings(settings: Settings, *, scope_prefix: str) -> Authenticator:
-    """What the setting `auth` names.
+def create_authenticator(settings: Settings, *, scope_prefix: str) -> Authenticator:
+    """The authenticator for the setting `auth`.
 
-    scope_prefix: as in OIDCAuth. Reads the token file, but asks no issuer: one that is down does not keep pods down.
-    Raises InvalidSettings with one sentence: a variable that is missing, or what is wrong with the token file.
+    scope_prefix: as in OIDCAuth. Reads the token file, but does not contact the issuer: pods start even if it is down.
+    Raises InvalidSettings, with the missing variable or the error in the token file.
     """
     issuer, audience = settings.oidc_issuer, split_list(settings.oidc_audience or "")
     match settings.auth:
@@ -24,24 +24,25 @@ def from_settings(settings: Settings, *, scope_prefix: str) -> Authenticator:
             return NoAuth()
         case "tokens":
             if settings.auth_token_file is None:
-                raise _missing(settings, "auth_token_file", "the file with the tokens' hashes")
+                raise _missing(settings, "auth_token_file", "the file with the hashes of the tokens")
             try:
                 return TokenAuth(settings.auth_token_file)
             except ValueError as error:
                 raise InvalidSettings(str(error)) from error
         case "oidc":
             if not issuer:
-                raise _missing(settings, "oidc_issuer", "the URL that tokens name in `iss`")
+                raise _missing(settings, "oidc_issuer", "the value of `iss` in the tokens, a URL")
             if not issuer.startswith(("https://", "http://")):
                 variable = settings.variable("oidc_issuer")
-                raise InvalidSettings(f"{variable} must begin with https:// (http:// is for an issuer in a test).")
+                raise InvalidSettings(f"{variable} must begin with https:// (http:// is only for issuers in tests).")
             if not audience:
-                raise _missing(settings, "oidc_audience", "this API's name in the tokens' `aud`")
+                raise _missing(settings, "oidc_audience", "the name of this API in the tokens' `aud`")
             if issuer.startswith("http://"):
                 log.warning(
-                    "%s is not https: whoever is on the way to it can forge its keys.", settings.variable("oidc_issuer")
+                    "%s is not https: its keys can be forged by a man-in-the-middle attack.",
+                    settings.variable("oidc_issuer"),
                 )
-            # Here, because its HTTP client and cryptography weigh 11 MB that the other two do without.
+            # Imported here, because its HTTP client and cryptography take 11 MB that the other two modes do not need.
             from chassis.auth.oidc import OIDCAuth
 
             return OIDCAuth(issuer, *audience, scope_prefix=scope_prefix, rules=_claim_rules(settings))
@@ -53,7 +54,7 @@ def _claim_rules(settings: Settings) -> ClaimRules:
         audience=settings.oidc_audience_claim,
         subject=tuple(split_list(settings.oidc_subject_claim)),
         scopes=tuple(split_list(settings.oidc_claim)),
-        names={scope: frozenset(split_list(of_scope)) for scope, of_scope in names.items() if of_scope is not None},
+        names={scope: frozenset(split_list(value)) for scope, value in names.items() if value is not None},
         subjects={
             "read": tuple(split_list(settings.oidc_read_subjects)),
             "write": tuple(split_list(settings.oidc_write_subjects)),
@@ -61,5 +62,7 @@ def _claim_rules(settings: Settings) -> ClaimRules:
     )
 
 
-def _missing(settings: Settings, field: str, what: str) -> InvalidSettings:
-    return InvalidSettings(f"{settings.variable('auth')}={settings.auth} needs {settings.variable(field)}, {what}.")
+def _missing(settings: Settings, field: str, meaning: str) -> InvalidSettings:
+    return InvalidSettings(
+        f"{settings.variable('auth')}={settings.auth} requires {settings.variable(field)}, {meaning}."
+    )
