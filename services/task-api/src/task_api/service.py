@@ -46,7 +46,7 @@ Every task has a version, from which its `ETag` is derived: send it as `If-Match
         total="Number of tasks, counted every five seconds, estimated above 10,000; null if unknown",
         gauge="Tasks in the storage; above 10,000 an estimate",
         storage="memory, sqlite or postgresql",
-        degraded="The storage does not respond",
+        degraded="The storage is not responding",
         example={"storage": "postgresql", "checks": {"storage": {"status": "ok", "detail": ""}}},
     )
     credential_prefix = "tsk_"
