@@ -40,7 +40,7 @@ def test_a_process_killed_during_writes_loses_no_acknowledged_write(
         fault = f"process on SQLite: SIGKILL, {KILLS} times"
         with judged(fault, service.client, tmp_path / "history.jsonl", keep) as running:
             kill_in_a_loop(running, service, KILLS, database)
-        assert running.history.failures, "nobody noticed that the process was killed"
+        assert running.history.failures, "no client noticed that the process was killed"
 
 
 @pytest.mark.full

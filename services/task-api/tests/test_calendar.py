@@ -337,4 +337,4 @@ def test_clients_compute_the_same_occurrences_as_the_service(rule: str, end: str
     reference = rrulestr(rule, dtstart=start)
     assert isinstance(reference, rrule)
     distance = days[0] - start.date()
-    assert [(moment + distance).date() for moment in reference.xafter(start, count=6, inc=True)] == days
+    assert [(occurrence + distance).date() for occurrence in reference.xafter(start, count=6, inc=True)] == days

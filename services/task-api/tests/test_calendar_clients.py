@@ -143,12 +143,14 @@ def test_occurrences_of_generated_rules_match_dateutil_and_rrule_js(seed: int | 
     made = cases(seed, RULES if seed is None else FUZZ_RULES)
     assert sum(len(found) for _, _, found in made) > 4 * len(made)
     for rule, first, found in made:
-        expected = itertools.islice((moment for moment in rrulestr(rule, dtstart=first) if moment > first), len(found))
+        expected = itertools.islice(
+            (occurrence for occurrence in rrulestr(rule, dtstart=first) if occurrence > first), len(found)
+        )
         assert found == list(expected), (rule, first)
     inputs = [{"start": first.isoformat(), "rule": rule, "count": len(found)} for rule, first, found in made if found]
     compared = zip((case for case in made if case[2]), javascript("rules.mjs", json.dumps(inputs)), strict=True)
     for (rule, first, found), theirs in compared:
-        assert found == [datetime.fromisoformat(moment) for moment in theirs], (rule, first)
+        assert found == [datetime.fromisoformat(occurrence) for occurrence in theirs], (rule, first)
 
 
 @pytest.mark.node
@@ -159,7 +161,9 @@ def test_occurrences_of_the_rfc_5545_examples_match_rrule_js(javascript: Javascr
         for rule, first, expected, _ in EXAMPLES
     ]
     for (rule, _, expected, _), theirs in zip(EXAMPLES, javascript("rules.mjs", json.dumps(inputs)), strict=True):
-        assert [moment.isoformat() for moment in expected] == [moment.removesuffix(".000Z") for moment in theirs], rule
+        assert [occurrence.isoformat() for occurrence in expected] == [
+            occurrence.removesuffix(".000Z") for occurrence in theirs
+        ], rule
 
 
 @pytest.mark.node
@@ -177,11 +181,11 @@ def test_ical_js_computes_the_same_occurrences_from_the_export(javascript: Javas
     calendar = to_ics(map(to_vtodo, tasks), (to_vtimezone(zone) for zone in zones if zone is not None))
     found = javascript("calendar.mjs", calendar.decode())
     for task in tasks:
-        theirs = [datetime.fromisoformat(moment) for moment in found[str(task.id)]]
+        theirs = [datetime.fromisoformat(occurrence) for occurrence in found[str(task.id)]]
         assert task.due_at is not None
         ours = [task.due_at, *series(task, len(theirs))][: len(theirs)]
         if task.start_at is not None:
-            ours = [moment - timedelta(hours=1) for moment in ours]
+            ours = [occurrence - timedelta(hours=1) for occurrence in ours]
         assert len(theirs) >= 5
         assert theirs == ours, (task.recurrence, task.time_zone)
 

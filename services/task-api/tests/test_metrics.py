@@ -80,7 +80,7 @@ def test_an_open_transaction_shows_in_the_feed_lag(postgres_url: str, monkeypatc
         portal = client.portal
         assert portal is not None
         other = portal.call(hold)
-        client.post("/v1/tasks", json={"title": "nobody can see it yet"})
+        client.post("/v1/tasks", json={"title": "not visible yet"})
         eventually(lambda: lag(client) > 0.2, "the lag")
         portal.call(other.close)
         eventually(lambda: lag(client) == 0, "the end of the lag")

@@ -155,7 +155,7 @@ def test_the_examples_of_rfc_5545_have_its_occurrences(
 ) -> None:
     zone = ZoneInfo("America/New_York")
     found = dues(rule, first.replace(tzinfo=zone), len(expected) + 2, "America/New_York")
-    assert found[1 : len(expected) + 1] == [moment.replace(tzinfo=zone) for moment in expected]
+    assert found[1 : len(expected) + 1] == [occurrence.replace(tzinfo=zone) for occurrence in expected]
     assert (len(found) > len(expected) + 1) == more
 
 
@@ -232,8 +232,8 @@ BERLIN = ZoneInfo("Europe/Berlin")
 
 def test_local_time_is_preserved_across_dst_changes() -> None:
     found = dues("FREQ=WEEKLY", datetime(2026, 3, 20, 9, tzinfo=BERLIN), 40, "Europe/Berlin")
-    assert {moment.astimezone(BERLIN).time() for moment in found} == {time(9)}
-    assert [moment.astimezone(UTC).hour for moment in found[:3]] == [8, 8, 7]
+    assert {occurrence.astimezone(BERLIN).time() for occurrence in found} == {time(9)}
+    assert [occurrence.astimezone(UTC).hour for occurrence in found[:3]] == [8, 8, 7]
 
 
 def test_rule_days_are_in_the_rules_time_zone() -> None:
@@ -246,7 +246,7 @@ def test_rule_days_are_in_the_rules_time_zone() -> None:
 
 def test_a_local_time_skipped_in_spring_shifts_only_that_day() -> None:
     found = dues("FREQ=DAILY", datetime(2026, 3, 28, 2, 30, tzinfo=BERLIN), 4, "Europe/Berlin")
-    assert [f"{moment.astimezone(BERLIN):%d %H:%M}" for moment in found] == [
+    assert [f"{occurrence.astimezone(BERLIN):%d %H:%M}" for occurrence in found] == [
         "28 02:30",
         "29 03:30",
         "30 02:30",

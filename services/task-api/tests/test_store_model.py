@@ -82,7 +82,7 @@ names = st.sampled_from(TEXTS).filter(lambda text: len(text) <= 100) | titles.ma
 """Labels, projects and assignees: mostly from a small set, so that filters match."""
 descriptions = st.builds(lambda a, between, b: f"{a}{between}{b}", lines, st.sampled_from(BREAKS), lines)
 
-MOMENTS = [
+TIMESTAMPS = [
     datetime(2, 1, 1, tzinfo=UTC),
     datetime(1969, 12, 31, 23, 59, 59, 999999, tzinfo=UTC),
     datetime(2026, 11, 23, tzinfo=UTC),
@@ -100,7 +100,7 @@ RULES = ["FREQ=DAILY", "FREQ=WEEKLY;BYDAY=MO,FR;COUNT=2", "FREQ=MONTHLY;BYDAY=-1
 TIME_ZONES = ["UTC", "Europe/Berlin", "Australia/Lord_Howe"]
 POSITIONS = [-0.0, 0.0, 1.0, -1.5, 0.1, 5e-324, -5e-324, 1e-300, 1e15, -1e15, 123456789012345.67, 1e15 - 0.125]
 
-moments = st.sampled_from(MOMENTS) | st.builds(
+timestamps = st.sampled_from(TIMESTAMPS) | st.builds(
     lambda microseconds, zone: (NOW + microseconds * MICROSECOND).astimezone(zone),
     st.integers(-(2**55), 2**57),
     st.sampled_from(ZONES),
@@ -110,11 +110,11 @@ parents = st.sampled_from(IDS) | st.uuids()
 positions = st.sampled_from(POSITIONS) | st.floats(-1e15, 1e15)
 metadata_keys = st.sampled_from(["a", "A", "b.c-d_e", "10", "9", "__proto__", "k" * 40])
 
-members: dict[str, SearchStrategy[object]] = {
+optional_fields: dict[str, SearchStrategy[object]] = {
     "description": st.none() | descriptions,
     "status": st.sampled_from(Status),
     "priority": st.sampled_from(Priority),
-    "start_at": st.none() | moments.map(datetime.isoformat),
+    "start_at": st.none() | timestamps.map(datetime.isoformat),
     "labels": st.lists(names, max_size=4),
     "project": st.none() | names,
     "parent": st.none() | parents,
@@ -126,7 +126,7 @@ members: dict[str, SearchStrategy[object]] = {
 }
 dues: SearchStrategy[Said] = st.one_of(
     st.just({}),
-    st.fixed_dictionaries({"due_at": moments.map(datetime.isoformat)}),
+    st.fixed_dictionaries({"due_at": timestamps.map(datetime.isoformat)}),
     st.fixed_dictionaries({"due_on": days.map(date.isoformat)}),
 )
 
@@ -137,7 +137,7 @@ dues: SearchStrategy[Said] = st.one_of(
 @st.composite
 def new_tasks(draw: st.DrawFn) -> NewTask:
     """A new task, as the API would accept it."""
-    fields = draw(st.fixed_dictionaries({"title": titles}, optional=members))
+    fields = draw(st.fixed_dictionaries({"title": titles}, optional=optional_fields))
     metadata = draw(st.dictionaries(metadata_keys, descriptions, max_size=3))
     return NewTask.model_validate({**fields, **draw(dues), "metadata": metadata})
 
@@ -145,7 +145,7 @@ def new_tasks(draw: st.DrawFn) -> NewTask:
 @st.composite
 def patches(draw: st.DrawFn) -> TaskPatch:
     """A patch, as the API would accept it."""
-    fields = draw(st.fixed_dictionaries({}, optional={**members, "title": titles}))
+    fields = draw(st.fixed_dictionaries({}, optional={**optional_fields, "title": titles}))
     metadata = draw(st.dictionaries(metadata_keys, st.none() | descriptions, max_size=3))
     due = draw(dues | st.sampled_from([{"due_at": None}, {"due_on": None}]))
     return TaskPatch.model_validate({**fields, **due, "metadata": metadata})
@@ -238,16 +238,16 @@ conditions: dict[str, SearchStrategy[object]] = {
     "project": names,
     "parent": parents,
     "assignee": names,
-    "due_before": moments,
-    "due_after": moments,
-    "updated_since": moments,
+    "due_before": timestamps,
+    "due_after": timestamps,
+    "updated_since": timestamps,
     "words": searched,
     "deleted": st.booleans(),
     "without": st.frozensets(st.sampled_from(get_args(Owner)), min_size=1, max_size=2),
-    "created_before": moments,
-    "created_after": moments,
-    "completed_before": moments,
-    "completed_after": moments,
+    "created_before": timestamps,
+    "created_after": timestamps,
+    "completed_before": timestamps,
+    "completed_after": timestamps,
     "prefixes": searched,
 }
 

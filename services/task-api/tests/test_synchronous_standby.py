@@ -58,9 +58,9 @@ async def wait_for(count: int, pair: Replicated) -> None:
             await asyncio.sleep(0.02)
 
 
-def changed(task: Task, **members: object) -> Task:
+def changed(task: Task, **fields: object) -> Task:
     later = task.updated_at + timedelta(seconds=1)
-    return task.model_copy(update={"version": task.version + 1, "updated_at": later, **members})
+    return task.model_copy(update={"version": task.version + 1, "updated_at": later, **fields})
 
 
 @contextlib.asynccontextmanager

@@ -685,16 +685,16 @@ def test_a_rule_is_accepted_as_other_programs_write_it(client: TestClient, rule:
 
 
 @pytest.mark.parametrize(
-    ("fields", "member", "detail"),
+    ("fields", "pointer", "detail"),
     [
         ({"recurrence": "FREQ=DAILY;BYMONTHDAY=32"}, "/recurrence", "BYMONTHDAY=32: '32' is not a number from 1 to 31"),
         ({"time_zone": "Europe/Atlantis"}, "/time_zone", "'Europe/Atlantis' is not an IANA time zone"),
         ({"time_zone": "../../etc/passwd"}, "/time_zone", "is not an IANA time zone"),
     ],
 )
-def test_rule_errors_are_explained(client: TestClient, fields: dict[str, str], member: str, detail: str) -> None:
+def test_rule_errors_are_explained(client: TestClient, fields: dict[str, str], pointer: str, detail: str) -> None:
     (error,) = problem(client.post("/v1/tasks", json={"title": "x", **fields}), 422)["errors"]
-    assert error["pointer"] == member
+    assert error["pointer"] == pointer
     assert detail in error["detail"]
 
 

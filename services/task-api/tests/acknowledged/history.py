@@ -86,11 +86,11 @@ class History:
     def _struck_by(self, failure: Attempt) -> float | None:
         """The last fault before the request began; or the first during it, if there was none before."""
         before = [at for at, _ in self.strikes if at <= failure.began]
-        meanwhile = [at for at, _ in self.strikes if failure.began < at <= failure.ended]
+        during = [at for at, _ in self.strikes if failure.began < at <= failure.ended]
         if not before:
-            return meanwhile[0] if meanwhile else None
-        if meanwhile and self._was_served(failure.client, before[-1], failure.began):
-            return meanwhile[0]
+            return during[0] if during else None
+        if during and self._was_served(failure.client, before[-1], failure.began):
+            return during[0]
         return before[-1]
 
     def _was_served(self, client: str, since: float, until: float) -> bool:
