@@ -17,11 +17,12 @@ from task_api.store.protocol import (
     Names,
     OtherHistory,
     StoredChange,
+    TaskJson,
     VersionConflict,
     Write,
     WrongPosition,
 )
-from task_api.tasks.models import Task
+from task_api.tasks.models import Task, to_json
 from task_api.tasks.query import Filters, NameKind, Query, sort_value
 
 
@@ -78,6 +79,9 @@ class MemoryStore:
             after = query.after
             found = [task for task in found if _compare(query, _place(query, task), after) > 0]
         return found[:size]
+
+    async def page_json(self, query: Query, *, size: int) -> list[TaskJson]:
+        return [(content, content) for content in map(to_json, await self.page(query, size=size))]
 
     async def count_found(self, filters: Filters, *, most: int) -> int:
         return min(most, sum(filters.match(task) for task in self._tasks.values()))

@@ -22,9 +22,11 @@ from task_api.store.protocol import (
     Names,
     OtherHistory,
     StoredChange,
+    TaskJson,
     Write,
     WrongPosition,
 )
+from task_api.store.task_json import MAX_BYTES, TaskJsonCache
 from task_api.tasks.models import Task
 from task_api.tasks.query import Filters, NameKind, Query
 
@@ -56,6 +58,7 @@ class PostgresStore(Database):
     def __init__(self, url: str, *, limits: Limits, wait_seconds: float) -> None:
         use = Use("task-api", "TASKS_DATABASE_URL", migrations.FOLDER / "postgres", MIGRATION_LOCK, metrics)
         super().__init__(url, use, limits=limits, wait_seconds=wait_seconds)
+        self._json = TaskJsonCache(MAX_BYTES)
         self._by_id = self._join_reads(one=GET_TASK, many=GET_TASKS)
         self._creations = self._join_writes(alone=commit, together=create_together, settle=settle)
 
@@ -81,6 +84,9 @@ class PostgresStore(Database):
 
     async def page(self, query: Query, *, size: int) -> list[Task]:
         return await self._run(lambda db: page(db, query, size))
+
+    async def page_json(self, query: Query, *, size: int) -> list[TaskJson]:
+        return await self._run(lambda db: self._json.page(db, query, size))
 
     async def count_found(self, filters: Filters, *, most: int) -> int:
         # Found as a page is, but without the tasks themselves.

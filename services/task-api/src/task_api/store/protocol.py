@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, TypeAlias
 from uuid import UUID
 
 from task_api.tasks.models import ChangeType, Task
@@ -84,6 +84,13 @@ class Names:
     whole: bool
 
 
+TaskJson: TypeAlias = tuple[bytes, bytes]
+"""A stamp, which is another one where the content is another, and the content: a task as it is sent.
+
+A tuple: an instance of a class for each task takes 6 µs more of a list of 50.
+"""
+
+
 class Store(Protocol):
     """Keeps tasks. A commit that returned is durable (memory excepted).
 
@@ -122,6 +129,9 @@ class Store(Protocol):
 
     async def page(self, query: Query, *, size: int) -> list[Task]:
         """Up to `size` tasks of the list, from its beginning or from `query.after`."""
+
+    async def page_json(self, query: Query, *, size: int) -> list[TaskJson]:
+        """The same, each as it is sent."""
 
     async def count_found(self, filters: Filters, *, most: int) -> int:
         """How many tasks the filters find; `most` where there are more."""

@@ -28,11 +28,12 @@ from task_api.store.protocol import (
     Names,
     OtherHistory,
     StoredChange,
+    TaskJson,
     VersionConflict,
     Write,
     WrongPosition,
 )
-from task_api.tasks.models import Priority, Status, Task
+from task_api.tasks.models import Priority, Status, Task, to_json
 from task_api.tasks.query import NEVER, Filters, NameKind, Query, words_of
 
 T = TypeVar("T")
@@ -141,6 +142,9 @@ class SQLiteStore:
     async def page(self, query: Query, *, size: int) -> list[Task]:
         statement, values = select(query, size, Dialect())
         return [_task(row) for row in await self._run(lambda db: db.execute(statement, values).fetchall())]
+
+    async def page_json(self, query: Query, *, size: int) -> list[TaskJson]:
+        return [(content, content) for content in map(to_json, await self.page(query, size=size))]
 
     async def count_found(self, filters: Filters, *, most: int) -> int:
         statement, values = select(Query(filters), most, Dialect("id"))

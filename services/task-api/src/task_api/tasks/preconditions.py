@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import zlib
 from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import Depends, Header, Request
 
 from chassis.conditional import all_lines, entity_tags, is_strongly_matched, is_weakly_matched
+from task_api.store.protocol import TaskJson
 from task_api.tasks.commands import Expectation, OtherVersion, anything
 from task_api.tasks.models import Task
 
@@ -70,14 +70,14 @@ def expectation(if_match: str | None, if_none_match: str | None = None) -> Expec
     return expect
 
 
-def list_etag(tasks: Sequence[Task], content: bytes) -> str:
+def list_etag(tasks: Sequence[TaskJson], content: bytes) -> str:
     """A page's weak ETag: it is the same in every content coding.
 
-    tasks: those that were read for it. content: what they were written as. A change of any of them makes the versions
-    more; that others are there now, the checksum tells. It takes 7 of the 690 µs of CPU of a list of 50 tasks, a
-    SHA-256 20.
+    tasks: those that were read for it. content: the page, which may have room for the first of them alone, and is
+    longer where there is a next one. To hash the stamps of 50 tasks of PostgreSQL's takes 2 µs, the page itself 12.
     """
-    return f'W/"{sum([task.version for task in tasks]):x}-{len(content):x}-{zlib.crc32(content):08x}"'
+    stamps = hashlib.sha256(b"".join([stamp for stamp, _ in tasks])).hexdigest()[:32]
+    return f'W/"{stamps}-{len(content):x}"'
 
 
 def content_etag(content: bytes) -> str:

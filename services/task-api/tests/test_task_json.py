@@ -1,0 +1,159 @@
+"""Lists are sent from JSON that is kept, and never say what PostgreSQL does not."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+
+import asyncpg
+import pytest
+from databases import connected
+from making import NOW, a_task
+from stores import opened
+
+from task_api.store import Write, postgres, task_json
+from task_api.store.memory import MemoryStore
+from task_api.store.postgres import PostgresStore
+from task_api.store.postgres_lists import find
+from task_api.store.task_json import OVERHEAD_BYTES, TaskJsonCache
+from task_api.tasks.models import Task
+from task_api.tasks.query import Query, read_order
+
+LIST = Query(order=read_order("title"))
+
+
+async def create(store: PostgresStore, *tasks: Task) -> None:
+    await store.commit([Write(task, "created") for task in tasks], now=NOW)
+
+
+async def titles(store: PostgresStore) -> list[str]:
+    return [Task.model_validate_json(content).title for _, content in await store.page_json(LIST, size=10)]
+
+
+def once(store_changes: Callable[[], Awaitable[object]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Does it after the keys of the next page were read, before anything else is."""
+    changes = [store_changes]
+
+    async def found_and_then(*arguments: object) -> list[asyncpg.Record]:
+        rows = await find(*arguments)  # type: ignore[arg-type]
+        if changes:
+            await changes.pop()()
+        return rows
+
+    monkeypatch.setattr(task_json, "find", found_and_then)
+
+
+async def test_what_another_pod_changes_is_sent_as_it_is_then(postgres_url: str) -> None:
+    async with opened(postgres_url) as store, opened(postgres_url) as pod:
+        first, second = a_task(title="a"), a_task(title="b")
+        await create(store, first, second)
+        assert await titles(store) == ["a", "b"]
+        changed = first.model_copy(update={"title": "z", "version": 2})
+        await pod.commit([Write(changed, "updated")], now=NOW)
+        assert await titles(store) == ["b", "z"]
+
+
+async def test_what_is_changed_by_hand_is_sent_though_version_and_time_are_the_same(postgres_url: str) -> None:
+    async with opened(postgres_url) as store, connected(postgres_url) as db:
+        await create(store, a_task(title="a"))
+        assert await titles(store) == ["a"]
+        await db.execute("UPDATE tasks SET title = 'b'")
+        assert await titles(store) == ["b"]
+
+
+async def test_what_a_restore_brings_back_is_sent_though_version_and_time_are_the_same(postgres_url: str) -> None:
+    async with opened(postgres_url) as store, connected(postgres_url) as db:
+        await create(store, a_task(title="a"))
+        await db.execute("CREATE TABLE backup AS SELECT * FROM tasks; UPDATE backup SET title = 'restored'")
+        assert await titles(store) == ["a"]
+        await db.execute("TRUNCATE tasks; INSERT INTO tasks SELECT * FROM backup")
+        assert await titles(store) == ["restored"]
+
+
+async def test_a_page_is_of_one_moment_where_a_task_changes_between_two_statements(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(postgres_url) as store, opened(postgres_url) as pod:
+        first, second = a_task(title="a"), a_task(title="b")
+        await create(store, first, second)
+        changed = first.model_copy(update={"title": "z", "version": 2})
+        once(lambda: pod.commit([Write(changed, "updated")], now=NOW), monkeypatch)
+        assert await titles(store) == ["b", "z"]
+
+
+async def test_a_page_is_of_one_moment_where_a_task_goes_between_two_statements(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(postgres_url) as store, connected(postgres_url) as db:
+        await create(store, a_task(title="a"), a_task(title="b"))
+        once(lambda: db.execute("DELETE FROM tasks WHERE title = 'a'"), monkeypatch)
+        assert await titles(store) == ["b"]
+
+
+async def test_a_page_that_was_sent_before_takes_one_statement_of_which_no_task_is_a_part(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    fetch = asyncpg.Connection.fetch
+
+    async def recorded(db: asyncpg.Connection[asyncpg.Record], statement: str, *values: object) -> object:
+        asked.append(statement)
+        return await fetch(db, statement, *values)
+
+    async with opened(postgres_url) as store:
+        await create(store, a_task(title="a"), a_task(title="b"))
+        assert await titles(store) == ["a", "b"]
+        monkeypatch.setattr(asyncpg.Connection, "fetch", recorded)
+        assert await titles(store) == ["a", "b"]
+    (statement,) = asked
+    assert "description" not in statement
+
+
+async def test_no_more_is_kept_than_it_may_be_and_the_oldest_goes_first(postgres_url: str) -> None:
+    async with opened(postgres_url) as store, connected(postgres_url) as db:
+        tasks = [a_task(title=f"{n:02}") for n in range(20)]
+        await create(store, *tasks)
+        (size,) = {len(content) for _, content in await store.page_json(LIST, size=20)}
+        cache = TaskJsonCache(max_bytes=5 * (size + OVERHEAD_BYTES))
+        sent = await cache.page(db, LIST, 20)
+        assert [Task.model_validate_json(content) for _, content in sent] == tasks
+        assert (len(cache), cache.size_bytes) == (5, 5 * (size + OVERHEAD_BYTES))
+        assert await cache.page(db, LIST, 20) == sent
+
+
+@pytest.mark.parametrize("max_bytes", [0, 3000, task_json.MAX_BYTES])
+async def test_readers_beside_writers_are_told_what_memory_says(
+    postgres_url: str, max_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each page is one that there was while it was asked for: of a version that was committed, and in its order."""
+    chance = random.Random(7)
+    monkeypatch.setattr(postgres, "MAX_BYTES", max_bytes)
+    async with opened(postgres_url) as store, opened(postgres_url) as pod:
+        model = MemoryStore()
+        tasks = {task.id: task for task in (a_task(title=f"{n:03}") for n in range(30))}
+        for of in (store, model):
+            await of.commit([Write(task, "created") for task in tasks.values()], now=NOW)
+        is_over = False
+
+        async def write() -> None:
+            nonlocal is_over
+            try:
+                for _ in range(60):
+                    task = chance.choice(list(tasks.values()))
+                    changed = task.model_copy(update={"title": f"{chance.random():.9f}", "version": task.version + 1})
+                    for of in (pod, model):
+                        await of.commit([Write(changed, "updated")], now=NOW)
+                    tasks[task.id] = changed
+            finally:
+                is_over = True
+
+        async def read() -> None:
+            while not is_over:
+                sent = [Task.model_validate_json(content) for _, content in await store.page_json(LIST, size=20)]
+                assert [task.title for task in sent] == sorted(task.title for task in sent)
+                assert len({task.id for task in sent}) == 20
+
+        await asyncio.gather(write(), *(read() for _ in range(4)))
+        expected = [content for _, content in await model.page_json(LIST, size=20)]
+        assert [content for _, content in await store.page_json(LIST, size=20)] == expected
