@@ -1,14 +1,14 @@
-# Every verb of the kit, for people and continuous integration alike. `make` prints them.
+# All targets of the kit, for people and CI alike. `make` lists them.
 # Recipes longer than a line or two are in scripts/.
 
-# What no script can say, since none would start. Asked of /bin/sh, which reads no BASH_ENV.
+# Checked here because no script would start. By /bin/sh, which reads no BASH_ENV.
 ifneq ($(shell LC_ALL=C grep -ls "$$(printf '\r')" versions.env scripts/*.sh),)
-$(error The files of this checkout end their lines as Windows does (CRLF), and no shell runs them. \
-  Commit or stash what you changed, then: git rm -r --cached --quiet . && git reset --hard)
+$(error The files of this checkout have Windows line endings (CRLF), which no shell can run. \
+  Commit or stash your changes, then: git rm -r --cached --quiet . && git reset --hard)
 endif
 ifeq ($(shell test -x scripts/doctor.sh && echo yes),)
-$(error The scripts of this folder cannot be run: it was unpacked without the modes of files. \
-  Repair: chmod +x .ci/run scripts/*.sh platform/cluster/*.sh)
+$(error The scripts are not executable: the repository was unpacked without file modes. \
+  To fix: chmod +x .ci/run scripts/*.sh platform/cluster/*.sh)
 endif
 
 MAKEFLAGS += --warn-undefined-variables --no-builtin-rules
@@ -17,11 +17,11 @@ SHELL := bash
 .SUFFIXES:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.NOTPARALLEL: # `make down up` is one after the other, with -j in MAKEFLAGS too
-# What bash reads before the first line of a recipe or script; scripts/isolate.sh takes away the rest.
+.NOTPARALLEL: # `make down up` runs sequentially, even with -j in MAKEFLAGS
+# Bash reads these before the first line of a recipe or script; scripts/isolate.sh removes the rest.
 unexport BASH_ENV BASHOPTS CDPATH ENV POSIXLY_CORRECT SHELLOPTS
 
-# A variable of make's command line alone: a shell may export some NAME of its own.
+# Only a variable from make's command line: a shell may export its own NAME.
 typed = $(if $(filter command,$(firstword $(origin $(1)))),$($(1)))
 
 ifeq ($(origin SERVICE),undefined)
@@ -32,14 +32,14 @@ LOOPS ?=
 SERVICES := $(patsubst services/%/pyproject.toml,%,$(wildcard services/*/pyproject.toml))
 export SERVICE
 
-# Python environments: one for each service and the chassis, one for the tools that check and test the platform, one for checkov.
+# Python environments: one per service and one for the chassis, one for the platform's check and test tools, one for checkov.
 SERVICE_ENVIRONMENTS := $(SERVICES:%=services/%/.venv/dev.stamp)
 CHASSIS_ENVIRONMENT := packages/chassis/.venv/dev.stamp
 TOOLS_ENVIRONMENT := .venv/tools.stamp
 CHECKOV_ENVIRONMENT := .tools/checkov/tools.stamp
 BENCH_ENVIRONMENT := .tools/bench/bench.stamp
 
-##@ Start here
+##@ Getting started
 
 .PHONY: help
 help: ## Print this help
@@ -49,94 +49,94 @@ help: ## Print this help
 	@echo
 
 .PHONY: run
-run: services/$(SERVICE)/.venv/run.stamp ## Serve the API on http://127.0.0.1:8000, tasks in .data/
+run: services/$(SERVICE)/.venv/run.stamp ## Serve the API on http://127.0.0.1:8000, data in .data/
 	@scripts/run.sh serve
 
 .PHONY: install
-install: $(CHASSIS_ENVIRONMENT) $(SERVICE_ENVIRONMENTS) ## Install every service's Python packages ahead of need
+install: $(CHASSIS_ENVIRONMENT) $(SERVICE_ENVIRONMENTS) ## Install the Python packages of all services
 
 .PHONY: test
-test: $(CHASSIS_ENVIRONMENT) $(SERVICE_ENVIRONMENTS) ## Run the tests of the chassis and of every service
+test: $(CHASSIS_ENVIRONMENT) $(SERVICE_ENVIRONMENTS) ## Run the tests of the chassis and all services
 	@scripts/test.sh $(SERVICES)
 
 .PHONY: test-full
-test-full: $(CHASSIS_ENVIRONMENT) $(SERVICE_ENVIRONMENTS) ## The same with what takes minutes more
+test-full: $(CHASSIS_ENVIRONMENT) $(SERVICE_ENVIRONMENTS) ## Like test, including slow tests (minutes more)
 	@scripts/test.sh --full $(SERVICES)
 
 .PHONY: fuzz
-fuzz: $(SERVICE_ENVIRONMENTS) ## Run the generated tests for long (MINUTES=10 SEED=)
+fuzz: $(SERVICE_ENVIRONMENTS) ## Run the generated tests longer (MINUTES=10 SEED=)
 	@scripts/fuzz.sh $(SERVICES)
 
 .PHONY: doctor
-doctor: ## Check what this machine has; says what repairs it
+doctor: ## Check this machine's tools and print how to fix problems
 	@scripts/doctor.sh
 
-##@ Change
+##@ Develop
 
 .PHONY: lint
-lint: $(CHASSIS_ENVIRONMENT) $(SERVICE_ENVIRONMENTS) $(TOOLS_ENVIRONMENT) $(CHECKOV_ENVIRONMENT) ## Check what can be checked by reading it
+lint: $(CHASSIS_ENVIRONMENT) $(SERVICE_ENVIRONMENTS) $(TOOLS_ENVIRONMENT) $(CHECKOV_ENVIRONMENT) ## Run all static checks
 	@scripts/lint.sh $(SERVICES)
 
 .PHONY: test-platform
-test-platform: $(SERVICE_ENVIRONMENTS) $(TOOLS_ENVIRONMENT) ## Test charts, scripts, workflows and pages
+test-platform: $(SERVICE_ENVIRONMENTS) $(TOOLS_ENVIRONMENT) ## Test charts, scripts, workflows and docs
 	@scripts/test-platform.sh
 
 .PHONY: check
-check: lint test-full test-platform ## All that runs before a push, without a cluster
+check: lint test-full test-platform ## Run all checks and tests that need no cluster
 
 .PHONY: fmt
 fmt: $(TOOLS_ENVIRONMENT) ## Format the Python code
 	@.venv/bin/ruff check --quiet --fix-only . && .venv/bin/ruff format .
 
 .PHONY: openapi
-openapi: $(CHASSIS_ENVIRONMENT) $(SERVICE_ENVIRONMENTS) ## Write the OpenAPI documents, after a change of an API
+openapi: $(CHASSIS_ENVIRONMENT) $(SERVICE_ENVIRONMENTS) ## Regenerate the OpenAPI documents after an API change
 	@scripts/openapi.sh $(SERVICES)
 
 .PHONY: docs
-docs: ## Write the charts' READMEs, after a change of values
+docs: ## Regenerate the charts' READMEs after a values change
 	@scripts/go-tools.sh && for template in platform/helm/*/README.md.gotmpl; do \
 	  .tools/helm-docs --chart-search-root "$${template%/*}"; done
 
 .PHONY: new-service
-new-service: $(CHASSIS_ENVIRONMENT) $(TOOLS_ENVIRONMENT) ## Make a service (NAME=orders DATABASE=postgresql)
+new-service: $(CHASSIS_ENVIRONMENT) $(TOOLS_ENVIRONMENT) ## Create a service (NAME=orders DATABASE=postgresql)
 	@name='$(call typed,NAME)' database='$(call typed,DATABASE)'; \
 	  .venv/bin/python -m scripts.new_service \
-	  "$${name:?is not given: say what it is to be called, make new-service NAME=orders}" $${database:+--database "$$database"}
+	  "$${name:?is not set: name the new service, make new-service NAME=orders}" $${database:+--database "$$database"}
 
 .PHONY: remove-service
-remove-service: ## Remove a service and all that is its own (NAME=)
+remove-service: ## Remove a service and all its files (NAME=)
 	@name='$(call typed,NAME)'; \
 	  python=$$(scripts/find-python.sh) || { scripts/doctor.sh python; exit 1; }; \
-	  "$$python" -m scripts.remove_service "$${name:?is not given: say which, make remove-service NAME=task-api}"
+	  "$$python" -m scripts.remove_service "$${name:?is not set: name the service, make remove-service NAME=task-api}"
 
 .PHONY: lock
-lock: ## Lock the Python packages again (UPGRADE=1: the newest)
+lock: ## Update the Python locks (UPGRADE=1: newest versions)
 	@scripts/lock.sh $(SERVICES)
 
 ##@ Local cluster (make up HTTP_PORT=8080 HTTPS_PORT=8443 REGISTRY_PORT=5001)
 
 .PHONY: up
-up: ## Make the cluster, build, deploy; again after a change
+up: ## Create the cluster, build, deploy; re-run after changes
 	@scripts/up.sh
 
 .PHONY: dev
-dev: ## Run every saved line in the cluster (needs Tilt)
+dev: ## Live-update the cluster on every save (needs Tilt)
 	@scripts/dev.sh
 
 .PHONY: status
-status: ## Show the cluster's pods and how the HPA sees them
+status: ## Show the cluster's pods and HPA metrics
 	@scripts/status.sh
 
 .PHONY: logs
-logs: ## Follow what the service's pods log
+logs: ## Follow the logs of the service's pods
 	@scripts/logs.sh
 
 .PHONY: open
-open: ## Open the service's documentation in a browser
+open: ## Open the service's API documentation in a browser
 	@scripts/open.sh
 
 FAULTS := $(wildcard e2e/*/faults)
-# The faults come first and alone, since the autoscaler has to see the load; the others mostly wait, so two at a time.
+# The fault tests run first and serially, since the autoscaler must see the load; the others mostly wait, so two in parallel.
 .PHONY: e2e
 e2e: $(TOOLS_ENVIRONMENT) ## Test image, chart and release; needs `make up`
 	@failed=0; \
@@ -145,7 +145,7 @@ e2e: $(TOOLS_ENVIRONMENT) ## Test image, chart and release; needs `make up`
 	exit $$failed
 
 .PHONY: e2e-full
-e2e-full: $(TOOLS_ENVIRONMENT) $(SERVICE_ENVIRONMENTS) ## The same with what takes minutes more
+e2e-full: $(TOOLS_ENVIRONMENT) $(SERVICE_ENVIRONMENTS) ## Like e2e, including slow tests (minutes more)
 	@! command -v go > /dev/null || for tool in helm act cosign trivy; do scripts/go-tools.sh $$tool || exit; done
 	@scripts/e2e.sh
 
@@ -154,99 +154,99 @@ load: ## Send load through the ingress for 30 s (needs wrk)
 	@scripts/load.sh
 
 .PHONY: demo-hpa
-demo-hpa: ## Watch the HPA under load; draws reports/demo-hpa.svg
+demo-hpa: ## Plot the HPA under load to reports/demo-hpa.svg
 	@scripts/load.sh demo-hpa
 
 .PHONY: down
-down: ## Remove the cluster and all that `make up` made
+down: ## Remove the cluster and everything `make up` created
 	@scripts/down.sh
 
 ##@ Image
 
 .PHONY: image
-image: ## Build the image, tagged by its content and as latest
+image: ## Build the image, tagged with its content hash and latest
 	@scripts/image.sh
 
 .PHONY: layout
-layout: image ## Lay the image out as a folder, as it is pushed
+layout: image ## Export the image as an OCI layout in .image/
 	@python=$$(scripts/find-python.sh) || { scripts/doctor.sh python; exit 1; }; \
 	  rm -rf ".image/$(SERVICE)" && mkdir -p .image && "$$python" scripts/layout.py save "$(SERVICE):latest" ".image/$(SERVICE)"
 
 .PHONY: scan
-scan: layout ## Scan the image: a HIGH or CRITICAL with a fix fails
+scan: layout ## Scan the image; fixable HIGH or CRITICAL CVEs fail
 	@scripts/scan.sh ".image/$(SERVICE)"
 
 .PHONY: push
 push: export REVISION = $(value IMAGE_TAG)
-push: ## Push it, digest unchanged (IMAGE_REPOSITORY= IMAGE_TAG=)
-	@: "$${IMAGE_REPOSITORY:?is not set: say where, IMAGE_REPOSITORY=docker.io/you/$(SERVICE)}"
+push: ## Push the image unchanged (IMAGE_REPOSITORY= IMAGE_TAG=)
+	@: "$${IMAGE_REPOSITORY:?is not set: name the target, IMAGE_REPOSITORY=docker.io/you/$(SERVICE)}"
 	@$(MAKE) --no-print-directory layout
 	@scripts/push.sh ".image/$(SERVICE)" "$$IMAGE_REPOSITORY" "$${IMAGE_TAG:-$$(scripts/image-tag.sh)}"
 
 .PHONY: audit
-audit: $(TOOLS_ENVIRONMENT) ## Ask for known vulnerabilities of Python packages
+audit: $(TOOLS_ENVIRONMENT) ## Audit Python dependencies for known vulnerabilities
 	@scripts/audit.sh $(SERVICES)
 
-##@ Deploy (where: KUBECONFIG=file or KUBE_CONFIG=base64; docs/delivery.md)
+##@ Deploy (cluster: KUBECONFIG=file or KUBE_CONFIG=base64; docs/delivery.md)
 
 .PHONY: deploy
-deploy: ## Deploy a pushed image; goes back by itself if it fails
+deploy: ## Deploy a pushed image; rolls back on failure
 	@exec scripts/deploy.sh deploy
 
 .PHONY: deploy-settle
-deploy-settle: ## Finish what an interrupted deploy left: verify or go back
+deploy-settle: ## Recover an interrupted deploy: verify it or roll back
 	@exec scripts/deploy.sh settle
 
 .PHONY: smoke
-smoke: ## Ask every pod which commit it is (COMMIT=)
+smoke: ## Verify that every pod serves the commit (COMMIT=)
 	@exec scripts/deploy.sh smoke $${COMMIT:+"$$COMMIT"}
 
 .PHONY: rollback
-rollback: ## Go back to the last other image, or REVISION=n
+rollback: ## Roll back to the last different image, or to REVISION=n
 	@exec scripts/deploy.sh rollback $${REVISION:+"$$REVISION"}
 
 .PHONY: history
-history: ## Show revisions, their images and what is held
+history: ## List revisions with their images, and held commits
 	@exec scripts/deploy.sh history
 
 .PHONY: unhold
-unhold: ## Let a held commit be deployed again (COMMIT=)
+unhold: ## Allow a held commit to be deployed again (COMMIT=)
 	@exec scripts/deploy.sh unhold "$${COMMIT:?is not set: name the commit, COMMIT=...}"
 
 .PHONY: kubeconfig-ci
-kubeconfig-ci: ## Make the pipeline's kubeconfig (NAMESPACE=)
+kubeconfig-ci: ## Create the pipeline's kubeconfig (NAMESPACE=)
 	@scripts/kubeconfig-ci.sh "$${NAMESPACE:?is not set: name the namespace to deploy to, NAMESPACE=...}"
 
-##@ Back up (the cluster of make up, or KUBECONFIG=; docs/operate.md)
+##@ Back up (cluster of make up, or KUBECONFIG=; docs/operate.md)
 
 .PHONY: backup
 backup: ## Dump a release's PostgreSQL (FILE= RELEASE= NAMESPACE=)
 	@exec scripts/backup.sh backup
 
 .PHONY: restore
-restore: ## Put a backup in its place, pods running (FILE= CONFIRM=)
+restore: ## Restore a backup while pods run (FILE= CONFIRM=)
 	@exec scripts/backup.sh restore
 
 ##@ Measure (bench/README.md)
 
 .PHONY: bench
-bench: services/task-api/.venv/run.stamp $(BENCH_ENVIRONMENT) ## Measure how near the limit it is (PARTS=ladder)
+bench: services/task-api/.venv/run.stamp $(BENCH_ENVIRONMENT) ## Run the benchmarks (PARTS=ladder)
 	@scripts/bench.sh $(PARTS)
 
 .PHONY: bench-loop
-bench-loop: ## Measure what a developer waits for (LOOPS=test)
+bench-loop: ## Benchmark the development loop (LOOPS=test)
 	@scripts/bench-loop.sh $(LOOPS)
 
-##@ Outside tools (findings/README.md)
+##@ Third-party tools (findings/README.md)
 
 .PHONY: findings
-findings: ## See whether tools still do what nobody guesses (NAME=)
+findings: ## Verify documented quirks of third-party tools (NAME=)
 	@name='$(call typed,NAME)'; exec scripts/findings.sh $$name
 
 ##@ Clean up
 
 .PHONY: clean
-clean: ## Remove what was installed, built, cached and reported
+clean: ## Remove installed tools, builds, caches and reports
 	rm -rf .image .tools .venv {packages,services}/*/.venv {packages,services}/*/build {packages,services}/*/src/*.egg-info reports
 	find . \( -name .git -o -name .data \) -prune -o -type d \( -name __pycache__ -o -name '.*_cache' -o -name .hypothesis \
 	  -o -name .schemathesis \) -prune -exec rm -rf {} +
@@ -256,7 +256,7 @@ clean: ## Remove what was installed, built, cached and reported
 services/%/requirements.txt:
 	@echo "There is no service named $*. The services are: $(SERVICES)" >&2; exit 1
 
-# Each time, install.sh looks whether they are as their list says. That takes a twentieth of a second.
+# install.sh checks every time whether they match their requirements. That takes a twentieth of a second.
 always:
 
 services/%/.venv/run.stamp: services/%/requirements.txt always

@@ -1,4 +1,4 @@
-"""A PostgreSQL of its own for a measurement, in a container on a core of its own."""
+"""A dedicated PostgreSQL for a benchmark, in a container on its own core."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from bench.machine import ADDRESS, OTHER_CORE, ROOT, CannotMeasure, free_port, run
+from bench.machine import ADDRESS, OTHER_CORE, ROOT, BenchmarkError, free_port, run
 
 ID_FORMAT = "01990000-0000-7000-8000-%012x"
-"""The id of the n-th task, so that whoever asks can make it of a random number."""
+"""The id of the n-th task, so that a client can compute it from a random number."""
 
-# Settings differ from PostgreSQL's own in memory and in what happens at times of its own choosing: no vacuum and no
-# checkpoint in the middle of one rung and not of the other. What is acknowledged is on the disk: fsync is on.
+# Settings differ from PostgreSQL's defaults in memory and in background work: no vacuum or checkpoint in the middle of
+# one rung only. Acknowledged writes are on disk: fsync is on.
 OPTIONS = (
     "listen_addresses=127.0.0.1", "shared_buffers=512MB", "max_wal_size=8GB", "checkpoint_timeout=1h", "autovacuum=off",
     "max_connections=100",
@@ -22,7 +22,7 @@ OPTIONS = (
 
 
 def image() -> str:
-    """The image of versions.env; the environment wins."""
+    """The image of versions.env; the environment takes precedence."""
     lines = (ROOT / "versions.env").read_text().splitlines()
     pinned = next(line.partition("=")[2] for line in lines if line.startswith("POSTGRES_IMAGE="))
     return os.environ.get("POSTGRES_IMAGE", pinned)
@@ -30,18 +30,18 @@ def image() -> str:
 
 @dataclass(frozen=True)
 class Database:
-    """One that answers."""
+    """A running PostgreSQL."""
 
     container: str
     port: int
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """Its URL."""
         return f"postgresql://postgres:bench@{ADDRESS}:{self.port}/postgres"
 
     def execute(self, *statements: str) -> str:
-        """What the last statement returned, as psql prints it without decoration."""
+        """The result of the last statement, as psql prints it without decoration."""
         commands = [argument for statement in statements for argument in ("--command", statement)]
         return run(
             "docker", "exec", self.container, "psql", "--quiet", "--no-psqlrc", "--tuples-only", "--no-align",
@@ -49,9 +49,10 @@ class Database:
         ).strip()  # fmt: skip
 
     def fill(self, first: int, last: int) -> None:
-        """Makes the tasks with these numbers; the schema is the service's own, which has started on it before.
+        """Inserts the tasks with these numbers; the schema was migrated by the service before.
 
-        Texts of several lengths, a label in ten thousand rare enough to be searched for, and what a list filters by.
+        Texts of different lengths, a label in ten thousand that is rare enough to search for, and the fields that lists
+        filter by.
         """
         self.execute(
             f"""
@@ -69,8 +70,8 @@ class Database:
             "VACUUM ANALYZE tasks",
         )
 
-    def forget_new(self) -> None:
-        """Removes what was posted: every measurement finds the same rows."""
+    def delete_new(self) -> None:
+        """Deletes the created tasks, so that every measurement starts from the same rows."""
         self.execute(
             "DELETE FROM tasks WHERE title = 'Water the plants'", "TRUNCATE changes", "VACUUM tasks", "CHECKPOINT"
         )
@@ -78,9 +79,9 @@ class Database:
 
 @contextlib.contextmanager
 def running(*options: str) -> Iterator[Database]:
-    """A PostgreSQL until the end of the block; options: beside OPTIONS, or in their place."""
+    """A PostgreSQL for the duration of the block; options: in addition to OPTIONS, or overriding them."""
     database = Database(f"task-api-bench-{os.getpid()}", free_port())
-    # On the host's network: a published port would lead through a process of Docker's own.
+    # On the host's network: a published port would go through Docker's proxy process.
     run(
         "docker", "run", "--detach", "--rm", "--network", "host", "--cpuset-cpus", OTHER_CORE, "--shm-size", "1g",
         "--env", "POSTGRES_PASSWORD=bench", "--name", database.container, image(),
@@ -92,7 +93,7 @@ def running(*options: str) -> Iterator[Database]:
             try:
                 database.execute("SELECT 1")
                 break
-            except CannotMeasure:
+            except BenchmarkError:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.5)

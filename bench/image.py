@@ -1,4 +1,4 @@
-"""The image: how much it adds to its base, and how long it takes to build again."""
+"""The image: the size of its layers on top of the base, and the time to rebuild it."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from bench.machine import ROOT, run
 SERVICE = "task-api"
 
 
-def measure(say: Callable[[str], None]) -> dict[str, object]:
-    """Sizes are those of the layers under gzip, as a registry keeps them. Times are of one build each."""
+def measure(log: Callable[[str], None]) -> dict[str, object]:
+    """Sizes are those of gzip-compressed layers, as in a registry. Times are of a single build."""
     base = os.environ.get("PYTHON_IMAGE", "python:3.11-slim")
     _build(ROOT)
     added = _layers(f"{SERVICE}:bench") - _layers(base)
     added_mib = sum(size for _, size in added) / 2**20
-    say(f"adds {added_mib:.1f} MiB to {base}, compressed")
+    log(f"{added_mib:.1f} MiB on top of {base}, compressed")
     with tempfile.TemporaryDirectory() as folder:
-        # Copies, so that the working tree stays as it is.
+        # A copy, so that the working tree is not changed.
         run("git", "clone", "--quiet", "--no-hardlinks", ROOT, folder)
         copy = Path(folder)
         _build(copy)
         source = copy / f"services/{SERVICE}/src/task_api/app.py"
         source.write_text(source.read_text() + f"\n# {time.time()}\n")
         code = _build(copy)
-        say(f"after a change of the code: {code:.1f} s")
+        log(f"rebuild after a code change: {code:.1f} s")
         lock = copy / f"services/{SERVICE}/requirements.txt"
         lock.write_text(lock.read_text() + f"\n# {time.time()}\n")
         dependency = _build(copy)
-        say(f"after a change of the dependencies: {dependency:.1f} s")
+        log(f"rebuild after a dependency change: {dependency:.1f} s")
     run("docker", "image", "rm", f"{SERVICE}:bench")
     return {"added_mib": added_mib, "code_seconds": code, "dependency_seconds": dependency}
 
@@ -50,7 +50,7 @@ def _build(folder: Path) -> float:
 
 
 def _layers(image: str) -> set[tuple[str, int]]:
-    """Each layer by its digest, with its size compressed."""
+    """Each layer's digest and compressed size."""
     layers = set()
     with tempfile.TemporaryDirectory() as folder:
         archive = Path(folder) / "image.tar"
@@ -61,8 +61,8 @@ def _layers(image: str) -> set[tuple[str, int]]:
             config = json.load(_member(image_tar, manifest[0]["Config"]))
             for name, digest in zip(manifest[0]["Layers"], config["rootfs"]["diff_ids"], strict=True):
                 content = _member(image_tar, name).read()
-                small = len(content) if content[:2] == b"\x1f\x8b" else len(gzip.compress(content, 6))
-                layers.add((digest, small))
+                compressed = len(content) if content[:2] == b"\x1f\x8b" else len(gzip.compress(content, 6))
+                layers.add((digest, compressed))
     return layers
 
 

@@ -1,4 +1,4 @@
-"""In the cluster of `make up`: what one pod serves through the ingress, and what twice as many pods serve."""
+"""In the cluster of `make up`: throughput of one pod through the ingress, and how it scales with twice as many pods."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bench.ladder import NEW
-from bench.machine import ADDRESS, ROOT, CannotMeasure, run
+from bench.machine import ADDRESS, ROOT, BenchmarkError, run
 
 CONTEXT, NAMESPACE, HOST = "kind-task-platform", "task-api-bench", "task-api-bench.localhost"
 KUBECONFIG = ROOT / ".kube/config"
 RUNS, SECONDS, CONNECTIONS = 3, 10, 48
 
 
-def measure(say: Callable[[str], None]) -> dict[str, object]:
-    """GET of one task; PostgreSQL is the chart's own, in the namespace that is made for this and removed."""
+def measure(log: Callable[[str], None]) -> dict[str, object]:
+    """GET of one task; PostgreSQL is the bundled one, in a namespace created for this and deleted afterwards."""
     with _namespace():
         port = run("docker", "port", "task-platform-control-plane", "443/tcp").strip().rpartition(":")[2]
         _install(1, "500m")
         task = f"/v1/tasks/{json.loads(_curl(port, '/v1/tasks', NEW))['id']}"
-        one = _load(port, task, say, "1 pod of 500m")
+        one = _load(port, task, log, "1 pod of 500m")
         _install(3, "100m")
-        three = _load(port, task, say, "3 pods of 100m")
+        three = _load(port, task, log, "3 pods of 100m")
         _install(6, "100m")
-        six = _load(port, task, say, "6 pods of 100m")
+        six = _load(port, task, log, "6 pods of 100m")
     return {"one_500m": one, "three_100m": three, "six_100m": six}
 
 
@@ -48,10 +48,10 @@ def _install(replicas: int, cpu: str) -> None:
         "--kube-context", CONTEXT, "--namespace", NAMESPACE, *settings, "--wait", "--timeout", "180s",
     )  # fmt: skip
     _kubectl("rollout", "status", "deployment/task-api", "--timeout=180s")
-    time.sleep(15)  # what the old pods still drain, and a start's debt with the CPU limit
+    time.sleep(15)  # old pods are still draining, and startup used up the CPU quota
 
 
-def _load(port: str, path: str, say: Callable[[str], None], what: str) -> dict[str, float]:
+def _load(port: str, path: str, log: Callable[[str], None], what: str) -> dict[str, float]:
     rates, busy, p99 = [], [], []
     for _ in range(RUNS):
         before, start = _busy_seconds(), time.monotonic()
@@ -59,18 +59,18 @@ def _load(port: str, path: str, say: Callable[[str], None], what: str) -> dict[s
             "wrk", "--threads", "1", "--connections", str(CONNECTIONS), "--duration", str(SECONDS), "--header",
             f"Host: {HOST}", "--script", ROOT / "bench/load.lua", f"https://{ADDRESS}:{port}", "--", "path", path, "",
         )  # fmt: skip
-        said = json.loads(output.splitlines()[-1])
-        if said["failed"]:
-            raise CannotMeasure(f"{said['failed']} requests failed with {what}:\n{output}")
-        rates.append(said["requests"] / said["seconds"])
-        p99.append(said["p99_ms"])
+        result = json.loads(output.splitlines()[-1])
+        if result["failed"]:
+            raise BenchmarkError(f"{result['failed']} requests failed with {what}:\n{output}")
+        rates.append(result["requests"] / result["seconds"])
+        p99.append(result["p99_ms"])
         busy.append((_busy_seconds() - before) / (time.monotonic() - start))
-        say(f"{what}: {rates[-1]:.0f}/s, {busy[-1]:.2f} cores busy on this machine")
+        log(f"{what}: {rates[-1]:.0f}/s, {busy[-1]:.2f} cores used on this machine")
     return {"per_second": statistics.median(rates), "p99_ms": statistics.median(p99), "cores": statistics.median(busy)}
 
 
 def _busy_seconds() -> float:
-    """How long all cores together were busy, with whatever."""
+    """Busy time of all cores together, of all processes."""
     user, nice, system, _idle, _wait, irq, soft, steal, *_ = map(
         int, Path("/proc/stat").read_text().splitlines()[0].split()[1:]
     )
@@ -91,7 +91,7 @@ def _kubectl(*arguments: str) -> str:
 @contextlib.contextmanager
 def _namespace() -> Iterator[None]:
     if not KUBECONFIG.exists():
-        raise CannotMeasure("there is no local cluster. Next: make up")
+        raise BenchmarkError("there is no local cluster. Create it: make up")
     _kubectl("create", "namespace", NAMESPACE)
     try:
         yield

@@ -1,4 +1,5 @@
-"""The ladder: the same work by everything between PostgreSQL alone and the service, all in one run, in turns."""
+"""The baseline ladder: the same requests on every level between PostgreSQL and the service, interleaved in a single
+run."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ from bench.machine import (
     SERVER_CORE,
     SERVICE_PATH,
     SERVICE_PYTHON,
-    CannotMeasure,
+    BenchmarkError,
     Server,
     cpu_seconds,
     free_port,
@@ -34,11 +35,11 @@ SECONDS = 2
 WARM_UP_SECONDS = 1
 CONNECTIONS = 16
 POOL = 5
-"""The service's own default. Every rung has as many connections to PostgreSQL."""
+"""The service's default. Every rung has the same number of connections to PostgreSQL."""
 ROWS = 10_000
 KINDS = ("get", "post", "list")
-FULL = 0.85
-"""With less of its core than this the service's requests/s say more of the machine than of the service."""
+FULL_SHARE = 0.85
+"""With less of its core than this, the service's requests/s depend on the machine rather than on the service."""
 SETTLE_SECONDS = 0.2
 
 RUNGS = {
@@ -47,8 +48,8 @@ RUNGS = {
     "constant": "3 raw ASGI, constant bytes",
     "raw": "4 raw ASGI + asyncpg",
     "service": "5 the service",
-    "bare": "5 without its edge",
-    "usual": "6 the usual way",
+    "bare": "5 without its middleware",
+    "conventional": "6 conventional FastAPI + SQLAlchemy",
     "go": "7 Go, net/http + pgx",
 }
 GO_SERVER = ROOT / ".tools/bench-go/server"
@@ -56,24 +57,24 @@ GO_SERVER = ROOT / ".tools/bench-go/server"
 
 @dataclass(frozen=True)
 class Figures:
-    """What one rung did in one run."""
+    """Results of one rung in one run."""
 
     per_second: float
     p50_ms: float | None
     p99_ms: float | None
     cpu_us: float | None
-    """CPU of the server per request, in millionths of a second."""
+    """The server's CPU time per request, in microseconds."""
     busy: float | None
-    """How much of its core the server had: less where something else ran there, or where it had to wait for others."""
+    """The server's share of its core: less if other processes ran there, or if it waited for others."""
 
 
 Results = dict[str, dict[str, list[Figures]]]
 """By kind of request and rung, a list of runs."""
 
 
-def measure(say: Callable[[str], None]) -> dict[str, object]:
-    """Runs it all. Each run goes through all rungs before the next begins, so that what changes on this machine meets
-    them all alike; ratios are of one run."""
+def measure(log: Callable[[str], None]) -> dict[str, object]:
+    """Runs everything. Each run measures all rungs before the next run starts, so that changes on this machine
+    affect all of them equally; ratios are within a run."""
     results: Results = {kind: {rung: [] for rung in RUNGS} for kind in KINDS}
     with _ladder() as rungs:
         for number in range(RUNS):
@@ -83,16 +84,16 @@ def measure(say: Callable[[str], None]) -> dict[str, object]:
                     results[kind][name].append(figures)
                     cpu = ""
                     if figures.cpu_us is not None and figures.busy is not None:
-                        cpu = f"{figures.cpu_us:7.0f} us of CPU each, {figures.busy:4.0%} of the core"
-                        if (name, kind) == ("service", "get") and figures.busy < FULL:
-                            cpu += f", less than {FULL:.0%}: requests/s are not its own limit"
-                    say(f"run {number + 1} of {RUNS}  {kind:4}  {RUNGS[name]:28} {figures.per_second:8.0f}/s {cpu}")
+                        cpu = f"{figures.cpu_us:7.0f} us of CPU per request, {figures.busy:4.0%} of the core"
+                        if (name, kind) == ("service", "get") and figures.busy < FULL_SHARE:
+                            cpu += f", less than {FULL_SHARE:.0%}: requests/s are limited by something else"
+                    log(f"run {number + 1} of {RUNS}  {kind:4}  {RUNGS[name]:35} {figures.per_second:8.0f}/s {cpu}")
     return {k: {r: [asdict(f) for f in runs] for r, runs in by.items() if runs} for k, by in results.items()}
 
 
 @contextlib.contextmanager
 def _ladder() -> Iterator[Mapping[str, Callable[[str], Figures]]]:
-    """Every rung as a function that measures it. All servers run all the time: idle they cost nothing."""
+    """Every rung as a function that measures it. All servers run all the time: when idle they cost nothing."""
     with contextlib.ExitStack() as stack:
         db = stack.enter_context(database.running())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -103,70 +104,73 @@ def _ladder() -> Iterator[Mapping[str, Callable[[str], Figures]]]:
             argv = [str(part).replace("PORT", str(port)) for part in command]
             servers[name] = stack.enter_context(serving(*argv, port=port, log=folder / f"{name}.log", **environment))
 
-        own = {
+        service_environment = {
             "TASKS_DATABASE_URL": db.url,
             "TASKS_DATABASE_POOL_SIZE": str(POOL),
             "PYTHONPATH": SERVICE_PATH,
         }
-        serve("service", SERVICE_PYTHON, "-m", "task_api", "serve", "--port", "PORT", **own)
+        serve("service", SERVICE_PYTHON, "-m", "task_api", "serve", "--port", "PORT", **service_environment)
         servers["service"].wait_until_ready()
         db.fill(1, ROWS)
-        given = _given(servers["service"], **own)
-        db.forget_new()
+        fixture = _fixture(servers["service"], **service_environment)
+        db.delete_new()
         uvicorn = (BENCH_PYTHON, "-m", "uvicorn", "--port", "PORT", "--app-dir", "bench/rungs")
         quiet = ("--no-access-log", "--no-server-header")
-        theirs = {"BENCH_GIVEN": given, "BENCH_POOL": str(POOL), "BENCH_DATABASE_URL": db.url}
-        serve("constant", *uvicorn, *quiet, "raw:constant", BENCH_GIVEN=given)
-        serve("raw", *uvicorn, *quiet, "raw:asking", **theirs)
-        serve("bare", SERVICE_PYTHON, "bench/rungs/bare.py", "serve", "--port", "PORT", **own)
-        serve("usual", *uvicorn, "usual:app", **theirs)
+        rung_environment = {"BENCH_FIXTURE": fixture, "BENCH_POOL": str(POOL), "BENCH_DATABASE_URL": db.url}
+        serve("constant", *uvicorn, *quiet, "raw:constant", BENCH_FIXTURE=fixture)
+        serve("raw", *uvicorn, *quiet, "raw:database", **rung_environment)
+        serve("bare", SERVICE_PYTHON, "bench/rungs/bare.py", "serve", "--port", "PORT", **service_environment)
+        serve("conventional", *uvicorn, "conventional:app", **rung_environment)
         if GO_SERVER.exists():
-            serve("go", GO_SERVER, "PORT", **theirs)
-        _check(servers, db)
+            serve("go", GO_SERVER, "PORT", **rung_environment)
+        _compare_responses(servers, db)
 
-        def bywrk(server: Server) -> Callable[[str], Figures]:
+        def by_wrk(server: Server) -> Callable[[str], Figures]:
             return lambda kind: wrk(server, kind, db)
 
-        rungs: dict[str, Callable[[str], Figures]] = {name: bywrk(server) for name, server in servers.items()}
-        rungs["pgbench"] = lambda kind: _pgbench(kind, given, db)
-        rungs["loop"] = lambda kind: _loop(kind, theirs, db)
+        rungs: dict[str, Callable[[str], Figures]] = {name: by_wrk(server) for name, server in servers.items()}
+        rungs["pgbench"] = lambda kind: _pgbench(kind, fixture, db)
+        rungs["loop"] = lambda kind: _loop(kind, rung_environment, db)
         for rung in servers:
             for kind in KINDS:
                 wrk(servers[rung], kind, db, seconds=WARM_UP_SECONDS)
         yield {name: rungs[name] for name in RUNGS if name in rungs}
 
 
-def _given(service: Server, **environment: str) -> str:
-    """What the rungs are told: the service's statements, and what it answers."""
-    given = json.loads(run(SERVICE_PYTHON, "bench/rungs/given.py", **environment))
+def _fixture(service: Server, **environment: str) -> str:
+    """Input for the rungs: the service's statements, and its responses."""
+    statements = json.loads(run(SERVICE_PYTHON, "bench/rungs/fixture.py", **environment))
     page = service.get("/v1/tasks").decode()
     bodies = {"get": service.get(f"/v1/tasks/{ID_FORMAT % 1}").decode(), "list": page}
     bodies["post"] = service.get("/v1/tasks", "POST", NEW).decode()
     rows = {"rows": ROWS, "id": ID_FORMAT, "cursor": json.loads(page)["next_cursor"], "bodies": bodies}
-    return json.dumps({**given, **rows})
+    return json.dumps({**statements, **rows})
 
 
 NEW = '{"title":"Water the plants","priority":"high","due_on":"2026-12-01","labels":["home"]}'
 
 
-def _check(servers: Mapping[str, Server], db: Database) -> None:
-    """Every rung answers what the service answers, or the comparison is worth nothing. Rung 4 to the byte."""
+def _compare_responses(servers: Mapping[str, Server], db: Database) -> None:
+    """Every rung must return the same response as the service, or the comparison is meaningless. Rung 4 byte by
+    byte."""
     service = servers["service"]
     for path in (f"/v1/tasks/{ID_FORMAT % 7}", f"/v1/tasks/{ID_FORMAT % ROWS}", "/v1/tasks"):
         expected = service.get(path)
         for name in servers.keys() - {"constant"}:
-            answer = servers[name].get(path)
-            if answer != expected if name in ("raw", "bare") else _comparable(answer) != _comparable(expected):
-                raise CannotMeasure(f"{RUNGS[name]} answers {path} by\n{answer[:600]!r}\nnot by\n{expected[:600]!r}")
+            response = servers[name].get(path)
+            if response != expected if name in ("raw", "bare") else _comparable(response) != _comparable(expected):
+                raise BenchmarkError(
+                    f"{RUNGS[name]}: response of {path} is\n{response[:600]!r}\nexpected\n{expected[:600]!r}"
+                )
     keys = json.loads(service.get("/v1/tasks", "POST", NEW)).keys()
     for name, server in servers.items():
         if json.loads(server.get("/v1/tasks", "POST", NEW)).keys() != keys:
-            raise CannotMeasure(f"{RUNGS[name]} answers a POST by other members than the service")
-    db.forget_new()
+            raise BenchmarkError(f"{RUNGS[name]}: response of POST has other fields than the service's")
+    db.delete_new()
 
 
 def _comparable(body: bytes) -> object:
-    """Without the cursor, which each makes in its own way."""
+    """Without the cursor, whose format differs."""
     found = json.loads(body)
     found.pop("next_cursor", None)
     return found
@@ -181,28 +185,28 @@ def wrk(server: Server, kind: str, db: Database, *, seconds: int = SECONDS) -> F
     time.sleep(SETTLE_SECONDS)
     cpu = cpu_seconds(server.pid) - before
     if kind == "post":
-        db.forget_new()
-    said = json.loads(output.splitlines()[-1])
-    if said["failed"]:
-        raise CannotMeasure(f"{said['failed']} requests of {kind} failed:\n{output}")
-    requests = said["requests"]
-    # wrk leaves a request on each connection that the server answers too and that wrk does not count.
-    done = requests + CONNECTIONS
-    busy = cpu / done * requests / said["seconds"]
-    return Figures(requests / said["seconds"], said["p50_ms"], said["p99_ms"], cpu / done * 1e6, busy)
+        db.delete_new()
+    result = json.loads(output.splitlines()[-1])
+    if result["failed"]:
+        raise BenchmarkError(f"{result['failed']} requests of {kind} failed:\n{output}")
+    requests = result["requests"]
+    # At the end wrk leaves a request on each connection that the server still processes and wrk does not count.
+    processed = requests + CONNECTIONS
+    busy = cpu / processed * requests / result["seconds"]
+    return Figures(requests / result["seconds"], result["p50_ms"], result["p99_ms"], cpu / processed * 1e6, busy)
 
 
 def _loop(kind: str, environment: Mapping[str, str], db: Database) -> Figures:
-    said = json.loads(run(BENCH_PYTHON, "bench/rungs/loop.py", kind, str(SECONDS), core=SERVER_CORE, **environment))
+    result = json.loads(run(BENCH_PYTHON, "bench/rungs/loop.py", kind, str(SECONDS), core=SERVER_CORE, **environment))
     if kind == "post":
-        db.forget_new()
-    requests, seconds, cpu = said["requests"], said["seconds"], said["cpu_seconds"]
+        db.delete_new()
+    requests, seconds, cpu = result["requests"], result["seconds"], result["cpu_seconds"]
     return Figures(requests / seconds, None, None, cpu / requests * 1e6, cpu / seconds)
 
 
-def _pgbench(kind: str, given: str, db: Database) -> Figures:
-    """In a container of its own on the server's core: PostgreSQL's own has the other one."""
-    script = PGBENCH[kind](json.loads(given)[kind])
+def _pgbench(kind: str, fixture: str, db: Database) -> Figures:
+    """In a separate container on the server's core: PostgreSQL's container has the other one."""
+    script = PGBENCH[kind](json.loads(fixture)[kind])
     run("docker", "exec", "--interactive", db.container, "sh", "-c", f"cat > /tmp/{kind}.sql <<'END'\n{script}\nEND")
     db.execute("CREATE SEQUENCE IF NOT EXISTS bench_numbers CACHE 1000")
     output = run(
@@ -212,10 +216,10 @@ def _pgbench(kind: str, given: str, db: Database) -> Figures:
         f"--no-vacuum --protocol prepared --client {POOL} --jobs 1 --time {SECONDS} --file /tmp/{kind}.sql postgres",
     )  # fmt: skip
     if kind == "post":
-        db.forget_new()
+        db.delete_new()
     found = re.search(r"^tps = ([\d.]+)", output, re.MULTILINE)
     if found is None:
-        raise CannotMeasure(f"pgbench gave no figure:\n{output}")
+        raise BenchmarkError(f"pgbench printed no result:\n{output}")
     return Figures(float(found[1]), None, None, None, None)
 
 

@@ -1,4 +1,4 @@
-"""Latency when requests come at a rate of their own and do not wait for each other: 70 % of what the service can do."""
+"""Latency at a constant arrival rate (open loop): 70 % of the service's peak throughput."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bench.machine import (
     ROOT,
     SERVICE_PATH,
     SERVICE_PYTHON,
-    CannotMeasure,
+    BenchmarkError,
     free_port,
     run,
     serving,
@@ -26,15 +26,15 @@ from bench.machine import (
 
 VEGETA = ROOT / ".tools/bench-go/vegeta"
 RUNS = 5
-MOST_SECONDS = 4
+PEAK_SECONDS = 4
 SECONDS = 10
-SHARE = 0.7
+PEAK_SHARE = 0.7
 
 
-def measure(say: Callable[[str], None]) -> dict[str, object]:
-    """In each run vegeta first sends as much as is answered, then that share of it, evenly."""
+def measure(log: Callable[[str], None]) -> dict[str, object]:
+    """Each run measures the peak throughput with vegeta, then sends this share of it at a constant rate."""
     if not VEGETA.exists():
-        raise CannotMeasure("it needs vegeta, which is built with Go: https://go.dev/dl/")
+        raise BenchmarkError("vegeta is required, which is built with Go: https://go.dev/dl/")
     runs = []
     with database.running() as db, tempfile.TemporaryDirectory() as folder:
         port = free_port()
@@ -47,29 +47,29 @@ def measure(say: Callable[[str], None]) -> dict[str, object]:
             ids = [ID_FORMAT % (1 + n * 7919 % ROWS) for n in range(2000)]
             targets.write_text("".join(f"GET http://{ADDRESS}:{port}/v1/tasks/{task_id}\n" for task_id in ids))
             for _ in range(RUNS):
-                most = _the_most(targets, Path(folder) / "sent")
-                rate = round(most * SHARE)
-                said = _evenly(targets, rate, Path(folder) / "sent")
-                runs.append({"most": most, "rate": rate, **said})
-                say(f"{rate}/s of {most:.0f}/s: p50 {said['p50_ms']:.2f} ms, p99 {said['p99_ms']:.2f} ms")
-    return {"runs": runs, "p99_of_p50": statistics.median(run["p99_ms"] / run["p50_ms"] for run in runs)}
+                peak = _measure_peak_rate(targets, Path(folder) / "sent")
+                rate = round(peak * PEAK_SHARE)
+                result = _measure_at_rate(targets, rate, Path(folder) / "sent")
+                runs.append({"peak": peak, "rate": rate, **result})
+                log(f"{rate}/s of {peak:.0f}/s: p50 {result['p50_ms']:.2f} ms, p99 {result['p99_ms']:.2f} ms")
+    return {"runs": runs, "p99_to_p50": statistics.median(run["p99_ms"] / run["p50_ms"] for run in runs)}
 
 
-def _the_most(targets: Path, sent: Path) -> float:
-    """Requests/s of clients that wait for their answers. By vegeta, too: it takes more of the core that it shares with
-    PostgreSQL than wrk does, and of what wrk finds 70 % would be more than it can send."""
-    said = _vegeta(targets, sent, "-rate", "0", "-max-workers", str(CONNECTIONS), "-duration", f"{MOST_SECONDS}s")
-    return float(said["throughput"])
+def _measure_peak_rate(targets: Path, sent: Path) -> float:
+    """Requests/s of a closed loop. Also with vegeta: it needs more of the core that it shares with PostgreSQL than wrk
+    does, and could not send 70 % of what wrk measures."""
+    result = _vegeta(targets, sent, "-rate", "0", "-max-workers", str(CONNECTIONS), "-duration", f"{PEAK_SECONDS}s")
+    return float(result["throughput"])
 
 
-def _evenly(targets: Path, rate: int, sent: Path) -> dict[str, float]:
-    said = _vegeta(targets, sent, "-rate", str(rate), "-workers", "32", "-duration", f"{SECONDS}s")
-    return {"p50_ms": said["latencies"]["50th"] / 1e6, "p99_ms": said["latencies"]["99th"] / 1e6}
+def _measure_at_rate(targets: Path, rate: int, sent: Path) -> dict[str, float]:
+    result = _vegeta(targets, sent, "-rate", str(rate), "-workers", "32", "-duration", f"{SECONDS}s")
+    return {"p50_ms": result["latencies"]["50th"] / 1e6, "p99_ms": result["latencies"]["99th"] / 1e6}
 
 
 def _vegeta(targets: Path, sent: Path, *pace: str) -> dict[str, Any]:
     run(VEGETA, "attack", "-targets", targets, "-output", sent, "-max-connections", "64", *pace, core=OTHER_CORE)
-    said: dict[str, Any] = json.loads(run(VEGETA, "report", "-type", "json", sent))
-    if said["success"] < 1:
-        raise CannotMeasure(f"not every request was answered: {said['status_codes']} {said['errors']}")
-    return said
+    result: dict[str, Any] = json.loads(run(VEGETA, "report", "-type", "json", sent))
+    if result["success"] < 1:
+        raise BenchmarkError(f"not every request succeeded: {result['status_codes']} {result['errors']}")
+    return result

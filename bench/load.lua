@@ -1,5 +1,5 @@
--- Requests for wrk, and its figures as one line of JSON: wrk ... -s load.lua URL -- get|post|list ROWS ID_FORMAT
--- or always the same path: -- path PATH
+-- Requests for wrk, and its results as one line of JSON: wrk ... -s load.lua URL -- get|post|list ROWS ID_FORMAT
+-- or a fixed path: -- path PATH
 local kind, rows, id
 local fixed
 

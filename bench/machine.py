@@ -1,4 +1,4 @@
-"""This machine: its cores, who runs on which, and how much of a core a process took."""
+"""This machine: its cores, their assignment, and the CPU time of processes."""
 
 from __future__ import annotations
 
@@ -18,31 +18,33 @@ ROOT = Path(__file__).parent.parent
 ADDRESS = "127.0.0.1"
 SERVER_CORE = "0"
 OTHER_CORE = "1"
-"""The server has a core to itself. PostgreSQL and what sends the load share the other one."""
+"""The server has its own core. PostgreSQL and the load generator share the other one."""
 
 SERVICE_PYTHON = ROOT / "services/task-api/.venv/bin/python"
 SERVICE_PATH = "services/task-api/src:packages/chassis/src"
 BENCH_PYTHON = ROOT / ".tools/bench/bin/python"
 
 
-class CannotMeasure(Exception):
-    """Something that is needed is missing or failed; the message says what and what to do."""
+class BenchmarkError(Exception):
+    """A requirement is missing or failed; the message says which, and the next step."""
 
 
 def run(*command: str | Path, core: str | None = None, **environment: str) -> str:
-    """What the command prints. Raises CannotMeasure where it fails."""
+    """The command's standard output. Raises BenchmarkError if it fails."""
     pinned = ["taskset", "--cpu-list", core] if core else []
-    done = subprocess.run(
+    result = subprocess.run(
         [*pinned, *command], capture_output=True, text=True, cwd=ROOT, env={**os.environ, **environment}
     )
-    if done.returncode != 0:
-        raise CannotMeasure(f"{' '.join(map(str, command))} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
-    return done.stdout
+    if result.returncode != 0:
+        raise BenchmarkError(
+            f"{' '.join(map(str, command))} failed with exit code {result.returncode}:\n{result.stdout}{result.stderr}"
+        )
+    return result.stdout
 
 
 def cpu_seconds(pid: int) -> float:
-    """What the process's threads took so far, in the kernel's nanoseconds: /proc/PID/stat counts hundredths of a
-    second (https://docs.kernel.org/scheduler/sched-stats.html)."""
+    """CPU time of the process's threads, in the kernel's nanoseconds: /proc/PID/stat only counts hundredths of a second
+    (https://docs.kernel.org/scheduler/sched-stats.html)."""
     return sum(int(file.read_text().split()[0]) for file in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
 
 
@@ -52,7 +54,7 @@ def resident_mib(pid: int) -> float:
 
 
 def free_port() -> int:
-    """A port that nobody listens on at the moment."""
+    """A currently unused port."""
     with socket.create_server((ADDRESS, 0)) as listener:
         port: int = listener.getsockname()[1]
         return port
@@ -60,28 +62,28 @@ def free_port() -> int:
 
 @dataclass(frozen=True)
 class Server:
-    """A process that serves on a port."""
+    """A server process and its port."""
 
     pid: int
     port: int
 
     def get(self, path: str, method: str = "GET", body: str | None = None) -> bytes:
-        """The answer's body. Raises CannotMeasure where it is an error."""
+        """The response's body. Raises BenchmarkError for an error response."""
         connection = http.client.HTTPConnection(ADDRESS, self.port, timeout=10)
         connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
         with contextlib.closing(connection), connection.getresponse() as response:
             if response.status >= 300:
-                raise CannotMeasure(f"{method} {path} was answered {response.status}: {response.read()[:500]!r}")
+                raise BenchmarkError(f"{method} {path} returned {response.status}: {response.read()[:500]!r}")
             return response.read()
 
     def wait_until_ready(self, seconds: float = 30) -> None:
-        """It listens before its storage is open, and says so."""
+        """It listens before its database is open, and is not ready until then."""
         deadline = time.monotonic() + seconds
         while True:
             try:
                 self.get("/readyz")
                 return
-            except CannotMeasure:
+            except BenchmarkError:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.01)
@@ -108,8 +110,8 @@ def serving(
                 break
             except OSError:
                 if process.poll() is not None or time.monotonic() > deadline:
-                    raise CannotMeasure(
-                        f"{' '.join(map(str, command))} does not serve:\n{log.read_text()[-2000:]}"
+                    raise BenchmarkError(
+                        f"{' '.join(map(str, command))} is not listening:\n{log.read_text()[-2000:]}"
                     ) from None
                 time.sleep(0.02)
         yield Server(process.pid, port)
@@ -119,7 +121,7 @@ def serving(
 
 
 def describe() -> dict[str, str]:
-    """What the figures depend on."""
+    """The environment that the results depend on."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     model = next((line.partition(": ")[2] for line in lines if "model name" in line), platform.machine())
@@ -130,10 +132,12 @@ def describe() -> dict[str, str]:
 
 
 def versions(postgres_image: str) -> dict[str, str]:
-    """Of what runs on the rungs."""
+    """Versions of the software in the rungs."""
     found = {
         "PostgreSQL": run("docker", "run", "--rm", "--entrypoint", "postgres", postgres_image, "--version").split()[2],
-        "wrk": subprocess.run(["wrk", "--version"], capture_output=True, text=True).stdout.split()[1],  # it ends with 1
+        "wrk": subprocess.run(["wrk", "--version"], capture_output=True, text=True).stdout.split()[
+            1
+        ],  # its exit code is 1
     }
     if shutil.which("go"):
         found["Go"] = run("go", "env", "GOVERSION").strip().removeprefix("go")

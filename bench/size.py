@@ -1,4 +1,4 @@
-"""Two million tasks as they are in life: what PostgreSQL spends on a page of each list, beside a build of before."""
+"""Two million realistic tasks: PostgreSQL's cost of a page of each list, compared with an earlier commit."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from bench import database
-from bench.machine import ADDRESS, ROOT, SERVICE_PYTHON, CannotMeasure, cpu_seconds, free_port, run, serving
+from bench.machine import ADDRESS, ROOT, SERVICE_PYTHON, BenchmarkError, cpu_seconds, free_port, run, serving
 
 ROWS = 2_000_000
 BEFORE = os.environ.get("BEFORE", "HEAD~1")
-"""What is measured beside this tree: any name that Git has for a commit."""
+"""The commit to compare with: any Git revision."""
 SOURCES = ("services/task-api/src", "packages/chassis/src")
 OPTIONS = ("shared_preload_libraries=pg_stat_statements", "shared_buffers=1GB", "maintenance_work_mem=256MB")
-TIMES = 3
+REPETITIONS = 3
 INSERTS, ROUNDS = 2_000, 6
 LISTS = {
     "newest first": "",
     "label=nolabel": "label=nolabel",
-    "label=work&label=home (never meet, half and a third of all)": "label=work&label=home",
-    "label=label2&label=label3 (never meet, one in 20 and 30)": "label=label2&label=label3",
+    "label=work&label=home (disjoint, half and a third of all)": "label=work&label=home",
+    "label=label2&label=label3 (disjoint, one in 20 and 30)": "label=label2&label=label3",
     "project=nope&sort=title": "project=nope&sort=title",
     "project=huge&status=todo&sort=due": "project=huge&status=todo&sort=due",
     "project=finished&status=todo&sort=due": "project=finished&status=todo&sort=due",
@@ -51,54 +51,54 @@ LISTS = {
 UNKNOWN = (
     "label=nolabel",
     "project=nope&sort=title",
-    "label=label2&label=label3 (never meet, one in 20 and 30)",
-    "label=work&label=home (never meet, half and a third of all)",
+    "label=label2&label=label3 (disjoint, one in 20 and 30)",
+    "label=work&label=home (disjoint, half and a third of all)",
     "label=work&sort=title",
 )
-"""Asked for again without statistics of labels and projects: PostgreSQL then takes each of these for one task in 200,
-as it does for one that nobody has where there are few of them and all are about as frequent."""
-FORGET = """
+"""Repeated without statistics of labels and projects: PostgreSQL then estimates each of these at one task in 200, as it
+does for a value that no task has if values are few and about equally frequent."""
+DELETE_STATISTICS = """
     DELETE FROM pg_statistic USING pg_attribute
      WHERE starelid = 'tasks'::regclass AND attrelid = starelid AND attnum = staattnum
        AND attname IN ('labels', 'project')
 """
 
 
-def measure(say: Callable[[str], None]) -> dict[str, object]:
-    """CPU is that of the process behind the service's connection: what others do for a parallel query is not in it."""
+def measure(log: Callable[[str], None]) -> dict[str, object]:
+    """CPU is that of the backend of the service's connection: parallel workers are not included."""
     commit = run("git", "describe", "--always", BEFORE).strip()
     with database.running(*OPTIONS) as db, tempfile.TemporaryDirectory() as folder:
         run("sh", "-c", f"git archive {commit} {' '.join(SOURCES)} | tar -x -C {folder}")
         db.execute("CREATE EXTENSION pg_stat_statements")
         before, after = Path(folder), ROOT
-        with _started(before, db) as port:
+        with _running_service(before, db) as port:
             _fill(db)
-            say(f"{ROWS} tasks are there")
-            there = _indexes(db)
-            lists = {"before": _lists(db, port, tuple(LISTS), say)}
+            log(f"inserted {ROWS} tasks")
+            existing = _indexes(db)
+            lists = {"before": _lists(db, port, tuple(LISTS), log)}
         start = time.monotonic()
-        with _started(after, db) as port:
+        with _running_service(after, db) as port:
             seconds = time.monotonic() - start
-            lists["after"] = _lists(db, port, tuple(LISTS), say)
-        made = {name: definition for name, definition in _indexes(db).items() if name not in there}
+            lists["after"] = _lists(db, port, tuple(LISTS), log)
+        created = {name: definition for name, definition in _indexes(db).items() if name not in existing}
         inserts: dict[str, list[dict[str, float]]] = {"before": [], "after": []}
         for _ in range(ROUNDS):
             for name, root in (("before", before), ("after", after)):
-                _drop(db, made)
-                db.execute(*(made.values() if name == "after" else ()), "SELECT 1")
-                with _started(root, db) as port:
+                _drop(db, created)
+                db.execute(*(created.values() if name == "after" else ()), "SELECT 1")
+                with _running_service(root, db) as port:
                     inserts[name].append(_inserts(db, port))
-                say(
+                log(
                     f"insert, {name}: " + ", ".join(f"{what} {value:,.3f}" for what, value in inserts[name][-1].items())
                 )
-        db.execute(FORGET)
+        db.execute(DELETE_STATISTICS)
         unknown = {}
         for name, root in (("after", after), ("before", before)):
-            with _started(root, db) as port:
-                unknown[name] = _lists(db, port, UNKNOWN, say)
-            _drop(db, made)
+            with _running_service(root, db) as port:
+                unknown[name] = _lists(db, port, UNKNOWN, log)
+            _drop(db, created)
     for name, known in lists.items():
-        known |= {f"{query}, taken for one in 200": figures for query, figures in unknown[name].items()}
+        known |= {f"{query}, estimated at one in 200": figures for query, figures in unknown[name].items()}
     return {
         "commit": commit,
         "migration_seconds": seconds,
@@ -107,8 +107,8 @@ def measure(say: Callable[[str], None]) -> dict[str, object]:
 
 
 @contextlib.contextmanager
-def _started(root: Path, db: database.Database) -> Iterator[int]:
-    """The service of that tree with one connection, on the port that is returned."""
+def _running_service(root: Path, db: database.Database) -> Iterator[int]:
+    """The service of that tree with one connection; yields its port."""
     port = free_port()
     environment = {
         "TASKS_DATABASE_URL": db.url,
@@ -127,7 +127,7 @@ def _started(root: Path, db: database.Database) -> Iterator[int]:
 
 
 def _indexes(db: database.Database) -> dict[str, str]:
-    """Their definitions by their names."""
+    """Index definitions by name."""
     lines = db.execute("SELECT indexname, indexdef FROM pg_indexes WHERE tablename = 'tasks'").splitlines()
     return dict(line.split("|", 1) for line in lines)
 
@@ -137,47 +137,51 @@ def _drop(db: database.Database, indexes: Iterable[str]) -> None:
 
 
 def _lists(
-    db: database.Database, port: int, names: Sequence[str], say: Callable[[str], None]
+    db: database.Database, port: int, names: Sequence[str], log: Callable[[str], None]
 ) -> dict[str, dict[str, float]]:
     lists = {}
     for name in names:
         lists[name] = _list(db, port, f"/v1/tasks?{LISTS[name]}")
-        say(f"{name}: " + ", ".join(f"{what} {value:,.1f}" for what, value in lists[name].items()))
+        log(f"{name}: " + ", ".join(f"{what} {value:,.1f}" for what, value in lists[name].items()))
     return lists
 
 
 def _fill(db: database.Database) -> None:
-    """Indexes are made when the rows are there: that is a third of the time."""
-    made = {name: definition for name, definition in _indexes(db).items() if name != "tasks_pkey"}
-    _drop(db, made)
+    """Creates indexes after the rows: that takes a third of the time."""
+    created = {name: definition for name, definition in _indexes(db).items() if name != "tasks_pkey"}
+    _drop(db, created)
     script = (ROOT / "services/task-api/tests/lifelike.sql").read_text()
-    db.execute(script.replace(":rows", str(ROWS)), *made.values(), "VACUUM ANALYZE tasks", "CHECKPOINT")
+    db.execute(script.replace(":rows", str(ROWS)), *created.values(), "VACUUM ANALYZE tasks", "CHECKPOINT")
 
 
 def _list(db: database.Database, port: int, path: str) -> dict[str, float]:
-    _ask(port, "GET", path)
+    _get(port, "GET", path)
     db.execute("SELECT pg_stat_statements_reset()")
     times, cpu, backend = [], [], _backend(db)
-    for _ in range(TIMES):
-        used, start = cpu_seconds(backend), time.perf_counter()
-        _ask(port, "GET", path)
+    for _ in range(REPETITIONS):
+        cpu_before, start = cpu_seconds(backend), time.perf_counter()
+        _get(port, "GET", path)
         times.append((time.perf_counter() - start) * 1000)
-        cpu.append((cpu_seconds(backend) - used) * 1000)
-    return {"cpu_ms": min(cpu), "buffers": _counted(db, "shared_blks_hit + shared_blks_read") / TIMES, "ms": min(times)}
+        cpu.append((cpu_seconds(backend) - cpu_before) * 1000)
+    return {
+        "cpu_ms": min(cpu),
+        "buffers": _sum_statistics(db, "shared_blks_hit + shared_blks_read") / REPETITIONS,
+        "ms": min(times),
+    }
 
 
 def _inserts(db: database.Database, port: int) -> dict[str, float]:
     body = {"labels": ["work", "label7"], "project": "huge", "assignee": "somebody7", "due_on": "2027-01-01"}
-    # It begins with nothing that waits to be entered into an index, and writes pages in full.
+    # Starts without pending index entries, and with full-page writes.
     db.execute("VACUUM tasks", "CHECKPOINT", "SELECT pg_stat_statements_reset()")
     backend = _backend(db)
-    used = cpu_seconds(backend)
+    cpu_before = cpu_seconds(backend)
     for n in range(INSERTS):
-        _ask(port, "POST", "/v1/tasks", json.dumps({**body, "title": f"Task {n * 7919 % 100000}"}))
+        _get(port, "POST", "/v1/tasks", json.dumps({**body, "title": f"Task {n * 7919 % 100000}"}))
     return {
-        "cpu_ms": (cpu_seconds(backend) - used) * 1000 / INSERTS,
-        "buffers": _counted(db, "shared_blks_hit + shared_blks_read") / INSERTS,
-        "wal": _counted(db, "wal_bytes") / INSERTS,
+        "cpu_ms": (cpu_seconds(backend) - cpu_before) * 1000 / INSERTS,
+        "buffers": _sum_statistics(db, "shared_blks_hit + shared_blks_read") / INSERTS,
+        "wal": _sum_statistics(db, "wal_bytes") / INSERTS,
     }
 
 
@@ -185,25 +189,28 @@ def _medians(rounds: list[dict[str, float]]) -> dict[str, float]:
     return {what: statistics.median(one[what] for one in rounds) for what in rounds[0]}
 
 
-def _counted(db: database.Database, what: str) -> float:
+def _sum_statistics(db: database.Database, what: str) -> float:
     return float(db.execute(f"SELECT coalesce(sum({what}), 0) FROM pg_stat_statements WHERE query ~ 'tasks'"))
 
 
 def _backend(db: database.Database) -> int:
-    """The process behind the service's one connection, by its number on this machine."""
-    inside = db.execute("SELECT pid FROM pg_stat_activity WHERE application_name = 'task-api'")
+    """The process id, on this machine, of the backend of the service's only connection."""
+    pid_in_container = db.execute("SELECT pid FROM pg_stat_activity WHERE application_name = 'task-api'")
     main = run("docker", "inspect", "--format", "{{.State.Pid}}", db.container).strip()
     for pid in Path(f"/proc/{main}/task/{main}/children").read_text().split():
-        if f"\t{inside}\n" in Path(f"/proc/{pid}/status").read_text().partition("NSpid:")[2].partition("NSpgid:")[0]:
+        if (
+            f"\t{pid_in_container}\n"
+            in Path(f"/proc/{pid}/status").read_text().partition("NSpid:")[2].partition("NSpgid:")[0]
+        ):
             return int(pid)
-    raise CannotMeasure("The service has no connection to PostgreSQL, or more than one.")
+    raise BenchmarkError("The service must have exactly one connection to PostgreSQL.")
 
 
-def _ask(port: int, method: str, path: str, body: str | None = None) -> None:
+def _get(port: int, method: str, path: str, body: str | None = None) -> None:
     connection = http.client.HTTPConnection(ADDRESS, port, timeout=120)
     connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
     response = connection.getresponse()
-    said = response.read()
+    response_body = response.read()
     connection.close()
     if response.status >= 300:
-        raise CannotMeasure(f"{method} {path} was answered {response.status}: {said[:300]!r}")
+        raise BenchmarkError(f"{method} {path} returned {response.status}: {response_body[:300]!r}")

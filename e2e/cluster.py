@@ -1,4 +1,4 @@
-"""The cluster that `make up` made: its names, its API, and a client of what it serves."""
+"""The cluster of `make up`: its names, its API, and a client of its services."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HOST = f"{SERVICE}.local"
 
 
 class Cluster:
-    """The cluster of `make up`, through its own kubeconfig."""
+    """The cluster of `make up`, through the kit's kubeconfig."""
 
     def __init__(self) -> None:
         client = kubernetes.config.new_client_from_config(str(REPOSITORY / ".kube/config"), context=CONTEXT)
@@ -28,7 +28,7 @@ class Cluster:
         self.autoscaling = kubernetes.client.AutoscalingV2Api(client)
 
     def ready_pods(self) -> list[Any]:
-        """The API's pods that are ready and stay (V1Pod)."""
+        """The API's ready pods that are not terminating (V1Pod)."""
         pods = self.core.list_namespaced_pod(NAMESPACE, label_selector=f"app={SERVICE}").items
         return [
             pod
@@ -38,21 +38,21 @@ class Cluster:
         ]
 
     def certificate(self) -> str:
-        """The certificate of the service's Secret, as PEM."""
+        """The certificate in the service's Secret, as PEM."""
         secret = self.core.read_namespaced_secret(f"{SERVICE}-tls", NAMESPACE)
         return base64.b64decode(secret.data["tls.crt"]).decode()
 
 
-def kubectl(*arguments: str, given: str | None = None) -> str:
-    """What kubectl says of the cluster; it has to succeed."""
+def kubectl(*arguments: str, stdin: str | None = None) -> str:
+    """kubectl's output; the command must succeed."""
     command = ["kubectl", "--kubeconfig", str(REPOSITORY / ".kube/config"), "--context", CONTEXT, *arguments]
-    done = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout}{done.stderr}"
-    return done.stdout
+    result = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, f"{shlex.join(command)}\n{result.stdout}{result.stderr}"
+    return result.stdout
 
 
 def version(variable: str) -> str:
-    """What the environment says of a variable of versions.env, or that file."""
+    """A variable of versions.env; the environment takes precedence."""
     script = f". scripts/versions.sh && echo ${variable}"
     return subprocess.run(
         ["bash", "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True
@@ -60,17 +60,17 @@ def version(variable: str) -> str:
 
 
 def create_namespace(name: str) -> None:
-    """An empty one, whatever a run that was killed left under its name."""
+    """Creates an empty namespace, deleting any leftover of a killed run."""
     kubectl("delete", "namespace", name, "--ignore-not-found")
     kubectl("create", "namespace", name)
 
 
 def client_of(host: str, trust: ssl.SSLContext, https_port: int) -> httpx2.Client:
-    """A client of https://HOST, whose name need not resolve here."""
+    """A client of https://HOST, which need not be resolvable here."""
 
-    def name_the_host(request: httpx2.Request) -> None:
+    def set_sni_hostname(request: httpx2.Request) -> None:
         request.extensions["sni_hostname"] = host
 
     client = httpx2.Client(base_url=f"https://127.0.0.1:{https_port}", verify=trust, headers={"Host": host}, timeout=10)
-    client.event_hooks["request"].append(name_the_host)
+    client.event_hooks["request"].append(set_sni_hostname)
     return client

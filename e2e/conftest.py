@@ -1,4 +1,4 @@
-"""What the tests share: the image that was built, the cluster that `make up` made, releases in their own namespaces."""
+"""Shared fixtures: the built image, the cluster of `make up`, releases in separate namespaces."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
 SUMMARY = "summary"
-"""What a test records under this name is printed at the end of the run."""
+"""Properties that tests record under this name are printed at the end of the run."""
 
 
 RELEASES = (
@@ -37,13 +37,13 @@ RELEASES = (
     "service",
     "up",
 )
-"""Of these files several change the same release, that of `make up`, or the one that `release` installs; or nodes."""
+"""Files that share a release (that of `make up`, or the one that `release` installs) or nodes."""
 
 
 class ByRelease(LoadFileScheduling):
-    """Gives a worker whole files, those of one name together, and all that share a release to the same one.
+    """Schedules whole files on a worker, files of the same name together, and all that share a release on the same one.
 
-    The mark xdist_group would say it shorter, but xdist 3.8 does not see it with pytest 9.2 (findings/xdist-groups.sh).
+    The mark xdist_group would be shorter, but xdist 3.8 does not see it with pytest 9.2 (findings/xdist-groups.sh).
     """
 
     def _split_scope(self, nodeid: str) -> str:
@@ -52,22 +52,22 @@ class ByRelease(LoadFileScheduling):
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByRelease:
-    """Called where there are several workers: `make e2e` has two."""
+    """Called with several workers: `make e2e` has two."""
     return ByRelease(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
-    """Refuses a file that shares a release and is not in RELEASES: two workers would change it at once."""
+    """Rejects files that share a release and are not in RELEASES: two workers would change it concurrently."""
     for item in items:
         shared = {"cluster", "api", "monitoring", "release", "below_a_path", "gateway_api"}.intersection(
             item.fixturenames
         )
         if shared and item.path.stem.removeprefix("test_") not in RELEASES:
-            raise pytest.UsageError(f"{item.path.name} takes {shared}: add it to RELEASES in e2e/conftest.py")
+            raise pytest.UsageError(f"{item.path.name} uses {shared}: add it to RELEASES in e2e/conftest.py")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Prints what tests recorded as their summary."""
+    """Prints the recorded summaries."""
     for report in terminalreporter.getreports("passed"):
         for name, text in report.user_properties:
             if name == SUMMARY:
@@ -78,26 +78,26 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def pytest_runtest_makereport(
     item: pytest.Function,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Shows beside a failure what the test's own namespaces look like: they are gone when the run ends."""
+    """Adds the state of the test's namespaces to a failure: they are deleted at the end of the run."""
     report = yield
     if report.failed:
         namespaces = {fixture for fixture in item.funcargs.values() if isinstance(fixture, Namespace)}
-        if report.when == "setup":  # the one that is being set up is not yet a fixture's value
-            namespaces |= set(Namespace.made[-1:])
+        if report.when == "setup":  # a namespace still in setup is not a fixture value yet
+            namespaces |= set(Namespace.created[-1:])
         for namespace in namespaces:
-            report.sections.append((f"namespace {namespace.name}", namespace.look()))
+            report.sections.append((f"namespace {namespace.name}", namespace.describe()))
     return report
 
 
 @pytest.fixture(scope="session")
 def image() -> str:
-    """The image under test: the one of this content, which `make up` deploys."""
+    """The image under test: that of the current sources, deployed by `make up`."""
     return os.environ["IMAGE"]
 
 
 @pytest.fixture(scope="session")
 def dev_image() -> Iterator[str]:
-    """That of the `dev` stage, for Tilt."""
+    """The image of the `dev` stage, for Tilt."""
     done = subprocess.run(
         ["docker", "build", "--quiet", "--target", "dev", "."],
         cwd=REPOSITORY,
@@ -113,10 +113,10 @@ def dev_image() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def registry() -> Iterator[str]:
-    """A registry of the run's own, as HOST:PORT."""
+    """A registry for this run, as HOST:PORT."""
     container = DockerContainer("registry:3").with_exposed_ports(5000)
     with container.waiting_for(HttpWaitStrategy(5000, "/v2/")):
-        # By this name clients speak plain HTTP to it.
+        # Clients use plain HTTP with this address.
         yield f"127.0.0.1:{container.get_exposed_port(5000)}"
 
 
@@ -137,28 +137,29 @@ def http_port() -> int:
 
 @pytest.fixture(scope="session")
 def trust(cluster: Cluster) -> ssl.SSLContext:
-    """Trusts the cluster's certificate and no other, and checks the host's name."""
+    """Trusts only the cluster's certificate, and verifies the host name."""
     return ssl.create_default_context(cadata=cluster.certificate())
 
 
 @pytest.fixture(scope="session")
 def wrk() -> str:
-    """A compiled generator of load: one in Python would take the CPU from those who answer it."""
-    found = shutil.which("wrk")
-    assert found is not None, "wrk was not found. Install it: sudo apt-get install --yes wrk, or brew install wrk"
-    return found
+    """A compiled load generator: one in Python would compete with the servers for CPU."""
+    path = shutil.which("wrk")
+    assert path is not None, "wrk was not found. Install it: sudo apt-get install --yes wrk, or brew install wrk"
+    return path
 
 
 @pytest.fixture
 def api(trust: ssl.SSLContext, https_port: int) -> Iterator[httpx2.Client]:
-    """A client of the service that `make up` deployed."""
+    """A client of the service deployed by `make up`."""
     with client_of(HOST, trust, https_port) as client:
         yield client
 
 
 @pytest.fixture(scope="session")
 def make_namespace(tmp_path_factory: pytest.TempPathFactory, image: str, https_port: int) -> Iterator[MakeNamespace]:
-    """Makes namespaces that admit restricted pods alone, each with a certificate; removes them when the run ends."""
+    """Creates namespaces that admit only restricted pods, each with a certificate; deletes them at the end of the
+    run."""
 
     def make(name: str) -> Namespace:
         folder = tmp_path_factory.mktemp(name)
@@ -166,23 +167,23 @@ def make_namespace(tmp_path_factory: pytest.TempPathFactory, image: str, https_p
         create_namespace(name)
         (folder / "kubeconfig").write_text(kubectl("config", "view", "--flatten", "--minify"))
         namespace.run(f"kubectl config set-context --current --namespace {name}")
-        Namespace.made.append(namespace)
+        Namespace.created.append(namespace)
         namespace.run(f"kubectl label namespace {name} pod-security.kubernetes.io/enforce=restricted")
         namespace.make_certificate(folder)
         return namespace
 
     yield make
-    for namespace in Namespace.made:
+    for namespace in Namespace.created:
         namespace.run("kubectl delete deployments,statefulsets,pods --all --grace-period=1 --wait=false")
-    for namespace in Namespace.made:
-        # Without pods: while there are any, it looks again only after half their longest grace period (60 s).
+    for namespace in Namespace.created:
+        # Delete the pods first: with pods, deletion is only retried after half their longest grace period (60 s).
         namespace.run("kubectl delete pods --all --grace-period=1")
-        namespace.run(f"kubectl delete namespace {namespace.name} --wait=false")  # the next run would wait for it
+        namespace.run(f"kubectl delete namespace {namespace.name} --wait=false")  # the next run waits for it
 
 
 @pytest.fixture(scope="session")
 def release(make_namespace: MakeNamespace) -> Namespace:
-    """The chart installed in a namespace of its own; every test that takes it leaves three replicas."""
+    """The chart in a dedicated namespace; every test that uses it leaves three replicas."""
     namespace = make_namespace("e2e-chart")
     namespace.install()
     return namespace
@@ -190,7 +191,7 @@ def release(make_namespace: MakeNamespace) -> Namespace:
 
 @pytest.fixture(scope="session")
 def smallest(make_namespace: MakeNamespace) -> Namespace:
-    """The smallest release there is, one pod below the path /below; it may still start."""
+    """The smallest possible release, one pod below the path /below; it may still be starting."""
     namespace = make_namespace("e2e-path")
     in_memory = "--set database.inMemory=true" if HAS_DATABASE else ""
     namespace.run(
@@ -202,7 +203,7 @@ def smallest(make_namespace: MakeNamespace) -> Namespace:
 
 @pytest.fixture(scope="session")
 def below_a_path(smallest: Namespace) -> Namespace:
-    """The same once it serves."""
+    """The same, once it serves."""
     smallest.wait_for_rollout()
     smallest.wait_until_it_serves("/below/readyz")
     return smallest
@@ -210,37 +211,37 @@ def below_a_path(smallest: Namespace) -> Namespace:
 
 @pytest.fixture(scope="session")
 def gateway_api() -> Iterator[None]:
-    """The resource definitions of the Gateway API; removed afterwards unless they were there."""
+    """The CRDs of the Gateway API; deleted afterwards unless they existed before."""
 
     def definitions() -> list[str]:
-        there = kubectl("get", "crd", "--output", "name").split()
-        return [definition for definition in there if definition.endswith("gateway.networking.k8s.io")]
+        names = kubectl("get", "crd", "--output", "name").split()
+        return [definition for definition in names if definition.endswith("gateway.networking.k8s.io")]
 
     manifest = version("GATEWAY_API_MANIFEST")
-    there = definitions()
+    existing = definitions()
     kubectl("apply", "--server-side", "--filename", manifest)
     route = "crd/httproutes.gateway.networking.k8s.io"
     kubectl("wait", "--for=condition=Established", route, "--timeout=60s")
     yield
-    if there:
+    if existing:
         return
     kubectl("delete", "--ignore-not-found", "--wait=false", "--filename", manifest)
 
     def gone() -> bool:
-        left = definitions()
-        for definition in left:
-            # The server first looks for objects of the kind. Where that fails, since the definition was made a moment
-            # ago, it tries again after minutes, but at once when the definition changes.
-            with contextlib.suppress(AssertionError):  # it is gone meanwhile
+        remaining = definitions()
+        for definition in remaining:
+            # The server first lists objects of the kind. If that fails, because the CRD is only moments old, it retries
+            # after minutes, but immediately when the CRD changes.
+            with contextlib.suppress(AssertionError):  # deleted in the meantime
                 kubectl("annotate", definition, "--overwrite", f"e2e/removed={time.monotonic()}")
-        return not left
+        return not remaining
 
-    eventually(gone, "the resource definitions of the Gateway API are gone: see `kubectl get crd`")
+    eventually(gone, "the CRDs of the Gateway API are deleted: see `kubectl get crd`")
 
 
 @pytest.fixture(scope="session")
 def monitoring() -> None:
-    """The Prometheus Operator with its resource definitions, a Prometheus, and the release that it scrapes."""
+    """The Prometheus Operator with its CRDs, a Prometheus, and the release that it scrapes."""
     done = subprocess.run(
         ["make", "up"],
         cwd=REPOSITORY,

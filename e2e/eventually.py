@@ -1,4 +1,4 @@
-"""Waits for a condition, with a deadline."""
+"""Polls a condition, with a timeout."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import pytest
 T = TypeVar("T")
 
 
-def eventually(look: Callable[[], T | None], what: str, *, seconds: float = 120) -> T:
-    """What `look` returns once it is neither None nor False; fails with `what` when that takes too long."""
+def eventually(poll: Callable[[], T | None], what: str, *, seconds: float = 120) -> T:
+    """The result of `poll` once it is neither None nor False; fails with `what` on timeout."""
     deadline = time.monotonic() + seconds
     while True:
-        found = look()
-        if found is not None and found is not False:
-            return found
+        result = poll()
+        if result is not None and result is not False:
+            return result
         if time.monotonic() > deadline:
             pytest.fail(f"not within {seconds:.0f} s: {what}")
         time.sleep(0.5)

@@ -1,4 +1,4 @@
-"""What tests ask of the service, to see that it answers, keeps what it was given, and loses no request."""
+"""Generic requests of tests, which check that a service responds, stores data and loses no request."""
 
 from __future__ import annotations
 
@@ -12,41 +12,41 @@ from under_test import PACKAGE, REPOSITORY, SERVICE
 
 
 class Example(Protocol):
-    """A service has its own as EXAMPLE of e2e/PACKAGE/example.py; without one it is asked as any service can be."""
+    """A service defines its own as EXAMPLE in e2e/PACKAGE/example.py; without one it gets the generic requests."""
 
-    counted: tuple[str, ...]
-    """Metrics of what its /health counts."""
+    health_metrics: tuple[str, ...]
+    """Metrics of the counts in its /health."""
     helm_test: str
-    """What `helm test` says in the end."""
+    """The last line of `helm test`."""
     helm_test_unauthorized: str
-    """What it says where tokens are asked for and it has none."""
+    """The same, if tokens are required and the test has none."""
 
     def write(self, client: httpx2.Client) -> tuple[str, Any]:
-        """Has it keep something. Returns the path under which a reader finds it from then on, and what that says."""
+        """Stores something. Returns the path to read it from, and its content."""
         ...
 
     def requests(self, client: httpx2.Client) -> Iterator[tuple[httpx2.Response, int]]:
-        """Requests one after the other, some of them such that a proxy sends once; each with its right status."""
+        """Sequential requests, including ones that a proxy must not retry; each with its expected status."""
         ...
 
 
-ANY = "ok: it answers, and shows its metrics only to those who may see them"
+ANY = "ok: the API responds, and only authorized callers may read its metrics"
 LOCAL_ENV = (REPOSITORY / f"services/{SERVICE}/local.env").read_text()
 LOAD_PATH = (re.findall(r"^LOAD_PATH=(.+)$", LOCAL_ENV, re.MULTILINE) or ["/openapi.json"])[0]
-"""A GET of the service that is no probe: what `make load` asks for."""
+"""A GET of the service that is no probe: the one that `make load` sends."""
 ROUTE = LOAD_PATH.partition("?")[0]
 
 
-class Asked:
-    """Of a service that nothing is known of: it is asked for LOAD_PATH, and written to where nobody can write."""
+class GenericExample:
+    """For any service: GETs LOAD_PATH, and writes to a path that accepts no writes."""
 
-    counted: tuple[str, ...] = ()
+    health_metrics: tuple[str, ...] = ()
     helm_test = helm_test_unauthorized = ANY
 
     def write(self, client: httpx2.Client) -> tuple[str, Any]:
-        answer = client.get(LOAD_PATH)
-        assert answer.status_code == 200
-        return LOAD_PATH, answer.json()
+        response = client.get(LOAD_PATH)
+        assert response.status_code == 200
+        return LOAD_PATH, response.json()
 
     def requests(self, client: httpx2.Client) -> Iterator[tuple[httpx2.Response, int]]:
         yield client.get(LOAD_PATH), 200
@@ -54,11 +54,11 @@ class Asked:
 
 
 def example() -> Example:
-    """That of the service under test."""
+    """The example of the service under test."""
     if not (REPOSITORY / f"e2e/{PACKAGE}/example.py").exists():
-        return Asked()
-    its: Example = importlib.import_module(f"e2e.{PACKAGE}.example").EXAMPLE
-    return its
+        return GenericExample()
+    specific: Example = importlib.import_module(f"e2e.{PACKAGE}.example").EXAMPLE
+    return specific
 
 
 EXAMPLE = example()

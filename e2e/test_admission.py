@@ -131,7 +131,7 @@ def strict(node: str, request: pytest.FixtureRequest) -> Iterator[Namespace]:
         backup = {"enabled": True, "resources": {"requests": {"memory": "128Mi"}}, "volume": {"size": "100Mi"}}
         bundled = {"backup": backup, "image": request.getfixturevalue("image_with_user")}
         values = VALUES | {"database": {"bundled": bundled}}
-    namespace = Namespace.made[-1]
+    namespace = Namespace.created[-1]
     apply(namespace, *limits(namespace.name))
     try:
         # A policy holds once the API server has compiled it.

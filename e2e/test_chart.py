@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from e2e.cluster import REPOSITORY
 from e2e.conftest import SUMMARY
-from e2e.drift import drift_of_all, there, written
+from e2e.drift import drift_of_all, live_objects, write_history
 from e2e.eventually import eventually
 from e2e.example import EXAMPLE, ROUTE
 from e2e.namespace import HELMS, QUICK_DOWN, MakeNamespace, Namespace
@@ -81,11 +81,11 @@ def roll_out(release: Namespace, values: str, replicas: int, formula: int, token
             "the last old pod is gone",
             seconds=60,
         )
-    assert traffic.wrong == []
-    assert traffic.answers > 100
+    assert traffic.failures == []
+    assert traffic.responses > 100
     return (
         f"Rollout of {replicas} replicas: {seconds:.0f} s (formula: {formula} s); `helm upgrade --wait --timeout 120s`"
-        f" returned after {helm_seconds:.0f} s; {traffic.answers} requests meanwhile, none failed"
+        f" returned after {helm_seconds:.0f} s; {traffic.responses} requests meanwhile, none failed"
     )
 
 
@@ -264,7 +264,7 @@ def test_what_one_helm_installed_the_others_change_beside_the_autoscaler_whateve
             namespace.run(f'kubectl patch hpa {SERVICE} --patch \'{{"spec": {{"minReplicas": 3}}}}\'')
             namespace.run(f"kubectl set env deployment {SERVICE} --containers api {PREFIX}DRAIN_SECONDS=4")
             told = namespace.run(f"scripts/helm.sh {command} --wait --timeout 120s")
-            assert "taken back: HorizontalPodAutoscaler" in told
+            assert "reverted: HorizontalPodAutoscaler" in told
             assert f'env[name="{PREFIX}DRAIN_SECONDS"].value (kubectl-set)' in told
             assert ".spec.replicas" not in told
             namespace.wait_for_rollout()
@@ -279,11 +279,11 @@ def test_what_one_helm_installed_the_others_change_beside_the_autoscaler_whateve
 
 
 def test_an_upgrade_without_a_change_writes_nothing(release: Namespace) -> None:
-    before = written(release)
+    before = write_history(release)
     release.run(f"helm upgrade {SERVICE} {CHART} --reuse-values")
-    assert written(release) == before
+    assert write_history(release) == before
     applied = release.run(f"helm get manifest {SERVICE}")
-    assert drift_of_all(applied, there(release)) == []
+    assert drift_of_all(applied, live_objects(release)) == []
 
 
 def test_below_a_path_the_docs_come_with_all_they_load(below_a_path: Namespace) -> None:
@@ -317,8 +317,8 @@ def test_values_that_cannot_work_install_nothing_and_say_why(make_namespace: Mak
     )
     assert refused.returncode != 0
     for sentence in (
-        "These values cannot work:",
-        'ingress.host or ingress.extraHosts has "https://tasks.example.com". Give a host name alone',
+        "Invalid values:",
+        'ingress.host or ingress.extraHosts has "https://tasks.example.com". It must be a host name',
         *why,
         "Raise terminationGracePeriodSeconds.",
     ):

@@ -78,10 +78,10 @@ def test_a_drained_node_leaves_the_service_ready_and_fails_no_request(
     assert changes > evicted  # the watch saw what happened
     assert fewest >= 1
     assert fewest == 2, "the PodDisruptionBudget lets one of three go at a time"
-    assert traffic.wrong == []
-    assert traffic.answers > 100
+    assert traffic.failures == []
+    assert traffic.responses > 100
     record_property(
         SUMMARY,
         f"Drain of a node with {evicted} of 3 pods: never fewer than {fewest} ready endpoints;"
-        f" {traffic.answers} requests meanwhile, none failed",
+        f" {traffic.responses} requests meanwhile, none failed",
     )

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import httpx2
 import pytest
 from e2e.conftest import SUMMARY
-from e2e.dev_container import INIT, NOTICED, PACKAGE, median, running, timed_save
+from e2e.dev_container import INIT, PACKAGE, RELOAD_LINE, median, running, timed_save
 from e2e.eventually import eventually
 from e2e.example import LOAD_PATH, ROUTE
 from under_test import PACKAGE as MODULE
@@ -86,7 +86,7 @@ def test_many_files_at_once_are_not_as_many_changes(dev_image: str) -> None:
         added = {f"{PACKAGE}/file_{number}.py": f"NUMBER = {number}\n" for number in range(20)}
         dev.save(added | {INIT: f"from {MODULE}.file_19 import NUMBER\n\n__version__ = str(NUMBER)\n"})
         dev.serves("19")
-        assert dev.log().count(NOTICED) < len(added) / 2
+        assert dev.log().count(RELOAD_LINE) < len(added) / 2
 
 
 def test_a_file_that_takes_the_place_of_another_is_noticed(dev_image: str) -> None:

@@ -109,7 +109,7 @@ def test_both_endpoints_of_every_pod_are_up(scraped: set[str]) -> None:
         (f"{PACKAGE}_health_status", 1),
         (f"{PACKAGE}_uptime_seconds", 1),
         (f"{PACKAGE}_memory_bytes", 1e7),
-        *((name, 0) for name in EXAMPLE.counted),
+        *((name, 0) for name in EXAMPLE.health_metrics),
     ],
 )
 def test_the_figures_of_health_can_be_queried(

@@ -139,7 +139,7 @@ def test_it_has_what_every_service_has(deployed: Path, https_port: int, name: st
         assert opened.get("/health").json()["revision"] == tag(deployed, name)
         assert f"{name.replace('-', '_')}_build_info{{" in opened.get("/metrics").text
     said = run(deployed, "helm", "test", name, "--kube-context", CONTEXT, "--logs")
-    assert "ok: it answers, and shows its metrics only to those who may see them" in said
+    assert "ok: the API responds, and only authorized callers may read its metrics" in said
 
 
 @pytest.mark.full

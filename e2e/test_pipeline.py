@@ -18,7 +18,7 @@ import httpx2
 import pytest
 from e2e.cluster import REPOSITORY, create_namespace, kubectl
 from e2e.eventually import eventually
-from e2e.workflow_run import OF_EVERY_RUN, SOURCE, Origin, Run, Runner, Settings
+from e2e.workflow_run import SOURCE, WORKFLOW_SECRETS, Origin, Run, Runner, Settings
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.wait_strategies import HttpWaitStrategy
 from under_test import HAS_DATABASE, PACKAGE, SERVICE
@@ -214,16 +214,16 @@ def test_each_job_works_on_the_commit_that_was_pushed(pushed: Run) -> None:
         for python in ("python3.11", "python3.14")
         for what in ("install", "test-full")
     ]
-    assert sorted(pushed.of("test")) == sorted([out, out, *tested])
-    assert pushed.of("lint") == [out, f"make lint at {commit}", f"make test-platform at {commit}"]
-    assert [line for line in pushed.of("e2e") if not line.startswith("sudo ")] == [
+    assert sorted(pushed.journal_of("test")) == sorted([out, out, *tested])
+    assert pushed.journal_of("lint") == [out, f"make lint at {commit}", f"make test-platform at {commit}"]
+    assert [line for line in pushed.journal_of("e2e") if not line.startswith("sudo ")] == [
         *(out, f"get image-{SERVICE}", f"make up at {commit}", f"make e2e at {commit}")
     ]
 
 
 def test_the_scan_comes_before_the_login_and_the_login_before_the_push(pushed: Run, registry: Registry) -> None:
     digest = pushed.outputs["build-scan-push.digest"]
-    assert pushed.of("build-scan-push") == [
+    assert pushed.journal_of("build-scan-push") == [
         f"check out {pushed.commit}, depth 1, credentials kept: false",
         f"build {SERVICE}:{pushed.commit} as images/{SERVICE}",
         f"scan images/{SERVICE} {digest}",
@@ -232,7 +232,7 @@ def test_the_scan_comes_before_the_login_and_the_login_before_the_push(pushed: R
         f"keep digest-{SERVICE}",
     ]
     steps = list(pushed.steps_of("build-scan-push"))
-    assert steps.index("Log in") < steps.index("Push what was scanned, its digest unchanged")
+    assert steps.index("Log in to the registry") < steps.index("Push the scanned image with the same digest")
 
 
 def test_what_was_scanned_is_pushed_signed_tested_and_deployed(
@@ -242,7 +242,7 @@ def test_what_was_scanned_is_pushed_signed_tested_and_deployed(
     assert registry.digest(SERVICE, pushed.commit) == digest
     assert (pushed.artifact(f"digest-{SERVICE}") / SERVICE).read_text() == f"{digest}\n"
     image = f"{registry.host}/{SERVICE}@{digest}"
-    signed, verified = (line for line in pushed.of("sign") if line.startswith("cosign "))
+    signed, verified = (line for line in pushed.journal_of("sign") if line.startswith("cosign "))
     assert signed == f"cosign sign --yes {image}"
     assert verified.startswith("cosign verify --certificate-identity ")
     assert verified.endswith(f" {image}")
@@ -260,11 +260,11 @@ def test_latest_moves_and_production_serves_the_commit(
     pushed: Run, registry: Registry, production: Environment
 ) -> None:
     digest = pushed.outputs["build-scan-push.digest"]
-    assert f"latest: latest is {pushed.commit} now ({digest})" in pushed.log
-    assert f"deploy: 1 pods answer, and each says that it is {pushed.commit}" in pushed.log
+    assert f"latest: latest is now {pushed.commit} ({digest})" in pushed.log
+    assert f"deploy: 1 pods healthy, all at commit {pushed.commit}" in pushed.log
     assert pushed.summaries == {
         "sign": f"Pushed and signed: `{registry.host}/{SERVICE}:{pushed.commit}` is `{digest}`\n",
-        "deploy": f"Deployed {registry.host}/{SERVICE}:{pushed.commit} {digest}. It is the first deploy.\n\n",
+        "deploy": f"Deployed {registry.host}/{SERVICE}:{pushed.commit} {digest}. This is the first deploy.\n\n",
     }
     assert production.serves(pushed.commit)
 
@@ -273,7 +273,7 @@ def test_a_secret_is_where_it_is_needed_and_nowhere_else(pushed: Run, production
     assert pushed.seen_by(SECRETS["DOCKERHUB_TOKEN"]) == {
         (job, variable) for job in ("build-scan-push", "sign", "latest") for variable in ("INPUT_PASSWORD", "PASSWORD")
     }
-    assert pushed.seen_by(OF_EVERY_RUN["GITHUB_TOKEN"]) == {("tip", "GH_TOKEN")}
+    assert pushed.seen_by(WORKFLOW_SECRETS["GITHUB_TOKEN"]) == {("tip", "GH_TOKEN")}
     assert pushed.seen_by(production.secrets["KUBE_CONFIG"]) == {("deploy", "KUBE_CONFIG")}
 
 
@@ -288,7 +288,7 @@ def test_a_push_that_another_has_overtaken_moves_nothing(
     assert run.succeeded, run.log
     assert run.jobs == dict.fromkeys(BEFORE_STAGES - {"latest"}, "success")
     assert registry.digest(SERVICE, commit) == run.outputs["build-scan-push.digest"]
-    assert run.summaries["tip"] == f"main is at {newer} by now: this run moves neither latest nor production.\n"
+    assert run.summaries["tip"] == f"main is now at {newer}: this run updates neither latest nor production.\n"
     assert (registry.digest(SERVICE, "latest"), production.revisions()) == (latest, revisions)
 
 
@@ -296,12 +296,12 @@ def test_what_the_scan_stops_is_not_pushed(runner: Runner, registry: Registry) -
     run = runner.push(runner.origin.commit("With a hole"), fails=[f"scan images/{SERVICE}"])
     assert not run.succeeded
     assert run.jobs == {"test": "success", "lint": "success", "build-scan-push": "failure", "gate": "failure"}
-    *before, scan = run.of("build-scan-push")
+    *before, scan = run.journal_of("build-scan-push")
     assert scan.startswith(f"scan images/{SERVICE} sha256:")
     assert not [line for line in before if line.startswith("log in")]
     assert [step.name for step in run.steps if step.result == "failure"] == [
-        "Scan (a HIGH or CRITICAL finding with a fix stops here)",
-        "Everything before succeeded",
+        "Scan (fails on fixable HIGH or CRITICAL vulnerabilities)",
+        "Check that all jobs succeeded",
     ]
     assert run.seen_by(SECRETS["DOCKERHUB_TOKEN"]) == set()
     assert registry.digest(SERVICE, run.commit) is None
@@ -316,7 +316,7 @@ def test_what_end_to_end_stops_is_not_deployed(runner: Runner, registry: Registr
         **dict.fromkeys(("test", "lint", "build-scan-push", "sign"), "success"),
         **dict.fromkeys(("e2e", "gate"), "failure"),
     }
-    assert run.of("e2e")[-2:] == ["kind export logs reports/kind --name task-platform", "keep kind-logs"]
+    assert run.journal_of("e2e")[-2:] == ["kind export logs reports/kind --name task-platform", "keep kind-logs"]
     assert (registry.digest(SERVICE, "latest"), production.revisions()) == (latest, revisions)
 
 
@@ -328,8 +328,8 @@ def test_a_deploy_that_fails_goes_back_by_itself(
     assert not run.succeeded
     assert run.jobs == {**dict.fromkeys(BEFORE_STAGES, "success"), "deploy": "failure"}
     assert run.steps_of("deploy")["Deploy this commit"] == "failure"
-    assert run.steps_of("deploy")["Settle what was interrupted"] == "success"
-    assert f"Helm could not deploy {broken} within 15 s." in run.summaries["deploy"]
+    assert run.steps_of("deploy")["Recover an interrupted release"] == "success"
+    assert f"Helm failed to deploy {broken} within 15 s." in run.summaries["deploy"]
     assert f"{pushed.commit} serves." in run.summaries["deploy"]
     assert [revision.split()[1] for revision in production.revisions()[-2:]] == ["failed", "deployed"]
     assert production.images() == before
@@ -345,11 +345,11 @@ def test_a_pull_request_is_tested_and_sees_no_secret(secrets: bool, runner: Runn
     run = runner.pull_request(commit, secrets=secrets)
     assert run.succeeded, run.log
     assert run.jobs == dict.fromkeys(("test", "lint", "e2e", "gate"), "success")
-    assert [line for line in run.of("e2e") if not line.startswith("sudo ")] == [
+    assert [line for line in run.journal_of("e2e") if not line.startswith("sudo ")] == [
         f"check out {commit}, depth 1, credentials kept: false",
         *(f"make up at {commit}", f"make e2e at {commit}"),
     ]
-    for secret in {**OF_EVERY_RUN, **SECRETS, **production.secrets}.values():
+    for secret in {**WORKFLOW_SECRETS, **SECRETS, **production.secrets}.values():
         assert run.seen_by(secret) == set()
 
 
@@ -376,7 +376,7 @@ def test_a_rollback_from_another_branch_asks_nothing_of_the_cluster(runner: Runn
     run = runner.dispatch("rollback.yml", commit, {"service": SERVICE}, branch="elsewhere")
     assert not run.succeeded
     assert run.jobs == {"main": "failure"}
-    assert "This was started from elsewhere, and changed nothing. Start it again: " in run.log
+    assert "Started from elsewhere; nothing was changed. Run it again: " in run.log
     assert run.seen_by(production.secrets["KUBE_CONFIG"]) == set()
     assert production.revisions() == revisions
 
@@ -392,7 +392,7 @@ def test_a_tag_on_a_tested_commit_publishes_the_charts(pushed: Run, runner: Runn
     digest = registry.digest(f"you/charts/{SERVICE}", version)
     assert digest is not None
     chart = f"ghcr.io/you/charts/{SERVICE}@{digest}"
-    did = run.of("chart")
+    did = run.journal_of("chart")
     places = [
         next(place for place, line in enumerate(did) if line.startswith(begin))
         for begin in (
@@ -429,7 +429,7 @@ def test_a_tag_on_another_commit_publishes_nothing(
     run = runner.tagged(tag, commit)
     assert not run.succeeded
     assert sentence in run.log
-    assert not [line for line in run.of("chart") if not line.startswith(("check out ", "gh api "))]
+    assert not [line for line in run.journal_of("chart") if not line.startswith(("check out ", "gh api "))]
 
 
 # --- stages ---------------------------------------------------------------------------
@@ -469,4 +469,4 @@ def test_a_list_of_environments_that_does_not_end_with_production_moves_nothing(
     run = runner.push(runner.origin.commit("Nowhere to go"), variables={"DEPLOY_ENVIRONMENTS": "production staging"})
     assert not run.succeeded
     assert run.jobs == {**dict.fromkeys(BEFORE_STAGES - {"latest"}, "success"), "tip": "failure"}
-    assert 'DEPLOY_ENVIRONMENTS is "production staging". It names each environment once' in run.log
+    assert 'DEPLOY_ENVIRONMENTS is "production staging". It must list each environment once' in run.log

@@ -126,11 +126,11 @@ def test_bytes_that_changed_after_they_were_laid_out_are_not_pushed(
 def test_a_layout_with_no_image_or_two_is_refused_in_a_sentence(registry: str, tmp_path: Path) -> None:
     done = run("scripts/push.sh", str(tmp_path), f"{registry}/{SERVICE}", "none")
     assert done.returncode == 1
-    assert "this is not an OCI layout. Make one: make layout" in done.stderr
+    assert "this is not an OCI layout. Create one: make layout" in done.stderr
     (tmp_path / "index.json").write_text(json.dumps({"manifests": [{}, {}]}))
     done = run("scripts/push.sh", str(tmp_path), f"{registry}/{SERVICE}", "two")
     assert done.returncode == 1
-    assert "holds 2 images" in done.stderr
+    assert "contains 2 images" in done.stderr
 
 
 def test_a_call_without_tags_says_how_it_is_called(layout: Path) -> None:
@@ -173,9 +173,9 @@ def test_latest_moves_to_a_newer_commit_and_never_back(registry: str, two_commit
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    assert f"latest is {older} now" in move(older)
+    assert f"latest is now {older}" in move(older)
     first = digest_of(registry, "latest")
-    assert f"latest is {newer} now" in move(newer)
+    assert f"latest is now {newer}" in move(newer)
     second = digest_of(registry, "latest")
     assert f"latest stays at {newer}" in move(older)
     assert first != second == digest_of(registry, "latest")
@@ -286,7 +286,7 @@ def test_a_registry_that_does_not_say_is_not_taken_for_an_empty_one(tmp_path: Pa
     if not listening:
         code, output, said = fetch_latest(f"{address}/{SERVICE}", tmp_path)
     assert (code, output) == (1, "")
-    assert f"{address}/{SERVICE}:latest cannot be asked for. Is the registry reachable, and are you logged in" in said
+    assert f"{address}/{SERVICE}:latest cannot be read. Is the registry reachable, and are you logged in" in said
 
 
 # --- the chart ------------------------------------------------------------------------
@@ -307,5 +307,5 @@ def test_the_chart_is_published_as_an_oci_artifact_that_helm_installs_from(regis
 def test_a_tag_that_is_not_the_charts_version_publishes_nothing(registry: str) -> None:
     done = run("scripts/publish-chart.sh", "v99.0.0", f"{registry}/charts")
     assert done.returncode == 1
-    assert "The tag is v99.0.0, and no chart has that version:" in done.stderr
+    assert "The tag is v99.0.0, but no chart has that version:" in done.stderr
     assert httpx2.get(f"http://{registry}/v2/charts/{SERVICE}/manifests/99.0.0").status_code == 404

@@ -89,8 +89,8 @@ def test_the_autoscaler_goes_up_under_load_and_back_without_a_failed_request(
     # connections that are kept alive. Who adds or removes an Ingress before this test has to wait for it.)
     assert "Non-2xx" not in said, said
     assert "Socket errors" not in said, said
-    assert traffic.wrong == []
-    assert traffic.answers > 100
+    assert traffic.failures == []
+    assert traffic.responses > 100
     rate, latency = re.search(r"Requests/sec: +(\S+)", said), re.search(r"99% +(\S+)", said)
     requests = re.search(r"(\d+) requests in", said)
     assert rate
@@ -100,5 +100,5 @@ def test_the_autoscaler_goes_up_under_load_and_back_without_a_failed_request(
         SUMMARY,
         f"Autoscaler: from 3 to {LEAST} or more ready pods within {up_after:.0f} s of load, {most} at most, back at 3"
         f" {down_after:.0f} s after it (10 s of calm); {requests[1]} requests of {CONNECTIONS} connections"
-        f" ({rate[1]}/s, p99 {latency[1]}) and {traffic.answers} more of other kinds, none failed",
+        f" ({rate[1]}/s, p99 {latency[1]}) and {traffic.responses} more of other kinds, none failed",
     )

@@ -99,12 +99,12 @@ def test_make_up_follows_make_dev(
         kubectl("annotate", ",".join(objects), "--selector", f"app.kubernetes.io/instance={SERVICE}", *annotations)
     environment = {name: os.environ[name] for name in ("KIND_NODE_IMAGE",) if name in os.environ}
     tilt = Tilt(REPOSITORY, CONTEXT, settings={"services": [SERVICE]}, environment=environment).read()
-    kubectl("apply", "--field-manager=tilt", "--filename", "-", given=yaml.safe_dump_all(tilt.applied))
+    kubectl("apply", "--field-manager=tilt", "--filename", "-", stdin=yaml.safe_dump_all(tilt.applied))
     assert api_container()["resources"]["limits"]["cpu"] == "64"
     make_up(REPOSITORY)
     assert api_container() == before
     log = (REPOSITORY / ".kube/log/release.log").read_text()
-    assert (f"taken back: HorizontalPodAutoscaler {SERVICE} .spec.minReplicas (tilt)\n" in log) == released
+    assert (f"reverted: HorizontalPodAutoscaler {SERVICE} .spec.minReplicas (tilt)\n" in log) == released
     # The one pod of `make dev` ends at once: for a moment the ingress may know no other.
     eventually(lambda: api.get(path).is_success, "the service answers")
     assert api.get(path).json() == kept

@@ -1,4 +1,4 @@
-"""A client that is there all the time while something happens to the pods."""
+"""A client that sends requests continuously during a disruption."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from e2e.namespace import Namespace
 
 
 class Traffic:
-    """A client that asks all the time, and notes each answer that is not the right one.
+    """Sends requests continuously, and records every unexpected response.
 
-    Not by GET alone: nginx asks a second pod when that fails, so with reads alone lost requests would not be seen.
+    Not only GETs: nginx retries them on a second pod, which would hide lost requests.
     """
 
     def __init__(self, namespace: Namespace, token: str = "") -> None:
-        self.answers = 0
-        self.wrong: list[str] = []
+        self.responses = 0
+        self.failures: list[str] = []
         self._namespace = namespace
         self._token = token
         self._stop = threading.Event()
         self._thread = ThreadPoolExecutor(max_workers=1)
 
     def __enter__(self) -> Traffic:
-        self._asking = self._thread.submit(self._ask)
+        self._future = self._thread.submit(self._send_requests)
         return self
 
     def __exit__(
@@ -36,21 +36,21 @@ class Traffic:
         self._stop.set()
         self._thread.shutdown()  # each request has a timeout
         if kind is None:
-            self._asking.result()  # raises what ended the client before the test did
+            self._future.result()  # raises the error that stopped the client before the test did
 
-    def _ask(self) -> None:
+    def _send_requests(self) -> None:
         with self._namespace.client() as client:
             if self._token:
                 client.headers["Authorization"] = f"Bearer {self._token}"
             while not self._stop.wait(0.02):
                 try:
-                    for answer, wanted in EXAMPLE.requests(client):
-                        self._note(answer, wanted)
+                    for response, expected in EXAMPLE.requests(client):
+                        self._record(response, expected)
                 except httpx2.TransportError as error:
-                    self.wrong.append(f"{time.strftime('%X')} {error!r}")
+                    self.failures.append(f"{time.strftime('%X')} {error!r}")
 
-    def _note(self, response: httpx2.Response, wanted: int) -> None:
-        self.answers += 1
-        if response.status_code != wanted:
+    def _record(self, response: httpx2.Response, expected: int) -> None:
+        self.responses += 1
+        if response.status_code != expected:
             request = response.request
-            self.wrong.append(f"{time.strftime('%X')} {request.method} {request.url.path}: {response.status_code}")
+            self.failures.append(f"{time.strftime('%X')} {request.method} {request.url.path}: {response.status_code}")

@@ -1,11 +1,11 @@
-"""Runs a workflow of the repository on this machine, by act: its shell steps as they are, stand-ins for its actions.
+"""Runs the repository's workflows locally with act: the real shell steps, with stand-ins for actions.
 
-What stands for what is in platform/tests/actions: OWNER/NAME/action.yml for an action, runner/ for the programs of
-GitHub's runners that take minutes, or answer from GitHub. They write what they were asked into a journal, a line each:
-`JOB: what`. The rest, bash, git, docker, helm, kubectl and the scripts, is real.
+The stand-ins are in platform/tests/actions: OWNER/NAME/action.yml for an action, runner/ for programs of GitHub's
+runners that take minutes, or that call GitHub. They append their calls to a journal, one line each: `JOB: call`. The
+rest, bash, git, docker, helm, kubectl and the scripts, is real.
 
-act runs the jobs one after the other, each in a folder of its own. It does not know concurrency groups, permissions,
-environments and their reviewers, and times that are up; and it cannot say who signs.
+act runs jobs sequentially, each in a separate folder. It does not support concurrency groups, permissions, environments
+with reviewers, and timeouts; and it has no signing identity.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ ACTIONS = REPOSITORY / "platform/tests/actions"
 OWNER = "You"
 NAME = f"{OWNER}/it"
 SOURCE = f"https://github.com/{NAME}"
-OF_EVERY_RUN = {"GITHUB_TOKEN": "the-token-of-the-run"}
+WORKFLOW_SECRETS = {"GITHUB_TOKEN": "the-token-of-the-run"}
 IDENTITY = ["-c", "user.name=T", "-c", "user.email=t@example.com", "-c", "commit.gpgsign=false"]
 
 
 class Origin:
-    """A repository that stands for the one on GitHub, with the content of this one, and a clone to change it from."""
+    """Stands for the repository on GitHub, with the content of this one, and a clone for changes."""
 
     def __init__(self, folder: Path) -> None:
         self.bare = folder / "origin.git"
@@ -43,12 +43,12 @@ class Origin:
         self._git("symbolic-ref", "HEAD", "refs/heads/main")
         subprocess.run(["git", "init", "--quiet", "--bare", "--initial-branch=main", self.bare], check=True)
         self.gates.mkdir()
-        # GitHub gives any commit to whoever asks for it by its hash.
+        # GitHub serves any commit by its hash.
         subprocess.run(["git", "--git-dir", self.bare, "config", "uploadpack.allowAnySHA1InWant", "true"], check=True)
         self._git("remote", "add", "origin", str(self.bare))
 
     def commit(self, message: str, changes: Mapping[str, str] | None = None, *, branch: str = "main") -> str:
-        """A commit on top of the branch, pushed there. Each change is a file and what it then holds."""
+        """Pushes a commit on top of the branch. Each change is a file and its new content."""
         if branch != "main":
             self._git("checkout", "--quiet", "-B", branch, "main")
         for file, text in (changes or {}).items():
@@ -57,7 +57,7 @@ class Origin:
         self._git("add", "--all")
         self._git("commit", "--quiet", "--allow-empty", "--message", message)
         commit = self._git("rev-parse", "HEAD")
-        self._git("push", "--quiet", "--force", "origin", branch)  # each branch begins at main anew
+        self._git("push", "--quiet", "--force", "origin", branch)  # each branch starts at main again
         if branch != "main":
             self._git("checkout", "--quiet", "main")
         return commit
@@ -67,7 +67,7 @@ class Origin:
         self._git("push", "--quiet", "origin", f"refs/tags/{name}")
 
     def read(self, file: str) -> str:
-        """A file as main has it."""
+        """A file on main."""
         return (self._clone / file).read_text()
 
     def clone(self, commit: str, folder: Path) -> None:
@@ -82,7 +82,7 @@ class Origin:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Those of the repository, or of one of its environments."""
+    """Secrets and variables of the repository, or of an environment."""
 
     secrets: Mapping[str, str]
     variables: Mapping[str, str]
@@ -97,34 +97,34 @@ class Step:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What became of one."""
+    """The outcome of a run."""
 
     commit: str
     succeeded: bool
     jobs: dict[str, str]
-    """The results of those that ran, in the order in which they ended; one that was skipped is not in it."""
+    """Results by job, in order of completion; skipped jobs are missing."""
     steps: list[Step]
-    """As they ended; one that was skipped is not in it."""
+    """In order of completion; skipped steps are missing."""
     journal: list[str]
     summaries: dict[str, str]
-    """What each job wrote for the run's page."""
+    """Each job's summary for the run's page."""
     outputs: dict[str, str]
-    """Of the steps, by JOB.NAME."""
+    """Of steps, by JOB.NAME."""
     environments: dict[str, list[dict[str, str]]]
-    """What its steps, and scripts in them, found in theirs, by job."""
+    """Environments of steps and of scripts in them, by job."""
     folder: Path
     log: str
 
-    def of(self, job: str) -> list[str]:
-        """What the job asked of the stand-ins."""
+    def journal_of(self, job: str) -> list[str]:
+        """The job's calls of stand-ins."""
         return [line.removeprefix(f"{job}: ") for line in self.journal if line.startswith(f"{job}: ")]
 
     def steps_of(self, job: str) -> dict[str, str]:
-        """Its steps with their results."""
+        """The job's steps with their results."""
         return {step.name: step.result for step in self.steps if step.job == job}
 
     def seen_by(self, secret: str) -> set[tuple[str, str]]:
-        """In which jobs and variables a step was told the secret, as it is or as a part of something."""
+        """Jobs and variables in which a step had access to the secret, alone or as part of a value."""
         return {
             (job, name)
             for job, found in self.environments.items()
@@ -161,17 +161,17 @@ class Runner:
         return self._run("ci-cd.yml", commit, "push", _pushed("refs/heads/main", commit), **options)
 
     def pull_request(self, commit: str, **options: Any) -> Run:
-        """That of a pull request whose merge with main would be that commit."""
+        """The run of a pull request whose merge commit with main is that commit."""
         event = {"number": 7, "pull_request": {"base": {"ref": "main"}, "head": {"ref": "change"}}}
         return self._run("ci-cd.yml", commit, "pull_request", event, **options)
 
     def dispatch(self, workflow: str, commit: str, inputs: Mapping[str, str], *, branch: str = "main") -> Run:
-        """That of a click on `Run workflow`."""
+        """The run of a click on `Run workflow`."""
         event = {"ref": f"refs/heads/{branch}", "inputs": dict(inputs)}
         return self._run(workflow, commit, "workflow_dispatch", event)
 
     def tagged(self, tag: str, commit: str) -> Run:
-        """That of a push of a tag."""
+        """The run of a push of a tag."""
         return self._run("release.yml", commit, "push", _pushed(f"refs/tags/{tag}", commit))
 
     def _run(
@@ -186,8 +186,8 @@ class Runner:
         variables: Mapping[str, str] | None = None,
         overrides: Mapping[str, str] | None = None,
     ) -> Run:
-        """`fails` are lines of the journal, or their beginnings, that end with a failure; `secrets` is whether the run
-        may see those; `variables` are more of the repository's; `overrides` win over a job's `env`."""
+        """`fails` are lines of the journal, or prefixes, at which the call fails; `secrets` is whether the run has
+        access to them; `variables` are added to the repository's; `overrides` take precedence over a job's `env`."""
         self._runs += 1
         folder = self._folder / str(self._runs)
         for part in ("artifacts", "environments", "programs", "home"):
@@ -199,14 +199,14 @@ class Runner:
         clone = folder / "clone"
         self.origin.clone(commit, clone)
         text = (clone / ".github/workflows" / workflow).read_text()
-        secret = dict(OF_EVERY_RUN)
+        secret = dict(WORKFLOW_SECRETS)
         if secrets:
             secret |= self._repository.secrets
-            secret |= of_environments({name: its.secrets for name, its in self._environments.items()})
+            secret |= by_environment({name: settings.secrets for name, settings in self._environments.items()})
         variable = {**self._repository.variables, **(variables or {})}
-        variable |= of_environments({name: its.variables for name, its in self._environments.items()})
+        variable |= by_environment({name: settings.variables for name, settings in self._environments.items()})
         files = {
-            "workflow.yml": for_act(text),
+            "workflow.yml": adapt_for_act(text),
             "event.json": json.dumps(event),
             "secrets.yaml": json.dumps(secret),
             "variables.yaml": json.dumps(variable),
@@ -214,21 +214,21 @@ class Runner:
         for file, content in files.items():
             (folder / file).write_text(content)
         ref = event.get("ref", "refs/pull/7/merge")
-        given = {
+        environment = {
             "GITHUB_REPOSITORY": NAME,
-            # act does not say it, and it is who signs.
+            # Missing in act; it is the signing identity.
             "GITHUB_WORKFLOW_REF": f"{NAME}/.github/workflows/{workflow}@{ref}",
             **(overrides or {}),
         }
-        done = subprocess.run(
+        result = subprocess.run(
             [
                 *(REPOSITORY / ".tools/act", name, "--json", "--rm", "--directory", clone),
                 *("--workflows", folder / "workflow.yml", "--eventpath", folder / "event.json"),
                 *("--secret-file", folder / "secrets.yaml", "--var-file", folder / "variables.yaml"),
                 *("--platform", "ubuntu-24.04=-self-hosted", "--action-cache-path", folder / "act"),
-                # Jobs that begin at once write to one map in act 0.2.89, which ends it now and then.
+                # Concurrently starting jobs write to one map in act 0.2.89, which sometimes crashes it.
                 *("--no-skip-checkout", "--no-cache-server", "--concurrent-jobs", "1", "--actor", OWNER),
-                *(argument for value in given.items() for argument in ("--env", "=".join(value))),
+                *(argument for value in environment.items() for argument in ("--env", "=".join(value))),
                 *(argument for value in stand_ins(text) for argument in ("--local-repository", value)),
             ],
             env=self._environment(folder),
@@ -238,13 +238,13 @@ class Runner:
             timeout=300,
             check=False,
         )
-        run = _read(commit, folder, done)
+        run = _parse_result(commit, folder, result)
         if "gate" in run.jobs:
             (self.origin.gates / commit).write_text(run.jobs["gate"])
         return run
 
     def _environment(self, folder: Path) -> dict[str, str]:
-        """A step finds in its environment what act has in its own."""
+        """Steps inherit act's environment."""
         return {
             **{name: os.environ[name] for name in ("DOCKER_HOST",) if name in os.environ},
             "PATH": f"{folder}/programs:{os.environ['PATH']}",
@@ -262,24 +262,24 @@ def _pushed(ref: str, commit: str) -> dict[str, Any]:
 
 
 def stand_ins(workflow: str) -> list[str]:
-    """OWNER/NAME@HASH=FOLDER for each action that the workflow uses."""
+    """OWNER/NAME@HASH=FOLDER for each action of the workflow."""
     found = []
     for action, pin in sorted(set(re.findall(r"uses: ([\w.-]+/[\w.-]+)@(\S+)", workflow))):
         folder = ACTIONS / action
         assert (folder / "action.yml").is_file(), (
-            f"{action} has no stand-in. Write {folder.relative_to(REPOSITORY)}/action.yml: what it does on GitHub, as "
-            "far as the other steps can tell; those beside it show how."
+            f"{action} has no stand-in. Write {folder.relative_to(REPOSITORY)}/action.yml: its behaviour on GitHub, as "
+            "far as other steps depend on it; see the existing ones."
         )
         found.append(f"{action}@{pin}={folder}")
     return found
 
 
-def for_act(workflow: str) -> str:
-    """The workflow with what act needs to be told, and GitHub knows.
+def adapt_for_act(workflow: str) -> str:
+    """The workflow, adapted to act's limitations.
 
-    It has one set of secrets and variables for all jobs: in a job with an environment `secrets.X` becomes that of
-    X_ENVIRONMENT, or else the repository's; `vars.X` likewise. And it makes the matrix of a job that will be skipped,
-    of an output that is not there, and ends when it cannot.
+    act has one set of secrets and variables for all jobs: in a job with an environment, `secrets.X` becomes that of
+    X_ENVIRONMENT, or else the repository's; `vars.X` likewise. And it evaluates the matrix of a job that will be
+    skipped, from a missing output, and aborts on failure.
     """
     names = yaml.safe_load(workflow)["jobs"]
     before, head, jobs = workflow.partition("\njobs:\n")
@@ -288,20 +288,20 @@ def for_act(workflow: str) -> str:
         environment = names.get(job.partition(":")[0].strip(), {}).get("environment", {}).get("name")
         if environment:
             name = environment[3:-2].strip() if environment.startswith("${{") else f"'{environment}'"
-            its = rf"(\1[format('\2_{{0}}', {name})] || \1.\2)"
-            job = re.sub(r"\b(secrets|vars)\.(\w+)", its, job)
-        there = r"fromJSON(needs.\1.result == 'success' && needs.\1.outputs.\2 || '[0]')"
-        text += re.sub(r"fromJSON\(needs\.(\w+)\.outputs\.(\w+)\)", there, job)
+            scoped = rf"(\1[format('\2_{{0}}', {name})] || \1.\2)"
+            job = re.sub(r"\b(secrets|vars)\.(\w+)", scoped, job)
+        matrix = r"fromJSON(needs.\1.result == 'success' && needs.\1.outputs.\2 || '[0]')"
+        text += re.sub(r"fromJSON\(needs\.(\w+)\.outputs\.(\w+)\)", matrix, job)
     return text
 
 
-def of_environments(theirs: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    """What each has, by the names that `for_act` gives it."""
-    return {f"{key}_{name}": value for name, its in theirs.items() for key, value in its.items()}
+def by_environment(values: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """Values by the names that `adapt_for_act` uses."""
+    return {f"{key}_{name}": value for name, settings in values.items() for key, value in settings.items()}
 
 
-def _read(commit: str, folder: Path, done: subprocess.CompletedProcess[str]) -> Run:
-    entries = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+def _parse_result(commit: str, folder: Path, result: subprocess.CompletedProcess[str]) -> Run:
+    entries = [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
     jobs: dict[str, str] = {}
     steps, lines = [], []
     summaries: dict[str, str] = {}
@@ -311,7 +311,7 @@ def _read(commit: str, folder: Path, done: subprocess.CompletedProcess[str]) -> 
         if "jobResult" in entry:
             jobs.pop(job, None)
             jobs[job] = entry["jobResult"]
-        # A stand-in's own steps have an id of two parts.
+        # Steps inside a stand-in have an id of two parts.
         if "stepResult" in entry and entry.get("stage") == "Main" and len(entry["stepID"]) == 1:
             steps.append(Step(job, entry["step"].partition("@")[0], entry["stepResult"]))
         if entry.get("command") == "summary":
@@ -323,10 +323,10 @@ def _read(commit: str, folder: Path, done: subprocess.CompletedProcess[str]) -> 
     for file in sorted((folder / "environments").iterdir()):
         pairs = [pair.partition("=") for pair in file.read_text(errors="replace").split("\0") if pair]
         environments.setdefault(file.name.partition(".")[0], []).append({key: value for key, _, value in pairs})
-    shutil.rmtree(folder / "act", ignore_errors=True)  # each run is an image, several times
+    shutil.rmtree(folder / "act", ignore_errors=True)  # each run copies an image several times
     return Run(
         commit=commit,
-        succeeded=done.returncode == 0,
+        succeeded=result.returncode == 0,
         jobs=jobs,
         steps=steps,
         journal=(folder / "journal").read_text().splitlines(),
@@ -334,5 +334,5 @@ def _read(commit: str, folder: Path, done: subprocess.CompletedProcess[str]) -> 
         outputs=outputs,
         environments=environments,
         folder=folder,
-        log="\n".join([*lines, done.stderr]),
+        log="\n".join([*lines, result.stderr]),
     )

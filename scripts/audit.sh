@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Asks a database of vulnerabilities (OSV) for every package of the locks; exit code 1 if one is known.
+# Audits every package in the lock files for known vulnerabilities (OSV); exit code 1 if there are any.
 #
 #   scripts/audit.sh SERVICE...
 set -euo pipefail
@@ -17,13 +17,13 @@ trap 'rm -f "$log"' EXIT
 failed=()
 for lock in "${locks[@]}"; do
   echo "$lock:"
-  # The lock names everything with hashes, so nothing is resolved or installed.
+  # The lock lists everything with hashes, so nothing is resolved or installed.
   .venv/bin/pip-audit --requirement "$lock" --require-hashes --disable-pip --vulnerability-service osv \
     --progress-spinner off 2> "$log" || failed+=("$lock")
-  tail -n 1 "$log" >&2 # its verdict, or the last line of a traceback
+  tail -n 1 "$log" >&2 # the summary, or the last line of a traceback
 done
 if ((${#failed[@]})); then
-  echo "Not clean, or not asked (see above): ${failed[*]}" >&2
-  echo 'Next: take newer versions, make lock UPGRADE=1, then make test lint. Without a network nothing can be asked.' >&2
+  echo "Vulnerable, or audit failed (see above): ${failed[*]}" >&2
+  echo 'Next: upgrade with make lock UPGRADE=1, then run make test lint. The audit needs a network connection.' >&2
   exit 1
 fi

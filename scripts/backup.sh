@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Backs up the database of a release, and restores it: scripts/backup.py has the words and the variables. Where no cluster
-# is named it is the one of `make up`.
+# Backs up and restores the database of a release: commands and variables are in scripts/backup.py. The default cluster
+# is that of `make up`.
 #
 #   scripts/backup.sh backup|restore
 set -euo pipefail

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Says how long the loops of a developer take, each beside its goal and what it took the last time, and writes it into
+# Measures the development loops, compares each with its target and its last measurement, and writes the results to
 # bench/RESULTS.md. All of them take about half an hour.
 #
 #   scripts/bench-loop.sh               all of them, in this order:
 #   scripts/bench-loop.sh test again    some of: run lint test platform up again change e2e
 #
-# `up` is timed where there is no cluster yet: with one it is left out, since `make down` would take it from somebody.
+# `up` is only measured without a cluster: otherwise it is skipped, since `make down` would delete one that is in use.
 set -euo pipefail
 CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/cluster.sh
@@ -22,10 +22,10 @@ clean_up() {
 }
 trap clean_up EXIT
 failed=false
-took_all=()
+durations=()
 
-timed() { # name, title, goal in seconds, command...
-  local name=$1 title=$2 goal=$3 start=$SECONDS took before verdict=met
+timed() { # name, title, target in seconds, command...
+  local name=$1 title=$2 target=$3 start=$SECONDS duration before verdict=met
   shift 3
   before=$(sed -n "s/^$name=//p" <<< "$last")
   printf '%-28s' "$title"
@@ -35,14 +35,14 @@ timed() { # name, title, goal in seconds, command...
     failed=true
     return
   fi
-  took=$((SECONDS - start))
-  if ((took > goal)); then verdict=missed; fi
-  printf '%4d s   last time %4s   goal %3d s   %s\n' "$took" "${before:+$before s}" "$goal" "$verdict"
-  took_all+=("$name=$took")
+  duration=$((SECONDS - start))
+  if ((duration > target)); then verdict=missed; fi
+  printf '%4d s   last %4s   target %3d s   %s\n' "$duration" "${before:+$before s}" "$target" "$verdict"
+  durations+=("$name=$duration")
 }
 
-# In a copy, where nothing is installed yet; what was downloaded before is in the caches of this machine.
-run_from_nothing() (
+# In a copy without anything installed; earlier downloads are in the caches of this machine.
+run_from_scratch() (
   mkdir "$folder/copy"
   git ls-files -z | tar --create --null --files-from - | tar --extract --directory "$folder/copy"
   cd "$folder/copy"
@@ -55,34 +55,34 @@ run_from_nothing() (
   wait $! || true
 )
 
-all_of_lint() { rm -f .tools/lint.json && make lint; }
+lint_uncached() { rm -f .tools/lint.json && make lint; }
 
-change_a_line() { cp -p "$changed" "$folder/changed" && echo "# $$" >> "$changed" && make up; }
+change_line() { cp -p "$changed" "$folder/changed" && echo "# $$" >> "$changed" && make up; }
 
-for one in "${@:-${loops[@]}}"; do
-  case $one in
-    run) timed run 'make run from nothing' 15 run_from_nothing ;;
+for loop in "${@:-${loops[@]}}"; do
+  case $loop in
+    run) timed run 'make run from scratch' 15 run_from_scratch ;;
     lint)
-      timed lint 'make lint, all of it' 30 all_of_lint
+      timed lint 'make lint, uncached' 30 lint_uncached
       timed lint_again 'make lint, unchanged' 5 make lint
       ;;
     test) timed test 'make test' 120 make test ;;
     platform) timed platform 'make test-platform' 120 make test-platform ;;
     up)
       if cluster_exists; then
-        printf '%-28sleft out: the cluster is there already. From nothing: make down bench-loop\n' 'make up from nothing'
+        printf '%-28sskipped: the cluster already exists. From scratch: make down bench-loop\n' 'make up from scratch'
       else
-        timed up 'make up from nothing' 120 make up
+        timed up 'make up from scratch' 120 make up
       fi
       ;;
     again) timed again 'make up, unchanged' 15 make up ;;
     change)
-      timed change 'make up, a line changed' 25 change_a_line
-      clean_up && mkdir "$folder" && make up > "$log" # what the tests in the cluster expect there
+      timed change 'make up, one line changed' 25 change_line
+      clean_up && mkdir "$folder" && make up > "$log" # the e2e tests expect the unchanged image
       ;;
     e2e) timed e2e 'make e2e' 400 make e2e ;;
-    *) echo "There is no loop $one. There are: ${loops[*]}" >&2 && exit 2 ;;
+    *) echo "Unknown loop $loop. Choose from: ${loops[*]}" >&2 && exit 2 ;;
   esac
 done
-if ((${#took_all[@]})); then "$python" -m bench loops "${took_all[@]}"; fi
+if ((${#durations[@]})); then "$python" -m bench loops "${durations[@]}"; fi
 ! $failed

@@ -1,4 +1,4 @@
-"""Which of two commits is the newer one."""
+"""Compares the order of two commits."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import subprocess
 
 
 def is_older(commit: str, *, than: str) -> bool:
-    """Whether git knows that the commit comes before the other one."""
+    """Whether the commit is an ancestor of the other one, according to Git."""
     command = ["git", "merge-base", "--is-ancestor", commit, than]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    # 128: this clone does not know one of them, as after a history that was written anew. Then the order says nothing.
-    if done.returncode not in (0, 1):
-        print(f"git cannot tell {commit} from {than} ({done.stderr.strip()}); taken for newer.", flush=True)
-    return done.returncode == 0 and commit != than
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    # 128: this clone lacks one of them, as after a rewritten history. Then the order is unknown.
+    if result.returncode not in (0, 1):
+        print(f"git cannot compare {commit} with {than} ({result.stderr.strip()}); treating it as newer.", flush=True)
+    return result.returncode == 0 and commit != than

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Deploys, settles, asks and rolls back a release: scripts/deploy/__main__.py has the words and the variables.
+# Deploys, verifies, recovers and rolls back a release: commands and variables are in scripts/deploy/__main__.py.
 # One process takes the place of the other, so that a signal to this one is a signal to that one.
 #
 #   scripts/deploy.sh deploy|settle|smoke|rollback|history|unhold

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes the local cluster without a release in it, or takes the one that is there, and hands over to Tilt.
-# Arguments go to Tilt: scripts/dev.sh -- --port 8100
+# Creates the local cluster without a release in it, or uses the existing one, and starts Tilt. Arguments go to Tilt:
+# scripts/dev.sh -- --port 8100
 set -euo pipefail
 CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/cluster.sh

@@ -1,17 +1,17 @@
-"""Serves a service while it is being changed. Runs on Linux, in the image's `dev` stage.
+"""Serves a service and reloads it on changes. Runs on Linux, in the image's `dev` stage.
 
     python dev_server.py PACKAGE HOST PORT
 
-HOST may be ::, for every address, of IPv6 and of IPv4.
+HOST may be ::, for all IPv6 and IPv4 addresses.
 
-The parent has imported the third-party packages, and forks a child that imports the service and the chassis, which lie
-side by side, and runs the service's command `serve` on the parent's sockets. On a change it forks the next: clients
-wait meanwhile and are not refused. After a child that ends by itself, as at a line that cannot be parsed, the next
-answers every request with what that one said last.
+The parent imports the third-party packages, and forks a child that imports the service and the chassis, which are in
+the same folder, and runs the service's command `serve` on the parent's sockets. On a change it forks the next child:
+clients wait in the meantime and are not rejected. If a child exits unexpectedly, as after a syntax error, the next one
+answers every request with the last output.
 
-Once a child serves, the next is forked ahead of time. It imports what comes before the file that was saved last, since
-that is mostly saved again, and waits there. If what is saved next is only what it has not read, it goes on from there;
-otherwise it ends, and one begins from the start.
+Once a child serves, the next one is forked ahead of time. It imports everything that precedes the last saved file in
+import order, since that file is likely to be saved again, and waits there. If the next change only affects files that
+it has not read, it resumes from there; otherwise it exits, and a new child starts from scratch.
 """
 
 from __future__ import annotations
@@ -42,21 +42,21 @@ from threading import Thread
 from typing import Any
 
 QUIET_SECONDS = 0.01
-"""Files that are saved together, as by `git checkout`, follow each other faster."""
+"""Files saved together, as by `git checkout`, follow each other faster."""
 STALLED_SECONDS = 5.0
-"""How long a file that is being written holds up the others, where nothing more is written."""
-END_SECONDS = 1.0
-"""How long an open stream may keep the old code."""
+"""How long a file that is being written delays the reload if nothing more is written."""
+STREAM_GRACE_SECONDS = 1.0
+"""How long an open stream may keep the old code running."""
 TAIL_BYTES = 20_000
-"""How much of what a child said is kept for the answer after its end."""
+"""How much of a child's output is kept for the error response after it exits."""
 SIGNALS = {signal.SIGTERM, signal.SIGINT}
-AHEAD_SECONDS = 0.2
-"""How long after a child's first word the next one is forked, so that the first answers have the CPU."""
-NOT_TAKEN = 75
-"""The exit code of a child that has read something that changed (EX_TEMPFAIL)."""
+FORK_AHEAD_DELAY = 0.2
+"""Seconds between a child's first output and the fork of the next one, so that the first responses have the CPU."""
+STALE_EXIT_CODE = 75
+"""Exit code of a child that has read a file that changed (EX_TEMPFAIL)."""
 
-# With its application made: that imports more than the import of the service does.
-NAME_MODULES = """
+# Including the creation of the application, which imports more than importing the service does.
+LIST_MODULES = """
 import contextlib, os, runpy, sys
 sys.argv[1:] = ["openapi"]
 with contextlib.suppress(SystemExit), open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
@@ -69,11 +69,11 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Watch:
-    """What is written, made, moved or deleted below a folder, by inotify(7)."""
+    """Changes below a folder, by inotify(7)."""
 
     MODIFY, CREATE = 0x2, 0x100
-    CHANGES = 0x8 | 0xC0 | CREATE | 0x200  # closed after writing, moved, made, deleted
-    OVERFLOW, FOLDER = 0x4000, 0x40000000
+    CHANGES = 0x8 | 0xC0 | CREATE | 0x200  # closed after writing, moved, created, deleted
+    OVERFLOW, IS_DIRECTORY = 0x4000, 0x40000000
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -81,34 +81,34 @@ class Watch:
         self._changed: set[str] = set()
         self._being_written: set[tuple[int, str]] = set()
         self._last = 0.0
-        self._fd = self._checked(libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
+        self._fd = self._check_result(libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
         self._watch_folders()
 
     def fileno(self) -> int:
         return self._fd
 
-    def due_at(self) -> list[float]:
-        """When what changed is to be served, if something did. Not while a file is being written: half of a migration
-        would be applied."""
+    def deadlines(self) -> list[float]:
+        """When to serve the changes, if there are any. Not while a file is being written: half of a migration would be
+        applied."""
         quiet = STALLED_SECONDS if self._being_written else QUIET_SECONDS
         return [self._last + quiet] if self._changed else []
 
     def take(self) -> list[str]:
-        """What changed since the last call: paths below the folder."""
+        """The paths changed since the last call, relative to the folder."""
         names = sorted(self._changed)
         self._changed.clear()
         self._being_written.clear()
         return names
 
     def read(self) -> None:
-        """Takes the events that are there."""
+        """Reads the pending events."""
         events, at = os.read(self._fd, 65536), 0
         self._last = time.monotonic()
         while at < len(events):
             folder, mask, _, length = struct.unpack_from("iIII", events, at)
             name = os.fsdecode(events[at + 16 : at + 16 + length].rstrip(b"\0"))
             at += 16 + length
-            if mask & (self.FOLDER | self.OVERFLOW):
+            if mask & (self.IS_DIRECTORY | self.OVERFLOW):
                 self._watch_folders()
             if mask & self.OVERFLOW:
                 self._being_written.clear()
@@ -120,10 +120,10 @@ class Watch:
                 self._changed.add(str(path))
 
     def _is_open(self, path: Path) -> bool:
-        """Whether what was made will be closed: a file will, a folder or a link has nothing to write."""
+        """Whether a created path will be closed: a file will, a folder or a link has nothing to write."""
         with suppress(OSError):
-            made = (self._root / path).lstat()
-            return stat.S_ISREG(made.st_mode) and made.st_nlink == 1
+            status = (self._root / path).lstat()
+            return stat.S_ISREG(status.st_mode) and status.st_nlink == 1
         return False
 
     def _watch_folders(self) -> None:
@@ -131,13 +131,13 @@ class Watch:
             with suppress(ValueError):
                 folders.remove("__pycache__")
             number = libc.inotify_add_watch(self._fd, os.fsencode(folder), self.MODIFY | self.CHANGES)
-            if number >= 0 or Path(folder).is_dir():  # else it is gone already
-                self._folders[self._checked(number)] = os.path.relpath(folder, self._root)
+            if number >= 0 or Path(folder).is_dir():  # else it is already gone
+                self._folders[self._check_result(number)] = os.path.relpath(folder, self._root)
 
-    def _checked(self, result: int) -> int:
+    def _check_result(self, result: int) -> int:
         if result < 0:
             error = os.strerror(ctypes.get_errno())
-            sys.exit(f"Cannot watch {self._root}: {error}. How to let the kernel watch more, says `make doctor`.")
+            sys.exit(f"Cannot watch {self._root}: {error}. To raise the kernel's limits, see `make doctor`.")
         return result
 
 
@@ -145,80 +145,82 @@ class Watch:
 class Child:
     pid: int
     stderr: int
-    """The end of a pipe from which it is read."""
+    """The read end of its pipe."""
     tail: bytes = b""
     kill_at: float | None = None
-    """Set once it was told to end."""
-    go: int | None = None
-    """Of one that was forked ahead of time: the end of a pipe to write to it what changed."""
+    """Set once it was asked to exit."""
+    change_pipe: int | None = None
+    """For one forked ahead of time: the write end of a pipe that sends it the changes."""
 
     def end(self) -> None:
         if self.kill_at is None:
             os.kill(self.pid, signal.SIGTERM)
-            self.kill_at = time.monotonic() + END_SECONDS
+            self.kill_at = time.monotonic() + STREAM_GRACE_SECONDS
 
-    def go_on(self, changed: Sequence[str]) -> bool:
-        """Tells one that was forked ahead of time what changed. False if it has ended, or has no place for so much."""
-        assert self.go is not None
+    def resume(self, changed: Sequence[str]) -> bool:
+        """Sends the changes to a child forked ahead of time. False if it has exited, or the message is too long."""
+        assert self.change_pipe is not None
         message = json.dumps(changed).encode() + b"\n"
         with suppress(BrokenPipeError):
-            return len(message) <= select.PIPE_BUF and os.write(self.go, message) > 0
+            return len(message) <= select.PIPE_BUF and os.write(self.change_pipe, message) > 0
         return False
 
 
-class Ahead:
-    """What a child that was forked ahead of time has read, and how its imports wait before what they are not to read.
+class ForkedAhead:
+    """In a child forked ahead of time: tracks the files that it has read, and pauses before importing the expected
+    ones.
 
-    Until then it must not be seen from outside: it has no command, and what it says stays in the pipe.
+    Until then it must have no visible effect: it runs no command, and its output stays in the pipe.
     """
 
-    def __init__(self, root: Path, awaited: Sequence[str], go: int) -> None:
+    def __init__(self, root: Path, expected: Sequence[str], change_pipe: int) -> None:
         self._root = root.resolve()
-        self._awaited = {(self._root / path).resolve() for path in awaited}
-        self._go = go
-        self._there = {path.resolve() for path in self._root.rglob("*.py")}
+        self._expected = {(self._root / path).resolve() for path in expected}
+        self._change_pipe = change_pipe
+        self._existing = {path.resolve() for path in self._root.rglob("*.py")}
         self._opened: set[Path] = set()
-        self.has_gone_on = False
-        sys.addaudithook(self._note)
+        self.resumed = False
+        sys.addaudithook(self._record_open)
         sys.meta_path.insert(0, self)
 
     def find_spec(self, name: str, path: Sequence[str] | None = None, _: object = None) -> ModuleSpec | None:
-        """Finds nothing. Waits if the others would find one of those files, of which nothing was read yet."""
+        """Finds nothing itself. Pauses if the other finders would find an expected file, none of which has been read
+        yet."""
         spec = PathFinder.find_spec(name, path)
-        if spec is not None and spec.origin is not None and Path(spec.origin).resolve() in self._awaited:
+        if spec is not None and spec.origin is not None and Path(spec.origin).resolve() in self._expected:
             self.wait()
         return None
 
     def wait(self) -> None:
-        """Returns once something has changed, if that is only what was not read; otherwise ends the process."""
-        if self.has_gone_on:
+        """Returns on a change if that only affects unread files; otherwise exits the process."""
+        if self.resumed:
             return
         sys.meta_path.remove(self)
         files = [getattr(module, "__file__", None) for module in [*sys.modules.values()]]
-        unread = self._there - self._opened - {Path(file).resolve() for file in files if file}
-        with os.fdopen(self._go) as pipe:
-            message = pipe.readline()  # nothing, if the parent has ended
+        unread = self._existing - self._opened - {Path(file).resolve() for file in files if file}
+        with os.fdopen(self._change_pipe) as pipe:
+            message = pipe.readline()  # empty if the parent has exited
         changed = [(self._root / path).resolve() for path in json.loads(message or "[]")]
-        # A file that is new or gone may change what an import finds that was done already.
+        # A created or deleted file may change what a previous import finds.
         if not changed or not all(path in unread and path.is_file() for path in changed):
-            os._exit(NOT_TAKEN)
-        self.has_gone_on = True
+            os._exit(STALE_EXIT_CODE)
+        self.resumed = True
         importlib.invalidate_caches()
 
-    def _note(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if not self.has_gone_on and event == "open" and isinstance(arguments[0], str):
+    def _record_open(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if not self.resumed and event == "open" and isinstance(arguments[0], str):
             self._opened.add(Path(arguments[0]).resolve())
 
 
 class DevServer:
-    """The parent. No thread may run in it: a fork copies the locks that a thread holds, and not the thread."""
+    """The parent. It must not have threads: a fork copies the locks that a thread holds, but not the thread."""
 
     def __init__(self, package: str, host: str, port: int) -> None:
-        found = importlib.util.find_spec(package)
-        if found is None or found.origin is None:
-            sys.exit(f"There is no package {package} on the path: {sys.path}")
+        spec = importlib.util.find_spec(package)
+        if spec is None or spec.origin is None:
+            sys.exit(f"No package {package} on the path: {sys.path}")
         self._package = package
-        self._root = Path(found.origin).parent.parent
+        self._root = Path(spec.origin).parent.parent
         self._watch = Watch(self._root)
         self._listeners = listen(host, port)
         self._selector = selectors.PollSelector()
@@ -226,15 +228,15 @@ class DevServer:
         self._children: list[Child] = []
         self._failure: str | None = None
         self._has_preloaded = False
-        self._beside: list[str] = []
-        """The modules in the watched folder that the service has from other packages: the chassis."""
+        self._shared_modules: list[str] = []
+        """Modules in the watched folder that the service imports from other packages: the chassis."""
         self._ahead: Child | None = None
-        self._is_not_taken = False
+        self._ahead_is_stale = False
         self._fork_ahead_at: float | None = None
-        self._awaited = [f"{package}/__init__.py"]
+        self._expected = [f"{package}/__init__.py"]
 
     def run(self) -> Work:
-        """Forks and watches until a signal ends it. Returns in a child, with what that has to do."""
+        """Forks and watches until a signal stops it. Returns in a child, with the function to run there."""
         for sig in SIGNALS:
             signal.signal(sig, signal.default_int_handler)
         work: Work | None = self._serve
@@ -247,23 +249,23 @@ class DevServer:
                 if self._fork_ahead_at is not None and self._fork_ahead_at <= time.monotonic():
                     self._fork_ahead_at = None
                     reading, writing = os.pipe()
-                    if self._fork(go=writing) == 0:
+                    if self._fork(change_pipe=writing) == 0:
                         return partial(self._serve_ahead, reading)
                     os.close(reading)
                 work = self._wait()
         except KeyboardInterrupt:
             for sig in SIGNALS:
                 signal.signal(sig, signal.SIG_IGN)
-            self._drop_ahead()
+            self._kill_ahead()
             self._end_children()
             while self._children:
                 self._wait()
             sys.exit()
 
     def _wait(self) -> Work | None:
-        """Until something happens. Returns what the next child has to do, where there has to be one."""
+        """Waits for the next event. Returns the function for the next child, if one is needed."""
         ends = [child.kill_at for child in self._children if child.kill_at is not None]
-        deadlines = [*ends, *self._watch.due_at(), *filter(None, [self._fork_ahead_at])]
+        deadlines = [*ends, *self._watch.deadlines(), *filter(None, [self._fork_ahead_at])]
         timeout = max(0, min(deadlines) - time.monotonic()) if deadlines else None
         for key, _ in self._selector.select(timeout):
             key.data()
@@ -271,38 +273,38 @@ class DevServer:
         for child in self._children:
             if child.kill_at is not None and child.kill_at <= now:
                 os.kill(child.pid, signal.SIGKILL)
-        if any(due <= now for due in self._watch.due_at()):
+        if any(due <= now for due in self._watch.deadlines()):
             changed = self._watch.take()
             more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
-            say(f"Changed: {', '.join(changed[:5])}{more}")
+            log(f"Changed: {', '.join(changed[:5])}{more}")
             self._failure = self._fork_ahead_at = None
-            self._is_not_taken = False
+            self._ahead_is_stale = False
             self._end_children()
-            self._awaited = changed
-            return None if self._goes_on(changed) else self._serve
-        if self._is_not_taken:
-            self._is_not_taken = False
+            self._expected = changed
+            return None if self._resume_ahead(changed) else self._serve
+        if self._ahead_is_stale:
+            self._ahead_is_stale = False
             return self._serve
         if self._failure is not None:
             failure, self._failure = self._failure, None
-            return partial(answer_with, failure, self._listeners)
+            return partial(serve_failure, failure, self._listeners)
         return None
 
-    def _fork(self, *, go: int | None = None) -> int:
-        """go: of one that is forked ahead of time. What that says is read once it goes on."""
-        ours, theirs = os.pipe()
+    def _fork(self, *, change_pipe: int | None = None) -> int:
+        """change_pipe: of a child forked ahead of time. Its output is read once it resumes."""
+        read_end, write_end = os.pipe()
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # none may reach the child while it has the parent's handlers
         pid = os.fork()
         if pid == 0:
-            os.close(ours)
-            os.dup2(theirs, sys.stderr.fileno())
+            os.close(read_end)
+            os.dup2(write_end, sys.stderr.fileno())
             for sig in SIGNALS:
                 signal.signal(sig, signal.SIG_DFL)
-        elif go is not None:
-            self._ahead = Child(pid, ours, go=go)
+        elif change_pipe is not None:
+            self._ahead = Child(pid, read_end, change_pipe=change_pipe)
         else:
-            self._follow(Child(pid, ours))
-        os.close(theirs)
+            self._follow(Child(pid, read_end))
+        os.close(write_end)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         return pid
 
@@ -310,46 +312,46 @@ class DevServer:
         self._children.append(child)
         self._selector.register(child.stderr, selectors.EVENT_READ, partial(self._relay, child))
 
-    def _goes_on(self, changed: Sequence[str]) -> bool:
-        """Whether a child that was forked ahead of time takes it from here."""
+    def _resume_ahead(self, changed: Sequence[str]) -> bool:
+        """Whether a child forked ahead of time resumes with these changes."""
         child = self._ahead
-        if child is None or not child.go_on(changed):
-            self._drop_ahead()
+        if child is None or not child.resume(changed):
+            self._kill_ahead()
             return False
         self._ahead = None
         self._follow(child)
         return True
 
-    def _drop_ahead(self) -> None:
+    def _kill_ahead(self) -> None:
         child, self._ahead = self._ahead, None
         if child is not None:
             os.kill(child.pid, signal.SIGKILL)
             os.waitpid(child.pid, 0)
-            for end in (child.stderr, child.go):
+            for end in (child.stderr, child.change_pipe):
                 assert end is not None
                 os.close(end)
 
     def _relay(self, child: Child) -> None:
-        """Passes on what it says; or it has ended."""
-        if said := os.read(child.stderr, 65536):
-            sys.stderr.buffer.write(said)
+        """Forwards its output, or handles its exit."""
+        if output := os.read(child.stderr, 65536):
+            sys.stderr.buffer.write(output)
             sys.stderr.flush()
-            child.tail = (child.tail + said)[-TAIL_BYTES:]
+            child.tail = (child.tail + output)[-TAIL_BYTES:]
             if self._ahead is None and self._has_preloaded and self._fork_ahead_at is None and child.kill_at is None:
-                self._fork_ahead_at = time.monotonic() + AHEAD_SECONDS
+                self._fork_ahead_at = time.monotonic() + FORK_AHEAD_DELAY
             return
         self._selector.unregister(child.stderr)
         os.close(child.stderr)
-        if child.go is not None:
-            os.close(child.go)
+        if child.change_pipe is not None:
+            os.close(child.change_pipe)
         self._children.remove(child)
         code = os.waitstatus_to_exitcode(os.waitpid(child.pid, 0)[1])
-        if child.kill_at is None and child.go is not None and code == NOT_TAKEN:
-            self._is_not_taken = True
+        if child.kill_at is None and child.change_pipe is not None and code == STALE_EXIT_CODE:
+            self._ahead_is_stale = True
         elif child.kill_at is None:
-            how = f"{self._package} has ended by itself (exit code {code})"
-            say(f"{how}: every request is answered with what it said last, until a file is saved")
-            self._failure = f"{how}. It starts again when a file is saved. What it said last:\n\n" + child.tail.decode(
+            reason = f"{self._package} exited unexpectedly (exit code {code})"
+            log(f"{reason}: every request gets its last output as the response, until a file is saved")
+            self._failure = f"{reason}. It restarts when a file is saved. Its last output:\n\n" + child.tail.decode(
                 errors="replace"
             )
 
@@ -358,40 +360,40 @@ class DevServer:
             child.end()
 
     def _preload(self) -> None:
-        """Imports what the service has from outside the watched folder, once; beside the first child, which does so
-        itself."""
+        """Imports the service's modules from outside the watched folder, once; concurrently with the first child, which
+        imports them itself."""
         if self._has_preloaded:
             return
         watched = {path.stem for path in self._root.iterdir()}
-        command = [sys.executable, "-c", NAME_MODULES.format(package=self._package)]
+        command = [sys.executable, "-c", LIST_MODULES.format(package=self._package)]
         listed = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False)
         for name in listed.stdout.split():
             if (top := name.partition(".")[0]) not in watched:
                 with suppress(Exception):
                     importlib.import_module(name)
             elif top != self._package:
-                self._beside.append(name)
-        self._has_preloaded = bool(listed.stdout)  # else the service is broken just now
+                self._shared_modules.append(name)
+        self._has_preloaded = bool(listed.stdout)  # else the service is currently broken
         gc.collect()
-        gc.freeze()  # the garbage collector of a child would look through it, and copy its pages
+        gc.freeze()  # a child's garbage collector would traverse it, and copy its pages
 
-    def _serve_ahead(self, go: int) -> None:
-        """Imports all that `_serve` will want, and waits before what is going to change. Then serves."""
+    def _serve_ahead(self, change_pipe: int) -> None:
+        """Imports everything that `_serve` needs, and pauses before the expected changes. Then serves."""
         importlib.invalidate_caches()
         sys.argv = [self._package]
-        ahead = Ahead(self._root, self._awaited, go)
+        ahead = ForkedAhead(self._root, self._expected, change_pipe)
         main = f"{self._package}.__main__"
         try:
-            for name in self._beside:
-                with suppress(ModuleNotFoundError):  # it has gone since they were listed
+            for name in self._shared_modules:
+                with suppress(ModuleNotFoundError):  # deleted since they were listed
                     importlib.import_module(name)
             importlib.import_module(main)
             ahead.wait()
         except BaseException:
-            if ahead.has_gone_on:
+            if ahead.resumed:
                 raise
-            os._exit(NOT_TAKEN)
-        del sys.modules[main]  # it is run anew
+            os._exit(STALE_EXIT_CODE)
+        del sys.modules[main]  # it is run again
         self._serve()
 
     def _serve(self) -> None:
@@ -401,7 +403,7 @@ class DevServer:
 
 
 def listen(host: str, port: int) -> list[socket.socket]:
-    """As the service itself does; where IPv6 is switched off, on IPv4 alone."""
+    """Like the service itself; if IPv6 is disabled, only on IPv4."""
     if host != "::":
         return [socket.create_server((host, port), backlog=2048)]
     listeners = [socket.create_server(("", port), backlog=2048)]
@@ -410,17 +412,17 @@ def listen(host: str, port: int) -> list[socket.socket]:
     return listeners
 
 
-def answer_with(failure: str, listeners: list[socket.socket]) -> None:
-    """Answers every request with status 500 and this text."""
+def serve_failure(failure: str, listeners: list[socket.socket]) -> None:
+    """Responds to every request with status 500 and this text."""
 
-    class Answer(BaseHTTPRequestHandler):
+    class FailureHandler(BaseHTTPRequestHandler):
         def __getattr__(self, name: str) -> Work:
-            if name.startswith("do_"):  # GET, POST and what else there is
+            if name.startswith("do_"):  # GET, POST and all other methods
                 return self._answer
             raise AttributeError(name)
 
         def _answer(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))  # unread, it would reset the connection
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))  # an unread body would reset the connection
             self.send_response(500)
             self.send_header("Content-Type", "text/plain; charset=utf-8")
             self.end_headers()
@@ -428,15 +430,15 @@ def answer_with(failure: str, listeners: list[socket.socket]) -> None:
                 self.wfile.write(failure.encode())
 
         def log_message(self, format: str, *args: object) -> None:
-            """Nothing: the failure is in the log once."""
+            """No-op: the failure was already logged once."""
 
     for listener in listeners:
-        server = ThreadingHTTPServer(("", 0), Answer, bind_and_activate=False)
+        server = ThreadingHTTPServer(("", 0), FailureHandler, bind_and_activate=False)
         server.socket = listener
-        Thread(target=server.serve_forever, args=[60]).start()  # SIGTERM ends it
+        Thread(target=server.serve_forever, args=[60]).start()  # SIGTERM stops it
 
 
-def say(text: str) -> None:
+def log(text: str) -> None:
     print(f"dev server: {text}", file=sys.stderr, flush=True)
 
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Removes what `make up` made: the cluster, the registry, kubeconfig and logs, and the images that it tagged by
-# content and Tilt as tilt-....
+# Removes everything that `make up` created: the cluster, the registry, kubeconfig and logs, and the images tagged
+# content-* and, by Tilt, tilt-*.
 set -euo pipefail
 CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/cluster.sh

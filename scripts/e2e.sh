@@ -1,38 +1,38 @@
 #!/usr/bin/env bash
-# Tests the built image and the deployed service; on failure shows what the cluster says.
-# Arguments go to pytest: scripts/e2e.sh e2e/test_service.py -k certificate
+# Tests the built image and the deployed service; on failure prints the state of the cluster. Arguments go to pytest:
+# scripts/e2e.sh e2e/test_service.py -k certificate
 #
-#   IMAGE_COMMIT   the commit of which the image says that it is, where the pipeline built it
+#   IMAGE_COMMIT   the commit that the image reports, if the pipeline built it
 set -euo pipefail
 CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/cluster.sh
 need_cluster
 
-# Tests type commands as a person does: `make` in them is not a part of the one that calls this, and what they write is
-# no output of a step on GitHub.
+# Tests run commands like a user: `make` in them is not a sub-make of the calling one, and their output is not output of
+# a GitHub step.
 unset MAKEFLAGS MAKELEVEL MFLAGS GITHUB_ACTIONS GITHUB_OUTPUT GITHUB_STEP_SUMMARY
 
-SERVICE=$(scripts/default-service.sh) # which the tests ask for, too (platform/tests/under_test.py)
+SERVICE=$(scripts/default-service.sh) # also used by the tests (platform/tests/under_test.py)
 IMAGE=$SERVICE:$(SERVICE=$SERVICE scripts/image-tag.sh)
-if has_registry; then IMAGE=$(registry)/$IMAGE; fi # the name by which the nodes have it
+if has_registry; then IMAGE=$(registry)/$IMAGE; fi # the nodes' name for it
 HTTP_PORT=$(published_port 80)
 HTTPS_PORT=$(published_port 443)
 export IMAGE HTTP_PORT HTTPS_PORT
 if ! docker image inspect "$IMAGE" > /dev/null 2>&1; then
-  echo "The image of this content, $IMAGE, is not built and deployed. Do it: make up" >&2
+  echo "The image of the current sources, $IMAGE, is not built and deployed. Deploy it: make up" >&2
   exit 1
 fi
 
 if ! .venv/bin/python -m pytest "$@"; then
   {
-    printf '\nThe cluster, for whoever looks for the reason:\n\n'
+    printf '\nState of the cluster:\n\n'
     kubectl get nodes,pods,hpa,ingress --output wide
-    printf '\nThe last events:\n'
+    printf '\nLatest events:\n'
     kubectl get events --sort-by=.lastTimestamp | tail -n 20
-    printf '\nThe last lines of each pod:\n'
+    printf '\nLatest log lines of each pod:\n'
     for service in $(deployable_services); do kubectl logs --selector "app=$service" --prefix --tail 20 --all-containers; done
     kubectl logs --selector app.kubernetes.io/component=database --prefix --tail 20
   } || true
-  printf '\nOne test alone: scripts/e2e.sh -k NAME\n' >&2
+  printf '\nRun a single test: scripts/e2e.sh -k NAME\n' >&2
   exit 1
 fi

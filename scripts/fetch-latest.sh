@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Fetches what `latest` of a repository leads to, as an OCI layout. Where the registry says that there is no such tag or
-# no such repository, nothing was published yet: that is said, and is no failure. Everything else is one: a registry
-# that cannot be reached, a login that is refused.
+# Pulls a repository's `latest` as an OCI layout. If the registry reports that the tag or the repository does not exist,
+# nothing was published yet: that is reported, and is not a failure. Anything else is: an unreachable registry, a
+# rejected login.
 #
 #   scripts/fetch-latest.sh REPOSITORY FOLDER
 set -euo pipefail
@@ -19,15 +19,15 @@ repository=$1 folder=$2
 crane=$root/.tools/crane
 
 published=true
-if ! said=$("$crane" manifest "$repository:latest" 2>&1 > /dev/null); then
-  # The codes of the registry's protocol. A registry that hides what it has answers UNAUTHORIZED or DENIED instead.
-  if ! grep -qE '(MANIFEST|NAME)_UNKNOWN' <<< "$said"; then
-    echo "$said" >&2
-    echo "$repository:latest cannot be asked for. Is the registry reachable, and are you logged in there (docker login)?" >&2
+if ! error=$("$crane" manifest "$repository:latest" 2>&1 > /dev/null); then
+  # Error codes of the registry protocol. A registry that hides its repositories returns UNAUTHORIZED or DENIED instead.
+  if ! grep -qE '(MANIFEST|NAME)_UNKNOWN' <<< "$error"; then
+    echo "$error" >&2
+    echo "$repository:latest cannot be read. Is the registry reachable, and are you logged in (docker login)?" >&2
     exit 1
   fi
   published=false
-  text="Nothing is published yet: $repository has no \`latest\`. It has one after the first push to main."
+  text="Nothing is published yet: $repository has no \`latest\`. The first push to main creates it."
   echo "$text"
   if [[ -n ${GITHUB_STEP_SUMMARY:-} ]]; then echo "$text" >> "$GITHUB_STEP_SUMMARY"; fi
 else

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs the scripts of findings/ one after the other, or those that are named, and says of each whether what it found
-# still is so. They install the versions that they name into temporary folders: all of them take long, and Go most.
+# Runs all scripts in findings/, or the given ones, and reports whether each finding still holds. They install pinned
+# versions into temporary folders, which takes long, especially with Go.
 #
 #   scripts/findings.sh [NAME...]   without .sh
 set -euo pipefail
@@ -15,12 +15,12 @@ if (($# == 0)); then
 fi
 for name in "$@"; do
   if [[ ! -f findings/$name.sh ]]; then
-    echo "There is no findings/$name.sh. findings/README.md names those there are" >&2
+    echo "There is no findings/$name.sh. findings/README.md lists them" >&2
     exit 2
   fi
 done
 
-# The findings ask for Python by this name, and packages have no wheels for every Python that may bear it.
+# The findings run `python3`, and packages do not have wheels for every Python of that name.
 python=$(scripts/find-python.sh) || { scripts/doctor.sh python && exit 1; }
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -42,7 +42,7 @@ for name in "$@"; do
   fi
 done
 if ((${#failed[@]})); then
-  echo "Read $logs/${failed[0]}.log: if a tool does otherwise by now, correct the finding, its line in findings/README.md and" \
-    "what the kit does because of it. One alone: make findings NAME=${failed[0]}" >&2
+  echo "Read $logs/${failed[0]}.log: if a tool behaves differently now, correct the finding, its line in findings/README.md and" \
+    "the code that relies on it. Run a single finding: make findings NAME=${failed[0]}" >&2
   exit 1
 fi

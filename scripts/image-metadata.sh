@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# What an image is told about itself when it is built: build arguments and labels, for everyone who builds one.
+# Build arguments and labels of an image, for every way to build one.
 #
-#   scripts/image-metadata.sh options SERVICE [COMMIT]   options of `docker build`, one a line
-#   scripts/image-metadata.sh outputs SERVICE COMMIT     the same as outputs of a step, for docker/build-push-action
+#   scripts/image-metadata.sh options SERVICE [COMMIT]   options of `docker build`, one per line
+#   scripts/image-metadata.sh outputs SERVICE COMMIT     the same as step outputs, for docker/build-push-action
 #
-# Without COMMIT it is an image of this machine, whose revision is the tag of its content. With COMMIT it is that
-# commit's: the revision is the commit, and labels say when that was made and, in a workflow, where its source is.
+# Without COMMIT it is a local image, whose revision is its content tag. With COMMIT the revision is the commit, and
+# labels contain the commit's time and, in a workflow, the source repository.
 set -euo pipefail
 CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=scripts/versions.sh
@@ -39,7 +39,7 @@ case $form in
     ;;
   outputs)
     if [[ -z $commit ]]; then usage; fi
-    echo "epoch=$epoch" # BuildKit gives the image's files this time, where its environment says so
+    echo "epoch=$epoch" # SOURCE_DATE_EPOCH: BuildKit sets the files' times to it
     echo 'build-args<<END' && printf '%s\n' "${build_args[@]}" END
     echo 'labels<<END' && printf '%s\n' "${labels[@]}" END
     ;;

@@ -1,20 +1,21 @@
 # shellcheck shell=bash
-# Takes away what a profile, a hook or another project has exported and what would change what is installed, built or
-# tested here. Every script sources it, with the repository as working directory; the Makefile keeps back what bash
-# reads before a script's first line. What says how something is reached stays: proxies, indexes, certificates, Docker.
-# In ISOLATED are the names of what was there, for `make doctor`.
+# Removes exported functions and variables (from a profile, a hook or another project) that would change what is
+# installed, built or tested here. Every script sources it, with the repository as working directory; the Makefile
+# removes what bash reads before a script's first line. Access settings stay: proxies, indexes, certificates, Docker.
+# ISOLATED lists what was removed, for `make doctor`.
 
 ISOLATED=''
-# Functions that were exported take the place of commands.
+# Exported functions would override commands.
 while read -r _ _ name; do
   if [[ -n $name ]]; then unset -f "$name" && ISOLATED+=" $name()"; fi
 done <<< "$(declare -F)"
 set +o noclobber +o noglob +o posix
 shopt -u failglob nullglob nocaseglob nocasematch
 
-# What the shell and its tools take from outside: CDPATH makes `cd` print, BASH_ENV is read before each script. Git's
-# hooks have GIT_DIR and GIT_INDEX_FILE, and then every git means the hook's repository. Python's bring code from
-# elsewhere, switch `assert` off, let `-m` not look here or pytest not find its plugins, compile all packages at each start.
+# Variables of the shell and its tools: CDPATH makes `cd` print, BASH_ENV is sourced before each script. Git hooks set
+# GIT_DIR and GIT_INDEX_FILE, which makes every git use the hook's repository. Python's load code from elsewhere,
+# disable `assert`, keep `-m` from searching here or pytest from finding its plugins, or recompile all packages at each
+# start.
 for name in BASH_ENV CDPATH ENV GREP_COLOR GREP_OPTIONS POSIXLY_CORRECT TMOUT \
   GIT_ALTERNATE_OBJECT_DIRECTORIES GIT_COMMON_DIR GIT_DIR GIT_INDEX_FILE GIT_NAMESPACE GIT_OBJECT_DIRECTORY \
   GIT_PREFIX GIT_WORK_TREE GIT_GLOB_PATHSPECS GIT_ICASE_PATHSPECS GIT_LITERAL_PATHSPECS GIT_NOGLOB_PATHSPECS \
@@ -23,8 +24,8 @@ for name in BASH_ENV CDPATH ENV GREP_COLOR GREP_OPTIONS POSIXLY_CORRECT TMOUT \
   if [[ -n ${!name:-} ]]; then ISOLATED+=" $name"; fi
   unset "$name"
 done
-# Of pip's settings those stay that say where packages come from and how they are reached, of uv's those that say how.
-# The others would install elsewhere, others, less, or nothing; and where from is one question, asked of pip (scripts/uv.py).
+# Of pip's settings, those for sources and connections stay; of uv's, those for connections. The others would install to
+# another place, other packages, fewer, or none; sources come from pip alone (scripts/uv.py).
 for name in "${!PIP_@}" "${!UV_@}"; do
   case $name in
     PIP_INDEX_URL | PIP_EXTRA_INDEX_URL | PIP_NO_INDEX | PIP_FIND_LINKS | PIP_TRUSTED_HOST | PIP_CERT | PIP_CLIENT_CERT) ;;
@@ -47,7 +48,7 @@ if [[ -n ${TMPDIR:-} && ! (-d $TMPDIR && -w $TMPDIR) ]]; then
   unset TMPDIR
 fi
 
-# What listens on this machine is not asked for through a proxy.
+# Local servers must not be reached through a proxy.
 if [[ -n ${http_proxy:-}${https_proxy:-}${all_proxy:-}${HTTP_PROXY:-}${HTTPS_PROXY:-}${ALL_PROXY:-} ]]; then
   no_proxy=${no_proxy:-${NO_PROXY:-}}
   case ,$no_proxy, in

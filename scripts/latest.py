@@ -1,10 +1,10 @@
-"""Moves the tag `latest` to a commit's image, but never back.
+"""Moves the tag `latest` to a commit's image, but never to an older one.
 
     python3 -m scripts.latest REPOSITORY COMMIT DIGEST
 
-The digest is that of what was scanned and pushed: the commit's tag may lead elsewhere by now.
-Runs can end in another order than their commits were made. The commit of an image is in its label
-org.opencontainers.image.revision; an older one than that of `latest` leaves `latest` where it is.
+The digest is that of the scanned and pushed image: the commit's tag may point elsewhere by now. Runs can complete in a
+different order than their commits. An image's commit is in its label org.opencontainers.image.revision; if it is older
+than that of `latest`, the tag is not moved.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ ROOT = Path(__file__).parent.parent
 
 
 def crane(*arguments: str) -> str:
-    done = subprocess.run([ROOT / ".tools/crane", *arguments], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        sys.exit(f"crane {arguments[0]} failed: {done.stderr.strip()}\nAre you logged in there? (docker login)")
-    return done.stdout.strip()
+    result = subprocess.run([ROOT / ".tools/crane", *arguments], capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        sys.exit(f"crane {arguments[0]} failed: {result.stderr.strip()}\nAre you logged in? (docker login)")
+    return result.stdout.strip()
 
 
 def main() -> None:
@@ -39,10 +39,10 @@ def main() -> None:
             print(f"latest stays at {current}, which is newer than {commit}")
             return
     crane("tag", f"{repository}@{digest}", "latest")
-    moved = crane("digest", f"{repository}:latest")
-    if moved != digest:
-        sys.exit(f"{repository}:latest is {moved}, and {commit} is {digest}. See who else pushes there.")
-    print(f"latest is {commit} now ({digest})")
+    new_digest = crane("digest", f"{repository}:latest")
+    if new_digest != digest:
+        sys.exit(f"{repository}:latest is {new_digest}, but {commit} is {digest}. Find out who else pushes there.")
+    print(f"latest is now {commit} ({digest})")
 
 
 if __name__ == "__main__":

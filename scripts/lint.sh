@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks everything that can be checked by reading it, a line and a time per check (scripts/lint/checks.py).
+# Static checks, with one line and the duration per check (scripts/lint/checks.py).
 #
 #   scripts/lint.sh SERVICE...
 set -euo pipefail
@@ -8,9 +8,9 @@ CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/versions.sh
 
 if ! git rev-parse --git-dir > /dev/null 2>&1; then
-  echo 'Which files are the repository'"'"'s, Git says, and this folder is no clone. Make it one: git init && git add --all' >&2
+  echo 'make lint lists the files with Git, and this folder is not a Git repository. Create one: git init && git add --all' >&2
   exit 1
 fi
-# Tools of versions.env before those that happen to be on this machine.
+# Tools pinned in versions.env take precedence over installed ones.
 PATH=$PWD/.venv/bin:$PWD/.tools:$PATH
 exec .venv/bin/python -m scripts.lint "$@"

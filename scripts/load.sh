@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Sends load to SERVICE through the ingress of the local cluster, which is 127.0.0.1, for a bounded time.
+# Sends load to SERVICE through the ingress of the local cluster (127.0.0.1) for a limited time.
 #
 #   scripts/load.sh            for SECONDS_OF_LOAD (30)
-#   scripts/load.sh demo-hpa   for 120 s, then until the replicas are back; leaves reports/demo-hpa.svg
+#   scripts/load.sh demo-hpa   for 120 s, then until the replicas are scaled down; writes reports/demo-hpa.svg
 #
-# CONNECTIONS is how many clients there are at once: 20, and 50 for the demonstration. LOAD_PATH is what they ask for;
-# services/SERVICE/local.env has the default.
+# CONNECTIONS is the number of concurrent clients: 20, and 50 for the demonstration. LOAD_PATH is the path they request,
+# by default that of services/SERVICE/local.env.
 set -euo pipefail
 CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/cluster.sh

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # services/SERVICE/local.env as variables, sourced with the repository as working directory; not every service has one.
-# What the environment says already wins.
+# Existing environment variables take precedence.
 if [[ -f services/$SERVICE/local.env ]]; then
   while IFS='=' read -r name value; do
     case $name in '' | '#'*) continue ;; esac

@@ -19,23 +19,25 @@ compile requirements-checkov.in --output-file requirements-checkov.txt
 chassis=packages/chassis/pyproject.toml
 compile "$chassis" --all-extras --group "$chassis:dev" --output-file packages/chassis/requirements-dev.txt
 for service in "$@"; do
-  # With what the chassis needs. The chassis itself goes in by its path: an index may have another of that name.
+  # Includes the chassis' dependencies. The chassis itself is installed by path: an index may have another package of
+  # that name.
   compile "$chassis" "services/$service/pyproject.toml" --output-file "services/$service/requirements.txt"
   compile "$chassis" "services/$service/pyproject.toml" --group "services/$service/pyproject.toml:dev" \
     --constraint "services/$service/requirements.txt" --output-file "services/$service/requirements-dev.txt"
 done
-# They are tested in the chassis' environment, so what they have is of its version. Without the comments that say for
-# whom each package is: those would name the skeleton in the locks of a service that is made of it.
+# Tested in the chassis' environment, so pinned to its versions. Without annotations: those would name the skeleton in
+# the lock files of services created from it.
 for skeleton in skeletons/*/service; do
-  locked=(--no-annotate --constraint packages/chassis/requirements-dev.txt)
-  compile "$chassis" "$skeleton/pyproject.toml" "${locked[@]}" --output-file "$skeleton/requirements.txt"
-  compile "$chassis" "$skeleton/pyproject.toml" --group "$skeleton/pyproject.toml:dev" "${locked[@]}" \
+  options=(--no-annotate --constraint packages/chassis/requirements-dev.txt)
+  compile "$chassis" "$skeleton/pyproject.toml" "${options[@]}" --output-file "$skeleton/requirements.txt"
+  compile "$chassis" "$skeleton/pyproject.toml" --group "$skeleton/pyproject.toml:dev" "${options[@]}" \
     --output-file "$skeleton/requirements-dev.txt"
 done
-# Clients of a service that its tests make and run, and servers that those of the cluster do, apart from its own packages.
-for wanted in services/*/tests/clients/requirements.in services/*/tests/clients/*/requirements.in \
+# Clients of a service that its tests build and run, and servers that the cluster tests use, apart from its own
+# packages.
+for requirements in services/*/tests/clients/requirements.in services/*/tests/clients/*/requirements.in \
   e2e/*/s3/requirements.in; do
-  [[ ! -f $wanted ]] || compile "$wanted" --output-file "${wanted%.in}.txt"
+  [[ ! -f $requirements ]] || compile "$requirements" --output-file "${requirements%.in}.txt"
 done
-# After the services: what both have is of the service's version.
+# After the services: shared packages use the service's versions.
 compile bench/requirements.in --constraint services/task-api/requirements.txt --output-file bench/requirements.txt

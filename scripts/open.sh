@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Opens the documentation of SERVICE, as the ingress serves it, in the browser; prints the address where there is none.
+# Opens the API documentation of SERVICE, served by the ingress, in the browser; without a browser only prints the URL.
 set -euo pipefail
 CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/cluster.sh
@@ -7,7 +7,7 @@ need_cluster
 
 url=https://${SERVICE:-$(scripts/default-service.sh)}.localhost:$(published_port 443)/docs
 echo "$url"
-echo "(its certificate is of this machine's own making: the browser asks once)"
+echo "(self-signed certificate: the browser asks once)"
 case $(uname -s) in
   Darwin) open "$url" ;;
   *) if command -v xdg-open > /dev/null; then xdg-open "$url" > /dev/null 2>&1 & fi ;;

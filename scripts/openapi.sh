@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Writes the OpenAPI document of each service, and of the skeletons that services are made of.
+# Writes the OpenAPI document of each service, and of the skeletons for new services.
 #
 #   scripts/openapi.sh SERVICE...
 set -euo pipefail

@@ -1,4 +1,4 @@
-"""Draws how replicas, CPU and latency went over time, as one SVG."""
+"""Plots replicas, CPU and latency over time as an SVG."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Sample:
     p99_ms: float | None
     failed: int
     cpu_percent: int | None
-    """Of the CPU request, as the HPA sees it; None where it has no figures."""
-    wanted: int
+    """Percentage of the CPU request, as seen by the HPA; None while it has no metrics."""
+    desired: int
     ready: int
 
 
@@ -39,18 +39,18 @@ class Line:
     style: str
     values: Sequence[float | None]
     steps: bool = False
-    """Whether the value holds until the next one, and is not on its way there."""
+    """Whether the value holds until the next one instead of being interpolated."""
 
 
 def draw(samples: Sequence[Sample], *, title: str, note: str, target_percent: int) -> str:
-    """The picture; time runs to the right, and where there was load the background is darker."""
+    """Returns the SVG; the background is darker where there was load."""
     times = [sample.seconds for sample in samples]
     panels = [
         (
             "replicas",
             [
                 Line("ready", "first", [s.ready for s in samples], steps=True),
-                Line("wanted by the HPA", "target", [s.wanted for s in samples], steps=True),
+                Line("desired by the HPA", "target", [s.desired for s in samples], steps=True),
             ],
         ),
         (
@@ -86,20 +86,20 @@ def draw(samples: Sequence[Sample], *, title: str, note: str, target_percent: in
 def _panel(
     name: str, lines: Sequence[Line], times: Sequence[float], *, end: float, loaded: float, top: float
 ) -> list[str]:
-    most = _round_up(max((v for line in lines for v in line.values if v is not None), default=1))
+    peak = _round_up(max((v for line in lines for v in line.values if v is not None), default=1))
 
     def x(seconds: float) -> float:
         return LEFT + seconds / end * (WIDTH - LEFT - RIGHT)
 
     def y(value: float) -> float:
-        return top + PANEL - value / most * PANEL
+        return top + PANEL - value / peak * PANEL
 
     parts = [
         f'<rect class="load" x="{LEFT}" y="{top}" width="{x(loaded) - LEFT:.1f}" height="{PANEL}"/>',
         f'<text x="{LEFT}" y="{top - 7}">{escape(name)}</text>',
     ]
     for part in range(5):
-        value = most * part / 4
+        value = peak * part / 4
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(value):.1f}" y2="{y(value):.1f}"/>')
         parts.append(f'<text class="faint" text-anchor="end" x="{LEFT - 8}" y="{y(value) + 4:.1f}">{value:g}</text>')
     parts += [
@@ -119,7 +119,7 @@ def _panel(
 
 
 def _path(points: Sequence[tuple[float, float] | None], *, steps: bool) -> str:
-    """A line that is interrupted where there is no figure."""
+    """A line with gaps where there is no value."""
     drawn = []
     pen_is_down = False
     for point in points:
@@ -134,7 +134,7 @@ def _path(points: Sequence[tuple[float, float] | None], *, steps: bool) -> str:
 
 
 def _round_up(value: float) -> float:
-    """The next of 4, 8, 12, 20, 40, 80, ...: whatever it is, a quarter of it is a figure that reads well."""
+    """The next of 4, 8, 12, 20, 40, 80, ...: a quarter of each is a readable axis label."""
     if value <= 0:
         return 4
     scale = 10 ** math.floor(math.log10(value / 4)) if value >= 4 else 1

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Packages every chart of a version and pushes it as an OCI artifact.
+# Packages all charts with the tag's version and pushes them as OCI artifacts.
 #
 #   scripts/publish-chart.sh TAG REPOSITORY      for example: scripts/publish-chart.sh v0.3.0 ghcr.io/you/charts
 #
-# The tag has to be the version in one Chart.yaml or more; charts of other versions are left alone. You are logged in to the registry (docker login or helm registry login).
+# The tag must match the version in at least one Chart.yaml; charts with other versions are skipped. Requires a login to
+# the registry (docker login or helm registry login).
 set -euo pipefail
 root=$(CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=scripts/isolate.sh
@@ -14,10 +15,10 @@ if (($# != 2)); then
   exit 2
 fi
 tag=$1
-repository=$(LC_ALL=C tr '[:upper:]' '[:lower:]' <<< "$2") # a registry takes no capitals, and an account's name may have some
+repository=$(LC_ALL=C tr '[:upper:]' '[:lower:]' <<< "$2") # registries reject uppercase, which an account's name may have
 version_of() { sed -n 's/^version: //p' "$1/Chart.yaml"; }
 charts=()
-all=() # but the library, which is in each of them
+all=() # except the library chart, which is part of each of them
 for chart in "$root"/platform/helm/*/; do
   if grep --quiet '^type: application' "$chart/Chart.yaml"; then all+=("$chart"); fi
 done
@@ -25,7 +26,7 @@ for chart in "${all[@]}"; do
   if [[ $tag == "v$(version_of "$chart")" ]]; then charts+=("${chart%/}"); fi
 done
 if ((${#charts[@]} == 0)); then
-  echo "The tag is $tag, and no chart has that version:" >&2
+  echo "The tag is $tag, but no chart has that version:" >&2
   for chart in "${all[@]}"; do
     echo "  $(basename "$chart") has version: $(version_of "$chart"). Tag v$(version_of "$chart"), or change the version first." >&2
   done
@@ -36,8 +37,8 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 url=${GITHUB_SERVER_URL:-https://github.com}/${GITHUB_REPOSITORY:-you/your-repository}
 
-# A copy of the chart as a catalogue shows it: with the licence, with the repository's own addresses, and with links in its
-# README that lead there. Of the links in the chart the copy has what they lead to.
+# A copy of the chart for a chart catalogue: with the licence, the repository's actual URLs, and links in its README
+# that point there. Symbolic links in the chart are dereferenced.
 stage() { # chart, copy
   cp -RL "$1" "$2"
   cp "$root/LICENSE" "$root/NOTICE" "$2"
@@ -50,19 +51,19 @@ stage() { # chart, copy
   fi
   find "$2" -name '*.bak' -delete
 }
-plain=()
-case $repository in 127.0.0.1:* | localhost:*) plain=(--plain-http) ;; esac # a registry of this machine has no TLS
+registry_options=()
+case $repository in 127.0.0.1:* | localhost:*) registry_options=(--plain-http) ;; esac # a local registry has no TLS
 pushed=()
 for chart in "${charts[@]}"; do
   name=$(basename "$chart")
   stage "$chart" "$folder/$name"
   helm package "$folder/$name" --destination "$folder" > /dev/null
-  said=$(helm push "$folder/$name-${tag#v}.tgz" "oci://$repository" ${plain[@]+"${plain[@]}"} 2>&1) || {
-    echo "$said" >&2
-    echo "The chart was not pushed to $repository. Are you logged in there? (helm registry login)" >&2
+  output=$(helm push "$folder/$name-${tag#v}.tgz" "oci://$repository" ${registry_options[@]+"${registry_options[@]}"} 2>&1) || {
+    echo "$output" >&2
+    echo "Pushing the chart to $repository failed. Are you logged in? (helm registry login)" >&2
     exit 1
   }
-  digest=$(sed -n 's/^Digest: //p' <<< "$said")
+  digest=$(sed -n 's/^Digest: //p' <<< "$output")
   echo "Pushed oci://$repository/$name, version ${tag#v}, as $digest"
   pushed+=("$repository/$name@$digest")
 done

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Pushes the image of an OCI layout, byte by byte as it is, by its digest; tags lead to it only once it is there.
+# Pushes the image of an OCI layout unchanged, by its digest, and tags it once it is in the registry.
 #
 #   scripts/push.sh LAYOUT REPOSITORY TAG...
 set -euo pipefail
@@ -19,17 +19,17 @@ digest=$("$python" "$root/scripts/layout.py" digest "$layout")
 "$root/scripts/go-tools.sh" crane
 crane=$root/.tools/crane
 
-# A registry takes under a digest only what has it. --index is for a layout of several images, but crane pushes an
-# index that is the only one without it, too.
+# A registry verifies the content against the digest. --index is meant for a layout of several images, but crane also
+# pushes an index that is the only entry without it.
 "$crane" push "$layout" "$repository@$digest" > /dev/null
 for tag in "$@"; do
   "$crane" tag "$repository@$digest" "$tag" > /dev/null
-  pushed=$("$crane" digest "$repository:$tag")
-  if [[ $pushed != "$digest" ]]; then
-    echo "$repository:$tag is $pushed, and what was scanned is $digest. Do not deploy it; push again, and see who else pushes there." >&2
+  remote_digest=$("$crane" digest "$repository:$tag")
+  if [[ $remote_digest != "$digest" ]]; then
+    echo "$repository:$tag is $remote_digest, but the scanned image is $digest. Do not deploy it; push again, and find out who else pushes there." >&2
     exit 1
   fi
 done
 echo "Pushed $repository ($*) as $digest"
-# For the steps and jobs after this one.
+# For later steps and jobs.
 if [[ -n ${GITHUB_OUTPUT:-} ]]; then echo "digest=$digest" >> "$GITHUB_OUTPUT"; fi

@@ -1,11 +1,11 @@
-"""Removes a service with all that is its own: its code, its chart, and the tests of them.
+"""Removes a service and everything that belongs to it: its code, its chart, and their tests.
 
     python -m scripts.remove_service NAME        (or: make remove-service NAME=task-api)
 
-What is a service's own is in folders of its name: that is what goes. With the first one, which the kit came with, goes
-what else is about tasks (OF_THE_FIRST), and where one service has to be named, another one is (NAMING).
+A service's files are in folders of its name: those are removed. With the first service, which comes with the kit, other
+files about tasks are removed, too (OF_THE_FIRST), and files that need one service's name get another one's (NAMING).
 
-Nothing is lost: what Git does not have is not removed.
+Nothing is lost: files that are not in Git are not removed.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ ROOT = Path(__file__).resolve().parent.parent
 FIRST = "task-api"
 
 OF_THE_FIRST = (
-    "platform/k8s",  # its manifests without Helm
-    "bench",  # how fast it is
+    "platform/k8s",  # its raw manifests
+    "bench",  # its benchmarks
     "scripts/bench.sh",
     "scripts/bench-loop.sh",
     ".tools/bench",
     ".tools/bench-go",
 )
-"""What is about tasks alone beside the folders of the service."""
+"""Files that are only about tasks, outside of the service's folders."""
 
 NAMING = (
     ".github/CODEOWNERS",
@@ -46,7 +46,7 @@ NAMING = (
     "scripts/push.sh",
     "scripts/run.sh",
 )
-"""What has to name one service, or does in an example."""
+"""Files that have to name one service, or do so in an example."""
 
 CUT = {
     ".github/dependabot.yml": (r" /bench,", r"^  - package-ecosystem: gomod\n    directory: /bench/.*\n(    .*\n)+"),
@@ -68,11 +68,11 @@ CUT = {
     "scripts/audit.sh": (r" bench/requirements\.txt",),
     "scripts/lock.sh": (r"# After the services: .*\n", r"compile bench/.*\n"),
 }
-"""Lines and words about what is in OF_THE_FIRST, by their files, as regular expressions."""
+"""Text about files in OF_THE_FIRST, by file, as regular expressions."""
 
 
 class Refused(Exception):
-    """Nothing was changed, for the reason that the message gives."""
+    """Nothing was changed, for the reason in the message."""
 
 
 def services() -> list[str]:
@@ -83,71 +83,74 @@ def package_of(name: str) -> str:
     return name.replace("-", "_")
 
 
-def there(path: str) -> bool:
+def exists(path: str) -> bool:
     return (ROOT / path).exists()
 
 
 def owned(name: str) -> list[str]:
-    """What goes with a service, as paths in the repository; of it what there is."""
+    """The existing files and folders that belong to a service."""
     package = package_of(name)
     paths = [f"services/{name}", f"platform/helm/{name}", f"e2e/{package}", f"platform/tests/{package}"]
-    return list(filter(there, (*paths, *(OF_THE_FIRST if name == FIRST else ()))))
+    return list(filter(exists, (*paths, *(OF_THE_FIRST if name == FIRST else ()))))
 
 
 def check(name: str) -> None:
-    """Raises Refused unless the service can go, and Git has all that goes with it."""
+    """Raises Refused unless the service can be removed, and all of its files are committed."""
     names = services()
     if name not in names:
-        raise Refused(f"There is no service named {name}. The services are: {' '.join(names)}")
+        raise Refused(f"There is no service {name}. Choose from: {' '.join(names)}")
     if len(names) == 1:
-        raise Refused(f"{name} is the only service. Make another one first: make new-service NAME=orders")
+        raise Refused(f"{name} is the only service. Create another one first: make new-service NAME=orders")
     status = ["git", "status", "--porcelain", "--untracked-files=all", "--", *owned(name)]
-    done = subprocess.run(status, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise Refused("Git keeps what is removed, and this folder is no clone: git init && git add --all && git commit")
-    if done.stdout:
-        raise Refused(f"This would be lost, since it is in no commit:\n{done.stdout}Commit it first, or remove it.")
+    result = subprocess.run(status, cwd=ROOT, capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        raise Refused(
+            "Removed files must be recoverable from Git, but this is not a repository: git init && git add --all && "
+            "git commit"
+        )
+    if result.stdout:
+        raise Refused(f"Uncommitted files would be lost:\n{result.stdout}Commit them first, or remove them.")
 
 
-def changed(name: str, by: str) -> dict[str, str]:
-    """The files that are to be written otherwise once the first service makes room for another, and how."""
+def updated_files(name: str, replacement: str) -> dict[str, str]:
+    """The new contents of files that have to change when the first service is replaced by another."""
     texts: dict[str, str] = {}
-    for path in filter(there, NAMING):
+    for path in filter(exists, NAMING):
         text = (ROOT / path).read_text()
-        texts[path] = text.replace(name, by).replace(package_of(name), package_of(by))
-    for path in filter(there, CUT):
+        texts[path] = text.replace(name, replacement).replace(package_of(name), package_of(replacement))
+    for path in filter(exists, CUT):
         text = (ROOT / path).read_text()
         for pattern in CUT[path]:
             text, times = re.subn(pattern, "", text, flags=re.MULTILINE)
             if not times:
-                raise Refused(f"{path} has no longer what scripts/remove_service.py cuts there: {pattern}")
+                raise Refused(f"{path} no longer matches a pattern in scripts/remove_service.py: {pattern}")
         texts[path] = text
     return texts
 
 
-def unlinked(page: str, text: str) -> str:
-    """A page in which each link to what is no longer there is its text alone."""
+def remove_broken_links(page: str, text: str) -> str:
+    """The page with each link to a missing file replaced by its text."""
 
-    def kept(link: re.Match[str]) -> str:
+    def keep_or_unlink(link: re.Match[str]) -> str:
         path = link[2].partition("#")[0]
-        elsewhere = not path or "://" in path or path.startswith("mailto:")
-        return link[0] if elsewhere or ((ROOT / page).parent / path).exists() else link[1]
+        external = not path or "://" in path or path.startswith("mailto:")
+        return link[0] if external or ((ROOT / page).parent / path).exists() else link[1]
 
-    return re.sub(r"\[([^\[\]]*)\]\(([^()\s]+)\)", kept, text)
+    return re.sub(r"\[([^\[\]]*)\]\(([^()\s]+)\)", keep_or_unlink, text)
 
 
 def pages() -> Iterator[str]:
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--deduplicate", "--", "*.md"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    return (page for page in done.stdout.splitlines() if (ROOT / page).is_file())
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return (page for page in result.stdout.splitlines() if (ROOT / page).is_file())
 
 
 def remove(name: str) -> None:
-    """Removes the service. Raises Refused, with nothing changed, where it cannot."""
+    """Removes the service. Raises Refused, with nothing changed, if that is not possible."""
     check(name)
     paths = owned(name)
     (other, *_) = (service for service in services() if service != name)
-    for path, text in (changed(name, other) if name == FIRST else {}).items():
+    for path, text in (updated_files(name, other) if name == FIRST else {}).items():
         (ROOT / path).write_text(text)
     print(f"Removing {name}:\n")
     for path in paths:
@@ -158,7 +161,7 @@ def remove(name: str) -> None:
             (ROOT / path).unlink()
     for page in pages():
         before = (ROOT / page).read_text()
-        after = unlinked(page, before)
+        after = remove_broken_links(page, before)
         if after != before:
             (ROOT / page).write_text(after)
 
@@ -174,10 +177,10 @@ def main(arguments: list[str]) -> int:
     print(f"""
 Next:
 
-  See what changed   git status && git diff
-  Check it           make lint test test-platform
-  Where it ran       helm uninstall {name}, and what it kept: kubectl get pvc,secrets
-  Keep it so         git add --all && git commit
+  Review             git status && git diff
+  Check              make lint test test-platform
+  If it was deployed helm uninstall {name}, and its remaining data: kubectl get pvc,secrets
+  Commit             git add --all && git commit
 """)
     return 0
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Runs a command of the service named by SERVICE on this machine.
+# Runs a command of the service SERVICE on this machine.
 #
 #   SERVICE=task-api scripts/run.sh serve
 #
-# Where its local.env names a variable as LOCAL_POSTGRESQL, and nothing says what that is, it is the URL of a PostgreSQL
-# that runs in Docker meanwhile.
+# If its local.env names a variable as LOCAL_POSTGRESQL that is not set, that variable is set to the URL of a PostgreSQL
+# in Docker, started for the duration of the command.
 set -euo pipefail
 CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/isolate.sh

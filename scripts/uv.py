@@ -1,9 +1,9 @@
-"""Runs uv: the one that requirements-uv.txt names, whose hash pip checked when it fetched it into .tools/uv.
+"""Runs the uv of requirements-uv.txt, which pip downloads into .tools/uv, verifying its hash.
 
     "$(scripts/find-pip.sh)" -I scripts/uv.py pip install ...
 
-uv does not read pip's settings, and its own are of another machine or project. So where packages come from and how
-they are reached is what pip's settings say, for uv as well. scripts/isolate.sh has taken away what UV_* would change.
+uv does not read pip's settings, and its own may belong to another machine or project. So pip's settings determine
+sources and connections for uv, too. scripts/isolate.sh has unset all UV_* variables that would change that.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ FIXED = {
     "UV_NO_CONFIG": "1",
     "UV_NO_PROGRESS": "1",
     "UV_PYTHON_DOWNLOADS": "never",
-    # Not hard links, as by default on Linux: a line changed in one environment would be changed in the cache, and in
-    # every environment that is made from it. Nor `clone`, which is hard links where the file system cannot clone.
+    # Not hard links, the default on Linux: a line changed in one environment would change in the cache and in every
+    # environment created from it. Nor `clone`, which falls back to hard links.
     "UV_LINK_MODE": "copy",
-    # As pip: the version that is asked for, from whichever index has it. Its hash is checked.
+    # Like pip: the requested version, from whichever index has it. Its hash is verified.
     "UV_INDEX_STRATEGY": "unsafe-best-match",
 }
 
 
 def is_pinned(uv: Path) -> bool:
-    """Whether it runs here and is of the version that is locked."""
+    """Whether it runs here and has the locked version."""
     try:
-        said = subprocess.run([uv, "--version"], capture_output=True, text=True, check=False).stdout
+        output = subprocess.run([uv, "--version"], capture_output=True, text=True, check=False).stdout
     except OSError:
         return False
-    return f"uv=={' '.join(said.split()[1:2])} " in LOCK.read_text()
+    return f"uv=={' '.join(output.split()[1:2])} " in LOCK.read_text()
 
 
 def fetch() -> None:
-    """Into a folder of this process first: what is cut short is not taken for uv."""
+    """Installs into a temporary folder of this process first, so that an interrupted download is never used."""
     new = FOLDER.with_name(f"uv.{os.getpid()}")
     install = ["install", "--quiet", "--no-deps", "--no-compile", "--require-hashes", "--only-binary", ":all:"]
     try:
@@ -55,7 +55,7 @@ def fetch() -> None:
 
 
 def pip_settings() -> dict[str, str]:
-    """What `pip install` goes by: the files' [global], then their [install], then the environment."""
+    """The effective settings of `pip install`: the files' [global], then their [install], then the environment."""
     listed = subprocess.run([*PIP, "config", "list"], stdout=subprocess.PIPE, text=True, check=True).stdout
     found: dict[str, dict[str, str]] = {"global": {}, "install": {}, ":env:": {}}
     for line in listed.splitlines():
@@ -67,7 +67,8 @@ def pip_settings() -> dict[str, str]:
 
 
 def uv_settings(pip: Mapping[str, str], environment: Mapping[str, str]) -> dict[str, str]:
-    """The same in uv's words, as variables: URLs may have a password, which no list of processes is to show."""
+    """The same as uv's variables, not arguments: URLs may contain a password, which must not appear in process
+    lists."""
 
     def words(name: str) -> list[str]:
         return pip.get(name, "").split()
@@ -89,7 +90,7 @@ def uv_settings(pip: Mapping[str, str], environment: Mapping[str, str]) -> dict[
     if certificates:
         settings["SSL_CERT_DIR" if Path(certificates).is_dir() else "SSL_CERT_FILE"] = certificates
     elif not environment.get("SSL_CERT_FILE") and not environment.get("SSL_CERT_DIR"):
-        settings["UV_SYSTEM_CERTS"] = "1"  # as pip since 24.2: there are those of a company's proxy
+        settings["UV_SYSTEM_CERTS"] = "1"  # like pip since 24.2: includes the certificate of a company's proxy
     if proxy := pip.get("proxy"):
         proxy = proxy if "://" in proxy else f"http://{proxy}"
         settings |= dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), proxy)
@@ -106,7 +107,7 @@ def main(arguments: list[str]) -> int:
         fetch()
     pip = pip_settings()
     if is_true(pip.get("no-index")):
-        arguments = [*arguments, "--no-index"]  # has no variable
+        arguments = [*arguments, "--no-index"]  # there is no variable for it
     environment = {**os.environ, **uv_settings(pip, os.environ), **FIXED}
     return subprocess.run([uv, *arguments], env=environment, check=False).returncode
 
@@ -115,4 +116,4 @@ if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
     except (OSError, subprocess.CalledProcessError) as error:
-        sys.exit(f"uv cannot be had: {error}")
+        sys.exit(f"uv cannot be installed: {error}")

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# versions.env as variables, sourced with the repository as working directory. What the environment says already wins;
-# VERSIONS_FROM_OUTSIDE has the names of what differs, for `make doctor`.
+# versions.env as variables, sourced with the repository as working directory. Existing environment variables take
+# precedence; VERSIONS_FROM_OUTSIDE lists those that differ, for `make doctor`.
 # shellcheck source=scripts/isolate.sh
 . scripts/isolate.sh
 

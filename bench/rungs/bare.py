@@ -1,5 +1,5 @@
-"""Rung 5 without what every request goes through: the same service, started the same way, but no Edge. What is missing
-to the real one is the price of id, limits, metrics and access log.
+"""Rung 5 without the middleware: the same service, started in the same way, but without EdgeMiddleware. The
+difference is the cost of request ID, limits, metrics and access log.
 
 python bare.py serve --port PORT
 """
@@ -9,5 +9,5 @@ import sys
 from chassis import edge
 from task_api.__main__ import main
 
-edge.Edge = lambda rest, **_: rest
+edge.EdgeMiddleware = lambda app, **_: app
 sys.exit(main())

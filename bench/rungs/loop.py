@@ -1,4 +1,4 @@
-"""Rung 2: asyncpg alone. As many tasks as there are connections, each asks again as soon as it is answered.
+"""Rung 2: asyncpg without HTTP. One task per connection, each repeats the query in a loop.
 
 python loop.py get|post|list SECONDS        prints {"requests": ..., "seconds": ..., "cpu_seconds": ...}
 """
@@ -17,39 +17,39 @@ import asyncpg
 import uvloop
 from uuid_utils.compat import uuid7
 
-GIVEN = json.loads(os.environ["BENCH_GIVEN"])
+FIXTURE = json.loads(os.environ["BENCH_FIXTURE"])
 
 
 def values(kind: str) -> tuple[object, ...]:
-    """What stands behind the statement's placeholders."""
+    """The statement's parameters."""
     if kind == "list":
         return ()
     if kind == "get":
-        return (GIVEN["id"] % random.randint(1, GIVEN["rows"]),)
+        return (FIXTURE["id"] % random.randint(1, FIXTURE["rows"]),)
     now = datetime.now(UTC)
     nothing = (None,) * 3
     task = (uuid7(), "Water the plants", None, "todo", 3, *nothing, ["home"], *nothing, 0, *nothing, 0.0, "{}")
-    return (*task, now, now, None, None, 1, None, ["water", "the", "plants"], "created", GIVEN["bodies"]["post"])
+    return (*task, now, now, None, None, 1, None, ["water", "the", "plants"], "created", FIXTURE["bodies"]["post"])
 
 
 async def main(kind: str, seconds: float) -> None:
-    """Asks for so long, and prints how often it was answered."""
+    """Queries for the given time, and prints the number of queries."""
     size = int(os.environ["BENCH_POOL"])
     connections = [await asyncpg.connect(os.environ["BENCH_DATABASE_URL"]) for _ in range(size)]
-    for connection in connections:  # prepared before the clock starts
-        await connection.fetch(GIVEN[kind], *values(kind))
+    for connection in connections:  # prepare before the clock starts
+        await connection.fetch(FIXTURE[kind], *values(kind))
     start, cpu = time.perf_counter(), time.process_time()
 
-    async def ask(connection: asyncpg.Connection) -> int:
+    async def query(connection: asyncpg.Connection) -> int:
         count = 0
         while time.perf_counter() - start < seconds:
-            await connection.fetch(GIVEN[kind], *values(kind))
+            await connection.fetch(FIXTURE[kind], *values(kind))
             count += 1
         return count
 
-    requests = sum(await asyncio.gather(*map(ask, connections)))
-    took, used = time.perf_counter() - start, time.process_time() - cpu
-    print(json.dumps({"requests": requests, "seconds": took, "cpu_seconds": used}))
+    requests = sum(await asyncio.gather(*map(query, connections)))
+    duration, cpu_used = time.perf_counter() - start, time.process_time() - cpu
+    print(json.dumps({"requests": requests, "seconds": duration, "cpu_seconds": cpu_used}))
     for connection in connections:
         await connection.close()
 

@@ -1,7 +1,7 @@
-"""Rungs 3 and 4: ASGI without any framework. What uvicorn and asyncpg leave room for, and nothing else.
+"""Rungs 3 and 4: ASGI without a framework, as the upper limit of uvicorn and asyncpg.
 
-`constant` answers bytes that it was given. `asking` does the service's work with the fewest layers that do it: the same
-statement, the same JSON, no validation, no errors, no middleware.
+`constant` returns fixed bytes. `database` does the service's work with the fewest possible layers: the same statement,
+the same JSON, no validation, no error handling, no middleware.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ import asyncpg
 from pydantic_core import from_json, to_json
 from uuid_utils.compat import uuid7
 
-GIVEN = json.loads(os.environ["BENCH_GIVEN"])
-PRIORITIES = GIVEN["priorities"]
+FIXTURE = json.loads(os.environ["BENCH_FIXTURE"])
+PRIORITIES = FIXTURE["priorities"]
 RANKS = {name: rank for rank, name in enumerate(PRIORITIES)}
 JSON = (b"content-type", b"application/json")
 
 
 async def constant(scope, receive, send):
-    """Rung 3: the bytes that the real endpoint answered."""
+    """Rung 3: the bytes of the service's response."""
     if scope["type"] == "lifespan":
         await _lifespan(receive, send)
     elif scope["method"] == "POST":
         await receive()
-        await _answer(send, 201, CONSTANT["post"])
+        await _respond(send, 201, CONSTANT["post"])
     else:
-        await _answer(send, 200, CONSTANT["list" if scope["path"] == "/v1/tasks" else "get"])
+        await _respond(send, 200, CONSTANT["list" if scope["path"] == "/v1/tasks" else "get"])
 
 
-CONSTANT = {kind: text.encode() for kind, text in GIVEN.get("bodies", {}).items()}
+CONSTANT = {kind: text.encode() for kind, text in FIXTURE.get("bodies", {}).items()}
 
 
-async def asking(scope, receive, send):
-    """Rung 4: asyncpg's own pool, one statement, the JSON made from the row."""
+async def database(scope, receive, send):
+    """Rung 4: asyncpg's own pool, one statement, JSON from the row."""
     if scope["type"] == "lifespan":
         await _lifespan(receive, send)
     elif scope["method"] == "POST":
@@ -47,23 +47,23 @@ async def asking(scope, receive, send):
             if not message["more_body"]:
                 break
         task = _new(from_json(body))
-        await pool.execute(GIVEN["post"], *_row(task), "created", to_json(task).decode())
-        await _answer(
+        await pool.execute(FIXTURE["post"], *_row(task), "created", to_json(task).decode())
+        await _respond(
             send, 201, to_json(task), (b"etag", b'"v1"'), (b"location", b"/v1/tasks/" + str(task["id"]).encode())
         )
     elif scope["path"] == "/v1/tasks":
-        rows = await pool.fetch(GIVEN["list"])
+        rows = await pool.fetch(FIXTURE["list"])
         tasks = [_task(row) for row in rows[:50]]
         cursor = CURSOR if len(rows) > 50 else None
-        await _answer(send, 200, to_json({"items": tasks, "next_cursor": cursor}), (b"link", LINK))
+        await _respond(send, 200, to_json({"items": tasks, "next_cursor": cursor}), (b"link", LINK))
     else:
-        row = await pool.fetchrow(GIVEN["get"], scope["path"][-36:])
+        row = await pool.fetchrow(FIXTURE["get"], scope["path"][-36:])
         task = _task(row)
-        await _answer(send, 200, to_json(task), (b"etag", b'"v%d"' % task["version"]))
+        await _respond(send, 200, to_json(task), (b"etag", b'"v%d"' % task["version"]))
 
 
-# The place where the next page begins is the same on every rung: what it takes to write it is not what is measured.
-CURSOR = GIVEN.get("cursor")
+# The cursor is the same on every rung: encoding it is not measured.
+CURSOR = FIXTURE.get("cursor")
 LINK = b'</v1/tasks?cursor=...>; rel="next"'
 
 
@@ -74,27 +74,27 @@ def _task(row):
     return task
 
 
-def _new(said):
+def _new(values):
     now = datetime.now(UTC)
     return {
         "id": uuid7(),
-        "title": said["title"],
-        "description": said.get("description"),
-        "status": said.get("status", "todo"),
-        "priority": said.get("priority", "none"),
-        "due_at": said.get("due_at"),
-        "due_on": None if said.get("due_on") is None else datetime.fromisoformat(said["due_on"]).date(),
-        "start_at": said.get("start_at"),
-        "labels": said.get("labels", []),
-        "project": said.get("project"),
-        "parent": said.get("parent"),
-        "assignee": said.get("assignee"),
+        "title": values["title"],
+        "description": values.get("description"),
+        "status": values.get("status", "todo"),
+        "priority": values.get("priority", "none"),
+        "due_at": values.get("due_at"),
+        "due_on": None if values.get("due_on") is None else datetime.fromisoformat(values["due_on"]).date(),
+        "start_at": values.get("start_at"),
+        "labels": values.get("labels", []),
+        "project": values.get("project"),
+        "parent": values.get("parent"),
+        "assignee": values.get("assignee"),
         "percent_done": 0,
-        "recurrence": said.get("recurrence"),
-        "time_zone": said.get("time_zone"),
+        "recurrence": values.get("recurrence"),
+        "time_zone": values.get("time_zone"),
         "followed_by": None,
-        "position": said.get("position", 0.0),
-        "metadata": said.get("metadata", {}),
+        "position": values.get("position", 0.0),
+        "metadata": values.get("metadata", {}),
         "created_at": now,
         "updated_at": now,
         "completed_at": None,
@@ -111,7 +111,7 @@ def _row(task):
     return (*values.values(), due, list(words))
 
 
-async def _answer(send, status, body, *headers):
+async def _respond(send, status, body, *headers):
     length = (b"content-length", b"%d" % len(body))
     await send({"type": "http.response.start", "status": status, "headers": [JSON, length, *headers]})
     await send({"type": "http.response.body", "body": body})

@@ -1,9 +1,9 @@
-// Writes a database of vulnerabilities with a single advisory in it, of the form that Trivy reads:
+// Writes a vulnerability database with a single advisory, in Trivy's format:
 //
 //	advisories FOLDER BUCKET PACKAGE SEVERITY [FIX]
 //
-// FOLDER becomes a cache folder of Trivy. BUCKET is "debian 12", where PACKAGE is a source package, or begins with "pip::".
-// Every version before FIX is affected, and without it every version.
+// FOLDER becomes a Trivy cache folder. BUCKET is "debian 12", where PACKAGE is a source package, or starts with "pip::".
+// All versions before FIX are affected, or all versions without it.
 package main
 
 import (
@@ -31,13 +31,13 @@ func main() {
 	if len(os.Args) == 6 {
 		fix := os.Args[5]
 		advisory = types.Advisory{
-			FixedVersion:       fix,                 // read for a Debian package
-			VulnerableVersions: []string{"<" + fix}, // and these for a Python package
+			FixedVersion:       fix,                 // used for Debian packages
+			VulnerableVersions: []string{"<" + fix}, // used for Python packages
 			PatchedVersions:    []string{fix},
 		}
 	}
 	if err := write(folder, bucket, name, severity, &advisory); err != nil {
-		fmt.Fprintf(os.Stderr, "No database was written to %s: %v. Name a folder to write to, and LOW, MEDIUM, HIGH or CRITICAL.\n", folder, err)
+		fmt.Fprintf(os.Stderr, "Writing the database to %s failed: %v. Use a writable folder, and LOW, MEDIUM, HIGH or CRITICAL.\n", folder, err)
 		os.Exit(1)
 	}
 }
@@ -58,7 +58,7 @@ func write(folder, bucket, name, severity string, advisory *types.Advisory) erro
 			return err
 		}
 		known := types.Vulnerability{
-			Title:          "Made for a test of the scanner",
+			Title:          "Created for a test of the scanner",
 			VendorSeverity: types.VendorSeverity{vulnerability.NVD: level},
 		}
 		if err := database.PutVulnerability(tx, id, known); err != nil {
@@ -67,7 +67,7 @@ func write(folder, bucket, name, severity string, advisory *types.Advisory) erro
 		if err := database.PutAdvisoryDetail(tx, id, name, []string{bucket}, advisory); err != nil {
 			return err
 		}
-		// It is looked up in the bucket, and only this puts it there.
+		// Lookups use the bucket, and only this call writes to it.
 		return database.SaveAdvisoryDetails(tx, id)
 	})
 	if err != nil {

@@ -1,4 +1,5 @@
-"""A bucket of an S3 server in the cluster, with a user who may do there what the chart asks for, and what uploads."""
+"""A bucket on an S3 server in the cluster, with a user with the permissions that the chart requires, and the uploader's
+image."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends rclone && rm -r
 """
 NAME = "my-backups"
 
-# The rights are those that the chart's README asks for, of the objects below the prefix alone.
+# The permissions are those in the chart's README, on objects below the prefix only.
 MAKE = """
 import json, boto3
 server = dict(endpoint_url="http://127.0.0.1:9000", region_name="us-east-1")
@@ -28,16 +29,16 @@ bucket = "BUCKET"
 boto3.client("s3", **server, **unsigned).create_bucket(Bucket=bucket)
 iam = boto3.client("iam", **server, **unsigned)
 iam.create_user(UserName="backup")
-in_it = {"Effect": "Allow", "Resource": f"arn:aws:s3:::{bucket}/tasks/*"}
-in_it["Action"] = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"]
-of_it = {"Effect": "Allow", "Resource": f"arn:aws:s3:::{bucket}", "Action": "s3:ListBucket"}
-policy = json.dumps({"Version": "2012-10-17", "Statement": [of_it, in_it]})
+on_objects = {"Effect": "Allow", "Resource": f"arn:aws:s3:::{bucket}/tasks/*"}
+on_objects["Action"] = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"]
+on_bucket = {"Effect": "Allow", "Resource": f"arn:aws:s3:::{bucket}", "Action": "s3:ListBucket"}
+policy = json.dumps({"Version": "2012-10-17", "Statement": [on_bucket, on_objects]})
 iam.put_user_policy(UserName="backup", PolicyName="backup", PolicyDocument=policy)
 key = iam.create_access_key(UserName="backup")["AccessKey"]
 print(json.dumps([key["AccessKeyId"], key["SecretAccessKey"]]))
 """.replace("BUCKET", NAME)
 UNSIGNED_CALLS = 4
-"""So many does MAKE make."""
+"""The number of calls in MAKE."""
 
 USE = """
 import boto3, json, sys
@@ -51,7 +52,7 @@ PUT = f'{USE}\ns3.put_object(Bucket="{NAME}", Key=sys.argv[1], Body=b"old")'
 
 @dataclass(frozen=True)
 class Bucket:
-    """The bucket, by its user's keys."""
+    """The bucket, with its user's credentials."""
 
     namespace: Namespace
     key_id: str
@@ -62,40 +63,40 @@ class Bucket:
         return f"http://s3.{self.namespace.name}.svc:9000"
 
     def keys(self) -> list[str]:
-        """Those of all objects, in order: what is called so in S3 is no secret."""
+        """The keys of all objects, sorted: S3's object keys are not secret."""
         return sorted(self._use(LIST).split())
 
     def put(self, key: str) -> None:
         self._use(PUT, key)
 
     def _use(self, script: str, *arguments: str) -> str:
-        return _python(self.namespace, script, *arguments, given=json.dumps([self.key_id, self.secret]))
+        return _python(self.namespace, script, *arguments, stdin=json.dumps([self.key_id, self.secret]))
 
 
-def _python(namespace: Namespace, script: str, *arguments: str, given: str = "") -> str:
+def _python(namespace: Namespace, script: str, *arguments: str, stdin: str = "") -> str:
     inside = ("exec", "--stdin", "s3", "--", "python", "-c", script, *arguments)
-    return kubectl("--namespace", namespace.name, *inside, given=given)
+    return kubectl("--namespace", namespace.name, *inside, stdin=stdin)
 
 
 def make_bucket(namespace: Namespace) -> Bucket:
-    """The server in the namespace, from packages by their hashes, and an empty bucket."""
+    """Starts the server in the namespace, from hash-pinned packages, and creates an empty bucket."""
     namespace.run(f"{_build(SERVER_IMAGE)} {FOLDER}", seconds=600)
     _load(namespace, SERVER_IMAGE)
     pod = Template((FOLDER / "pod.yaml").read_text())
-    given = pod.substitute(IMAGE=SERVER_IMAGE, UNSIGNED_CALLS=UNSIGNED_CALLS)
-    kubectl("--namespace", namespace.name, "apply", "--filename", "-", given=given)
+    manifest = pod.substitute(IMAGE=SERVER_IMAGE, UNSIGNED_CALLS=UNSIGNED_CALLS)
+    kubectl("--namespace", namespace.name, "apply", "--filename", "-", stdin=manifest)
     namespace.run("kubectl wait pod/s3 --for=condition=Ready --timeout=120s")
     key_id, secret = json.loads(_python(namespace, MAKE))
     return Bucket(namespace, key_id, secret)
 
 
 def rclone_image(namespace: Namespace) -> str:
-    """The image that the chart names, or where no registry has it Debian's older rclone; loaded into the cluster."""
+    """The image in the chart, or Debian's older rclone if that cannot be pulled; loaded into the cluster."""
     image = version("RCLONE_IMAGE")
     if namespace.attempt(f"docker image inspect {image} || docker pull {image}", seconds=300).returncode != 0:
         image = RCLONE_OF_DEBIAN
-        done = namespace.attempt(f"{_build(image)} - << 'DOCKERFILE'\n{DOCKERFILE}DOCKERFILE", seconds=600)
-        assert done.returncode == 0, f"rclone is installed by apt from Debian's mirrors\n{done.stderr}"
+        result = namespace.attempt(f"{_build(image)} - << 'DOCKERFILE'\n{DOCKERFILE}DOCKERFILE", seconds=600)
+        assert result.returncode == 0, f"rclone is installed by apt from Debian's mirrors\n{result.stderr}"
     _load(namespace, image)
     return image
 

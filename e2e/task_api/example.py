@@ -1,4 +1,4 @@
-"""How tasks are written and read by the tests that hold for any service (e2e/example.py)."""
+"""Requests to tasks, for the tests of any service (e2e/example.py)."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ import httpx2
 
 
 class Tasks:
-    """A task, written, read and deleted."""
+    """Writes, reads and deletes a task."""
 
-    counted: tuple[str, ...] = ("task_api_tasks",)
+    health_metrics: tuple[str, ...] = ("task_api_tasks",)
     helm_test = "ok: a task was written, read and deleted"
-    helm_test_unauthorized = "ok: nobody writes without a token"
+    helm_test_unauthorized = "ok: writes without a token are rejected"
 
     def write(self, client: httpx2.Client) -> tuple[str, Any]:
-        written = client.post("/v1/tasks", json={"title": "older than all that follows"})
-        assert written.status_code == 201
-        task = written.json()
+        response = client.post("/v1/tasks", json={"title": "older than all that follows"})
+        assert response.status_code == 201
+        task = response.json()
         return f"/v1/tasks/{task['id']}", task
 
     def requests(self, client: httpx2.Client) -> Iterator[tuple[httpx2.Response, int]]:
-        written = client.post("/v1/tasks", json={"title": "all the time"})
-        yield written, 201
-        if written.status_code == 201:
-            yield client.get(written.headers["location"]), 200
-            yield client.delete(written.headers["location"]), 204
+        response = client.post("/v1/tasks", json={"title": "all the time"})
+        yield response, 201
+        if response.status_code == 201:
+            yield client.get(response.headers["location"]), 200
+            yield client.delete(response.headers["location"]), 204
 
 
 EXAMPLE = Tasks()

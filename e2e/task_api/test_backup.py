@@ -163,7 +163,7 @@ def finish(namespace: Namespace, job: str) -> str:
 
 def test_the_first_backup_is_made_with_the_release(backed_up: Namespace) -> None:
     (job,) = backed_up.run(f"kubectl get jobs -l {BACKUP} -o name").split()
-    assert "is a whole backup" in finish(backed_up, job)
+    assert "is a complete backup" in finish(backed_up, job)
 
 
 def test_what_was_backed_up_while_clients_wrote_is_whole_once_it_is_restored_elsewhere(
@@ -180,14 +180,14 @@ def test_what_was_backed_up_while_clients_wrote_is_whole_once_it_is_restored_els
         backed_up.run(f"make backup FILE={by_hand}")
         writers.write_more()
     assert writers.failed == 0  # nobody notices a backup
-    assert "is older than the 2 that are kept: removed" in said
-    assert "is a whole backup" in backed_up.run(f"make backup FROM=cronjob FILE={by_cron}")
+    assert "removed: only the newest 2 are kept" in said
+    assert "is a complete backup" in backed_up.run(f"make backup FROM=cronjob FILE={by_cron}")
 
     rows = []
     for name, file, before in (("the CronJob", by_cron, before_cron), ("make backup", by_hand, before_hand)):
         said = empty.run(f"make restore FILE={file} CONFIRM=task-api")
         rows.append(f"Backup by {name} while clients wrote, restored elsewhere: {compare(empty, before)}")
-        (safety,) = re.findall(r"What was there before is in (\S+)\.$", said, re.MULTILINE)
+        (safety,) = re.findall(r"The previous data is in (\S+)\.$", said, re.MULTILINE)
         assert empty.run(f"rm -v {safety}")
     record_property(SUMMARY, "\n".join(rows))
 
@@ -211,9 +211,9 @@ def test_a_restore_under_running_pods_and_writing_clients_is_all_of_the_backup(
     gap = max(later - earlier for earlier, later in itertools.pairwise(times))
     summary = compare(backed_up, before)
     assert backed_up.run(pods) == before_it
-    (safety,) = re.findall(r"What was there before is in (\S+)\.$", said, re.MULTILINE)
+    (safety,) = re.findall(r"The previous data is in (\S+)\.$", said, re.MULTILINE)
     backed_up.run(f"rm {safety}")
-    tries = 1 + said.count("Once more.")
+    tries = 1 + said.count("Retrying.")
     record_property(
         SUMMARY,
         f"Restore under running pods and three writing clients: {seconds:.1f} s with its safety backup, {tries} tries, "
@@ -229,7 +229,7 @@ def test_a_restore_that_fails_leaves_what_is_there(backed_up: Namespace, tmp_pat
     file.write_bytes(file.read_bytes()[:-3000])
     done = backed_up.attempt(f"make restore FILE={file} CONFIRM=task-api")
     assert done.returncode != 0
-    assert "cannot be restored, and nothing was changed" in done.stderr
+    assert "cannot be restored; nothing was changed" in done.stderr
     with backed_up.client() as client:
         assert client.get(f"/v1/tasks/{task['id']}").json() == task
 
@@ -333,7 +333,7 @@ def test_from_the_bucket_alone_every_task_comes_back_into_an_empty_namespace(
         said = finish(uploading, "job/by-hand-2")
         writers.write_more()
     assert writers.failed == 0
-    assert f"{Path(first).name} is older than the 2 that are kept: removed" in said
+    assert f"{Path(first).name} removed: only the newest 2 are kept" in said
     *kept, other = bucket.keys()
     assert other == OTHER
     assert len(kept) == 2
@@ -350,7 +350,7 @@ def test_from_the_bucket_alone_every_task_comes_back_into_an_empty_namespace(
     file = tmp_path / newest
     empty.run(f"make backup FROM={newest} FILE={file}")
     said = empty.run(f"make restore FILE={file} CONFIRM=task-api")
-    (safety,) = re.findall(r"What was there before is in (\S+)\.$", said, re.MULTILINE)
+    (safety,) = re.findall(r"The previous data is in (\S+)\.$", said, re.MULTILINE)
     assert empty.run(f"rm -v {safety}")
     record_property(
         SUMMARY,

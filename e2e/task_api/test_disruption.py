@@ -47,7 +47,7 @@ def leave(release: Namespace, node: str) -> None:
 def start_one_without_the_database(release: Namespace) -> None:
     pod = release.run("kubectl get pods -l app=task-api -o name").split()[0]
     release.run(f"kubectl delete {pod}")
-    waits = "kubectl logs -l app=task-api --tail=-1 | grep 'does not answer yet' || true"
+    waits = "kubectl logs -l app=task-api --tail=-1 | grep 'is not available yet' || true"
     eventually(lambda: "Is it running, and does" in release.run(waits), "a new pod says what it waits for", seconds=60)
 
 

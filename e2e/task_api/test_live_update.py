@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from e2e.conftest import SUMMARY
-from e2e.dev_container import NOTICED, PACKAGE, Running, median, running, timed_save
+from e2e.dev_container import PACKAGE, RELOAD_LINE, Running, median, running, timed_save
 from e2e.eventually import eventually
 
 SAVES = 5
@@ -70,4 +70,4 @@ def test_what_is_half_written_is_waited_for(dev_image: str) -> None:
             file.write(b"CREATE TABLE rest (hours integer);\n")
         dev.serves("9.9.9")
         assert tables(dev) >= {"effort", "rest"}
-        assert dev.log().count(NOTICED) == 1
+        assert dev.log().count(RELOAD_LINE) == 1

@@ -13,7 +13,7 @@ import httpx2
 import pytest
 from documentation import commands_run_by
 from e2e.cluster import REPOSITORY
-from e2e.drift import drift_of_all, specs, there, written
+from e2e.drift import drift_of_all, live_objects, specs, write_history
 from e2e.eventually import eventually
 from e2e.namespace import HELMS, MakeNamespace, Namespace
 from e2e.traffic import Traffic
@@ -23,14 +23,14 @@ THIS, README = "e2e/task_api/test_raw_manifests.py", "platform/helm/task-api/REA
 
 def documented_secret(folder: Path) -> str:
     """The commands of postgres.yaml that make the Secret task-api-database."""
-    comment = re.search(r"make it once:\n((?:#   .*\n)+)", (folder / "postgres.yaml").read_text())
-    assert comment, "postgres.yaml says no longer how its Secret is made"
+    comment = re.search(r"create it once:\n((?:#   .*\n)+)", (folder / "postgres.yaml").read_text())
+    assert comment, "postgres.yaml no longer says how to create its Secret"
     return "\n".join(line.removeprefix("#   ") for line in comment[1].splitlines())
 
 
 def documented_takeover(namespace: Namespace, copy: Path) -> str:
     """The commands of the chart's README by which Helm takes over; the last is helm's, to which values can be added."""
-    (takeover,) = commands_run_by(THIS, README, "From the manifests to the chart")
+    (takeover,) = commands_run_by(THIS, README, "Migrate from the manifests to the chart")
     return takeover.commands.replace("platform/k8s/", f"{copy}/").replace(
         "namespace=default", f"namespace={namespace.name}"
     )
@@ -139,12 +139,12 @@ def test_they_start_by_themselves_once_the_secrets_are_there(started: Namespace,
 
 
 def test_applied_again_by_either_side_they_change_nothing(started: Namespace, copy: Path) -> None:
-    before, wanted = written(started), specs(started)
+    before, wanted = write_history(started), specs(started)
     # Of the PodDisruptionBudget kubectl sends the selector each time, since the API says to replace it as a whole.
     assert set(re.findall(r"(\S+) configured", started.run(f"kubectl apply -f {copy}"))) <= {
         "poddisruptionbudget.policy/task-api"
     }
-    assert written(started) == before
+    assert write_history(started) == before
     started.run(f"kubectl diff -f {copy}")
     for _ in range(2):
         started.run(f"kubectl apply --server-side -f {copy}")  # not stopped by a conflict
@@ -154,7 +154,7 @@ def test_applied_again_by_either_side_they_change_nothing(started: Namespace, co
     started.run(f"kubectl diff --server-side -f {copy}")
     started.run(f"kubectl diff -f {copy}")
     applied = "\n---\n".join(file.read_text() for file in copy.glob("*.yaml"))
-    assert drift_of_all(applied, there(started)) == []
+    assert drift_of_all(applied, live_objects(started)) == []
 
 
 def test_a_broken_release_stops_serving_nobody_and_is_undone(started: Namespace, copy: Path) -> None:
@@ -170,8 +170,8 @@ def test_a_broken_release_stops_serving_nobody_and_is_undone(started: Namespace,
         started.run("kubectl rollout undo deployment/task-api")
         started.run("kubectl rollout status deployment/task-api --timeout=120s")
         started.wait_for_replicas(3)
-    assert traffic.wrong == []
-    assert traffic.answers > 100
+    assert traffic.failures == []
+    assert traffic.responses > 100
     images = started.run("kubectl get pods -l app=task-api -o jsonpath='{.items[*].spec.containers[*].image}'")
     assert set(images.split()) == {started.image}
 
@@ -219,13 +219,13 @@ def test_applied_after_the_secrets_changed_undone_and_taken_over_by_helm(
         namespace.run(f"{documented_takeover(namespace, copy)} {namespace.values} --wait --timeout 120s")
         namespace.wait_for_rollout()
         namespace.wait_for_replicas(3)
-        assert traffic.wrong == []
-        assert traffic.answers > 100
+        assert traffic.failures == []
+        assert traffic.responses > 100
     with namespace.client() as client:
         assert client.get(f"/v1/tasks/{task['id']}").json() == task
     # The release is whole: what was the manifests' own goes when the chart no longer has it.
     upgrade = "scripts/helm.sh upgrade task-api platform/helm/task-api --reuse-values --set minReadySeconds=1 --wait"
-    assert "taken back: " not in namespace.run(upgrade)
+    assert "reverted: " not in namespace.run(upgrade)
     namespace.wait_for_rollout()
     if helm == "HELM_4_VERSION":  # what a person types there after a conflict
         typed = [block.commands for block in commands_run_by(THIS, README) if "--server-side=false" in block.commands]

@@ -89,7 +89,7 @@ def proved(make_namespace: MakeNamespace, folder: Path) -> Namespace:
         "replicaCount": 1,
     }
     (folder / "production.yaml").write_text(yaml.safe_dump(values))
-    (block,) = commands_run_by(THIS, "docs/security.md", "Prove the database")
+    (block,) = commands_run_by(THIS, "docs/security.md", "Verify the database server")
     namespace.run(block.commands.replace("database.example.com", "database"), folder=folder)
     return namespace
 
@@ -131,7 +131,7 @@ def test_a_server_of_another_ca_is_refused_with_what_to_do(proved: Namespace, fo
 
     def said() -> bool:
         logs = proved.attempt("kubectl logs --selector app=task-api --prefix --tail=-1").stdout
-        return "sslrootcert in TASKS_DATABASE_URL has to name the file of the CA that signed" in logs
+        return "sslrootcert in TASKS_DATABASE_URL must name the file of the CA that signed" in logs
 
     eventually(said, "the new pod says which CA it lacks", seconds=60)
     ready = json.loads(proved.run("kubectl get deployment task-api -o json"))["status"]

@@ -15,7 +15,7 @@ from e2e.namespace import MakeNamespace, Namespace
 pytestmark = [pytest.mark.full, pytest.mark.timeout(600)]
 
 ALIASES = ("red", "blue")
-PAGE, SECTION = "docs/extend.md", "In a chart around it"
+PAGE, SECTION = "docs/extend.md", "Use as a subchart"
 (COMMANDS,) = commands_run_by("e2e/task_api/test_umbrella.py", PAGE)
 *INSTALL, TEST = COMMANDS.commands.splitlines()
 

@@ -25,7 +25,7 @@ def storage_class() -> Iterator[str]:
     """kind's own, whose claims may grow: the server takes that, as it does for the storage of a cloud."""
     kind = json.loads(kubectl("get", "storageclass", "standard", "--output", "json"))
     made = {"metadata": {"name": CLASS}, "allowVolumeExpansion": True}
-    kubectl("apply", "--filename", "-", given=json.dumps({k: v for k, v in kind.items() if k != "metadata"} | made))
+    kubectl("apply", "--filename", "-", stdin=json.dumps({k: v for k, v in kind.items() if k != "metadata"} | made))
     yield CLASS
     kubectl("delete", "storageclass", CLASS)
 
@@ -57,7 +57,7 @@ def test_another_size_is_refused_before_anything_is_changed(namespace: Namespace
     values = f"{namespace.values} --set image.tag=other --set database.bundled.storage={storage}"
     refused = namespace.attempt(f"helm upgrade task-api {CHART} {values}")
     assert refused.returncode != 0
-    assert f"database.bundled.storage is {storage}, and the volume of the database was made with 1Gi." in refused.stderr
+    assert f"database.bundled.storage is {storage}, but the database volume was created with 1Gi." in refused.stderr
     assert "docs/operate.md#grow-the-volume-of-the-database" in refused.stderr
     assert state(namespace) == before
     assert namespace.run("helm list --short --failed") == ""
@@ -66,10 +66,7 @@ def test_another_size_is_refused_before_anything_is_changed(namespace: Namespace
 def test_another_storage_class_is_refused(namespace: Namespace) -> None:
     upgrade = f"helm upgrade task-api {CHART} {namespace.values}"
     refused = namespace.attempt(f"{upgrade} --set database.bundled.storageClassName=standard")
-    assert (
-        'database.bundled.storageClassName is "standard", and the volume of the database was made with'
-        in refused.stderr
-    )
+    assert 'database.bundled.storageClassName is "standard", but the database volume was created with' in refused.stderr
 
 
 def test_the_volume_grows_under_the_running_database(namespace: Namespace, tmp_path: Path) -> None:
@@ -101,7 +98,7 @@ def test_through_a_backup_the_data_comes_to_a_volume_of_any_size(namespace: Name
     refused = namespace.attempt(typed(lines[install], namespace, tmp_path))
     assert "the volume that is there, data-task-api-postgres-0, has 2Gi and would stay so" in refused.stderr
     printed = namespace.run(typed("\n".join(lines[install - 1 :]), namespace, tmp_path))
-    (safety,) = re.findall(r"What was there before is in (\S+)\.$", printed, re.MULTILINE)
+    (safety,) = re.findall(r"The previous data is in (\S+)\.$", printed, re.MULTILINE)
     namespace.run(f"rm {safety}")
     namespace.wait_until_it_serves()
     with namespace.client() as client:

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Installs what a bare kind cluster lacks: metrics-server (for the HPA) and ingress-nginx; Prometheus for who wants it.
-# Does nothing for one that is there in the wanted version.
+# Installs the add-ons that kind lacks: metrics-server (for the HPA), ingress-nginx and, optionally, Prometheus.
+# Skips add-ons that are already installed in the required version.
 #
 #   platform/cluster/addons.sh metrics-server | ingress-nginx | prometheus
 set -euo pipefail
 CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 . scripts/cluster.sh
 
-# Where a Deployment notes which manifest it came from.
+# The annotation that records which manifest a Deployment came from.
 NOTE=task-platform/manifest
 
 is_installed() { # namespace, deployment, manifest
@@ -19,7 +19,7 @@ case $1 in
   metrics-server)
     if ! is_installed kube-system metrics-server "$METRICS_SERVER_MANIFEST"; then
       kubectl apply --filename "$METRICS_SERVER_MANIFEST"
-      # kind's kubelets have certificates of their own making, which metrics-server would refuse. Local clusters only.
+      # kind's kubelets have self-signed certificates, which metrics-server would reject. Local clusters only.
       if ! kubectl get deployment --namespace kube-system metrics-server --output yaml | grep -q -- --kubelet-insecure-tls; then
         kubectl patch deployment --namespace kube-system metrics-server --type json --patch \
           '[{"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": "--kubelet-insecure-tls"}]'
@@ -30,7 +30,7 @@ case $1 in
   ingress-nginx)
     if ! is_installed ingress-nginx ingress-nginx-controller "$INGRESS_NGINX_MANIFEST"; then
       kubectl apply --filename "$INGRESS_NGINX_MANIFEST"
-      # On the node whose ports are published; since 1.13 the manifest for kind has no node selector.
+      # Schedule it on the node with published ports; since 1.13 the manifest for kind has no node selector.
       kubectl patch deployment --namespace ingress-nginx ingress-nginx-controller --patch \
         '{"spec": {"template": {"spec": {"nodeSelector": {"ingress-ready": "true"}}}}}'
       kubectl annotate deployment --namespace ingress-nginx ingress-nginx-controller --overwrite "$NOTE=$INGRESS_NGINX_MANIFEST"
@@ -39,7 +39,7 @@ case $1 in
     ;;
   prometheus)
     if ! is_installed default prometheus-operator "$PROMETHEUS_OPERATOR_MANIFEST"; then
-      # Server-side: its resource definitions are longer than the annotation in which a client-side apply keeps a copy.
+      # Server-side: its CRDs exceed the size limit of the annotation in which client-side apply stores a copy.
       kubectl apply --server-side --filename "$PROMETHEUS_OPERATOR_MANIFEST"
       kubectl annotate deployment prometheus-operator --overwrite "$NOTE=$PROMETHEUS_OPERATOR_MANIFEST"
       kubectl wait --for=condition=Established crd/prometheuses.monitoring.coreos.com --timeout 60s

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Makes a registry on 127.0.0.1 and lets the cluster's nodes pull from it: a changed image arrives by its changed layers
-# alone, where `kind load` sends all of it to each node. Does nothing that is done already.
+# Starts a registry on 127.0.0.1 and configures the cluster's nodes to pull from it: only changed layers are transferred,
+# whereas `kind load` copies the whole image to each node. Idempotent.
 #
-#   REGISTRY_PORT   its port of 127.0.0.1 (5001)
+#   REGISTRY_PORT   port on 127.0.0.1 (5001)
 set -euo pipefail
 CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 . scripts/cluster.sh
 
 port=${REGISTRY_PORT:-5001}
-if ! docker start "$REGISTRY_NAME" 2> /dev/null; then # there, running or stopped, it keeps its images
-  # One that does not start goes: its port was taken. Its name would be in the way, and images are pushed again.
+if ! docker start "$REGISTRY_NAME" 2> /dev/null; then # an existing one, running or stopped, keeps its images
+  # Remove one that fails to start because its port is taken: its name would conflict, and images are pushed again.
   docker rm --force --volumes "$REGISTRY_NAME" > /dev/null 2>&1 || true
   docker run --detach --name "$REGISTRY_NAME" --restart unless-stopped --publish "127.0.0.1:$port:5000" "$REGISTRY_IMAGE"
 fi
@@ -17,14 +17,14 @@ if [[ -z $(docker container inspect --format '{{ if .NetworkSettings.Networks.ki
   docker network connect kind "$REGISTRY_NAME"
 fi
 
-# In a node localhost is the node: containerd is told which container is meant (kind 0.27 and later read this folder).
+# In a node localhost is the node: redirect containerd to the registry's container (kind 0.27 and later read this directory).
 folder=/etc/containerd/certs.d/$(registry)
 for node in $(kind get nodes --name "$CLUSTER"); do
   docker exec "$node" mkdir -p "$folder"
   docker exec --interactive "$node" cp /dev/stdin "$folder/hosts.toml" <<< "[host.\"http://$REGISTRY_NAME:5000\"]"
 done
 
-# Where Tilt and others look for a local cluster's registry:
+# Where Tilt and other tools discover a local cluster's registry:
 # https://github.com/kubernetes/enhancements/tree/master/keps/sig-cluster-lifecycle/generic/1755-communicating-a-local-registry
 kubectl apply --filename - << END
 apiVersion: v1

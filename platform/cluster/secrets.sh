@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Makes the secrets that each service's local release needs, where they are not there yet: for task-api these are
-# task-api-tls (a self-signed certificate) and, since its chart has a database, task-api-database (a random password).
+# Creates the missing Secrets of each service's local release: for task-api these are task-api-tls (a self-signed
+# certificate) and, since its chart has a database, task-api-database (a random password).
 set -euo pipefail
 CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 . scripts/cluster.sh
 
-# Keys are written where no other user can read them, and never stand in a command line.
+# Keys are written where no other user can read them, and never appear on a command line.
 umask 077
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -18,7 +18,7 @@ certificate_lasts() {
 }
 
 make_certificate() {
-  # A file, not -addext: the LibreSSL of older macOS does not know that option.
+  # A file, not -addext: LibreSSL on older macOS does not support that option.
   cat > "$folder/request" << END
 [req]
 prompt = no
@@ -38,8 +38,8 @@ END
     | kubectl apply --filename -
 }
 
-# The user and the database that the chart has PostgreSQL make.
-of_the_chart() {
+# A value of the bundled PostgreSQL's environment in the chart: its user or database.
+chart_variable() {
   helm template "$service" "platform/helm/$service" --show-only templates/postgres.yaml \
     | sed -n "/name: $1\$/{n;s/^ *value: *//p;}"
 }
@@ -47,8 +47,8 @@ of_the_chart() {
 make_password() {
   local random
   random=$(openssl rand -hex 24)
-  printf 'password=%s\nurl=postgresql://%s:%s@%s-postgres/%s\n' "$random" "$(of_the_chart POSTGRES_USER)" "$random" \
-    "$service" "$(of_the_chart POSTGRES_DB)" \
+  printf 'password=%s\nurl=postgresql://%s:%s@%s-postgres/%s\n' "$random" "$(chart_variable POSTGRES_USER)" "$random" \
+    "$service" "$(chart_variable POSTGRES_DB)" \
     | kubectl create secret generic "$service-database" --from-env-file=/dev/stdin
 }
 

@@ -180,7 +180,7 @@ def test_a_backup_overwrites_nothing(shop: Shop) -> None:
     shop.file.write_text("mine")
     done = shop.backup()
     assert done.returncode == 2
-    assert "is there already, and is not overwritten" in done.stderr
+    assert "already exists and is not overwritten" in done.stderr
     assert shop.file.read_text() == "mine"
 
 
@@ -193,7 +193,7 @@ def test_a_stream_that_is_cut_short_leaves_no_backup(shop: Shop, bytes_: int) ->
     )
     done = shop.backup()
     assert done.returncode == 1
-    assert "No backup was made" in done.stderr
+    assert "The backup failed" in done.stderr
     assert shop.left == []
 
 
@@ -217,7 +217,7 @@ def test_a_restore_brings_back_what_was_backed_up_and_keeps_what_was_there(shop:
     assert shop.content == before  # the table of a later release is gone, too: its migration makes it again
     table = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines() if line.startswith("  ")}
     assert (table["orders"], table["lines"]) == (["900", "1000"], ["0", "-"])
-    assert "It is of an older release and has its schema." in done.stdout
+    assert "The backup has the schema of an older release." in done.stdout
     assert (
         "kubectl --namespace shop rollout restart deployment --selector app.kubernetes.io/instance=orders"
         in done.stdout
@@ -246,7 +246,7 @@ def test_a_restore_that_is_cut_short_changes_nothing(shop: Shop) -> None:
     shop.has_trouble(f'if [[ $* == *COMMIT* ]]; then head -c {cut} | docker exec -i {shop.container} "$@"; exit; fi')
     done = shop.restore()
     assert done.returncode == 1
-    assert "Nothing was restored and nothing was changed" in done.stderr
+    assert "The restore failed and nothing was changed" in done.stderr
     assert shop.content == before
 
 
@@ -257,7 +257,7 @@ def test_a_connection_that_breaks_when_all_is_done_is_no_failure(shop: Shop) -> 
     shop.has_trouble(f'if [[ $* == *COMMIT* ]]; then docker exec -i {shop.container} "$@"; echo lost >&2; exit 1; fi')
     done = shop.restore()
     assert done.returncode == 0, done.stderr
-    assert "The connection broke, and all was restored before:\nlost" in done.stdout
+    assert "The connection was lost after the restore had completed:\nlost" in done.stdout
     assert shop.content == before
 
 
@@ -266,7 +266,7 @@ def test_where_nobody_knows_what_became_of_a_restore_it_says_so(shop: Shop) -> N
     shop.has_trouble('if [[ $* == *COMMIT* ]]; then touch "$here/gone"; fi; if [[ -e $here/gone ]]; then exit 1; fi')
     done = shop.restore()
     assert done.returncode == 1
-    assert "It is all of the backup, or all of what was there before" in done.stderr
+    assert "Its data is either all of the backup or all of the previous data" in done.stderr
 
 
 def test_a_restore_and_a_request_that_wait_for_each_other_are_tried_again(shop: Shop) -> None:
@@ -279,7 +279,7 @@ def test_a_restore_and_a_request_that_wait_for_each_other_are_tried_again(shop: 
     )
     done = shop.restore()
     assert done.returncode == 0, done.stderr
-    assert "Once more." in done.stdout
+    assert "deadlocked; nothing was changed. Retrying." in done.stdout
     assert shop.content == before
 
 
@@ -290,7 +290,7 @@ def test_nothing_is_restored_unless_it_is_confirmed_by_the_releases_name(shop: S
     for given in ("", "yes"):
         done = shop.restore(CONFIRM=given)
         assert done.returncode == 2
-        assert "Nothing was changed. To go on, confirm it by the release's name: CONFIRM=orders" in done.stderr
+        assert "Nothing was changed. To restore, confirm with the release's name: CONFIRM=orders" in done.stderr
     assert shop.content == before
     assert shop.left == ["orders.dump"]
 
@@ -305,13 +305,13 @@ def test_on_a_terminal_it_asks(shop: Shop, typed: str, code: int) -> None:
         done = subprocess.run(
             shop.command("restore"), cwd=shop.folder, env=environment, stdin=stdin, capture_output=True, timeout=60
         )
-    assert b"Type the release's name, orders, to go on: " in done.stdout
+    assert b"Type the release's name, orders, to continue: " in done.stdout
     assert done.returncode == code
 
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(b"", "it is no dump"), (b"SQLite format 3\0", "it is no dump"), (b"PGDMP\1\16\0", "pg_restore: error")],
+    [(b"", "not a dump"), (b"SQLite format 3\0", "not a dump"), (b"PGDMP\1\16\0", "pg_restore: error")],
 )
 def test_what_is_no_dump_is_not_restored(shop: Shop, content: bytes, reason: str) -> None:
     shop.file.write_bytes(content)
@@ -323,11 +323,11 @@ def test_what_is_no_dump_is_not_restored(shop: Shop, content: bytes, reason: str
 
 
 def test_a_file_that_is_not_there_or_not_named_is_said(shop: Shop) -> None:
-    assert "cannot be read: No such file or directory" in shop.restore().stderr
-    assert "What is to be restored?" in shop.restore(FILE="").stderr
+    assert f"Cannot read {shop.file}: No such file or directory" in shop.restore().stderr
+    assert "No backup given." in shop.restore(FILE="").stderr
     assert "make backup FROM=cronjob" in shop.restore(FROM="cronjob").stderr
     assert "has no database.bundled.backup" in shop.run("backup", FROM="cronjob").stderr
-    assert "FROM=tape is not known" in shop.run("backup", FROM="tape").stderr
+    assert "Unknown FROM=tape." in shop.run("backup", FROM="tape").stderr
 
 
 # --- what the CronJob made ------------------------------------------------------------
@@ -359,7 +359,7 @@ def test_the_newest_of_the_cronjob_is_fetched_and_the_others_are_named(shop_with
     assert done.returncode == 0, done.stderr
     assert shop_with_cronjob.left == [f"backups/{NEW}"]
     assert "orders 900" in done.stdout
-    assert f"{NEW} is fetched. There are others, which FROM=NAME fetches:\n  {OLD}\n" in done.stdout
+    assert f"Downloading {NEW}. Others, for FROM=NAME:\n  {OLD}\n" in done.stdout
 
 
 def test_an_older_one_is_fetched_by_its_name(shop_with_cronjob: Shop) -> None:
@@ -372,13 +372,13 @@ def test_an_older_one_is_fetched_by_its_name(shop_with_cronjob: Shop) -> None:
 def test_a_name_that_is_not_there_is_refused_with_those_that_are(shop_with_cronjob: Shop) -> None:
     done = shop_with_cronjob.run("backup", FROM="orders-20260103T031700Z.dump")
     assert done.returncode == 2
-    assert f"The CronJob has no backup orders-20260103T031700Z.dump. There are:\n  {OLD}\n  {NEW}\n" in done.stderr
+    assert f"The CronJob has no backup orders-20260103T031700Z.dump. Available:\n  {OLD}\n  {NEW}\n" in done.stderr
     assert shop_with_cronjob.left == []
 
 
 def test_where_there_is_none_yet_it_says_so_and_where_nobody_can_look_why(shop_with_cronjob: Shop) -> None:
     docker("exec", shop_with_cronjob.container, "bash", "-c", "rm /backups/*.dump")
-    assert "has made no backup yet" in shop_with_cronjob.run("backup", FROM="cronjob").stderr
+    assert "has not created a backup yet" in shop_with_cronjob.run("backup", FROM="cronjob").stderr
     shop_with_cronjob.has_trouble("echo 'InvalidAccessKeyId' >&2; exit 1")
     done = shop_with_cronjob.run("backup", FROM="cronjob")
     assert done.returncode == 1

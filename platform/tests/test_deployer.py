@@ -94,8 +94,8 @@ def test_it_is_bound_in_its_own_namespace_alone() -> None:
     ("arguments", "environment", "said"),
     [
         ((), {}, "Usage"),
-        (("tasks",), {}, "Which cluster? Set KUBECONFIG"),
-        (("tasks",), {"KUBECONFIG": "/nowhere"}, "Make it: kubectl create namespace tasks"),
+        (("tasks",), {}, "No cluster given. Set KUBECONFIG"),
+        (("tasks",), {"KUBECONFIG": "/nowhere"}, "Create it: kubectl create namespace tasks"),
     ],
 )
 def test_a_kubeconfig_that_cannot_be_made_says_what_is_missing(

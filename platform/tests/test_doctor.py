@@ -96,15 +96,15 @@ def own_kubeconfig(machine: Machine, tmp_path: Path) -> Path:
 def test_a_cluster_that_runs_is_asked_for_its_version(machine: Machine, own_kubeconfig: Path) -> None:
     assert own_kubeconfig.exists()
     machine.has("kubectl", kubectl("v1.27.16", server="v1.27.3"))
-    assert "ok    Kubernetes v1.27.3 runs in task-platform" in machine.doctor()[1]
+    assert "ok    Kubernetes v1.27.3 is running in task-platform" in machine.doctor()[1]
     machine.has("kubectl", kubectl("v1.27.16", server="v1.25.3"))
     code, output = machine.doctor("kubernetes")
     assert code == 1
     wrong, repair = complaint(output)
-    assert "has Kubernetes v1.25.3; 1.26 or later is needed. Make it again, without the data in it:" in wrong
+    assert "runs Kubernetes v1.25.3; 1.26 or later is required. Recreate it, without its data:" in wrong
     assert repair == "make down up"
     machine.has("kubectl", kubectl("v1.27.16"))  # nobody answers
-    assert "is what `make up` makes a cluster of" in machine.doctor()[1]
+    assert "is the version that `make up` installs" in machine.doctor()[1]
 
 
 def test_a_kubeconfig_without_the_context_is_a_warning_where_there_is_a_kubectl(
@@ -112,7 +112,7 @@ def test_a_kubeconfig_without_the_context_is_a_warning_where_there_is_a_kubectl(
 ) -> None:
     assert own_kubeconfig.exists()
     machine.has("kubectl", kubectl().replace("config get-contexts", "config get-nothing"))
-    wrong = "warn  .kube/config has no context kind-task-platform. Write it again:"
+    wrong = "warn  .kube/config has no context kind-task-platform. Recreate it:"
     assert complaint(machine.doctor()[1]) == (wrong, "make up")
     machine.lacks("kubectl")
     assert "kubectl was not found" in complaint(machine.doctor()[1])[0]
@@ -135,7 +135,7 @@ def test_a_tool_that_is_not_there_fails_with_how_to_get_it(machine: Machine) -> 
     code, output = machine.doctor()
     assert code == 1
     wrong, repair = complaint(output)
-    assert wrong.startswith("FAIL  Helm was not found; 3.12 or later is needed")
+    assert wrong.startswith("FAIL  Helm was not found; 3.12 or later is required")
     assert repair.startswith("curl -fsSL https://get.helm.sh/")
     assert "1 failed" in output
 
@@ -154,7 +154,7 @@ def test_a_tool_that_cannot_run_fails(machine: Machine) -> None:
     code, output = machine.doctor()
     assert code == 1
     wrong, repair = complaint(output)
-    assert wrong.startswith("FAIL  kind does not say its version: ")
+    assert wrong.startswith("FAIL  kind prints no version: ")
     assert repair == "kind --version"
 
 
@@ -171,7 +171,7 @@ def test_a_python_without_venv_is_none(machine: Machine) -> None:
     machine.has("python3.11", "exit 1")
     code, output = machine.doctor()
     assert code == 1
-    assert "A Python from 3.11 to 3.14 (with venv) was not found" in complaint(output)[0]
+    assert "No Python 3.11 to 3.14 with venv was found" in complaint(output)[0]
     assert complaint(output)[1].endswith("uv python install 3.11")
 
 
@@ -183,7 +183,7 @@ def test_a_daemon_that_does_not_run_is_one_complaint_and_not_three(machine: Mach
     )
     code, output = machine.doctor()
     assert code == 1
-    assert complaint(output) == ("FAIL  Docker's daemon does not answer. Start it:", "sudo systemctl start docker")
+    assert complaint(output) == ("FAIL  The Docker daemon is not running. Start it:", "sudo systemctl start docker")
 
 
 def test_a_daemon_that_does_not_let_the_user_in_asks_for_the_group(machine: Machine) -> None:
@@ -201,7 +201,7 @@ def test_little_memory_is_a_warning(machine: Machine) -> None:
     machine.has("docker", DOCKER.replace("8589934592", "2147483648"))
     code, output = machine.doctor()
     assert code == 0
-    assert "Docker has 2.0 GiB of memory; the local cluster wants 4" in complaint(output)[0]
+    assert "Docker has 2.0 GiB of memory; the local cluster needs 4" in complaint(output)[0]
 
 
 def test_low_limits_of_inotify_are_a_warning_with_the_lines_to_set(machine: Machine) -> None:
@@ -218,7 +218,7 @@ def test_a_taken_port_fails_and_a_free_one_is_named(machine: Machine, free_port:
         code, output = machine.doctor()
     assert code == 1
     wrong, repair = complaint(output)
-    assert f"Port {free_port} of 127.0.0.1 is taken" in wrong
+    assert f"Port {free_port} of 127.0.0.1 is in use" in wrong
     assert repair == f"make up HTTP_PORT={free_port + 1}"
 
 
@@ -228,7 +228,7 @@ def test_ports_of_the_clusters_own_are_not_taken(machine: Machine, free_port: in
         assert machine.doctor("ports") == (0, "")
 
 
-def test_the_registrys_port_is_asked_for_with_the_registry(machine: Machine) -> None:
+def test_the_port_of_the_registry_is_checked_where_the_registry_is_used(machine: Machine) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         machine.variables["REGISTRY_PORT"] = str(listener.getsockname()[1])
         assert machine.doctor("ports") == (0, "")
@@ -244,7 +244,7 @@ def test_a_node_image_that_is_too_old_fails(machine: Machine) -> None:
     machine.variables["KIND_NODE_IMAGE"] = "kindest/node:v1.25.16@sha256:" + "0" * 64
     code, output = machine.doctor()
     assert code == 1
-    assert "Kubernetes 1.26 or later is needed" in complaint(output)[0]
+    assert "Kubernetes 1.26 or later is required" in complaint(output)[0]
 
 
 def test_a_kubeconfig_that_is_not_there_is_a_warning(machine: Machine, tmp_path: Path) -> None:
@@ -252,7 +252,7 @@ def test_a_kubeconfig_that_is_not_there_is_a_warning(machine: Machine, tmp_path:
     code, output = machine.doctor()
     assert code == 0
     wrong, repair = complaint(output)
-    assert f"a file that is not there: {tmp_path / 'gone'}" in wrong
+    assert f"a missing file: {tmp_path / 'gone'}" in wrong
     assert repair == "export KUBECONFIG=$PWD/.kube/config"
 
 
@@ -264,7 +264,7 @@ def test_tilt_is_asked_for_by_who_needs_it(machine: Machine) -> None:
     machine.has("tilt", "echo 'v0.37.2, built 2026-03-01'")
     code, output = machine.doctor()
     assert code == 0
-    assert complaint(output)[0].startswith("warn  For `make dev`: Tilt is 0.37.2; 0.37.3 or later is needed")
+    assert complaint(output)[0].startswith("warn  For `make dev`: Tilt is 0.37.2; 0.37.3 or later is required")
     code, output = machine.doctor("tilt")
     assert code == 1
     assert complaint(output)[0].startswith("FAIL  Tilt is 0.37.2")
@@ -283,7 +283,7 @@ def test_a_single_check_is_silent_when_all_is_well_and_unknown_ones_are_refused(
     assert machine.doctor("docker", "kind") == (0, "")
     code, output = machine.doctor("kidn")
     assert code == 2
-    assert "There is no check named kidn. The checks are: checkout shell git python docker" in output
+    assert "Unknown check kidn. Choose from: checkout shell git python docker" in output
 
 
 @pytest.mark.parametrize(
@@ -367,7 +367,7 @@ def test_what_only_bears_dockers_name_is_named_and_the_rest_is_checked(machine: 
     assert code == 1
     wrong, repair = complaint(output)
     assert wrong.startswith("FAIL  `docker` is ")
-    assert wrong.endswith("the cluster needs Docker itself:")
+    assert wrong.endswith("the cluster requires Docker:")
     assert repair == "https://docs.docker.com/engine/install/"
     assert "ok    wrk" in output.replace("For `make e2e`, `make load`: ", "")
 
@@ -377,13 +377,13 @@ def test_what_only_bears_dockers_name_is_named_and_the_rest_is_checked(machine: 
     [
         (
             DOCKER.replace("unix:///var/run/docker.sock", "ssh://builder"),
-            "Docker is on another machine (ssh://builder)",
+            "Docker runs on another machine (ssh://builder)",
             "docker context use default",
         ),
         (DOCKER.replace("/var/lib/docker", "/var/snap/docker/common"), "Docker is a snap", "export TMPDIR=~/tmp"),
         (
             DOCKER.replace("name=seccomp", "name=rootless").replace("cpu-true", "cpu-false"),
-            "Docker is rootless and may not limit CPU",
+            "Docker is rootless and cannot limit CPU",
             "Delegate=yes",
         ),
     ],
@@ -409,7 +409,7 @@ def test_a_docker_host_that_is_exported_and_does_not_answer_is_named(machine: Ma
     code, output = machine.doctor()
     assert code == 1
     wrong, repair = complaint(output)
-    assert wrong.startswith("FAIL  No Docker answers at unix:///home/me/.colima/docker.sock, which this shell exports.")
+    assert wrong.startswith("FAIL  Docker is not responding at unix:///home/me/.colima/docker.sock, set in this shell.")
     assert repair.startswith("unset DOCKER_HOST")
 
 
@@ -426,7 +426,7 @@ def test_another_program_of_a_tools_name_is_named_by_its_path(machine: Machine) 
     """As the Ruby gem tilt, or the synthesizer helm."""
     machine.has("helm", "exit 1")
     wrong, repair = complaint(machine.doctor()[1])
-    assert f"{machine.bin}/helm cannot run, or is another program of that name" in wrong
+    assert f"{machine.bin}/helm fails to run, or is another program of the same name" in wrong
     assert repair == "helm version --short"
 
 
@@ -436,7 +436,7 @@ def test_files_with_windows_line_ends_are_named(machine: Machine, own_kubeconfig
     code, output = machine.doctor("checkout")
     assert code == 1
     wrong, repair = complaint(output)
-    assert "(CRLF), which no shell reads: Dockerfile." in wrong
+    assert "(CRLF), which shells cannot read: Dockerfile." in wrong
     assert repair == "git rm -r --cached --quiet . && git reset --hard"
 
 
@@ -449,7 +449,7 @@ def test_links_that_were_written_as_files_are_named(machine: Machine, own_kubeco
     code, output = machine.doctor("checkout")
     assert code == 1
     wrong, repair = complaint(output)
-    assert "Symbolic links are files here, as Git for Windows writes them" in wrong
+    assert "Symbolic links are plain files here, as Git for Windows writes them" in wrong
     assert repair == "git config core.symlinks true && git checkout -- platform/helm/task-api/charts/library"
 
 
@@ -458,7 +458,7 @@ def test_links_that_were_written_as_files_are_named(machine: Machine, own_kubeco
     [
         (
             f"if [[ $1 == rev-parse ]]; then exit 128; fi\n{GIT}",
-            "This folder is no clone.",
+            "This folder is not a Git repository.",
             "git init && git add --all",
         ),
         (GIT.replace("origin/main", "origin/trunk"), "The default branch is trunk,", "git branch -m trunk main"),
@@ -478,17 +478,21 @@ def test_what_is_exported_and_left_out_is_named(machine: Machine) -> None:
     code, output = machine.doctor()
     assert code == 0
     lines = output.splitlines()
-    (isolated,) = (line for line in lines if line.startswith("ok    Exported here, and left out"))
+    (isolated,) = (line for line in lines if line.startswith("ok    Exported here, and ignored"))
     assert isolated.endswith(" sed() CDPATH GIT_DIR TMPDIR=/nowhere HELM_NAMESPACE")
-    (versions,) = (line for line in lines if "instead of what versions.env says" in line)
+    (versions,) = (line for line in lines if "instead of versions.env" in line)
     assert versions.endswith(": HELM_VERSION")
 
 
 @pytest.mark.parametrize(
     ("variables", "wrong", "repair"),
     [
-        ({"HTTPS_PROXY": "http://proxy:3128"}, "curl in this shell asks the proxy http://proxy:3128", "NO_PROXY="),
-        ({"ALL_PROXY": "socks5://proxy:1080", "NO_PROXY": "localhost"}, "pip has no SOCKS of its own", "HTTPS_PROXY="),
+        ({"HTTPS_PROXY": "http://proxy:3128"}, "curl in this shell uses the proxy http://proxy:3128", "NO_PROXY="),
+        (
+            {"ALL_PROXY": "socks5://proxy:1080", "NO_PROXY": "localhost"},
+            "pip has no built-in SOCKS support",
+            "HTTPS_PROXY=",
+        ),
         (
             {"DOCKER_DEFAULT_PLATFORM": "linux/arm64"},
             "Images are built for linux/arm64",

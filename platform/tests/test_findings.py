@@ -78,4 +78,4 @@ def test_those_that_are_named_are_run_alone(copy: Path) -> None:
 def test_a_finding_that_there_is_not_is_refused(copy: Path) -> None:
     done = make("findings", "NAME=third", folder=copy)
     assert done.returncode == 2
-    assert done.stderr.splitlines()[0] == "There is no findings/third.sh. findings/README.md names those there are"
+    assert done.stderr.splitlines()[0] == "There is no findings/third.sh. findings/README.md lists them"

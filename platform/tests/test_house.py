@@ -9,10 +9,12 @@ import pytest
 import yaml
 from documentation import REPOSITORY
 from scripts.lint.charts import Charts
-from scripts.lint.check import our_files
+from scripts.lint.check import repository_files
 from scripts.lint.checks import checks
 
-LINT = {check.title: check.run for check in checks([], our_files(), Charts(Path(), REPOSITORY / "platform/helm"))}
+LINT = {
+    check.title: check.run for check in checks([], repository_files(), Charts(Path(), REPOSITORY / "platform/helm"))
+}
 HOOKS = yaml.safe_load((REPOSITORY / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
 BY_TABS = ("Makefile", ".go", "go.mod")
 VERBATIM = {"LICENSE"}  # as its authors publish it

@@ -54,7 +54,7 @@ def test_another_size_of_the_databases_volume_is_refused_with_the_way_to_it(
 ) -> None:
     made = {"StatefulSet": {"orders-postgres": stateful_set(there)}}
     said = refusal(chart, made, *sets(f"database.bundled.storage={wanted}"))
-    assert f"database.bundled.storage is {wanted}, and the volume of the database was made with {there}." in said
+    assert f"database.bundled.storage is {wanted}, but the database volume was created with {there}." in said
     assert (
         said.rstrip()
         .split("\n- ")[-1]
@@ -74,7 +74,7 @@ def test_the_same_size_written_otherwise_is_none(chart: Path, there: str, wanted
 
 def test_another_storage_class_is_refused(chart: Path) -> None:
     there = {"StatefulSet": {"orders-postgres": stateful_set("1Gi", "slow")}}
-    assert 'storageClassName is "fast", and the volume of the database was made with "slow"' in refusal(
+    assert 'storageClassName is "fast", but the database volume was created with "slow"' in refusal(
         chart, there, *sets("database.bundled.storageClassName=fast")
     )
     assert refusal(chart, there, *sets("database.bundled.storageClassName=slow")) == ""
@@ -87,7 +87,7 @@ def claim(storage: str, storage_class: str = "standard") -> Object:
 def test_a_volume_that_was_kept_and_is_smaller_is_not_taken_silently(chart: Path) -> None:
     there = {"PersistentVolumeClaim": {"data-orders-postgres-0": claim("1Gi")}}
     arguments = sets("database.bundled.storage=2Gi")
-    assert "the volume that is there, data-orders-postgres-0, has 1Gi and would stay so" in refusal(
+    assert "the existing volume, data-orders-postgres-0, has 1Gi and would not be resized" in refusal(
         chart, there, *arguments
     )
     # One that was grown by hand is as good; so is a StatefulSet that was accepted before.
@@ -101,10 +101,10 @@ def test_the_backups_volume_may_grow_and_neither_shrink_nor_move(chart: Path) ->
     volume = "database.bundled.backup.volume"
     assert refusal(chart, there, *on) == ""
     assert refusal(chart, there, *on, *sets(f"{volume}.size=6Gi")) == ""
-    assert f"{volume}.size is 4Gi, and the volume of the backups has 5Gi." in refusal(
+    assert f"{volume}.size is 4Gi, but the backup volume has 5Gi." in refusal(
         chart, there, *on, *sets(f"{volume}.size=4Gi")
     )
-    assert f'{volume}.storageClassName is "fast", and the volume of the backups is of "standard".' in refusal(
+    assert f'{volume}.storageClassName is "fast", but that of the backup volume is "standard".' in refusal(
         chart, there, *on, *sets(f"{volume}.storageClassName=fast")
     )
     assert refusal(chart, there, *on, *sets(f"{volume}.existingClaim=mine", f"{volume}.size=4Gi")) == ""
@@ -117,7 +117,7 @@ def test_a_selector_that_would_change_is_refused_with_the_command_that_makes_way
     there = {"Deployment": {"orders": {"spec": {"selector": {"matchLabels": ours}}}}}
     assert refusal(chart, there) == ""
     said = refusal(chart, there, *sets("nameOverride=order"))
-    assert "The Deployment orders selects its pods by other labels, by an earlier nameOverride" in said
+    assert "The Deployment orders selects its pods by other labels, from an earlier nameOverride" in said
     assert "kubectl --namespace default delete deployment orders" in said
     other = {"StatefulSet": {"orders-postgres": stateful_set("1Gi", app="orders-postgres")}}
     said = refusal(chart, other)

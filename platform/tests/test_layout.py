@@ -69,4 +69,4 @@ def test_docker_gets_the_blobs_and_a_manifest_of_its_own_and_nothing_that_a_stor
 def test_another_image_than_that_of_the_layout_is_said(layout: Path, loaded: list[Any]) -> None:
     done, _ = load(layout, loaded=loaded)
     assert done.returncode == 1
-    assert "Remove task-api:one, then try again." in done.stderr
+    assert "Remove task-api:one, then retry." in done.stderr

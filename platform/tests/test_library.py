@@ -115,7 +115,7 @@ def test_a_service_without_a_database_has_none_of_its_objects(charts: Path) -> N
     assert {port["port"] for port in dns["ports"]} == {53, 5353}
     done = helm_template(*sets("database.existingSecret=mine"), chart=charts / "order-views")
     assert done.returncode == 1
-    assert "A value of database is set, and order-views keeps nothing in a database." in done.stderr
+    assert "A value of database is set, but order-views has no database." in done.stderr
 
 
 def test_a_service_with_a_database_has_its_objects_under_its_name(charts: Path) -> None:

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from manifests import REPOSITORY
 from scripts.lint.charts import Charts
-from scripts.lint.check import READ_BY_EACH, Check, Failed, our_files
+from scripts.lint.check import READ_BY_ALL, Check, Failed, repository_files
 from scripts.lint.checks import checks
 
-FILES = our_files()
+FILES = repository_files()
 SERVICES = [path.name for path in (REPOSITORY / "services").iterdir()]
 CHECKS = list(checks(SERVICES, FILES, Charts(Path(), REPOSITORY / "platform/helm")))
 
@@ -107,7 +107,7 @@ def test_what_failed_is_shown_and_runs_again_until_it_passes(linted: Linted) -> 
         assert done.returncode == 1
         assert re.search(r"^One +FAILED\n    bad$", done.stdout, re.MULTILINE)
         assert "0 checks passed, 1 failed" in done.stdout
-        assert done.stderr.startswith("Failed: One\nNext: mend them")
+        assert done.stderr.startswith("Failed: One\nFix the errors above")
         assert linted.runs == runs
     linted.write("file", "good")
     assert linted.lint().returncode == 0
@@ -125,7 +125,7 @@ def test_what_is_left_out_for_want_of_a_tool_is_said_and_can_be_forbidden(
     linted: Linted, require_all: str, code: int
 ) -> None:
     done = linted.lint(REQUIRE_ALL=require_all)
-    assert "Left out: The rendered charts in the checks of manifests: needs Go or Helm, https://" in done.stdout
+    assert "Skipped: Rendered charts in the manifest checks: needs Go or Helm, https://" in done.stdout
     assert done.returncode == code
 
 
@@ -141,7 +141,7 @@ def test_each_check_reads_files_that_there_are(check: Check) -> None:
 @pytest.mark.parametrize("check", [check for check in CHECKS if isinstance(check.run, tuple)], ids=lambda c: c.title)
 def test_each_file_that_a_command_is_given_is_one_that_it_reads(check: Check) -> None:
     given = [word for word in check.run if word in FILES] if isinstance(check.run, tuple) else []
-    assert [path for path in given if not re.fullmatch(f"{READ_BY_EACH}|{check.reads}", path)] == []
+    assert [path for path in given if not re.fullmatch(f"{READ_BY_ALL}|{check.reads}", path)] == []
 
 
 def test_every_file_of_a_kind_is_read_by_its_check() -> None:
@@ -156,9 +156,9 @@ def test_every_file_of_a_kind_is_read_by_its_check() -> None:
     }.items():
         files = [path for path in FILES if re.fullmatch(pattern, path)]
         assert files
-        assert [path for path in files if not re.fullmatch(f"{READ_BY_EACH}|{reads[title]}", path)] == []
+        assert [path for path in files if not re.fullmatch(f"{READ_BY_ALL}|{reads[title]}", path)] == []
 
 
 def test_charts_without_tests_fail(tmp_path: Path) -> None:
-    with pytest.raises(Failed, match=r"service/tests holds no \*_test\.yaml\."):
+    with pytest.raises(Failed, match=r"service/tests contains no \*_test\.yaml\."):
         Charts(tmp_path, tmp_path).tests(tmp_path / "orders")

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import pytest
 from defusedxml.ElementTree import fromstring
 from manifests import REPOSITORY, VALUES_FILES, one, render
-from scripts.load import CannotLoad, Slice, read_wrk
+from scripts.load import LoadFailed, Slice, read_wrk
 from scripts.picture import Sample, draw
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -53,7 +53,7 @@ def test_requests_that_failed_are_counted_whatever_the_reason() -> None:
 
 
 def test_an_output_without_figures_is_shown() -> None:
-    with pytest.raises(CannotLoad, match="unable to connect"):
+    with pytest.raises(LoadFailed, match="unable to connect"):
         read_wrk("unable to connect to 127.0.0.1:8443 Connection refused\n")
 
 
@@ -84,7 +84,7 @@ def parsed(text: str) -> ElementTree.Element:
 def test_the_picture_is_xml_that_says_what_it_shows() -> None:
     texts = [text.text or "" for text in picture().iter(f"{SVG}text")]
     assert {"task-api: <50>", "30 s, not 300", "replicas", "CPU, % of the request", "latency, ms"} <= set(texts)
-    assert {"ready", "wanted by the HPA", "p50", "p99", "target, 70 %"} <= set(texts)
+    assert {"ready", "desired by the HPA", "p50", "p99", "target, 70 %"} <= set(texts)
 
 
 def test_replicas_go_in_steps_up_to_the_most_and_back() -> None:
@@ -192,15 +192,15 @@ def test_the_demonstration_waits_until_the_replicas_are_back_and_leaves_a_pictur
     stage = Stage(tmp_path, [3, 3, 6, 10, 10, 6, 3])
     done = stage.run("--seconds", "3", "--slice", "1", "--picture", str(tmp_path / "reports/demo.svg"))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "replicas from 3 to 10 and now 3" in done.stdout
+    assert "replicas 3 -> 10 (peak) -> 3" in done.stdout
     text = (tmp_path / "reports/demo.svg").read_text()
-    assert "Pods go 30 s after the load, as values-dev.yaml has it" in text
+    assert "Scale-down stabilization: 30 s (values-dev.yaml)" in text
 
 
 def test_a_demonstration_in_which_nothing_scales_fails_with_what_to_do(tmp_path: Path) -> None:
     done = Stage(tmp_path, [3]).run("--seconds", "1", "--slice", "1", "--picture", str(tmp_path / "demo.svg"))
     assert done.returncode == 1
-    assert "The HPA started no pod: more connections" in done.stderr
+    assert "The HPA did not scale up: use more connections" in done.stderr
 
 
 def test_replicas_that_do_not_come_back_fail(tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ def test_replicas_that_do_not_come_back_fail(tmp_path: Path) -> None:
         "--seconds", "2", "--slice", "1", "--patience", "2", "--picture", str(tmp_path / "demo.svg")
     )
     assert done.returncode == 1
-    assert "not back at 3 within 2 s" in done.stderr
+    assert "Not scaled down to 3 replicas within 2 s" in done.stderr
 
 
 def test_failed_requests_fail_the_run(tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ def test_failed_requests_fail_the_run(tmp_path: Path) -> None:
 def test_load_without_bounds_is_refused(tmp_path: Path, bound: tuple[str, str]) -> None:
     done = Stage(tmp_path, [3]).run(*bound)
     assert done.returncode == 2
-    assert "it may be 1 to" in done.stderr
+    assert "must be 1 to" in done.stderr
 
 
 def test_only_the_local_cluster_takes_pods_away_so_soon() -> None:
@@ -247,6 +247,6 @@ def test_an_interrupted_demonstration_draws_what_there_is(tmp_path: Path) -> Non
         running.send_signal(signal.SIGINT)
         said, _ = running.communicate(timeout=30)
     assert running.returncode == 130
-    assert "replicas from 3 to 3 and now 3" in said
-    assert f"The picture: {picture}" in said
+    assert "replicas 3 -> 3 (peak) -> 3" in said
+    assert f"Wrote {picture}" in said
     assert parsed(picture.read_text()).tag == f"{SVG}svg"

@@ -117,7 +117,7 @@ def test_without_docker_it_says_in_a_line_what_to_do(folder: Path) -> None:
     done = run(folder, "serve", docker="exit 1")
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
-    assert f"Start Docker (make doctor says how), or name a PostgreSQL: {URL}=" in done.stderr
+    assert f"Start Docker (see make doctor), or use another PostgreSQL: {URL}=" in done.stderr
     assert not (folder / ".data").exists()
 
 
@@ -137,4 +137,4 @@ def test_what_needs_no_database_starts_none(folder: Path) -> None:
 def test_a_database_that_runs_already_is_not_taken_from_who_uses_it(folder: Path) -> None:
     done = run(folder, "serve", docker="case $1 in ps) echo 0123456789ab ;; info) ;; *) echo $1 was asked >&2 ;; esac")
     assert done.returncode == 1
-    assert re.fullmatch(r"The PostgreSQL of order-notes runs already\. .*: docker rm --force \S+\n", done.stderr)
+    assert re.fullmatch(r"The PostgreSQL of order-notes is already running\. .*: docker rm --force \S+\n", done.stderr)

@@ -55,7 +55,7 @@ def test_a_push_to_nowhere_stops_before_it_builds() -> None:
     done = make("push")
     assert done.returncode == 2
     assert (
-        f"IMAGE_REPOSITORY: is not set: say where, IMAGE_REPOSITORY=docker.io/you/{SERVICE}"
+        f"IMAGE_REPOSITORY: is not set: name the target, IMAGE_REPOSITORY=docker.io/you/{SERVICE}"
         in done.stderr.splitlines()[0]
     )
     assert done.stdout == ""
@@ -101,7 +101,7 @@ def test_what_is_left_out_for_want_of_a_tool_is_said_and_can_be_forbidden(
         test = [str(copy / "scripts/test.sh"), *full, SERVICE]
         done = subprocess.run(test, env=environment, capture_output=True, text=True, check=False)
         marks = re.findall(r"^Testing (\S+)\n.* -m (.*?)$", done.stdout, re.MULTILINE)
-        left_out = re.findall("^Left out: what needs (\\w+)", done.stdout, re.MULTILINE)
+        left_out = re.findall("^Skipped: tests that need (\\w+)", done.stdout, re.MULTILINE)
         # Where there is an initdb it is enough for PostgreSQL.
         return (
             {name: selected.replace(" and not postgresql", "") for name, selected in marks},
@@ -157,7 +157,7 @@ def test_fuzz_takes_another_seed_each_round_and_ends_with_the_one_that_fails(cop
     assert code == 2
     first, second, third = (int(call.rpartition(" ")[2]) for call in calls)
     assert (second, third) == (first + 1, first + 2)
-    assert summary == [f"It fails with seed {third}. The same again: make fuzz SEED={third}"]
+    assert summary == [f"Failed with seed {third}. Reproduce: make fuzz SEED={third}"]
 
 
 def test_fuzz_has_nothing_to_run_in_a_service_without_generated_tests(copy: Path) -> None:

@@ -65,7 +65,7 @@ def test_labels_that_look_like_numbers_stay_texts() -> None:
 def test_a_release_that_no_service_can_be_called_after_is_refused_before_anything_is_made(called: str) -> None:
     said = refused(called)
     assert f"after the release {called} and the chart {SERVICE}" in said
-    assert "give the release another name, or set fullnameOverride" in said
+    assert "rename the release, or set fullnameOverride" in said
     assert "mine" in names(called, *sets("fullnameOverride=mine"))
 
 
@@ -78,7 +78,7 @@ def test_a_name_of_ones_own_that_cannot_be_is_refused_in_a_sentence(name: str) -
 
 @pytest.mark.parametrize("name", ["yes", "true", "null", "off"])
 def test_a_name_that_yaml_reads_otherwise_is_refused(name: str) -> None:
-    assert f"named {name}, which YAML does not read as a text" in refused(
+    assert f"named {name}, which YAML does not parse as a string" in refused(
         "shop", "--set-string", f"fullnameOverride={name}"
     )
 
@@ -86,9 +86,9 @@ def test_a_name_that_yaml_reads_otherwise_is_refused(name: str) -> None:
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"nameOverride": "a/b", "fullnameOverride": "a"}, 'The chart is called "a/b"'),
+        ({"nameOverride": "a/b", "fullnameOverride": "a"}, 'The chart is named "a/b"'),
         ({"commonLabels": {"a b": "c"}}, 'commonLabels has the key "a b".'),
-        ({"commonLabels": {"a": "c d"}}, 'commonLabels.a is "c d". The value of a label'),
+        ({"commonLabels": {"a": "c d"}}, 'commonLabels.a is "c d". A label value'),
         ({"podLabels": {"a": "b" * 64}}, "podLabels.a is"),
         ({"podLabels": {"k" * 64: "b"}}, "podLabels has the key"),
         ({"nodeSelector": {"Example.com/a": "b"}}, 'nodeSelector has the key "Example.com/a".'),
@@ -102,7 +102,7 @@ def test_a_name_that_yaml_reads_otherwise_is_refused(name: str) -> None:
         ({"extraEnv": [{"name": "1A"}]}, 'extraEnv has a variable named "1A".'),
         (
             {"extraEnv": [{"name": "A", "value": "a", "valueFrom": {"b": "c"}}]},
-            "extraEnv has value and valueFrom of A.",
+            "extraEnv has both value and valueFrom for A.",
         ),
         (
             {"resources": {"requests": {"memory": "1Gi"}}},

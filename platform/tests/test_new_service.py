@@ -462,13 +462,10 @@ def test_a_fastapi_app_is_a_service_after_the_commands_of_the_page(untouched: Pa
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("service", "is taken: there is platform/helm/service. Take another"),
-        *(
-            (name, "cannot be the name of a Service")
-            for name in ("Orders", "order_items", "1st", "-a", "a-", "a--b", "")
-        ),
-        ("../orders", "cannot be the name of a Service"),
-        ("x" * 21, "at most 20 small letters"),
+        ("service", "is in use: platform/helm/service exists. Use another name"),
+        *((name, "is not a valid Service name") for name in ("Orders", "order_items", "1st", "-a", "a-", "a--b", "")),
+        ("../orders", "is not a valid Service name"),
+        ("x" * 21, "at most 20 lowercase letters"),
         *(
             (name, "the name of a Python module")
             for name in ("json", "import", "fastapi", "prometheus-client", "joserfc", "chassis", "asyncpg")
@@ -477,7 +474,7 @@ def test_a_fastapi_app_is_a_service_after_the_commands_of_the_page(untouched: Pa
             (name, "the name of a Python module")
             for name in ("programs", "test-hello", "test-notes", "conftest", "typing-inspection")
         ),
-        ("kubernetes", "the name of a Service that every cluster has"),
+        ("kubernetes", "the name of a Service that exists in every cluster"),
     ],
 )
 def test_a_name_that_cannot_be_is_refused_in_one_line(untouched: Path, name: str, why: str) -> None:
@@ -492,7 +489,7 @@ def test_a_name_that_cannot_be_is_refused_in_one_line(untouched: Path, name: str
 def test_a_database_that_no_skeleton_has_is_refused_in_one_line(untouched: Path) -> None:
     done = new_service(untouched, "orders", "--database", "mysql")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "DATABASE=mysql is none that a skeleton has: take postgresql, or leave DATABASE out.\n"
+    assert done.stderr == "No skeleton for DATABASE=mysql: use postgresql, or omit DATABASE.\n"
 
 
 def test_a_second_time_is_refused_and_changes_nothing(untouched: Path) -> None:
@@ -502,7 +499,7 @@ def test_a_second_time_is_refused_and_changes_nothing(untouched: Path) -> None:
     try:
         done = new_service(untouched, "orders")
         assert done.returncode == 1
-        assert "NAME=orders is taken: there is services/orders." in done.stderr
+        assert "NAME=orders is in use: services/orders exists." in done.stderr
         assert file.read_text() == "# changed since\n"
     finally:
         made.remove()

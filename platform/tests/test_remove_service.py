@@ -31,13 +31,13 @@ def alone(two: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_service_that_there_is_not_is_refused_with_those_there_are(two: Path) -> None:
     done = remove(two, "nope")
     assert (done.returncode, done.stdout) == (1, "")
-    assert re.match(r"There is no service named nope\. The services are: .*\bspare-parts\b", done.stderr)
+    assert re.match(r"There is no service nope\. Choose from: .*\bspare-parts\b", done.stderr)
 
 
 def test_the_only_service_is_refused_with_the_command_that_makes_another(alone: Path) -> None:
     done = remove(alone, NAME)
     assert done.returncode == 1
-    assert done.stderr == f"{NAME} is the only service. Make another one first: make new-service NAME=orders\n"
+    assert done.stderr == f"{NAME} is the only service. Create another one first: make new-service NAME=orders\n"
 
 
 @pytest.mark.parametrize("path", ["services/spare-parts/new.py", "platform/helm/spare-parts/Chart.yaml"])
@@ -46,7 +46,7 @@ def test_what_is_in_no_commit_is_not_removed(two: Path, tmp_path: Path, path: st
     (copy / path).write_text("changed\n")
     done = remove(copy, NAME)
     assert done.returncode == 1
-    assert f" {path}\nCommit it first" in done.stderr
+    assert f" {path}\nCommit them first" in done.stderr
     assert (copy / path).read_text() == "changed\n"
     assert (copy / "services/spare-parts/pyproject.toml").exists()
 
@@ -54,7 +54,7 @@ def test_what_is_in_no_commit_is_not_removed(two: Path, tmp_path: Path, path: st
 def test_without_a_name_it_says_how_it_is_called() -> None:
     done = attempt(REPOSITORY, "make", "remove-service")
     assert done.returncode == 2
-    assert "say which, make remove-service NAME=" in done.stderr
+    assert "name the service, make remove-service NAME=" in done.stderr
 
 
 # --- what it removes ------------------------------------------------------------------

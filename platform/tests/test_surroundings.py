@@ -303,7 +303,7 @@ def test_a_checkout_with_windows_line_ends_says_so_whatever_is_made(whole: Path)
     finally:
         script.write_bytes(as_it_is)
     assert done.returncode == 2
-    assert "(CRLF), and no shell runs them" in done.stderr
+    assert "(CRLF), which no shell can run" in done.stderr
     assert "git rm -r --cached --quiet . && git reset --hard" in done.stderr
 
 
@@ -315,7 +315,7 @@ def test_an_archive_without_modes_says_so(whole: Path) -> None:
     finally:
         script.chmod(0o755)
     assert done.returncode == 2
-    assert "Repair: chmod +x .ci/run scripts/*.sh platform/cluster/*.sh" in done.stderr
+    assert "To fix: chmod +x .ci/run scripts/*.sh platform/cluster/*.sh" in done.stderr
     assert make(whole, "help").returncode == 0
 
 
@@ -359,7 +359,7 @@ def test_the_name_that_wsl_exports_is_no_name_of_a_service(whole: Path) -> None:
     finally:
         (whole / "scripts/install.sh").write_text(kept)
     assert done.returncode == 2
-    assert "say what it is to be called, make new-service NAME=orders" in done.stderr
+    assert "name the new service, make new-service NAME=orders" in done.stderr
 
 
 def test_lint_in_an_archive_says_what_it_lacks(tmp_path: Path) -> None:
@@ -370,7 +370,7 @@ def test_lint_in_an_archive_says_what_it_lacks(tmp_path: Path) -> None:
         lint, env=environment(GIT_CEILING_DIRECTORIES=str(tmp_path.parent)), capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert done.stderr.endswith("Make it one: git init && git add --all\n")
+    assert done.stderr.endswith("Create one: git init && git add --all\n")
 
 
 # --- Python ---------------------------------------------------------------------------
@@ -564,7 +564,7 @@ def test_where_uv_cannot_be_had_pip_installs_and_says_so(installed: Installed) -
     (installed.machine.repository / "env/run.stamp").unlink()
     assert installed.install(NO_UV="1") == [*INSTALLED_AGAIN, BY_PIP]
     assert re.fullmatch(
-        r"Installing 1 packages of requirements.txt by pip, since uv cannot \(env/install.log\) \(\d+ s\)\n",
+        r"Installing 1 packages of requirements.txt with pip, since uv failed \(env/install.log\) \(\d+ s\)\n",
         installed.output,
     )
     assert installed.install() == []
@@ -614,5 +614,5 @@ def test_of_pips_settings_those_stay_that_say_where_packages_come_from(installed
 def test_packages_that_a_pip_conf_sent_elsewhere_are_missed(installed: Installed) -> None:
     (installed.machine.repository / "env/run.stamp").unlink()
     installed.install(ELSEWHERE="1")
-    assert installed.output.endswith("What sends them elsewhere stands in: pip config list\n")
+    assert installed.output.endswith("To see which setting redirects them: pip config list\n")
     assert not (installed.machine.repository / "env/run.stamp").exists()

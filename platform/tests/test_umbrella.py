@@ -215,7 +215,7 @@ def test_a_chart_that_is_switched_off_and_made_all_the_same_says_so(umbrella: Pa
     (around / "Chart.yaml").write_text(text.replace("condition: blue.enabled", "condition: blue.wanted"))
     done = template(around, *sets("blue.enabled=false"))
     assert done.returncode == 1
-    assert "enabled is false, and nothing heeds it." in done.stderr
+    assert "enabled is false, but has no effect." in done.stderr
     assert "`condition: blue.enabled`" in done.stderr
 
 

@@ -87,7 +87,7 @@ def test_nodes_that_stopped_are_started(loop: Loop) -> None:
 def test_what_an_interrupted_start_left_is_made_again(loop: Loop) -> None:
     loop.says(NOT_READY | {"docker cp *": "exit 1"})
     code, output = loop.run("scripts/up.sh", "cluster")
-    assert "never whole, as after an interrupted start" in output
+    assert "never healthy, as after an interrupted start" in output
     assert loop.called("kind delete")
     assert code == 1
 
@@ -105,8 +105,8 @@ def test_a_cluster_that_was_whole_is_never_removed(loop: Loop, broken: dict[str,
     loop.says(broken)
     code, output = loop.run("scripts/up.sh", "cluster")
     assert code == 1
-    assert "there may be data in it, and it is left as it is" in output
-    assert output.splitlines()[-1].endswith("What removes it with all data: make down up")
+    assert "it may hold data and is not deleted" in output
+    assert output.splitlines()[-1].endswith("To recreate it without its data: make down up")
     assert not loop.called("kind delete")
 
 
@@ -115,7 +115,7 @@ def test_a_kind_that_does_not_answer_is_not_taken_for_no_cluster(loop: Loop) -> 
     for script in (("scripts/up.sh", "cluster"), ("scripts/down.sh",), ("scripts/status.sh",)):
         code, output = loop.run(*script)
         assert code == 1
-        assert output.splitlines()[-1] == "kind does not say which clusters there are. See why: kind get clusters"
+        assert output.splitlines()[-1] == "kind cannot list its clusters. See why: kind get clusters"
     assert not loop.called("kind create")
 
 
@@ -161,11 +161,9 @@ def test_fields_that_make_dev_changed_are_the_releases_again_and_it_says_so(loop
     loop.says(WHOLE_RUN | changed)
     code, output = loop.run("scripts/up.sh")
     assert code == 0, output
-    assert (
-        "what make dev or a hand had changed is the release's again, field by field in .kube/log/release.log" in output
-    )
+    assert "reverted changes made by make dev or by hand; fields are listed in .kube/log/release.log" in output
     log = (loop.repository / ".kube/log/release.log").read_text()
-    assert "taken back: Deployment task-api .spec.template (tilt)\n" in log
+    assert "reverted: Deployment task-api .spec.template (tilt)\n" in log
 
 
 def test_what_helm_has_is_left_to_it(loop: Loop) -> None:
@@ -205,13 +203,13 @@ def test_a_registry_that_is_there_keeps_its_images(loop: Loop) -> None:
     assert not loop.called("docker run")
 
 
-def wants_registry(loop: Loop, answers: dict[str, str], **variables: str) -> tuple[bool, str]:
+def can_use_registry(loop: Loop, answers: dict[str, str], **variables: str) -> tuple[bool, str]:
     del loop.variables["REGISTRY"]
     with socket.create_server(("127.0.0.1", 0)) as unused:
         loop.variables["REGISTRY_PORT"] = str(unused.getsockname()[1])
     loop.variables |= variables
     loop.says(answers)
-    code, output = loop.run("scripts/up.sh", "wants_registry")
+    code, output = loop.run("scripts/up.sh", "can_use_registry")
     return code == 0, output
 
 
@@ -221,7 +219,7 @@ def wants_registry(loop: Loop, answers: dict[str, str], **variables: str) -> tup
     ids=["the image is there", "the image is pulled"],
 )
 def test_a_registry_is_made_where_it_can_be_had(loop: Loop, there: str, pulls: list[str]) -> None:
-    assert wants_registry(loop, {"docker image inspect registry:3": there}) == (True, "")
+    assert can_use_registry(loop, {"docker image inspect registry:3": there}) == (True, "")
     assert loop.called("docker pull") == pulls
 
 
@@ -230,27 +228,27 @@ OFFLINE = {"docker image inspect *": "exit 1", "docker pull *": "echo offline; e
 
 
 def test_without_its_image_there_is_no_registry_and_that_is_said(loop: Loop) -> None:
-    wanted, output = wants_registry(loop, OFFLINE)
+    wanted, output = can_use_registry(loop, OFFLINE)
     assert not wanted
-    assert output.startswith("There is no local registry: registry:3 cannot be had")
+    assert output.startswith("Skipped the local registry: registry:3 cannot be pulled")
 
 
 def test_without_its_port_there_is_no_registry_and_another_port_is_named(loop: Loop) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        wanted, output = wants_registry(loop, {}, REGISTRY_PORT=str(port))
+        wanted, output = can_use_registry(loop, {}, REGISTRY_PORT=str(port))
     assert not wanted
-    assert f"port {port} of 127.0.0.1 is taken" in output
+    assert f"port {port} of 127.0.0.1 is in use" in output
     assert output.endswith(f"make up REGISTRY_PORT={port + 1}\n")
 
 
 def test_the_registry_that_is_there_is_taken_whatever_else_there_is(loop: Loop) -> None:
-    assert wants_registry(loop, THERE | OFFLINE, REGISTRY="0") == (True, "")
+    assert can_use_registry(loop, THERE | OFFLINE, REGISTRY="0") == (True, "")
 
 
 @pytest.mark.parametrize(("registry", "wanted"), [("1", True), ("0", False)])
 def test_whether_there_is_one_can_be_said(loop: Loop, registry: str, wanted: bool) -> None:
-    assert wants_registry(loop, {} if registry == "0" else OFFLINE, REGISTRY=registry) == (wanted, "")
+    assert can_use_registry(loop, {} if registry == "0" else OFFLINE, REGISTRY=registry) == (wanted, "")
 
 
 # --- the steps ------------------------------------------------------------------------
@@ -320,7 +318,7 @@ def test_a_step_that_went_on_beside_others_and_failed_ends_the_run(
     (failed,) = (line for line in output.splitlines() if "FAILED after" in line)
     assert failed.startswith(step)
     assert next(iter(broken.values())).split("; ")[0].removeprefix("echo ") in output
-    assert "What may be the reason" in output
+    assert "Possible causes" in output
     assert not loop.called("helm upgrade")
 
 
@@ -332,10 +330,10 @@ def test_after_a_step_that_failed_its_end_the_reasons_and_the_way_on_are_shown(l
     code, output = loop.run("scripts/up.sh")
     assert code == 1
     assert "FAILED after" in output
-    assert "What may be the reason" in output
-    assert "3  WRONG  task-platform-control-plane is NotReady" in output
+    assert "Possible causes" in output
+    assert "3  FAIL   task-platform-control-plane is NotReady" in output
     assert "run the same command again" in output
-    assert output.splitlines()[-1] == "From nothing, and without the data that is in the cluster: make down up"
+    assert output.splitlines()[-1] == "To start from scratch, without the data in the cluster: make down up"
 
 
 def test_where_nothing_is_wrong_each_check_says_so(loop: Loop) -> None:
@@ -349,7 +347,7 @@ def test_where_nothing_is_wrong_each_check_says_so(loop: Loop) -> None:
 @pytest.mark.parametrize(
     ("answers", "wrong", "command"),
     [
-        ({"docker version": "exit 1"}, "Docker's daemon does not answer", "make doctor"),
+        ({"docker version": "exit 1"}, "The Docker daemon is not responding", "make doctor"),
         ({"docker ps --all *": "true"}, "There is no cluster", "make up"),
         (
             {"docker ps --all *": "echo task-platform-control-plane running; echo task-platform-worker exited"},
@@ -358,7 +356,7 @@ def test_where_nothing_is_wrong_each_check_says_so(loop: Loop) -> None:
         ),
         (
             {"kubectl * get nodes --no-headers": "exit 1"},
-            "The cluster's API does not answer",
+            "The API server is not responding",
             "docker logs --tail 20 task-platform-control-plane",
         ),
         (
@@ -367,8 +365,8 @@ def test_where_nothing_is_wrong_each_check_says_so(loop: Loop) -> None:
             "kubectl describe node task-platform-worker",
         ),
         (
-            {"kubectl * get nodes --output *": "echo task-platform-worker says DiskPressure"},
-            "task-platform-worker says DiskPressure",
+            {"kubectl * get nodes --output *": "echo task-platform-worker has DiskPressure"},
+            "task-platform-worker has DiskPressure",
             "docker system df",
         ),
         (
@@ -388,17 +386,17 @@ def test_where_nothing_is_wrong_each_check_says_so(loop: Loop) -> None:
         ),
         (
             {"kubectl * get hpa --no-headers": "echo 'task-api Deployment/task-api <unknown>/70% 3 10 3 1m'"},
-            "task-api (HPA) does not know the CPU",
+            "task-api (HPA) has no CPU metrics",
             "kubectl logs --namespace kube-system deployment/metrics-server",
         ),
         (
-            {"kubectl * get secrets *": "echo task-api has a revision that is pending-install"},
-            "task-api has a revision that is pending-install",
+            {"kubectl * get secrets *": "echo task-api has a revision in pending-install"},
+            "task-api has a revision in pending-install",
             "make up",
         ),
         (
             {"curl *": "exit 7"},
-            "The ingress controller does not answer on port 8443",
+            "The ingress controller is not responding on port 8443",
             "kubectl logs --namespace ingress-nginx deployment/ingress-nginx-controller",
         ),
     ],
@@ -408,7 +406,7 @@ def test_what_is_wrong_is_named_with_its_command(loop: Loop, answers: dict[str, 
     code, output = loop.run("scripts/diagnose.sh")
     assert code == 0
     lines = output.splitlines()
-    (at,) = (number for number, line in enumerate(lines) if "WRONG" in line)
+    (at,) = (number for number, line in enumerate(lines) if "  FAIL  " in line)
     assert wrong in lines[at]
     assert lines[at + 1].strip().startswith(command)
 

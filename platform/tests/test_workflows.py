@@ -137,7 +137,7 @@ def test_a_run_that_sees_no_account_says_so_and_asks_no_registry(step: dict[str,
     code, outputs, said = run_step(step, tmp_path, SERVICE=SERVICE, IMAGE_REPOSITORY=f"docker.io//{SERVICE}")
     assert code == 1
     assert outputs == {}
-    assert said.startswith("::error::There is no secret DOCKERHUB_USERNAME")
+    assert said.startswith("::error::The secret DOCKERHUB_USERNAME is not set")
 
 
 def test_who_waits_for_whom() -> None:
@@ -404,7 +404,7 @@ def test_a_layout_that_has_expired_is_said_to_have(tmp_path: Path) -> None:
     moved = {**step, "run": f"cd '{tmp_path}'\n{step['run']}"}
     code, _, said = run_step(moved, tmp_path)
     assert code == 1
-    assert "Run all jobs again, not the failed ones alone" in said
+    assert "Re-run all jobs, not only the failed ones" in said
 
 
 @pytest.mark.parametrize(
@@ -586,7 +586,7 @@ def test_a_rollback_is_started_from_main_before_it_touches_anything(tmp_path: Pa
     for kind, name in (("heads", "other"), ("tags", "main")):
         code, _, said = run_step(step, tmp_path, GITHUB_REF=f"refs/{kind}/{name}", GITHUB_REF_NAME=name)
         assert code == 1
-        assert f"This was started from {name}, and changed nothing. Start it again" in said
+        assert f"Started from {name}; nothing was changed. Run it again" in said
 
 
 def test_no_deploy_interrupts_a_rollback() -> None:
@@ -800,7 +800,7 @@ def test_notes_are_the_commits_since_the_tag_before(tmp_path: Path) -> None:
         if tag:
             git("tag", tag)
     assert re.fullmatch(r"The first release.\n\n- First \(\w+\)\n", notes("v0.1.0").stdout)
-    assert re.fullmatch(r"Since v0.1.0:\n\n- Third \(\w+\)\n- Second \(\w+\)\n", notes("v0.2.0").stdout)
+    assert re.fullmatch(r"Changes since v0.1.0:\n\n- Third \(\w+\)\n- Second \(\w+\)\n", notes("v0.2.0").stdout)
     unknown = notes("v9.0.0")
     assert (unknown.returncode, unknown.stdout) == (1, "")
-    assert "There is no tag v9.0.0" in unknown.stderr
+    assert "The tag v9.0.0 does not exist" in unknown.stderr

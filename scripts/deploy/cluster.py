@@ -1,4 +1,4 @@
-"""What the cluster says of the release's pods."""
+"""Queries about the release's pods."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import json
 import os
 from typing import Any
 
-from scripts.deploy.processes import Failed, must, run
+from scripts.deploy.processes import Failed, check_output, run
 from scripts.deploy.settings import Settings
 
 
 def pods(settings: Settings) -> list[Any]:
-    """The API's pods that stay. An evicted one, or one that ended, is listed until somebody removes it."""
+    """The API's pods that are not terminating. Evicted and completed pods stay listed until they are deleted."""
     selector = f"app.kubernetes.io/instance={settings.release},app.kubernetes.io/component=api"
-    found = json.loads(must("kubectl", "get", "pods", "--selector", selector, "--output", "json"))["items"]
+    found = json.loads(check_output("kubectl", "get", "pods", "--selector", selector, "--output", "json"))["items"]
     return [
         pod
         for pod in found
@@ -22,7 +22,7 @@ def pods(settings: Settings) -> list[Any]:
 
 
 def restarts(settings: Settings) -> dict[str, int]:
-    """How often a container of each pod that stays was started again."""
+    """Container restarts per pod."""
     return {
         pod["metadata"]["name"]: sum(status["restartCount"] for status in pod["status"].get("containerStatuses") or [])
         for pod in pods(settings)
@@ -30,22 +30,22 @@ def restarts(settings: Settings) -> dict[str, int]:
 
 
 def diagnose(settings: Settings) -> None:
-    """What the cluster knows of the failure. A rollback removes it, so it is asked before."""
+    """Prints the state of the failed pods. A rollback removes them, so this runs before it."""
     selector = f"app.kubernetes.io/instance={settings.release}"
     logs = ("kubectl", "logs", "--selector", selector, "--all-containers", "--prefix", "--tail=40")
-    questions = {
+    queries = {
         "Pods": ("kubectl", "get", "pods", "--selector", selector, "--output", "wide"),
-        "Description of the pods": ("kubectl", "describe", "pods", "--selector", selector),
+        "Pod descriptions": ("kubectl", "describe", "pods", "--selector", selector),
         "Events": ("kubectl", "get", "events", "--sort-by=.lastTimestamp"),
         "Logs": logs,
         "Logs before the last restart": (*logs, "--previous"),
     }
     on_github = os.environ.get("GITHUB_ACTIONS") == "true"
-    for title, command in questions.items():
+    for title, command in queries.items():
         print(f"::group::{title}" if on_github else f"\n--- {title}", flush=True)
-        # One that has no answer (logs of a container that never ran) says so itself and hides none of the others.
+        # A query that fails (logs of a container that never ran) prints its error; the others still run.
         try:
-            run(*command, show=True, limit=15)  # a node that is dead answers no question for logs, and a rollback waits
+            run(*command, show=True, timeout=15)  # logs of a dead node never arrive, and the rollback is waiting
         except Failed as failure:
             print(failure, flush=True)
         if on_github:

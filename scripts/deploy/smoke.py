@@ -1,4 +1,4 @@
-"""Asks every pod, and the public address, which commit it is."""
+"""Verifies which commit every pod, and the public address, serves."""
 
 from __future__ import annotations
 
@@ -16,55 +16,55 @@ from scripts.deploy.cluster import pods, restarts
 from scripts.deploy.processes import Failed, wait
 from scripts.deploy.settings import Settings
 
-ANSWER_TIMEOUT = 10
+RESPONSE_TIMEOUT = 10
 SOAK_INTERVAL = 5
 SOAK_REPORT_EVERY = 30
 
 
 def smoke(settings: Settings, commit: str) -> None:
-    """An empty commit is that of a release whose values name none: then any answer will do. Raises Failed."""
-    number = pods_that_say(settings, commit)
-    print(f"{number} pods answer, and each says that it is {commit or 'something'}", flush=True)
+    """With an empty commit (a release whose values set none) any response passes. Raises Failed."""
+    count = wait_for_commit(settings, commit)
+    print(f"{count} pods healthy" + (f", all at commit {commit}" if commit else ""), flush=True)
 
 
 def soak(settings: Settings, commit: str) -> None:
-    """Goes on asking for SOAK_TIME. Raises Failed where the pods no longer say the commit or a container restarted."""
+    """Keeps verifying for SOAK_TIME. Raises Failed if the pods stop serving the commit or a container restarts."""
     if not settings.soak_time:
         return
     before = restarts(settings)
-    begun = reported = time.monotonic()
+    started = reported = time.monotonic()
     print(f"Soaking for {settings.soak_time} s", flush=True)
-    while (soaked := time.monotonic() - begun) < settings.soak_time:
+    while (soaked := time.monotonic() - started) < settings.soak_time:
         for pod, number in restarts(settings).items():
             if number > before.get(pod, 0):
-                raise Failed(f"A container of {pod} was restarted within its first {soaked:.0f} s of soak time.")
-        pods_that_say(settings, commit)
+                raise Failed(f"A container of {pod} restarted within the first {soaked:.0f} s of soak time.")
+        wait_for_commit(settings, commit)
         if time.monotonic() - reported >= SOAK_REPORT_EVERY:
             reported = time.monotonic()
             print(f"Soaking: {soaked:.0f} of {settings.soak_time} s", flush=True)
         wait(min(SOAK_INTERVAL, settings.soak_time))
 
 
-def pods_that_say(settings: Settings, commit: str) -> int:
-    """How many pods there are, once all of them, and the public address, say the commit. Raises Failed."""
+def wait_for_commit(settings: Settings, commit: str) -> int:
+    """Waits until all pods, and the public address, serve the commit; returns the number of pods. Raises Failed."""
     deadline = time.monotonic() + settings.smoke_timeout
     while True:
         found = pods(settings)
-        problems = [problem for pod in found if (problem := ask_pod(pod["metadata"]["name"], commit))]
+        problems = [problem for pod in found if (problem := check_pod(pod["metadata"]["name"], commit))]
         if settings.production_url:
-            problem = ask(settings.production_url, commit)
+            problem = check_url(settings.production_url, commit)
             problems += [problem] if problem else []
         if found and not problems:
             return len(found)
         if time.monotonic() > deadline:
-            first = f"The service is not {commit} after {settings.smoke_timeout} s:"
-            raise Failed("\n".join([first, *(problems or ["no pod"])]))
+            summary = f"Verifying commit {commit} failed after {settings.smoke_timeout} s:"
+            raise Failed("\n".join([summary, *(problems or ["no pods"])]))
         wait(1)
 
 
-def ask_pod(pod: str, commit: str) -> str:
-    """Nothing if the pod answers with the commit, or else what is wrong. By a port-forward, which no NetworkPolicy
-    stops."""
+def check_pod(pod: str, commit: str) -> str:
+    """Returns an error, or an empty string if the pod serves the commit. Uses a port-forward, which NetworkPolicies
+    do not affect."""
     command = ["kubectl", "port-forward", f"pod/{pod}", ":8000", "--address", "127.0.0.1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as forward:
         try:
@@ -72,19 +72,19 @@ def ask_pod(pod: str, commit: str) -> str:
             port = re.search(r"127\.0\.0\.1:(\d+)", line)
             if port is None:
                 forward.terminate()
-                said = forward.communicate()[1].decode(errors="replace").strip() or line.strip()
-                return f"{pod}: {said or f'no port-forward within {ANSWER_TIMEOUT} s'}"
-            problem = ask(f"http://127.0.0.1:{port[1]}", commit)
+                error = forward.communicate()[1].decode(errors="replace").strip() or line.strip()
+                return f"{pod}: {error or f'no port-forward within {RESPONSE_TIMEOUT} s'}"
+            problem = check_url(f"http://127.0.0.1:{port[1]}", commit)
             return f"{pod}: {problem}" if problem else ""
         finally:
             forward.terminate()
 
 
 def first_line(process: subprocess.Popen[bytes]) -> str:
-    """What it prints first; as much of that as there is when it ends, or takes too long."""
+    """The first line of its output, or what there is of it when the process ends or the time is over."""
     assert process.stdout is not None
     read = b""
-    deadline = time.monotonic() + ANSWER_TIMEOUT
+    deadline = time.monotonic() + RESPONSE_TIMEOUT
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
         while b"\n" not in read and time.monotonic() < deadline:
@@ -98,29 +98,29 @@ def first_line(process: subprocess.Popen[bytes]) -> str:
     return read.decode(errors="replace")
 
 
-def ask(url: str, commit: str) -> str:
-    """Nothing if the commit is what answers there, or else what is wrong. In a thread: a signal is heard meanwhile, and
-    an answer that comes a byte at a time ends, too."""
+def check_url(url: str, commit: str) -> str:
+    """Returns an error, or an empty string if the commit is served there. Runs in a thread, so that signals are handled
+    and a response that arrives a byte at a time is cut off."""
     problems: list[str] = []
-    asking = threading.Thread(target=lambda: problems.append(_ask(url, commit)), daemon=True)
-    asking.start()
-    deadline = time.monotonic() + ANSWER_TIMEOUT
-    while asking.is_alive() and time.monotonic() < deadline:
+    request = threading.Thread(target=lambda: problems.append(_check_revision(url, commit)), daemon=True)
+    request.start()
+    deadline = time.monotonic() + RESPONSE_TIMEOUT
+    while request.is_alive() and time.monotonic() < deadline:
         wait(0.01)
-    return problems[0] if problems else f"{url}/health: no answer within {ANSWER_TIMEOUT} s"
+    return problems[0] if problems else f"{url}/health: no response within {RESPONSE_TIMEOUT} s"
 
 
-def _ask(url: str, commit: str) -> str:
+def _check_revision(url: str, commit: str) -> str:
     try:
-        with _web().open(f"{url}/health", timeout=ANSWER_TIMEOUT) as answer:
-            revision = json.loads(answer.read())["revision"]
+        with _http_opener().open(f"{url}/health", timeout=RESPONSE_TIMEOUT) as response:
+            revision = json.loads(response.read())["revision"]
     except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as error:
         return f"{url}/health: {type(error).__name__}: {error}"
-    return "" if revision == commit or not commit else f"{url}/health says that it is {revision}"
+    return "" if revision == commit or not commit else f"{url}/health reports commit {revision}"
 
 
-def _web() -> urllib.request.OpenerDirector:
-    """Knows HTTP and HTTPS alone: urlopen reads files, too, and follows a redirection to FTP."""
+def _http_opener() -> urllib.request.OpenerDirector:
+    """HTTP and HTTPS only: urlopen also reads files, and follows a redirect to FTP."""
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler,

@@ -1,4 +1,4 @@
-"""What became of it, for who reads the run's page on GitHub."""
+"""The outcome, for the summary page of the GitHub run."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 
 
 def summarize(text: str) -> None:
-    """On the terminal, and on the run's page."""
+    """Prints to the terminal and to the run's page."""
     print(text, flush=True)
     write_summary(text)
 
 
 def write_summary(text: str) -> None:
-    """On the run's page alone; nothing outside of GitHub."""
+    """Writes to the run's page only; does nothing outside of GitHub."""
     if page := os.environ.get("GITHUB_STEP_SUMMARY"):
         with Path(page).open("a") as file:
             file.write(text.replace("\n", "\n\n") + "\n\n")

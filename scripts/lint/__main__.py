@@ -1,9 +1,9 @@
-"""Checks everything that can be checked by reading it, several at a time: `make lint`, by scripts/lint.sh.
+"""Runs all static checks, several at a time: `make lint`, by scripts/lint.sh.
 
     python -m scripts.lint SERVICE...
 
-A check that passed is not run again until something changes that it reads: a file, by its content, or a version.
-What is left out for want of a tool is said at the end; with REQUIRE_ALL=1 that is a failure.
+A check that passed is not repeated until one of its inputs changes: a file's content, or a version. Checks skipped for
+lack of a tool are listed at the end; with REQUIRE_ALL=1 that is a failure.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from scripts.lint.charts import Charts
-from scripts.lint.check import Check, Failed, our_files
+from scripts.lint.check import Check, Failed, repository_files
 from scripts.lint.checks import checks
 
 PASSED = Path(".tools/lint.json")
-"""The fingerprint with which each check was last green."""
+"""The fingerprint of each check's last successful run."""
 
 INSTALL = {
     "go": "needs Go, https://go.dev/dl/",
@@ -38,50 +38,53 @@ def main() -> int:
     failed = []
     if not missing and subprocess.run(["scripts/go-tools.sh"], check=False).returncode:
         failed = ["Go tools"]
-        missing = {"go": "needs the Go tools, which were not built"}
+        missing = {"go": "needs the Go tools, which failed to build"}
     if not shutil.which("helm"):
         missing["helm"] = missing.get("go", INSTALL["helm"]) if failed else INSTALL["helm"]
 
     with TemporaryDirectory() as work:
-        contents = our_files()
-        wanted = list(checks(sys.argv[1:], contents, Charts(Path(work), Path())))
-        left_out = [f"{check.title}: {missing[check.needs]}" for check in wanted if check.needs in missing]
+        contents = repository_files()
+        selected = list(checks(sys.argv[1:], contents, Charts(Path(work), Path())))
+        skipped = [f"{check.title}: {missing[check.needs]}" for check in selected if check.needs in missing]
         if "helm" in missing:
-            left_out.append(f"The rendered charts in the checks of manifests: {missing['helm']}")
-        runnable = {check: check.fingerprint(contents) for check in wanted if check.needs not in missing}
+            skipped.append(f"Rendered charts in the manifest checks: {missing['helm']}")
+        runnable = {check: check.fingerprint(contents) for check in selected if check.needs not in missing}
         failed += failures(runnable)
 
-    print(f"\n{len(runnable) - len(failed)} checks passed, {len(failed)} failed, {len(left_out)} left out")
-    for what in left_out:
-        print(f"Left out: {what}")
+    print(f"\n{len(runnable) - len(failed)} checks passed, {len(failed)} failed, {len(skipped)} skipped")
+    for reason in skipped:
+        print(f"Skipped: {reason}")
     if failed:
         print(*(f"Failed: {title}" for title in failed), sep="\n", file=sys.stderr)
-        print("Next: mend them; the format of Python is mended by: make fmt", file=sys.stderr)
+        print("Fix the errors above; `make fmt` fixes the formatting of Python", file=sys.stderr)
         return 1
-    if left_out and os.environ.get("REQUIRE_ALL") == "1":
-        print("REQUIRE_ALL=1: nothing may be left out", file=sys.stderr)
+    if skipped and os.environ.get("REQUIRE_ALL") == "1":
+        print("REQUIRE_ALL=1: skipping is a failure", file=sys.stderr)
         return 1
     return 0
 
 
-def failures(wanted: dict[Check, str]) -> list[str]:
-    """Runs the checks whose fingerprints are not those of the last green run; returns the titles of those that fail."""
+def failures(fingerprints: dict[Check, str]) -> list[str]:
+    """Runs the checks whose fingerprints differ from those of their last successful run; returns the titles of those
+    that fail."""
     last = read_passed()
-    passed = {check.title: mark for check, mark in wanted.items() if last.get(check.title) == mark}
+    passed = {
+        check.title: fingerprint for check, fingerprint in fingerprints.items() if last.get(check.title) == fingerprint
+    }
     for title in passed:
         print(f"{title:<60}ok, unchanged")
     failed = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        running = {pool.submit(seconds, check): check for check in wanted if check.title not in passed}
-        for done in as_completed(running):
-            check = running[done]
+        running = {pool.submit(seconds, check): check for check in fingerprints if check.title not in passed}
+        for future in as_completed(running):
+            check = running[future]
             try:
-                print(f"{check.title:<60}ok {done.result():4.0f} s", flush=True)
+                print(f"{check.title:<60}ok {future.result():4.0f} s", flush=True)
             except Failed as error:
                 print(f"{check.title:<60}FAILED\n{textwrap.indent(str(error), '    ')}", flush=True)
                 failed.append(check.title)
             else:
-                passed[check.title] = wanted[check]
+                passed[check.title] = fingerprints[check]
                 write_passed(passed)
     return failed
 
@@ -93,7 +96,7 @@ def seconds(check: Check) -> float:
 
 
 def read_passed() -> dict[str, str]:
-    with suppress(OSError, ValueError):  # the first run, or one that was cut short
+    with suppress(OSError, ValueError):  # first run, or a truncated file
         return dict(json.loads(PASSED.read_text()))
     return {}
 

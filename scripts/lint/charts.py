@@ -1,4 +1,4 @@
-"""What is checked of the charts, and of the manifests beside them."""
+"""Checks of the charts, and of the raw manifests."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from threading import Lock
 from scripts.lint.check import Failed, run
 
 OLDEST_KUBERNETES = "1.26"
-"""The oldest that the charts support."""
-SLEEPING_KUBERNETES = "1.30"
-"""The first that sleeps in preStop by itself."""
+"""The oldest supported version."""
+SLEEP_ACTION_KUBERNETES = "1.30"
+"""The first with the sleep action for preStop."""
 NEWEST_KUBERNETES = "1.37"
-"""The newest with schemas."""
+"""The newest version with schemas."""
 
-PLAIN_MANIFESTS = ("platform/k8s", "platform/k8s/monitoring", "platform/deployer", "platform/cluster")
-"""Folders of what is applied as it stands: by a user, by `make kubeconfig-ci`, by `make up MONITORING=1`."""
+RAW_MANIFESTS = ("platform/k8s", "platform/k8s/monitoring", "platform/deployer", "platform/cluster")
+"""Folders of manifests that are applied as they are: by a user, by `make kubeconfig-ci`, by `make up MONITORING=1`."""
 
-NOT_ASKED = {
+IGNORED_CHECKS = {
     "container-image-pull-policy": "IfNotPresent lets a local cluster use an image that was loaded into it",
     "container-security-context-user-group-id": "1000 and 999 are the users that the images are made for",
 }
-"""Checks of kube-score that nothing is asked of, and why. It has no file of settings."""
-NOT_ASKED_WITH = {
+"""kube-score checks that are ignored, and why. It has no configuration file."""
+IGNORED_CHECKS_BY_VALUES = {
     "memory-values.yaml": {
-        "deployment-strategy": "tasks are in the memory of one pod: two at once would have different ones",
+        "deployment-strategy": "tasks are in one pod's memory: two pods would have different ones",
         "deployment-replicas": "the same",
     },
     "cloudnativepg-values.yaml": {
-        "networkpolicy-targets-pod": "the operator makes the pods that it selects, so nobody sees them here",
+        "networkpolicy-targets-pod": "the operator creates the selected pods, so they are not in these manifests",
     },
 }
-"""The same, of the charts with one file of values."""
+"""The same, for charts with a specific values file."""
 
 
 class Charts:
-    """The charts, and what each Helm makes of them for each Kubernetes: rendered once, for all checks that read it."""
+    """The charts, rendered by each Helm for each Kubernetes once, for all checks that read the result."""
 
     def __init__(self, work: Path, repository: Path) -> None:
-        """Of each service, and of the skeletons that services are made of."""
+        """The charts of services, and of the skeletons for new services."""
         self.work = work
         self.library = repository / "platform/helm/service"
         charts = [chart for chart in sorted(repository.glob("platform/helm/*/")) if chart != self.library]
@@ -50,10 +50,10 @@ class Charts:
         self._rendering: defaultdict[tuple[str, str], Lock] = defaultdict(Lock)
 
     def rendered(self, helm: str, kubernetes: str) -> Path:
-        """A folder with a file for each chart and file of values.
+        """A folder with one file per chart and values file.
 
-        With a tag, as a deploy does: the placeholder `latest` is what NOTES warn of. And where there is a database with
-        a Secret that exists, but for ci/defaults-values.yaml, which makes its own.
+        With a tag, as in a deploy: NOTES warns of the placeholder `latest`. And with an existing Secret if there is a
+        database, except for ci/defaults-values.yaml, which creates its own.
         """
         folder = self.work / f"{helm}-{kubernetes}"
         with self._rendering[helm, kubernetes]:
@@ -62,9 +62,9 @@ class Charts:
         return folder
 
     def values(self, chart: Path) -> dict[str, list[str | Path]]:
-        """Each set of values that a chart is rendered with, as arguments of helm, by the file's name.
+        """Each set of values that a chart is rendered with, as arguments of helm, by file name.
 
-        They are those of other surroundings, and those made for checks. A chart's own file comes after the library's.
+        Some are for other environments, some only for checks. A chart's own file comes after the library's.
         """
         patterns, folders = ("values-*.yaml", "ci/*-values.yaml"), (self.library, chart)
         files = sorted({file.relative_to(f) for f in folders for pattern in patterns for file in f.glob(pattern)})
@@ -74,7 +74,7 @@ class Charts:
         }
 
     def _render(self, helm: str, kubernetes: str, folder: Path) -> None:
-        made = {}
+        manifests = {}
         for chart in self.charts:
             has_database = (chart / "templates/postgres.yaml").exists()
             release = chart.name if chart.parent == self.library.parent else "your-service"
@@ -83,9 +83,9 @@ class Charts:
                 if has_database and name != "defaults-values.yaml":
                     settings += ["--set", f"database.bundled.existingSecret={release}-database"]
                 settings += ["--kube-version", f"{kubernetes}.0"]
-                made[f"{name_of(chart)}-{name}"] = run(helm, "template", release, chart, *values, *settings)
+                manifests[f"{name_of(chart)}-{name}"] = run(helm, "template", release, chart, *values, *settings)
         folder.mkdir()
-        for name, text in made.items():
+        for name, text in manifests.items():
             (folder / name).write_text(text)
 
     def lint(self, chart: Path) -> None:
@@ -101,48 +101,52 @@ class Charts:
 
     def manifests(self, kubernetes: str) -> None:
         rendered = sorted(self.rendered("helm", kubernetes).iterdir()) if shutil.which("helm") else []
-        run("kubernetes-validate", "--strict", "--kubernetes-version", kubernetes, *plain_manifests(), *rendered)
+        run("kubernetes-validate", "--strict", "--kubernetes-version", kubernetes, *raw_manifests(), *rendered)
 
     def custom_resources(self) -> None:
-        """kubernetes-validate lets custom resources pass; here a kind without a schema is an error."""
+        """kubernetes-validate ignores custom resources; here a kind without a schema is an error."""
         operators = [os.environ["PROMETHEUS_OPERATOR_MANIFEST"], os.environ["GATEWAY_API_MANIFEST"]]
         cloudnative_pg = f"github.com/cloudnative-pg/cloudnative-pg@{os.environ['CLOUDNATIVE_PG_VERSION']}"
         schemas = Path(".tools/schemas")
-        kept, made_from = schemas / "from", " ".join([NEWEST_KUBERNETES, *operators, cloudnative_pg])
-        if not kept.exists() or kept.read_text() != made_from:
-            from scripts.lint.schemas import lay_out  # not in tests: where platform/ is on the path it cannot be
+        stamp, sources = schemas / "from", " ".join([NEWEST_KUBERNETES, *operators, cloudnative_pg])
+        if not stamp.exists() or stamp.read_text() != sources:
+            from scripts.lint.schemas import (
+                write_schemas,  # not in tests, where platform/ on the path breaks this import
+            )
 
             shutil.rmtree(schemas, ignore_errors=True)
             module = json.loads(run("go", "mod", "download", "-json", cloudnative_pg))["Dir"]
             clusters = f"{module}/config/crd/bases/postgresql.cnpg.io_clusters.yaml"
-            lay_out(schemas, NEWEST_KUBERNETES, [*operators, clusters])
-            kept.write_text(made_from)
+            write_schemas(schemas, NEWEST_KUBERNETES, [*operators, clusters])
+            stamp.write_text(sources)
         locations = [
             *("-schema-location", f"{schemas}/built-in/{{{{.ResourceKind}}}}{{{{.KindSuffix}}}}.json"),
             *("-schema-location", f"{schemas}/{{{{.Group}}}}/{{{{.ResourceKind}}}}_{{{{.ResourceAPIVersion}}}}.json"),
         ]
         command = ["kubeconform", "-strict", "-summary", "-kubernetes-version", f"{NEWEST_KUBERNETES}.0", *locations]
-        run(*command, *plain_manifests(), self.rendered("helm", NEWEST_KUBERNETES))
+        run(*command, *raw_manifests(), self.rendered("helm", NEWEST_KUBERNETES))
 
-    def same_with_each_helm(self) -> None:
-        """The Helm that a team has must not matter. What differs is empty lines, and a password made each time."""
-        as_it_is = self.rendered(f"helm-{os.environ['HELM_VERSION']}", NEWEST_KUBERNETES)
+    def compare_helm_versions(self) -> None:
+        """All supported Helm versions must render the same. Only empty lines and generated passwords may differ."""
+        expected = self.rendered(f"helm-{os.environ['HELM_VERSION']}", NEWEST_KUBERNETES)
         for version in (os.environ["HELM_OLDEST_VERSION"], os.environ["HELM_4_VERSION"]):
             ignored = ["--ignore-blank-lines", "-I", "^  password: ", "-I", "^  url: "]
             other = self.rendered(f"helm-{version}", NEWEST_KUBERNETES)
             try:
-                run("diff", "--recursive", "--unified", *ignored, as_it_is, other)
+                run("diff", "--recursive", "--unified", *ignored, expected, other)
             except Failed as failed:
-                raise Failed(f"{failed}Helm {version} renders a chart otherwise than {as_it_is.name}.") from None
+                raise Failed(f"{failed}Helm {version} renders a chart differently than {expected.name}.") from None
 
-    def practice(self) -> None:
-        """One run for each file of values: it looks for what a pod has beside it, as its NetworkPolicy and Service."""
+    def kube_score(self) -> None:
+        """One run per values file: it looks for objects that belong to a pod, such as its NetworkPolicy and Service."""
         failures = []
         for file in sorted(self.rendered("helm", OLDEST_KUBERNETES).iterdir()):
             command = ["kube-score", "score", "--kubernetes-version", f"v{OLDEST_KUBERNETES}", "--exit-one-on-warning"]
             optional = ["--enable-optional-test", "container-seccomp-profile,container-ports-check"]
-            of_file = [checks for values, checks in NOT_ASKED_WITH.items() if file.name.endswith(f"-{values}")]
-            ignored = ["--ignore-test", ",".join(name for checks in (NOT_ASKED, *of_file) for name in checks)]
+            by_values = [
+                checks for values, checks in IGNORED_CHECKS_BY_VALUES.items() if file.name.endswith(f"-{values}")
+            ]
+            ignored = ["--ignore-test", ",".join(name for checks in (IGNORED_CHECKS, *by_values) for name in checks)]
             try:
                 run(*command, "--output-format", "ci", *optional, *ignored, file)
             except Failed as failed:
@@ -151,10 +155,10 @@ class Charts:
         if failures:
             raise Failed("\n".join(failures))
 
-    def linter(self) -> None:
-        """With its default checks, but for those in .kube-linter.yaml. And but for latest-tag in platform/k8s: there
-        `latest` is a placeholder, in the one line that a user edits. That folder is the first service's, and goes with
-        it."""
+    def kube_linter(self) -> None:
+        """With its default checks, except for those in .kube-linter.yaml, and for latest-tag in platform/k8s: there
+        `latest` is a placeholder, in the one line that a user edits. That folder belongs to the first service, and is
+        removed with it."""
         lint = [
             "kube-linter",
             "lint",
@@ -167,30 +171,30 @@ class Charts:
         if Path("platform/k8s").exists():
             run(*lint, "--exclude", "latest-tag", "platform/k8s")
 
-    def security(self) -> None:
+    def checkov(self) -> None:
         checkov = [".tools/checkov/bin/checkov", "--config-file", ".checkov.yaml", "--directory"]
         run(*checkov, self.rendered("helm", NEWEST_KUBERNETES))
 
     def tests(self, chart: Path) -> None:
-        """The library's, which hold for every service's chart, and the chart's own."""
-        of_all = self.library / "tests"
-        if not list(of_all.glob("*_test.yaml")):
-            raise Failed(f"{of_all} holds no *_test.yaml.")
+        """The library's tests, which apply to every service's chart, and the chart's own."""
+        shared_tests = self.library / "tests"
+        if not list(shared_tests.glob("*_test.yaml")):
+            raise Failed(f"{shared_tests} contains no *_test.yaml.")
         library = os.path.relpath(self.library, chart)
         files = ("--file", f"{library}/tests/*_test.yaml", "--file", "tests/*_test.yaml")
         run("helm-unittest", "--strict", "--with-subchart=false", *files, chart)
 
     def readme(self, chart: Path) -> None:
-        """Those of charts with a README.md.gotmpl: helm-docs writes them."""
-        made = run("helm-docs", "--chart-search-root", chart, "--log-level", "warning", "--dry-run")
-        if made != (chart / "README.md").read_text():
-            raise Failed(f"{chart}/README.md is not what values.yaml says. Write it again: make docs")
+        """The READMEs with a README.md.gotmpl, which helm-docs generates."""
+        generated = run("helm-docs", "--chart-search-root", chart, "--log-level", "warning", "--dry-run")
+        if generated != (chart / "README.md").read_text():
+            raise Failed(f"{chart}/README.md is out of date with values.yaml. Regenerate it: make docs")
 
 
 def name_of(chart: Path) -> str:
-    """What the chart is called in titles and files: a skeleton's is skeletons/NAME/chart."""
+    """The chart's name in titles and files: a skeleton's is skeletons/NAME/chart."""
     return chart.parent.name if chart.name == "chart" else chart.name
 
 
-def plain_manifests() -> list[Path]:
-    return [file for folder in PLAIN_MANIFESTS for file in sorted(Path(folder).glob("*.yaml"))]
+def raw_manifests() -> list[Path]:
+    return [file for folder in RAW_MANIFESTS for file in sorted(Path(folder).glob("*.yaml"))]

@@ -1,4 +1,4 @@
-"""A check: what it runs, and what it reads."""
+"""A check: its command and its inputs."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-READ_BY_EACH = r"versions\.env|pyproject\.toml|requirements-(tools|checkov)\.txt|\.[^/]*|scripts/lint/.*"
-"""The tools' versions and settings, and what runs them."""
+READ_BY_ALL = r"versions\.env|pyproject\.toml|requirements-(tools|checkov)\.txt|\.[^/]*|scripts/lint/.*"
+"""The tools' versions and settings, and the runner itself."""
 
 Command = tuple[str, ...]
 
 
 class Failed(Exception):
-    """A check's tool refused; the message is its output."""
+    """A check's tool failed; the message is its output."""
 
 
 @dataclass(frozen=True)
 class Check:
     """One line of the output.
 
-    `reads` is a regular expression that matches the paths, from the repository's root, of the files that matter to it.
-    `run` is a command, or a function that raises Failed; `needs` is a program without which it is left out.
+    `reads` is a regular expression that matches the paths, relative to the repository's root, of the check's input
+    files. `run` is a command, or a function that raises Failed; `needs` is a program without which it is skipped.
     """
 
     title: str
@@ -36,11 +36,11 @@ class Check:
     needs: str = ""
 
     def fingerprint(self, contents: dict[str, str]) -> str:
-        """A hash of all that decides whether it passes. `contents` has a hash of each file's content, by its path."""
-        wanted = re.compile(f"{READ_BY_EACH}|{self.reads}")
-        read = [f"{path} {content}" for path, content in contents.items() if wanted.fullmatch(path)]
+        """A hash of everything that determines the result. `contents` has a hash of each file's content, by path."""
+        inputs = re.compile(f"{READ_BY_ALL}|{self.reads}")
+        files = [f"{path} {content}" for path, content in contents.items() if inputs.fullmatch(path)]
         command = self.run if isinstance(self.run, tuple) else ()
-        return digest("\n".join([sys.version, *versions(), *command, *read]).encode())
+        return digest("\n".join([sys.version, *versions(), *command, *files]).encode())
 
     def __call__(self) -> None:
         if isinstance(self.run, tuple):
@@ -50,17 +50,17 @@ class Check:
 
 
 def run(*command: str | Path) -> str:
-    """What it printed on its standard output. Raises Failed with all that it printed."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise Failed(done.stdout + done.stderr or f"{command[0]} ended with exit code {done.returncode}")
-    return done.stdout
+    """The command's standard output. Raises Failed with all of its output."""
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise Failed(result.stdout + result.stderr or f"{command[0]} failed with exit code {result.returncode}")
+    return result.stdout
 
 
-def our_files() -> dict[str, str]:
-    """The files that are the repository's, or will be when they are added: a hash of the content, by path.
+def repository_files() -> dict[str, str]:
+    """The repository's files, including untracked ones that are not ignored: a hash of the content, by path.
 
-    Of a link to a folder it is where that leads.
+    For a link to a folder it is the hash of its target.
     """
     listed = run("git", "ls-files", "--cached", "--others", "--exclude-standard", "-z").split("\0")
     paths = [path for path in sorted(listed) if path and (Path(path).is_file() or Path(path).is_symlink())]
@@ -76,6 +76,6 @@ def digest(content: bytes) -> str:
 
 @cache
 def versions() -> tuple[str, ...]:
-    """What is in force of versions.env: the environment wins."""
+    """The effective values of versions.env: the environment takes precedence."""
     names = re.findall(r"^([A-Z0-9_]+)=", Path("versions.env").read_text(), re.MULTILINE)
     return tuple(f"{name}={os.environ.get(name, '')}" for name in names)

@@ -1,4 +1,4 @@
-"""Every check of `make lint`, in the order in which they start."""
+"""All checks of `make lint`, in the order in which they start."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from functools import partial
 from pathlib import Path
 
 from scripts.lint import documents
-from scripts.lint.charts import NEWEST_KUBERNETES, OLDEST_KUBERNETES, SLEEPING_KUBERNETES, Charts, name_of
+from scripts.lint.charts import NEWEST_KUBERNETES, OLDEST_KUBERNETES, SLEEP_ACTION_KUBERNETES, Charts, name_of
 from scripts.lint.check import Check, Command
 
 CHASSIS = "packages/chassis"
-OF_CHARTS = r"platform/(helm|k8s|deployer|cluster)/.*|skeletons/[^/]*/chart/.*"
+CHART_FILES = r"platform/(helm|k8s|deployer|cluster)/.*|skeletons/[^/]*/chart/.*"
 
 
 def checks(services: list[str], files: Iterable[str], charts: Charts) -> Iterator[Check]:
@@ -20,7 +20,7 @@ def checks(services: list[str], files: Iterable[str], charts: Charts) -> Iterato
         return tuple(path for path in files if re.fullmatch(pattern, path))
 
     shell, yaml = r".*\.sh|\.ci/run", r"(?!(platform/helm/[^/]*|skeletons/[^/]*/chart)/templates/).*\.ya?ml"
-    # All but a piece that becomes the last section of bench/RESULTS.md, and has no title of its own.
+    # All but a fragment that becomes the last section of bench/RESULTS.md, and has no title.
     markdown = r"(?!bench/findings\.md).*\.md"
     python = r".*\.pyi?|.*pyproject\.toml"
 
@@ -31,7 +31,7 @@ def checks(services: list[str], files: Iterable[str], charts: Charts) -> Iterato
     for project in (Path(CHASSIS), *(Path("services", name) for name in services), *skeletons):
         name = str(project.parent) if project in skeletons else project.name
         python = f"{CHASSIS if project in skeletons else project}/.venv/bin/python"
-        # The settings are the chassis'. The caches are not: each project has an environment, and packages, of its own.
+        # The chassis' settings. Separate caches: each project has its own environment and packages.
         mypy = ("mypy", "--config-file", f"{CHASSIS}/pyproject.toml", "--cache-dir", f".mypy_cache/{name}")
         reads = rf"{CHASSIS}/((src|testing)/.*\.pyi?|pyproject\.toml)|{project}/(.*\.pyi?|requirements-dev\.txt)"
         yield Check(
@@ -45,24 +45,27 @@ def checks(services: list[str], files: Iterable[str], charts: Charts) -> Iterato
     yield Check("Shell (shellcheck)", shell, ("shellcheck", "--external-sources", *ours(shell)))
     yield Check("YAML (yamllint)", yaml, ("yamllint", "--strict", *ours(yaml)))
     yield Check("Markdown (pymarkdown)", markdown, ("pymarkdown", "scan", *ours(markdown)))
+    yield Check("Spelling (typos)", r".*", ("typos", "--hidden"))
     yield Check("Dockerfile (hadolint)", "Dockerfile", ("hadolint", "Dockerfile"))
     zizmor = ("zizmor", "--quiet", "--offline", "--persona", "pedantic", ".github")
     yield Check("Workflows and Dependabot (zizmor)", r"\.github/.*", zizmor)
     yield Check("Workflows (actionlint)", r"\.github/.*", ("actionlint",), needs="go")
 
     for chart in charts.charts:
-        yield Check(f"Chart {name_of(chart)} (helm lint)", OF_CHARTS, partial(charts.lint, chart), needs="helm")
-    for kubernetes in (OLDEST_KUBERNETES, SLEEPING_KUBERNETES, NEWEST_KUBERNETES):
+        yield Check(f"Chart {name_of(chart)} (helm lint)", CHART_FILES, partial(charts.lint, chart), needs="helm")
+    for kubernetes in (OLDEST_KUBERNETES, SLEEP_ACTION_KUBERNETES, NEWEST_KUBERNETES):
         title = f"Manifests, Kubernetes {kubernetes} (kubernetes-validate)"
-        yield Check(title, OF_CHARTS, partial(charts.manifests, kubernetes))
-    yield Check("Manifests, custom resources (kubeconform)", OF_CHARTS, charts.custom_resources, needs="go")
-    yield Check("Charts with Helm 3.12, 3 and 4 (diff)", OF_CHARTS, charts.same_with_each_helm, needs="go")
-    yield Check("Charts, good practice (kube-score)", OF_CHARTS, charts.practice, needs="go")
-    yield Check("Charts and manifests, good practice (kube-linter)", OF_CHARTS, charts.linter, needs="go")
-    yield Check("Charts, security (checkov)", OF_CHARTS, charts.security, needs="helm")
+        yield Check(title, CHART_FILES, partial(charts.manifests, kubernetes))
+    yield Check("Manifests, custom resources (kubeconform)", CHART_FILES, charts.custom_resources, needs="go")
+    yield Check("Charts with Helm 3.12, 3 and 4 (diff)", CHART_FILES, charts.compare_helm_versions, needs="go")
+    yield Check("Charts, good practice (kube-score)", CHART_FILES, charts.kube_score, needs="go")
+    yield Check("Charts and manifests, good practice (kube-linter)", CHART_FILES, charts.kube_linter, needs="go")
+    yield Check("Charts, security (checkov)", CHART_FILES, charts.checkov, needs="helm")
     for chart in charts.charts:
         name = name_of(chart)
-        yield Check(f"Chart {name}, tests (helm-unittest)", OF_CHARTS, partial(charts.tests, chart), needs="go")
+        yield Check(f"Chart {name}, tests (helm-unittest)", CHART_FILES, partial(charts.tests, chart), needs="go")
     for chart in [charts.library, *charts.charts]:
         if (chart / "README.md.gotmpl").exists():
-            yield Check(f"Chart {chart.name}, README (helm-docs)", OF_CHARTS, partial(charts.readme, chart), needs="go")
+            yield Check(
+                f"Chart {chart.name}, README (helm-docs)", CHART_FILES, partial(charts.readme, chart), needs="go"
+            )

@@ -1,4 +1,4 @@
-"""What is checked of OpenAPI documents: each is that of the code, and has all that its readers need."""
+"""Checks of OpenAPI documents: each matches the code, and documents all operations."""
 
 from __future__ import annotations
 
@@ -11,40 +11,40 @@ from scripts.lint.check import Failed
 
 
 def check(project: Path, python: str) -> None:
-    """Raises Failed unless openapi.json is what the project's code says, and its operations are explained.
+    """Raises Failed unless openapi.json matches the project's code, and its operations are documented.
 
-    project: a service's folder, relative as all paths here. python: one that has all packages of the service.
+    project: a service's folder, relative as all paths here. python: an interpreter with all packages of the service.
     """
     (source,) = project.glob("src/*/__main__.py")
-    made = subprocess.run(
+    result = subprocess.run(
         [python, "-m", source.parent.name, "openapi"],
         env={"PYTHONPATH": f"{project}/src:packages/chassis/src", "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
         check=False,
     )
-    if made.returncode:
-        raise Failed(made.stderr)
-    if made.stdout != (project / "openapi.json").read_text():
+    if result.returncode:
+        raise Failed(result.stderr)
+    if result.stdout != (project / "openapi.json").read_text():
         raise Failed(
-            f"{project}/openapi.json is not what the code says. Write it again, and look at its diff: make openapi"
+            f"{project}/openapi.json does not match the code. Regenerate it, and review its diff: make openapi"
         )
     operations = {
         f"{method.upper()} {path}": operation
-        for path, methods in json.loads(made.stdout)["paths"].items()
+        for path, methods in json.loads(result.stdout)["paths"].items()
         for method, operation in methods.items()
     }
     ids = Counter(operation["operationId"] for operation in operations.values())
-    wrong = [
+    problems = [
         f"{name} has no {member}"
         for name, operation in operations.items()
         for member in ("summary", "description", "tags")
         if not operation.get(member)
     ]
-    wrong += [
-        f"{name} shares the id {operation['operationId']} with another"
+    problems += [
+        f"{name} has the same operationId as another operation: {operation['operationId']}"
         for name, operation in operations.items()
         if ids[operation["operationId"]] > 1
     ]
-    if wrong:
-        raise Failed("\n".join(wrong))
+    if problems:
+        raise Failed("\n".join(problems))

@@ -1,4 +1,4 @@
-"""Lays out the JSON schemas that kubeconform reads, without a network for the built-in kinds."""
+"""Writes the JSON schemas for kubeconform, offline for the built-in kinds."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from scripts.lint.check import Failed
 Schema = dict[str, Any]
 
 
-class Loader(yaml.CSafeLoader):  # ten times as fast as the one in Python
-    """Reads `=` as a string, which YAML 1.1 has a tag of its own for: it is an operator of Alertmanager's matchers."""
+class Loader(yaml.CSafeLoader):  # ten times as fast as the pure Python one
+    """Reads `=` as a string, for which YAML 1.1 has a separate tag: it is an operator in Alertmanager's matchers."""
 
 
 Loader.add_constructor("tag:yaml.org,2002:value", lambda _loader, node: str(node.value))
 
 
 def strict(schema: Schema) -> Schema:
-    """The schema, refusing fields that it does not name: the API server drops such a field, so it is a typing error.
+    """The schema, with unknown fields rejected: the API server drops such a field, so it is a typo.
 
-    anyOf, oneOf and not are left alone: in a structural schema they add conditions on fields named beside them.
+    anyOf, oneOf and not are unchanged: in a structural schema they add conditions to fields declared beside them.
     """
-    made = dict(schema)
+    result = dict(schema)
     if "properties" in schema:
-        made["properties"] = {name: strict(below) for name, below in schema["properties"].items()}
+        result["properties"] = {name: strict(child) for name, child in schema["properties"].items()}
         if "additionalProperties" not in schema and not schema.get("x-kubernetes-preserve-unknown-fields"):
-            made["additionalProperties"] = False
+            result["additionalProperties"] = False
     for key in ("items", "additionalProperties"):
         if isinstance(schema.get(key), dict):
-            made[key] = strict(schema[key])
+            result[key] = strict(schema[key])
     if schema.get("nullable") and isinstance(schema.get("type"), str):
-        made["type"] = [schema["type"], "null"]
-    return made
+        result["type"] = [schema["type"], "null"]
+    return result
 
 
 def write_custom(folder: Path, manifest: str) -> int:
@@ -55,8 +55,8 @@ def write_custom(folder: Path, manifest: str) -> int:
 
 def read(manifest: str) -> str:
     if manifest.startswith("https://"):
-        with urllib.request.urlopen(f"https://{manifest.removeprefix('https://')}", timeout=60) as answer:
-            text: str = answer.read().decode()
+        with urllib.request.urlopen(f"https://{manifest.removeprefix('https://')}", timeout=60) as response:
+            text: str = response.read().decode()
             return text
     return Path(manifest).read_text()
 
@@ -66,24 +66,25 @@ def write_built_in(folder: Path, version: str) -> None:
     target = folder / "built-in"
     target.mkdir(parents=True, exist_ok=True)
     for file in package.glob("*.json"):
-        # The files refer to each other by their addresses on kubernetes.io; here they lie side by side.
+        # The files reference each other by their URLs on kubernetes.io; here they are in the same folder.
         schema = json.loads(file.read_text().replace('"/api/_definitions.json', '"_definitions.json'))
         schema.pop("$id", None)
         (target / file.name).write_text(json.dumps(schema))
 
 
-def lay_out(folder: Path, version: str, manifests: list[str]) -> None:
-    """FOLDER/built-in/ has the kinds of that Kubernetes, from the package kubernetes-validate. FOLDER/GROUP/ has custom
-    resources, from CustomResourceDefinitions: a manifest is a release's file or its URL. Raises Failed."""
+def write_schemas(folder: Path, version: str, manifests: list[str]) -> None:
+    """FOLDER/built-in/ gets the kinds of that Kubernetes version, from the package kubernetes-validate.
+    FOLDER/GROUP/ gets custom resources, from CustomResourceDefinitions: a manifest is a release's file or its URL.
+    Raises Failed."""
     write_built_in(folder, version)
     for manifest in manifests:
         try:
             written = write_custom(folder, manifest)
         except (OSError, yaml.YAMLError) as error:
             raise Failed(
-                f"{manifest} cannot be read ({error}). Without a network, download it and name the file instead."
+                f"Cannot read {manifest} ({error}). Without a network, download it and use the file instead."
             ) from error
         if not written:
             raise Failed(
-                f"{manifest} holds no CustomResourceDefinition. It should be the release's file, see versions.env."
+                f"{manifest} contains no CustomResourceDefinition. It must be the release's file, see versions.env."
             )

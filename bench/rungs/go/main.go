@@ -1,4 +1,4 @@
-// Rung 7: the same three endpoints on net/http and pgx, as somebody who picks Go would write them.
+// Rung 7: the same three endpoints in idiomatic Go, with net/http and pgx.
 package main
 
 import (
@@ -19,7 +19,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-type given struct {
+type fixture struct {
 	Get        string   `json:"get"`
 	List       string   `json:"list"`
 	Post       string   `json:"post"`
@@ -68,7 +68,7 @@ type page struct {
 }
 
 type server struct {
-	given
+	fixture
 	pool *pgxpool.Pool
 }
 
@@ -87,9 +87,9 @@ func (s *server) read(row pgx.Row) (task, error) {
 		t.DueOn = &date{*dueOn}
 	}
 	t.CreatedAt, t.UpdatedAt = t.CreatedAt.UTC(), t.UpdatedAt.UTC()
-	for _, moment := range []*time.Time{t.DueAt, t.StartAt, t.CompletedAt, t.DeletedAt} {
-		if moment != nil {
-			*moment = moment.UTC()
+	for _, instant := range []*time.Time{t.DueAt, t.StartAt, t.CompletedAt, t.DeletedAt} {
+		if instant != nil {
+			*instant = instant.UTC()
 		}
 	}
 	return t, nil
@@ -106,7 +106,7 @@ func (s *server) get(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "not found", http.StatusNotFound)
 		return
 	}
-	answer(w, http.StatusOK, t, err, fmt.Sprintf(`"v%d"`, t.Version))
+	respond(w, http.StatusOK, t, err, fmt.Sprintf(`"v%d"`, t.Version))
 }
 
 func (s *server) list(w http.ResponseWriter, r *http.Request) {
@@ -124,7 +124,7 @@ func (s *server) list(w http.ResponseWriter, r *http.Request) {
 	if len(tasks) > 50 {
 		p = page{tasks[:50], &s.Cursor}
 	}
-	answer(w, http.StatusOK, p, err, "")
+	respond(w, http.StatusOK, p, err, "")
 }
 
 func (s *server) create(w http.ResponseWriter, r *http.Request) {
@@ -154,10 +154,10 @@ func (s *server) create(w http.ResponseWriter, r *http.Request) {
 			t.StartAt, t.Labels, t.Project, t.Parent, t.Assignee, t.PercentDone, t.Recurrence, t.TimeZone,
 			t.FollowedBy, t.Position, t.Metadata, t.CreatedAt, t.UpdatedAt, t.CompletedAt, t.DeletedAt, t.Version, due, words, "created", string(text))
 	}
-	answer(w, http.StatusCreated, t, err, `"v1"`)
+	respond(w, http.StatusCreated, t, err, `"v1"`)
 }
 
-func answer(w http.ResponseWriter, status int, value any, err error, etag string) {
+func respond(w http.ResponseWriter, status int, value any, err error, etag string) {
 	if err != nil {
 		slog.Error("failed", "error", err)
 		http.Error(w, "failed", http.StatusServiceUnavailable)
@@ -185,7 +185,7 @@ func uuid7(now time.Time) (id pgtype.UUID) {
 
 func main() {
 	s := &server{}
-	if err := json.Unmarshal([]byte(os.Getenv("BENCH_GIVEN")), &s.given); err != nil {
+	if err := json.Unmarshal([]byte(os.Getenv("BENCH_FIXTURE")), &s.fixture); err != nil {
 		log.Fatal(err)
 	}
 	var err error

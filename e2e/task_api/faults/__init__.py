@@ -1,1 +1,1 @@
-"""What is broken on purpose, and what it costs those who ask meanwhile. See docs/faults.md."""
+"""Injected faults, and their effect on clients. See docs/faults.md."""

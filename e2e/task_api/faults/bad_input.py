@@ -1,4 +1,4 @@
-"""Requests that no client should send, made from a seed: what broken, careless and hostile clients have in common."""
+"""Invalid requests, generated from a seed: typical of broken, careless and hostile clients."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import string
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-# The sleep is longer than anybody waits for an answer: if it were done, that would be seen.
+# The sleep exceeds every timeout: executing it would be noticed.
 SQL = [
     "'; DROP TABLE tasks; --",
     "' OR '1'='1",
@@ -90,7 +90,7 @@ QUERIES = [
 
 @dataclass(frozen=True)
 class Bad:
-    """One request. Without `raw` a proper HTTP/1.1 request is made of the rest."""
+    """One request. Without `raw` it is built from the other fields as valid HTTP/1.1."""
 
     kind: str
     method: str = "GET"
@@ -99,7 +99,7 @@ class Bad:
     body: bytes = b""
     raw: bytes = b""
     only: tuple[str, ...] = ()
-    """What its answer has to begin with; empty: anything but a 5xx."""
+    """Allowed prefixes of the response's status; empty: anything but a 5xx."""
 
     def encoded(self, host: str, token: str) -> bytes:
         if self.raw:
@@ -113,7 +113,7 @@ class Bad:
 
 @dataclass(frozen=True)
 class Real:
-    """What the service gave out, to be forged and replayed."""
+    """Values issued by the service, to be forged and replayed."""
 
     task: str
     cursor: str
@@ -122,19 +122,19 @@ class Real:
 
 
 def quoted(text: str) -> str:
-    """Every byte in per cent, as nothing else is allowed everywhere."""
+    """Percent-encodes every byte, which is valid everywhere."""
     return "".join(f"%{byte:02x}" for byte in text.encode("utf-8", "surrogatepass"))
 
 
 def changed(chance: random.Random, text: str) -> str:
-    """Something that was given out, with a character changed."""
+    """An issued value with one character changed."""
     at = chance.randrange(len(text))
     other = chance.choice((string.ascii_letters + string.digits + "-_=.").replace(text[at], ""))
     return text[:at] + other + text[at + 1 :]
 
 
 def broken(chance: random.Random, text: str) -> str:
-    """Something that was given out, with its end cut off, twice, or with something in front."""
+    """An issued value that is truncated, doubled, or prefixed."""
     return chance.choice([text[: chance.randrange(1, len(text))], text + text, chance.choice("aZ9-_.") + text])
 
 
@@ -182,14 +182,14 @@ def wrong_values(chance: random.Random, real: Real) -> Bad:
 
 
 def too_large(chance: random.Random, _real: Real) -> Bad:
-    """More than the service takes (1 MiB), and less than nginx does here (2 MiB); or more than both."""
-    kind, refused = "oversized bodies", ("413",)
+    """Larger than the service's limit (1 MiB), and below nginx's limit here (2 MiB); or above both."""
+    kind, rejected = "oversized bodies", ("413",)
     size = chance.choice([1024 * 1024 + 1, 1_500_000])
     if chance.random() < 0.5:
-        # Announced and never sent: the answer has to come all the same.
+        # Announced and never sent: the response must still arrive.
         headers = {"Content-Length": str(chance.choice([size, 10**12])), "Connection": "close"}
-        return Bad(kind, "POST", headers=headers, only=refused)
-    return Bad(kind, "POST", body=b'{"title": "' + b"x" * size + b'"}', only=refused)
+        return Bad(kind, "POST", headers=headers, only=rejected)
+    return Bad(kind, "POST", body=b'{"title": "' + b"x" * size + b'"}', only=rejected)
 
 
 def header_bombs(chance: random.Random, _real: Real) -> Bad:
@@ -255,18 +255,18 @@ def forged_tokens(chance: random.Random, real: Real) -> Bad:
 
 
 def forged_cursors(chance: random.Random, real: Real) -> Bad:
-    kind, refused = "forged and replayed cursors", ("400", "422")
+    kind, rejected = "forged and replayed cursors", ("400", "422")
     cursor, since = broken(chance, real.cursor), broken(chance, real.since)
-    # Neither is signed: with another character it may be the place of another task, where anybody may begin.
+    # Neither is signed: with another character it may be a valid position of another task, where reading may start.
     somewhere = [changed(chance, text) for text in (real.cursor, real.since)]
     return chance.choice(
         [
-            Bad(kind, path=f"/v1/tasks?page_size=1&cursor={quoted(cursor)}", only=refused),
-            Bad(kind, path=f"/v1/tasks?sort=-priority&cursor={quoted(real.cursor)}", only=refused),
-            Bad(kind, path=f"/v1/tasks?project=x&cursor={quoted(real.cursor)}", only=refused),
-            Bad(kind, path=f"/v1/tasks?page_size=1&cursor={quoted(somewhere[0])}", only=("200", *refused)),
-            Bad(kind, path=f"/v1/changes?page_size=1&since={quoted(since)}", only=("200", "410", *refused)),
-            Bad(kind, path=f"/v1/changes?page_size=1&since={quoted(somewhere[1])}", only=("200", "410", *refused)),
+            Bad(kind, path=f"/v1/tasks?page_size=1&cursor={quoted(cursor)}", only=rejected),
+            Bad(kind, path=f"/v1/tasks?sort=-priority&cursor={quoted(real.cursor)}", only=rejected),
+            Bad(kind, path=f"/v1/tasks?project=x&cursor={quoted(real.cursor)}", only=rejected),
+            Bad(kind, path=f"/v1/tasks?page_size=1&cursor={quoted(somewhere[0])}", only=("200", *rejected)),
+            Bad(kind, path=f"/v1/changes?page_size=1&since={quoted(since)}", only=("200", "410", *rejected)),
+            Bad(kind, path=f"/v1/changes?page_size=1&since={quoted(somewhere[1])}", only=("200", "410", *rejected)),
             Bad(kind, path="/v1/changes?page_size=1", headers={"Last-Event-ID": since}),
         ]
     )
@@ -321,12 +321,12 @@ KINDS: list[tuple[Callable[[random.Random, Real], Bad], float]] = [
     (header_bombs, 4),
     (wrong_methods, 3),
     (not_http, 3),
-    (too_large, 0.3),  # these are long
+    (too_large, 0.3),  # these are large
 ]
 
 
 def bad_requests(seed: int, count: int, real: Real) -> list[Bad]:
-    """The same ones for the same seed and the same real values."""
+    """The same requests for the same seed and real values."""
     chance = random.Random(seed)
     makers, weights = zip(*KINDS, strict=True)
     return [make(chance, real) for make in chance.choices(makers, weights, k=count)]

@@ -1,4 +1,4 @@
-"""The release that is broken on purpose, and the clients who live through it."""
+"""The release that faults are injected into, and its clients."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ REPLICAS = 3
 POSTGRES = "task-api-postgres-0"
 
 MakeVersion = Callable[[str, str], str]
-Live = Callable[..., AbstractContextManager[Trial]]
+ClientsDuring = Callable[..., AbstractContextManager[Trial]]
 
 
 def revision(namespace: Namespace) -> int:
-    """The release's revision, to come back to."""
+    """The release's current revision, for a rollback."""
     found: int = json.loads(namespace.run("helm history task-api --max 1 -o json"))[0]["revision"]
     return found
 
 
 def pods(namespace: Namespace) -> list[str]:
-    """The API's pods, the busiest node's first."""
+    """The API's pods, sorted by node."""
     found = namespace.run(
         "kubectl get pods -l app=task-api --field-selector status.phase=Running --sort-by .spec.nodeName -o name"
     )
     return found.replace("pod/", "").split()
 
 
-def settle(namespace: Namespace, gone: Collection[str] = ()) -> None:
-    """Returns once there are three pods and no more, all ready, and none of those that had to go."""
+def wait_until_settled(namespace: Namespace, gone: Collection[str] = ()) -> None:
+    """Returns once there are exactly three pods, all ready, and none of those that were to be deleted."""
 
     def settled() -> bool:
         found = json.loads(namespace.run("kubectl get pods -l app=task-api -o json"))["items"]
@@ -54,13 +54,13 @@ def settle(namespace: Namespace, gone: Collection[str] = ()) -> None:
         )
 
     namespace.wait_for_rollout()
-    # The pods themselves: for a moment after a deletion the Deployment's status still says that all are ready.
+    # The pods themselves: shortly after a deletion the Deployment's status still reports all as ready.
     eventually(settled, f"there are {REPLICAS} pods, all ready, and none of {list(gone)}")
 
 
 @pytest.fixture(scope="session")
 def installed(make_namespace: MakeNamespace) -> Namespace:
-    """The chart with three replicas and the bundled PostgreSQL. The autoscaler adds none: only the fault counts."""
+    """The chart with three replicas and the bundled PostgreSQL. No autoscaling: only the fault has an effect."""
     namespace = make_namespace("e2e-faults")
     namespace.values += f" {QUICK_DOWN} --set autoscaling.maxReplicas={REPLICAS}"
     namespace.install(REPLICAS)
@@ -69,16 +69,16 @@ def installed(make_namespace: MakeNamespace) -> Namespace:
 
 @pytest.fixture
 def victim(installed: Namespace) -> Namespace:
-    """The release, whole again after the fault before."""
-    settle(installed)
+    """The release, recovered from the previous fault."""
+    wait_until_settled(installed)
     installed.wait_until_it_serves()
     return installed
 
 
 @pytest.fixture(scope="session")
 def make_version(image: str) -> Iterator[MakeVersion]:
-    """Makes the image under test again with a difference, lines of a Dockerfile, under a tag that the nodes have."""
-    made = []
+    """Builds a variant of the image under test, with extra lines of a Dockerfile, under a tag loaded into the nodes."""
+    names = []
 
     def make(tag: str, difference: str) -> str:
         name = f"{image.rpartition(':')[0]}:{tag}"
@@ -90,45 +90,45 @@ def make_version(image: str) -> Iterator[MakeVersion]:
             text=True,
             check=True,
         )
-        made.append(name)
+        names.append(name)
         load = ["kind", "load", "docker-image", name, "--name", CONTEXT.removeprefix("kind-")]
         subprocess.run(load, capture_output=True, check=True, timeout=300)
         return tag
 
     yield make
-    if made:
-        subprocess.run(["docker", "image", "rm", *made], capture_output=True, check=True)
+    if names:
+        subprocess.run(["docker", "image", "rm", *names], capture_output=True, check=True)
 
 
 @pytest.fixture(scope="session")
 def report(request: pytest.FixtureRequest, image: str) -> Iterator[Report]:
-    """The page of this run. A run of a part, or one that was interrupted, leaves the page of a whole run alone."""
+    """The report of this run. A partial or interrupted run does not overwrite the report of a complete run."""
     selected = shlex.join(request.config.invocation_params.args)
     collected = Report(image, selected or "all")
     yield collected
-    whole = not selected and request.session.exitstatus != pytest.ExitCode.INTERRUPTED
-    collected.write(REPOSITORY / "reports" / ("faults.md" if whole else "faults-partial.md"))
+    complete = not selected and request.session.exitstatus != pytest.ExitCode.INTERRUPTED
+    collected.write(REPOSITORY / "reports" / ("faults.md" if complete else "faults-partial.md"))
 
 
 @pytest.fixture
-def keep(report: Report, record_property: Callable[[str, object], None]) -> Callable[[Row], None]:
-    """Puts a row on the page and prints it at the end of the run."""
+def record_row(report: Report, record_property: Callable[[str, object], None]) -> Callable[[Row], None]:
+    """Adds a row to the report and prints it at the end of the run."""
 
-    def keeping(row: Row) -> None:
+    def append(row: Row) -> None:
         report.rows.append(row)
         record_property(SUMMARY, str(row))
 
-    return keeping
+    return append
 
 
 @pytest.fixture
-def live(victim: Namespace, keep: Callable[[Row], None]) -> Live:
-    """`with live("what is broken") as clients:` has clients live through the block, and judges what they were told."""
+def clients_during(victim: Namespace, record_row: Callable[[Row], None]) -> ClientsDuring:
+    """`with clients_during("fault") as clients:` runs clients during the block, and checks their results."""
 
-    def living(
+    def trial_during(
         fault: str, *, graceful: bool = False, connect: Connect = victim.client
     ) -> AbstractContextManager[Trial]:
         name = re.sub("[^a-z0-9]+", "-", fault.lower()).strip("-")
-        return judged(fault, connect, REPOSITORY / f"reports/faults/{name}.jsonl", keep, graceful=graceful)
+        return judged(fault, connect, REPOSITORY / f"reports/faults/{name}.jsonl", record_row, graceful=graceful)
 
-    return living
+    return trial_during

@@ -1,4 +1,4 @@
-"""What is done to a pod's process from its node. A container's PID 1 ignores SIGKILL and SIGSTOP from inside."""
+"""Signals to a pod's process from its node: a container's PID 1 ignores SIGKILL and SIGSTOP from inside."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from e2e.namespace import Namespace
 
 
 def signal_pod(namespace: Namespace, pod: str, signal: str) -> None:
-    """Sends a signal to the first process of a pod's container."""
+    """Sends a signal to PID 1 of a pod's container."""
     status = json.loads(namespace.run(f"kubectl get pod {pod} -o json"))
     node: str = status["spec"]["nodeName"]
     container = status["status"]["containerStatuses"][0]["containerID"].removeprefix("containerd://")
@@ -20,7 +20,7 @@ def signal_pod(namespace: Namespace, pod: str, signal: str) -> None:
 
 
 def restarts(namespace: Namespace, selector: str = "app=task-api") -> dict[str, int]:
-    """How often each pod's container was started again."""
+    """Container restarts per pod."""
     pods = json.loads(namespace.run(f"kubectl get pods -l {selector} -o json"))["items"]
     return {
         pod["metadata"]["name"]: sum(status["restartCount"] for status in pod["status"].get("containerStatuses", []))
@@ -29,6 +29,6 @@ def restarts(namespace: Namespace, selector: str = "app=task-api") -> dict[str, 
 
 
 def _on(node: str, *command: str) -> str:
-    done = subprocess.run(["docker", "exec", node, *command], capture_output=True, text=True, timeout=30, check=False)
-    assert done.returncode == 0, f"{command} on {node}: {done.stderr}"
-    return done.stdout
+    result = subprocess.run(["docker", "exec", node, *command], capture_output=True, text=True, timeout=30, check=False)
+    assert result.returncode == 0, f"{command} on {node}: {result.stderr}"
+    return result.stdout

@@ -1,4 +1,4 @@
-"""Pods come under load and go after it."""
+"""The HPA scales up under load and down after it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 
 from e2e.eventually import eventually
 from e2e.namespace import Namespace
-from e2e.task_api.faults.conftest import CHART, REPLICAS, Live, settle
+from e2e.task_api.faults.conftest import CHART, REPLICAS, ClientsDuring, wait_until_settled
 
-MOST = 6
+PEAK_REPLICAS = 6
 LOAD_SECONDS = 90
-"""At most. The autoscaler looks every 15 s, at metrics that are as old, and adds pods in two steps."""
+"""Upper limit. The HPA evaluates every 15 s, with metrics of the same age, and adds pods in two steps."""
 CONNECTIONS = 4
 
 
@@ -20,14 +20,14 @@ def replicas(namespace: Namespace) -> int:
 
 
 def test_pods_that_come_and_go_by_load_fail_no_request(
-    victim: Namespace, live: Live, wrk: str, https_port: int, tmp_path: Path
+    victim: Namespace, clients_during: ClientsDuring, wrk: str, https_port: int, tmp_path: Path
 ) -> None:
     eventually(
         lambda: "unknown" not in victim.run("kubectl get hpa task-api --no-headers"),
-        "the autoscaler has CPU figures: see `kubectl top pods` and the log of metrics-server",
+        "the HPA has CPU metrics: see `kubectl top pods` and the log of metrics-server",
     )
-    grow = f"helm upgrade task-api {CHART} {victim.values} --set autoscaling.maxReplicas={MOST} --wait"
-    with live(f"autoscaler: {REPLICAS} to {MOST} pods and back", graceful=True) as clients:
+    grow = f"helm upgrade task-api {CHART} {victim.values} --set autoscaling.maxReplicas={PEAK_REPLICAS} --wait"
+    with clients_during(f"autoscaler: {REPLICAS} to {PEAK_REPLICAS} pods and back", graceful=True) as clients:
         victim.run(grow)
         clients.strike("load")
         load = victim.start(
@@ -36,18 +36,21 @@ def test_pods_that_come_and_go_by_load_fail_no_request(
             tmp_path / "wrk",
         )
         try:
-            eventually(lambda: replicas(victim) == MOST, f"there are {MOST} pods: see `kubectl describe hpa`")
+            eventually(
+                lambda: replicas(victim) == PEAK_REPLICAS, f"there are {PEAK_REPLICAS} pods: see `kubectl describe hpa`"
+            )
             victim.run(
-                f"kubectl wait deployment/task-api --for=jsonpath='{{.status.readyReplicas}}'={MOST} --timeout=90s"
+                f"kubectl wait deployment/task-api --for=jsonpath='{{.status.readyReplicas}}'={PEAK_REPLICAS} "
+                "--timeout=90s"
             )
         finally:
-            load.send_signal(signal.SIGINT)  # it says what it saw
+            load.send_signal(signal.SIGINT)  # wrk prints its results
             load.wait(timeout=20)
-        saw = (tmp_path / "wrk").read_text()
-        assert "Requests/sec" in saw, saw
-        assert "Non-2xx" not in saw, saw
-        assert "Socket errors" not in saw, saw
+        output = (tmp_path / "wrk").read_text()
+        assert "Requests/sec" in output, output
+        assert "Non-2xx" not in output, output
+        assert "Socket errors" not in output, output
         clients.strike("calm")
         victim.run(f"helm upgrade task-api {CHART} {victim.values} --wait")
-        eventually(lambda: replicas(victim) == REPLICAS, f"{REPLICAS} pods are wanted again", seconds=180)
-        settle(victim)
+        eventually(lambda: replicas(victim) == REPLICAS, f"scaled down to {REPLICAS} pods", seconds=180)
+        wait_until_settled(victim)

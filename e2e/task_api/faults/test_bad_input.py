@@ -1,4 +1,4 @@
-"""Whatever is sent: no 500, no pod starts again, and others are served meanwhile."""
+"""Invalid input causes no 500 and no restart, and other clients are served in the meantime."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from e2e.conftest import SUMMARY
 from e2e.eventually import eventually
 from e2e.namespace import Namespace
 from e2e.task_api.faults.bad_input import Bad, Real, bad_requests
-from e2e.task_api.faults.conftest import CHART, POSTGRES, Live, revision, settle
+from e2e.task_api.faults.conftest import CHART, POSTGRES, ClientsDuring, revision, wait_until_settled
 from e2e.task_api.faults.nodes import restarts
 from e2e.task_api.faults.report import Report
 from e2e.test_chart import WITH_TOKENS, new_token
@@ -31,16 +31,16 @@ pytestmark = pytest.mark.full
 
 REQUESTS = 18_000
 GENERATED = 2_000
-"""At least so many more come from schemathesis."""
+"""At least this many more come from schemathesis."""
 CONNECTIONS = 6
 TRICKLES = 20
-ANSWER_SECONDS = 20
+RESPONSE_SECONDS = 20
 TRICKLE_SECONDS = 60
-"""The service gives a body 20 seconds."""
+"""The service's body timeout is 20 seconds."""
 NOT_HTTP = {"501 by nginx", "505 by nginx"}
-"""Its answers to a transfer coding or a version of HTTP that it does not know."""
+"""nginx's responses to an unknown transfer coding or HTTP version."""
 
-# nginx hands a body on as it comes, and more of it than the service takes: so the service has to refuse it itself.
+# nginx streams bodies, and accepts larger ones than the service: so the service must reject them itself.
 NGINX = r"nginx\.ingress\.kubernetes\.io"
 UNPROTECTED = (
     f"--set-string 'ingress.annotations.{NGINX}/proxy-request-buffering=off'"
@@ -50,20 +50,22 @@ UNPROTECTED = (
 
 @pytest.fixture(scope="module")
 def guarded(installed: Namespace) -> Iterator[tuple[Namespace, str]]:
-    """The release while it asks for tokens, and one."""
+    """The release while it requires tokens, and a token."""
     before = revision(installed)
     try:
         token = new_token(installed)
         installed.run(f"helm upgrade task-api {CHART} {installed.values} {WITH_TOKENS} {UNPROTECTED} --wait")
-        settle(installed)
+        wait_until_settled(installed)
         with installed.client() as client:
             eventually(
-                lambda: {client.get("/v1/tasks").status_code for _ in range(12)} == {401}, "every pod asks", seconds=60
+                lambda: {client.get("/v1/tasks").status_code for _ in range(12)} == {401},
+                "every pod requires a token",
+                seconds=60,
             )
         yield installed, token
     finally:
         installed.run(f"helm rollback task-api {before} --wait")
-        settle(installed)
+        wait_until_settled(installed)
         installed.run("kubectl delete secret task-api-tokens task-api-test-token --ignore-not-found")
 
 
@@ -74,18 +76,18 @@ def client_with(namespace: Namespace, token: str) -> httpx2.Client:
 
 
 class Sender:
-    """A connection that is kept as long as the other side keeps it."""
+    """A connection that is kept open as long as the server keeps it open."""
 
     def __init__(self, host: str, port: int) -> None:
         self.host = host
         self._port = port
         self._trust = ssl.create_default_context()
         self._trust.check_hostname = False
-        self._trust.verify_mode = ssl.CERT_NONE  # what is sent is tested here, not to whom
+        self._trust.verify_mode = ssl.CERT_NONE  # the requests are tested here, not the certificate
         self._connection: ssl.SSLSocket | None = None
 
     def connect(self) -> ssl.SSLSocket:
-        connection = socket.create_connection(("127.0.0.1", self._port), timeout=ANSWER_SECONDS)
+        connection = socket.create_connection(("127.0.0.1", self._port), timeout=RESPONSE_SECONDS)
         return self._trust.wrap_socket(connection, server_hostname=self.host)
 
     def close(self) -> None:
@@ -93,41 +95,41 @@ class Sender:
             self._connection.close()
 
     def send(self, request: Bad, token: str) -> str:
-        """The status, and whether nginx said it; or `closed` where the connection was."""
-        for _ in range(2):  # a kept connection may have been closed meanwhile
+        """The status, and whether it is nginx's; or `closed` if the connection was closed."""
+        for _ in range(2):  # a keep-alive connection may have been closed
             fresh = self._connection is None
             connection = self._connection or self.connect()
             self._connection = None
             try:
-                with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # refused before all of it was sent
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # rejected before all of it was sent
                     connection.sendall(request.encoded(self.host, token))
                 response = http.client.HTTPResponse(connection, method=request.method)
                 response.begin()
                 response.read()
             except TimeoutError:
                 connection.close()
-                return "no answer"
+                return "no response"
             except (OSError, http.client.HTTPException):
                 connection.close()
                 if not fresh:
                     continue
                 return "closed"
-            # After what is no HTTP the two sides may differ on where the next request begins.
+            # After malformed HTTP both sides may disagree on where the next request starts.
             if response.will_close or request.raw:
                 connection.close()
             else:
                 self._connection = connection
-            return said(response.status, response.headers.get_content_type())
+            return status_text(response.status, response.headers.get_content_type())
         return "closed"
 
 
-def said(status: int, content_type: str) -> str:
-    """The status. All errors of the service are problem details; what is not is nginx's."""
+def status_text(status: int, content_type: str) -> str:
+    """The status. All errors of the service are problem details; other errors are nginx's."""
     return f"{status} by nginx" if status >= 400 and content_type != "application/problem+json" else str(status)
 
 
 def trickle(sender: Sender, token: str) -> str:
-    """Sends a body byte by byte, and never its end, until that is answered."""
+    """Sends a body byte by byte, without ever completing it, until there is a response."""
     unfinished = Bad("trickled", "POST", headers={"Content-Length": "100000"})
     deadline = time.monotonic() + TRICKLE_SECONDS
     with sender.connect() as connection:
@@ -140,8 +142,8 @@ def trickle(sender: Sender, token: str) -> str:
                 head = connection.recv(65536).decode("latin-1").partition("\r\n\r\n")[0].lower()
                 found = re.match(r"http/1.1 (\d+)", head)
                 kind = "application/problem+json" if "content-type: application/problem+json" in head else ""
-                return said(int(found[1]), kind) if found else "closed"
-    return "no answer"
+                return status_text(int(found[1]), kind) if found else "closed"
+    return "no response"
 
 
 def real_values(client: httpx2.Client, token: str) -> Real:
@@ -152,8 +154,8 @@ def real_values(client: httpx2.Client, token: str) -> Real:
     return Real(task["id"], page["next_cursor"], since, token)
 
 
-def lines_that_are_no_json(namespace: Namespace) -> list[str]:
-    """What the API's pods logged that is not one JSON object per line: a forged line."""
+def non_json_lines(namespace: Namespace) -> list[str]:
+    """Log lines of the API's pods that are not one JSON object: forged lines."""
     logs = namespace.run("kubectl logs -l app=task-api --tail=-1 --since=15m").splitlines()
     assert len(logs) > 100
     return [line for line in logs if not line.startswith("{") or "timestamp" not in json.loads(line)]
@@ -161,7 +163,7 @@ def lines_that_are_no_json(namespace: Namespace) -> list[str]:
 
 def test_twenty_thousand_bad_requests_lead_to_no_500_and_restart_nothing(
     guarded: tuple[Namespace, str],
-    live: Live,
+    clients_during: ClientsDuring,
     https_port: int,
     report: Report,
     tmp_path: Path,
@@ -172,60 +174,60 @@ def test_twenty_thousand_bad_requests_lead_to_no_500_and_restart_nothing(
     with client_with(victim, token) as client:
         real = real_values(client, token)
     requests = bad_requests(1, REQUESTS, real)
-    answered: list[tuple[Bad, str]] = []
+    results: list[tuple[Bad, str]] = []
 
     def send(mine: list[Bad]) -> list[tuple[Bad, str]]:
         with contextlib.closing(Sender(victim.host, https_port)) as sender:
             return [(request, sender.send(request, token)) for request in mine]
 
-    began = time.monotonic()
+    started = time.monotonic()
     with (
-        live("bad input", graceful=True, connect=lambda: client_with(victim, token)) as clients,
+        clients_during("bad input", graceful=True, connect=lambda: client_with(victim, token)) as clients,
         ThreadPoolExecutor(CONNECTIONS + TRICKLES) as pool,
     ):
         clients.strike("bad input")
         trickles = [pool.submit(trickle, Sender(victim.host, https_port), token) for _ in range(TRICKLES)]
-        for answers in pool.map(send, (requests[n::CONNECTIONS] for n in range(CONNECTIONS))):
-            answered += answers
+        for batch in pool.map(send, (requests[n::CONNECTIONS] for n in range(CONNECTIONS))):
+            results += batch
         trickled = Counter(trickle.result() for trickle in trickles)
-    seconds = time.monotonic() - began
+    seconds = time.monotonic() - started
 
-    statuses = Counter(status for _, status in answered)
-    assert trickled == {"408": TRICKLES}, "the service itself gives up on a body that does not come"
-    wrong = Counter((request.kind, status) for request, status in answered if is_wrong(request, status))
-    assert wrong == {}
-    by_service = {request.kind for request, status in answered if status == "413"}
-    assert "oversized bodies" in by_service, "none came through to the service"
-    assert statuses["closed"] < len(answered) / 20, "most should be answered"
+    statuses = Counter(status for _, status in results)
+    assert trickled == {"408": TRICKLES}, "the service times out on an incomplete body"
+    unexpected = Counter((request.kind, status) for request, status in results if is_unexpected(request, status))
+    assert unexpected == {}
+    by_service = {request.kind for request, status in results if status == "413"}
+    assert "oversized bodies" in by_service, "none reached the service"
+    assert statuses["closed"] < len(results) / 20, "most must get a response"
 
-    # A calendar of more than 5,000 tasks is refused, and rightly: schemathesis finds none of the trials' here.
+    # Calendars of more than 5,000 tasks are rejected, by design: schemathesis must not find those of the trials here.
     victim.run(f'kubectl exec {POSTGRES} -- psql -U tasks -d tasks -qc "DELETE FROM tasks"')
     generated = schemathesis(victim.host, https_port, token, tmp_path)
-    kinds = ", ".join(sorted({request.kind for request, _ in answered}))
+    kinds = ", ".join(sorted({request.kind for request, _ in results}))
     counted = ", ".join(f"{status}: {count:,}" for status, count in statuses.most_common())
     summary = (
-        f"Bad input through the ingress: {len(answered):,} requests in {seconds:.0f} s ({kinds}), answered {counted};"
-        f" {TRICKLES} trickled bodies beside them, each answered 408; and {generated:,} of schemathesis. No pod started"
-        " again."
+        f"Bad input through the ingress: {len(results):,} requests in {seconds:.0f} s ({kinds}), responses {counted};"
+        f" {TRICKLES} concurrent trickled bodies, each with a 408; and {generated:,} requests of schemathesis. No pod"
+        " restarted."
     )
     record_property(SUMMARY, summary)
-    assert len(answered) + generated >= REQUESTS + GENERATED
+    assert len(results) + generated >= REQUESTS + GENERATED
     assert restarts(victim) == before
-    assert lines_that_are_no_json(victim) == []
+    assert non_json_lines(victim) == []
     report.remarks.append(summary)
 
 
-def is_wrong(request: Bad, status: str) -> bool:
-    """Whether that is no answer to such a request."""
+def is_unexpected(request: Bad, status: str) -> bool:
+    """Whether the status is not allowed for such a request."""
     if request.only:
         return not status.startswith(request.only)
     if request.kind == "malformed HTTP" and status in NOT_HTTP:
         return False
-    return status == "no answer" or status.startswith("5")
+    return status == "no response" or status.startswith("5")
 
 
 def test_a_token_that_was_revoked_is_refused_by_every_pod(guarded: tuple[Namespace, str]) -> None:
-    """The last one here: after it there is no token."""
+    """The last test here: after it there is no token."""
     victim, token = guarded
     with client_with(victim, token) as client:
         assert client.get("/v1/tasks").status_code == 200
@@ -233,28 +235,29 @@ def test_a_token_that_was_revoked_is_refused_by_every_pod(guarded: tuple[Namespa
             "kubectl create secret generic task-api-tokens --from-literal=tokens= --dry-run=client -o yaml"
             " | kubectl apply --server-side --force-conflicts -f -"
         )
-        # The kubelet looks at the Secrets of a pod once a minute, or when the pod changes.
+        # The kubelet syncs a pod's Secrets once a minute, or when the pod changes.
         victim.run("kubectl annotate pods -l app=task-api e2e/looked-at=again --overwrite")
         eventually(
             lambda: {client.get("/v1/tasks").status_code for _ in range(12)} == {401},
-            "every pod refuses it",
+            "every pod rejects it",
             seconds=180,
         )
 
 
 def schemathesis(host: str, https_port: int, token: str, folder: Path) -> int:
-    """How many requests schemathesis sent to the deployed service, all of them answered as its document says."""
+    """The number of requests that schemathesis sent to the deployed service, all with responses as in its OpenAPI
+    document."""
     service = REPOSITORY / "services/task-api"
-    done = subprocess.run(
+    result = subprocess.run(
         [
             service / ".venv/bin/schemathesis",
             *("--no-color", "run", f"https://127.0.0.1:{https_port}/openapi.json"),
             *("--header", f"Host: {host}", "--tls-verify", "false"),
             *("--max-examples", "40", "--seed", "2", "--continue-on-failure"),
-            *("--exclude-checks", "unsupported_method"),  # nginx answers TRACE itself, without saying what it allows
+            *("--exclude-checks", "unsupported_method"),  # nginx responds to TRACE itself, without an Allow header
             *("--report", "json", "--report-json-path", folder / "report.json"),
         ],
-        cwd=service,  # schemathesis.toml is here
+        cwd=service,  # the folder of schemathesis.toml
         env={
             "PATH": "/usr/bin:/bin",
             "SCHEMATHESIS_HOOKS": "tests/schemathesis_hooks.py",
@@ -267,6 +270,6 @@ def schemathesis(host: str, https_port: int, token: str, folder: Path) -> int:
         timeout=600,
         check=False,
     )
-    assert done.returncode == 0, re.sub(r"tsk_\w+", "TOKEN", done.stdout + done.stderr)
+    assert result.returncode == 0, re.sub(r"tsk_\w+", "TOKEN", result.stdout + result.stderr)
     found: int = json.loads((folder / "report.json").read_text())["test_cases"]["generated"]
     return found

@@ -1,4 +1,4 @@
-"""What clients see when the way to the service changes: another certificate, another controller."""
+"""Clients during changes of the ingress: another certificate, a restarted controller."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from e2e.cluster import client_of
 from e2e.eventually import eventually
 from e2e.namespace import Namespace
-from e2e.task_api.faults.conftest import Live
+from e2e.task_api.faults.conftest import ClientsDuring
 
 pytestmark = pytest.mark.full
 
@@ -21,10 +21,10 @@ CONTROLLER = "kubectl --namespace ingress-nginx"
 
 
 def served_certificate(namespace: Namespace, https_port: int) -> bytes:
-    """What a new connection is shown."""
+    """The certificate that a new connection gets."""
     unchecked = ssl.create_default_context()
     unchecked.check_hostname = False
-    unchecked.verify_mode = ssl.CERT_NONE  # whichever it is: it is compared
+    unchecked.verify_mode = ssl.CERT_NONE  # any certificate: it is compared
     with (
         socket.create_connection(("127.0.0.1", https_port), timeout=10) as connection,
         unchecked.wrap_socket(connection, server_hostname=namespace.host) as tls,
@@ -32,7 +32,9 @@ def served_certificate(namespace: Namespace, https_port: int) -> bytes:
         return tls.getpeercert(binary_form=True) or b""
 
 
-def test_a_certificate_is_rotated(victim: Namespace, live: Live, https_port: int, tmp_path: Path) -> None:
+def test_a_certificate_is_rotated(
+    victim: Namespace, clients_during: ClientsDuring, https_port: int, tmp_path: Path
+) -> None:
     before = json.loads(victim.run("kubectl get secret task-api-tls -o json"))
     # Its data and nothing else: its version will be an old one.
     (tmp_path / "before.json").write_text(json.dumps({"data": before["data"]}))
@@ -55,7 +57,9 @@ def test_a_certificate_is_rotated(victim: Namespace, live: Live, https_port: int
         client.headers["Connection"] = "close"
         return client
 
-    with live("TLS certificate rotated, a connection for each request", graceful=True, connect=connect) as clients:
+    with clients_during(
+        "TLS certificate rotated, one connection per request", graceful=True, connect=connect
+    ) as clients:
         clients.strike("rotation")
         try:
             victim.run(
@@ -79,9 +83,9 @@ def test_a_certificate_is_rotated(victim: Namespace, live: Live, https_port: int
             )
 
 
-def test_the_ingress_controller_is_restarted(victim: Namespace, live: Live) -> None:
+def test_the_ingress_controller_is_restarted(victim: Namespace, clients_during: ClientsDuring) -> None:
     pod = victim.run(f"{CONTROLLER} get pods -l app.kubernetes.io/component=controller -o name").strip()
-    with live("ingress controller: pod deleted") as clients:
+    with clients_during("ingress controller: pod deleted") as clients:
         clients.strike("delete")
         victim.run(f"{CONTROLLER} delete {pod} --wait=false")
         eventually(

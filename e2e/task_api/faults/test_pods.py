@@ -1,4 +1,4 @@
-"""Pods come and go: by a release, by a hand, by the kernel, by a node's maintenance."""
+"""Pods come and go: by a release, a deletion, a kill, a node drain."""
 
 from __future__ import annotations
 
@@ -11,78 +11,78 @@ import pytest
 from acknowledged.trial import trial
 from e2e.eventually import eventually
 from e2e.namespace import Namespace
-from e2e.task_api.faults.conftest import CHART, REPLICAS, Live, MakeVersion, pods, revision, settle
+from e2e.task_api.faults.conftest import CHART, REPLICAS, ClientsDuring, MakeVersion, pods, revision, wait_until_settled
 from e2e.task_api.faults.nodes import restarts, signal_pod
 
 STOPPED_SECONDS = 20
 
 
 def wait_for_restart(namespace: Namespace, pod: str, before: int) -> None:
-    eventually(lambda: restarts(namespace)[pod] > before, f"the process of {pod} is started again", seconds=60)
+    eventually(lambda: restarts(namespace)[pod] > before, f"the container of {pod} restarts", seconds=60)
 
 
 def builds(namespace: Namespace) -> set[str]:
-    """Which builds answer. Balanced over the pods, so that each of them is asked several times."""
+    """The builds that respond. Requests are balanced over the pods, so that each of them gets several."""
     with namespace.client() as client:
         return {client.get("/health").json()["revision"] for _ in range(10 * REPLICAS)}
 
 
 @pytest.mark.full
 def test_a_rolling_update_and_the_way_back_fail_no_request(
-    victim: Namespace, live: Live, make_version: MakeVersion
+    victim: Namespace, clients_during: ClientsDuring, make_version: MakeVersion
 ) -> None:
     tag = make_version("next", "ENV SERVICE_REVISION=next")
     before, first = revision(victim), builds(victim)
-    with live("rolling update to another image, then `helm rollback`", graceful=True) as clients:
+    with clients_during("rolling update to another image, then `helm rollback`", graceful=True) as clients:
         try:
             old = pods(victim)
             clients.strike("rolling update")
             victim.run(f"helm upgrade task-api {CHART} {victim.values} --set image.tag={tag} --wait")
-            settle(victim, old)
+            wait_until_settled(victim, old)
             assert builds(victim) == {"next"}
         finally:
             old = pods(victim)
             clients.strike("rollback")
             victim.run(f"helm rollback task-api {before} --wait")
-        settle(victim, old)
+        wait_until_settled(victim, old)
         assert builds(victim) == first
 
 
-def test_pods_deleted_with_grace_fail_no_request(victim: Namespace, live: Live) -> None:
-    with live("half of the pods deleted, with grace", graceful=True) as clients:
+def test_pods_deleted_with_grace_fail_no_request(victim: Namespace, clients_during: ClientsDuring) -> None:
+    with clients_during("half of the pods deleted gracefully", graceful=True) as clients:
         half = pods(victim)[: REPLICAS // 2 + 1]
         clients.strike("delete")
         victim.run(f"kubectl delete pod {' '.join(half)} --wait=false")
-        settle(victim, half)
+        wait_until_settled(victim, half)
 
 
 @pytest.mark.full
-def test_pods_deleted_without_grace_lose_nothing(victim: Namespace, live: Live) -> None:
-    with live("half of the pods deleted, without grace") as clients:
+def test_pods_deleted_without_grace_lose_nothing(victim: Namespace, clients_during: ClientsDuring) -> None:
+    with clients_during("half of the pods force-deleted") as clients:
         half = pods(victim)[: REPLICAS // 2 + 1]
         clients.strike("delete --force")
         victim.run(f"kubectl delete pod {' '.join(half)} --grace-period=0 --force")
-        settle(victim, half)
+        wait_until_settled(victim, half)
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("force", [False, True], ids=["with-grace", "without-grace"])
-def test_pods_deleted_again_and_again(victim: Namespace, live: Live, force: bool) -> None:
-    how = "without" if force else "with"
-    with live(f"half of the pods deleted, {how} grace, three times", graceful=not force) as clients:
+def test_pods_deleted_again_and_again(victim: Namespace, clients_during: ClientsDuring, force: bool) -> None:
+    deleted = "force-deleted" if force else "deleted gracefully"
+    with clients_during(f"half of the pods {deleted}, three times", graceful=not force) as clients:
         for _ in range(3):
             half = pods(victim)[: REPLICAS // 2 + 1]
             clients.strike("delete")
             victim.run(
                 f"kubectl delete pod {' '.join(half)} " + ("--grace-period=0 --force" if force else "--wait=false")
             )
-            settle(victim, half)
+            wait_until_settled(victim, half)
 
 
 @pytest.mark.full
-def test_processes_killed_from_their_node_lose_nothing(victim: Namespace, live: Live) -> None:
+def test_processes_killed_from_their_node_lose_nothing(victim: Namespace, clients_during: ClientsDuring) -> None:
     before = restarts(victim)
-    with live("SIGKILL of each pod's process, one after the other") as clients:
+    with clients_during("SIGKILL of each pod's process, one after the other") as clients:
         for pod in pods(victim):
             clients.strike(f"SIGKILL of {pod}")
             signal_pod(victim, pod, "KILL")
@@ -91,24 +91,26 @@ def test_processes_killed_from_their_node_lose_nothing(victim: Namespace, live: 
 
 
 @pytest.mark.full
-def test_a_process_that_stands_still_is_left_out_and_loses_nothing(victim: Namespace, live: Live) -> None:
+def test_a_process_that_stands_still_is_left_out_and_loses_nothing(
+    victim: Namespace, clients_during: ClientsDuring
+) -> None:
     pod = pods(victim)[0]
-    with live(f"SIGSTOP of one pod's process for {STOPPED_SECONDS} s") as clients:
+    with clients_during(f"SIGSTOP of one pod's process for {STOPPED_SECONDS} s") as clients:
         clients.strike("SIGSTOP")
         signal_pod(victim, pod, "STOP")
-        began = clients.history.now()
+        started = clients.history.now()
         try:
             eventually(
                 lambda: (
                     victim.run(f"kubectl get pod {pod} -o jsonpath='{{.status.containerStatuses[0].ready}}'") == "false"
                 ),
-                "the pod is not ready any more",
+                "the pod is no longer ready",
                 seconds=40,
             )
-            eventually(lambda: clients.history.now() - began > STOPPED_SECONDS, "the time is over", seconds=40)
+            eventually(lambda: clients.history.now() - started > STOPPED_SECONDS, "the time is over", seconds=40)
         finally:
             signal_pod(victim, pod, "CONT")
-        settle(victim)
+        wait_until_settled(victim)
 
 
 def pods_by_node(namespace: Namespace) -> dict[str, list[str]]:
@@ -119,17 +121,17 @@ def pods_by_node(namespace: Namespace) -> dict[str, list[str]]:
 
 
 @pytest.mark.full
-def test_a_drained_node_fails_no_request(victim: Namespace, live: Live) -> None:
+def test_a_drained_node_fails_no_request(victim: Namespace, clients_during: ClientsDuring) -> None:
     node, moving = max(pods_by_node(victim).items(), key=lambda item: len(item[1]))
-    with live("node drained and brought back", graceful=True) as clients:
+    with clients_during("node drained and uncordoned", graceful=True) as clients:
         clients.strike("drain")
         try:
-            # The API alone: to move the bundled PostgreSQL is a fault of its own.
+            # Only the API's pods: moving the bundled PostgreSQL is a separate fault.
             victim.run(
                 f"kubectl drain {node} --ignore-daemonsets --delete-emptydir-data --timeout=150s"
                 f" --pod-selector=app=task-api,e2e={victim.name}"
             )
-            settle(victim, moving)
+            wait_until_settled(victim, moving)
             assert node not in pods_by_node(victim)
         finally:
             victim.run(f"kubectl uncordon {node}")
@@ -137,11 +139,11 @@ def test_a_drained_node_fails_no_request(victim: Namespace, live: Live) -> None:
 
 @pytest.mark.full
 def test_a_deploy_that_cannot_work_is_cut_short_and_undone_without_a_failed_request(
-    victim: Namespace, live: Live, tmp_path: Path
+    victim: Namespace, clients_during: ClientsDuring, tmp_path: Path
 ) -> None:
-    """The image is nowhere, and the deploy itself is killed while it waits."""
+    """The image does not exist, and the deploy itself is killed while it waits."""
     before = revision(victim)
-    with live("deploy of an image that is nowhere, killed, undone", graceful=True) as clients:
+    with clients_during("deploy of a missing image, killed, rolled back", graceful=True) as clients:
         clients.strike("deploy")
         deploy = victim.start(
             f"helm upgrade task-api {CHART} {victim.values} --set image.tag=nowhere --wait", tmp_path / "deploy"
@@ -149,7 +151,7 @@ def test_a_deploy_that_cannot_work_is_cut_short_and_undone_without_a_failed_requ
         try:
             eventually(
                 lambda: re.search("ErrImagePull|ImagePullBackOff", victim.run("kubectl get pods")),
-                "the image is looked for and not found",
+                "pulling the image fails",
             )
             assert deploy.poll() is None, (tmp_path / "deploy").read_text()
         finally:
@@ -157,14 +159,14 @@ def test_a_deploy_that_cannot_work_is_cut_short_and_undone_without_a_failed_requ
             deploy.wait(timeout=10)
             clients.strike("rollback")
             victim.run(f"helm rollback task-api {before} --wait")
-        settle(victim)
+        wait_until_settled(victim)
 
 
 @pytest.mark.full
 def test_a_service_that_acknowledges_before_it_commits_is_found_out(
     victim: Namespace, make_version: MakeVersion, tmp_path: Path
 ) -> None:
-    """That nothing is lost above would mean nothing if these clients could not see a loss through the ingress."""
+    """The tests above only prove something if these clients can detect a loss through the ingress."""
     tag = make_version(
         "planted",
         "COPY planted.py /planted.py\n"
@@ -174,8 +176,8 @@ def test_a_service_that_acknowledges_before_it_commits_is_found_out(
     before = revision(victim)
     try:
         victim.run(f"helm upgrade task-api {CHART} {victim.values} --set image.tag={tag} --wait")
-        settle(victim)
-        # Nobody changes or reads: they would be told at once what is not there yet.
+        wait_until_settled(victim)
+        # No updates or reads: they would immediately reveal what is missing.
         with trial(victim.client, tmp_path / "history.jsonl", writers=8, changers=0, readers=0) as clients:
             restarted = restarts(victim)
             for pod in pods(victim):
@@ -185,5 +187,5 @@ def test_a_service_that_acknowledges_before_it_commits_is_found_out(
             victim.wait_for_replicas(REPLICAS)
     finally:
         victim.run(f"helm rollback task-api {before} --wait")
-    settle(victim)
-    assert clients.verdict.lost, f"nobody saw it: {clients.verdict}"
+    wait_until_settled(victim)
+    assert clients.verdict.lost, f"the loss was not detected: {clients.verdict}"

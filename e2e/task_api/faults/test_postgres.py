@@ -1,11 +1,11 @@
-"""The bundled PostgreSQL goes away and comes back."""
+"""The bundled PostgreSQL stops and restarts."""
 
 from __future__ import annotations
 
 import pytest
 from e2e.eventually import eventually
 from e2e.namespace import Namespace
-from e2e.task_api.faults.conftest import POSTGRES, Live
+from e2e.task_api.faults.conftest import POSTGRES, ClientsDuring
 from e2e.task_api.faults.nodes import restarts, signal_pod
 
 SELECTOR = "app.kubernetes.io/name=postgres"
@@ -15,34 +15,34 @@ def wait_until_back(namespace: Namespace) -> None:
     namespace.run("kubectl rollout status statefulset/task-api-postgres --timeout=120s")
 
 
-def test_postgres_killed_loses_nothing_and_restarts_no_pod(victim: Namespace, live: Live) -> None:
+def test_postgres_killed_loses_nothing_and_restarts_no_pod(victim: Namespace, clients_during: ClientsDuring) -> None:
     api = restarts(victim)
     before = restarts(victim, SELECTOR)[POSTGRES]
-    with live("PostgreSQL: SIGKILL") as clients:
+    with clients_during("PostgreSQL: SIGKILL") as clients:
         clients.strike("SIGKILL")
         signal_pod(victim, POSTGRES, "KILL")
-        eventually(lambda: restarts(victim, SELECTOR)[POSTGRES] > before, "PostgreSQL is started again", seconds=60)
+        eventually(lambda: restarts(victim, SELECTOR)[POSTGRES] > before, "PostgreSQL restarts", seconds=60)
         wait_until_back(victim)
     assert restarts(victim) == api
 
 
 @pytest.mark.full
-def test_postgres_deleted_loses_nothing_and_restarts_no_pod(victim: Namespace, live: Live) -> None:
+def test_postgres_deleted_loses_nothing_and_restarts_no_pod(victim: Namespace, clients_during: ClientsDuring) -> None:
     api = restarts(victim)
     uid = f"kubectl get pod {POSTGRES} -o jsonpath='{{.metadata.uid}}'"
-    with live("PostgreSQL: pod deleted") as clients:
+    with clients_during("PostgreSQL: pod deleted") as clients:
         old = victim.run(uid)
         clients.strike("delete")
         victim.run(f"kubectl delete pod {POSTGRES} --wait=false")
-        eventually(lambda: victim.attempt(uid).stdout not in {"", old}, "there is another pod", seconds=90)
+        eventually(lambda: victim.attempt(uid).stdout not in {"", old}, "there is a new pod", seconds=90)
         wait_until_back(victim)
     assert restarts(victim) == api
 
 
 @pytest.mark.full
-def test_postgres_restarted_loses_nothing_and_restarts_no_pod(victim: Namespace, live: Live) -> None:
+def test_postgres_restarted_loses_nothing_and_restarts_no_pod(victim: Namespace, clients_during: ClientsDuring) -> None:
     api = restarts(victim)
-    with live("PostgreSQL: `kubectl rollout restart`") as clients:
+    with clients_during("PostgreSQL: `kubectl rollout restart`") as clients:
         clients.strike("restart")
         victim.run("kubectl rollout restart statefulset/task-api-postgres")
         wait_until_back(victim)
@@ -50,12 +50,12 @@ def test_postgres_restarted_loses_nothing_and_restarts_no_pod(victim: Namespace,
 
 
 @pytest.mark.full
-def test_connections_cut_by_postgres_lose_nothing(victim: Namespace, live: Live) -> None:
+def test_connections_cut_by_postgres_lose_nothing(victim: Namespace, clients_during: ClientsDuring) -> None:
     cut = (
         f'kubectl exec {POSTGRES} -- psql -U tasks -d tasks -qtAc "SELECT count(pg_terminate_backend(pid))'
         " FROM pg_stat_activity WHERE application_name = 'task-api'\""
     )
-    with live("PostgreSQL: all connections cut, ten times") as clients:
+    with clients_during("PostgreSQL: all connections terminated, ten times") as clients:
         for _ in range(10):
             clients.strike("cut")
             assert int(victim.run(cut)) > 0

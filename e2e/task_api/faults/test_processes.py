@@ -1,4 +1,4 @@
-"""What is broken without a cluster, by the service's own tests: the network before PostgreSQL, its disk, releases."""
+"""Faults without a cluster, from the service's own tests: the network to PostgreSQL, its disk, releases."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TESTS = ("acknowledged_writes", "database_faults", "migrations_side_by_side", "s
 @pytest.mark.full
 def test_faults_of_processes_are_on_the_page_too(report: Report, tmp_path: Path) -> None:
     service = REPOSITORY / "services/task-api"
-    done = subprocess.run(
+    result = subprocess.run(
         [service / ".venv/bin/python", "-m", "pytest", "--quiet", *(f"tests/test_{name}.py" for name in TESTS)],
         cwd=service,
         env={**os.environ, "FAULT_ROWS": str(tmp_path)},
@@ -27,5 +27,5 @@ def test_faults_of_processes_are_on_the_page_too(report: Report, tmp_path: Path)
     )
     rows = [Row.read(file) for file in sorted(tmp_path.glob("*.json"), key=lambda file: file.stat().st_mtime_ns)]
     report.rows += rows
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert result.returncode == 0, result.stdout + result.stderr
     assert len(rows) >= len(TESTS)

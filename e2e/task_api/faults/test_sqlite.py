@@ -1,4 +1,4 @@
-"""What `make run` serves is killed while it writes, again and again."""
+"""The process of `make run` is killed repeatedly while it writes."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ KILLS = 200
 
 @pytest.mark.full
 @pytest.mark.timeout(1800)
-def test_two_hundred_kills_lose_nothing_and_leave_the_file_whole(keep: Callable[[Row], None], tmp_path: Path) -> None:
+def test_two_hundred_kills_lose_nothing_and_leave_the_file_whole(
+    record_row: Callable[[Row], None], tmp_path: Path
+) -> None:
     database = tmp_path / "tasks.db"
     command = [str(REPOSITORY / "scripts/run.sh"), "serve"]
     environment = {**os.environ, "SERVICE": "task-api", "TASKS_DATABASE_URL": f"sqlite:///{database}"}
     with serving_process(command, environment, tmp_path / "log") as service:
         fault = f"`make run` on SQLite: SIGKILL, {KILLS} times"
-        with judged(fault, service.client, REPOSITORY / "reports/faults/sqlite.jsonl", keep) as running:
+        with judged(fault, service.client, REPOSITORY / "reports/faults/sqlite.jsonl", record_row) as running:
             kill_in_a_loop(running, service, KILLS, database)
     assert len(running.history.strikes) == KILLS
-    assert running.history.failures, "nobody noticed that the process was killed"
+    assert running.history.failures, "no client noticed the kills"

@@ -1,4 +1,4 @@
-"""Clients that send what and when they please, and what they must not leave behind in a service."""
+"""Misbehaving clients, and checks that they leak no resources in a service."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from programs import DEADLINE_SECONDS, Service
 from prometheus_client.parser import text_string_to_metric_families
 
 MIB = 1024 * 1024
-FEW = 3
-"""Files that the process may have open beyond those it had: a leak of connections leaves hundreds."""
-GROWTH_MIB = 0.5
-"""By a hundred requests more, so 5 KiB for each: a connection or a request that is kept takes more than that. Nothing
-being kept, it grows by up to 1 MiB once, while the allocators find their size."""
+SLACK_FILES = 3
+"""Tolerated additional open files of the process: a connection leak leaves hundreds."""
+MAX_GROWTH_MIB = 0.5
+"""Tolerated growth per hundred requests, so 5 KiB per request: a leaked connection or request takes more than that.
+Without a leak, memory grows by up to 1 MiB once, while the allocators reach their size."""
 FREED_AT_ONCE = {f"MALLOC_{name}_THRESHOLD_": "65536" for name in ("MMAP", "TRIM")}
-"""The environment of a service that leave_nothing_behind looks at. glibc would keep what is freed for a while; without
-it, memory that grows is memory that somebody holds."""
+"""Environment of a service that assert_no_leaks measures: glibc returns freed memory immediately instead of keeping it
+for a while, so that memory growth means a leak."""
 
 
-class Answer:
-    """What a client read from its connection, up to the end of one answer."""
+class Response:
+    """One response that a client has read from its connection."""
 
     def __init__(self, status: int, headers: dict[str, str], content: bytes) -> None:
         self.status = status
@@ -34,13 +34,13 @@ class Answer:
         self.content = content
 
     def problem(self) -> Any:
-        """The problem document that it is."""
+        """The problem document in the content."""
         assert self.headers["content-type"] == "application/problem+json"
         return json.loads(self.content)
 
 
 class Client:
-    """One connection, byte by byte."""
+    """One connection, as raw bytes."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -50,26 +50,26 @@ class Client:
         self._writer.write(data)
         await self._writer.drain()
 
-    async def answer(self) -> Answer:
-        """The next answer."""
+    async def response(self) -> Response:
+        """Reads the next response."""
         async with asyncio.timeout(DEADLINE_SECONDS):
             head = (await self._reader.readuntil(b"\r\n\r\n")).decode("ascii").split("\r\n")
             headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:-2])}
             content = await self._reader.readexactly(int(headers.get("content-length", 0)))
-        return Answer(int(head[0].split()[1]), headers, content)
+        return Response(int(head[0].split()[1]), headers, content)
 
     async def until(self, end: bytes) -> bytes:
-        """What comes, up to these bytes."""
+        """Reads up to and including these bytes."""
         async with asyncio.timeout(DEADLINE_SECONDS):
             return await self._reader.readuntil(end)
 
     async def read(self, number: int) -> None:
-        """So many bytes."""
+        """Reads this many bytes."""
         async with asyncio.timeout(DEADLINE_SECONDS):
             await self._reader.readexactly(number)
 
     async def is_closed(self) -> bool:
-        """Whether the service ends the connection and says nothing more."""
+        """Whether the service closes the connection without sending anything more."""
         async with asyncio.timeout(DEADLINE_SECONDS):
             try:
                 return await self._reader.read(1) == b""
@@ -90,9 +90,9 @@ async def connected(service: Service) -> AsyncIterator[Client]:
 
 @contextlib.asynccontextmanager
 async def connection_to(host: str, port: int) -> AsyncIterator[Client]:
-    """One to this address, until the end of the block."""
+    """A connection to this address, until the end of the block."""
     connection = socket.socket()
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # what is not read is to stay with the service
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # unread data is to stay in the service
     connection.setblocking(False)
     await asyncio.get_running_loop().sock_connect(connection, (host, port))
     client = Client(*await asyncio.open_connection(sock=connection))
@@ -102,18 +102,18 @@ async def connection_to(host: str, port: int) -> AsyncIterator[Client]:
         client.close()
 
 
-async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    """Returns once it holds."""
+async def wait_until(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Returns once the condition is true."""
     async with asyncio.timeout(DEADLINE_SECONDS):
         while True:
-            if await holds():
+            if await condition():
                 return
             await asyncio.sleep(0.01)
 
 
 @contextlib.asynccontextmanager
 async def trickling(client: Client, piece: bytes) -> AsyncIterator[None]:
-    """Sends the piece again and again, with pauses that no timeout between two bytes would notice."""
+    """Sends the piece repeatedly, with pauses too short for any timeout between two bytes."""
 
     async def trickle() -> None:
         with contextlib.suppress(ConnectionError):
@@ -128,18 +128,18 @@ async def trickling(client: Client, piece: bytes) -> AsyncIterator[None]:
         task.cancel()
 
 
-async def do_not_read(client: Client, headers: bytes) -> None:
-    """Asks for more than buffers hold; finds out by sending that the connection is cut: to read would show it, too."""
+async def send_without_reading(client: Client, headers: bytes) -> None:
+    """Requests more than buffers hold, without reading; detects by sending that the connection was aborted."""
     await client.send(headers + b"\r\n")
     async with asyncio.timeout(DEADLINE_SECONDS):
-        with contextlib.suppress(ConnectionError, RuntimeError):  # the latter is uvloop's word for one that was cut
+        with contextlib.suppress(ConnectionError, RuntimeError):  # uvloop raises RuntimeError on an aborted connection
             while True:
                 await asyncio.sleep(0.1)
                 await client.send(b"\r\n")
 
 
-async def leave_nothing_behind(service: Service, bad: Callable[[Client], Awaitable[None]], times: int) -> None:
-    """Fails where a hundred bad clients at once, so many times, leave memory, files or requests behind, or a defect."""
+async def assert_no_leaks(service: Service, bad: Callable[[Client], Awaitable[None]], times: int) -> None:
+    """Fails if rounds of a hundred concurrent bad clients leak memory, files or requests, or cause a 5xx."""
 
     async def one() -> None:
         async with connected(service) as client:
@@ -150,45 +150,45 @@ async def leave_nothing_behind(service: Service, bad: Callable[[Client], Awaitab
             await asyncio.gather(*(one() for _ in range(100)))
         async with httpx2.AsyncClient(base_url=service.url, timeout=DEADLINE_SECONDS) as client:
 
-            async def is_alone() -> bool:  # nothing is in flight but this request itself
+            async def is_idle() -> bool:  # nothing is in flight but this request itself
                 return sum_of((await client.get("/metrics")).text, "http_requests_in_flight") == 1
 
-            await until(is_alone)
+            await wait_until(is_idle)
             memory: int = (await client.get("/health")).json()["memory_bytes"]
             return memory
 
-    before = await rounds(1)  # until then caches fill, and what is opened once is open
+    before = await rounds(1)  # fills caches, and opens what is opened once
     files = _files(service)
     growth = []
-    for _ in range(3):  # what leaks grows each time; what the allocator keeps for later does not
+    for _ in range(3):  # a leak grows each time; memory that the allocator keeps does not
         after = await rounds(times)
         growth.append(round((after - before) / MIB, 1))
         before = after
-        if growth[-1] < times * GROWTH_MIB:
+        if growth[-1] < times * MAX_GROWTH_MIB:
             break
-    assert growth[-1] < times * GROWTH_MIB, f"MiB more after each {times * 100} requests: {growth}"
+    assert growth[-1] < times * MAX_GROWTH_MIB, f"MiB of growth after each {times * 100} requests: {growth}"
 
     async def all_are_closed() -> bool:
-        return _files(service) <= files + FEW
+        return _files(service) <= files + SLACK_FILES
 
-    await until(all_are_closed)
+    await wait_until(all_are_closed)
     metrics = httpx2.get(f"{service.url}/metrics").text
     assert sum_of(metrics, "http_requests_total", status="5") == 0
 
 
-async def cut_off_who_do_not_read(service: Service, request: bytes, rounds: int, *, namespace: str) -> None:
-    """The same of clients that do not read what they asked for, each of whom is cut off. namespace: of the metrics."""
+async def assert_slow_readers_are_cut_off(service: Service, request: bytes, rounds: int, *, namespace: str) -> None:
+    """assert_no_leaks with clients that do not read the response: each is disconnected. namespace: of the metrics."""
 
     def cut_off() -> float:
         return sum_of(httpx2.get(f"{service.url}/metrics").text, f"{namespace}_slow_clients_total", part="write")
 
     before = cut_off()
-    await leave_nothing_behind(service, lambda client: do_not_read(client, request), rounds)
+    await assert_no_leaks(service, lambda client: send_without_reading(client, request), rounds)
     assert cut_off() - before >= (1 + rounds) * 100
 
 
 def sum_of(metrics: str, name: str, **labels: str) -> float:
-    """The sum of the series of this name whose labels begin with these."""
+    """The sum of the series of this name whose labels start with these values."""
     return sum(
         sample.value
         for family in text_string_to_metric_families(metrics)
@@ -198,6 +198,6 @@ def sum_of(metrics: str, name: str, **labels: str) -> float:
 
 
 def _files(service: Service) -> int:
-    """How many files the process has open, each connection being one. Only Linux tells."""
+    """Number of open files of the process, including connections. Linux only."""
     files = Path(f"/proc/{service.process.pid}/fd")
     return len(list(files.iterdir())) if files.exists() else 0

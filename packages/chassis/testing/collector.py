@@ -1,4 +1,4 @@
-"""A collector of OpenTelemetry's traces, what it was sent, and a caller whose traces they are."""
+"""A fake OpenTelemetry collector, and the trace context of a caller."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ CALLER = "00f067aa0ba902b7"
 
 
 class Collector:
-    """What a collector was sent."""
+    """What the collector has received."""
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.spans: list[Span] = []
         self.resource: dict[str, str] = {}
 
-    def take(self, body: bytes) -> None:
-        for sent in ExportTraceServiceRequest.FromString(body).resource_spans:
-            self.resource = {item.key: item.value.string_value for item in sent.resource.attributes}
-            for scope in sent.scope_spans:
+    def receive(self, body: bytes) -> None:
+        for spans in ExportTraceServiceRequest.FromString(body).resource_spans:
+            self.resource = {item.key: item.value.string_value for item in spans.resource.attributes}
+            for scope in spans.scope_spans:
                 self.spans += scope.spans
 
-    def of(self, trace: str) -> list[Span]:
+    def spans_of(self, trace: str) -> list[Span]:
         return [span for span in self.spans if span.trace_id.hex() == trace]
 
     def requests(self, trace: str) -> dict[str, Span]:
-        """Of this trace the span of each request, by its name."""
-        return {span.name: span for span in self.of(trace) if span.kind == Span.SPAN_KIND_SERVER}
+        """The server spans of this trace, by name."""
+        return {span.name: span for span in self.spans_of(trace) if span.kind == Span.SPAN_KIND_SERVER}
 
     def statements(self, request: Span) -> list[str]:
-        """What was asked of the database for a request: the spans below that one."""
-        below = [span for span in self.spans if span.parent_span_id == request.span_id]
-        return [attributes(span)["db.statement"] for span in below if span.kind == Span.SPAN_KIND_CLIENT]
+        """The database statements of a request: the child spans of its span."""
+        children = [span for span in self.spans if span.parent_span_id == request.span_id]
+        return [attributes(span)["db.statement"] for span in children if span.kind == Span.SPAN_KIND_CLIENT]
 
 
 @contextmanager
@@ -50,20 +50,20 @@ def collecting() -> Iterator[Collector]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             assert self.path == "/v1/traces"
-            found.take(gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body)
+            collector.receive(gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body)
             self.send_response(200)
             self.send_header("Content-Type", "application/x-protobuf")
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        def log_message(self, format: str, *args: object) -> None:  # it would write to the test's output
+        def log_message(self, format: str, *args: object) -> None:  # the default writes to the test output
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        found = Collector(f"http://127.0.0.1:{server.server_port}")
+        collector = Collector(f"http://127.0.0.1:{server.server_port}")
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
-        yield found
+        yield collector
         server.shutdown()
         thread.join()
 

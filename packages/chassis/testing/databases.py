@@ -1,4 +1,4 @@
-"""PostgreSQL for a test: where it comes from, and connections past the store."""
+"""PostgreSQL servers for tests, and connections that bypass the store."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from chassis.postgres.wait_limit import WaitLimit
 
 POSTGRES_IMAGE = "postgres:17"
 POSTGRES_OPTIONS = "-c autovacuum=off"
-"""task-api's change feed waits for every transaction that is older than a change, autovacuum's too: a test would see
-the change a moment late, now and then."""
+"""task-api's change feed waits for every transaction that is older than a change, including autovacuum's: a test would
+sometimes see the change late."""
 IN_MEMORY = "/var/lib/postgresql/data"
-"""No test here pulls the plug. fsync stays on: without it a service says that it is degraded."""
+"""Data directory on tmpfs: no test here cuts the power. fsync stays on: without it a service reports `degraded`."""
 NOBODY = 65534
 
-# Not by pg_stat_activity, which a transaction sees as it was when it first looked.
+# Not pg_stat_activity, of which a transaction sees the snapshot of its first access.
 BLOCKED = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))"
-"""How many wait for a lock of the connection that asks."""
+"""Number of sessions that wait for a lock held by the querying connection."""
 
 
 @contextlib.contextmanager
 def running_postgres() -> Iterator[str]:
-    """The URL of a PostgreSQL until the end of the block: a container, else one made by a local `initdb`."""
-    if docker_answers():
+    """The URL of a PostgreSQL until the end of the block: a container, or else a local server made by `initdb`."""
+    if docker_is_available():
         container = PostgresContainer(POSTGRES_IMAGE, driver=None).with_command(f"postgres {POSTGRES_OPTIONS}")
         with container.with_tmpfs_mount(IN_MEMORY) as server:
             yield server.get_connection_url()
@@ -48,7 +48,7 @@ def running_postgres() -> Iterator[str]:
         with _local_postgres(initdb.parent) as url:
             yield url
     else:
-        pytest.fail("Neither Docker nor a local initdb was found. Start Docker, or install PostgreSQL's server")
+        pytest.fail("Neither Docker nor a local initdb was found. Start Docker, or install the PostgreSQL server")
 
 
 @contextlib.asynccontextmanager
@@ -63,25 +63,26 @@ async def connected(url: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record
 
 @contextlib.asynccontextmanager
 async def pool_of(url: str, *, size: int, metrics: DatabaseMetrics) -> AsyncIterator[Pool]:
-    """A pool as a store has it, without the store: for who holds its connections longer than a request would."""
-    pool = Pool(lambda: asyncpg.connect(url), size=size, limit=WaitLimit(10, size, metrics), metrics=metrics)
+    """A store's pool without the store, for tests that hold its connections longer than a request would."""
+    wait_limit = WaitLimit(10, size, metrics)
+    pool = Pool(lambda: asyncpg.connect(url), max_size=size, wait_limit=wait_limit, metrics=metrics)
     try:
         yield pool
     finally:
         await pool.close()
 
 
-def docker_answers() -> bool:
-    """Whether there is a Docker to run containers with."""
+def docker_is_available() -> bool:
+    """Whether Docker is running."""
     with warnings.catch_warnings():
-        # Where nobody listens the library forgets to close its socket, and that would fail the next test.
+        # If nothing listens, the library leaves its socket open, and the warning would fail the next test.
         warnings.simplefilter("ignore", ResourceWarning)
-        answers = _docker_is_pinged()
+        available = _ping_docker()
         gc.collect()
-    return answers
+    return available
 
 
-def _docker_is_pinged() -> bool:
+def _ping_docker() -> bool:
     try:
         with contextlib.closing(docker.from_env()) as client:
             return bool(client.ping())
@@ -92,8 +93,8 @@ def _docker_is_pinged() -> bool:
 def _find_initdb() -> Path | None:
     on_path = shutil.which("initdb")
     packaged = sorted(glob.glob("/usr/lib/postgresql/*/bin/initdb"))  # Debian keeps it off the PATH
-    found = on_path or (packaged[-1] if packaged else None)
-    return Path(found) if found else None
+    initdb = on_path or (packaged[-1] if packaged else None)
+    return Path(initdb) if initdb else None
 
 
 @contextlib.contextmanager

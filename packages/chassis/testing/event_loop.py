@@ -1,4 +1,4 @@
-"""The event loop of the tests of a project: `pytest_plugins = ["event_loop"]` in conftest.py."""
+"""Event loop of a project's tests: `pytest_plugins = ["event_loop"]` in conftest.py."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ import pytest
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> tuple[str, dict[str, bool]]:
-    """That which services run on."""
+    """The same as in production: uvloop."""
     return "asyncio", {"use_uvloop": True}

@@ -1,4 +1,4 @@
-"""What Prometheus asks for, and what it reads."""
+"""Prometheus' Accept headers, and parsers of the exposition formats."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ PROMETHEUS_3 = (
 )
 
 
-def families(answer: Response) -> dict[str, Metric]:
-    """The families of an exposition, by their names."""
-    assert answer.status_code == 200
-    openmetrics = answer.headers["content-type"].startswith(OPENMETRICS)
-    assert answer.text.endswith("# EOF\n") == openmetrics
+def families(response: Response) -> dict[str, Metric]:
+    """The metric families of an exposition, by name."""
+    assert response.status_code == 200
+    openmetrics = response.headers["content-type"].startswith(OPENMETRICS)
+    assert response.text.endswith("# EOF\n") == openmetrics
     parse = parse_openmetrics if openmetrics else parse_text
-    return {family.name: family for family in parse(answer.text)}
+    return {family.name: family for family in parse(response.text)}
 
 
-def read(answer: Response) -> dict[str, float]:
-    """The samples of an exposition."""
-    return {sample.name: sample.value for family in families(answer).values() for sample in family.samples}
+def read(response: Response) -> dict[str, float]:
+    """The samples of an exposition, by name."""
+    return {sample.name: sample.value for family in families(response).values() for sample in family.samples}
 
 
 def value(client: TestClient, name: str, labels: Mapping[str, str] | None = None) -> float:
-    """A sample of what was counted until now, 0 where there is none yet. (Tests of one process share the counters.)"""
+    """The current value of a sample, 0 if there is none yet. (Tests in one process share the counters.)"""
     for family in families(client.get("/metrics")).values():
         for sample in family.samples:
             if sample.name == name and sample.labels == (labels or {}):

@@ -13,13 +13,13 @@ from joserfc.jwk import Key
 
 class _Server(ThreadingHTTPServer):
     def handle_error(self, request: object, client_address: object) -> None:
-        """Says nothing of a client that breaks off because it does not trust the certificate."""
+        """Does not log clients that disconnect because they do not trust the certificate."""
 
 
 class Issuer:
     """An HTTP server that publishes keys.
 
-    certificate: its own and its key's file; with it the server speaks TLS as `localhost`.
+    certificate: files of certificate and key; with it the server uses TLS as `localhost`.
     """
 
     def __init__(self, certificate: tuple[Path, Path] | None = None) -> None:
@@ -33,12 +33,12 @@ class Issuer:
             def do_GET(self) -> None:
                 if self.path.endswith("/jwks"):
                     issuer.fetches += 1
-                status, body = issuer.answer(self.path)
+                status, body = issuer.respond(self.path)
                 self.send_response(status)
                 self.end_headers()
                 self.wfile.write(json.dumps(body).encode())
 
-            def log_message(self, format: str, *args: object) -> None:  # the name it has in http.server
+            def log_message(self, format: str, *args: object) -> None:  # the signature of http.server
                 pass
 
         self._server = _Server(("127.0.0.1", 0), Handler)
@@ -46,7 +46,7 @@ class Issuer:
         if certificate is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(*certificate)
-            # The handshake is the handler thread's: a client that breaks it off must not end the server.
+            # The handler thread does the handshake: a client that aborts it must not stop the server.
             self._server.socket = context.wrap_socket(
                 self._server.socket, server_side=True, do_handshake_on_connect=False
             )
@@ -55,7 +55,7 @@ class Issuer:
         self._thread = Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
         self._thread.start()
 
-    def answer(self, path: str) -> tuple[int, object]:
+    def respond(self, path: str) -> tuple[int, object]:
         if self.broken:
             return 500, None
         if path == "/.well-known/openid-configuration":

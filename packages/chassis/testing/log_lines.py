@@ -1,4 +1,4 @@
-"""What a service that is running has logged, and requests that no client would send."""
+"""Log lines of a running service, and raw requests that no HTTP client would send."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from programs import DEADLINE_SECONDS, Service
 
 
 def lines_of(service: Service, request_id: str) -> list[dict[str, Any]]:
-    """What the log says of a request. What comes after it on the same connection has made sure that it is there."""
-    settle(service)
+    """The log lines of a request; waits until they have been written."""
+    wait_for_log(service)
     return [line for line in map(json.loads, service.log) if line.get("request_id") == request_id]
 
 
-def settle(service: Service) -> None:
-    """Waits until all that was said has been read: one more request's line comes last."""
+def wait_for_log(service: Service) -> None:
+    """Waits until all log lines so far have been read: sends another request and waits for its line."""
     last = uuid4().hex
     httpx2.get(f"{service.url}/last", headers={"X-Request-ID": last})
     deadline = datetime.now(UTC) + timedelta(seconds=DEADLINE_SECONDS)
     while not any(last in line for line in service.log):
-        assert datetime.now(UTC) < deadline, "its line did not come"
+        assert datetime.now(UTC) < deadline, "its log line is missing"
         time.sleep(0.005)
 
 
-def raw(service: Service, request: bytes) -> bytes:
-    """Sends bytes as they are and returns the beginning of the answer."""
+def send_raw(service: Service, request: bytes) -> bytes:
+    """Sends the bytes unchanged and returns the start of the response."""
     host, port = service.url.removeprefix("http://").rsplit(":", 1)
     with socket.create_connection((host, int(port)), DEADLINE_SECONDS) as connection:
         connection.sendall(request)

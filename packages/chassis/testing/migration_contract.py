@@ -1,4 +1,4 @@
-"""What every store does with migrations that were changed, half written, or applied by a release without checksums."""
+"""Contract of every store for migrations that were changed, are incomplete, or were applied without checksums."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import pytest
 from chassis.storage import StoreUnavailable
 
 Start = Callable[[], Awaitable[None]]
-"""Opens the store and closes it, as a process of the service that starts and ends."""
+"""Opens and closes the store, as a process of the service does at startup and shutdown."""
 Execute = Callable[[str], Awaitable[list[tuple[object, ...]]]]
-"""Executes a statement past the store; returns its rows."""
+"""Executes a statement, bypassing the store; returns its rows."""
 
 NUMBERS = "SELECT number FROM schema_migrations ORDER BY number"
 WITHOUT_CHECKSUM = "SELECT number FROM schema_migrations WHERE checksum IS NULL"
 
 
 class MigrationContract:
-    """A subclass is collected by pytest. Its module has the fixtures `start`, `execute` and `folder`, which is where
-    copies of the migrations are that the store applies.
+    """Base class: pytest collects its subclasses. Their modules define the fixtures `start`, `execute` and `folder`,
+    with copies of the migrations that the store applies.
 
-    first: the name of the first migration's file. word: one that is in it.
+    first: file name of the first migration. word: a word in it.
     """
 
     first: ClassVar[str]
@@ -42,7 +42,7 @@ class MigrationContract:
         assert self.word in before
         file.write_text(before.replace(self.word, "other"))
         with pytest.raises(
-            StoreUnavailable, match=rf"{self.title} was changed .* Put the file back .* next number\. Or, .*"
+            StoreUnavailable, match=rf"{self.title} was changed .* Restore the file.* next number\. Or, .*"
         ):
             await start()
         file.write_text(before)
@@ -70,7 +70,7 @@ class MigrationContract:
     ) -> None:
         await start()
         await execute("INSERT INTO schema_migrations (number, name, applied_at) VALUES (9999, 'theirs', '2026-11-23')")
-        await start()  # which does not know it
+        await start()  # this release does not know it
         (folder / "9999_theirs.sql").write_text("SELECT 1;")
         await start()
         assert await execute(WITHOUT_CHECKSUM) == []

@@ -1,4 +1,4 @@
-"""A PostgreSQL with PgBouncer before it, in one container that is built from PostgreSQL's image."""
+"""PostgreSQL behind PgBouncer, in one container built from PostgreSQL's image."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import docker
-from databases import POSTGRES_IMAGE, POSTGRES_OPTIONS, docker_answers
+from databases import POSTGRES_IMAGE, POSTGRES_OPTIONS, docker_is_available
 from docker.errors import BuildError
 from testcontainers.community.postgres import PostgresContainer
 
@@ -25,7 +25,7 @@ START = f"""echo '"test" "test"' > {FOLDER}/users && printf %s "$2" > "$1" && pg
 
 @dataclass(frozen=True)
 class Pooled:
-    """server: a URL past PgBouncer. ports: those of each PgBouncer, by its name."""
+    """server: a URL that bypasses PgBouncer. ports: the port of each PgBouncer, by name."""
 
     server: str
     ports: dict[str, int]
@@ -36,8 +36,8 @@ class Pooled:
 
 @contextlib.contextmanager
 def running_pgbouncers(settings: dict[str, dict[str, object]]) -> Iterator[Pooled]:
-    """One PgBouncer for each name, with these settings, until the end of the block."""
-    assert docker_answers(), "Docker does not answer, and PgBouncer runs in a container. Start it"
+    """One PgBouncer per name, with these settings, until the end of the block."""
+    assert docker_is_available(), "Docker is not running, and PgBouncer needs a container. Start Docker"
     try:
         with contextlib.closing(docker.from_env()) as client:
             client.images.build(fileobj=io.BytesIO(DOCKERFILE.encode()), tag=IMAGE, rm=True)
@@ -48,8 +48,8 @@ def running_pgbouncers(settings: dict[str, dict[str, object]]) -> Iterator[Poole
     container = PostgresContainer(IMAGE, driver=None).with_command(f"postgres {POSTGRES_OPTIONS}")
     with container.with_exposed_ports(5432, *ports.values()) as running:
         for name, port in ports.items():
-            given = {"listen_addr": "*", "listen_port": port, "pidfile": f"{FOLDER}/{name}.pid"}
-            lines = [f"{key} = {value}" for key, value in (given | AUTHENTICATION | settings[name]).items()]
+            defaults = {"listen_addr": "*", "listen_port": port, "pidfile": f"{FOLDER}/{name}.pid"}
+            lines = [f"{key} = {value}" for key, value in (defaults | AUTHENTICATION | settings[name]).items()]
             file = "\n".join(["[databases]", "* = host=127.0.0.1 port=5432", "[pgbouncer]", *lines, ""])
             command = ["bash", "-c", START, "bash", f"{FOLDER}/{name}.ini", file]
             done = running.get_wrapped_container().exec_run(command, user="postgres")

@@ -12,20 +12,20 @@ from databases import running_postgres
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    needs = {"postgresql": "a PostgreSQL, by Docker or initdb", "docker": "Docker"}
+    needs = {"postgresql": "PostgreSQL, from Docker or initdb", "docker": "Docker"}
     needs |= {"go": "Go", "node": "Node with npm", "chromium": "Chromium or Chrome"}
-    for marker, what in needs.items():
-        said = f"{marker}: needs {what}. scripts/test.sh leaves it out where there is none, and says so"
-        config.addinivalue_line("markers", said)
-    full = "full: takes long, so `make test` leaves it out and `make test-full` does not"
+    for marker, need in needs.items():
+        description = f"{marker}: needs {need}. scripts/test.sh skips it if that is missing, and reports it"
+        config.addinivalue_line("markers", description)
+    full = "full: takes long, so `make test` skips it and `make test-full` runs it"
     config.addinivalue_line("markers", full)
 
 
-@pytest.hookimpl(tryfirst=True)  # before the marks select
+@pytest.hookimpl(tryfirst=True)  # before tests are selected by marker
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks what needs PostgreSQL, and puts the long tests first, those of one storage before those of the other.
+    """Marks tests that need PostgreSQL, and runs the long tests first, those of one storage before those of the other.
 
-    Workers take two tests each to begin with: so each has long ones, and the short ones fill up what is left.
+    Each worker starts with two tests: so each gets long ones, and the short ones fill the remaining time.
     """
     for item in items:
         fixtures: list[str] = getattr(item, "fixturenames", [])
@@ -45,11 +45,11 @@ def postgres_server() -> Iterator[str]:
 
 @pytest.fixture
 def postgres_url(postgres_server: str) -> Iterator[str]:
-    """The URL of an empty place of this test's own: a schema, which is made in a fraction of a database's time."""
+    """The URL of an empty schema for this test: creating one takes a fraction of the time of a database."""
     name = f"test_{uuid4().hex}"
     _execute(postgres_server, f"CREATE SCHEMA {name}")
     yield f"{postgres_server}?search_path={name}"
-    # A test that failed in the middle of a transaction still holds its locks, and nobody ends it while this waits.
+    # A test that failed inside a transaction still holds its locks, and they are not released while this waits.
     _execute(postgres_server, f"SET lock_timeout = '30s'; DROP SCHEMA {name} CASCADE")
 
 
@@ -59,6 +59,6 @@ def _execute(url: str, statement: str) -> None:
         await connection.execute(statement)
         await connection.close()
 
-    loop = asyncio.new_event_loop()  # not asyncio.run: it would take the loop of an async test away
+    loop = asyncio.new_event_loop()  # not asyncio.run: it would remove the loop of an async test
     loop.run_until_complete(execute())
     loop.close()

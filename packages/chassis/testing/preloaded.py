@@ -1,9 +1,9 @@
-"""Processes of a service that begin with its imports done, as forks of a Python that has them.
+"""Service processes forked from a Python process that has already imported the service.
 
-The imports are most of what a start takes, and the tests start the service more than a hundred times. From the fork
-on such a process is what `python -m PACKAGE` is: its own arguments, environment, files, signals and end.
-What reads the environment before that, the interpreter and the C library, is not asked again: a test of that, or of the
-start itself, takes subprocess.Popen.
+Imports take most of the startup time, and the tests start the service more than a hundred times. After the fork the
+process is equivalent to `python -m PACKAGE`: its own arguments, environment, files, signals and exit code.
+The interpreter and the C library have read their environment variables before the fork: a test of those, or of startup
+itself, needs subprocess.Popen.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
-RECORD = 16
-"""How long what is said of a process is: its id, and later its exit code."""
+RECORD_BYTES = 16
+"""Length of a status record of a process: first its ID, then its exit code."""
 
 
-class Forked:
-    """A process, as far as subprocess.Popen[str] has it for these tests. The command begins with sys.executable.
+class ForkedProcess:
+    """A process with the part of subprocess.Popen[str] that these tests use. The command starts with sys.executable.
 
-    preloaded: the module whose imports are done when it begins. path: PYTHONPATH while they are.
+    preloaded: the module whose imports are done before the fork. path: PYTHONPATH during these imports.
     """
 
     def __init__(
@@ -48,28 +48,30 @@ class Forked:
         self.args = command
         self.returncode: int | None = None
         self.stderr: IO[str] | None = None
-        with contextlib.ExitStack() as given:
+        with contextlib.ExitStack() as cleanup:
             if isinstance(stderr, int):
                 assert stderr == subprocess.PIPE
-                reading, writing = os.pipe()
-                self.stderr = os.fdopen(reading)
-                given.callback(os.close, writing)
+                read_end, stderr_end = os.pipe()
+                self.stderr = os.fdopen(read_end)
+                cleanup.callback(os.close, stderr_end)
             else:
-                writing = stderr.fileno()
-            self._status, saying = os.pipe()
-            given.callback(os.close, saying)
-            asked = {"command": command[1:], "environment": dict(env), "folder": str(Path.cwd())}
+                stderr_end = stderr.fileno()
+            self._status, status_end = os.pipe()
+            cleanup.callback(os.close, status_end)
+            request = {"command": command[1:], "environment": dict(env), "folder": str(Path.cwd())}
             socket.send_fds(
-                _parent(preloaded, path), [json.dumps(asked).encode() + b"\n"], [stdout.fileno(), writing, saying]
+                _fork_server(preloaded, path),
+                [json.dumps(request).encode() + b"\n"],
+                [stdout.fileno(), stderr_end, status_end],
             )
-        self.pid = int(os.read(self._status, RECORD))
+        self.pid = int(os.read(self._status, RECORD_BYTES))
 
     def poll(self) -> int | None:
-        """Its exit code, or what ended it, negative; None while it runs."""
-        return self._ended(0)
+        """The exit code, or the negative signal number; None while the process runs."""
+        return self._exit_code(0)
 
     def wait(self, timeout: float | None = None) -> int:
-        if (code := self._ended(timeout)) is None:
+        if (code := self._exit_code(timeout)) is None:
             raise subprocess.TimeoutExpired(self.args, timeout or 0)
         return code
 
@@ -80,64 +82,64 @@ class Forked:
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
 
-    def _ended(self, seconds: float | None) -> int | None:
+    def _exit_code(self, seconds: float | None) -> int | None:
         if self.returncode is None and select.select([self._status], [], [], seconds)[0]:
-            self.returncode = int(os.read(self._status, RECORD))
+            self.returncode = int(os.read(self._status, RECORD_BYTES))
             os.close(self._status)
         return self.returncode
 
 
 @functools.cache
-def _parent(preloaded: str, path: str) -> socket.socket:
-    """The connection to the Python that is forked, which ends with it."""
-    ours, its = socket.socketpair()
-    with its:
+def _fork_server(preloaded: str, path: str) -> socket.socket:
+    """The connection to the fork server, which exits when the connection is closed."""
+    ours, theirs = socket.socketpair()
+    with theirs:
         process = subprocess.Popen(
-            [sys.executable, __file__, str(its.fileno()), preloaded],
+            [sys.executable, __file__, str(theirs.fileno()), preloaded],
             env={**os.environ, "PYTHONPATH": path},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            pass_fds=[its.fileno()],
+            pass_fds=[theirs.fileno()],
         )
     atexit.register(process.wait)
-    atexit.register(ours.close)  # the last first
+    atexit.register(ours.close)  # runs before process.wait
     return ours
 
 
-# --- the Python that is forked ----------------------------------------------------------
+# --- the fork server --------------------------------------------------------------------
 
 
 def main() -> None:
     connection = socket.socket(fileno=int(sys.argv[1]))
     importlib.import_module(sys.argv[2])
-    del sys.modules[sys.argv[2]]  # it is run anew, in each fork
-    gc.freeze()  # what is shared is not to be copied for being looked at
+    del sys.modules[sys.argv[2]]  # each fork runs it
+    gc.freeze()  # otherwise garbage collection would copy shared pages
     signal.signal(signal.SIGCHLD, _reap)
     while True:
-        asked, files = b"", list[int]()
-        while not asked.endswith(b"\n"):
+        request, files = b"", list[int]()
+        while not request.endswith(b"\n"):
             data, more, _, _ = socket.recv_fds(connection, 1 << 16, 3)
             if not data:
                 return
-            asked, files = asked + data, files + more
+            request, files = request + data, files + more
         if os.fork() == 0:
             connection.close()
             break
         for file in files:
             os.close(file)
-    _watch(files)
-    _become(**json.loads(asked))
+    _fork_and_report(files)
+    _run_command(**json.loads(request))
 
 
 def _reap(*_: object) -> None:
-    """Takes note of those that watched and have ended; so their processes' time counts as that of the tests."""
+    """Reaps the intermediate processes that have exited, so that CPU time is attributed to the tests."""
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
 
 
-def _watch(files: list[int]) -> None:
-    """Forks again, and returns in the new process. The other one says what became of it."""
+def _fork_and_report(files: list[int]) -> None:
+    """Forks again, and returns in the child. The parent reports the child's ID and exit code."""
     stdout, stderr, status = files
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     if (pid := os.fork()) == 0:
@@ -147,17 +149,17 @@ def _watch(files: list[int]) -> None:
             os.dup2(file, standard)
             os.close(file)
         return
-    os.write(status, str(pid).encode().rjust(RECORD))
-    os.close(stdout)  # with the process the last end of a pipe is closed
+    os.write(status, str(pid).encode().rjust(RECORD_BYTES))
+    os.close(stdout)  # so that the pipe closes when the child exits
     os.close(stderr)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    with contextlib.suppress(BrokenPipeError):  # nobody asks any more
-        os.write(status, str(code).encode().rjust(RECORD))
+    with contextlib.suppress(BrokenPipeError):  # the reader is gone
+        os.write(status, str(code).encode().rjust(RECORD_BYTES))
     os._exit(0)
 
 
-def _become(command: list[str], environment: dict[str, str], folder: str) -> NoReturn:
-    """Is what Python is with this command, `-m MODULE` or a file first."""
+def _run_command(command: list[str], environment: dict[str, str], folder: str) -> NoReturn:
+    """Runs the command as Python does: `-m MODULE` or a file comes first."""
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)

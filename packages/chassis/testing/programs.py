@@ -1,4 +1,4 @@
-"""A service as a process of its own, for tests."""
+"""Runs a service as a separate process, for tests."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from threading import Thread
 from typing import IO, Any, TypeAlias
 
 import pytest
-from preloaded import Forked
+from preloaded import ForkedProcess
 
 DEADLINE_SECONDS = 90
-"""More than anything takes on a machine that is busy with other things: a test that is green never waits for it."""
+"""Longer than anything takes even on a busy machine: a passing test never waits that long."""
 FORKS = sys.platform == "linux"
-"""macOS's own libraries do not bear it."""
+"""The system libraries of macOS do not survive a fork."""
 
-Process: TypeAlias = subprocess.Popen[Any] | Forked
+Process: TypeAlias = subprocess.Popen[Any] | ForkedProcess
 
 
-def eventually(look: Callable[[], object], what: str, *, seconds: float = DEADLINE_SECONDS) -> None:
-    """Returns once `look` finds something; fails with `what` when that takes too long."""
+def eventually(condition: Callable[[], object], what: str, *, seconds: float = DEADLINE_SECONDS) -> None:
+    """Returns once the condition is true; fails with `what` after the timeout."""
     deadline = time.monotonic() + seconds
-    while not look():
+    while not condition():
         assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
         time.sleep(0.01)
 
 
 class Service:
-    """The service while it serves."""
+    """A running service."""
 
     def __init__(self, process: Process, url: str) -> None:
         self.process = process
         self.url = url
         self.log: list[str] = []
-        """What it said since it listens; complete once it has ended."""
+        """Log lines since it started listening; complete once the process has exited."""
 
     def stop(self, sig: signal.Signals = signal.SIGTERM) -> int:
         """Sends a signal and returns the exit code."""
@@ -50,9 +50,9 @@ class Service:
 
 
 class Program:
-    """What `python -m PACKAGE` runs.
+    """The program `python -m PACKAGE`.
 
-    prefix: of its settings. sources: the folders that its code is imported from, and that of the chassis.
+    prefix: of its settings. sources: the source folders of the service and of the chassis.
     """
 
     def __init__(self, package: str, prefix: str, sources: Sequence[Path]) -> None:
@@ -67,17 +67,17 @@ class Program:
         return {**os.environ, "PYTHONPATH": self.path, **settings}
 
     def start(self, command: Sequence[str], env: Mapping[str, str], stdout: IO[Any], stderr: IO[Any] | int) -> Process:
-        """Starts it in a session of its own, with its imports done if it may be forked."""
-        # What is no setting of the service may be one of the interpreter or of the C library, which a fork never asks.
-        of_others = {name for name in env if env[name] != os.environ.get(name)} - {"PYTHONPATH"}
-        if FORKS and all(name.startswith(self.prefix) for name in of_others):
-            return Forked(command, env, stdout, stderr, preloaded=f"{self.package}.__main__", path=self.path)
+        """Starts it in a new session, forked with its imports done if possible."""
+        # Other variables may belong to the interpreter or the C library, which do not read them again after a fork.
+        others = {name for name in env if env[name] != os.environ.get(name)} - {"PYTHONPATH"}
+        if FORKS and all(name.startswith(self.prefix) for name in others):
+            return ForkedProcess(command, env, stdout, stderr, preloaded=f"{self.package}.__main__", path=self.path)
         return subprocess.Popen(
             command, env=env, stdout=stdout, stderr=stderr, text=stderr == subprocess.PIPE, start_new_session=True
         )
 
     def run(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-        """Runs a command of the service to its end."""
+        """Runs a command of the service until it exits."""
         with tempfile.TemporaryFile("w+") as stdout, tempfile.TemporaryFile("w+") as stderr:
             process = self.start([*self.command, *arguments], self.environment(**settings), stdout, stderr)
             try:
@@ -89,7 +89,7 @@ class Program:
             return subprocess.CompletedProcess(process.args, code, stdout.read(), stderr.read())
 
     def refused(self, *arguments: str, **settings: str) -> str:
-        """What it says of a command that it cannot run: one line."""
+        """Runs a command that must fail with exit code 1; returns its one-line error."""
         done = self.run(*arguments, **settings)
         assert done.returncode == 1
         assert done.stderr.splitlines() == [done.stderr.strip()]
@@ -103,21 +103,21 @@ class Program:
                 [*self.serve, "--port", "0", *arguments], self.environment(**settings), stdout, subprocess.PIPE
             )
         assert process.stderr is not None
-        said = []
+        startup_log = []
         reader: Thread | None = None
         with process.stderr:
             try:
                 for line in process.stderr:
-                    said.append(line)
+                    startup_log.append(line)
                     if listening := re.search(r"Listening on (http://\S+)", line):
-                        # Read on: with a full pipe the service would stand still at its next line.
+                        # Keep reading: with a full pipe the service would block on its next line.
                         service = Service(process, listening[1])
                         reader = Thread(target=service.log.extend, args=[process.stderr])
                         reader.start()
                         yield service
                         break
                 else:
-                    pytest.fail("it did not start:\n" + "".join(said))
+                    pytest.fail("it did not start:\n" + "".join(startup_log))
             finally:
                 process.kill()
                 process.wait()

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 
 class Proxy:
-    """Forwards bytes both ways. What goes through at the moment is set by its methods."""
+    """Forwards bytes in both directions; its methods inject faults."""
 
     def __init__(self, url: str) -> None:
         self._target = urlsplit(url)
@@ -18,35 +18,35 @@ class Proxy:
         self._passing.set()
         self._frozen: set[asyncio.Task[None]] = set()
         self._delay = 0.0
-        self.before_answer: Callable[[bytes], bool] | None = None
-        """Asked with each piece of the server's answers; True cuts the connection instead of passing it on."""
+        self.before_response: Callable[[bytes], bool] | None = None
+        """Called with each chunk from the server; True aborts all connections instead of forwarding it."""
         self.opened = 0
 
     @property
     def url(self) -> str:
-        """PostgreSQL's URL by way of this proxy."""
+        """PostgreSQL's URL through this proxy."""
         host, port = self._server.sockets[0].getsockname()[:2]
         user, _, _ = self._target.netloc.rpartition("@")
         return urlunsplit(self._target._replace(netloc=f"{user}@{host}:{port}"))
 
     def freeze(self) -> None:
-        """Connections stay open and nothing comes through any more: what a machine that lost its power looks like."""
+        """Connections stay open, but nothing is forwarded any more: simulates a machine that lost power."""
         self._passing.clear()
 
     def freeze_open(self) -> None:
-        """Those that are open freeze for good; new ones work, as after a failover."""
+        """Open connections freeze permanently; new ones work, as after a failover."""
         self._frozen |= self._connections.keys()
 
     def thaw(self) -> None:
-        """All that was held back comes through, and what comes later."""
+        """Forwards everything held back, and resumes forwarding."""
         self._passing.set()
 
     def delay(self, seconds: float) -> None:
-        """Every piece comes through so much later."""
+        """Delays every chunk by this time."""
         self._delay = seconds
 
     def cut(self) -> None:
-        """Ends all connections in the middle of whatever they do, without a goodbye."""
+        """Aborts all connections immediately."""
         for writers in self._connections.values():
             for writer in writers:
                 writer.transport.abort()
@@ -73,9 +73,9 @@ class Proxy:
             from_server, to_server = await asyncio.open_connection(self._target.hostname, self._target.port)
             self._connections[task].append(to_server)
             await asyncio.gather(
-                self._pump(task, reader, to_server), self._pump(task, from_server, writer, answers=True)
+                self._pump(task, reader, to_server), self._pump(task, from_server, writer, responses=True)
             )
-        except (OSError, RuntimeError, asyncio.CancelledError):  # RuntimeError: uvloop's word for one that was cut
+        except (OSError, RuntimeError, asyncio.CancelledError):  # uvloop raises RuntimeError on an aborted connection
             pass
         finally:
             for each in self._connections.pop(task):
@@ -87,14 +87,14 @@ class Proxy:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         *,
-        answers: bool = False,
+        responses: bool = False,
     ) -> None:
         while data := await reader.read(65536):
             await asyncio.sleep(self._delay)
             await self._passing.wait()
             if connection in self._frozen:
                 await asyncio.Event().wait()
-            if answers and self.before_answer is not None and self.before_answer(data):
+            if responses and self.before_response is not None and self.before_response(data):
                 self.cut()
                 return
             writer.write(data)

@@ -1,4 +1,4 @@
-"""A PostgreSQL with a standby, both in one container, to stop, restart and promote."""
+"""A PostgreSQL primary and standby in one container, to stop, restart and promote."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import asyncpg
-from databases import POSTGRES_IMAGE, connected, docker_answers
+from databases import POSTGRES_IMAGE, connected, docker_is_available
 from programs import eventually
 from testcontainers.core.container import DockerContainer
 
@@ -23,7 +23,7 @@ pg_ctl start --pgdata=/tmp/primary --log=/tmp/primary.log
 pg_basebackup --username=test --pgdata=/tmp/standby --write-recovery-conf
 echo 'port = {STANDBY}' >> /tmp/standby/postgresql.conf
 pg_ctl start --pgdata=/tmp/standby --log=/tmp/standby.log
-# As the chart has it in a Cluster of CloudNativePG: a commit waits until any one standby has it.
+# As in the chart's CloudNativePG Cluster: a commit waits for any one standby.
 psql --username=test --dbname=postgres --command "ALTER SYSTEM SET synchronous_standby_names = 'ANY 1 (*)'" \
   --command 'SELECT pg_reload_conf()'
 touch /tmp/ready
@@ -36,14 +36,14 @@ Mode = Literal["fast", "immediate"]
 
 @dataclass
 class Replicated:
-    """url: of the primary. standby_url: of what was the standby, which takes writes once it is promoted."""
+    """url: of the primary. standby_url: of the original standby, which accepts writes once it is promoted."""
 
     url: str
     standby_url: str
     _container: DockerContainer
 
-    def wait_for_no_standby(self) -> None:
-        """From here on a commit is acknowledged without a standby that has it."""
+    def disable_synchronous_replication(self) -> None:
+        """From here on commits are acknowledged without waiting for a standby."""
         set_none = "ALTER SYSTEM SET synchronous_standby_names = ''"
         self._run(f'psql --username=test --dbname=postgres --command "{set_none}" --command "SELECT pg_reload_conf()"')
 
@@ -57,23 +57,23 @@ class Replicated:
         self._run(f"pg_ctl restart --pgdata=/tmp/primary --log=/tmp/primary.log --mode={mode}")
 
     def promote(self) -> None:
-        """Ends the primary, and lets the standby that was stopped take its place with what it has."""
+        """Stops the primary, starts the stopped standby and promotes it, without any WAL it has missed."""
         self._run("pg_ctl stop --pgdata=/tmp/primary --mode=immediate")
         self._run("pg_ctl start --pgdata=/tmp/standby --log=/tmp/standby.log")
         self._run("pg_ctl promote --pgdata=/tmp/standby")
 
     def promote_running(self) -> None:
-        """As `promote`, with a standby that has never been stopped."""
+        """Like `promote`, with a standby that is running."""
         self._run("pg_ctl stop --pgdata=/tmp/primary --mode=immediate")
         self._run("pg_ctl promote --pgdata=/tmp/standby")
 
-    async def end_those_who_wait(self) -> int:
-        """Ends the sessions whose commit waits for the standby; returns how many."""
+    async def terminate_waiting_sessions(self) -> int:
+        """Terminates the sessions whose commit waits for the standby; returns their number."""
         async with connected(self.url) as db:
             return len(await db.fetch(WAITING.replace("count(*)", "pg_terminate_backend(pid)")))
 
     async def waiting(self) -> int:
-        """How many commits wait for the standby."""
+        """Number of commits that wait for the standby."""
         try:
             async with connected(self.url) as db:
                 return int(await db.fetchval(WAITING))
@@ -87,11 +87,11 @@ class Replicated:
 
 @contextlib.contextmanager
 def replicated() -> Iterator[Replicated]:
-    """Both are there until the end of the block."""
-    assert docker_answers(), "Docker does not answer, and a primary with a standby runs in a container. Start it"
+    """Runs primary and standby until the end of the block."""
+    assert docker_is_available(), "Docker is not running, and primary and standby need a container. Start Docker"
     container = DockerContainer(POSTGRES_IMAGE).with_kwargs(entrypoint=["bash", "-c", SETUP], user="postgres")
     with container.with_exposed_ports(PRIMARY, STANDBY):
-        eventually(lambda: container.exec("test -e /tmp/ready").exit_code == 0, "both are there", seconds=60)
+        eventually(lambda: container.exec("test -e /tmp/ready").exit_code == 0, "both servers are running", seconds=60)
         host, ports = container.get_container_host_ip(), map(container.get_exposed_port, (PRIMARY, STANDBY))
         primary, standby = (f"postgresql://test@{host}:{port}/postgres" for port in ports)
         yield Replicated(primary, standby, container)

@@ -1,4 +1,4 @@
-"""Certificates for a test, signed by a CA of its own."""
+"""Certificates for tests, signed by a test CA."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _key_usage(*, is_authority: bool) -> x509.KeyUsage:
 
 @dataclass(frozen=True)
 class Authority:
-    """A CA. folder: where it writes its files, as PEM."""
+    """A CA. folder: where it writes its PEM files."""
 
     folder: Path
     name: str
@@ -45,12 +45,12 @@ class Authority:
 
     @cached_property
     def file(self) -> Path:
-        """Its own certificate."""
+        """The CA certificate."""
         certificate = self._certificate(self.name, self._key, days=1, is_authority=True)
         return self._write(f"{self.name}.crt", certificate.public_bytes(Encoding.PEM))
 
     def sign(self, common_name: str, *, days: int = 1) -> tuple[Path, Path]:
-        """A certificate for a host or a user, and its key. days: for which it is valid; if negative, it is over."""
+        """A certificate for a host or a user, and its key. days: validity; if negative, it has expired."""
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = self._certificate(common_name, key, days=days, is_authority=False)
         pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
@@ -71,8 +71,8 @@ class Authority:
             .not_valid_after(end)
             .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
             .add_extension(x509.SubjectAlternativeName([x509.DNSName(common_name)]), critical=False)
-            # From Python 3.13 on a certificate has to say by which key it was signed, and an authority what its key may
-            # do (RFC 5280, sections 4.2.1.1 to 4.2.1.3): ssl.VERIFY_X509_STRICT is a default.
+            # Since Python 3.13 ssl.VERIFY_X509_STRICT is a default: a certificate must identify the key that signed
+            # it, and a CA must have a key usage (RFC 5280, sections 4.2.1.1 to 4.2.1.3).
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
             .add_extension(_key_usage(is_authority=is_authority), critical=True)

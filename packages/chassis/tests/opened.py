@@ -1,4 +1,4 @@
-"""A store of notes for a test."""
+"""An open store of notes for a test."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def behind_proxy(url: str, **limits: Any) -> AsyncIterator[tuple[NotesStor
 
 
 async def add(store: NotesStore) -> UUID:
-    """A note that says TEXT."""
+    """Adds a note with the text TEXT."""
     note_id = uuid4()
     await store.add(note_id, TEXT)
     return note_id

@@ -1,4 +1,4 @@
-"""The services of a few lines as processes of their own, for the tests beside this file."""
+"""The example services as separate processes, for the tests in this folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may call, and what a caller without the right credential is told."""
+"""Authentication and authorization, and the errors for callers without a valid credential."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from starlette.testclient import TestClient
 
 from chassis import settings
 from chassis.auth import (
-    ANYBODY,
+    ANONYMOUS,
     Authenticator,
     AuthUnavailable,
     Basic,
@@ -38,7 +38,7 @@ from chassis.auth import (
     new_token,
     requires,
 )
-from chassis.auth.choice import from_settings
+from chassis.auth.factory import create_authenticator
 from chassis.auth.oidc import OIDCAuth
 from chassis.problems import Problem
 from chassis.settings import InvalidSettings
@@ -54,7 +54,7 @@ NOW = 1_800_000_000
 
 
 class Clock:
-    """Time that passes when a test says so, in seconds."""
+    """A clock that the test advances, in seconds."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -91,12 +91,12 @@ KEYS: dict[str, Key] = {
     "ES256": elliptic_key("elliptic"),
     "ES384": ECKey.generate_key("P-384", {"kid": "elliptic 384"}),
     "EdDSA": OKPKey.generate_key("Ed25519", {"kid": "edwards"}),
-    "Ed25519": OKPKey.generate_key("Ed25519", {"kid": "edwards, by its new name"}),
+    "Ed25519": OKPKey.generate_key("Ed25519", {"kid": "edwards, under its new name"}),
 }
 
 
 def claims_of(issuer: Issuer, **changed: object) -> dict[str, object]:
-    """What a good token says, or with changes; None leaves a claim out."""
+    """The claims of a valid token, with changes; None omits a claim."""
     claims = {"iss": issuer.url, "aud": AUDIENCE, "sub": "ada", "exp": NOW + 300, "scope": "tasks:read", **changed}
     return {name: value for name, value in claims.items() if value is not None}
 
@@ -109,7 +109,7 @@ def signed(
     header: dict[str, Any] | None = None,
     **changed: object,
 ) -> str:
-    """The Authorization header with a JWT; `changed` claims differ from a good one's."""
+    """The Authorization header with a JWT; `changed` claims differ from those of a valid one."""
     return "Bearer " + jwt.encode(
         {"alg": alg, "kid": key.kid, **(header or {})},
         claims_of(issuer, **changed),
@@ -118,14 +118,14 @@ def signed(
     )
 
 
-async def refusal(authenticator: Authenticator, authorization: str | None) -> Unauthenticated:
+async def rejection(authenticator: Authenticator, authorization: str | None) -> Unauthenticated:
     with pytest.raises(Unauthenticated) as raised:
         await authenticator.authenticate(authorization)
     return raised.value
 
 
 def write_tokens(path: Path, *lines: str) -> None:
-    """As Kubernetes does it: a new file, and a link that is pointed to it in one step."""
+    """Like Kubernetes: a new file, and a symlink that is replaced atomically."""
     version = path.parent / f"version-{time.monotonic_ns()}"
     version.write_text("\n".join(lines))
     link = path.parent / "next"
@@ -137,8 +137,8 @@ def write_tokens(path: Path, *lines: str) -> None:
 
 
 async def test_nobody_is_asked_on_a_laptop() -> None:
-    assert await NoAuth().authenticate(None) is ANYBODY
-    assert ANYBODY.scopes == {"read", "write"}
+    assert await NoAuth().authenticate(None) is ANONYMOUS
+    assert ANONYMOUS.scopes == {"read", "write"}
 
 
 # --- tokens -----------------------------------------------------------------------------------------------------------
@@ -160,7 +160,7 @@ def test_a_token_needs_a_name_that_fits_on_a_line(name: str) -> None:
 
 @pytest.mark.parametrize("scopes", [[], ["admin"], ["read", "admin"]])
 def test_a_token_needs_scopes_that_exist(scopes: list[Scope]) -> None:
-    with pytest.raises(ValueError, match="read or write or both"):
+    with pytest.raises(ValueError, match="read, write or both"):
         new_token("ci", scopes)
 
 
@@ -176,9 +176,9 @@ async def test_a_token_says_who_calls_and_what_it_may_do(tmp_path: Path) -> None
 async def test_a_request_without_a_bearer_token_is_told_how_to_send_one_but_of_no_error(tmp_path: Path) -> None:
     write_tokens(tmp_path / "tokens", new_token("ci", ["read"])[1])
     for authorization in (None, "", "Bearer", "Bearer ", "Basic YTpi", "tsk_alone"):
-        refused = await refusal(TokenAuth(tmp_path / "tokens"), authorization)
-        assert refused.challenge("orders") == 'Bearer realm="orders"'
-        assert "Authorization: Bearer" in refused.detail
+        error = await rejection(TokenAuth(tmp_path / "tokens"), authorization)
+        assert error.challenge("orders") == 'Bearer realm="orders"'
+        assert "Authorization: Bearer" in error.detail
 
 
 async def test_a_token_that_is_not_in_the_file_is_refused_without_being_repeated(tmp_path: Path) -> None:
@@ -186,12 +186,12 @@ async def test_a_token_that_is_not_in_the_file_is_refused_without_being_repeated
     write_tokens(tmp_path / "tokens", line)
     auth = TokenAuth(tmp_path / "tokens")
     for wrong in (new_token("ci", ["read"])[0], token[:-1], token + "A", line.split()[0], "\xff\xfe", "a b"):
-        refused = await refusal(auth, f"Bearer {wrong}")
-        assert refused.challenge("orders") == (
+        error = await rejection(auth, f"Bearer {wrong}")
+        assert error.challenge("orders") == (
             'Bearer realm="orders", error="invalid_token", '
-            'error_description="This token is not known: it was mistyped or revoked."'
+            'error_description="Unknown token: it was mistyped or revoked."'
         )
-        assert wrong not in refused.challenge("orders") + repr(refused)
+        assert wrong not in error.challenge("orders") + repr(error)
 
 
 async def test_a_changed_token_file_is_followed_within_a_second(tmp_path: Path, clock: Clock) -> None:
@@ -201,10 +201,10 @@ async def test_a_changed_token_file_is_followed_within_a_second(tmp_path: Path, 
     auth = TokenAuth(path, clock=clock)
     write_tokens(path, new_line)
     clock.seconds += 0.9
-    assert (await auth.authenticate(f"Bearer {old}")).subject == "ci"  # not looked at again yet
+    assert (await auth.authenticate(f"Bearer {old}")).subject == "ci"  # not checked again yet
     clock.seconds += 0.1
     assert (await auth.authenticate(f"Bearer {new}")).subject == "ci"
-    await refusal(auth, f"Bearer {old}")
+    await rejection(auth, f"Bearer {old}")
 
 
 async def test_an_unchanged_token_file_is_not_read_again(
@@ -217,16 +217,16 @@ async def test_an_unchanged_token_file_is_not_read_again(
     for _ in range(3):
         clock.seconds += 1
         await auth.authenticate(f"Bearer {token}")
-    assert caplog.text.count("1 tokens were read from") == 1
+    assert caplog.text.count("Loaded 1 tokens from") == 1
 
 
 async def test_an_emptied_token_file_revokes_every_token(tmp_path: Path, clock: Clock) -> None:
     token, line = new_token("ci", ["read"])
     write_tokens(tmp_path / "tokens", line)
     auth = TokenAuth(tmp_path / "tokens", clock=clock)
-    write_tokens(tmp_path / "tokens", "# nobody")
+    write_tokens(tmp_path / "tokens", "# empty")
     clock.seconds += 1
-    await refusal(auth, f"Bearer {token}")
+    await rejection(auth, f"Bearer {token}")
 
 
 @pytest.mark.parametrize("damage", ["wrong", "missing"])
@@ -289,7 +289,7 @@ def test_a_file_that_is_no_text_is_a_wrong_line(tmp_path: Path) -> None:
 async def test_a_jwt_of_the_issuer_is_accepted_with_every_kind_of_key_pair(
     alg: str, issuer: Issuer, oidc: OIDCAuth
 ) -> None:
-    if alg == "EdDSA":  # joserfc warns of the name when it signs; the service is to know it quietly
+    if alg == "EdDSA":  # joserfc warns about the name when it signs; the service must accept it without a warning
         with pytest.warns(UserWarning, match="RFC 9864"):
             authorization = signed(issuer, KEYS[alg], alg=alg)
     else:
@@ -333,7 +333,7 @@ async def test_a_token_is_accepted_within_the_leeway_and_among_other_audiences(
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "expected"),
     [
         ({"iss": "https://elsewhere.example"}, "iss"),
         ({"iss": None}, "iss"),
@@ -352,11 +352,11 @@ async def test_a_token_is_accepted_within_the_leeway_and_among_other_audiences(
     ],
 )
 async def test_a_token_for_somebody_else_or_another_time_is_refused(
-    wrong: dict[str, Any], told: str, issuer: Issuer, oidc: OIDCAuth
+    wrong: dict[str, Any], expected: str, issuer: Issuer, oidc: OIDCAuth
 ) -> None:
-    refused = await refusal(oidc, signed(issuer, **wrong))
-    assert refused.error == "invalid_token"
-    assert told in refused.detail
+    error = await rejection(oidc, signed(issuer, **wrong))
+    assert error.error == "invalid_token"
+    assert expected in error.detail
 
 
 def encoded(part: object) -> str:
@@ -369,7 +369,7 @@ async def test_an_algorithm_without_a_key_pair_is_refused_without_asking_the_iss
     alg: object, issuer: Issuer, oidc: OIDCAuth
 ) -> None:
     token = f"{encoded({'alg': alg, 'kid': 'elliptic'})}.{encoded(claims_of(issuer))}."
-    assert (await refusal(oidc, f"Bearer {token}")).error == "invalid_token"
+    assert (await rejection(oidc, f"Bearer {token}")).error == "invalid_token"
     assert issuer.fetches == 0
 
 
@@ -378,33 +378,33 @@ async def test_the_public_key_is_not_taken_for_a_shared_secret(issuer: Issuer, o
     assert isinstance(key, RSAKey)
     issuer.keys = [key]
     assert await oidc.authenticate(signed(issuer, key, alg="RS256"))
-    # By hand: joserfc refuses to make this well-known forgery.
+    # By hand: joserfc does not sign this well-known forgery.
     unsigned = f"{encoded({'alg': 'HS256', 'kid': 'rsa'})}.{encoded(claims_of(issuer))}"
     forged = hmac.digest(key.as_pem(private=False), unsigned.encode(), "sha256")
-    assert "algorithm" in (await refusal(oidc, f"Bearer {unsigned}.{encoded(forged)}")).detail
+    assert "algorithm" in (await rejection(oidc, f"Bearer {unsigned}.{encoded(forged)}")).detail
 
 
 async def test_a_shared_secret_among_the_published_keys_is_not_used(issuer: Issuer, oidc: OIDCAuth) -> None:
     secret = OctKey.generate_key(256, {"kid": "secret"})
     issuer.foreign_keys = [secret.as_dict(private=True)]
-    await refusal(oidc, signed(issuer, secret, alg="HS256"))
+    await rejection(oidc, signed(issuer, secret, alg="HS256"))
 
 
 async def test_a_key_is_used_only_for_what_it_was_published_for(issuer: Issuer, oidc: OIDCAuth) -> None:
     encrypting = ECKey.generate_key("P-256", {"kid": "encrypting"})
     issuer.keys = [KEYS["ES256"]]
     issuer.foreign_keys = [{**encrypting.as_dict(private=False), "use": "enc"}]
-    await refusal(oidc, signed(issuer, encrypting))
+    await rejection(oidc, signed(issuer, encrypting))
 
 
 async def test_a_token_that_was_changed_after_signing_is_refused(issuer: Issuer, oidc: OIDCAuth) -> None:
     header, _, signature = signed(issuer).split(".")
     claims = claims_of(issuer, scope="tasks:read tasks:write")
-    assert "signature" in (await refusal(oidc, f"{header}.{encoded(claims)}.{signature}")).detail
+    assert "signature" in (await rejection(oidc, f"{header}.{encoded(claims)}.{signature}")).detail
 
 
 async def test_a_key_of_another_hand_with_a_known_name_is_refused(issuer: Issuer, oidc: OIDCAuth) -> None:
-    assert "signature" in (await refusal(oidc, signed(issuer, elliptic_key("elliptic")))).detail
+    assert "signature" in (await rejection(oidc, signed(issuer, elliptic_key("elliptic")))).detail
 
 
 @pytest.mark.parametrize(
@@ -434,18 +434,18 @@ async def test_a_key_of_another_hand_with_a_known_name_is_refused(issuer: Issuer
 async def test_garbage_is_refused_and_never_repeated(
     garbage: str, oidc: OIDCAuth, caplog: pytest.LogCaptureFixture
 ) -> None:
-    refused = await refusal(oidc, f"Bearer {garbage}")
-    assert refused.error == "invalid_token"
-    refused.challenge("orders").encode("ascii")
-    assert '"' not in refused.detail
+    error = await rejection(oidc, f"Bearer {garbage}")
+    assert error.error == "invalid_token"
+    error.challenge("orders").encode("ascii")
+    assert '"' not in error.detail
     if len(garbage) > 3:
-        assert garbage not in refused.detail + caplog.text
+        assert garbage not in error.detail + caplog.text
 
 
 async def test_claims_that_are_no_object_are_refused_though_signed(issuer: Issuer, oidc: OIDCAuth) -> None:
     for payload in (b"[]", b"x", b"\xff"):
         token = jws.serialize_compact({"alg": "ES256", "kid": "elliptic"}, payload, KEYS["ES256"])
-        await refusal(oidc, f"Bearer {token}")
+        await rejection(oidc, f"Bearer {token}")
     assert issuer.fetches == 1
 
 
@@ -481,7 +481,7 @@ async def test_a_withdrawn_key_is_refused_after_a_quarter_of_an_hour(
     await oidc.authenticate(signed(issuer))
     issuer.keys = [elliptic_key("next")]
     clock.seconds += 15 * 60
-    assert "does not publish" in (await refusal(oidc, signed(issuer))).detail
+    assert "does not publish" in (await rejection(oidc, signed(issuer))).detail
 
 
 async def test_a_flood_of_forged_key_names_asks_the_issuer_once_in_ten_seconds(
@@ -490,7 +490,7 @@ async def test_a_flood_of_forged_key_names_asks_the_issuer_once_in_ten_seconds(
     await oidc.authenticate(signed(issuer))
     for number in range(200):
         clock.seconds += 0.1
-        await refusal(oidc, signed(issuer, header={"kid": f"forged {number}"}))
+        await rejection(oidc, signed(issuer, header={"kid": f"forged {number}"}))
     assert 2 <= issuer.fetches <= 3
 
 
@@ -503,7 +503,7 @@ async def test_a_token_without_a_key_name_is_accepted_while_there_is_only_one_ke
     assert (await oidc.authenticate(token)).subject == "ada"
     issuer.keys = [nameless, elliptic_key("another")]
     clock.seconds += 15 * 60
-    await refusal(oidc, token)
+    await rejection(oidc, token)
 
 
 async def test_the_last_known_keys_are_used_while_the_issuer_is_down(
@@ -514,12 +514,12 @@ async def test_the_last_known_keys_are_used_while_the_issuer_is_down(
     for _ in range(5):
         clock.seconds += 3600
         assert (await oidc.authenticate(signed(issuer))).subject == "ada"
-    assert "the last known ones stay in use" in caplog.text
+    assert "the last known keys stay in use" in caplog.text
     assert "Bearer" not in caplog.text
 
 
 async def test_a_known_key_does_not_wait_for_a_slow_issuer(issuer: Issuer, clock: Clock) -> None:
-    """Beside the one request that asks, while the keys are old."""
+    """Only one request refreshes the keys when they are old."""
     auth = OIDCAuth(issuer.url, AUDIENCE, clock=clock, now=lambda: NOW, scope_prefix="tasks")
     await auth.authenticate(signed(issuer))
     clock.seconds += 3600
@@ -529,8 +529,8 @@ async def test_a_known_key_does_not_wait_for_a_slow_issuer(issuer: Issuer, clock
         await auth.authenticate(signed(issuer))
         finished.append(name)
 
-    await asyncio.gather(call("asks"), call("does not wait"))
-    assert finished == ["does not wait", "asks"]
+    await asyncio.gather(call("refreshes"), call("does not wait"))
+    assert finished == ["does not wait", "refreshes"]
     assert issuer.fetches == 2
 
 
@@ -538,10 +538,10 @@ async def test_no_token_can_be_checked_before_the_issuer_gave_its_keys_and_then_
     issuer: Issuer, oidc: OIDCAuth, clock: Clock
 ) -> None:
     issuer.broken = True
-    with pytest.raises(AuthUnavailable, match="issuer does not answer"):
+    with pytest.raises(AuthUnavailable, match="issuer is not responding"):
         await oidc.authenticate(signed(issuer))
     issuer.broken = False
-    with pytest.raises(AuthUnavailable):  # not asked again yet
+    with pytest.raises(AuthUnavailable):  # not fetched again yet
         await oidc.authenticate(signed(issuer))
     clock.seconds += 1
     assert (await oidc.authenticate(signed(issuer))).subject == "ada"
@@ -593,27 +593,30 @@ def test_a_missing_setting_is_named(
     auth: Literal["tokens", "oidc"], issuer_url: str | None, audience: str | None, missing: str
 ) -> None:
     with pytest.raises(InvalidSettings, match=missing):
-        from_settings(Settings(auth=auth, oidc_issuer=issuer_url, oidc_audience=audience), scope_prefix="tasks")
+        create_authenticator(Settings(auth=auth, oidc_issuer=issuer_url, oidc_audience=audience), scope_prefix="tasks")
 
 
 def test_a_token_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InvalidSettings, match=f"{tmp_path}/none cannot be read: No such file"):
-        from_settings(Settings(auth="tokens", auth_token_file=tmp_path / "none"), scope_prefix="tasks")
+    with pytest.raises(InvalidSettings, match=f"Cannot read the token file {tmp_path}/none: No such file"):
+        create_authenticator(Settings(auth="tokens", auth_token_file=tmp_path / "none"), scope_prefix="tasks")
 
 
 def test_each_way_of_authentication_can_be_chosen(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "tokens").touch()
     issuer_url = "https://login.example"
-    assert isinstance(from_settings(Settings(auth="none"), scope_prefix="tasks"), NoAuth)
+    assert isinstance(create_authenticator(Settings(auth="none"), scope_prefix="tasks"), NoAuth)
     assert isinstance(
-        from_settings(Settings(auth="tokens", auth_token_file=tmp_path / "tokens"), scope_prefix="tasks"), TokenAuth
+        create_authenticator(Settings(auth="tokens", auth_token_file=tmp_path / "tokens"), scope_prefix="tasks"),
+        TokenAuth,
     )
     assert isinstance(
-        from_settings(Settings(auth="oidc", oidc_issuer=issuer_url, oidc_audience="tasks"), scope_prefix="tasks"),
+        create_authenticator(
+            Settings(auth="oidc", oidc_issuer=issuer_url, oidc_audience="tasks"), scope_prefix="tasks"
+        ),
         OIDCAuth,
     )
     assert not caplog.records
-    from_settings(
+    create_authenticator(
         Settings(auth="oidc", oidc_issuer="http://login.example", oidc_audience="tasks"), scope_prefix="tasks"
     )
     assert "not https" in caplog.text
@@ -693,9 +696,9 @@ def test_a_route_may_take_the_token_as_the_password_of_basic(tmp_path: Path) -> 
             token.encode() + b":",
             b"\xff:" + token.encode(),
         ):
-            refused = client.get("/tasks.ics", headers=basic(wrong))
-            assert refused.status_code == 401
-            assert token not in refused.text + str(refused.headers)
+            response = client.get("/tasks.ics", headers=basic(wrong))
+            assert response.status_code == 401
+            assert token not in response.text + str(response.headers)
         assert client.get("/tasks.ics", headers={"Authorization": "Basic ???"}).status_code == 401
         missing = client.get("/tasks.ics").headers["www-authenticate"]
         assert missing == 'Basic realm="orders", charset="UTF-8", Bearer realm="orders"'

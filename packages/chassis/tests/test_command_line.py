@@ -1,4 +1,4 @@
-"""A service as a process: how it starts, stops, and what it says when it cannot."""
+"""A service as a process: startup, shutdown and error messages."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from chassis.settings import read_settings
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_cleanly_with_an_idle_connection_open(sig: signal.Signals) -> None:
     with serving() as service, httpx2.Client(base_url=service.url) as client:
-        assert client.get("/livez").text == "ok"  # and the connection is kept
+        assert client.get("/livez").text == "ok"  # and the connection stays open
         assert service.stop(sig) == 0
 
 
 def test_a_signal_ends_it_while_it_waits_for_its_database() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts and never answers
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts and never responds
         url = f"postgresql://me:pw@127.0.0.1:{silent.getsockname()[1]}/notes"
         process = subprocess.Popen([*NOTES.serve, "--port", "0"], env=NOTES.environment(NOTES_DATABASE_URL=url))
         silent.settimeout(DEADLINE_SECONDS)
@@ -70,11 +70,11 @@ def test_two_colons_are_every_address_of_both_families() -> None:
             assert httpx2.get(f"http://{host}:{port}/v1/hello").status_code == 200
         assert service.stop() == 0
     clients = re.findall(r'"client": ?"([^"]*)"', "".join(service.log))
-    assert clients == ["127.0.0.1", "::1"], "none as ::ffff:127.0.0.1, which no rule for addresses knows"
+    assert clients == ["127.0.0.1", "::1"], "none as ::ffff:127.0.0.1, which matches no address rule"
 
 
 def test_an_image_may_say_where_to_listen_and_the_setting_says_otherwise() -> None:
-    """The commands of an image are there before its settings are: those win."""
+    """The image's command sets a default; a setting overrides it."""
     with serving("--default-host", "::1") as by_image:
         assert httpx2.URL(by_image.url).host == "::1"
     with serving("--default-host", "::1", HELLO_HOST="127.0.0.1") as by_setting:
@@ -99,14 +99,14 @@ def test_where_a_family_is_switched_off_the_other_is_served(monkeypatch: pytest.
 def test_a_taken_port_is_one_clear_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        said = refused("serve", "--port", str(port))
-    assert f"Port {port} on 127.0.0.1 is taken" in said
-    assert "HELLO_PORT=" in said
+        error = refused("serve", "--port", str(port))
+    assert f"Port {port} on 127.0.0.1 is already in use" in error
+    assert "HELLO_PORT=" in error
 
 
 def test_a_mode_without_its_settings_is_one_line_that_names_them() -> None:
-    said = refused("serve", HELLO_AUTH="tokens")
-    assert "HELLO_AUTH_TOKEN_FILE" in said
+    error = refused("serve", HELLO_AUTH="tokens")
+    assert "HELLO_AUTH_TOKEN_FILE" in error
 
 
 @pytest.mark.parametrize(
@@ -114,27 +114,27 @@ def test_a_mode_without_its_settings_is_one_line_that_names_them() -> None:
     [
         ("HELLO_PORT", "http", "valid integer"),
         ("HELLO_PORT", "70000", "less than or equal to 65535"),
-        ("HELLO_HOST", "nohost.invalid", "no address of this machine"),
+        ("HELLO_HOST", "nohost.invalid", "is not an address or host name of this machine"),
     ],
 )
 def test_a_wrong_setting_is_one_line_with_its_name_and_rule(name: str, value: str, rule: str) -> None:
-    said = refused("serve", **{name: value})
-    assert said.startswith(name)
-    assert rule in said
+    error = refused("serve", **{name: value})
+    assert error.startswith(name)
+    assert rule in error
 
 
 @pytest.mark.parametrize(
     ("name", "value", "rule"),
     [
         ("NOTES_DATABASE_URL", "mysql://me:hunter2@db/notes", "must begin with postgresql://"),
-        ("NOTES_DATABASE_URL", "postgresql:///hunter2", "names a host"),
+        ("NOTES_DATABASE_URL", "postgresql:///hunter2", "must name the host"),
         ("NOTES_DATABASE_URL", "postgresql://me:hunter2/3@db/notes", "%2F"),
         ("NOTES_DATABASE_URL", "postgresql://me:12/hunter2@db/notes", "%2F"),
         ("NOTES_DATABASE_URL", "postgresql://me:12?hunter2@db/notes", "%3F"),
         ("NOTES_DATABASE_URL", "postgresql://me:12#hunter2@db/notes", "%23"),
-        ("NOTES_DATABASE_URL", "postgresql://me:hunter2\N{ACCOUNT OF}@db/notes", "cannot be read"),
+        ("NOTES_DATABASE_URL", "postgresql://me:hunter2\N{ACCOUNT OF}@db/notes", "not a valid URL"),
         ("NOTES_DATABASE_URL", "postgresql://me:hunter2@db:http/notes", "host:port"),
-        ("NOTES_DATABASE_URL", "postgresql://me:hunter2@[::1/notes", "cannot be read"),
+        ("NOTES_DATABASE_URL", "postgresql://me:hunter2@[::1/notes", "not a valid URL"),
         ("NOTES_DATABASE_STATEMENT_SECONDS", "6", "more than NOTES_DATABASE_SECONDS, which is 5"),
         ("NOTES_DATABASE_LOCK_SECONDS", "3", "more than NOTES_DATABASE_STATEMENT_SECONDS, which is 2"),
     ],
@@ -142,10 +142,10 @@ def test_a_wrong_setting_is_one_line_with_its_name_and_rule(name: str, value: st
 def test_a_wrong_setting_of_the_database_is_one_line_with_its_name_and_rule_but_not_its_value(
     name: str, value: str, rule: str
 ) -> None:
-    said = NOTES.refused("serve", **{name: value})
-    assert said.startswith(name)
-    assert rule in said
-    assert "hunter2" not in said
+    error = NOTES.refused("serve", **{name: value})
+    assert error.startswith(name)
+    assert rule in error
+    assert "hunter2" not in error
 
 
 def test_a_url_with_several_hosts_is_taken_and_the_first_that_answers_is_used(postgres_url: str) -> None:
@@ -156,24 +156,24 @@ def test_a_url_with_several_hosts_is_taken_and_the_first_that_answers_is_used(po
 
 
 def test_a_command_of_the_service_gets_what_was_typed_for_its_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = []
+    calls = []
 
     async def keep(service: Hello, file: str) -> None:
-        told.append((service.name, file))
+        calls.append((service.name, file))
 
     class Keeping(Hello):
         commands = (Command("keep", "keeps it", keep, {"file": "where"}),)
 
     monkeypatch.setattr("sys.argv", ["hello", "keep", "a file"])
     assert main(Keeping) == 0
-    assert told == [("hello", "a file")]
+    assert calls == [("hello", "a file")]
 
 
 def test_a_new_token_opens_the_api_that_has_its_line(tmp_path: Path) -> None:
     done = PROGRAM.run("token", "new", "--name", "ann", "--scope", "read")
     assert done.returncode == 0
     (tmp_path / "tokens").write_text(done.stdout)
-    (token,) = re.findall(r"now: (\S+)", done.stderr)
+    (token,) = re.findall(r"once: (\S+)", done.stderr)
     settings = {"HELLO_AUTH": "tokens", "HELLO_AUTH_TOKEN_FILE": str(tmp_path / "tokens")}
     with serving(**settings) as service, httpx2.Client(base_url=service.url) as client:
         refused = client.get("/v1/hello")

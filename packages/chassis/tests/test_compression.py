@@ -1,4 +1,4 @@
-"""What is compressed, and what is not."""
+"""Response compression and its exceptions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 from starlette.types import Message
 
 from chassis.app import create_app
-from chassis.compression import INLINE_BYTES, MIN_BYTES, compressing, negotiate
+from chassis.compression import INLINE_BYTES, MIN_BYTES, negotiate, with_compression
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -38,7 +38,7 @@ async def sent(response: Response, coding: str = "gzip") -> tuple[dict[str, str]
         await asyncio.Event().wait()
         raise AssertionError
 
-    await response({"type": "http", "method": "GET"}, receive, compressing(send, "GET", coding))
+    await response({"type": "http", "method": "GET"}, receive, with_compression(send, "GET", coding))
     start, *pieces = messages
     headers = {name.decode(): value.decode() for name, value in start["headers"]}
     return headers, b"".join(piece["body"] for piece in pieces)
@@ -65,7 +65,7 @@ async def test_a_large_text_is_compressed(
         (BODY, {"Content-Encoding": "br"}),
         (BODY, {"Content-Range": "bytes 0-3399/4000"}),
         (BODY, {"Cache-Control": "no-store, no-transform"}),
-        (BODY, {"ETag": '"v7"'}),  # it would stand for two representations
+        (BODY, {"ETag": '"v7"'}),  # a strong ETag would stand for two representations
     ],
 )
 async def test_what_is_small_or_not_to_be_changed_is_sent_as_it_is(body: bytes, headers: dict[str, str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from fastapi import Request
 
-from chassis.conditional import all_lines, entity_tags, is_strongly_matched, is_weakly_matched
+from chassis.conditional import combined_field_value, entity_tags, is_strongly_matched, is_weakly_matched
 from chassis.problems import Problem
 
 
@@ -14,7 +14,7 @@ from chassis.problems import Problem
 )
 def test_several_lines_of_a_header_are_one_list(lines: list[bytes], value: str | None) -> None:
     headers = [(b"if-none-match", b'"other"'), *((b"if-match", line) for line in lines)]
-    assert all_lines(Request({"type": "http", "headers": headers}), "if-match") == value
+    assert combined_field_value(Request({"type": "http", "headers": headers}), "if-match") == value
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_what_is_no_list_of_entity_tags_is_refused(value: str) -> None:
     with pytest.raises(Problem) as raised:
         entity_tags("If-Match", value)
     assert (raised.value.status, raised.value.type) == (400, "invalid-entity-tag")
-    assert "If-Match takes entity tags in quotes" in raised.value.detail
+    assert "If-Match must be a comma-separated list of quoted entity tags" in raised.value.detail
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Pages of other origins."""
+"""CORS."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ ALLOWED = {"HELLO_CORS_ORIGINS": f"{PAGE}, http://localhost:5173"}
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[Service]:
-    """One that these two origins may call, and each caller once a day."""
+    """A service that allows these two origins, and each caller one request a day."""
     with serving(**ALLOWED, HELLO_RATE_LIMIT="1/day") as running:
         yield running
 
 
 def preflight(service: Service, origin: str) -> httpx2.Response:
-    asked = {
+    headers = {
         "Origin": origin,
         "Access-Control-Request-Method": "PATCH",
         "Access-Control-Request-Headers": "authorization, content-type, if-match",
     }
-    return httpx2.options(f"{service.url}/v1/hello", headers=asked)
+    return httpx2.options(f"{service.url}/v1/hello", headers=headers)
 
 
 def test_a_page_of_an_origin_that_is_named_may_send_what_the_api_takes(service: Service) -> None:
@@ -42,7 +42,7 @@ def test_a_page_of_an_origin_that_is_named_may_send_what_the_api_takes(service: 
     assert response.headers["Access-Control-Max-Age"] == "7200"
     assert "Origin" in response.headers["Vary"]
     assert "Access-Control-Allow-Credentials" not in response.headers
-    assert response.headers["X-Request-ID"]  # it is in the log as others are
+    assert response.headers["X-Request-ID"]  # it is logged like other requests
 
 
 def test_a_page_of_another_origin_may_not(service: Service) -> None:
@@ -52,16 +52,16 @@ def test_a_page_of_another_origin_may_not(service: Service) -> None:
 
 
 def test_a_page_may_read_every_answer_and_its_headers(service: Service) -> None:
-    """A limit of one: the second is a 429, and what is larger than allowed a 413 of the edge."""
+    """With a limit of one: the second request gets a 429, and a large one a 413 from the edge."""
     page = {"Origin": PAGE}
-    answers = [httpx2.post(f"{service.url}/v1/hello", json={"name": "you"}, headers=page) for _ in range(2)]
-    answers.append(httpx2.post(f"{service.url}/v1/hello", content=b"x" * 2_000_000, headers=page))
-    answers.append(httpx2.get(f"{service.url}/nowhere", headers=page))
-    assert answers[0].status_code < 300
-    assert [answer.status_code for answer in answers[1:]] == [429, 413, 404]
-    for answer in answers:
-        assert answer.headers["Access-Control-Allow-Origin"] == PAGE
-        exposed = answer.headers["Access-Control-Expose-Headers"].split(", ")
+    responses = [httpx2.post(f"{service.url}/v1/hello", json={"name": "you"}, headers=page) for _ in range(2)]
+    responses.append(httpx2.post(f"{service.url}/v1/hello", content=b"x" * 2_000_000, headers=page))
+    responses.append(httpx2.get(f"{service.url}/nowhere", headers=page))
+    assert responses[0].status_code < 300
+    assert [response.status_code for response in responses[1:]] == [429, 413, 404]
+    for response in responses:
+        assert response.headers["Access-Control-Allow-Origin"] == PAGE
+        exposed = response.headers["Access-Control-Expose-Headers"].split(", ")
         assert {"ETag", "Link", "Location", "Retry-After", "RateLimit", "X-Request-ID"} <= set(exposed)
 
 
@@ -91,17 +91,17 @@ def test_without_the_setting_no_page_may() -> None:
 
 
 @pytest.mark.parametrize(
-    ("origins", "said"),
+    ("origins", "rule"),
     [
         (f"{PAGE}/", "without a path"),
         ("app.example.com", "as browsers send them"),
         ("https://App.example.com", "in lower case"),
         (f"{PAGE},", "as browsers send them"),
-        (f"{PAGE}:443", "leave it out"),
+        (f"{PAGE}:443", "omit it"),
         ("null", "as browsers send them"),
     ],
 )
-def test_what_no_browser_sends_is_refused(origins: str, said: str) -> None:
+def test_what_no_browser_sends_is_refused(origins: str, rule: str) -> None:
     line = refused("serve", HELLO_CORS_ORIGINS=origins)
     assert line.startswith("HELLO_CORS_ORIGINS: ")
-    assert said in line
+    assert rule in line

@@ -1,4 +1,4 @@
-"""PostgreSQL goes away, stands still, refuses or is late: nothing waits for ever, and what can be done again is."""
+"""PostgreSQL goes down, hangs, rejects or is slow: nothing waits forever, and what can be retried is."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DEADLINE_SECONDS = 30
 
 
 def retries() -> dict[str, float]:
-    """How often work was done again so far, by SQLSTATE."""
+    """The number of retries so far, by SQLSTATE."""
     return {
         sample.labels["sqlstate"]: sample.value
         for family in REGISTRY.collect()
@@ -39,8 +39,8 @@ def retries() -> dict[str, float]:
     }
 
 
-def grown(before: dict[str, float]) -> dict[str, float]:
-    """How often it was done again since `before`."""
+def increase(before: dict[str, float]) -> dict[str, float]:
+    """The number of retries since `before`."""
     return {state: count - before.get(state, 0) for state, count in retries().items() if count > before.get(state, 0)}
 
 
@@ -56,10 +56,10 @@ async def test_a_restart_of_the_server_needs_none_of_the_process(postgres_url: s
     async with behind_proxy(postgres_url, pool_size=3) as (store, proxy):
         note = await add(store)
         await asyncio.gather(*(store.get(note) for _ in range(20)))
-        proxy.before_answer = lambda _: True  # whoever connects is thrown out, as by a server that shuts down
+        proxy.before_response = lambda _: True  # new connections are closed, as by a server that is shutting down
         with pytest.raises(StoreUnavailable):
             await store.get(note)
-        proxy.before_answer = None
+        proxy.before_response = None
         assert await store.get(note) == TEXT
 
 
@@ -75,26 +75,26 @@ async def test_a_half_open_connection_holds_nobody_for_longer_than_the_limit(ope
         }
         start = time.monotonic()
         results = await asyncio.gather(*(work[operation]() for _ in range(20)), return_exceptions=True)
-        assert time.monotonic() - start < 10  # for ever, without the limit of half a second; machines may be busy
+        assert time.monotonic() - start < 10  # forever, without the limit of half a second; machines may be busy
         assert {type(result) for result in results} <= {StoreUnavailable, StoreBusy}
-        # Frozen connections are given up, so that nothing has to thaw for the next request.
+        # Frozen connections are discarded, so the next request does not need them to thaw.
         proxy.thaw()
         assert await store.get(note) == TEXT
 
 
 @contextlib.asynccontextmanager
 async def frozen_while_it_migrates(url: str, when: bytes, **settings: str) -> AsyncIterator[tuple[Process, Proxy]]:
-    """The service as a process that starts; its connections freeze for good with the answer that has these bytes."""
+    """Starts the service as a process; its connections freeze for good at the response that contains these bytes."""
     froze = asyncio.Event()
 
-    def freeze(answer: bytes) -> bool:
-        if when in answer and not froze.is_set():
+    def freeze(response: bytes) -> bool:
+        if when in response and not froze.is_set():
             proxy.freeze_open()
             froze.set()
         return False
 
     async with Proxy(url).running() as proxy:
-        proxy.before_answer = freeze
+        proxy.before_response = freeze
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             *("-m", "notes", "serve", "--port", "0"),
@@ -111,37 +111,37 @@ async def frozen_while_it_migrates(url: str, when: bytes, **settings: str) -> As
             await process.wait()
 
 
-MOMENTS = {"look-up": b"to_regclass", "lock": b"SET\0", "migration": b"pg_advisory_xact_lock"}
-"""What an answer has in it before the service waits for the next one."""
+STAGES = {"look-up": b"to_regclass", "lock": b"SET\0", "migration": b"pg_advisory_xact_lock"}
+"""What a response contains before the service waits for the next one."""
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
-async def test_a_signal_ends_a_start_whose_migration_froze(moment: str, postgres_url: str) -> None:
-    async with frozen_while_it_migrates(postgres_url, MOMENTS[moment]) as (process, _):
+@pytest.mark.parametrize("stage", STAGES)
+async def test_a_signal_ends_a_start_whose_migration_froze(stage: str, postgres_url: str) -> None:
+    async with frozen_while_it_migrates(postgres_url, STAGES[stage]) as (process, _):
         process.terminate()
         start = time.monotonic()
         assert await process.wait() == 0
-        # Not only after a goodbye that nobody takes, and a second try.
+        # Not only after a graceful close without a response, and a second attempt.
         assert time.monotonic() - start < MIGRATION_CONNECT_SECONDS
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("stage", STAGES)
 async def test_a_migration_that_froze_is_given_up(
-    moment: str, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    stage: str, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for bound in ("CONNECT", "WAIT"):
         monkeypatch.setattr(schema, f"MIGRATION_{bound}_SECONDS", 1.0)
     monkeypatch.setattr(schema, "MIGRATION_SECONDS", 1.0)
 
-    def freeze(answer: bytes) -> bool:
-        if MOMENTS[moment] in answer:
+    def freeze(response: bytes) -> bool:
+        if STAGES[stage] in response:
             proxy.freeze_open()
         return False
 
     async with Proxy(postgres_url).running() as proxy, asyncio.timeout(DEADLINE_SECONDS):
-        proxy.before_answer = freeze
+        proxy.before_response = freeze
         store = NotesStore(proxy.url, limits=Limits(), wait_seconds=0)
-        with pytest.raises(StoreUnavailable, match="cannot be reached"):  # which is tried again as long as is set
+        with pytest.raises(StoreUnavailable, match="cannot be reached"):  # which is retried for wait_seconds
             await store.open()
 
 
@@ -152,9 +152,9 @@ async def test_a_start_that_waits_for_a_migration_that_hangs_says_how_to_end_it(
     store = NotesStore(postgres_url, limits=Limits(), wait_seconds=0)
     hanging = await asyncpg.connect(postgres_url)
     await hanging.execute(f"SELECT pg_advisory_lock({LOCK})")
-    with pytest.raises(StoreUnavailable, match="Another session has held the lock") as caught:
+    with pytest.raises(StoreUnavailable, match="Another session has held the migration lock") as caught:
         await store.open()
-    statement = str(caught.value).partition("ended: ")[2]
+    statement = str(caught.value).partition("terminated: ")[2]
     async with connected(postgres_url) as repairing:
         assert await repairing.fetchval(statement)
     await store.open()
@@ -162,24 +162,24 @@ async def test_a_start_that_waits_for_a_migration_that_hangs_says_how_to_end_it(
 
 
 @pytest.mark.parametrize(
-    "refusal",
+    "rejection",
     [
         asyncpg.InvalidPasswordError('password authentication failed for user "me"'),
         asyncpg.InvalidAuthorizationSpecificationError('role "me" is not permitted to log in'),
         asyncpg.InvalidCatalogNameError('database "tasks" does not exist'),
         asyncpg.InsufficientPrivilegeError('permission denied for database "tasks"'),
     ],
-    ids=lambda refusal: type(refusal).__name__,
+    ids=lambda rejection: type(rejection).__name__,
 )
 async def test_a_server_that_lets_nobody_in_is_a_storage_that_is_not_there(
-    refusal: asyncpg.PostgresError, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    rejection: asyncpg.PostgresError, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def refuse(*_: object, **__: object) -> None:
-        raise refusal
+    async def reject(*_: object, **__: object) -> None:
+        raise rejection
 
     async with opened(postgres_url) as store:
-        monkeypatch.setattr(asyncpg, "connect", refuse)
-        with pytest.raises(StoreUnavailable, match=str(refusal)):
+        monkeypatch.setattr(asyncpg, "connect", reject)
+        with pytest.raises(StoreUnavailable, match=str(rejection)):
             await store.ping()
         monkeypatch.undo()
         await store.ping()
@@ -192,7 +192,7 @@ async def test_connections_that_froze_while_idle_cost_one_attempt_together(postg
         before = retries()
         proxy.freeze_open()
         assert await store.get(note) == TEXT
-        assert grown(before) == {"timeout": 1}
+        assert increase(before) == {"timeout": 1}
 
 
 async def test_who_waits_for_a_connection_that_broke_opens_another_in_its_place(postgres_url: str) -> None:
@@ -201,7 +201,7 @@ async def test_who_waits_for_a_connection_that_broke_opens_another_in_its_place(
         before = retries()
         proxy.freeze_open()
         assert await asyncio.gather(*(store.get(note) for _ in range(5))) == [TEXT] * 5
-        assert grown(before) == {"timeout": 1}  # the one that had it; the others just waited
+        assert increase(before) == {"timeout": 1}  # the one that used it; the others only waited
 
 
 async def test_who_waits_too_long_for_a_connection_is_told_that_all_are_busy(postgres_url: str) -> None:
@@ -242,9 +242,9 @@ async def test_work_that_nobody_heard_of_is_settled_and_done_once(postgres_url: 
             cuts += cuts == 0 and b"INSERT 0 1\0" in data
             return cuts == 1 and b"INSERT 0 1\0" in data
 
-        proxy.before_answer = cut_once
+        proxy.before_response = cut_once
         note = uuid4()
-        await store.add(note, TEXT)  # which fails where it is done twice
+        await store.add(note, TEXT)  # which fails if it is executed twice
         assert cuts == 1
         assert await store.get(note) == TEXT
 
@@ -252,7 +252,7 @@ async def test_work_that_nobody_heard_of_is_settled_and_done_once(postgres_url: 
 async def test_what_is_found_done_is_durable_before_it_is_acknowledged(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a standby that is away this waits; services/task-api/tests/test_synchronous_standby.py has one."""
+    """Without the standby this waits; services/task-api/tests/test_synchronous_standby.py has one."""
     real = database.make_durable
     async with behind_proxy(postgres_url) as (store, proxy), connected(postgres_url) as other:
         note, found = uuid4(), []
@@ -266,11 +266,11 @@ async def test_what_is_found_done_is_durable_before_it_is_acknowledged(
         def cut_once(data: bytes) -> bool:
             if b"INSERT 0 1\0" not in data:
                 return False
-            proxy.before_answer = None
+            proxy.before_response = None
             return True
 
         monkeypatch.setattr(database, "make_durable", make_durable)
-        proxy.before_answer = cut_once
+        proxy.before_response = cut_once
         await store.add(note, TEXT)
         assert found == [TEXT]
 
@@ -279,7 +279,7 @@ async def test_a_deadlock_is_tried_again(postgres_url: str) -> None:
     async with opened(postgres_url, pool_size=2, lock_seconds=5) as store:
         one, two = await add(store), await add(store)
         before = retries()
-        # Each holds what the other wants next: PostgreSQL ends one of them after a second.
+        # Each holds the lock that the other needs next: PostgreSQL aborts one of them after a second.
         async with connected(postgres_url) as other, asyncio.timeout(DEADLINE_SECONDS):
             transaction = other.transaction()
             await transaction.start()
@@ -287,11 +287,11 @@ async def test_a_deadlock_is_tried_again(postgres_url: str) -> None:
             replacing = asyncio.create_task(store.replace([one, two], "left"))
             while not await other.fetchval(BLOCKED):
                 await asyncio.sleep(0.01)
-            await other.execute("SET LOCAL deadlock_timeout = '60s'")  # so that it is the store that is ended
+            await other.execute("SET LOCAL deadlock_timeout = '60s'")  # so that the store is the deadlock victim
             await other.execute("SELECT FROM notes WHERE id = $1 FOR UPDATE", one)
             await transaction.rollback()
             await replacing
-        assert "40P01" in grown(before)
+        assert "40P01" in increase(before)
         assert [await store.get(note) for note in (one, two)] == ["left", "left"]
 
 
@@ -336,7 +336,7 @@ async def test_too_many_connections_are_waited_for(postgres_url: str, caplog: py
 
 
 async def test_a_server_that_only_reads_now_is_left_for_the_one_that_writes(postgres_url: str) -> None:
-    """As after a failover that a proxy follows: the next connection may lead to the new primary."""
+    """As after a failover behind a proxy: the next connection may reach the new primary."""
     async with opened(postgres_url), connected(postgres_url) as admin:
         role = await _role(admin, "")
         try:
@@ -346,7 +346,7 @@ async def test_a_server_that_only_reads_now_is_left_for_the_one_that_writes(post
                 before = retries()
                 adding = asyncio.create_task(add(store))
                 async with asyncio.timeout(DEADLINE_SECONDS):
-                    while "25006" not in grown(before) and not adding.done():
+                    while "25006" not in increase(before) and not adding.done():
                         await asyncio.sleep(0.01)
                 await admin.execute(f"ALTER ROLE {role} RESET default_transaction_read_only")
                 assert await store.get(await adding) == TEXT
@@ -361,7 +361,7 @@ async def test_more_than_may_wait_are_told_so_at_once(postgres_url: str) -> None
             transaction = other.transaction()
             await transaction.start()
             await other.execute("LOCK TABLE notes")
-            admitted = [asyncio.create_task(store.get(note)) for _ in range(3)]  # one works, two wait
+            admitted = [asyncio.create_task(store.get(note)) for _ in range(3)]  # one runs, two wait
             await asyncio.sleep(0)
             with pytest.raises(StoreBusy):
                 await store.get(note)
@@ -410,5 +410,5 @@ async def _role(admin: asyncpg.Connection[asyncpg.Record], options: str) -> str:
 
 
 def _as(role: str, url: str) -> str:
-    """The URL with a role that `_role` made, however the server names its owner."""
+    """The URL with a role that `_role` created, instead of the server's owner."""
     return re.sub(r"//[^@]+@", f"//{role}:x@", url)

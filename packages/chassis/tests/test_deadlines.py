@@ -1,4 +1,4 @@
-"""Deadlines of many pieces of work by one timer: as asyncio.timeout, which they take the place of."""
+"""Deadlines with a single timer behave like asyncio.timeout, which they replace."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ async def test_work_that_is_done_in_time_is_answered() -> None:
         await asyncio.sleep(0)
         return 42
 
-    assert await Deadlines().keep(now() + 60, work()) == 42
+    assert await Deadlines().enforce(now() + 60, work()) == 42
 
 
 async def test_work_that_is_not_done_in_time_is_cancelled() -> None:
     deadline = now() + 0.1
     with pytest.raises(TimeoutError):
-        await Deadlines().keep(deadline, forever())
+        await Deadlines().enforce(deadline, forever())
     assert now() >= deadline
     task = asyncio.current_task()
     assert task is not None
-    assert task.cancelling() == 0  # whoever waits in this task next is not cancelled for it
+    assert task.cancelling() == 0  # the next await in this task is not cancelled by it
 
 
 async def test_each_piece_of_work_has_its_own_deadline() -> None:
@@ -40,7 +40,7 @@ async def test_each_piece_of_work_has_its_own_deadline() -> None:
 
     async def work(name: str, seconds: float) -> None:
         with pytest.raises(TimeoutError):
-            await deadlines.keep(now() + seconds, forever())
+            await deadlines.enforce(now() + seconds, forever())
         ended.append(name)
 
     await asyncio.gather(work("late", 0.4), work("early", 0.1), work("between", 0.25))
@@ -52,11 +52,11 @@ async def test_what_the_work_raises_is_raised() -> None:
         raise ValueError("it")
 
     with pytest.raises(ValueError, match="it"):
-        await Deadlines().keep(now() + 60, work())
+        await Deadlines().enforce(now() + 60, work())
 
 
 async def test_a_task_that_somebody_else_cancels_is_cancelled() -> None:
-    task = asyncio.create_task(Deadlines().keep(now() + 60, forever()))
+    task = asyncio.create_task(Deadlines().enforce(now() + 60, forever()))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -72,7 +72,7 @@ async def test_a_task_that_is_cancelled_at_its_deadline_too_is_cancelled() -> No
             assert inner is not None
             inner.cancel()
 
-    task = asyncio.create_task(Deadlines().keep(now(), late()))
+    task = asyncio.create_task(Deadlines().enforce(now(), late()))
     with pytest.raises(asyncio.CancelledError):
         await task
 
@@ -85,7 +85,7 @@ async def test_work_may_finish_after_its_deadline_where_it_does_not_let_itself_b
             return 42
         return 0
 
-    assert await Deadlines().keep(now(), stubborn()) == 42
+    assert await Deadlines().enforce(now(), stubborn()) == 42
     task = asyncio.current_task()
     assert task is not None
     assert task.cancelling() == 0
@@ -93,7 +93,7 @@ async def test_work_may_finish_after_its_deadline_where_it_does_not_let_itself_b
 
 async def test_deadlines_are_kept_again_after_a_time_without_work() -> None:
     deadlines = Deadlines()
-    await deadlines.keep(now() + 60, asyncio.sleep(0))
+    await deadlines.enforce(now() + 60, asyncio.sleep(0))
     await asyncio.sleep(TICK_SECONDS * 3)
     with pytest.raises(TimeoutError):
-        await deadlines.keep(now(), forever())
+        await deadlines.enforce(now(), forever())

@@ -1,4 +1,4 @@
-"""What nobody foresaw: the client learns nothing of it, and the log all."""
+"""Unexpected errors: the client gets no details, the log gets all of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hello.service import Hello
 from starlette.testclient import TestClient
 
 from chassis.app import create_app
-from chassis.health import Vitals
+from chassis.health import HealthState
 
 
 def test_a_defect_is_answered_without_its_details() -> None:
@@ -29,8 +29,8 @@ def test_background_work_that_ends_by_a_defect_is_not_silent(
     async def broken(_: object) -> None:
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr(Vitals, "keep_measuring", broken)
+    monkeypatch.setattr(HealthState, "measure_loop_lag", broken)
     with TestClient(create_app(Hello, Hello.settings())) as client:
         client.get("/livez")
-    assert "is not done any more" in caplog.text
+    assert "stopped unexpectedly" in caplog.text
     assert "a defect" in caplog.text

@@ -1,4 +1,4 @@
-"""The page on which people read and try the API."""
+"""The page /docs."""
 
 from __future__ import annotations
 

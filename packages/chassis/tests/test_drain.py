@@ -1,4 +1,4 @@
-"""How a service begins and ends: what it says meanwhile, and what becomes of the requests that it has."""
+"""Startup and graceful shutdown: readiness, draining and requests in flight."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from programs import DEADLINE_SECONDS, Service, eventually
 from running import NOTES, serving
 from starlette.types import Message, Receive, Scope, Send
 
-from chassis.edge import BodyLimits, Edge
-from chassis.health import Vitals
+from chassis.body import BodyLimits
+from chassis.edge import EdgeMiddleware
+from chassis.health import HealthState
 
 
 def readiness(service: Service) -> httpx2.Response:
@@ -38,8 +39,8 @@ def test_while_it_drains_it_serves_but_is_not_ready() -> None:
             "[-]not-draining failed",
             "readyz check failed",
         ]
-        answer = client.post("/v1/hello", json={"name": "who is still served"})
-        assert (answer.status_code, answer.headers["connection"]) == (201, "close")
+        response = client.post("/v1/hello", json={"name": "who is still served"})
+        assert (response.status_code, response.headers["connection"]) == (201, "close")
         assert httpx2.get(f"{service.url}/livez").status_code == 200
         assert service.stop() == 0  # the second signal does not wait for the drain
 
@@ -47,7 +48,7 @@ def test_while_it_drains_it_serves_but_is_not_ready() -> None:
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
 def test_without_a_drain_it_ends_at_once_with_a_stream_open(sig: signal.Signals) -> None:
     with (
-        serving(HELLO_GRACEFUL_SECONDS="300") as service,  # longer than `stop` waits: it would not be told from at once
+        serving(HELLO_GRACEFUL_SECONDS="300") as service,  # longer than `stop` waits for
         httpx2.Client(base_url=service.url, timeout=DEADLINE_SECONDS) as client,
         client.stream("GET", "/v1/hello/stream") as stream,
     ):
@@ -57,18 +58,18 @@ def test_without_a_drain_it_ends_at_once_with_a_stream_open(sig: signal.Signals)
 
 
 async def test_a_request_in_flight_is_finished_before_the_end(postgres_url: str) -> None:
-    async with _waiting_request(postgres_url, graceful_seconds=20) as (service, release, answers):
+    async with _waiting_request(postgres_url, graceful_seconds=20) as (service, release, responses):
         service.process.send_signal(signal.SIGTERM)
         eventually(lambda: _refuses(service), "the listener is closed")
         await release()
         assert service.process.wait(DEADLINE_SECONDS) == 0
-    assert answers == [(201, "close", "")]
+    assert responses == [(201, "close", "")]
 
 
 async def test_a_request_that_does_not_end_in_time_is_told_so(postgres_url: str) -> None:
-    async with _waiting_request(postgres_url, graceful_seconds=1) as (service, _, answers):
+    async with _waiting_request(postgres_url, graceful_seconds=1) as (service, _, responses):
         assert service.stop() == 0
-    assert answers == [(503, "close", "1")]
+    assert responses == [(503, "close", "1")]
 
 
 async def test_an_answer_that_has_begun_is_not_begun_again_when_the_process_waits_no_longer() -> None:
@@ -86,7 +87,8 @@ async def test_an_answer_that_has_begun_is_not_begun_again_when_the_process_wait
 
     hello = Hello(Settings())
     limits, slow_clients = BodyLimits(max_bytes=1, seconds=1), hello.metrics.slow_clients_total
-    edge = Edge(app, vitals=Vitals(hello, revision=""), body_limits=limits, slow_clients=slow_clients)
+    health_state = HealthState(hello, revision="")
+    edge = EdgeMiddleware(app, health_state=health_state, body_limits=limits, slow_clients=slow_clients)
     scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
     with pytest.raises(asyncio.CancelledError):
         await edge(scope, receive, send)
@@ -105,7 +107,7 @@ def test_it_answers_that_it_is_not_ready_while_its_storage_is_not_there() -> Non
         )
         try:
             with httpx2.Client(base_url=f"http://127.0.0.1:{port}") as client:
-                eventually(lambda: _status(client, "/livez") == 200, "it answers")
+                eventually(lambda: _status(client, "/livez") == 200, "it responds")
                 assert client.get("/readyz").status_code == 503
                 assert client.get("/readyz?verbose").text.startswith("[-]started failed\n")
                 refused = client.get(f"/v1/notes/{uuid4()}")
@@ -119,15 +121,15 @@ def test_it_answers_that_it_is_not_ready_while_its_storage_is_not_there() -> Non
             process.wait()
 
 
-Answers = list[tuple[int, str, str]]
+Responses = list[tuple[int, str, str]]
 
 
 @asynccontextmanager
 async def _waiting_request(
     postgres_url: str, *, graceful_seconds: int
-) -> AsyncIterator[tuple[Service, Callable[[], Awaitable[None]], Answers]]:
-    """The service with a request that waits for a locked table; what lets it go on; and, at the end, its answer."""
-    answers: Answers = []
+) -> AsyncIterator[tuple[Service, Callable[[], Awaitable[None]], Responses]]:
+    """The service with a request blocked by a locked table, a function to unblock it and, at the end, its response."""
+    responses: Responses = []
     settings = {f"NOTES_DATABASE_{name}SECONDS": "60" for name in ("", "LOCK_", "STATEMENT_")}
     settings |= {"NOTES_DATABASE_URL": postgres_url, "NOTES_GRACEFUL_SECONDS": str(graceful_seconds)}
     with NOTES.serving(**settings) as service:
@@ -135,7 +137,7 @@ async def _waiting_request(
         def create() -> None:
             response = httpx2.post(f"{service.url}/v1/notes", json={"text": "x"}, timeout=DEADLINE_SECONDS)
             connection, retry_after = (response.headers.get(name, "") for name in ("connection", "retry-after"))
-            answers.append((response.status_code, connection, retry_after))
+            responses.append((response.status_code, connection, retry_after))
 
         thread = threading.Thread(target=create)
         async with connected(postgres_url) as connection:
@@ -145,7 +147,7 @@ async def _waiting_request(
             thread.start()
             while not await connection.fetchval(BLOCKED):
                 await asyncio.sleep(0.01)
-            yield service, transaction.rollback, answers
+            yield service, transaction.rollback, responses
             thread.join(DEADLINE_SECONDS)
 
 

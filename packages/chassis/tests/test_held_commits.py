@@ -1,4 +1,4 @@
-"""A standby that is gone holds commits, and no more of them than a pod's pool has places."""
+"""While the standby is down, commits get stuck, but no more than the size of a pod's pool."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.postgresql]
 
 POOL_SIZE = 3
 WRITE_SECONDS = 0.1
-"""Between two writes: without a bound each leaves a backend behind, twenty while one of them is waited for."""
+"""Between two writes: without the limit each leaves a backend behind, twenty while one of them is pending."""
 BACKENDS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'notes'"
 
 
@@ -29,7 +29,7 @@ def pair() -> Iterator[Replicated]:
 
 
 async def backends(pair: Replicated) -> int:
-    """How many the service has, those whose client is gone among them."""
+    """The number of the service's backends, including those whose client is gone."""
     async with connected(pair.url) as db:
         return int(await db.fetchval(BACKENDS))
 
@@ -39,17 +39,17 @@ async def test_commits_that_wait_for_a_standby_take_no_more_backends_than_twice_
     pair: Replicated, record_property: Callable[[str, object], None]
 ) -> None:
     writes: list[asyncio.Task[int]] = []
-    most = 0
+    peak = 0
 
     async def write(client: httpx2.AsyncClient) -> int:
-        answer = await client.post("/v1/notes", json={"text": "Water the plants"})
-        if answer.status_code == 503:
-            assert answer.headers["retry-after"] == "1"
-            assert answer.headers["content-type"] == "application/problem+json"
-        return answer.status_code
+        response = await client.post("/v1/notes", json={"text": "Water the plants"})
+        if response.status_code == 503:
+            assert response.headers["retry-after"] == "1"
+            assert response.headers["content-type"] == "application/problem+json"
+        return response.status_code
 
     async def until_one(status: int) -> None:
-        """Writes all the while, and returns once one that began meanwhile was answered so."""
+        """Keeps writing until one of these writes gets this status."""
         before = len(writes)
         async with asyncio.timeout(DEADLINE_SECONDS):
             while not any(task.done() and task.result() == status for task in writes[before:]):
@@ -68,28 +68,28 @@ async def test_commits_that_wait_for_a_standby_take_no_more_backends_than_twice_
             await until_one(201)
             await asyncio.to_thread(pair.stop_standby)
             await asyncio.gather(*writes)
-            refused = 0
+            rejected = 0
             async with asyncio.timeout(DEADLINE_SECONDS):
-                while refused < 100:
+                while rejected < 100:
                     writes.append(asyncio.create_task(write(client)))
                     await asyncio.sleep(WRITE_SECONDS)
-                    most = max(most, await backends(pair))
-                    refused = sum(task.done() and task.result() == 503 for task in writes)
-            assert most <= 2 * POOL_SIZE
-            assert most > POOL_SIZE, "no commit was held, so nothing was tried"
+                    peak = max(peak, await backends(pair))
+                    rejected = sum(task.done() and task.result() == 503 for task in writes)
+            assert peak <= 2 * POOL_SIZE
+            assert peak > POOL_SIZE, "no commit was stuck, so nothing was tested"
             assert (await client.get(f"/v1/notes/{'0' * 32}")).status_code == 200
             health = await client.get("/health")
             assert health.status_code == 503
             assert "start one" in health.json()["checks"]["storage"]["detail"]
-            held = read(await client.get("/metrics", headers={"Accept": PROMETHEUS_3}))["notes_db_held_commits"]
-            assert POOL_SIZE <= held <= most
+            stuck = read(await client.get("/metrics", headers={"Accept": PROMETHEUS_3}))["notes_db_held_commits"]
+            assert POOL_SIZE <= stuck <= peak
 
             await asyncio.to_thread(pair.start_standby)
             await until_one(201)
             async with asyncio.timeout(DEADLINE_SECONDS):
                 while await backends(pair) > POOL_SIZE:
                     await asyncio.sleep(0.1)
-            record_property("summary", f"{dict(Counter(await asyncio.gather(*writes)))}, at most {most} backends")
+            record_property("summary", f"{dict(Counter(await asyncio.gather(*writes)))}, at most {peak} backends")
         service.stop()
-    assert any("Writes are refused" in line for line in service.log)
-    assert any("Writes are begun again" in line for line in service.log)
+    assert any("Rejecting writes" in line for line in service.log)
+    assert any("Accepting writes again" in line for line in service.log)

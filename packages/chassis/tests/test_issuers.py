@@ -1,4 +1,4 @@
-"""Each row of the table in docs/auth.md: its settings, and a token in the shape that the issuer documents."""
+"""Each row of the table in docs/auth.md: its settings, with a token as documented by the issuer."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tls import Authority
 
 from chassis import settings
 from chassis.auth import Authenticator, AuthUnavailable, Caller, Unauthenticated, oidc
-from chassis.auth.choice import from_settings
+from chassis.auth.factory import create_authenticator
 
 PAGE = Path(__file__).parents[3] / "docs/auth.md"
 KEY = RSAKey.generate_key(2048, {"kid": "2026-11"})
-"""RS256, as all of them sign unless told otherwise."""
+"""RS256, the default of all of them."""
 
 
 class Settings(settings.Settings):
@@ -31,9 +31,9 @@ class Settings(settings.Settings):
 
 @dataclass(frozen=True)
 class Shape:
-    """claims: of a token that may read and write, beside iss, iat and exp. subject: of its caller.
+    """claims: of a token with both scopes, in addition to iss, iat and exp. subject: of its caller.
 
-    without: what the same issuer says of somebody who may do nothing. foreign: of one for another API.
+    without: changed claims of a caller without scopes. foreign: changed claims of a token for another API.
     """
 
     claims: dict[str, Any]
@@ -284,7 +284,7 @@ SHAPES = {
 
 
 def rows() -> dict[str, dict[str, str]]:
-    """The settings of each row of the page, by the field's name."""
+    """The settings of each row of the page, by field name."""
     lines = [
         line for line in PAGE.read_text().splitlines() if line.startswith("| ") and "`TASKS_OIDC_AUDIENCE=" in line
     ]
@@ -304,7 +304,7 @@ def test_every_row_of_the_page_has_a_token_here() -> None:
 
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether the machine is busy is not what these tests are about."""
+    """These tests must not depend on how busy the machine is."""
     monkeypatch.setattr(oidc, "FETCH_TIMEOUT_SECONDS", 60.0)
 
 
@@ -325,7 +325,7 @@ def token(issuer: Issuer, shape: Shape, **changed: object) -> str:
 
 def authenticator(issuer: Issuer, row: dict[str, str]) -> Authenticator:
     settings = Settings.model_validate({"auth": "oidc", **row, "oidc_issuer": issuer.url})
-    return from_settings(settings, scope_prefix="tasks")
+    return create_authenticator(settings, scope_prefix="tasks")
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -384,10 +384,10 @@ async def test_beside_another_claim_for_the_audience_aud_has_to_fit_where_it_is_
 async def test_another_claim_names_the_caller_only_where_the_first_is_missing(issuer: Issuer) -> None:
     auth = authenticator(issuer, {"oidc_audience": "tasks", "oidc_subject_claim": "sub, client_id"})
     assert (await auth.authenticate(token(issuer, PLAIN, client_id="job"))).subject == "ada"
-    # Not `job` alone: that may be the `sub` of somebody else.
+    # Not just `job`: that may be the `sub` of another caller.
     assert (await auth.authenticate(token(issuer, PLAIN, sub=None, client_id="job"))).subject == "client_id:job"
     for claims in ({"sub": "", "client_id": "job"}, {"sub": 7, "client_id": "job"}, {"sub": None}):
-        with pytest.raises(Unauthenticated, match="see its claim sub"):
+        with pytest.raises(Unauthenticated, match="check its claim sub"):
             await auth.authenticate(token(issuer, PLAIN, **claims))
 
 
@@ -410,7 +410,7 @@ async def test_a_star_in_a_subject_is_anything_but_a_colon(
         assert (await auth.authenticate(token(issuer, PLAIN, sub=subject, scope=None))).scopes == frozenset()
 
 
-# --- an issuer with a CA of its own -----------------------------------------------------------------------------------
+# --- an issuer with a private CA --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"])

@@ -1,4 +1,4 @@
-"""Reads that wait at the same time are one statement, and each of those who wait is served as if it were alone."""
+"""Concurrent reads share one statement, and each gets the result it would get alone."""
 
 from __future__ import annotations
 
@@ -15,52 +15,52 @@ from notes.store import GET, GET_MANY, NotesStore, metrics
 from opened import TEXT, add, behind_proxy, opened
 from prometheus_client import REGISTRY
 
-from chassis.postgres.joined import MAX_ITEMS, Joined
+from chassis.postgres.batching import MAX_BATCH_SIZE, Batcher
 from chassis.postgres.wait_limit import WaitLimit
 from chassis.storage import StoreBusy, StoreUnavailable
 
 DEADLINE_SECONDS = 30
 LEADERS = 1
-"""Statements that may be under way at once."""
+"""The maximum number of statements in flight."""
 PATIENT = {"seconds": 60, "statement_seconds": 60, "lock_seconds": 60}
-"""Limits that no test here comes to."""
+"""Limits that no test here reaches."""
 
 
-def figure(name: str) -> float:
-    """What the metrics say."""
+def metric(name: str) -> float:
+    """The current value of a metric."""
     value = REGISTRY.get_sample_value(f"notes_db_{name}")
     assert value is not None
     return value
 
 
 class Statements:
-    """What connections are asked from now on: how many keys each statement has, and how many are under way."""
+    """Records the statements sent from now on: the number of keys of each, and how many are in flight."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.keys: list[int] = []
-        self.under_way = 0
-        self.most_under_way = 0
+        self.in_flight = 0
+        self.max_in_flight = 0
         self.hold: asyncio.Event | None = None
-        """Once set, a statement that was answered is held back until then."""
+        """If there is one, results are delayed until it is set."""
         for method in ("fetch", "fetchrow"):
-            monkeypatch.setattr(asyncpg.Connection, method, self._counted(getattr(asyncpg.Connection, method)))
+            monkeypatch.setattr(asyncpg.Connection, method, self._recorded(getattr(asyncpg.Connection, method)))
 
-    def _counted(self, real: Callable[..., Any]) -> Callable[..., Any]:
-        async def ask(db: Any, query: str, *values: Any) -> Any:
+    def _recorded(self, real: Callable[..., Any]) -> Callable[..., Any]:
+        async def execute(db: Any, query: str, *values: Any) -> Any:
             if query not in (GET, GET_MANY):
                 return await real(db, query, *values)
             self.keys.append(len(values[0]) if query == GET_MANY else 1)
-            self.under_way += 1
-            self.most_under_way = max(self.most_under_way, self.under_way)
+            self.in_flight += 1
+            self.max_in_flight = max(self.max_in_flight, self.in_flight)
             try:
                 rows = await real(db, query, *values)
                 if self.hold is not None:
                     await self.hold.wait()
                 return rows
             finally:
-                self.under_way -= 1
+                self.in_flight -= 1
 
-        return ask
+        return execute
 
 
 @pytest.fixture
@@ -68,27 +68,27 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> Statements:
     return Statements(monkeypatch)
 
 
-def joined_after(statements: Statements, others: int) -> None:
-    """First those that may be under way at once, each for itself, then all others in one."""
+def assert_batched(statements: Statements, others: int) -> None:
+    """The leaders sent one statement each, then all others shared one."""
     assert statements.keys == [1] * LEADERS + [others]
 
 
-async def until(true: Callable[[], bool]) -> None:
+async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(DEADLINE_SECONDS):
-        while not true():
+        while not condition():
             await asyncio.sleep(0.005)
 
 
 @contextlib.asynccontextmanager
 async def locked(url: str) -> AsyncIterator[Callable[[], Any]]:
-    """Nobody can read notes until the end of the block. Yields how many wait for that in PostgreSQL."""
+    """Locks the table of notes until the end of the block. Yields a function that counts the blocked sessions."""
     async with connected(url) as other, other.transaction():
         await other.execute("LOCK TABLE notes")
         yield lambda: other.fetchval(BLOCKED)
 
 
 async def leading(store: NotesStore, note: UUID, blocked: Callable[[], Any]) -> list[asyncio.Task[str | None]]:
-    """As many reads as may be under way at once, all waiting for PostgreSQL."""
+    """Reads by leaders, all blocked in PostgreSQL."""
     reads = [asyncio.create_task(store.get(note)) for _ in range(LEADERS)]
     async with asyncio.timeout(DEADLINE_SECONDS):
         while await blocked() < LEADERS:
@@ -97,9 +97,9 @@ async def leading(store: NotesStore, note: UUID, blocked: Callable[[], Any]) -> 
 
 
 async def waiting(store: NotesStore, notes: list[UUID]) -> list[asyncio.Task[str | None]]:
-    """Reads that wait to be joined."""
+    """Reads that wait for the next batch."""
     reads = [asyncio.create_task(store.get(note)) for note in notes]
-    await until(lambda: figure("pool_waiting") == len(reads))
+    await until(lambda: metric("pool_waiting") == len(reads))
     return reads
 
 
@@ -108,7 +108,7 @@ async def test_one_client_alone_sends_the_statement_for_one_row(postgres_url: st
         note = await add(store)
         assert [await store.get(note) for _ in range(10)] == [TEXT] * 10
     assert statements.keys == [1] * 10
-    assert statements.most_under_way == 1
+    assert statements.max_in_flight == 1
 
 
 async def test_those_who_wait_are_one_statement_and_each_has_its_own_row(
@@ -121,11 +121,11 @@ async def test_those_who_wait_are_one_statement_and_each_has_its_own_row(
         async with locked(postgres_url) as blocked:
             first = await leading(store, notes[0], blocked)
             missing = uuid4()
-            wanted = [*notes, missing, notes[3]]  # what is not there, and one that another wants too
+            wanted = [*notes, missing, notes[3]]  # one that does not exist, and a duplicate
             others = await waiting(store, wanted)
         assert await asyncio.gather(*first) == [str(notes[0])] * LEADERS
         assert await asyncio.gather(*others) == [None if note == missing else str(note) for note in wanted]
-    joined_after(statements, len(wanted))
+    assert_batched(statements, len(wanted))
 
 
 async def test_no_more_than_one_statement_is_under_way_and_other_work_finds_a_connection(
@@ -139,7 +139,7 @@ async def test_no_more_than_one_statement_is_under_way_and_other_work_finds_a_co
             async with asyncio.timeout(DEADLINE_SECONDS):
                 await store.ping()
         assert await asyncio.gather(*first, *others) == [TEXT] * (LEADERS + 20)
-    assert statements.most_under_way == LEADERS
+    assert statements.max_in_flight == LEADERS
 
 
 async def test_a_statement_asks_for_so_many_rows_and_no_more(postgres_url: str, statements: Statements) -> None:
@@ -147,16 +147,16 @@ async def test_a_statement_asks_for_so_many_rows_and_no_more(postgres_url: str, 
         note = await add(store)
         async with locked(postgres_url) as blocked:
             first = await leading(store, note, blocked)
-            others = await waiting(store, [note] * (2 * MAX_ITEMS + 1))
+            others = await waiting(store, [note] * (2 * MAX_BATCH_SIZE + 1))
         assert set(await asyncio.gather(*first, *others)) == {TEXT}
-    assert statements.keys[LEADERS : LEADERS + 2] == [MAX_ITEMS] * 2
-    assert sum(statements.keys) == LEADERS + 2 * MAX_ITEMS + 1
+    assert statements.keys[LEADERS : LEADERS + 2] == [MAX_BATCH_SIZE] * 2
+    assert sum(statements.keys) == LEADERS + 2 * MAX_BATCH_SIZE + 1
 
 
 async def test_a_statement_that_is_under_way_answers_nobody_who_comes_later(
     postgres_url: str, statements: Statements
 ) -> None:
-    """As a client that reads what it has just written, while an older read of the same is not answered yet."""
+    """Like a client that reads its own write while an older read of the same row is in flight."""
     async with opened(postgres_url, **PATIENT) as store, asyncio.timeout(DEADLINE_SECONDS):
         note = await add(store)
         statements.hold = asyncio.Event()
@@ -177,7 +177,7 @@ async def test_who_comes_while_a_connection_is_waited_for_is_taken_along(
         async with locked(postgres_url):
             holding = asyncio.create_task(store.count())
             await asyncio.sleep(0)
-            reads = await waiting(store, [note] * 10)  # one of them for the connection
+            reads = await waiting(store, [note] * 10)  # one of them waits for the connection
         await holding
         assert await asyncio.gather(*reads) == [TEXT] * 10
     assert statements.keys == [10]
@@ -194,9 +194,9 @@ async def test_the_lead_is_handed_over_however_they_come(postgres_url: str, stat
                 assert await store.get(notes[(number + turn) % 5]) == TEXT
 
         await asyncio.gather(*(client(number) for number in range(16)))
-        assert statements.most_under_way == LEADERS
+        assert statements.max_in_flight == LEADERS
         assert sum(statements.keys) == 16 * 50
-        # Nobody leads any more: the next one is alone.
+        # There is no leader any more: the next read is not batched.
         statements.keys.clear()
         assert await store.get(notes[0]) == TEXT
     assert statements.keys == [1]
@@ -211,22 +211,22 @@ async def test_where_a_leader_is_cancelled_those_it_asked_for_are_asked_for_agai
             first = await leading(store, note, blocked)
             others = await waiting(store, [note] * 5)
             first[0].cancel()
-            await until(lambda: 5 in statements.keys)  # the first of the others leads now
+            await until(lambda: 5 in statements.keys)  # the first of the others is the leader now
             others[0].cancel()
             await asyncio.wait(others[:1])
         assert await asyncio.gather(*first[1:], *others[1:]) == [TEXT] * (LEADERS + 3)
-        await nobody_is_left(store, note, statements)
+        await assert_idle(store, note, statements)
 
 
-async def nobody_is_left(store: NotesStore, note: UUID, statements: Statements) -> None:
-    """Nobody waits or leads any more: it all begins as it did at first."""
-    await until(lambda: statements.under_way == 0)
-    assert figure("pool_waiting") == 0
-    assert figure("pool_connections") == figure("pool_idle_connections")
-    await asyncio.gather(*(store.count() for _ in range(LEADERS)))  # so many connections are there
+async def assert_idle(store: NotesStore, note: UUID, statements: Statements) -> None:
+    """There are no waiters and no leader: the next reads behave like the first ones."""
+    await until(lambda: statements.in_flight == 0)
+    assert metric("pool_waiting") == 0
+    assert metric("pool_connections") == metric("pool_idle_connections")
+    await asyncio.gather(*(store.count() for _ in range(LEADERS)))  # opens as many connections
     statements.keys.clear()
     assert await asyncio.gather(*(store.get(note) for _ in range(LEADERS + 6))) == [TEXT] * (LEADERS + 6)
-    joined_after(statements, 6)
+    assert_batched(statements, 6)
 
 
 async def test_who_is_cancelled_while_it_waits_leaves_no_trace(postgres_url: str, statements: Statements) -> None:
@@ -238,10 +238,10 @@ async def test_who_is_cancelled_while_it_waits_leaves_no_trace(postgres_url: str
             for read in others[::2]:
                 read.cancel()
             await asyncio.wait(others[::2])
-            assert figure("pool_waiting") == 3
+            assert metric("pool_waiting") == 3
         assert await asyncio.gather(*first, *others[1::2]) == [TEXT] * (LEADERS + 3)
-        joined_after(statements, 3)
-        await nobody_is_left(store, note, statements)
+        assert_batched(statements, 3)
+        await assert_idle(store, note, statements)
 
 
 async def test_a_lead_is_not_lost_with_who_is_cancelled_in_the_moment_it_is_given(
@@ -259,80 +259,79 @@ async def test_a_lead_is_not_lost_with_who_is_cancelled_in_the_moment_it_is_give
             answered = [result for result in results if not isinstance(result, asyncio.CancelledError)]
             assert len(answered) >= 8
             assert set(answered) == {TEXT}
-        await nobody_is_left(store, note, statements)
+        await assert_idle(store, note, statements)
 
 
-class Held:
-    """In the place of a database: its statements are answered when a test says so."""
+class FakeDatabase:
+    """A fake database: the test decides when its statements complete."""
 
     def __init__(self, seconds: float) -> None:
         limit = WaitLimit(10, 5, metrics)
-        self.reads: Joined[int, tuple[int]] = Joined(
-            self._run, limit, seconds=seconds, alone=self._alone, together=self._together
+        self.reads: Batcher[int, tuple[int]] = Batcher(
+            self._run, limit, seconds=seconds, execute_one=self._execute_one, execute_many=self._execute_many
         )
         self.is_closed = False
-        self.asked: list[list[int]] = []
-        self.answers: list[asyncio.Future[None]] = []
-        self.fails: StoreUnavailable | None = None
+        self.statements: list[list[int]] = []
+        self.results: list[asyncio.Future[None]] = []
 
     async def _run(
-        self, work: Callable[[Any], Any], settle: Any, *, begin_by_settling: bool, waited: float, failed: Any
+        self, work: Callable[[Any], Any], settle: Any, *, settle_first: bool, waited: float, on_failed_attempt: Any
     ) -> Any:
         if self.is_closed:
             raise StoreUnavailable("the storage is not open")
         return await work(self)
 
-    async def _alone(self, _: Any, key: int) -> tuple[int]:
-        return (await self._together(None, [key]))[0]
+    async def _execute_one(self, _: Any, key: int) -> tuple[int]:
+        return (await self._execute_many(None, [key]))[0]
 
-    async def _together(self, _: Any, keys: list[int]) -> list[tuple[int]]:
-        self.asked.append(keys)
-        self.answers.append(asyncio.get_running_loop().create_future())
-        await self.answers[-1]
+    async def _execute_many(self, _: Any, keys: list[int]) -> list[tuple[int]]:
+        self.statements.append(keys)
+        self.results.append(asyncio.get_running_loop().create_future())
+        await self.results[-1]
         return [(key,) for key in keys]
 
     async def get(self, *keys: int) -> list[asyncio.Task[Any]]:
-        """So many reads, up to where they wait."""
-        reads = [asyncio.create_task(self.reads.do(key)) for key in keys]
+        """A read per key, each started and now waiting."""
+        reads = [asyncio.create_task(self.reads.submit(key)) for key in keys]
         await asyncio.sleep(0)
         return reads
 
 
 async def test_who_waits_to_be_joined_for_too_long_is_told_that_all_are_busy() -> None:
-    held = Held(seconds=0.1)
-    first = await held.get(*range(LEADERS))
-    rejected = figure("rejected_total")
-    with pytest.raises(StoreBusy, match="came free in time"):
-        await held.reads.do(7)
-    assert figure("rejected_total") == rejected + 1
-    assert figure("pool_waiting") == 0
-    for answer in held.answers:
-        answer.set_result(None)
+    database = FakeDatabase(seconds=0.1)
+    first = await database.get(*range(LEADERS))
+    rejected = metric("rejected_total")
+    with pytest.raises(StoreBusy, match="became free in time"):
+        await database.reads.submit(7)
+    assert metric("rejected_total") == rejected + 1
+    assert metric("pool_waiting") == 0
+    for result in database.results:
+        result.set_result(None)
     assert await asyncio.gather(*first) == [(key,) for key in range(LEADERS)]
-    assert held.asked == [[key] for key in range(LEADERS)]
+    assert database.statements == [[key] for key in range(LEADERS)]
 
 
 async def test_who_was_joined_waits_no_longer_than_it_may_and_fails_nobody_else() -> None:
-    held = Held(seconds=0.5)
-    await held.get(*range(LEADERS))
-    leader, impatient = await held.get(7, 8)
-    held.answers[0].set_result(None)
-    await until(lambda: [7, 8] in held.asked)
-    with pytest.raises(StoreUnavailable, match="does not answer"):
+    database = FakeDatabase(seconds=0.5)
+    await database.get(*range(LEADERS))
+    leader, impatient = await database.get(7, 8)
+    database.results[0].set_result(None)
+    await until(lambda: [7, 8] in database.statements)
+    with pytest.raises(StoreUnavailable, match="is not responding"):
         await impatient
-    rejected = figure("rejected_total")
-    held.answers[-1].set_result(None)
+    rejected = metric("rejected_total")
+    database.results[-1].set_result(None)
     assert await leader == (7,)
-    assert figure("rejected_total") == rejected
+    assert metric("rejected_total") == rejected
 
 
 async def test_where_the_storage_is_closed_each_of_those_who_wait_is_told_so() -> None:
-    held = Held(seconds=DEADLINE_SECONDS)
-    first = await held.get(*range(LEADERS))
-    others = await held.get(7, 8, 9)
-    held.is_closed = True
-    for answer in held.answers:
-        answer.set_result(None)
+    database = FakeDatabase(seconds=DEADLINE_SECONDS)
+    first = await database.get(*range(LEADERS))
+    others = await database.get(7, 8, 9)
+    database.is_closed = True
+    for result in database.results:
+        result.set_result(None)
     assert await asyncio.gather(*first) == [(key,) for key in range(LEADERS)]
     results = await asyncio.gather(*others, return_exceptions=True)
     assert [str(result) for result in results] == ["the storage is not open"] * 3
@@ -344,11 +343,11 @@ async def test_they_count_among_those_who_may_wait(postgres_url: str) -> None:
         async with locked(postgres_url) as blocked:
             first = await leading(store, note, blocked)
             others = await waiting(store, [note] * 4)
-            with pytest.raises(StoreBusy, match="4 requests wait"):
+            with pytest.raises(StoreBusy, match="4 requests are already waiting"):
                 await store.get(note)
-            more = [asyncio.create_task(store.count()) for _ in range(5 - LEADERS)]  # each finds a connection
-            await until(lambda: figure("pool_connections") == 5)
-            with pytest.raises(StoreBusy, match="4 requests wait"):
+            more = [asyncio.create_task(store.count()) for _ in range(5 - LEADERS)]  # each gets a connection
+            await until(lambda: metric("pool_connections") == 5)
+            with pytest.raises(StoreBusy, match="4 requests are already waiting"):
                 await store.count()
         await asyncio.gather(*first, *others, *more)
 
@@ -359,11 +358,11 @@ async def test_who_is_given_the_lead_keeps_its_place_however_many_came_meanwhile
         async with locked(postgres_url):
             holding = asyncio.create_task(store.count())
             await asyncio.sleep(0)
-            reads = await waiting(store, [note] * 3)  # the first leads, and waits for the connection
-            reads[0].cancel()  # the second leads
+            reads = await waiting(store, [note] * 3)  # the first is the leader, and waits for the connection
+            reads[0].cancel()  # the second becomes the leader
             await asyncio.wait(reads[:1])
             late = asyncio.create_task(store.get(note))
-            await until(lambda: figure("pool_waiting") == 3)
+            await until(lambda: metric("pool_waiting") == 3)
             with pytest.raises(StoreBusy):
                 await store.get(note)
         assert await asyncio.gather(*reads[1:], late) == [TEXT] * 3
@@ -373,14 +372,14 @@ async def test_who_is_given_the_lead_keeps_its_place_however_many_came_meanwhile
 async def test_each_is_told_how_long_it_waited(postgres_url: str) -> None:
     async with opened(postgres_url, **PATIENT) as store:
         note = await add(store)
-        count, seconds = figure("pool_acquire_seconds_count"), figure("pool_acquire_seconds_sum")
+        count, seconds = metric("pool_acquire_seconds_count"), metric("pool_acquire_seconds_sum")
         async with locked(postgres_url) as blocked:
             first = await leading(store, note, blocked)
             others = await waiting(store, [note] * 5)
             await asyncio.sleep(0.2)
         await asyncio.gather(*first, *others)
-        assert figure("pool_acquire_seconds_count") == count + LEADERS + 5
-        assert figure("pool_acquire_seconds_sum") - seconds >= 5 * 0.2
+        assert metric("pool_acquire_seconds_count") == count + LEADERS + 5
+        assert metric("pool_acquire_seconds_sum") - seconds >= 5 * 0.2
 
 
 async def test_what_postgresql_refuses_is_refused_to_each(postgres_url: str, statements: Statements) -> None:
@@ -393,7 +392,7 @@ async def test_what_postgresql_refuses_is_refused_to_each(postgres_url: str, sta
             assert statements.keys == [1] * LEADERS + [5]
         assert {type(result) for result in results} == {StoreUnavailable}
         assert {"lock timeout" in str(result) for result in results} == {True}
-        await nobody_is_left(store, note, statements)
+        await assert_idle(store, note, statements)
 
 
 async def test_what_nobody_foresaw_is_raised_to_each(postgres_url: str, statements: Statements) -> None:
@@ -403,7 +402,7 @@ async def test_what_nobody_foresaw_is_raised_to_each(postgres_url: str, statemen
         results = await asyncio.gather(*(store.get(note) for _ in range(10)), return_exceptions=True)
         assert {type(result) for result in results} == {asyncpg.UndefinedTableError}
         await other.execute("ALTER TABLE elsewhere RENAME TO notes")
-        await nobody_is_left(store, note, statements)
+        await assert_idle(store, note, statements)
 
 
 async def test_a_connection_that_is_cut_under_a_statement_of_many_costs_nobody_its_answer(postgres_url: str) -> None:
@@ -425,20 +424,20 @@ async def test_each_of_those_whose_connection_froze_tries_again_for_itself(
         statements.keys.clear()
         proxy.freeze_open()
         assert await asyncio.gather(*(store.get(note) for _ in range(10))) == [TEXT] * 10
-        await nobody_is_left(store, note, statements)
+        await assert_idle(store, note, statements)
 
 
-async def test_while_the_server_is_gone_each_is_told_so_and_when_it_is_back_nobody_is_left(
+async def test_while_the_server_is_gone_each_is_told_so_and_when_it_is_back_assert_idle(
     postgres_url: str, statements: Statements
 ) -> None:
     async with behind_proxy(postgres_url, seconds=3) as (store, proxy):
         note = await add(store)
-        proxy.before_answer = lambda _: True
+        proxy.before_response = lambda _: True
         results = await asyncio.gather(*(store.get(note) for _ in range(16)), return_exceptions=True)
         assert {type(result) for result in results} <= {StoreUnavailable, StoreBusy}
         assert StoreUnavailable in {type(result) for result in results}
-        proxy.before_answer = None
-        await nobody_is_left(store, note, statements)
+        proxy.before_response = None
+        await assert_idle(store, note, statements)
 
 
 async def test_without_prepared_statements_it_is_the_same(postgres_url: str, statements: Statements) -> None:
@@ -451,7 +450,7 @@ async def test_without_prepared_statements_it_is_the_same(postgres_url: str, sta
 async def test_where_statements_are_traced_each_has_its_own(
     postgres_url: str, statements: Statements, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Joined, "each_alone", True)
+    monkeypatch.setattr(Batcher, "disabled", True)
     async with opened(postgres_url) as store:
         note = await add(store)
         assert await asyncio.gather(*(store.get(note) for _ in range(20))) == [TEXT] * 20

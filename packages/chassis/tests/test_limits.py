@@ -1,4 +1,4 @@
-"""What the service takes from its clients, and how it ends with those who ask for more."""
+"""Limits on bodies, headers and slow clients, and that rejected clients leak no resources."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from bad_clients import (
     FREED_AT_ONCE,
     MIB,
     Client,
+    assert_no_leaks,
+    assert_slow_readers_are_cut_off,
     connected,
     connection_to,
-    cut_off_who_do_not_read,
-    leave_nothing_behind,
     trickling,
 )
 from hello.service import Hello, Settings
@@ -28,8 +28,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from chassis.app import create_app
-from chassis.body import DROP_BYTES
-from chassis.connection import MAX_HEAD_BYTES, bounded
+from chassis.body import MAX_DISCARD_BYTES
+from chassis.connection import MAX_HEAD_BYTES, connection_protocol
 
 SMALL = 100_000
 PIECE = 128 * 1024
@@ -43,25 +43,25 @@ POST = b"POST /v1/hello HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[Service]:
-    """The service as it is without settings."""
+    """The service with default settings."""
     with serving() as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def impatient() -> Iterator[Service]:
-    """The service with little time for its clients, and little room."""
+    """The service with short timeouts and a small body limit."""
     with serving(**IMPATIENT) as running:
         yield running
 
 
 def of_length(body: bytes) -> bytes:
-    """A request with this body, its length said before."""
+    """A request with this body and a Content-Length."""
     return POST + b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
 
 
 def in_chunks(body: bytes) -> bytes:
-    """A request with this body, its length not said."""
+    """A request with this body in chunks, without a Content-Length."""
     pieces = [body[i : i + 50_000] for i in range(0, len(body), 50_000)]
     chunks = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
     return POST + b"Transfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n"
@@ -76,26 +76,26 @@ async def test_a_body_of_one_mebibyte_is_taken_and_one_byte_more_is_not(
 ) -> None:
     async with connected(service) as client:
         await client.send(form(b'{"name": "x"}'.ljust(MIB)))
-        assert (await client.answer()).status == 201
+        assert (await client.response()).status == 201
         await client.send(form(b'{"name": "x"}'.ljust(MIB + 1)))  # all of it, before it reads
-        answer = await client.answer()
-        assert answer.status == 413
-        assert answer.problem()["type"] == "/problems/body-too-large"
-        assert f"{MIB} bytes" in answer.problem()["detail"]
-        assert answer.headers["connection"] == "close"
+        response = await client.response()
+        assert response.status == 413
+        assert response.problem()["type"] == "/problems/body-too-large"
+        assert f"{MIB} bytes" in response.problem()["detail"]
+        assert response.headers["connection"] == "close"
         assert await client.is_closed()
 
 
 async def test_a_client_that_asks_first_is_told_before_it_sends(service: Service) -> None:
     async with connected(service) as client:
         await client.send(POST + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % (2 * MIB))
-        assert (await client.answer()).status == 413
+        assert (await client.response()).status == 413
     async with connected(service) as client:
         body = b'{"name": "x"}'
         await client.send(POST + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(body))
-        assert (await client.answer()).status == 100
+        assert (await client.response()).status == 100
         await client.send(body)
-        assert (await client.answer()).status == 201
+        assert (await client.response()).status == 201
 
 
 async def test_who_sends_without_end_is_cut_off(service: Service) -> None:
@@ -103,10 +103,10 @@ async def test_who_sends_without_end_is_cut_off(service: Service) -> None:
         await client.send(POST + b"Transfer-Encoding: chunked\r\n\r\n")
         sent = 0
         with contextlib.suppress(ConnectionError):
-            while sent < 10 * DROP_BYTES:
+            while sent < 10 * MAX_DISCARD_BYTES:
                 await client.send(b"10000\r\n" + b"x" * 65536 + b"\r\n")
                 sent += 65536
-        assert DROP_BYTES < sent < DROP_BYTES + 16 * MIB  # the last are what the system's buffers may hold
+        assert MAX_DISCARD_BYTES < sent < MAX_DISCARD_BYTES + 16 * MIB  # plus what the system's buffers may hold
 
 
 @pytest.mark.parametrize("form", ["Content-Length: 100", "Transfer-Encoding: chunked"])
@@ -114,9 +114,9 @@ async def test_a_body_that_trickles_is_answered_408(impatient: Service, form: st
     async with connected(impatient) as client:
         await client.send(POST + form.encode() + b"\r\n\r\n")
         async with trickling(client, b"1\r\nx\r\n"):
-            answer = await client.answer()
-        assert answer.status == 408
-        assert answer.problem()["type"] == "/problems/body-too-slow"
+            response = await client.response()
+        assert response.status == 408
+        assert response.problem()["type"] == "/problems/body-too-slow"
         assert await client.is_closed()
 
 
@@ -127,9 +127,9 @@ async def test_headers_that_trickle_are_answered_408(impatient: Service) -> None
     async with connected(impatient) as client:
         await client.send(b"GET /livez HTTP/1.1\r\nHost: x\r\n")
         async with trickling(client, b"a: b\r\n"):
-            answer = await client.answer()
-            assert answer.status == 408
-            assert b"0.5 s" in answer.content
+            response = await client.response()
+            assert response.status == 408
+            assert b"0.5 s" in response.content
             assert await client.is_closed()
 
 
@@ -137,7 +137,7 @@ async def test_time_between_two_requests_is_not_time_for_headers(impatient: Serv
     async with connected(impatient) as client:
         for _ in range(2):
             await client.send(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert (await client.answer()).status == 200
+            assert (await client.response()).status == 200
             await asyncio.sleep(0.7)
 
 
@@ -158,9 +158,9 @@ NEVER_ENDING = b"GET /livez HTTP/1.1\r\nHost: x\r\na: " + b"x" * 4 * MIB
 async def test_a_head_over_64_kib_is_answered_431(service: Service, head: bytes) -> None:
     async with connected(service) as client:
         await client.send(head)  # all of it, before it reads
-        answer = await client.answer()
-        assert answer.status == 431
-        assert str(MAX_HEAD_BYTES).encode() in answer.content
+        response = await client.response()
+        assert response.status == 431
+        assert str(MAX_HEAD_BYTES).encode() in response.content
         assert await client.is_closed()
     assert not any("Invalid HTTP" in line for line in service.log)
 
@@ -172,22 +172,22 @@ async def test_a_head_below_64_kib_is_taken_in_whatever_pieces_it_comes(service:
             await client.send(b"a%d: %b\r\n" % (number, b"x" * 10_000))
             await asyncio.sleep(0.02)  # so that the service reads them one by one
         await client.send(b"\r\n")
-        assert (await client.answer()).status == 200
+        assert (await client.response()).status == 200
 
 
 @pytest.mark.parametrize("space", [b" ", b"\t", b" \t "], ids=["space", "tab", "both"])
 async def test_white_space_behind_a_value_is_no_part_of_it(service: Service, space: bytes) -> None:
     async with connected(service) as client:
         await client.send(b"GET /livez HTTP/1.1\r\nHost: x\r\nA:\r\nX-Request-Id: mine" + space + b"\r\n\r\n")
-        assert (await client.answer()).headers["x-request-id"] == "mine"
+        assert (await client.response()).headers["x-request-id"] == "mine"
 
 
 async def test_a_body_does_not_count_for_the_head_that_follows_it(service: Service) -> None:
     async with connected(service) as client:
         await client.send(of_length(b'{"name": "x"}'.ljust(200_000)) + b"GET /livez HTTP/1.1\r\nHost")
-        assert (await client.answer()).status == 201
+        assert (await client.response()).status == 201
         await client.send(b": x\r\n\r\n")
-        assert (await client.answer()).status == 200
+        assert (await client.response()).status == 200
 
 
 IDLE_SECONDS = 1
@@ -198,7 +198,7 @@ async def test_an_empty_line_does_not_keep_a_connection_for_ever(request_: bytes
     async with _idling() as client:
         if request_:
             await client.send(request_)
-            assert (await client.answer()).status == 200
+            assert (await client.response()).status == 200
         await client.send(b"\r\n")
         assert await client.is_closed()
 
@@ -214,7 +214,7 @@ async def test_an_empty_line_before_a_request_takes_no_time_from_its_answer() ->
 
 @contextlib.asynccontextmanager
 async def _idling() -> AsyncIterator[Client]:
-    """A connection to the application, where idle ones are ended soon."""
+    """A connection to the application with a short keep-alive timeout."""
     async with _accepting(create_app(Hello, Settings()), head_seconds=10, idle_seconds=IDLE_SECONDS) as client:
         yield client
 
@@ -222,7 +222,7 @@ async def _idling() -> AsyncIterator[Client]:
 @contextlib.asynccontextmanager
 async def _accepting(app: ASGIApp, *, head_seconds: float, idle_seconds: int) -> AsyncIterator[Client]:
     """A connection to an application in this process."""
-    protocol: Callable[..., asyncio.Protocol] = bounded(head_seconds, 10, Hello.metrics.slow_clients_total)
+    protocol: Callable[..., asyncio.Protocol] = connection_protocol(head_seconds, 10, Hello.metrics.slow_clients_total)
     config = uvicorn.Config(app, timeout_keep_alive=idle_seconds, log_config=None)
     config.load()
     state = ServerState()
@@ -240,15 +240,15 @@ async def test_pipelined_requests_are_answered_in_turn(service: Service) -> None
     async with connected(service) as client:
         missing = b"GET /v1/missing HTTP/1.1\r\nHost: x\r\n\r\n"
         await client.send(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n" + of_length(b'{"name": "x"}') + missing)
-        assert [(await client.answer()).status for _ in range(3)] == [200, 201, 404]
+        assert [(await client.response()).status for _ in range(3)] == [200, 201, 404]
 
 
 async def test_a_head_that_trickles_behind_a_request_is_not_answered_in_its_place(impatient: Service) -> None:
     async with connected(impatient) as client:
-        # A stream is a request that is still being answered when the time for the next one's headers is over.
+        # A streaming response is still in flight when the header timeout of the next request expires.
         await client.send(b"GET /v1/hello/stream HTTP/1.1\r\nHost: x\r\n\r\nGET /livez")
-        answer = await client.answer()
-        assert answer.headers["content-type"].startswith("text/event-stream")
+        response = await client.response()
+        assert response.headers["content-type"].startswith("text/event-stream")
         await asyncio.sleep(0.7)
         httpx2.post(f"{impatient.url}/v1/hello", json={"name": "in the stream"})
         assert b"in the stream" in await client.until(b"in the stream")
@@ -269,7 +269,7 @@ async def test_a_head_that_is_refused_behind_a_request_ends_the_connection_after
             while _too_slow_heads() == before:
                 await asyncio.sleep(0.01)
         refused.set()
-        assert (await client.answer()).status == 204
+        assert (await client.response()).status == 204
         assert await client.is_closed()
 
 
@@ -278,11 +278,11 @@ def _too_slow_heads() -> float:
 
 
 async def test_an_offer_of_http_2_is_answered_in_http_1(service: Service) -> None:
-    """As Java's HTTP client makes it with its first request; it is nothing to warn of."""
+    """As in the first request of Java's HTTP client; not worth a warning."""
     upgrade = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABk\r\n"
     async with connected(service) as client:
         await client.send(b"GET /livez HTTP/1.1\r\nHost: x\r\n" + upgrade + b"\r\n")
-        assert (await client.answer()).content == b"ok"
+        assert (await client.response()).content == b"ok"
     assert not any("pgrade" in line for line in service.log)
 
 
@@ -292,7 +292,7 @@ async def test_slow_clients_do_not_hinder_others(service: Service) -> None:
             await (await stack.enter_async_context(connected(service))).send(beginning)
         async with connected(service) as client:
             await client.send(of_length(b'{"name": "x"}'))
-            assert (await client.answer()).status == 201
+            assert (await client.response()).status == 201
 
 
 # --- Memory ----------------------------------------------------------------------------------------------------------
@@ -300,18 +300,18 @@ async def test_slow_clients_do_not_hinder_others(service: Service) -> None:
 
 async def _answered(client: Client, request: bytes, *statuses: int) -> None:
     await client.send(request)
-    answer = await client.answer()
-    assert answer.status in statuses, answer.content
+    response = await client.response()
+    assert response.status in statuses, response.content
 
 
 async def _trickle(client: Client, head: bytes) -> None:
     await client.send(head)
     async with trickling(client, b"a"):
-        assert (await client.answer()).status == 408
+        assert (await client.response()).status == 408
 
 
 async def _go(client: Client, request: bytes) -> None:
-    await client.send(request)  # and the connection is closed
+    await client.send(request)  # then the connection is closed
 
 
 BAD: dict[str, Callable[[Client], Awaitable[None]]] = {
@@ -324,7 +324,7 @@ BAD: dict[str, Callable[[Client], Awaitable[None]]] = {
     "deep JSON": lambda client: _answered(client, of_length(b"[" * 50_000), 400, 422),
     "invalid UTF-8": lambda client: _answered(client, of_length(b'{"name": "\xff\xfe"}'), 400, 422),
     "gone in mid-body": lambda client: _go(client, POST + b"Content-Length: 90000\r\n\r\n" + b"x" * 80_000),
-    "gone before the answer": lambda client: _go(client, of_length(b'{"name": 5}')),
+    "gone before the response": lambda client: _go(client, of_length(b'{"name": 5}')),
 }
 LISTS = 4
 LIST = b"GET /v1/hello/often?times=25 HTTP/1.1\r\nHost: x\r\n"
@@ -334,13 +334,13 @@ UNREAD = {
     "stream": b"GET /v1/hello/stream?past=100 HTTP/1.1\r\nHost: x\r\n",
 }
 ROUNDS, UNREAD_ROUNDS = 6, 2
-"""Of a hundred requests each; those that are not read have a megabyte to answer, and more of them would take long."""
+"""Of a hundred requests each; an unread response is a megabyte, so more of them would take long."""
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", BAD)
 async def test_a_hundred_bad_requests_at_once_leave_nothing_behind(impatient: Service, kind: str) -> None:
-    await leave_nothing_behind(impatient, BAD[kind], ROUNDS)
+    await assert_no_leaks(impatient, BAD[kind], ROUNDS)
 
 
 @pytest.mark.timeout(600)
@@ -348,7 +348,7 @@ async def test_a_hundred_bad_requests_at_once_leave_nothing_behind(impatient: Se
     "kind", [pytest.param(kind, marks=[] if kind == "lists" else pytest.mark.full) for kind in UNREAD]
 )
 async def test_a_hundred_clients_at_once_that_do_not_read_leave_nothing_behind(impatient: Service, kind: str) -> None:
-    await cut_off_who_do_not_read(impatient, UNREAD[kind], UNREAD_ROUNDS, namespace="hello")
+    await assert_slow_readers_are_cut_off(impatient, UNREAD[kind], UNREAD_ROUNDS, namespace="hello")
 
 
 async def test_a_client_that_reads_slowly_but_reads_gets_all_of_it(impatient: Service) -> None:
@@ -359,6 +359,6 @@ async def test_a_client_that_reads_slowly_but_reads_gets_all_of_it(impatient: Se
             (length,) = re.findall(rb"content-length: (\d+)", head)
             for _ in range(int(length) // PIECE):
                 await client.read(PIECE)
-                await asyncio.sleep(0.05)  # all together longer than the service waits for a client that reads nothing
+                await asyncio.sleep(0.05)  # in total longer than the write timeout
             await client.read(int(length) % PIECE)
         assert await client.is_closed()

@@ -1,4 +1,4 @@
-"""What a service says of its requests, and what it keeps to itself."""
+"""Log lines of requests, and what they must not contain."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from uuid import uuid4
 import httpx2
 import pytest
 from databases import connected
-from log_lines import lines_of, raw, settle
+from log_lines import lines_of, send_raw, wait_for_log
 from programs import DEADLINE_SECONDS, Service
 from running import NOTES, environment, serving
 
@@ -42,8 +42,8 @@ def client(service: Service) -> Iterator[httpx2.Client]:
 
 
 def test_a_request_is_one_line_of_json(service: Service, client: httpx2.Client) -> None:
-    answer = client.get("/v1/hello")
-    (line,) = lines_of(service, answer.headers["x-request-id"])
+    response = client.get("/v1/hello")
+    (line,) = lines_of(service, response.headers["x-request-id"])
     at = datetime.fromisoformat(line.pop("timestamp"))
     assert abs(datetime.now(UTC) - at) < timedelta(minutes=1)
     assert at.utcoffset() == timedelta(0)
@@ -51,7 +51,7 @@ def test_a_request_is_one_line_of_json(service: Service, client: httpx2.Client) 
     assert line == {
         "level": "info",
         "message": "request",
-        "request_id": answer.headers["x-request-id"],
+        "request_id": response.headers["x-request-id"],
         "method": "GET",
         "path": "/v1/hello",
         "route": "/v1/hello",
@@ -78,14 +78,14 @@ def test_probes_are_not_logged_either_where_the_service_lies_below_a_path() -> N
     with serving(HELLO_ROOT_PATH="/below") as service, httpx2.Client(base_url=service.url) as client:
         probe, other = client.get("/livez"), client.get("/v1/hello")
         assert (probe.status_code, other.status_code) == (200, 200)
-        assert [len(lines_of(service, answer.headers["x-request-id"])) for answer in (probe, other)] == [0, 1]
+        assert [len(lines_of(service, response.headers["x-request-id"])) for response in (probe, other)] == [0, 1]
 
 
 @pytest.mark.parametrize("request_id", ["a", "A-Z_a.z-0", "x" * 128, "0" * 32])
 def test_the_clients_request_id_is_kept(service: Service, client: httpx2.Client, request_id: str) -> None:
     request_id = request_id[:96] + uuid4().hex[:32] if len(request_id) == 128 else request_id
-    answer = client.get("/v1/hello", headers={"X-Request-ID": request_id})
-    assert answer.headers.get_list("x-request-id") == [request_id]
+    response = client.get("/v1/hello", headers={"X-Request-ID": request_id})
+    assert response.headers.get_list("x-request-id") == [request_id]
     assert len(lines_of(service, request_id)) == 1
 
 
@@ -94,11 +94,11 @@ def test_the_clients_request_id_is_kept(service: Service, client: httpx2.Client,
     [b"", b"x" * 129, b"a b", b"a\tb", b'a"b', b"a,b", b"a/b", b"\xc3\xa4", b"\xff", b"{}", b"\x1b", b"%0a"],
 )
 def test_another_request_id_is_replaced(service: Service, request_id: bytes) -> None:
-    answer = raw(service, b"GET /v1/hello HTTP/1.1\r\nHost: x\r\nX-Request-ID: " + request_id + b"\r\n\r\n")
-    if answer.startswith(b"HTTP/1.1 400"):
-        assert request_id == b"\x1b"  # no header may have it
+    response = send_raw(service, b"GET /v1/hello HTTP/1.1\r\nHost: x\r\nX-Request-ID: " + request_id + b"\r\n\r\n")
+    if response.startswith(b"HTTP/1.1 400"):
+        assert request_id == b"\x1b"  # not allowed in a header
         return
-    (own,) = re.findall(rb"x-request-id: (.*)\r\n", answer)
+    (own,) = re.findall(rb"x-request-id: (.*)\r\n", response)
     assert re.fullmatch(rb"[0-9a-f]{32}", own)
     assert len(lines_of(service, own.decode())) == 1
 
@@ -122,20 +122,20 @@ def test_another_request_id_is_replaced(service: Service, request_id: bytes) -> 
 def test_the_line_has_the_callers_trace(
     service: Service, client: httpx2.Client, traceparent: str, trace: str | None
 ) -> None:
-    answer = client.get("/v1/hello", headers={"traceparent": traceparent})
-    (line,) = lines_of(service, answer.headers["x-request-id"])
+    response = client.get("/v1/hello", headers={"traceparent": traceparent})
+    (line,) = lines_of(service, response.headers["x-request-id"])
     assert line.get("trace_id") == trace
 
 
 def test_no_path_forges_a_line_or_reaches_the_terminal(service: Service) -> None:
-    settle(service)
+    wait_for_log(service)
     before = len(service.log)
-    answer = raw(service, b"GET " + HOSTILE + b" HTTP/1.1\r\nHost: x\r\n\r\n")
-    (request_id,) = re.findall(rb"x-request-id: (.*)\r\n", answer)
+    response = send_raw(service, b"GET " + HOSTILE + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+    (request_id,) = re.findall(rb"x-request-id: (.*)\r\n", response)
     (line,) = lines_of(service, request_id.decode())
     assert line["path"] == HOSTILE.decode()
-    assert len(service.log) == before + 2  # this line and the one that was waited for
-    assert all(" " <= character <= "~" for said in service.log for character in said.rstrip("\n"))
+    assert len(service.log) == before + 2  # this line and that of wait_for_log
+    assert all(" " <= character <= "~" for line in service.log for character in line.rstrip("\n"))
 
 
 def test_a_long_path_is_cut(service: Service, client: httpx2.Client) -> None:
@@ -144,9 +144,9 @@ def test_a_long_path_is_cut(service: Service, client: httpx2.Client) -> None:
 
 
 def test_what_the_server_says_itself_is_json_too(service: Service) -> None:
-    assert raw(service, b"\x16\x03\x01\r\n\r\n").startswith(b"HTTP/1.1 400")
-    settle(service)
-    lines = [json.loads(line) for line in service.log]  # every line of all these tests
+    assert send_raw(service, b"\x16\x03\x01\r\n\r\n").startswith(b"HTTP/1.1 400")
+    wait_for_log(service)
+    lines = [json.loads(line) for line in service.log]  # all lines of this module's tests
     assert [line["level"] for line in lines if line["message"] == "Invalid HTTP request received."][-1:] == ["warning"]
     assert all({"timestamp", "level", "message"} <= line.keys() for line in lines)
 
@@ -163,7 +163,7 @@ async def test_all_lines_of_a_request_have_its_id_and_none_the_databases_passwor
                 await admin.execute(f"DROP TABLE {schema}.notes")
                 await admin.execute(f"CREATE VIEW {schema}.notes AS SELECT s3cr3t FROM (VALUES (1)) AS it (s3cr3t)")
                 async with httpx2.AsyncClient(base_url=running.url, timeout=DEADLINE_SECONDS) as client:
-                    defect = await client.get(f"/v1/notes/{uuid4()}")  # a query that fails as no repair foresees
+                    defect = await client.get(f"/v1/notes/{uuid4()}")  # fails with an error that is not handled
                     assert defect.status_code == 500
                     await admin.execute("ALTER ROLE owner NOLOGIN")
                     await admin.execute(
@@ -171,10 +171,10 @@ async def test_all_lines_of_a_request_have_its_id_and_none_the_databases_passwor
                     )
                     lost = await client.get(f"/v1/notes/{uuid4()}")
                     assert lost.status_code == 503
-                for answer in (defect, lost):
-                    lines = lines_of(running, answer.headers["x-request-id"])
+                for response in (defect, lost):
+                    lines = lines_of(running, response.headers["x-request-id"])
                     assert [line["level"] for line in lines] == ["error", "info"]
-                    assert lines[-1]["status"] == answer.status_code
+                    assert lines[-1]["status"] == response.status_code
                 (failed, _) = lines_of(running, defect.headers["x-request-id"])
                 assert "UndefinedColumnError" in failed["exception"]
                 assert running.stop() == 0
@@ -196,8 +196,8 @@ def on_a_terminal(*, no_color: str = "", **settings: str) -> Iterator[tuple[str,
     )
     os.close(terminal)
     try:
-        said = _read_until(other, b"/health)")
-        (url,) = re.findall(rb"Listening on (http://[0-9.:]+)", said)
+        output = _read_until(other, b"/health)")
+        (url,) = re.findall(rb"Listening on (http://[0-9.:]+)", output)
         yield url.decode(), process, other
     finally:
         process.kill()
@@ -206,16 +206,16 @@ def on_a_terminal(*, no_color: str = "", **settings: str) -> Iterator[tuple[str,
 
 
 def _read_until(terminal: int, end: bytes | None) -> bytes:
-    said = b""
-    while end is None or end not in said:
+    output = b""
+    while end is None or end not in output:
         try:
             data = os.read(terminal, 65536)
-        except OSError:  # so Linux says that the other end is closed
+        except OSError:  # Linux: the other end is closed
             break
         if not data:
             break
-        said += data
-    return said
+        output += data
+    return output
 
 
 def test_people_on_a_terminal_read_lines_in_colour() -> None:
@@ -224,9 +224,9 @@ def test_people_on_a_terminal_read_lines_in_colour() -> None:
         httpx2.get(url + HOSTILE.decode(), headers={"X-Request-ID": "of-the-hostile"})
         httpx2.get(f"{url}/livez")
         process.terminate()
-        said = _read_until(terminal, None).decode()
+        output = _read_until(terminal, None).decode()
         assert process.wait(DEADLINE_SECONDS) == 0
-    lines = [line for line in said.split("\r\n") if line]
+    lines = [line for line in output.split("\r\n") if line]
     plain = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in lines]
     assert any("\x1b[" in line for line in lines)  # colours, and nothing else:
     assert all(character.isprintable() for line in plain for character in line)
@@ -240,7 +240,7 @@ def test_people_who_want_no_colour_get_none() -> None:
     with on_a_terminal(no_color="1") as (url, process, terminal):
         httpx2.get(f"{url}/v1/hello")
         process.terminate()
-        said = _read_until(terminal, None).decode()
+        output = _read_until(terminal, None).decode()
         assert process.wait(DEADLINE_SECONDS) == 0
-    assert "GET /v1/hello 200" in said
-    assert "\x1b" not in said
+    assert "GET /v1/hello 200" in output
+    assert "\x1b" not in output

@@ -1,4 +1,4 @@
-"""HEAD is answered wherever GET is, without content; OPTIONS says what a path can be asked for."""
+"""HEAD wherever there is a GET, without content; OPTIONS with the allowed methods."""
 
 from __future__ import annotations
 
@@ -129,8 +129,8 @@ def test_a_head_of_a_route_of_its_own_is_that_routes(client: TestClient) -> None
     ],
 )
 def test_options_and_a_wrong_method_are_told_the_right_ones(client: TestClient, path: str, methods: str) -> None:
-    asked, wrong = client.options(path), client.delete(path)
-    assert (asked.status_code, asked.content, asked.headers["allow"]) == (204, b"", methods)
+    options, wrong = client.options(path), client.delete(path)
+    assert (options.status_code, options.content, options.headers["allow"]) == (204, b"", methods)
     assert (wrong.status_code, wrong.headers["allow"]) == (405, methods)
 
 
@@ -157,4 +157,4 @@ async def test_on_the_wire_a_head_is_all_there_is() -> None:
                 head = await client.until(b"\r\n\r\n")
                 assert head.startswith(b"HTTP/1.1 200")
             await client.send(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert (await client.answer()).content == b"ok"  # nothing of the streams comes before it
+            assert (await client.response()).content == b"ok"  # nothing of the streams comes before it

@@ -1,4 +1,4 @@
-"""What a service counts, and what Prometheus is told of it."""
+"""Metrics of a service in Prometheus' formats."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FAMILIES = {
     "hello_event_loop_lag_seconds",
     "hello_build_info",
 }
-"""Of every service, as Prometheus names them."""
+"""Metric families of every service."""
 
 OPENMETRICS_1 = f"{OPENMETRICS}; version=1.0.0; charset=utf-8"
 V2 = "usage_usec 5000\nuser_usec 4000\nsystem_usec 1000\nnr_periods 40\nnr_throttled 7\nthrottled_usec 1500000\n"
@@ -54,10 +54,10 @@ def client() -> Iterator[TestClient]:
     ],
 )
 def test_both_formats_can_be_read(client: TestClient, accept: str, content_type: str) -> None:
-    answer = client.get("/metrics", headers={"Accept": accept})
-    assert answer.headers["content-type"].startswith(content_type)
-    assert answer.headers["cache-control"] == "no-store"
-    assert families(answer).keys() >= FAMILIES
+    response = client.get("/metrics", headers={"Accept": accept})
+    assert response.headers["content-type"].startswith(content_type)
+    assert response.headers["cache-control"] == "no-store"
+    assert families(response).keys() >= FAMILIES
 
 
 def test_a_request_is_counted_and_timed_under_its_routes_template(client: TestClient) -> None:

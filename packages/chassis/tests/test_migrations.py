@@ -1,4 +1,4 @@
-"""Migrations of PostgreSQL, and who may not apply them."""
+"""PostgreSQL migrations, and roles without the privileges to apply them."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Copies of the migrations, which are what is applied."""
+    """A copy of the migrations, which the store applies."""
     copies = tmp_path / "migrations"
-    shutil.copytree(store.USE.migrations, copies)
-    monkeypatch.setattr(store, "USE", replace(store.USE, migrations=copies))
+    shutil.copytree(store.CONFIG.migrations, copies)
+    monkeypatch.setattr(store, "CONFIG", replace(store.CONFIG, migrations=copies))
     return copies
 
 
 async def started(url: str) -> None:
-    """As a process of the service starts and ends."""
+    """Starts and stops a store, like a process of the service."""
     notes = NotesStore(url, limits=Limits(), wait_seconds=0)
     await notes.open()
     await notes.close()
@@ -90,12 +90,10 @@ async def test_a_migration_that_finds_its_table_locked_is_tried_again_and_says_w
     async with connected(postgres_url) as other, connected(postgres_url) as admin:
         async with other.transaction():
             await other.execute("LOCK TABLE notes")
-            with pytest.raises(
-                StoreUnavailable, match=r"another session kept it from a table: .*lock timeout"
-            ) as caught:
+            with pytest.raises(StoreUnavailable, match=r"another session has locked a table: .*lock timeout") as caught:
                 await started(postgres_url)
-            assert "mend" not in str(caught.value)
-            oldest = (await admin.fetch(str(caught.value).partition("long: ")[2]))[0]
+            assert "fix" not in str(caught.value)
+            oldest = (await admin.fetch(str(caught.value).partition("transactions: ")[2]))[0]
             assert "LOCK TABLE notes" in oldest["query"]
         await started(postgres_url)
         assert await admin.fetchval("SELECT count(more) FROM notes") == 0
@@ -119,7 +117,7 @@ async def test_who_may_not_change_the_schema_starts_on_what_others_applied(postg
 
 
 async def test_a_role_that_migrates_and_one_that_serves_share_the_schema(postgres_url: str) -> None:
-    """As docs/extend.md says it."""
+    """As documented in docs/extend.md."""
     owner, serving = f"owner_{uuid4().hex}", f"serving_{uuid4().hex}"
     parts = urlsplit(postgres_url)
     host = parts.netloc.rpartition("@")[2]

@@ -1,4 +1,4 @@
-"""More work than the database can do."""
+"""Overload: more requests than the database can serve."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import partial
 
 import asyncpg
 import httpx2
-from bad_clients import until
+from bad_clients import wait_until
 from programs import DEADLINE_SECONDS
 from running import NOTES
 
@@ -17,7 +17,7 @@ async def test_more_work_than_the_database_can_do_is_refused_at_once(postgres_ur
         "NOTES_DATABASE_URL": postgres_url,
         "NOTES_DATABASE_POOL_SIZE": "1",
         "NOTES_DATABASE_QUEUE_SIZE": "1",
-        "NOTES_DATABASE_LOCK_SECONDS": "25",  # the lock is held until all has been seen
+        "NOTES_DATABASE_LOCK_SECONDS": "25",  # the lock is held until all checks are done
         "NOTES_DATABASE_STATEMENT_SECONDS": "25",
         "NOTES_DATABASE_SECONDS": "25",
     }
@@ -31,7 +31,7 @@ async def test_more_work_than_the_database_can_do_is_refused_at_once(postgres_ur
             waiting = []
             for holds in ("notes_db_pool_idle_connections 0.0", "notes_db_pool_waiting 1.0"):
                 waiting.append(asyncio.create_task(client.get(f"/v1/notes/{note}")))
-                await until(partial(_told, client, holds))
+                await wait_until(partial(_has_line, client, holds))
             refused = await client.get(f"/v1/notes/{note}")
             assert refused.status_code == 503
             assert refused.json()["type"] == "/problems/overloaded"
@@ -39,11 +39,11 @@ async def test_more_work_than_the_database_can_do_is_refused_at_once(postgres_ur
             assert "notes_db_rejected_total 1.0" in (await client.get("/metrics")).text
             health = await client.get("/health")
             assert (health.status_code, health.json()["status"]) == (200, "ok")
-            assert not any(request.done() for request in waiting)  # what was refused was refused at once
+            assert not any(request.done() for request in waiting)  # rejected immediately, not after a timeout
             await transaction.rollback()
             assert [(await request).status_code for request in waiting] == [200, 200]
         await other.close()
 
 
-async def _told(client: httpx2.AsyncClient, line: str) -> bool:
+async def _has_line(client: httpx2.AsyncClient, line: str) -> bool:
     return line in (await client.get("/metrics")).text

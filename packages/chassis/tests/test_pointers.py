@@ -1,4 +1,4 @@
-"""What is wrong in a body is named by a JSON pointer (RFC 6901) that leads there."""
+"""Errors in a body are located by a JSON pointer (RFC 6901)."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def pointers(body: Any) -> set[str]:
 )
 def test_a_pointer_leads_to_what_is_wrong(body: Any, expected: str) -> None:
     assert expected in pointers(body)
-    assert all(_leads_somewhere(body, found) for found in pointers(body))
+    assert all(_leads_somewhere(body, target) for target in pointers(body))
 
 
 def test_the_name_of_what_a_model_chose_is_not_taken_for_a_member_of_that_name() -> None:
@@ -92,8 +92,8 @@ def test_a_long_path_through_names_chosen_for_it_takes_no_time() -> None:
     assert pointer(body, ("a",) * 400, missing=False, value=None) == "/a" * 200
 
 
-def _leads_somewhere(body: Any, found: str) -> bool:
+def _leads_somewhere(body: Any, target: str) -> bool:
     """Whether all but the last step, which may be a member that is missing, is in the body."""
-    for name in [step.replace("~1", "/").replace("~0", "~") for step in found.split("/")[1:-1]]:
+    for name in [step.replace("~1", "/").replace("~0", "~") for step in target.split("/")[1:-1]]:
         body = body[int(name)] if isinstance(body, list) else body[name]
     return True

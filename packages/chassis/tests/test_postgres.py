@@ -1,4 +1,4 @@
-"""A PostgreSQL that is not there, late, refuses, or throws out who is connected."""
+"""PostgreSQL is missing, starts late, rejects connections, or closes them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def test_a_server_that_is_not_there_is_named_without_its_password() -> Non
 async def test_a_server_is_waited_for_as_long_as_it_takes_and_the_log_says_so_now_and_then(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "TRY_AGAIN_SECONDS", 0)
+    monkeypatch.setattr(database, "CONNECT_RETRY_SECONDS", 0)
     attempts: asyncio.Queue[None] = asyncio.Queue()
 
     async def hang_up(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -61,9 +61,9 @@ async def test_a_server_is_waited_for_as_long_as_it_takes_and_the_log_says_so_no
         assert not opening.done()
         opening.cancel()
         await asyncio.wait([opening])
-    said = [record.getMessage() for record in caplog.records if "does not answer yet" in record.getMessage()]
-    assert 1 <= len(said) < 5
-    assert said[0].endswith("Is it running, and does NOTES_DATABASE_URL name the right host and port?")
+    logged = [record.getMessage() for record in caplog.records if "is not available yet" in record.getMessage()]
+    assert 1 <= len(logged) < 5
+    assert logged[0].endswith("Is it running, and does NOTES_DATABASE_URL name the right host and port?")
 
 
 async def test_a_server_that_starts_late_is_waited_for(postgres_url: str) -> None:
@@ -75,7 +75,7 @@ async def test_a_server_that_starts_late_is_waited_for(postgres_url: str) -> Non
         wait_seconds=30,
     )
     opening = asyncio.create_task(late.open())
-    await asyncio.sleep(0)  # the first attempt finds nobody
+    await asyncio.sleep(0)  # the first attempt fails
 
     async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         from_server, to_server = await asyncio.open_connection(real.hostname, real.port)
@@ -104,7 +104,7 @@ async def test_a_role_that_may_not_log_in_ends_at_once_and_says_so(postgres_url:
     async with connected(postgres_url) as admin:
         await admin.execute("CREATE ROLE stranger NOLOGIN")
         try:
-            with pytest.raises(StoreUnavailable, match=r"refused.*NOTES_DATABASE_URL") as error:
+            with pytest.raises(StoreUnavailable, match=r"cannot be used: .*NOTES_DATABASE_URL") as error:
                 await NotesStore(stranger, limits=Limits(pool_size=1), wait_seconds=60).open()
             assert "hunter2" not in str(error.value)
         finally:
@@ -113,7 +113,7 @@ async def test_a_role_that_may_not_log_in_ends_at_once_and_says_so(postgres_url:
 
 async def test_connections_cut_by_the_server_are_replaced(postgres_url: str) -> None:
     async with opened(postgres_url, pool_size=1) as store, connected(postgres_url) as admin:
-        for _ in range(20):  # the moment in which asyncpg hears of it differs
+        for _ in range(20):  # when asyncpg notices it varies
             await store.ping()
             cut = await admin.fetchval(
                 "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
@@ -122,13 +122,13 @@ async def test_connections_cut_by_the_server_are_replaced(postgres_url: str) -> 
             assert cut >= 1
             async with asyncio.timeout(30):
                 while True:
-                    with contextlib.suppress(StoreUnavailable):  # a request on a connection that was cut may fail
+                    with contextlib.suppress(StoreUnavailable):  # a request on a closed connection may fail
                         await store.ping()
                         break
 
 
 async def test_a_request_is_one_round_trip(postgres_url: str) -> None:
-    """What asyncpg's own pool sends after each use of a connection would be a second one."""
+    """What asyncpg's own pool sends when a connection is released would be a second one."""
     async with opened(postgres_url, pool_size=1) as store, connected(postgres_url) as admin:
         await store.count()
         last = await admin.fetch(

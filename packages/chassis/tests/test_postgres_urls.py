@@ -1,4 +1,4 @@
-"""URLs of PostgreSQL as they are handed out, and with what goes wrong when they are written by hand."""
+"""PostgreSQL URLs as providers issue them, and with the mistakes of writing them by hand."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from chassis.postgres.database import Limits
 from chassis.postgres.url import CHOICES, IGNORED, SUPPORTED, parse
 from chassis.storage import StoreUnavailable
 
-NOBODY = "postgresql://me:hunter2@127.0.0.1:1/notes"
+UNUSED_URL = "postgresql://me:hunter2@127.0.0.1:1/notes"
 
 LIBPQ = {
     *("application_name", "channel_binding", "client_encoding", "connect_timeout", "dbname"),
@@ -42,8 +42,8 @@ def test_a_parameter_of_libpq_works_or_is_ignored_or_is_refused_by_its_name() ->
     assert IGNORED <= LIBPQ
     assert LIBPQ | {"search_path"} >= SUPPORTED
     for name in LIBPQ - SUPPORTED - IGNORED:
-        with pytest.raises(ValueError, match=rf"cannot do: {name}$"):
-            parse(f"{NOBODY}?{name}=x")
+        with pytest.raises(ValueError, match=rf"unsupported parameters from its query: {name}$"):
+            parse(f"{UNUSED_URL}?{name}=x")
 
 
 @pytest.mark.parametrize(
@@ -62,9 +62,10 @@ async def test_a_url_as_a_provider_hands_it_out_is_taken(
         async with opened(url) as store:
             await store.ping()
     ignored = sorted(field.partition("=")[0] for field in query.split("&") if field.partition("=")[0] in IGNORED)
-    said = [record.message for record in caplog.records if "ignored" in record.message]
-    assert said == (
-        [f"Of the URL in NOTES_DATABASE_URL is ignored what asyncpg lacks: {', '.join(ignored)}"] * bool(ignored)
+    messages = [record.message for record in caplog.records if "Ignoring" in record.message]
+    assert messages == (
+        [f"Ignoring parameters of the URL in NOTES_DATABASE_URL that asyncpg lacks: {', '.join(ignored)}"]
+        * bool(ignored)
     )
 
 
@@ -79,63 +80,63 @@ async def test_what_the_url_says_of_the_session_holds(postgres_url: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("query", "said"),
+    ("query", "expected"),
     [
-        ("schema=public", "cannot do: schema; the schema is search_path=NAME"),
+        ("schema=public", "query: schema; for the schema, use search_path=NAME"),
         (
             "pgbouncer=true&connection_limit=5",
-            "connection_limit, pgbouncer; the number of .*POOL_SIZE; a pooler .*POOLER",
+            "connection_limit, pgbouncer; for the number of .*POOL_SIZE; for a pooler, .*POOLER",
         ),
-        ("pool_max_conns=5", "pool_max_conns; the number of connections is the setting ..._DATABASE_POOL_SIZE"),
-        ("ssl=true", "ssl; TLS is sslmode=require"),
-        ("statement_timeout=5", "cannot do: statement_timeout"),
+        ("pool_max_conns=5", "pool_max_conns; for the number of connections, set ..._DATABASE_POOL_SIZE"),
+        ("ssl=true", "ssl; for TLS, use sslmode=require"),
+        ("statement_timeout=5", "query: statement_timeout"),
         ("hunter2", "NAME=VALUE"),
-        ("sslmode=on", "sslmode in its query is one of disable, allow"),
-        ("target_session_attrs=rw", "target_session_attrs in its query is one of any, read-write"),
-        ("gssencmode=require", "gssencmode in its query is one of disable, prefer"),
-        ("host=elsewhere", "names a host, and once"),
+        ("sslmode=on", "sslmode in its query must be one of disable, allow"),
+        ("target_session_attrs=rw", "target_session_attrs in its query must be one of any, read-write"),
+        ("gssencmode=require", "gssencmode in its query must be one of disable, prefer"),
+        ("host=elsewhere", "must name the host exactly once"),
         ("port=0", "from 1 to 65535"),
         ("port=http", "from 1 to 65535"),
         ("port=5432,5433", "as many ports as hosts"),
-        ("sslrootcert=/nowhere/ca.crt", "file of sslrootcert in its query cannot be used: No such file"),
-        ("sslcert=/nowhere/me.crt", "file of sslcert or sslkey in its query cannot be used: No such file"),
-        ("sslrootcert=system&sslmode=require", "goes with sslmode=verify-full alone"),
-        ("sslrootcert=system&ssl_min_protocol_version=TLSv1.3", "does not go with ssl_min_protocol_version"),
+        ("sslrootcert=/nowhere/ca.crt", "cannot load the file of sslrootcert in its query: No such file"),
+        ("sslcert=/nowhere/me.crt", "cannot load the file of sslcert or sslkey in its query: No such file"),
+        ("sslrootcert=system&sslmode=require", "requires sslmode=verify-full"),
+        ("sslrootcert=system&ssl_min_protocol_version=TLSv1.3", "cannot be combined with ssl_min_protocol_version"),
     ],
 )
-def test_a_query_that_cannot_be_done_is_named(query: str, said: str) -> None:
-    with pytest.raises(ValueError, match=said) as error:
-        parse(f"{NOBODY}?{query}")
+def test_a_query_that_cannot_be_done_is_named(query: str, expected: str) -> None:
+    with pytest.raises(ValueError, match=expected) as error:
+        parse(f"{UNUSED_URL}?{query}")
     assert "hunter2" not in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "expected"),
     [
         ("postgresql://me:a@hunter2@127.0.0.1:1/notes", "%40"),
-        ("postgresql://me:a@b:hunter2@127.0.0.1:1/notes", "%40"),  # of which asyncpg takes hunter2@127... for a port
+        ("postgresql://me:a@b:hunter2@127.0.0.1:1/notes", "%40"),  # asyncpg reads hunter2@127... as a port
         ("postgresql://me:12/hunter2@127.0.0.1:1/notes", "%2F"),
         ("postgresql://me:hunter2/12@127.0.0.1:1/notes", "%2F"),
         ("postgresql://me:a?hunter2@127.0.0.1:1/notes", "%3F"),
         ("postgresql://me:a#hunter2@127.0.0.1:1/notes", "%23"),
         ("postgresql://me:a[hunter2@127.0.0.1:1/notes", "%5B"),
         ("postgresql://me:hunter2@127.0.0.1:1/notes#x", "%23"),
-        ("postgresql://me:hun ter2@127.0.0.1:1/notes", "blanks"),
+        ("postgresql://me:hun ter2@127.0.0.1:1/notes", "whitespace"),
         ("postgresql://me:hunter2%00@127.0.0.1:1/notes", "control characters"),
         ("postgresql://me:hunter2@127.0.0.1:0/notes", "from 1 to 65535"),
         ("postgresql://me:hunter2@127.0.0.1:70000/notes", "from 1 to 65535"),
         ("postgresql://me:hunter2@127.0.0.1:http/notes", "host:port"),
-        ("postgresql://me:hunter2@a..b/notes", "between two dots"),
-        (f"postgresql://me:hunter2@{'a' * 64}.b/notes", "between two dots"),
-        ("postgresql://me:hunter2@/notes", "names a host"),
+        ("postgresql://me:hunter2@a..b/notes", "between dots"),
+        (f"postgresql://me:hunter2@{'a' * 64}.b/notes", "between dots"),
+        ("postgresql://me:hunter2@/notes", "must name the host"),
         ("postgresql+asyncpg://me:hunter2@127.0.0.1:1/notes", "must begin with postgresql://"),
     ],
 )
 @pytest.mark.parametrize("command", ["migrate", "openapi"])
-def test_a_url_that_is_none_is_one_line_without_any_of_the_password(url: str, said: str, command: str) -> None:
+def test_a_url_that_is_none_is_one_line_without_any_of_the_password(url: str, expected: str, command: str) -> None:
     line = NOTES.refused(command, NOTES_DATABASE_URL=url)
     assert line.startswith("NOTES_DATABASE_URL: ")
-    assert said in line
+    assert expected in line
     assert "hunter2" not in line
 
 
@@ -179,7 +180,7 @@ def test_every_choice_is_one_of_asyncpgs() -> None:
 
 def test_the_systems_cas_are_asked_where_the_url_says_so(tmp_path: Path) -> None:
     certificate, key = Authority(tmp_path, "ours").sign("me")
-    tls = parse(f"{NOBODY}?sslrootcert=system&sslcert={certificate}&sslkey={key}").tls
+    tls = parse(f"{UNUSED_URL}?sslrootcert=system&sslcert={certificate}&sslkey={key}").tls
     assert tls is not None
     assert (tls.verify_mode, tls.check_hostname) == (ssl.CERT_REQUIRED, True)
 

@@ -1,4 +1,4 @@
-"""Who asks for /health is told what runs, in the form that they can read; and when the service may get requests."""
+"""/health in the format that the client prefers, and readiness."""
 
 from __future__ import annotations
 
@@ -69,23 +69,23 @@ def test_prometheus_gets_metrics_and_everybody_else_json(
 ) -> None:
     if accept is None:
         del client.headers["accept"]
-    answer = client.get("/health", headers={} if accept is None else {"Accept": accept})
-    assert answer.status_code == 200
-    assert answer.headers["content-type"].split(";")[0] == media_type  # what Prometheus looks at, and nothing else
-    assert answer.headers["vary"] == "Accept"
-    assert answer.headers["cache-control"] == "no-store"
+    response = client.get("/health", headers={} if accept is None else {"Accept": accept})
+    assert response.status_code == 200
+    assert response.headers["content-type"].split(";")[0] == media_type  # Prometheus checks only this
+    assert response.headers["vary"] == "Accept"
+    assert response.headers["cache-control"] == "no-store"
     if media_type == JSON:
-        assert answer.json()["status"] == "ok"
+        assert response.json()["status"] == "ok"
     else:
-        samples = read(answer)
+        samples = read(response)
         assert samples.keys() > {"hello_health_status", "hello_uptime_seconds", "hello_memory_bytes"}
         assert samples["hello_health_status"] == 1
 
 
 def test_all_lines_of_the_header_are_read(client: TestClient) -> None:
     for lines in ([JSON + ";q=0.1", TEXT], [TEXT, JSON + ";q=0.1"]):
-        answer = client.get("/health", headers=[("Accept", line) for line in lines])
-        assert answer.headers["content-type"].startswith(TEXT)
+        response = client.get("/health", headers=[("Accept", line) for line in lines])
+        assert response.headers["content-type"].startswith(TEXT)
 
 
 def test_health_says_what_runs_and_how_it_is() -> None:
@@ -104,16 +104,16 @@ def test_readiness_lists_its_checks(client: TestClient) -> None:
     assert client.get("/readyz?verbose").text == "[+]started ok\n[+]not-draining ok\nreadyz check passed\n"
     app = client.app
     assert isinstance(app, FastAPI)
-    app.state.vitals.draining = True
-    answer = client.get("/readyz?verbose")
-    assert answer.status_code == 503
-    assert answer.text == "[+]started ok\n[-]not-draining failed\nreadyz check failed\n"
+    app.state.health_state.draining = True
+    response = client.get("/readyz?verbose")
+    assert response.status_code == 503
+    assert response.text == "[+]started ok\n[-]not-draining failed\nreadyz check failed\n"
     assert client.get("/readyz").text == "not ready: not-draining"
     assert client.get("/livez").status_code == 200
 
 
 class Countless(Hello):
-    """One that counts nothing."""
+    """A service without a count."""
 
     health = HealthTexts()
 

@@ -1,12 +1,12 @@
-"""docs/problems.md explains every type of problem that any service may answer with. A service has more of its own."""
+"""docs/problems.md documents every problem type of the chassis. Services add their own."""
 
 from __future__ import annotations
 
-from problem_types import explained, raised_in
+from problem_types import documented_types, types_raised_in
 from running import SOURCE
 
 
 def test_every_type_of_problem_that_all_services_have_has_a_section_in_the_docs() -> None:
-    types = raised_in([SOURCE])
+    types = types_raised_in([SOURCE])
     assert len(types) > 5
-    assert types <= explained()
+    assert types <= documented_types()

@@ -1,4 +1,4 @@
-"""How many requests a caller may send, and how who sends more is told."""
+"""Rate limits and their response headers."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from chassis.rate_limit import MAX_CALLERS, RateLimit
 
 def test_no_rate_is_limited_unless_it_is_set() -> None:
     with serving() as service, httpx2.Client(base_url=service.url) as client:
-        answers = [client.get("/v1/hello") for _ in range(20)]
-    assert {answer.status_code for answer in answers} == {200}
-    assert not any("ratelimit" in name for name in answers[-1].headers)
+        responses = [client.get("/v1/hello") for _ in range(20)]
+    assert {response.status_code for response in responses} == {200}
+    assert not any("ratelimit" in name for name in responses[-1].headers)
 
 
 def test_a_request_too_many_is_told_when_to_come_back() -> None:
     with serving(HELLO_RATE_LIMIT="3/minute") as limited, httpx2.Client(base_url=limited.url) as client:
-        answers = [client.get("/v1/hello", headers={"X-Forwarded-For": f"10.0.0.{n}"}) for n in range(4)]
-        assert [answer.status_code for answer in answers] == [200, 200, 200, 429]  # the header is nobody's word
-        assert [answer.headers["ratelimit"].split(";")[1] for answer in answers] == ["r=2", "r=1", "r=0", "r=0"]
-        assert {answer.headers["ratelimit-policy"] for answer in answers} == {'"default";q=3;w=60'}
-        refused = answers[-1]
+        responses = [client.get("/v1/hello", headers={"X-Forwarded-For": f"10.0.0.{n}"}) for n in range(4)]
+        assert [response.status_code for response in responses] == [200, 200, 200, 429]  # the header is ignored
+        assert [response.headers["ratelimit"].split(";")[1] for response in responses] == ["r=2", "r=1", "r=0", "r=0"]
+        assert {response.headers["ratelimit-policy"] for response in responses} == {'"default";q=3;w=60'}
+        refused = responses[-1]
         assert refused.json()["type"] == "/problems/rate-limited"
-        assert 18 <= int(refused.headers["retry-after"]) <= 20  # each of the three is a third of the minute
+        assert 18 <= int(refused.headers["retry-after"]) <= 20  # each request has a third of the minute
         reset = refused.headers["ratelimit"].split(";t=")[1]
         assert 55 <= int(reset) <= 60
-        assert any("HELLO_TRUSTED_PROXIES" in line for line in limited.log)  # whose all of them would be behind one
-        # Probes are not limited, and count for nothing.
+        assert any("HELLO_TRUSTED_PROXIES" in line for line in limited.log)  # a proxy's clients would share its address
+        # Probes are not limited, and do not count.
         for path in ("/livez", "/readyz", "/health"):
             for _ in range(5):
                 probe = client.get(path)
@@ -56,24 +56,24 @@ def test_a_rate_is_limited_by_token_and_who_has_none_by_address(tmp_path: Path) 
             return [client.get("/v1/hello", headers=headers).status_code for _ in range(number)]
 
         assert statuses(ann, "10.0.0.1") == [200, 200, 200, 429]
-        assert statuses(ann, "10.0.0.2", 1) == [429]  # wherever she calls from
+        assert statuses(ann, "10.0.0.2", 1) == [429]  # from any address
         assert statuses(bob, "10.0.0.1") == [200, 200, 200, 429]
-        # Who guesses tokens is counted too, each guess and all of them together.
+        # Clients that guess tokens are counted too, by address.
         guesses = [statuses(f"guess-{n}", "10.0.0.3", 1)[0] for n in range(4)]
         assert guesses == [401, 401, 401, 429]
         assert statuses("guess", "10.0.0.4", 1) == [401]
-        # The proxy's word counts, not what the client wrote before it.
+        # The address that the proxy added counts, not those that the client sent.
         assert statuses("guess", "10.9.9.9, 10.0.0.3", 1) == [429]
-        # Of IPv6 a subscriber has a network of addresses.
+        # With IPv6, a subscriber has a whole network of addresses.
         guesses = [statuses("guess", f"2001:db8:0:1::{n}", 1)[0] for n in range(4)]
         assert guesses == [401, 401, 401, 429]
         assert statuses("guess", "2001:db8:0:2::1", 1) == [401]
         assert statuses("guess", "not:an:address") == [401, 401, 401, 429]
 
 
-async def _take(limit: RateLimit, caller: str) -> Request:
+async def _acquire(limit: RateLimit, caller: str) -> Request:
     request = Request({"type": "http", "state": {}})
-    await limit.take(request, caller)
+    await limit.acquire(request, caller)
     return request
 
 
@@ -82,23 +82,23 @@ async def test_a_rate_is_that_of_any_time_not_of_the_clocks_minute(monkeypatch: 
     monkeypatch.setattr(time, "monotonic", lambda: now)
     limit = RateLimit("6/minute")
     for _ in range(6):
-        await _take(limit, "ann")
+        await _acquire(limit, "ann")
     with pytest.raises(Problem) as refused:
-        await _take(limit, "ann")
+        await _acquire(limit, "ann")
     assert refused.value.headers == {"Retry-After": "10"}
-    now += 10  # as it was told
-    await _take(limit, "ann")
+    now += 10  # as Retry-After says
+    await _acquire(limit, "ann")
     with pytest.raises(Problem):
-        await _take(limit, "ann")
+        await _acquire(limit, "ann")
     now += 60
     for _ in range(6):
-        await _take(limit, "ann")
+        await _acquire(limit, "ann")
 
 
 async def test_what_remains_is_counted_down_by_one_whatever_the_clock_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "monotonic", lambda: 12345.678)  # a share of a minute is no whole number
     limit = RateLimit("100/minute")
-    headers = [dict((await _take(limit, "ann")).state.rate_limit_headers) for _ in range(100)]
+    headers = [dict((await _acquire(limit, "ann")).state.rate_limit_headers) for _ in range(100)]
     assert [header[b"ratelimit"].split(b";")[1] for header in headers] == [b"r=%d" % n for n in reversed(range(100))]
 
 
@@ -107,21 +107,21 @@ async def test_callers_who_stay_away_are_forgotten(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(time, "monotonic", lambda: now)
     limit = RateLimit("10/second")
     for n in range(1000):
-        await _take(limit, f"address {n}")
+        await _acquire(limit, f"address {n}")
     now += 1
     for _ in range(600):
         now += 1
-        await _take(limit, "ann")
-    assert limit.remembered() == 1
+        await _acquire(limit, "ann")
+    assert limit.tracked_callers() == 1
 
 
 async def test_a_flood_of_callers_does_not_fill_the_memory() -> None:
     limit = RateLimit("2/day")
-    await _take(limit, "ann")
+    await _acquire(limit, "ann")
     for n in range(MAX_CALLERS + 500):
         if n == MAX_CALLERS // 2:
-            await _take(limit, "ann")
-        await _take(limit, f"address {n}")
-    assert limit.remembered() == MAX_CALLERS
-    with pytest.raises(Problem):  # whoever was here last is remembered longest
-        await _take(limit, "ann")
+            await _acquire(limit, "ann")
+        await _acquire(limit, f"address {n}")
+    assert limit.tracked_callers() == MAX_CALLERS
+    with pytest.raises(Problem):  # recently active callers are evicted last
+        await _acquire(limit, "ann")

@@ -1,4 +1,4 @@
-"""A PostgreSQL that is set up to let nobody in, or only who comes by TLS: each refusal has its sentence at once."""
+"""PostgreSQL rejects connections, or those without TLS: each rejection fails immediately with its message."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Server:
         return f"postgresql://{user}:x@{host}:{self.port}{database or self.database}?{query}"
 
     async def put(self, file: str, text: str) -> None:
-        """Into its data folder, readable for the server alone."""
+        """Writes a file to the data directory, readable only by the server."""
         async with connected(self.admin) as admin:
             folder = await admin.fetchval("SHOW data_directory")
             await admin.execute("CREATE TEMP TABLE lines (number serial, line text)")
@@ -65,7 +65,7 @@ class Server:
             )
 
     async def present(self, certificate: tuple[Path, Path]) -> None:
-        """Shows this one to who connects from now on."""
+        """Uses this certificate for new connections."""
         for name, file in zip(("server.crt", "server.key"), certificate, strict=True):
             await self.put(name, file.read_text())
         await self.reload()
@@ -84,7 +84,7 @@ class Server:
 
 @pytest.fixture(scope="module")
 def running_server() -> Iterator[str]:
-    """One of these tests' own: its settings are changed."""
+    """A dedicated server, since its settings are changed."""
     with running_postgres() as url:
         yield url
 
@@ -107,15 +107,15 @@ async def server(running_server: str, tmp_path_factory: pytest.TempPathFactory) 
     await made.put(hba, HBA)
     await made.present(made.authority.sign("localhost"))
     yield made
-    # Over TLS a connection that is closed takes leave first, and is open meanwhile. A loop that is closed before fails,
-    # and so do the tests after it (uvloop 0.23).
+    # Closing a TLS connection takes a handshake, during which it is still open. Closing the loop before that fails, and
+    # so do the tests after it (uvloop 0.23).
     async with asyncio.timeout(DEADLINE_SECONDS):
         while any(type(each).__name__ == "TCPTransport" and not each.is_closing() for each in gc.get_objects()):
             await asyncio.sleep(0.01)
 
 
 async def refusal(url: str, *, wait_seconds: float = 10 * DEADLINE_SECONDS) -> str:
-    """What the service says, which does not wait for what waiting cannot mend."""
+    """The error of a failed start, which does not wait if a retry cannot help."""
     async with asyncio.timeout(DEADLINE_SECONDS):
         with pytest.raises(StoreUnavailable) as error:
             await NotesStore(url, limits=Limits(), wait_seconds=wait_seconds).open()
@@ -123,38 +123,38 @@ async def refusal(url: str, *, wait_seconds: float = 10 * DEADLINE_SECONDS) -> s
 
 
 @pytest.mark.parametrize(
-    ("user", "query", "options", "said"),
+    ("user", "query", "options", "expected"),
     [
         ("app:wrong", "", {}, "password authentication failed.* Check user and password in NOTES_DATABASE_URL"),
         ("nologin", "", {}, "not permitted to log in.* the role needs LOGIN"),
-        ("unlisted", "", {}, "no pg_hba.conf entry .* The server's pg_hba.conf says"),
+        ("unlisted", "", {}, "no pg_hba.conf entry .* The server's pg_hba.conf controls"),
         ("tls_only", "sslmode=disable", {}, "pg_hba.conf rejects.* sslmode, sslcert and sslkey in NOTES_DATABASE_URL"),
         ("by_certificate", "sslmode=require", {}, "requires a valid client certificate.* sslcert and sslkey"),
-        ("app", "", {"database": "/nowhere"}, "does not exist. Create it, or name the right one in NOTES_DATABASE_URL"),
+        ("app", "", {"database": "/nowhere"}, "does not exist. Create it, or fix its name in NOTES_DATABASE_URL"),
         ("app", "", {"database": "/closed"}, "permission denied for database.* GRANT CONNECT ON DATABASE"),
         ("app", "", {}, "permission denied for schema public.*GRANT USAGE, CREATE ON SCHEMA.*command `migrate`"),
-        ("app", "search_path=nowhere", {}, "may use no schema of its search_path, nowhere.* ALTER ROLE"),
-        ("app", "options=-c%20nothing=1", {}, "nothing.* Mend it in NOTES_DATABASE_URL or in the server"),
+        ("app", "search_path=nowhere", {}, "has no privileges on any schema of its search_path, nowhere.* ALTER ROLE"),
+        ("app", "options=-c%20nothing=1", {}, "nothing.* Fix it in NOTES_DATABASE_URL or on the server"),
         ("tls_only", "sslmode=verify-full", {}, "root.crt.* sslrootcert"),
         (
             "tls_only",
             "sslmode=verify-full&sslrootcert=system",
             {},
-            "sslrootcert in NOTES_DATABASE_URL has to name .* CA",
+            "sslrootcert in NOTES_DATABASE_URL must name .* CA",
         ),
-        ("tls_only", "sslmode=require&sslrootcert={other}", {}, "sslrootcert in NOTES_DATABASE_URL has to name .* CA"),
-        ("tls_only", "sslmode=verify-full&sslrootcert={ca}", {"host": "127.0.0.1"}, "Name the host .* certificate"),
+        ("tls_only", "sslmode=require&sslrootcert={other}", {}, "sslrootcert in NOTES_DATABASE_URL must name .* CA"),
+        ("tls_only", "sslmode=verify-full&sslrootcert={ca}", {"host": "127.0.0.1"}, "Use the host name .* certificate"),
     ],
 )
 async def test_a_refusal_is_told_at_once_and_with_the_next_step(
-    user: str, query: str, options: dict[str, str], said: str, server: Server, tmp_path: Path
+    user: str, query: str, options: dict[str, str], expected: str, server: Server, tmp_path: Path
 ) -> None:
     query = query.format(ca=server.authority.file, other=Authority(tmp_path, "other").file)
     url = server.url(user, query, **options)
     if ":" in user:
         url = url.replace(":x@", "@")
     message = await refusal(url)
-    assert re.search(said, message), message
+    assert re.search(expected, message), message
     assert message.startswith(
         ("PostgreSQL at localhost:", "PostgreSQL at 127.0.0.1:", "The user in NOTES_DATABASE_URL", "no schema")
     )
@@ -166,32 +166,30 @@ async def test_a_certificate_that_has_expired_is_told_at_once(server: Server) ->
         message = await refusal(server.url("tls_only", f"sslmode=verify-full&sslrootcert={server.authority.file}"))
     finally:
         await server.present(server.authority.sign("localhost"))
-    assert (
-        "expired. Renew the server's certificate" in message.replace("certificate has expired (", "expired. (") or True
-    )
+    assert re.search(r"expired.*\. Renew the server's certificate", message), message
 
 
 async def test_a_server_without_tls_is_told_at_once(postgres_url: str) -> None:
     message = await refusal(f"{postgres_url}&sslmode=require")
-    assert "rejected SSL upgrade. Switch TLS on in the server" in message
+    assert "rejected SSL upgrade. Enable TLS on the server" in message
 
 
 @pytest.mark.parametrize(
-    ("user", "query", "said"),
+    ("user", "query", "expected"),
     [
-        ("limited", "", "too many connections.* NOTES_DATABASE_POOL_SIZE smaller, or the server's max_connections"),
+        ("limited", "", "too many connections.* lower NOTES_DATABASE_POOL_SIZE, or raise the server's max_connections"),
         ("app", "target_session_attrs=standby", "Is there a primary.* target_session_attrs=read-write"),
     ],
 )
-async def test_what_may_pass_is_waited_for_and_then_told(user: str, query: str, said: str, server: Server) -> None:
+async def test_what_may_pass_is_waited_for_and_then_told(user: str, query: str, expected: str, server: Server) -> None:
     message = await refusal(server.url(user, query), wait_seconds=0)
-    assert re.search(f"cannot be reached: .*{said}", message), message
+    assert re.search(f"cannot be reached: .*{expected}", message), message
 
 
 @pytest.mark.parametrize(
     ("user", "query", "host"),
     [
-        ("tls_only", "", "localhost"),  # sslmode=prefer, which is the default, and a server that lets nobody else in
+        ("tls_only", "", "localhost"),  # sslmode=prefer, the default, with a server that requires TLS
         ("tls_only", "sslmode=require&channel_binding=require", "localhost"),
         ("tls_only", "sslmode=verify-full&sslrootcert={ca}", "localhost"),
         ("by_certificate", "sslmode=verify-ca&sslrootcert={ca}&sslcert={certificate}&sslkey={key}", "127.0.0.1"),

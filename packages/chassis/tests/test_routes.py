@@ -1,4 +1,4 @@
-"""What becomes of the routes that a service gives its application."""
+"""How an application uses the routes of a service's routers."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def app() -> FastAPI:
 
 
 def test_the_routes_of_a_router_are_made_once_for_all_applications(app: FastAPI) -> None:
-    """FastAPI would make each again when the first request comes."""
+    """FastAPI would rebuild each on the first request."""
     (made,) = (route for route in plain.routes if isinstance(route, APIRoute))
     (served,) = (route for route in app.routes if isinstance(route, APIRoute) and route.path == made.path)
     assert served.dependant is made.dependant

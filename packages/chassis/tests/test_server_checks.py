@@ -1,4 +1,4 @@
-"""A server, database or role with which a promise cannot be kept is named at the start, not by the first request."""
+"""Servers, databases and roles that break a promise are detected at startup, not by the first request."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RIGHTS = "SELECT, INSERT, UPDATE, DELETE"
 
 @contextlib.asynccontextmanager
 async def role_of(url: str) -> AsyncIterator[tuple[str, str]]:
-    """The name and the URL of a role of this test's own that may see the schema, whose tables are there already."""
+    """The name and the URL of a dedicated role with USAGE on the schema, whose tables exist already."""
     async with opened(url), connected(url) as admin:
         role, schema = f"role_{uuid4().hex}", await admin.fetchval("SELECT current_schema()")
         await admin.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'x'; GRANT USAGE ON SCHEMA {schema} TO {role}")
@@ -44,7 +44,7 @@ async def execute(url: str, *statements: str) -> None:
 
 
 async def refusal(url: str) -> str:
-    """What a start says that is refused."""
+    """The error of a failed start."""
     with pytest.raises(StoreUnavailable) as error:
         await NotesStore(url, limits=Limits(), wait_seconds=0).open()
     return str(error.value)
@@ -52,16 +52,16 @@ async def refusal(url: str) -> str:
 
 async def test_rights_that_are_missing_are_named_with_the_statement_that_gives_them(postgres_url: str) -> None:
     async with role_of(postgres_url) as (role, url):
-        for given, missing in (
+        for granted, missing in (
             ("", f"{RIGHTS} ON notes TO {role}; GRANT SELECT ON schema_migrations"),
             ("SELECT ON ALL TABLES", "INSERT, UPDATE, DELETE ON notes"),
             ("SELECT, INSERT ON ALL TABLES", "UPDATE, DELETE ON notes"),
         ):
-            if given:
-                await execute(postgres_url, f"GRANT {given} IN SCHEMA {await _schema(postgres_url)} TO {role}")
-            said = await refusal(url)
-            assert f"GRANT {missing} TO {role}" in said
-        await execute(postgres_url, said.partition(" by: ")[2])
+            if granted:
+                await execute(postgres_url, f"GRANT {granted} IN SCHEMA {await _schema(postgres_url)} TO {role}")
+            message = await refusal(url)
+            assert f"GRANT {missing} TO {role}" in message
+        await execute(postgres_url, message.partition("owner: ")[2])
         async with opened(url) as store:
             assert await store.get(await add(store)) == TEXT
 
@@ -73,9 +73,9 @@ async def test_the_sequence_of_a_serial_needs_a_right_and_that_of_an_identity_co
             "CREATE TABLE counted (one serial, other bigint GENERATED ALWAYS AS IDENTITY)",
             f"GRANT {RIGHTS} ON ALL TABLES IN SCHEMA {await _schema(postgres_url)} TO {role}",
         )
-        said = await refusal(url)
-        assert said.endswith(f"by: GRANT USAGE ON SEQUENCE counted_one_seq TO {role}")
-        await execute(postgres_url, said.partition(" by: ")[2])
+        message = await refusal(url)
+        assert message.endswith(f"owner: GRANT USAGE ON SEQUENCE counted_one_seq TO {role}")
+        await execute(postgres_url, message.partition("owner: ")[2])
         async with opened(url), connected(url) as db:
             await db.execute("INSERT INTO counted DEFAULT VALUES")
 
@@ -116,18 +116,18 @@ async def test_a_role_that_may_make_no_tables_where_there_are_none_is_told_so(po
 
 
 @pytest.mark.parametrize(
-    ("setting", "said"),
+    ("setting", "expected"),
     [
         ("default_transaction_read_only = on", "RESET default_transaction_read_only"),
         ("session_replication_role = replica", "RESET session_replication_role"),
     ],
 )
 async def test_a_role_whose_writes_would_fail_or_go_wrong_does_not_start(
-    postgres_url: str, setting: str, said: str
+    postgres_url: str, setting: str, expected: str
 ) -> None:
     async with role_of(postgres_url) as (role, url):
         await execute(postgres_url, f"ALTER ROLE {role} SUPERUSER", f"ALTER ROLE {role} SET {setting}")
-        assert said in await refusal(url)
+        assert expected in await refusal(url)
         await execute(postgres_url, f"ALTER ROLE {role} RESET ALL")
         async with opened(url) as store:
             await store.ping()
@@ -163,12 +163,12 @@ async def test_what_costs_something_is_in_the_log_and_degrades_nothing(
         expected = [True]
         try:
             await execute(postgres_url, f"ALTER ROLE {role} {setting}")
-        except asyncpg.UndefinedObjectError:  # an older one has no transaction_timeout, and is not asked for it
+        except asyncpg.UndefinedObjectError:  # older servers have no transaction_timeout
             expected = []
         async with opened(url) as store:
             await store.ping()
-        said = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-        assert [setting.split()[1] in line or "connections for role" in line for line in said] == expected
+        logged = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+        assert [setting.split()[1] in line or "may open 3 connections" in line for line in logged] == expected
 
 
 async def test_a_connection_has_the_time_limits_of_the_service_whatever_its_role_has(
@@ -185,10 +185,10 @@ async def test_a_connection_has_the_time_limits_of_the_service_whatever_its_role
         async with opened(url) as store:
             await store.ping()
         assert not [record for record in caplog.records if record.levelno == logging.WARNING]
-        # As behind a pooler that is told to ignore what a client asks for.
+        # As behind a pooler that ignores startup parameters.
         async with connected(url) as db:
-            found = [each.sentence for each in await checks.findings(db, Limits(), setting="NOTES_DATABASE_URL")]
-        assert [sentence.partition(" is ")[0] for sentence in found] == [
+            found = [each.message for each in await checks.check_server(db, Limits(), setting="NOTES_DATABASE_URL")]
+        assert [message.partition(" is ")[0] for message in found] == [
             "statement_timeout",
             "lock_timeout",
             "idle_in_transaction_session_timeout",
@@ -198,9 +198,9 @@ async def test_a_connection_has_the_time_limits_of_the_service_whatever_its_role
 
 async def test_a_pooler_that_drops_the_time_limits_is_told_of(postgres_url: str) -> None:
     async with connected(postgres_url) as db:
-        found = await checks.findings(db, Limits(), setting="NOTES_DATABASE_URL")
-    assert [each.decision for each in found] == ["warn"] * 3
-    assert all("since a pooler drops" in each.sentence for each in found)
+        found = await checks.check_server(db, Limits(), setting="NOTES_DATABASE_URL")
+    assert [each.action for each in found] == ["warn"] * 3
+    assert all("because a pooler drops" in each.message for each in found)
 
 
 async def test_a_database_that_cannot_keep_every_character_is_refused(postgres_server: str) -> None:
@@ -214,13 +214,13 @@ async def test_a_database_that_cannot_keep_every_character_is_refused(postgres_s
 
 async def test_a_server_that_is_too_old_is_refused(postgres_url: str) -> None:
     async with connected(postgres_url) as db:
-        found = {**dict(await db.fetchrow(checks.ASK) or {}), "version": 13, "full_version": "13.22"}
-    (sentence,) = [
-        each.sentence
-        for each in checks.findings_in(found, Limits(), setting="NOTES_DATABASE_URL")
-        if each.decision == "refuse"
+        state = {**dict(await db.fetchrow(checks.STATE) or {}), "version": 13, "full_version": "13.22"}
+    (message,) = [
+        each.message
+        for each in checks.apply_rules(state, Limits(), setting="NOTES_DATABASE_URL")
+        if each.action == "refuse"
     ]
-    assert sentence == "it is PostgreSQL 13.22, and the service needs 14 or a newer one: upgrade it"
+    assert message == "PostgreSQL 13.22 is not supported: upgrade to 14 or later"
 
 
 @pytest.fixture(scope="module")
@@ -234,7 +234,7 @@ def pair() -> Iterator[Replicated]:
 @pytest.mark.full
 class TestReplicated:
     @pytest.mark.parametrize(
-        ("setting", "said"),
+        ("setting", "expected"),
         [
             ("fsync = off", "fsync is off"),
             ("synchronous_commit = local", "a failover loses"),
@@ -242,13 +242,13 @@ class TestReplicated:
         ],
     )
     async def test_a_server_that_becomes_worse_later_degrades_health(
-        self, pair: Replicated, setting: str, said: str
+        self, pair: Replicated, setting: str, expected: str
     ) -> None:
         async with opened(pair.url) as store:
             await store.ping()
             await execute(pair.url, f"ALTER SYSTEM SET {setting}", "SELECT pg_reload_conf()")
             try:
-                await _until(store, said)
+                await _until(store, expected)
             finally:
                 name = setting.partition(" ")[0]
                 await execute(pair.url, "SET default_transaction_read_only = off", f"ALTER SYSTEM RESET {name}")
@@ -268,11 +268,11 @@ class TestReplicated:
 
     async def test_a_standby_is_refused(self, pair: Replicated) -> None:
         async with opened(pair.url):
-            pass  # the tables are there
-        said = await refusal(pair.standby_url)
-        assert "this is a standby" in said
-        assert "Name the primary in NOTES_DATABASE_URL" in said
-        assert "target_session_attrs=read-write" in said
+            pass  # so that the tables exist
+        message = await refusal(pair.standby_url)
+        assert "this is a standby" in message
+        assert "Name the primary in NOTES_DATABASE_URL" in message
+        assert "target_session_attrs=read-write" in message
 
     async def test_a_standby_that_is_promoted_meanwhile_is_waited_for(self, caplog: pytest.LogCaptureFixture) -> None:
         with replicated() as pair:
@@ -290,8 +290,8 @@ class TestReplicated:
             await store.close()
 
 
-async def _until(store: NotesStore, said: str) -> None:
-    """Waits until /health is told `said`, or with an empty one until it is told that all is well."""
+async def _until(store: NotesStore, expected: str) -> None:
+    """Waits until `ping` fails with `expected`, or succeeds if it is empty."""
     async with asyncio.timeout(DEADLINE_SECONDS):
         while True:
             try:
@@ -299,7 +299,7 @@ async def _until(store: NotesStore, said: str) -> None:
                 now = ""
             except StoreUnavailable as error:
                 now = str(error)
-            if bool(now) == bool(said) and said in now:
+            if bool(now) == bool(expected) and expected in now:
                 return
             await asyncio.sleep(0.05)
 

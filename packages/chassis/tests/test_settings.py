@@ -1,4 +1,4 @@
-"""What is set where nothing is said, and how a wrong setting is answered."""
+"""Defaults of settings, and errors for invalid ones."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ WRONG = {
     "NOTES_WRITE_SECONDS": ("0", "greater than 0"),
     "NOTES_RATE_LIMIT": ("100 per minute", "a number of requests, / and second, minute, hour or day"),
     "NOTES_TRUSTED_PROXIES": ("10.0.0.0/99", "addresses or networks"),
-    "NOTES_OIDC_AUDIENCE_CLAIM": ('client"id', "a claim's name is of ASCII"),
-    "NOTES_OIDC_SUBJECT_CLAIM": (",", "a claim's name is of ASCII"),
+    "NOTES_OIDC_AUDIENCE_CLAIM": ('client"id', "an ASCII claim name"),
+    "NOTES_OIDC_SUBJECT_CLAIM": (",", "an ASCII claim name"),
     "NOTES_DRAIN_SECONDS": ("-5", "greater than or equal to 0"),
     "NOTES_GRACEFUL_SECONDS": ("", "valid number"),
 }

@@ -1,4 +1,4 @@
-"""The verification of signatures against the public vectors of C2SP/wycheproof."""
+"""Signature verification, tested with the public vectors of C2SP/wycheproof."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ VERSIONS = dict(
     line.split("=", 1) for line in (REPOSITORY / "versions.env").read_text().splitlines() if line[:1].isupper()
 )
 
-OF_ANOTHER_ALGORITHM = {346, 347, 350, 351}
-"""Called valid, by keys whose `alg` is another than the header's: a key is used for nothing else (RFC 7517, section
-4.4)."""
+OTHER_ALGORITHM = {346, 347, 350, 351}
+"""Listed as valid, but the `alg` of the key is not the header's: a key must not be used for another algorithm (RFC
+7517, section 4.4)."""
 
 
 @pytest.fixture(scope="module")
 def groups() -> list[dict[str, Any]]:
-    """Keys with signatures by them, out of the Go module's cache or the module proxy."""
+    """Keys with signatures, from the Go module cache or the module proxy."""
     module = f"github.com/c2sp/wycheproof@{VERSIONS['WYCHEPROOF_VERSION']}"
     done = subprocess.run(["go", "mod", "download", "-json", module], capture_output=True, text=True, check=False)
     downloaded = json.loads(done.stdout)
@@ -37,7 +37,7 @@ def groups() -> list[dict[str, Any]]:
 
 
 async def is_accepted(auth: OIDCAuth, token: str) -> bool:
-    """Whether the signature is, by a key of the issuer's. The payloads are no claims, which is looked at after it."""
+    """Whether the signature is valid. The payloads are not claims, but those are checked later."""
     with pytest.raises((Unauthenticated, AuthUnavailable)) as raised:
         await auth.authenticate(f"Bearer {token}")
     return "is signed, but" in str(raised.value)
@@ -50,14 +50,14 @@ async def test_the_vectors_are_accepted_and_refused_as_they_say(groups: list[dic
     for group in groups:
         issuer = Issuer()
         try:
-            # Of a symmetric key there is no public part: what an issuer must not publish, and this service not use.
+            # A symmetric key has no public part: issuers must not publish it, and the service must not use it.
             issuer.foreign_keys = [group.get("public") or group["private"]]
             auth = OIDCAuth(issuer.url, "api", scope_prefix="tasks")
             for vector in group["tests"]:
                 expected = (
                     vector["result"] == "valid"
                     and group.get("public") is not None
-                    and vector["tcId"] not in OF_ANOTHER_ALGORITHM
+                    and vector["tcId"] not in OTHER_ALGORITHM
                 )
                 found = await is_accepted(auth, vector["jws"])
                 accepted += found

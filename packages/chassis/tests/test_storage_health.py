@@ -1,4 +1,4 @@
-"""What /health is told of a storage."""
+"""The storage health check of /health."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OK = Check(status="ok")
 
 
 class Shelf:
-    """A storage that does what it is told to."""
+    """A fake storage with configurable errors."""
 
     def __init__(self) -> None:
         self.number = 2
@@ -44,7 +44,7 @@ class Shelf:
 
 
 class Keeper(Hello):
-    """The service of a few lines, with a storage."""
+    """The example service, with a storage."""
 
     shelf = Shelf()
 
@@ -53,18 +53,18 @@ class Keeper(Hello):
         self._health = StorageHealth(self.shelf)
 
     async def open(self) -> None:
-        await self._health.opened()
+        await self._health.start()
 
     def background(self) -> list[Coroutine[None, None, None]]:
-        return [self._health.keep_counting()]
+        return [self._health.count_periodically()]
 
-    async def condition(self) -> tuple[int | None, dict[str, Check]]:
-        return await self._health.condition()
+    async def check_health(self) -> tuple[int | None, dict[str, Check]]:
+        return await self._health.check_health()
 
 
 @pytest.fixture(autouse=True)
 def shelf(monkeypatch: pytest.MonkeyPatch) -> Shelf:
-    """That of the keepers of this test."""
+    """The storage of this test's services."""
     shelf = Shelf()
     monkeypatch.setattr(Keeper, "shelf", shelf)
     return shelf
@@ -80,17 +80,17 @@ def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
 async def test_who_asks_right_after_the_start_is_not_told_what_was_so_before_it(shelf: Shelf) -> None:
     health = StorageHealth(shelf)
     shelf.wrong_ping = StoreUnavailable("it is not open")
-    assert await health.condition() == (None, {"storage": Check(status="failed", detail="it is not open")})
+    assert await health.check_health() == (None, {"storage": Check(status="failed", detail="it is not open")})
     shelf.wrong_ping = None
-    await health.opened()
-    assert await health.condition() == (2, {"storage": OK})
+    await health.start()
+    assert await health.check_health() == (2, {"storage": OK})
 
 
 async def test_a_storage_that_is_busy_answers_others(shelf: Shelf) -> None:
     health = StorageHealth(shelf)
-    await health.opened()
+    await health.start()
     shelf.wrong_ping = StoreBusy("all are in use")
-    assert await health.condition() == (2, {"storage": Check(status="ok", detail="all are in use")})
+    assert await health.check_health() == (2, {"storage": Check(status="ok", detail="all are in use")})
 
 
 def test_a_lost_storage_degrades_health_but_not_liveness_or_readiness(shelf: Shelf, client: TestClient) -> None:
@@ -115,11 +115,11 @@ def test_a_scraper_is_told_of_a_lost_storage_by_a_figure_not_a_status(
     shelf: Shelf, client: TestClient, accept: str
 ) -> None:
     shelf.wrong_ping = StoreUnavailable("it is gone")
-    answer = client.get("/health", headers={"Accept": accept})
-    assert answer.status_code == 200  # Prometheus takes nothing of another one
-    samples = read(answer)
+    response = client.get("/health", headers={"Accept": accept})
+    assert response.status_code == 200  # Prometheus ignores the content of any other status
+    samples = read(response)
     assert samples["hello_health_status"] == 0
-    assert "hello_hellos" not in samples  # nobody knows
+    assert "hello_hellos" not in samples  # unknown
     assert client.get("/health").status_code == 503
 
 
@@ -142,16 +142,16 @@ async def test_however_many_ask_at_once_the_storage_is_asked_once(
     now = 1000.0
     monkeypatch.setattr(storage_health, "time", SimpleNamespace(monotonic=lambda: now))
     health = StorageHealth(shelf)
-    impatient = asyncio.create_task(health.condition())
-    others = [asyncio.create_task(health.condition()) for _ in range(50)]
+    impatient = asyncio.create_task(health.check_health())
+    others = [asyncio.create_task(health.check_health()) for _ in range(50)]
     await asyncio.sleep(0)
     impatient.cancel()
     assert {checks["storage"].status for _, checks in await asyncio.gather(*others)} == {"ok"}
     now += 0.9
-    await health.condition()
+    await health.check_health()
     assert shelf.pings == 1
     now += 0.2
-    await health.condition()
+    await health.check_health()
     assert shelf.pings == 2
 
 
@@ -159,10 +159,10 @@ async def test_however_many_ask_at_once_the_storage_is_asked_once(
 def test_whatever_is_wrong_with_the_storage_is_a_degraded_service(shelf: Shelf, what: str) -> None:
     setattr(shelf, f"wrong_{what}", RuntimeError("permission denied for table hellos"))
     with TestClient(create_app(Keeper, Settings())) as client:
-        answer = client.get("/health")
-        assert answer.status_code == 503
-        assert (answer.json()["status"], answer.json()["hellos_total"]) == ("degraded", None)
-        assert "permission" not in answer.text
+        response = client.get("/health")
+        assert response.status_code == 503
+        assert (response.json()["status"], response.json()["hellos_total"]) == ("degraded", None)
+        assert "permission" not in response.text
         scraped = client.get("/health", headers={"Accept": PROMETHEUS_3})
         assert scraped.status_code == 200
         assert read(scraped)["hello_health_status"] == 0

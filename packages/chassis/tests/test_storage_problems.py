@@ -1,4 +1,4 @@
-"""What a client is told where the storage cannot do it."""
+"""Responses when the storage is unavailable or overloaded."""
 
 from __future__ import annotations
 

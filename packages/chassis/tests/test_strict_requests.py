@@ -1,4 +1,4 @@
-"""What a route does not declare is refused and not passed over: parameters, and forms of a body."""
+"""Undeclared query parameters and forms of a body are rejected, not ignored."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def test_a_body_of_another_type_is_refused_with_those_that_are_taken(
     response = post(client, "/v1/items", ITEM, **headers)
     assert response.status_code == 415
     assert response.json()["type"] == "/problems/unsupported-media-type"
-    assert "This takes application/json" in response.json()["detail"]
+    assert "Send application/json" in response.json()["detail"]
     assert response.headers["accept"] == response.headers["accept-post"] == JSON
 
 

@@ -1,4 +1,4 @@
-"""Traces: sent where the environment says so, with nothing secret in them, and nothing at all else."""
+"""Tracing: spans without secrets if an endpoint is set, otherwise nothing."""
 
 from __future__ import annotations
 
@@ -71,13 +71,13 @@ def test_a_request_is_one_span_below_its_callers_with_those_of_the_database_belo
             note = client.post("/v1/notes", json={"text": "s3cr3t"}).json()
             credential = {"Authorization": "Bearer s3cr3t"}
             assert client.get(f"/v1/notes/{note}", params={"q": "s3cr3t"}, headers=credential).json() == "s3cr3t"
-        assert service.stop() == 0  # what was not sent yet is sent
+        assert service.stop() == 0  # sends the remaining spans
     requests = collector.requests(TRACE)
     assert {name: collector.statements(request) for name, request in requests.items()} == {
         "POST /v1/notes": [INSERT],
         "GET /v1/notes/{note_id}": [GET],
     }
-    assert len(collector.of(TRACE)) == 4  # none of single messages, dependencies, serialization, probes
+    assert len(collector.spans_of(TRACE)) == 4  # none of single messages, dependencies, serialization, probes
     assert {request.parent_span_id.hex() for request in requests.values()} == {CALLER}
     assert {span.trace_id.hex() for span in collector.spans if span.kind == Span.SPAN_KIND_SERVER} == {TRACE}
     route = attributes(requests["GET /v1/notes/{note_id}"])
@@ -110,8 +110,8 @@ def test_the_caller_decides_what_is_traced_and_else_one_in_ten_is(collector: Col
             for _ in range(300):
                 client.get("/v1/hello")
         assert service.stop() == 0
-    assert len(collector.of(sampled)) == 5
-    assert len(collector.of(unsampled)) == 0
+    assert len(collector.spans_of(sampled)) == 5
+    assert len(collector.spans_of(unsampled)) == 0
     # 30 of 300 are to be expected; outside of this it is in one of ten million runs.
     assert 5 <= len(collector.spans) - 5 <= 65
     assert collector.resource["service.name"] == "greetings"
@@ -119,7 +119,7 @@ def test_the_caller_decides_what_is_traced_and_else_one_in_ten_is(collector: Col
 
 @contextmanager
 def _silent() -> Iterator[str]:
-    """Takes connections and never says anything."""
+    """Accepts connections and never responds."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
 
@@ -155,7 +155,7 @@ async def test_the_last_traces_are_sent_while_the_storage_is_closed(monkeypatch:
     async def wait_for_the_other(*_: object) -> None:
         await both.wait()
 
-    monkeypatch.setattr(tracing, "end", wait_for_the_other)
+    monkeypatch.setattr(tracing, "shutdown", wait_for_the_other)
     monkeypatch.setattr(Hello, "close", wait_for_the_other)
     app = create_app(Hello, Settings())
     async with asyncio.timeout(DEADLINE_SECONDS), app.router.lifespan_context(app):
@@ -163,4 +163,4 @@ async def test_the_last_traces_are_sent_while_the_storage_is_closed(monkeypatch:
 
 
 def test_each_of_them_gets_the_second_that_the_chart_has_for_the_end() -> None:
-    assert (tracing.END_SECONDS, CLOSE_SECONDS) == (1, 1)
+    assert (tracing.SHUTDOWN_SECONDS, CLOSE_SECONDS) == (1, 1)

@@ -1,4 +1,4 @@
-"""Work of which nobody knows whether it was done is never called refused."""
+"""Work whose outcome is unknown is never reported as rejected."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from chassis.storage import StoreBusy, StoreUnavailable
 
 
 async def hold_the_next_connection(pool: Pool, until: asyncio.Event) -> None:
-    """Takes the pool's only connection as soon as it is free. A request would give it back too soon."""
+    """Acquires the pool's only connection as soon as it is free. A request would release it too soon."""
     while True:
         try:
             connection = await pool.acquire(deadline=asyncio.get_running_loop().time() + 30)
@@ -33,11 +33,11 @@ async def test_who_cannot_learn_what_became_of_a_commit_is_not_told_that_nothing
 ) -> None:
     pools: list[Pool] = []
 
-    def made(*given: Any, **named: Any) -> Pool:
-        pools.append(Pool(*given, **named))
+    def create_pool(*args: Any, **kwargs: Any) -> Pool:
+        pools.append(Pool(*args, **kwargs))
         return pools[-1]
 
-    monkeypatch.setattr(database, "Pool", made)
+    monkeypatch.setattr(database, "Pool", create_pool)
     async with (
         Proxy(postgres_url).running() as proxy,
         opened(proxy.url, pool_size=1, queue_size=0) as store,
@@ -49,10 +49,10 @@ async def test_who_cannot_learn_what_became_of_a_commit_is_not_told_that_nothing
         def cut_and_let_another_in(data: bytes) -> bool:
             if b"INSERT 0 1\0" not in data:
                 return False
-            proxy.before_answer = None
+            proxy.before_response = None
             return True
 
-        proxy.before_answer = cut_and_let_another_in
+        proxy.before_response = cut_and_let_another_in
         adding = asyncio.create_task(store.add(note, TEXT))
         await asyncio.sleep(0)  # it has the connection now
         holding = asyncio.create_task(hold_the_next_connection(pools[0], until))

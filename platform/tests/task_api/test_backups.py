@@ -102,7 +102,7 @@ def test_a_backup_takes_its_name_once_it_is_whole_and_the_oldest_go(machine: Mac
     assert left[:2] == OLD[2:]
     assert re.fullmatch(NEW, left[2])
     assert left[3:] == ["task-api-mine.dump", "task-api-two-20260101T031700Z.dump"]
-    assert "task-api-20260101T031700Z.dump is older than the 3 that are kept: removed" in done.stdout
+    assert "task-api-20260101T031700Z.dump removed: only the newest 3 are kept" in done.stdout
     assert (machine.folder / "backups" / left[2]).stat().st_mode & 0o777 == 0o600
 
 
@@ -258,8 +258,8 @@ def test_its_names_fit_with_what_kubernetes_puts_behind_them() -> None:
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        (("database.existingSecret=mine",), "a database of your own has backups of its own kind"),
-        (("database.cloudNativePG.enabled=true",), "a database of your own has backups of its own kind"),
+        (("database.existingSecret=mine",), "use the backups of your own database"),
+        (("database.cloudNativePG.enabled=true",), "use the backups of your own database"),
         (S3[:1], "Name the Secret with the keys access-key-id and secret-access-key"),
         (("database.bundled.backup.keep=0",), "keep"),
         (("database.bundled.backup.schedule=daily",), "schedule"),

@@ -11,7 +11,7 @@ MACHINE = {"date": "2026-11-24", "Machine": "2 cores"}
 
 def figures(last: dict[str, Any] | None = None, **cpu_us: float) -> dict[str, Any]:
     """A ladder of two runs in which every rung takes 100 µs, but for these."""
-    rungs = ("loop", "constant", "raw", "service", "bare", "usual", "go")
+    rungs = ("loop", "constant", "raw", "service", "bare", "conventional", "go")
     runs: dict[str, list[dict[str, float | None]]] = {
         rung: [{"per_second": 1000.0, "p50_ms": 1.0, "p99_ms": 2.0, "cpu_us": cpu_us.get(rung, 100.0), "busy": 0.9}] * 2
         for rung in rungs
@@ -28,21 +28,21 @@ def line(page: str, beginning: str) -> str:
 
 def test_a_figure_stands_beside_its_goal_and_that_of_last_time() -> None:
     page = report.write(figures(figures(service=200), service=110))
-    assert line(page, "GET /v1/tasks/{id}, of rung 4") == (
-        "| GET /v1/tasks/{id}, of rung 4 | 0.85 or more | 0.91 | 0.50 | met |"
+    assert line(page, "GET /v1/tasks/{id}: ratio to rung 4") == (
+        "| GET /v1/tasks/{id}: ratio to rung 4 | 0.85 or more | 0.91 | 0.50 | met |"
     )
 
 
 def test_what_is_missed_is_said_so() -> None:
-    page = report.write(figures(service=200, usual=800))
-    assert line(page, "POST /v1/tasks, of rung 4").endswith("| 0.50 |  | **missed** |")
-    assert line(page, "POST /v1/tasks, times rung 6").endswith("| 4.00 |  | **missed** |")
+    page = report.write(figures(service=200, conventional=800))
+    assert line(page, "POST /v1/tasks: ratio to rung 4").endswith("| 0.50 |  | **missed** |")
+    assert line(page, "POST /v1/tasks: ratio to rung 6").endswith("| 4.00 |  | **missed** |")
 
 
 def test_a_part_that_was_not_measured_is_not_given_a_figure() -> None:
     page = report.write({})
-    assert "| not measured | | |" in line(page, "CPU from the start to ready")
-    assert "## The ladder" not in page
+    assert "| not measured | | |" in line(page, "CPU time from start to ready")
+    assert "## Baseline ladder" not in page
 
 
 def test_ratios_are_of_one_run_and_a_rung_without_a_figure_has_none() -> None:
@@ -52,16 +52,16 @@ def test_ratios_are_of_one_run_and_a_rung_without_a_figure_has_none() -> None:
         found["ladder"]["figures"]["get"][rung] = [found["ladder"]["figures"]["get"][rung][0], slow_minute]
     page = report.write(found)
     assert "| 1.00 **1.00** 1.00 | 1.00 **1.00** 1.00 |" in line(page, "5 the service")
-    assert "In 1 of these runs the service had less than 85% of its core" in page
+    assert "In 1 of these runs the service used less than 85% of its core" in page
 
 
 def test_what_another_server_does_is_only_reported() -> None:
     page = report.write(figures(service=200))
-    assert line(page, "POST /v1/tasks, of rung 7").endswith("| to be known | 0.50 |  |  |")
+    assert line(page, "POST /v1/tasks: ratio to rung 7").endswith("| informational | 0.50 |  |  |")
 
 
 def test_the_loops_of_a_developer_stand_beside_their_goals() -> None:
     page = report.write({"loops": {**MACHINE, "figures": {"test": 130, "up": 99}, "last": {"test": 119}}})
     assert line(page, "make test") == "| make test | under 120 s | 130 s | 119 s | **missed** |"
-    assert line(page, "make up, from nothing") == "| make up, from nothing | under 120 s | 99.0 s |  | met |"
+    assert line(page, "make up, from scratch") == "| make up, from scratch | under 120 s | 99.0 s |  | met |"
     assert "not measured" in line(page, "make e2e")

@@ -72,7 +72,7 @@ def test_prometheus_understands_each_query(prometheus: Prometheus, tmp_path: Pat
     promtool(prometheus, tmp_path, "check", "rules", "queries.yaml")
 
 
-def test_it_has_each_panel_of_the_librarys(tmp_path: Path) -> None:
+def test_it_has_each_panel_of_the_library_chart(tmp_path: Path) -> None:
     """They stand twice, since it has an order of its own; each is the same in both."""
     shutil.copytree(LIBRARY, tmp_path / LIBRARY.name)
     shutil.copytree(CHART, tmp_path / CHART.name, symlinks=True)
@@ -85,6 +85,6 @@ def test_it_has_each_panel_of_the_librarys(tmp_path: Path) -> None:
             for panel in whole["panels"]
         }
 
-    librarys, own = panels(json.loads(text)), panels(DASHBOARD)
-    assert len(librarys) > 25
-    assert librarys == {title: own[title] for title in librarys}
+    of_library, own = panels(json.loads(text)), panels(DASHBOARD)
+    assert len(of_library) > 25
+    assert of_library == {title: own[title] for title in of_library}

@@ -77,20 +77,20 @@ def test_make_run_prints_what_stands_in_the_readme(tmp_path: Path) -> None:
 
 def test_settings_stand_in_front_of_make_run(tmp_path: Path) -> None:
     """docs/develop.md"""
-    block = commands_run_by(THIS, "docs/develop.md", "See a change")[0]
+    block = commands_run_by(THIS, "docs/develop.md", "Live reload")[0]
     moved = replace(block, text=block.text.replace("TASKS_PORT=8001", "TASKS_PORT=0"))
     assert moved.text != block.text
-    assert "Tasks are kept in memory" in "\n".join(serve(moved, tmp_path))
+    assert "Tasks are stored in memory" in "\n".join(serve(moved, tmp_path))
 
 
 def test_one_test_is_run_alone() -> None:
-    (block,) = commands_run_by(THIS, "docs/develop.md", "Test it")
+    (block,) = commands_run_by(THIS, "docs/develop.md", "Tests")
     done = subprocess.run(["bash", "-euc", block.commands], cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
     assert re.search(r"^=+ \d+ passed.* deselected", done.stdout, re.MULTILINE), done.stdout + done.stderr
 
 
 def test_a_failure_of_the_platforms_tests_ends_with_a_command_that_runs_one() -> None:
-    (hint,) = re.findall(r"One test alone: (.+)'", (REPOSITORY / "scripts/test-platform.sh").read_text())
+    (hint,) = re.findall(r"Run a single test: (.+)'", (REPOSITORY / "scripts/test-platform.sh").read_text())
     command = hint.replace("NAME", "test_one_test_is_run_alone") + " --collect-only"
     done = subprocess.run(["bash", "-euc", command], cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
     assert "test_docs.py::test_one_test_is_run_alone" in done.stdout, done.stdout + done.stderr
@@ -103,7 +103,7 @@ def outputs(section: str) -> dict[str, list[str]]:
 
 
 def test_the_readme_shows_what_make_test_prints() -> None:
-    *of_all, generated, _, last = outputs("Test it")["make test"]
+    *of_all, generated, _, last = outputs("Tests")["make test"]
     tested = [line.removeprefix("Testing ") for line in of_all if line.startswith("Testing ")]
     assert tested == ["chassis", "skeletons/plain", "skeletons/postgresql", "task-api"]
     assert 'echo "Testing $name"' in (REPOSITORY / "scripts/test.sh").read_text()
@@ -154,42 +154,42 @@ def test_no_block_hides_behind_one_that_is_run() -> None:
         and (not block.page.startswith("platform/helm/") or "/task-api/" in block.page)
     )
     assert found == {
-        ("e2e/task_api/test_docs.py", "README.md", "Deploy it"): 1,
-        ("e2e/task_api/test_docs.py", "README.md", "See it in a cluster"): 1,
+        ("e2e/task_api/test_docs.py", "README.md", "Deploy"): 1,
+        ("e2e/task_api/test_docs.py", "README.md", "Local cluster"): 1,
         ("e2e/task_api/test_docs.py", "docs/delivery.md", "Set up a repository"): 2,
-        ("e2e/task_api/test_docs.py", "docs/delivery.md", "Try it without GitHub"): 2,
-        ("e2e/task_api/test_docs.py", "docs/develop.md", "Test it"): 1,
-        ("e2e/task_api/test_docs.py", "docs/extend.md", "Another autoscaler"): 1,
-        ("e2e/task_api/test_docs.py", "docs/extend.md", "Another cloud"): 1,
-        ("e2e/task_api/test_docs.py", "docs/extend.md", "Another database"): 2,
-        ("e2e/task_api/test_docs.py", "docs/extend.md", "Another ingress"): 2,
-        ("e2e/task_api/test_docs.py", "docs/extend.md", "Another registry"): 1,
-        ("e2e/task_api/test_docs.py", "platform/helm/task-api/README.md", "Which database"): 1,
+        ("e2e/task_api/test_docs.py", "docs/delivery.md", "Run without GitHub"): 2,
+        ("e2e/task_api/test_docs.py", "docs/develop.md", "Tests"): 1,
+        ("e2e/task_api/test_docs.py", "docs/extend.md", "Custom autoscaler"): 1,
+        ("e2e/task_api/test_docs.py", "docs/extend.md", "Cloud providers"): 1,
+        ("e2e/task_api/test_docs.py", "docs/extend.md", "External database"): 2,
+        ("e2e/task_api/test_docs.py", "docs/extend.md", "Ingress and Gateway API"): 2,
+        ("e2e/task_api/test_docs.py", "docs/extend.md", "Container registry"): 1,
+        ("e2e/task_api/test_docs.py", "platform/helm/task-api/README.md", "Database options"): 1,
         (
             "e2e/task_api/test_raw_manifests.py",
             "platform/helm/task-api/README.md",
-            "Helm 3, Helm 4 and changes by hand",
+            "Helm 3, Helm 4 and manual changes",
         ): 1,
         ("e2e/task_api/test_docs.py", "platform/helm/task-api/README.md", "task-api"): 1,
-        ("e2e/task_api/test_tls.py", "docs/security.md", "Prove the database"): 1,
-        ("e2e/task_api/test_umbrella.py", "docs/extend.md", "In a chart around it"): 1,
-        ("e2e/test_new_service.py", "docs/extend.md", "A second service"): 1,
-        ("platform/tests/test_new_service.py", "docs/extend.md", "A FastAPI app of yours"): 1,
-        ("e2e/test_remove_service.py", "docs/develop.md", "Take the place of the first service"): 1,
+        ("e2e/task_api/test_tls.py", "docs/security.md", "Verify the database server"): 1,
+        ("e2e/task_api/test_umbrella.py", "docs/extend.md", "Use as a subchart"): 1,
+        ("e2e/test_new_service.py", "docs/extend.md", "Add a service"): 1,
+        ("platform/tests/test_new_service.py", "docs/extend.md", "Bring your own FastAPI app"): 1,
+        ("e2e/test_remove_service.py", "docs/develop.md", "Remove the first service"): 1,
         (
             "e2e/task_api/test_raw_manifests.py",
             "platform/helm/task-api/README.md",
-            "From the manifests to the chart",
+            "Migrate from the manifests to the chart",
         ): 1,
-        (THIS, "README.md", "Run it"): 1,
-        (THIS, "docs/develop.md", "See a change"): 1,
-        (THIS, "docs/develop.md", "Test it"): 1,
+        (THIS, "README.md", "Quick start"): 1,
+        (THIS, "docs/develop.md", "Live reload"): 1,
+        (THIS, "docs/develop.md", "Tests"): 1,
         ("services/task-api/tests/test_readme.py", "docs/auth.md", "tokens"): 1,
         # This one runs every block in `console` of the page.
         ("services/task-api/tests/test_readme.py", "docs/tour.md", "Create"): 1,
         ("services/task-api/tests/test_readme.py", "docs/tour.md", "Find"): 3,
         ("services/task-api/tests/test_readme.py", "docs/tour.md", "Change"): 2,
-        ("services/task-api/tests/test_readme.py", "docs/tour.md", "Send it again"): 1,
+        ("services/task-api/tests/test_readme.py", "docs/tour.md", "Retry safely"): 1,
         ("services/task-api/tests/test_readme.py", "docs/tour.md", "Follow"): 1,
-        ("services/task-api/tests/test_readme.py", "docs/tour.md", "Again and again"): 4,
+        ("services/task-api/tests/test_readme.py", "docs/tour.md", "Recurring tasks"): 4,
     }

@@ -133,10 +133,10 @@ def test_a_task_is_written_read_and_deleted() -> None:
 @pytest.mark.parametrize(
     ("api", "said"),
     [
-        (Forgetful, "expected 200, was answered 404"),
+        (Forgetful, "expected 200, got 404"),
         (Altering, "FAILED: wrote"),
-        (Keeping, "expected 404, was answered 200"),
-        (Shy, "expected 200, was answered 401"),
+        (Keeping, "expected 404, got 200"),
+        (Shy, "expected 200, got 401"),
     ],
 )
 def test_a_service_that_does_not_keep_its_word_fails(api: Callable[[], Api], said: str) -> None:
@@ -150,12 +150,10 @@ def test_without_a_token_it_sees_that_nobody_writes() -> None:
     with serving(Closed()) as url:
         done = helm_test(url, auth="tokens")
     assert done.returncode == 0
-    assert "nobody writes without a token" in done.stdout
+    assert "writes without a token are rejected" in done.stdout
 
 
-@pytest.mark.parametrize(
-    ("api", "said"), [(Api, "expected 401, was answered 200"), (Open, "expected 401, was answered 201")]
-)
+@pytest.mark.parametrize(("api", "said"), [(Api, "expected 401, got 200"), (Open, "expected 401, got 201")])
 def test_without_a_token_a_service_that_lets_anybody_in_fails(api: Callable[[], Api], said: str) -> None:
     with serving(api()) as url:
         done = helm_test(url, auth="tokens")

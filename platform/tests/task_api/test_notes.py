@@ -44,7 +44,7 @@ def test_the_notes_say_where_it_is_and_what_to_type(notes_chart: Path) -> None:
         "kubectl --namespace tasks get pods -l app=task-api",
         "kubectl --namespace tasks get hpa task-api",
         "kubectl --namespace tasks port-forward svc/task-api 8000:80",
-        "http://task-api, with the pod's label task-api-client=true",
+        "http://task-api, from pods with the label task-api-client=true",
         "pods of the namespaces ingress-nginx, monitoring\n",
         "helm test task-api --namespace tasks --logs",
     ):
@@ -57,15 +57,15 @@ def test_the_notes_say_who_else_is_let_in(notes_chart: Path) -> None:
         notes_chart, *sets("networkPolicy.ingressNamespaces={traefik}", "service.port=8080"), "--set-json", peers
     )
     assert "pods of the namespaces traefik, monitoring, and networkPolicy.extraIngress\n" in said
-    assert "http://task-api:8080, with the pod's label" in said
+    assert "http://task-api:8080, from pods with the label" in said
     nobody = "networkPolicy.ingressNamespaces=[]", "networkPolicy.monitoringNamespaces=[]"
-    assert "Others let in:     no namespace\n" in notes(notes_chart, "--set-json", nobody[0], "--set-json", nobody[1])
-    assert "Others let in" not in notes(notes_chart, *sets("networkPolicy.enabled=false"))
+    assert "Other ingress:     no namespace\n" in notes(notes_chart, "--set-json", nobody[0], "--set-json", nobody[1])
+    assert "Other ingress" not in notes(notes_chart, *sets("networkPolicy.enabled=false"))
 
 
 def test_the_notes_say_that_nobody_backs_up_unless_somebody_does(notes_chart: Path) -> None:
-    assert "Nobody backs it up: set database.bundled.backup.enabled" in notes(notes_chart)
-    assert "Nobody backs it up" not in notes(notes_chart, *sets("database.bundled.backup.enabled=true"))
+    assert "It is not backed up: set database.bundled.backup.enabled" in notes(notes_chart)
+    assert "It is not backed up" not in notes(notes_chart, *sets("database.bundled.backup.enabled=true"))
 
 
 def test_safe_values_bring_no_warning(notes_chart: Path) -> None:
@@ -127,14 +127,15 @@ def test_the_address_is_the_one_that_is_served(notes_chart: Path) -> None:
 
 
 def test_a_rollout_that_is_longer_than_a_deploy_waits_is_told_with_its_figure(notes_chart: Path) -> None:
-    assert "a rollout" not in notes(notes_chart)
+    assert "a rollout of" not in notes(notes_chart)
     # Of 10 pods 5 waves of two, each 4 s until it answers, up to 20 until that is seen, and 3 of minReadySeconds.
     said = notes(notes_chart, *sets("probes.startup.periodSeconds=20"))
-    assert "a rollout of the most replicas takes about 135 s" in said
+    assert "a rollout of the maximum number of replicas takes about 135 s" in said
     assert "--timeout of 195s or more" in said
     # 25% of 10 pods are 3 above the wanted number, and with the one that may be missing 4 at a time.
     said = notes(
         notes_chart, *sets("probes.startup.periodSeconds=30", "rollingUpdate.maxSurge=25%", "database.poolSize=1")
     )
     assert "takes about 111 s" in said
-    assert "a rollout" not in notes(notes_chart, *sets("rollingUpdate.maxSurge=0", "rollingUpdate.maxUnavailable=5%"))
+    fast = sets("rollingUpdate.maxSurge=0", "rollingUpdate.maxUnavailable=5%")
+    assert "a rollout of" not in notes(notes_chart, *fast)

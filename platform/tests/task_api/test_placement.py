@@ -213,16 +213,16 @@ def test_volumes_of_ones_own_come_in_beside_the_charts() -> None:
     [
         (
             {"extraVolumes": [{"name": "tmp"}]},
-            "extraVolumes has tmp, which the chart makes itself. Choose another name.",
+            "extraVolumes has tmp, which the chart defines. Choose another name.",
         ),
-        ({"extraVolumes": [{"name": "a"}, {"name": "a"}]}, "extraVolumes has a twice. Take one of them out."),
+        ({"extraVolumes": [{"name": "a"}, {"name": "a"}]}, "extraVolumes has a twice. Remove one of them."),
         (
             {"extraVolumeMounts": [{"name": "ca", "mountPath": "/etc/ca"}]},
-            "extraVolumeMounts has ca, and extraVolumes has no volume of that name. Add it there.",
+            "extraVolumeMounts has ca, but extraVolumes has no volume of that name. Add it there.",
         ),
         (
             {"extraVolumeMounts": [{"name": "ca", "mountPath": "/run/secrets/tokens/"}]},
-            "extraVolumeMounts has /run/secrets/tokens/, where the chart or another line has a volume.",
+            "extraVolumeMounts has /run/secrets/tokens/, where the chart or another entry mounts a volume.",
         ),
     ],
 )

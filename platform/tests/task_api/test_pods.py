@@ -173,7 +173,7 @@ def test_the_kubelet_sleeps_itself_where_it_can(kubernetes: str, form: str) -> N
 
 
 def test_times_that_do_not_add_up_are_refused() -> None:
-    assert "5 + drainSeconds 5 + gracefulSeconds 19 + 1 to close the storage = 30 s, which is not below" in refusal(
+    assert "drainSeconds 5 + gracefulSeconds 19 + 1 to close the storage backend = 30 s, which is not below" in refusal(
         *sets("shutdown.gracefulSeconds=19")
     )
     render(*sets("shutdown.gracefulSeconds=18"))
@@ -214,7 +214,7 @@ def test_the_reserve_covers_pods_that_still_end_while_others_start() -> None:
 @pytest.mark.parametrize(
     ("values", "sum_"),
     [
-        (("autoscaling.maxReplicas=13",), "14 pods (the most, maxSurge included) x database.poolSize 5 + "),
+        (("autoscaling.maxReplicas=13",), "14 pods (the maximum, including maxSurge) x database.poolSize 5 + "),
         (("database.poolSize=7",), "= 117 connections"),
         (("rollingUpdate.maxSurge=31%",), "14 pods"),  # 3.1 of 10 pods are 4, as Kubernetes counts
         (("database.maxConnections=95",), "not below database.maxConnections 95"),

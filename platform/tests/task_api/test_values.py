@@ -331,7 +331,7 @@ def test_each_label_that_the_chart_writes_is_refused_to_others() -> None:
     of_pods = [(f"pods.{kind}.podLabels", pods.keys()) for kind in default_values()["pods"]]
     for value, own in (("commonLabels", everywhere), ("podLabels", pods.keys()), *of_pods):
         said = refusal(*with_json(**{value: dict.fromkeys(own, "mine")}))
-        refused = set(re.findall(rf"- {value} has (\S+)\. The chart writes that label itself", said))
+        refused = set(re.findall(rf"- {value} has (\S+)\. The chart sets that label", said))
         assert refused == set(own)
         assert len(refused) >= 4
 
@@ -347,7 +347,7 @@ def test_each_variable_that_the_chart_writes_is_refused_in_the_environment_of_on
     assert {"TASKS_DATABASE_URL", "TASKS_ROOT_PATH", "TASKS_OIDC_ISSUER", "TASKS_AUTH_TOKEN_FILE"} <= written
     own = f"extraEnv={json.dumps([{'name': name, 'value': 'a'} for name in sorted(written)])}"
     said = refusal("--set-json", own, *sets("maxBodyBytes=2097152"))
-    instead = dict(re.findall(r"- extraEnv has (\w+), which the chart writes itself\. Set (\S+) instead\.", said))
+    instead = dict(re.findall(r"- extraEnv has (\w+), which the chart sets\. Set (\S+) instead\.", said))
     assert instead.keys() == written
     for value in instead.values():
         node = values
@@ -482,37 +482,37 @@ def test_a_dashboard_of_its_own_arrives_as_its_file_says(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        (("image.repository=You/task-api",), 'image.repository is "You/task-api". Give it in lower case'),
-        (("image.repository=you/task-api:1a2b3c4",), "without tag and digest"),
+        (("image.repository=You/task-api",), 'image.repository is "You/task-api". It must be in lower case'),
+        (("image.repository=you/task-api:1a2b3c4",), "without tag or digest"),
         (("image.tag=a:b",), 'image.tag is "a:b"'),
         (("image.tag=",), 'image.tag is ""'),
-        (("image.digest=sha256:12",), "Give sha256: and 64 hexadecimal digits"),
-        (("ingress.host=https://task-api.local",), "without https://, port and path"),
+        (("image.digest=sha256:12",), "It must be sha256: and 64 hexadecimal digits"),
+        (("ingress.host=https://task-api.local",), "without https://, port or path"),
         (("ingress.extraHosts={Tasks.example.com}",), "in lower case"),
-        (("ingress.path=tasks",), 'ingress.path is "tasks". Give / or a prefix such as /task-api'),
-        (("ingress.path=/tasks/",), "a slash before it and none after it"),
-        (("ingress.path=/tasks(.*)",), "of letters, digits, - and _"),
-        (("podLabels.app=mine",), "podLabels has app. The chart writes that label itself"),
+        (("ingress.path=tasks",), 'ingress.path is "tasks". It must be / or a prefix such as /task-api'),
+        (("ingress.path=/tasks/",), "a leading slash, no trailing slash"),
+        (("ingress.path=/tasks(.*)",), "only letters, digits, - and _"),
+        (("podLabels.app=mine",), "podLabels has app. The chart sets that label"),
         (("commonLabels.app\\.kubernetes\\.io/name=mine",), "commonLabels has app.kubernetes.io/name."),
         (("extraEnv[0].name=TASKS_DRAIN_SECONDS",), "Set shutdown.drainSeconds instead."),
-        (("database.inMemory=true",), "Each pod would have tasks of its own"),
+        (("database.inMemory=true",), "Each pod would have its own tasks"),
         (("database.inMemory=true", "autoscaling.enabled=false"), "Set autoscaling.enabled=false and replicaCount=1"),
         (
             ("database.existingSecret=a", "database.cloudNativePG.enabled=true"),
-            "database.existingSecret and database.cloudNativePG.enabled are set together",
+            "database.existingSecret and database.cloudNativePG.enabled are mutually exclusive",
         ),
-        (("rollingUpdate.maxSurge=0", "rollingUpdate.maxUnavailable=0"), "could neither start a pod nor end one"),
-        (("replicaCount=null",), "leave the number to an autoscaler of your own"),
+        (("rollingUpdate.maxSurge=0", "rollingUpdate.maxUnavailable=0"), "could neither start nor terminate a pod"),
+        (("replicaCount=null",), "use your own autoscaler"),
         (("replicaCount=11",), "replicaCount 11 is above autoscaling.maxReplicas 10"),
         (("resources.requests.cpu=null",), "resources.requests.cpu is not set"),
         (("autoscaling.containerResource=true",), "needs Kubernetes 1.27 or later, and this is v1.26.0"),
-        (("ingress.tls.clusterIssuer=a", "ingress.tls.secretName="), "Name the Secret into which cert-manager"),
+        (("ingress.tls.clusterIssuer=a", "ingress.tls.secretName="), "Name the Secret for the certificate"),
         (("httpRoute.enabled=true",), "--set 'httpRoute.parentRefs[0].name=my-gateway'"),
         (("auth.mode=tokens",), "auth.mode is tokens without auth.tokens.existingSecret"),
         (("auth.mode=oidc", "auth.oidc.issuer=https://a"), "without auth.oidc.issuer and auth.oidc.audience"),
         (
             ("auth.mode=tokens", "auth.tokens.existingSecret=a", "serviceMonitor.enabled=true"),
-            "Prometheus would be answered 401 at /metrics",
+            "Prometheus would get a 401 from /metrics",
         ),
     ],
 )
@@ -658,7 +658,7 @@ def test_a_number_or_a_truth_in_the_place_of_any_text_is_refused_and_told_to_be_
         (tmp_path / "values.yaml").write_text(text)
         message = refusal("--values", str(tmp_path / "values.yaml"))
         assert set(
-            re.findall(r"^- (\S+) is \S+, a (?:number|boolean), where a text is wanted", message, re.MULTILINE)
+            re.findall(r"^- (\S+) is \S+, a (?:number|boolean), but must be a string", message, re.MULTILINE)
         ) == set(texts)
         assert message.count("Quote it in the file, ") == len(texts)
     (tmp_path / "values.yaml").write_text(yaml.safe_dump(EXAMPLES))
@@ -667,8 +667,8 @@ def test_a_number_or_a_truth_in_the_place_of_any_text_is_refused_and_told_to_be_
     assert len(inside) == 11
     for path in inside:
         message = refusal(*sets(f"{path}=123"), "--values", str(tmp_path / "values.yaml"))
-        assert f"- {path} is 123, a number, where a text is wanted." in message
-        assert "or use --set-string in the place of --set" in message
+        assert f"- {path} is 123, a number, but must be a string." in message
+        assert "or use --set-string instead of --set" in message
 
 
 @pytest.mark.parametrize("kubernetes", ["1.25.16", "1.20.0"])

@@ -1,5 +1,4 @@
-"""What the service keeps to itself of its requests. What it says of them, as every service does, is tested in
-packages/chassis/tests/test_logs.py."""
+"""What the log must not contain. What is common to all services is tested in packages/chassis/tests/test_logs.py."""
 
 from __future__ import annotations
 
@@ -7,7 +6,7 @@ from collections.abc import Iterator
 
 import httpx2
 import pytest
-from log_lines import lines_of, raw
+from log_lines import lines_of, send_raw
 from running import Service, serving
 
 from chassis.auth import new_token
@@ -29,7 +28,7 @@ def client(service: Service) -> Iterator[httpx2.Client]:
         yield open_client
 
 
-def test_nothing_secret_is_in_the_log(service: Service, client: httpx2.Client) -> None:
+def test_the_log_contains_no_secrets(service: Service, client: httpx2.Client) -> None:
     secret = {"title": "s3cr3t"}
     ids = [
         answer.headers["x-request-id"]
@@ -45,7 +44,7 @@ def test_nothing_secret_is_in_the_log(service: Service, client: httpx2.Client) -
             client.post("/v1/tasks", json=secret, headers={"Idempotency-Key": "s3cr3t", "Cookie": "a=s3cr3t"}),
         )
     ]
-    raw(service, b"GET /?s3cr3t HTTP/9.9 s3cr3t\r\n\r\n")
+    send_raw(service, b"GET /?s3cr3t HTTP/9.9 s3cr3t\r\n\r\n")
     for request_id in ids:
         (line,) = lines_of(service, request_id)
         assert "?" not in line["path"]

@@ -1,12 +1,12 @@
-"""docs/problems.md explains every type of problem that the code has, the chassis' too, and no other."""
+"""docs/problems.md documents exactly the problem types in the code, including the chassis'."""
 
 from __future__ import annotations
 
-from problem_types import explained, raised_in
+from problem_types import documented_types, types_raised_in
 from running import SOURCES
 
 
 def test_every_type_of_problem_has_a_section_in_the_docs() -> None:
-    types = raised_in(SOURCES)
+    types = types_raised_in(SOURCES)
     assert len(types) > 5
-    assert explained() == types
+    assert documented_types() == types

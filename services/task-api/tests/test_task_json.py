@@ -1,4 +1,4 @@
-"""Lists are sent from JSON that is kept, and never say what PostgreSQL does not."""
+"""Lists are assembled from cached JSON, and always match the database."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ async def titles(store: PostgresStore) -> list[str]:
     return [Task.model_validate_json(content).title for _, content in await store.page_json(LIST, size=10)]
 
 
-def once(store_changes: Callable[[], Awaitable[object]], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Does it after the keys of the next page were read, before anything else is."""
-    changes = [store_changes]
+def between_statements(change: Callable[[], Awaitable[object]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs `change` once, after the keys of the next page were read."""
+    changes = [change]
 
-    async def found_and_then(*arguments: object) -> list[asyncpg.Record]:
+    async def find_then_change(*arguments: object) -> list[asyncpg.Record]:
         rows = await find(*arguments)  # type: ignore[arg-type]
         if changes:
             await changes.pop()()
         return rows
 
-    monkeypatch.setattr(task_json, "find", found_and_then)
+    monkeypatch.setattr(task_json, "find", find_then_change)
 
 
-async def test_what_another_pod_changes_is_sent_as_it_is_then(postgres_url: str) -> None:
+async def test_an_update_by_another_pod_is_visible_at_once(postgres_url: str) -> None:
     async with opened(postgres_url) as store, opened(postgres_url) as pod:
         first, second = a_task(title="a"), a_task(title="b")
         await create(store, first, second)
@@ -54,7 +54,7 @@ async def test_what_another_pod_changes_is_sent_as_it_is_then(postgres_url: str)
         assert await titles(store) == ["b", "z"]
 
 
-async def test_what_is_changed_by_hand_is_sent_though_version_and_time_are_the_same(postgres_url: str) -> None:
+async def test_a_row_changed_by_hand_is_visible_though_version_and_time_are_the_same(postgres_url: str) -> None:
     async with opened(postgres_url) as store, connected(postgres_url) as db:
         await create(store, a_task(title="a"))
         assert await titles(store) == ["a"]
@@ -62,7 +62,7 @@ async def test_what_is_changed_by_hand_is_sent_though_version_and_time_are_the_s
         assert await titles(store) == ["b"]
 
 
-async def test_what_a_restore_brings_back_is_sent_though_version_and_time_are_the_same(postgres_url: str) -> None:
+async def test_a_restored_row_is_visible_though_version_and_time_are_the_same(postgres_url: str) -> None:
     async with opened(postgres_url) as store, connected(postgres_url) as db:
         await create(store, a_task(title="a"))
         await db.execute("CREATE TABLE backup AS SELECT * FROM tasks; UPDATE backup SET title = 'restored'")
@@ -71,34 +71,34 @@ async def test_what_a_restore_brings_back_is_sent_though_version_and_time_are_th
         assert await titles(store) == ["restored"]
 
 
-async def test_a_page_is_of_one_moment_where_a_task_changes_between_two_statements(
+async def test_a_page_is_consistent_if_a_task_is_updated_between_two_statements(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with opened(postgres_url) as store, opened(postgres_url) as pod:
         first, second = a_task(title="a"), a_task(title="b")
         await create(store, first, second)
         changed = first.model_copy(update={"title": "z", "version": 2})
-        once(lambda: pod.commit([Write(changed, "updated")], now=NOW), monkeypatch)
+        between_statements(lambda: pod.commit([Write(changed, "updated")], now=NOW), monkeypatch)
         assert await titles(store) == ["b", "z"]
 
 
-async def test_a_page_is_of_one_moment_where_a_task_goes_between_two_statements(
+async def test_a_page_is_consistent_if_a_task_is_removed_between_two_statements(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with opened(postgres_url) as store, connected(postgres_url) as db:
         await create(store, a_task(title="a"), a_task(title="b"))
-        once(lambda: db.execute("DELETE FROM tasks WHERE title = 'a'"), monkeypatch)
+        between_statements(lambda: db.execute("DELETE FROM tasks WHERE title = 'a'"), monkeypatch)
         assert await titles(store) == ["b"]
 
 
-async def test_a_page_that_was_sent_before_takes_one_statement_of_which_no_task_is_a_part(
+async def test_a_cached_page_takes_one_statement_that_reads_only_keys(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[str] = []
+    statements: list[str] = []
     fetch = asyncpg.Connection.fetch
 
     async def recorded(db: asyncpg.Connection[asyncpg.Record], statement: str, *values: object) -> object:
-        asked.append(statement)
+        statements.append(statement)
         return await fetch(db, statement, *values)
 
     async with opened(postgres_url) as store:
@@ -106,29 +106,29 @@ async def test_a_page_that_was_sent_before_takes_one_statement_of_which_no_task_
         assert await titles(store) == ["a", "b"]
         monkeypatch.setattr(asyncpg.Connection, "fetch", recorded)
         assert await titles(store) == ["a", "b"]
-    (statement,) = asked
+    (statement,) = statements
     assert "description" not in statement
 
 
-async def test_no_more_is_kept_than_it_may_be_and_the_oldest_goes_first(postgres_url: str) -> None:
+async def test_the_cache_is_bounded_and_evicts_the_oldest_entries_first(postgres_url: str) -> None:
     async with opened(postgres_url) as store, connected(postgres_url) as db:
         tasks = [a_task(title=f"{n:02}") for n in range(20)]
         await create(store, *tasks)
         (size,) = {len(content) for _, content in await store.page_json(LIST, size=20)}
         cache = TaskJsonCache(max_bytes=5 * (size + OVERHEAD_BYTES))
-        sent = await cache.page(db, LIST, 20)
-        assert [Task.model_validate_json(content) for _, content in sent] == tasks
+        page = await cache.page(db, LIST, 20)
+        assert [Task.model_validate_json(content) for _, content in page] == tasks
         assert (len(cache), cache.size_bytes) == (5, 5 * (size + OVERHEAD_BYTES))
-        assert await cache.page(db, LIST, 20) == sent
+        assert await cache.page(db, LIST, 20) == page
 
 
-@pytest.mark.parametrize("max_bytes", [0, 3000, task_json.MAX_BYTES])
-async def test_readers_beside_writers_are_told_what_memory_says(
+@pytest.mark.parametrize("max_bytes", [0, 3000, task_json.MAX_CACHE_BYTES])
+async def test_concurrent_readers_and_writers_see_consistent_pages(
     postgres_url: str, max_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each page is one that there was while it was asked for: of a version that was committed, and in its order."""
+    """Every page is sorted and complete, and the last one is equal to that of the memory store."""
     chance = random.Random(7)
-    monkeypatch.setattr(postgres, "MAX_BYTES", max_bytes)
+    monkeypatch.setattr(postgres, "MAX_CACHE_BYTES", max_bytes)
     async with opened(postgres_url) as store, opened(postgres_url) as pod:
         model = MemoryStore()
         tasks = {task.id: task for task in (a_task(title=f"{n:03}") for n in range(30))}
@@ -150,9 +150,9 @@ async def test_readers_beside_writers_are_told_what_memory_says(
 
         async def read() -> None:
             while not is_over:
-                sent = [Task.model_validate_json(content) for _, content in await store.page_json(LIST, size=20)]
-                assert [task.title for task in sent] == sorted(task.title for task in sent)
-                assert len({task.id for task in sent}) == 20
+                page = [Task.model_validate_json(content) for _, content in await store.page_json(LIST, size=20)]
+                assert [task.title for task in page] == sorted(task.title for task in page)
+                assert len({task.id for task in page}) == 20
 
         await asyncio.gather(write(), *(read() for _ in range(4)))
         expected = [content for _, content in await model.page_json(LIST, size=20)]

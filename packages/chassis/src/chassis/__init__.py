@@ -1,1 +1,1 @@
-"""What every service of this repository stands on. It knows none of them."""
+"""The framework shared by all services of this repository. It depends on none of them."""

@@ -1,4 +1,4 @@
-"""One of the things that /health looks at."""
+"""The result of one health check of /health."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""A client's connection: uvicorn's, with bounds for the head of a request and for a client that does not read.
+"""uvicorn's client connection, with limits on request headers and a write timeout for clients that do not read.
 
-uvicorn waits for ever for the first byte of a connection and for the end of a request's headers, and its parser takes
-headers of any size (https://github.com/encode/uvicorn/issues/157). It also keeps an answer for ever that its client
-does not read: even what closes an idle connection waits until all is written. No middleware can help: it runs once the
-headers are there, and is done once the answer is handed over.
+uvicorn has no timeout for the first byte of a connection or the end of a request's headers, and its parser accepts
+headers of any size (https://github.com/encode/uvicorn/issues/157). It also keeps a response indefinitely if the client
+does not read it: even closing an idle connection waits until everything is written. A middleware cannot help: it starts
+after the headers have arrived, and ends when the response is in the write buffer.
 """
 
 from __future__ import annotations
@@ -14,29 +14,30 @@ from typing import Any, cast
 from prometheus_client import Counter
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from chassis.body import BODY_COMPLETE
 from chassis.problems import PHRASES
 
 MAX_HEAD_BYTES = 64 * 1024
-"""Request line and headers together. ingress-nginx lets 32 KiB through."""
-TOO_LARGE = f"Request line and headers have more than {MAX_HEAD_BYTES} bytes, which is the most that is taken."
+"""Limit for request line and headers together. ingress-nginx passes 32 KiB."""
+HEAD_TOO_LARGE = f"Request line and headers exceed the limit of {MAX_HEAD_BYTES} bytes."
 LINGER_SECONDS = 2.0
 
 
-def bounded(head_seconds: float, write_seconds: float, slow_clients: Counter) -> type[asyncio.Protocol]:
+def connection_protocol(head_seconds: float, write_seconds: float, slow_clients: Counter) -> type[asyncio.Protocol]:
     """The protocol class for uvicorn.
 
-    head_seconds: from a request's first byte to the end of its headers. write_seconds: how long a client may read
-    nothing of what waits for it. slow_clients: counts those who were too slow, by `part`.
+    head_seconds: timeout from a request's first byte to the end of its headers. write_seconds: write timeout, how long
+    a client may read nothing while data is waiting for it. slow_clients: counter of timeouts, by `part`.
     """
 
-    class Bounded(_Connection):
+    class BoundedConnection(_Connection):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
             self.head_seconds = head_seconds
             self.write_seconds = write_seconds
             self.slow_clients = slow_clients
 
-    return Bounded
+    return BoundedConnection
 
 
 class _Connection(HttpToolsProtocol):
@@ -46,150 +47,150 @@ class _Connection(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._head_deadline: asyncio.TimerHandle | None = None
+        self._head_timer: asyncio.TimerHandle | None = None
         self._in_head = False
-        self._piece_bytes = 0  # of what was received last
-        self._first_bytes = 0  # of the piece in which the head began
-        self._more_bytes = 0  # of what came since that piece: the parser keeps a header that never ends
-        self._refused = False
-        self._unread = 0  # bytes that waited for the client when it was last looked at
-        self._read_deadline: asyncio.TimerHandle | None = None
+        self._last_chunk_bytes = 0  # size of the last chunk received
+        self._first_chunk_bytes = 0  # size of the chunk in which the head started
+        self._later_bytes = 0  # received after that chunk: the parser buffers an endless header
+        self._rejected = False
+        self._unsent_bytes = 0  # in the write buffer at the last check
+        self._write_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(cast("asyncio.Transport", transport))
-        self._be_idle()  # one that never sends anything is as idle as one between two requests
+        self._start_keep_alive_timer()  # before the first request, too
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_head()
-        self._stop_watching()
+        self._cancel_write_timeout()
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        # Most heads come in one piece, which needs no deadline and no count: 2 µs less of CPU for each request.
-        if self._refused:
+        # Most heads arrive in one chunk, which needs no timer and no count: saves 2 µs of CPU per request.
+        if self._rejected:
             return
-        self._piece_bytes = len(data)
+        self._last_chunk_bytes = len(data)
         if self._in_head:
-            self._more_bytes += len(data)
+            self._later_bytes += len(data)
         super().data_received(data)
-        if self._in_head and not self._refused:
-            if self._head_deadline is None:
-                self._head_deadline = self.loop.call_later(self.head_seconds, self._too_slow)
-            if self._more_bytes > MAX_HEAD_BYTES:
-                self._refuse(431, TOO_LARGE)
+        if self._in_head and not self._rejected:
+            if self._head_timer is None:
+                self._head_timer = self.loop.call_later(self.head_seconds, self._on_head_timeout)
+            if self._later_bytes > MAX_HEAD_BYTES:
+                self._reject(431, HEAD_TOO_LARGE)
         elif self.timeout_keep_alive_task is None and (self.cycle is None or self.cycle.response_complete):
-            # The parser ignores an empty line before a request, but uvicorn has already stopped its idle timer.
-            self._be_idle()
+            # The parser ignores an empty line before a request, but uvicorn has already stopped its keep-alive timer.
+            self._start_keep_alive_timer()
 
-    def _be_idle(self) -> None:
+    def _start_keep_alive_timer(self) -> None:
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._in_head = True
-        self._first_bytes = self._piece_bytes
-        self._more_bytes = 0
+        self._first_chunk_bytes = self._last_chunk_bytes
+        self._later_bytes = 0
 
     def on_headers_complete(self) -> None:
-        if self._refused:
+        if self._rejected:
             return
         self._end_head()
-        if self._first_bytes + self._more_bytes > MAX_HEAD_BYTES and self._head_bytes() > MAX_HEAD_BYTES:
-            self._refuse(431, TOO_LARGE)
+        if self._first_chunk_bytes + self._later_bytes > MAX_HEAD_BYTES and self._head_bytes() > MAX_HEAD_BYTES:
+            self._reject(431, HEAD_TOO_LARGE)
         else:
-            self._strip_values()
+            self._strip_trailing_whitespace()
             super().on_headers_complete()
 
-    def _strip_values(self) -> None:
-        """Takes off white space behind a value, which is no part of it (RFC 9110, section 5.5): the parser leaves it.
+    def _strip_trailing_whitespace(self) -> None:
+        """Removes trailing whitespace, which is not part of a field value (RFC 9110, section 5.5): the parser keeps it.
 
-        An Idempotency-Key with a space behind it was refused (findings/httptools-space-behind-a-value.sh).
+        An Idempotency-Key with a trailing space was rejected (findings/httptools-space-behind-a-value.sh).
         """
-        for place, (name, value) in enumerate(self.headers):
+        for index, (name, value) in enumerate(self.headers):
             if value.endswith((b" ", b"\t")):
-                self.headers[place] = (name, value.rstrip(b" \t"))
+                self.headers[index] = (name, value.rstrip(b" \t"))
 
     def _head_bytes(self) -> int:
         return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
 
     def on_body(self, body: bytes) -> None:
-        if not self._refused:
+        if not self._rejected:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        if not self._refused:
+        if not self._rejected:
             super().on_message_complete()
-            self.scope["state"]["body_is_here"] = True  # for Edge
+            self.scope["state"][BODY_COMPLETE] = True  # for EdgeMiddleware
 
     def _unsupported_upgrade_warning(self) -> None:
-        """Nothing: Java's HTTP client offers HTTP/2 with its first request, and is answered in HTTP/1.1."""
+        """No warning: Java's HTTP client offers HTTP/2 in its first request, and gets an HTTP/1.1 response."""
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._watch_reading()
+        self._start_write_timeout()
 
     def resume_writing(self) -> None:
         super().resume_writing()
         if not self.transport.is_closing():
-            self._stop_watching()
+            self._cancel_write_timeout()
 
-    # What closes a connection waits until the client has read the rest, however little it is.
+    # Closing a connection waits until the client has read the rest of the write buffer, however little that is.
 
     def timeout_keep_alive_handler(self) -> None:
         super().timeout_keep_alive_handler()
-        self._watch_reading()
+        self._start_write_timeout()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
         if self.transport.is_closing():
-            self._watch_reading()
+            self._start_write_timeout()
 
     def send_400_response(self, msg: str) -> None:
         super().send_400_response(msg)
-        self._watch_reading()
+        self._start_write_timeout()
 
-    def _watch_reading(self) -> None:
-        if self._read_deadline is None:
-            self._unread = self.transport.get_write_buffer_size()
-            self._read_deadline = self.loop.call_later(self.write_seconds, self._look_whether_it_reads)
+    def _start_write_timeout(self) -> None:
+        if self._write_timer is None:
+            self._unsent_bytes = self.transport.get_write_buffer_size()
+            self._write_timer = self.loop.call_later(self.write_seconds, self._check_write_progress)
 
-    def _look_whether_it_reads(self) -> None:
-        self._read_deadline = None
-        if self.transport.get_write_buffer_size() < self._unread:
-            self._watch_reading()
+    def _check_write_progress(self) -> None:
+        self._write_timer = None
+        if self.transport.get_write_buffer_size() < self._unsent_bytes:
+            self._start_write_timeout()
         else:
             self.slow_clients.labels("write").inc()
             self.transport.abort()
 
-    def _stop_watching(self) -> None:
-        if self._read_deadline is not None:
-            self._read_deadline.cancel()
-            self._read_deadline = None
+    def _cancel_write_timeout(self) -> None:
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
 
-    def _too_slow(self) -> None:
+    def _on_head_timeout(self) -> None:
         self.slow_clients.labels("head").inc()
-        self._refuse(408, f"The headers did not arrive within {self.head_seconds:g} s.")
+        self._reject(408, f"The headers did not arrive within {self.head_seconds:g} s.")
 
-    def _refuse(self, status: int, detail: str) -> None:
-        """Answers what is not a request yet, and reads no more of it."""
+    def _reject(self, status: int, detail: str) -> None:
+        """Sends an error response before the request is complete, and ignores the rest of it."""
         self._end_head()
-        self._refused = True
+        self._rejected = True
         if self.cycle is not None and not self.cycle.response_complete:
-            self.cycle.keep_alive = False  # an answer of our own would be taken for that of the request before
+            self.cycle.keep_alive = False  # the client would take our response for that of the previous request
         elif not self.transport.is_closing():
-            answer = (
+            response = (
                 f"HTTP/1.1 {status} {PHRASES[status]}\r\nconnection: close\r\n"
                 f"content-type: text/plain; charset=utf-8\r\ncontent-length: {len(detail)}\r\n\r\n{detail}"
             )
-            self.transport.write(answer.encode())
-            # Closed at once, the connection would be reset while the client still sends, and the client would not see
-            # the answer (RFC 9112, 9.6). It ends when the client closes it, or after LINGER_SECONDS.
+            self.transport.write(response.encode())
+            # Closed immediately, the connection would be reset while the client is still sending, and the client would
+            # not see the response (RFC 9112, section 9.6). It ends when the client closes it, or after LINGER_SECONDS.
             self.transport.write_eof()
-            self._head_deadline = self.loop.call_later(LINGER_SECONDS, self.transport.abort)
+            self._head_timer = self.loop.call_later(LINGER_SECONDS, self.transport.abort)
 
     def _end_head(self) -> None:
         self._in_head = False
-        if self._head_deadline is not None:
-            self._head_deadline.cancel()
-            self._head_deadline = None
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None

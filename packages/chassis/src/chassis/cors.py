@@ -1,6 +1,6 @@
-"""Which pages of other origins may call the API (https://fetch.spec.whatwg.org/#http-cors-protocol).
+"""CORS: which origins may call the API from a browser (https://fetch.spec.whatwg.org/#http-cors-protocol).
 
-No cookies: callers prove who they are by a token that the page itself sends, so there are no credentials to allow.
+No cookies: the page itself sends a token, so credentials need not be allowed.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ EXPOSED = (
     *("Allow", "ETag", "Link", "Location", "RateLimit", "RateLimit-Policy", "Retry-After"),
     *("WWW-Authenticate", "X-Request-ID"),
 )
-"""What a page may read of a response's headers, beside those of `Service.exposed_headers`."""
+"""The response headers that a page may read, in addition to `Service.exposed_headers`."""
 PREFLIGHT_SECONDS = 7200
-"""For so long a browser need not ask again; Chromium keeps it no longer."""
+"""How long a browser may cache a preflight; Chromium's maximum."""
 
 
-def allowing(
-    origins: Sequence[str], exposed: Sequence[str], app: ASGIApp, around: Callable[[ASGIApp], ASGIApp]
+def with_cors(
+    origins: Sequence[str], exposed: Sequence[str], app: ASGIApp, with_edge: Callable[[ASGIApp], ASGIApp]
 ) -> ASGIApp:
-    """`around(app)` for these origins.
+    """`with_edge(app)` with CORS for these origins.
 
-    Preflights are answered within `around`, which counts and logs them; its own responses have the headers, too: a page
-    could not tell a 429, a 503 or a 500 from a lost network otherwise.
+    Preflights are handled inside the edge, which counts and logs them. The headers are added outside it, so that its
+    own responses have them: otherwise a page could not tell a 429, a 503 or a 500 from a network error.
     """
 
-    def policy(behind: ASGIApp, kind: type[CORSMiddleware]) -> CORSMiddleware:
+    def middleware(kind: type[CORSMiddleware], wrapped: ASGIApp) -> CORSMiddleware:
         return kind(
-            behind,
+            wrapped,
             allow_origins=origins,
             allow_methods=METHODS,
             allow_headers=["*"],
@@ -41,19 +41,19 @@ def allowing(
             max_age=PREFLIGHT_SECONDS,
         )
 
-    preflights = policy(app, CORSMiddleware)
+    preflights = middleware(CORSMiddleware, app)
 
-    async def inside(scope: Scope, receive: Receive, send: Send) -> None:
+    async def with_preflights(scope: Scope, receive: Receive, send: Send) -> None:
         await (preflights if scope["type"] == "http" and scope["method"] == "OPTIONS" else app)(scope, receive, send)
 
-    return policy(around(inside), _Responses)
+    return middleware(_ResponseHeaders, with_edge(with_preflights))
 
 
-class _Responses(CORSMiddleware):
-    """The headers of responses alone.
+class _ResponseHeaders(CORSMiddleware):
+    """Adds headers to responses only, without handling preflights.
 
-    Each says that it varies by Origin, one to a request without it as well: a browser that kept it would give it to a
-    page otherwise (https://fetch.spec.whatwg.org/#cors-protocol-and-http-caches).
+    Every response has `Vary: Origin`, even if the request had no Origin: otherwise a browser would serve its cached
+    copy to a page (https://fetch.spec.whatwg.org/#cors-protocol-and-http-caches).
     """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

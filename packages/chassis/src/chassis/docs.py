@@ -1,4 +1,4 @@
-"""/docs: the API to read and to try, with all its files from this service: it works without the internet."""
+"""/docs: Swagger UI, with all its assets served by this service, so that it works without internet access."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ ASSETS = "/docs/assets"
 
 
 def add_pages(app: FastAPI) -> None:
-    """Adds the page and its files to `app`."""
+    """Adds the page and its assets to `app`."""
     assets = StaticFiles(directory=str(files("fastapi_offline") / "static"))
 
-    # A route and not a mount: what has no route is counted and logged as unmatched.
+    # A route, not a mount: requests without a route are counted and logged as unmatched.
     @app.api_route(f"{ASSETS}/{{path}}", methods=["GET", "HEAD"], include_in_schema=False)
     async def asset(request: Request, path: str) -> Response:
         return await assets.get_response(path, request.scope)

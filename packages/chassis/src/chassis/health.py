@@ -1,4 +1,4 @@
-"""Is the service well? /health tells people and Prometheus, /livez and /readyz Kubernetes; /metrics has all figures."""
+"""/health for people and Prometheus, the probes /livez and /readyz for Kubernetes, and /metrics."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from chassis.auth import requires
 from chassis.check import Check
-from chassis.exposition import exposition, is_preferred
+from chassis.exposition import exposition_response, prefers_exposition
 from chassis.problems import problem_responses
 from chassis.routes import Router
 from chassis.service import HealthTexts, Service
@@ -26,26 +26,26 @@ from chassis.service import HealthTexts, Service
 TICK_SECONDS = 0.5
 
 PROBES = {"/health", "/metrics", "/livez", "/readyz"}
-"""Asked for by machines, every few seconds: without traces, and in the log only when they fail."""
-NOT_TO_BE_KEPT = {"Vary": "Accept", "Cache-Control": "no-store"}
+"""Requested by machines every few seconds: never traced, and logged only when they fail."""
+NO_STORE_HEADERS = {"Vary": "Accept", "Cache-Control": "no-store"}
 
 
-class Answer(BaseModel):
+class HealthResponse(BaseModel):
     # No docstring: it would be in the OpenAPI document.
 
     status: Literal["ok", "degraded"]
-    version: str = Field(description="The release")
-    revision: str = Field(description="The build: a commit, or a hash of the sources")
-    uptime_seconds: float = Field(description="Since this process began")
+    version: str = Field(description="Release version")
+    revision: str = Field(description="Build: a commit, or a hash of the sources")
+    uptime_seconds: float = Field(description="Seconds since this process started")
     total: int | None
-    memory_bytes: int = Field(description="Resident memory of this process (on macOS its highest so far)")
+    memory_bytes: int = Field(description="Resident memory of this process (on macOS its peak)")
     storage: str
     checks: dict[str, Check]
 
 
-@cache  # asked for twice by each app
-def model(texts: HealthTexts) -> type[Answer]:
-    """The answer of /health, as this service's is called and explained."""
+@cache  # each app needs it twice
+def response_model(texts: HealthTexts) -> type[HealthResponse]:
+    """The response model of /health, with the names and descriptions of this service."""
     total_name = f"{texts.noun}_total"
     example = {
         "status": "ok",
@@ -57,7 +57,7 @@ def model(texts: HealthTexts) -> type[Answer]:
         **texts.example,
     }
 
-    class Health(Answer):
+    class Health(HealthResponse):
         model_config = ConfigDict(json_schema_extra={"examples": [example]})
 
         total: int | None = Field(serialization_alias=total_name, description=texts.total, exclude=not texts.noun)
@@ -66,43 +66,43 @@ def model(texts: HealthTexts) -> type[Answer]:
     return Health
 
 
-class Vitals:
-    """What is known of how one running app is. `started` and `draining` are set by who starts and stops it."""
+class HealthState:
+    """Health of one running app. Startup and shutdown set `started` and `draining`."""
 
     def __init__(self, service: Service, *, revision: str) -> None:
         self._service = service
-        self._model = model(service.health)
+        self._model = response_model(service.health)
         self._revision = revision
-        self._began = time.monotonic()
+        self._started_at = time.monotonic()
         self.started = False
-        """Whether the service was opened, its storage with it."""
+        """Whether the service and its storage are open."""
         self.draining = False
-        """Whether the process was told to end: it still answers, and wants no new clients."""
+        """Whether shutdown has begun: the process still serves requests, but should get no new clients."""
         build_info = service.metrics.build_info
         build_info.clear()
         python = ".".join(map(str, sys.version_info[:3]))
         build_info.labels(service.version, revision, python, service.storage).set(1)
 
-    async def health(self) -> Answer:
-        """Asks the service; never raises because of what is wrong with it."""
-        total, checks = await self._service.condition()
+    async def health(self) -> HealthResponse:
+        """Runs the service's health checks; a failed check never raises."""
+        total, checks = await self._service.check_health()
         return self._model(
             status="degraded" if any(check.status == "failed" for check in checks.values()) else "ok",
             version=self._service.version,
             revision=self._revision,
-            uptime_seconds=round(time.monotonic() - self._began, 3),
+            uptime_seconds=round(time.monotonic() - self._started_at, 3),
             total=total,
             memory_bytes=_memory_bytes(),
             storage=self._service.storage,
             checks=checks,
         )
 
-    def gauges(self, health: Answer) -> CollectorRegistry:
-        """The same for Prometheus."""
+    def gauges(self, health: HealthResponse) -> CollectorRegistry:
+        """The same as gauges for Prometheus."""
         registry, namespace, texts = CollectorRegistry(), self._service.metrics.namespace, self._service.health
         for name, text, value in (
-            ("health_status", "1 when the service is well, 0 when it is degraded", float(health.status == "ok")),
-            ("uptime_seconds", "Since the process began", health.uptime_seconds),
+            ("health_status", "1 if healthy, 0 if degraded", float(health.status == "ok")),
+            ("uptime_seconds", "Seconds since the process started", health.uptime_seconds),
             (texts.noun, texts.gauge, health.total if texts.noun else None),
             ("memory_bytes", "Resident memory of the process", health.memory_bytes),
         ):
@@ -111,15 +111,15 @@ class Vitals:
         return registry
 
     def readiness(self) -> dict[str, bool]:
-        """What has to hold for the process to be sent requests.
+        """The readiness checks.
 
-        Not that the storage answers: all pods lose it together, and an empty Service refuses connections where a pod
-        would have answered 503 with Retry-After.
+        The storage is not among them: all pods lose it at once, and a Service without endpoints refuses connections,
+        while a pod responds 503 with Retry-After.
         """
         return {"started": self.started, "not-draining": not self.draining}
 
-    async def keep_measuring(self) -> None:
-        """Measures how late the event loop is. Never ends."""
+    async def measure_loop_lag(self) -> None:
+        """Measures event loop lag until it is cancelled."""
         loop, lag = asyncio.get_running_loop(), self._service.metrics.loop_lag_seconds
         while True:
             due = loop.time() + TICK_SECONDS
@@ -128,7 +128,7 @@ class Vitals:
 
 
 async def _accept(request: Request) -> str:
-    """The header, of which each line is as good as any other (RFC 9110, 5.2)."""
+    """The header, with all its lines combined (RFC 9110, section 5.2)."""
     return ",".join(request.headers.getlist("accept"))
 
 
@@ -136,43 +136,43 @@ Accept = Annotated[str, Depends(_accept)]
 
 
 def router(service: Service) -> Router:
-    """The four routes, as this service's document explains them."""
+    """The four routes, with the descriptions of this service."""
     return _router(service.health, service.metrics.namespace)
 
 
-@cache  # to make them is half of what it takes to make an app
+@cache  # building them is half of the cost of creating an app
 def _router(texts: HealthTexts, namespace: str) -> Router:
-    answer = model(texts)
-    figure = {"text/plain": {"schema": {"type": "string"}, "example": f"{namespace}_health_status 1.0\n"}}
-    # Not chassis.routes.Route: monitors put what they like behind a path, and a probe that is refused ends the pod.
+    response = response_model(texts)
+    exposition = {"text/plain": {"schema": {"type": "string"}, "example": f"{namespace}_health_status 1.0\n"}}
+    # Not chassis.routes.Route: monitors append arbitrary query strings, and a rejected probe restarts the pod.
     router = Router(tags=["health"], route_class=APIRoute)
     router.get(
         "/health",
-        summary="How the service is",
-        response_model=answer,
-        responses={200: {"content": figure}, 503: {"model": answer, "description": texts.degraded}},
+        summary="Health status",
+        response_model=response,
+        responses={200: {"content": exposition}, 503: {"model": response, "description": texts.degraded}},
     )(health)
     router.get(
         "/metrics",
-        summary="What the service counts, for Prometheus",
+        summary="Prometheus metrics",
         dependencies=[Depends(requires("read"))],
         response_class=Response,
-        responses={200: {"content": figure}, **problem_responses(401, 403, 429, 503)},
+        responses={200: {"content": exposition}, **problem_responses(401, 403, 429, 503)},
     )(get_metrics)
     router.get(
         "/livez",
-        summary="Does the process answer?",
+        summary="Liveness probe",
         response_class=PlainTextResponse,
         responses={200: {"content": {"text/plain": {"example": "ok"}}}},
     )(livez)
     router.get(
         "/readyz",
-        summary="May it get requests?",
+        summary="Readiness probe",
         response_class=PlainTextResponse,
         responses={
             200: {"content": {"text/plain": {"example": "ok"}}},
             503: {
-                "description": "It starts or ends",
+                "description": "The process is starting up or shutting down",
                 "content": {"text/plain": {"schema": {"type": "string"}, "example": "not ready: started"}},
             },
         },
@@ -181,47 +181,48 @@ def _router(texts: HealthTexts, namespace: str) -> Router:
 
 
 async def health(request: Request, accept: Accept) -> Response:
-    """JSON for people, 503 when the storage does not answer; for who prefers `text/plain`, as Prometheus does, four
-    gauges, always with 200."""
-    vitals: Vitals = request.app.state.vitals
-    answer = await vitals.health()
-    if is_preferred(accept):
-        return exposition(accept, vitals.gauges(answer), NOT_TO_BE_KEPT)
-    code = status.HTTP_200_OK if answer.status == "ok" else status.HTTP_503_SERVICE_UNAVAILABLE
-    return Response(answer.model_dump_json(by_alias=True), code, NOT_TO_BE_KEPT, "application/json")
+    """JSON, with 503 if a check fails. Clients that prefer `text/plain`, as Prometheus does, get four gauges, always
+    with 200."""
+    health_state: HealthState = request.app.state.health_state
+    response = await health_state.health()
+    if prefers_exposition(accept):
+        return exposition_response(accept, health_state.gauges(response), NO_STORE_HEADERS)
+    code = status.HTTP_200_OK if response.status == "ok" else status.HTTP_503_SERVICE_UNAVAILABLE
+    return Response(response.model_dump_json(by_alias=True), code, NO_STORE_HEADERS, "application/json")
 
 
 async def get_metrics(accept: Accept) -> Response:
-    """Prometheus' text format, or OpenMetrics for who asks for it."""
-    return exposition(accept, REGISTRY, NOT_TO_BE_KEPT)
+    """Prometheus' text format, or OpenMetrics if the client asks for it."""
+    return exposition_response(accept, REGISTRY, NO_STORE_HEADERS)
 
 
 async def livez() -> str:
-    """Asks nothing else: a restart does not repair a lost database."""
+    """Checks no dependencies: a restart does not fix a lost database."""
     return "ok"
 
 
 async def readyz(
     request: Request,
-    verbose: Annotated[str | None, Query(description="List the checks, as Kubernetes' API does")] = None,
+    verbose: Annotated[str | None, Query(description="List the checks, as the Kubernetes API server does")] = None,
 ) -> PlainTextResponse:
-    """Not while the storage is opened and migrated, and not once the process was told to end.
+    """Not ready until the storage is open and migrated, nor during shutdown.
 
-    A database lost later leaves it ready: answering 503 beats an empty Service, where clients are refused.
+    Losing the database later does not affect readiness: a 503 is better than a Service without endpoints, which refuses
+    connections.
     """
-    vitals: Vitals = request.app.state.vitals
-    checks = vitals.readiness()
-    failed = [name for name, holds in checks.items() if not holds]
+    health_state: HealthState = request.app.state.health_state
+    checks = health_state.readiness()
+    failed = [name for name, passed in checks.items() if not passed]
     if verbose is None:
         text = f"not ready: {', '.join(failed)}" if failed else "ok"
     else:
-        lines = [f"[{'+' if holds else '-'}]{name} {'ok' if holds else 'failed'}" for name, holds in checks.items()]
+        lines = [f"[{'+' if passed else '-'}]{name} {'ok' if passed else 'failed'}" for name, passed in checks.items()]
         text = "\n".join([*lines, f"readyz check {'failed' if failed else 'passed'}\n"])
     return PlainTextResponse(text, 503 if failed else 200)
 
 
 def _memory_bytes() -> int:
-    statm = Path("/proc/self/statm")  # Linux; its second figure is the resident pages
+    statm = Path("/proc/self/statm")  # Linux; the second field is the number of resident pages
     if statm.exists():
         return int(statm.read_text().split()[1]) * resource.getpagesize()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,4 +1,4 @@
-"""What the process says: lines for people on a terminal, else one JSON object per line, all on standard error."""
+"""Logging to standard error: readable lines on a terminal, otherwise one JSON object per line."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from pydantic_core import to_json
 from structlog.typing import EventDict, Processor
 
 MAX_PATH = 500
-"""A longer path is cut: a line of the log is not a place to store things."""
+"""Longer paths are truncated: the log is not a place to store data."""
 
 WAIT_SECONDS = 0.01
-"""How long a line of the access log waits for others."""
+"""How long an access log line is buffered, to be written together with others."""
 
 NO_REQUEST: Mapping[str, str] = {}
 _request: ContextVar[Mapping[str, str]] = ContextVar("request", default=NO_REQUEST)
@@ -29,12 +29,12 @@ _access: Callable[[dict[str, object]], None] | None = None
 
 
 def configure(stream: TextIO = sys.stderr) -> None:
-    """Sends what every library logs to `stream`, and opens the access log there."""
+    """Sends all logging, also that of libraries, to `stream`, and the access log, too."""
     global _access
-    people = stream.isatty()
-    stamp = structlog.processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S" if people else "iso", utc=not people)
+    terminal = stream.isatty()
+    stamp = structlog.processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S" if terminal else "iso", utc=not terminal)
     render: list[Processor]
-    if people:
+    if terminal:
         colors = not os.environ.get("NO_COLOR")  # https://no-color.org
         render = [structlog.dev.ConsoleRenderer(pad_event_to=0, pad_level=False, colors=colors)]
     else:
@@ -48,23 +48,23 @@ def configure(stream: TextIO = sys.stderr) -> None:
             structlog.stdlib.add_log_level,
             _add_request,
             stamp,
-            *([] if people else [structlog.stdlib.add_logger_name]),
+            *([] if terminal else [structlog.stdlib.add_logger_name]),
         ],
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
     )
-    if people:
-        _access, handler = _access_for_people(stream, [stamp, _shorten, *render]), logging.StreamHandler(stream)
+    if terminal:
+        _access, handler = _terminal_access_log(stream, [stamp, _shorten, *render]), logging.StreamHandler(stream)
     else:
         _access = _AccessLog(stream)
-        handler = _AfterAccess(stream, _access)
+        handler = _OrderedHandler(stream, _access)
     handler.setFormatter(formatter)
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.captureWarnings(True)
-    # uvicorn's notes on every start and end say nothing that ours do not.
+    # uvicorn's messages at startup and shutdown duplicate ours.
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
 
 
-def _access_for_people(stream: TextIO, processors: list[Processor]) -> Callable[[dict[str, object]], None]:
+def _terminal_access_log(stream: TextIO, processors: list[Processor]) -> Callable[[dict[str, object]], None]:
     logger = structlog.wrap_logger(
         structlog.WriteLogger(stream),
         processors=[structlog.processors.add_log_level, *processors],
@@ -74,35 +74,35 @@ def _access_for_people(stream: TextIO, processors: list[Processor]) -> Callable[
 
 
 class _AccessLog:
-    """Writes what `render` would. There is a line for every request: the standard library takes 39 µs for it,
-    structlog 16, this 5. Lines of WAIT_SECONDS are made and written together: a GET takes 10 µs of CPU less than with a
-    write in each turn of the event loop, and 8 less than with lines that are made one by one (medians of 30 runs, of
-    some 180). A process that is killed loses the lines that wait."""
+    """Writes the same as `render`. There is a line per request: the standard library takes 39 µs for it, structlog 16,
+    this 5. The lines of WAIT_SECONDS are serialized and written together: a GET takes 10 µs of CPU less than with a
+    write in each iteration of the event loop, and 8 less than with lines that are serialized one by one (medians of 30
+    runs, of some 180). A process that is killed loses the buffered lines."""
 
     def __init__(self, stream: TextIO) -> None:
-        stream.flush()  # what comes after it goes past its own buffer
+        stream.flush()  # later writes bypass its own buffer
         self._stream = stream.buffer
-        self._waiting: deque[dict[str, object]] = deque()
+        self._buffer: deque[dict[str, object]] = deque()
 
     def __call__(self, fields: dict[str, object]) -> None:
-        if not self._waiting:
+        if not self._buffer:
             asyncio.get_running_loop().call_later(WAIT_SECONDS, self.write)
         line = {"timestamp": datetime.now(UTC), "level": "info", "message": "request", **_request.get(), **fields}
-        self._waiting.append(line)
+        self._buffer.append(line)
 
     def write(self) -> None:
-        """Writes what waits. One by one out of the queue, without a look whether it is empty: other threads come here,
-        too, and one of them may take the last line in between."""
+        """Writes the buffered lines. Pops one by one, without first checking for an empty queue: other threads call
+        this, too, and may pop the last line in between."""
         lines = []
         with contextlib.suppress(IndexError):
             while True:
-                lines.append(to_json(self._waiting.popleft()) + b"\n")
+                lines.append(to_json(self._buffer.popleft()) + b"\n")
         self._stream.write(b"".join(lines))
         self._stream.flush()
 
 
-class _AfterAccess(logging.StreamHandler[TextIO]):
-    """Keeps the order: whatever else is said comes after the requests that were answered before it."""
+class _OrderedHandler(logging.StreamHandler[TextIO]):
+    """Preserves the order: writes the access log lines of earlier requests before every other record."""
 
     def __init__(self, stream: TextIO, access: _AccessLog) -> None:
         super().__init__(stream)
@@ -113,29 +113,29 @@ class _AfterAccess(logging.StreamHandler[TextIO]):
         super().emit(record)
 
     def flush(self) -> None:
-        """At the end of the process, too: logging does it there."""
+        """Also called by logging at the end of the process."""
         self._access.write()
         super().flush()
 
 
-def shown_path(scope: MutableMapping[str, Any]) -> str:
-    """The path as it was sent, percent-encoded: decoded it could hold what moves a terminal's cursor."""
+def encoded_path(scope: MutableMapping[str, Any]) -> str:
+    """The path as it was sent, percent-encoded: decoded, it could contain terminal control sequences."""
     raw: bytes = scope.get("raw_path") or b""
     return raw[:MAX_PATH].decode("latin-1")
 
 
 def enter_request(context: Mapping[str, str]) -> Token[Mapping[str, str]]:
-    """From here on what this task logs has these fields, until `leave_request`."""
+    """Adds these fields to everything that this task logs, until `leave_request`."""
     return _request.set(context)
 
 
 def leave_request(token: Token[Mapping[str, str]]) -> None:
-    """The end of what `enter_request` began."""
+    """Removes the fields that `enter_request` added."""
     _request.reset(token)
 
 
 def access(**fields: object) -> None:
-    """One request's line in the access log. Nothing before `configure`, as in tests that call the app itself."""
+    """Writes a request's access log line. Does nothing before `configure`, as in tests that call the app directly."""
     if _access is not None:
         _access(fields)
 
@@ -146,9 +146,9 @@ def _add_request(_logger: object, _method: str, event: EventDict) -> EventDict:
 
 
 def _shorten(_logger: object, _method: str, event: EventDict) -> EventDict:
-    """What somebody at a terminal wants to know of a request."""
+    """A request as one short line for a terminal."""
     path: str = event.pop("path")
-    if not path.isprintable():  # it could turn the terminal upside down
+    if not path.isprintable():  # it could change the state of the terminal
         path = path.encode("unicode_escape").decode()
     event["event"] = f"{event.pop('method')} {path} {event.pop('status')} in {event.pop('duration_ms'):.1f} ms"
     if not event["subject"]:

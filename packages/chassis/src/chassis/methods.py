@@ -1,4 +1,4 @@
-"""HEAD and OPTIONS, which every path of a service has (RFC 9110, sections 9.1 and 9.3.7)."""
+"""HEAD and OPTIONS for every path of a service (RFC 9110, sections 9.1 and 9.3.7)."""
 
 from __future__ import annotations
 
@@ -13,76 +13,78 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
-ACCEPTS = {"PATCH": "Accept-Patch", "POST": "Accept-Post"}
-"""The header that says what a method takes: RFC 5789, section 3.1, and https://www.w3.org/TR/ldp/#header-accept-post."""
+ACCEPT_HEADERS = {"PATCH": "Accept-Patch", "POST": "Accept-Post"}
+"""The header that lists the media types a method accepts: RFC 5789, section 3.1, and
+https://www.w3.org/TR/ldp/#header-accept-post."""
 
 
 class _HeadSent(Exception):
-    """The head of an answer without end was sent, and nothing more is wanted of it."""
+    """The headers of a streaming response were sent; its content is not needed."""
 
 
-class Methods:
-    """Pure ASGI. Answers HEAD as a GET without its content, and OPTIONS with what the path can be asked for.
+class MethodsMiddleware:
+    """Pure ASGI. Responds to HEAD as to a GET without its content, and to OPTIONS with the allowed methods.
 
-    app: whose routes they are. rest: all of it behind its edge. A route with one of the two methods has its own answer.
+    app: the application whose routes are used. inner: its ASGI stack behind EdgeMiddleware. Routes that declare one of
+    the two methods handle it themselves.
     """
 
-    def __init__(self, app: FastAPI, rest: ASGIApp) -> None:
+    def __init__(self, app: FastAPI, inner: ASGIApp) -> None:
         self._app = app
-        self._rest = rest
+        self._inner = inner
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] in ("HEAD", "OPTIONS"):
-            found = _routes(self._app, scope)
-            if found and scope["method"] not in found:
+            routes = _routes(self._app, scope)
+            if routes and scope["method"] not in routes:
                 if scope["method"] == "HEAD":
                     await self._head(scope, receive, send)
                 else:
-                    scope["route"] = next(iter(found.values()))  # what metrics and log call it
-                    await Response(status_code=204, headers=_options(found))(scope, receive, send)
+                    scope["route"] = next(iter(routes.values()))  # for metrics and access log
+                    await Response(status_code=204, headers=_options(routes))(scope, receive, send)
                 return
-        await self._rest(scope, receive, send)
+        await self._inner(scope, receive, send)
 
     async def _head(self, scope: Scope, receive: Receive, send: Send) -> None:
-        asked = {**scope, "method": "GET"}
+        get_scope = {**scope, "method": "GET"}
 
         async def send_head(message: Message) -> None:
             if message["type"] != "http.response.start":
                 return
             await send(message)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
-            named = {name.lower() for name, _ in message["headers"]}
-            if b"content-length" not in named and message["status"] not in (204, 304):
-                raise _HeadSent  # before a stream begins: it might not end
+            names = {name.lower() for name, _ in message["headers"]}
+            if b"content-length" not in names and message["status"] not in (204, 304):
+                raise _HeadSent  # before a stream starts: it might be endless
 
         try:
-            await self._rest(asked, receive, send_head)
+            await self._inner(get_scope, receive, send_head)
         except _HeadSent:
             pass
         finally:
-            if "route" in asked:
-                scope["route"] = asked["route"]
+            if "route" in get_scope:
+                scope["route"] = get_scope["route"]
 
 
-def allowed(app: FastAPI, scope: Scope) -> list[str]:
-    """What the path can be asked for, for the header Allow; empty where there is no such path."""
+def allowed_methods(app: FastAPI, scope: Scope) -> list[str]:
+    """The methods of the path, for the header Allow; empty if the path does not exist."""
     return _allow(_routes(app, scope))
 
 
 def _routes(app: FastAPI, scope: Scope) -> dict[str, BaseRoute]:
-    """The path's routes by their method. Starlette names the methods of its first route alone; it may have more."""
-    found: dict[str, BaseRoute] = {}
+    """The path's routes by method. Starlette reports only the methods of the first route; there may be more."""
+    routes: dict[str, BaseRoute] = {}
     for method in METHODS:
         for route in app.routes:
             match, child_scope = route.matches({**scope, "method": method})
             if match is Match.FULL:
-                found[method] = child_scope.get("route", route)
+                routes[method] = child_scope.get("route", route)
                 break
-    return found
+    return routes
 
 
-def _allow(found: Mapping[str, BaseRoute]) -> list[str]:
-    methods = set(found)
+def _allow(routes: Mapping[str, BaseRoute]) -> list[str]:
+    methods = set(routes)
     if "GET" in methods:
         methods.add("HEAD")
     if methods:
@@ -90,9 +92,9 @@ def _allow(found: Mapping[str, BaseRoute]) -> list[str]:
     return sorted(methods)
 
 
-def _options(found: Mapping[str, BaseRoute]) -> dict[str, str]:
-    headers = {"Allow": ", ".join(_allow(found))}
-    for method, name in ACCEPTS.items():
-        if media_types := getattr(found.get(method), "media_types", ()):
+def _options(routes: Mapping[str, BaseRoute]) -> dict[str, str]:
+    headers = {"Allow": ", ".join(_allow(routes))}
+    for method, name in ACCEPT_HEADERS.items():
+        if media_types := getattr(routes.get(method), "media_types", ()):
             headers[name] = ", ".join(media_types)
     return headers

@@ -1,4 +1,4 @@
-"""What every service counts, for Prometheus (https://prometheus.io/docs/practices/naming/)."""
+"""Prometheus metrics of every service (https://prometheus.io/docs/practices/naming/)."""
 
 from __future__ import annotations
 
@@ -12,52 +12,54 @@ from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricF
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-# Those of OpenTelemetry's http.server.request.duration.
+# Buckets of OpenTelemetry's http.server.request.duration.
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
 BOUNDS = [floatToGoString(bound) for bound in (*SECONDS, float("inf"))]
 LAG_SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 
 CGROUP = Path("/sys/fs/cgroup")
 
-disable_created_metrics()  # a series more for each counter and histogram, which Prometheus has no use for
+disable_created_metrics()  # one more series per counter and histogram, which Prometheus does not use
 
-requests_in_flight = Gauge("http_requests_in_flight", "Requests being answered, streams among them")
+requests_in_flight = Gauge("http_requests_in_flight", "Requests in flight, including streams")
 
 
 class Metrics:
-    """What every service counts under a name of its own. There can be one of each name in a process.
+    """The metrics of every service whose names start with its own. One instance per namespace and process.
 
-    namespace: what the names begin with, as in task_api_build_info.
+    namespace: prefix of the names, as in task_api_build_info.
     """
 
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
         self.slow_clients_total = Counter(
             f"{namespace}_slow_clients",
-            "Clients that did not send their request, or read its answer, in time",
+            "Clients that did not send their request or read the response in time",
             ["part"],
         )  # part: head, body or write
         self.loop_lag_seconds = Histogram(
-            f"{namespace}_event_loop_lag_seconds", "How late the event loop did what was due", buckets=LAG_SECONDS
+            f"{namespace}_event_loop_lag_seconds", "Event loop scheduling delay in seconds", buckets=LAG_SECONDS
         )
         self.build_info = Gauge(
-            f"{namespace}_build_info", "Always 1; what runs", ["version", "revision", "python", "storage"]
+            f"{namespace}_build_info",
+            "Always 1; the labels say what runs",
+            ["version", "revision", "python", "storage"],
         )
         REGISTRY.register(CpuThrottling(namespace))
 
 
-class Answers(Collector):
-    """Requests answered, and how long that took.
+class ResponseCollector(Collector):
+    """Number and duration of responses.
 
-    Not a Counter and a Histogram of prometheus_client: they take a lock each time, and all answers come from the one
-    thread of the event loop. In a loop of nothing else 0.2 µs in the place of 1.6.
+    Not prometheus_client's Counter and Histogram: they take a lock on each update, and all responses come from one
+    thread, that of the event loop. In a tight loop, 0.2 µs instead of 1.6.
     """
 
     def __init__(self) -> None:
         self._durations: dict[tuple[str, str, int], _Durations] = {}
 
     def count(self, method: str, route: str, status: int, seconds: float) -> None:
-        """One more answer."""
+        """Counts one response."""
         durations = self._durations.get((method, route, status))
         if durations is None:
             durations = self._durations[method, route, status] = _Durations()
@@ -66,25 +68,25 @@ class Answers(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """http_requests_total by method, route and status; http_request_duration_seconds by method and route."""
-        requests = CounterMetricFamily("http_requests", "Requests answered", labels=["method", "route", "status"])
+        requests = CounterMetricFamily("http_requests", "HTTP responses", labels=["method", "route", "status"])
         by_route: dict[tuple[str, str], list[_Durations]] = {}
         for (method, route, status), durations in self._durations.items():
             requests.add_metric([method, route, str(status)], sum(durations.buckets))
             by_route.setdefault((method, route), []).append(durations)
         yield requests
         seconds = HistogramMetricFamily(
-            "http_request_duration_seconds", "How long answers took, to their end", labels=["method", "route"]
+            "http_request_duration_seconds", "Request duration, to the end of the response", labels=["method", "route"]
         )
-        for labels, of_statuses in by_route.items():
-            counts = accumulate(map(sum, zip(*(durations.buckets for durations in of_statuses), strict=True)))
+        for labels, by_status in by_route.items():
+            counts = accumulate(map(sum, zip(*(durations.buckets for durations in by_status), strict=True)))
             seconds.add_metric(
-                labels, list(zip(BOUNDS, counts, strict=True)), sum(durations.seconds for durations in of_statuses)
+                labels, list(zip(BOUNDS, counts, strict=True)), sum(durations.seconds for durations in by_status)
             )
         yield seconds
 
 
 class _Durations:
-    """Of the answers of one method, route and status: all of them together, and how many in each bucket."""
+    """Durations of the responses of one method, route and status: their sum, and the count per bucket."""
 
     __slots__ = ("buckets", "seconds")
 
@@ -94,11 +96,10 @@ class _Durations:
 
 
 class CpuThrottling(Collector):
-    """How often the kernel stopped this container since it had used its CPU limit up.
+    """CPU throttling of this container by its CPU limit.
 
-    namespace: what the names begin with. root: where the cgroup file system is mounted; within a container its own
-    group is the root. Yields nothing where there is no limit
-    (https://docs.kernel.org/admin-guide/cgroup-v2.html#cpu-interface-files).
+    namespace: prefix of the names. root: mount point of the cgroup file system; in a container, its own group is the
+    root. Yields nothing without a limit (https://docs.kernel.org/admin-guide/cgroup-v2.html#cpu-interface-files).
     """
 
     def __init__(self, namespace: str, root: Path = CGROUP) -> None:
@@ -117,19 +118,19 @@ class CpuThrottling(Collector):
             except OSError:
                 continue
             if unit in stat:
-                yield CounterMetricFamily(f"{namespace}_cpu_periods", "CPU periods", value=stat["nr_periods"])
+                yield CounterMetricFamily(f"{namespace}_cpu_periods", "CPU limit periods", value=stat["nr_periods"])
                 yield CounterMetricFamily(
                     f"{namespace}_cpu_throttled_periods",
-                    "CPU periods cut short by the limit",
+                    "CPU limit periods in which this container was throttled",
                     value=stat["nr_throttled"],
                 )
                 yield CounterMetricFamily(
                     f"{namespace}_cpu_throttled_seconds",
-                    "How long this container stood still by its CPU limit",
+                    "Total time throttled by the CPU limit",
                     value=stat[unit] / per_second,
                 )
                 return
 
 
-answers = Answers()
-REGISTRY.register(answers)
+responses = ResponseCollector()
+REGISTRY.register(responses)

@@ -1,11 +1,11 @@
-"""The schema of a database, as a folder of numbered SQL files: `0001_name.sql`.
+"""Schema migrations: a folder of numbered SQL files, `0001_name.sql`.
 
-Each is applied once, in order. A migration only adds (expand); what it makes superfluous is
-removed by a later release (contract). So the pods of the last release work on the new schema
-while a rollout or a rollback is under way.
+Each is applied once, in order. A migration only adds (expand); a later release removes what has
+become obsolete (contract). So the pods of the previous release work on the new schema during a
+rollout or rollback.
 
-The checksum of each is kept with it. Changed once it was applied, it would be one thing in the
-databases that have it and another in the next: that is refused.
+The checksum of each applied migration is stored. A migration that was changed after it was applied
+is rejected: existing and new databases would have different schemas.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ class Migration:
 
 
 def read_migrations(folder: Path) -> list[Migration]:
-    """All that the folder has, in order."""
-    found = []
+    """The migrations in the folder, in order."""
+    migrations = []
     for file in sorted(folder.glob("*.sql")):
         number, _, name = file.stem.partition("_")
-        # With CRLF in the place of LF, as Git for Windows may check it out, it is the same.
-        found.append(Migration(int(number), name, file.read_text(encoding="utf-8")))
-    return found
+        # read_text converts CRLF, which Git for Windows may check out, to LF: the checksum is the same.
+        migrations.append(Migration(int(number), name, file.read_text(encoding="utf-8")))
+    return migrations
 
 
-def refuse_changed(wanted: Sequence[Migration], applied: Mapping[int, str | None]) -> None:
-    """Raises StoreUnavailable where one was applied in another form.
+def verify_checksums(migrations: Sequence[Migration], applied: Mapping[int, str | None]) -> None:
+    """Raises StoreUnavailable if a migration was changed after it was applied.
 
-    applied: the checksums by number. A release that kept none leaves None, and anything is right.
+    applied: the stored checksums by number. None, as left by a release without checksums, matches anything.
     """
-    for migration in wanted:
+    for migration in migrations:
         if applied.get(migration.number) not in (None, migration.checksum):
             raise StoreUnavailable(
                 f"The file of migration {migration.number:04d} {migration.name} was changed after it was applied to"
-                " this database, which would never get the change. Put the file back as it was, and write the change"
-                " into one with the next number. Or, where the data may go, begin with an empty database: for the local"
-                " cluster `make down up`, for SQLite without its file."
+                " this database, which would never get the change. Restore the file, and put the change into a new"
+                " migration with the next number. Or, if the data is disposable, start with an empty database: for the"
+                " local cluster `make down up`, for SQLite delete its file."
             )

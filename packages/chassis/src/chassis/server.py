@@ -1,4 +1,4 @@
-"""Serves the application on one socket until a signal ends it."""
+"""Serves the application until a signal stops it."""
 
 from __future__ import annotations
 
@@ -16,35 +16,34 @@ from collections.abc import Callable, Iterator, Sequence
 import uvicorn
 from fastapi import FastAPI
 
-from chassis.connection import bounded
-from chassis.health import Vitals
+from chassis.connection import connection_protocol
+from chassis.health import HealthState
 from chassis.service import Service
 from chassis.settings import Settings
 
 log = logging.getLogger(__name__)
 
 KEEP_ALIVE_SECONDS = 75
-"""Longer than the 60 s for which ingress-nginx keeps idle connections to a pod: who closes first must be
-the proxy, or it sends a request into a closing connection and its client sees a 502."""
+"""Longer than the 60 s for which ingress-nginx keeps idle connections to a pod: the proxy must close first,
+or it sends a request on a closing connection and its client gets a 502."""
 
 BACKLOG = 2048
-"""Connections that may wait to be accepted; uvicorn's own default."""
+"""Connections that may wait to be accepted; uvicorn's default."""
 
-
-EVERY_ADDRESS = "::"
-NO_SUCH_FAMILY = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}
+ANY_ADDRESS = "::"
+FAMILY_UNAVAILABLE = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}
 
 
 class CannotListen(Exception):
-    """The address cannot be listened on; the message says why and what to do."""
+    """Listening on the address failed; the message says why and what to do."""
 
 
 async def serve(app: FastAPI, settings: Settings, *, fds: Sequence[int] = ()) -> None:
-    """Serves until SIGTERM or SIGINT, then drains, finishes what is in flight and returns.
+    """Serves until SIGTERM or SIGINT, then drains, completes the requests in flight and returns.
 
-    Answers from the first moment, if only that it is not ready yet: the service is opened meanwhile.
-    fds: sockets that listen already, from the parent process. Raises CannotListen before anything else is opened, and
-    what the application's lifespan raises.
+    Responds to requests while the service is still opening, at least with "not ready".
+    fds: listening sockets inherited from the parent process. Raises CannotListen before anything else is opened, and
+    the exceptions of the application's lifespan.
     """
     with contextlib.ExitStack() as closing:
         listeners = [socket.socket(fileno=fd) for fd in fds] or listen(settings)
@@ -53,30 +52,30 @@ async def serve(app: FastAPI, settings: Settings, *, fds: Sequence[int] = ()) ->
         server = _Server(app, settings)
         opening = asyncio.current_task()
         assert opening is not None
-        _on_signal(opening.cancel)  # the storage may take its time: PID 1 would ignore a signal without a handler
+        _handle_signals(opening.cancel)  # opening may take long, and PID 1 ignores a signal without a handler
         serving = asyncio.create_task(server.serve(sockets=listeners))
         try:
-            # uvicorn would turn an error of the lifespan into a logged traceback and exit code 3: it is run
-            # here, so that the caller gets the error itself.
+            # uvicorn would turn an error of the lifespan into a logged traceback and exit code 3. Run here, it raises
+            # the error to the caller.
             async with app.router.lifespan_context(app):
-                # What is there now stays for good. To look through it again and again takes the garbage collector 8 %
-                # of the CPU of a request, and 40 ms each time, in which nobody is answered.
+                # The objects that exist now are permanent. Scanning them takes 8 % of the CPU of a request, and
+                # pauses the process for 40 ms each time.
                 gc.collect()
                 gc.freeze()
-                _on_signal(server.drain)
-                _announce(listeners[0])
+                _handle_signals(server.drain)
+                _log_url(listeners[0])
                 if settings.rate_limit and not settings.trusted_proxies:
                     log.warning(
-                        "%s counts those without a token by address, and behind a proxy"
-                        " they all have the proxy's: name it in %s",
+                        "%s counts requests without a token by client address, and behind a proxy they all have"
+                        " the proxy's address: set %s",
                         settings.variable("rate_limit"),
                         settings.variable("trusted_proxies"),
                     )
                 await serving
         except asyncio.CancelledError:
-            log.info("Ended by a signal before it was ready")
+            log.info("Received a signal during startup; exiting")
         finally:
-            _on_signal(server.hurry)
+            _handle_signals(server.force_shutdown)
             server.should_exit = True
             await serving
 
@@ -90,7 +89,9 @@ class _Server(uvicorn.Server):
                 lifespan="off",
                 root_path=settings.root_path,
                 loop="uvloop",
-                http=bounded(settings.head_seconds, settings.write_seconds, service.metrics.slow_clients_total),
+                http=connection_protocol(
+                    settings.head_seconds, settings.write_seconds, service.metrics.slow_clients_total
+                ),
                 ws="none",
                 log_config=None,
                 access_log=False,
@@ -101,86 +102,87 @@ class _Server(uvicorn.Server):
                 timeout_graceful_shutdown=math.ceil(settings.graceful_seconds),
             )
         )
-        self._vitals: Vitals = app.state.vitals
+        self._health_state: HealthState = app.state.health_state
         self._service = service
         self._drain_seconds = settings.drain_seconds
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        yield  # uvicorn's own would raise the signal again after a clean end, for an exit code of 143
+        yield  # uvicorn would re-raise the signal after a clean shutdown, and exit with code 143
 
     def drain(self) -> None:
-        """The first signal: not ready, streams end, answers close their connections; then the end. A second hurries."""
-        if self._vitals.draining:
-            self.hurry()
+        """First signal: not ready, streams end, responses close their connections; then the server stops. A second
+        signal stops it immediately."""
+        if self._health_state.draining:
+            self.force_shutdown()
             return
-        self._vitals.draining = True
+        self._health_state.draining = True
         self._service.end_streams()
         if self._drain_seconds:
-            log.info("Draining for %g s; a second signal hurries", self._drain_seconds)
+            log.info("Draining for %g s; a second signal stops the server immediately", self._drain_seconds)
         asyncio.get_running_loop().call_later(self._drain_seconds, self._stop)
 
-    def hurry(self) -> None:
-        """Ends without waiting for what is in flight."""
+    def force_shutdown(self) -> None:
+        """Stops without waiting for requests in flight."""
         self.force_exit = self.should_exit = True
 
     def _stop(self) -> None:
         self.should_exit = True
 
 
-def _announce(listener: socket.socket) -> None:
+def _log_url(listener: socket.socket) -> None:
     host, port, *_ = listener.getsockname()
-    url = f"http://{_with_port(host, port)}"
+    url = f"http://{_host_port(host, port)}"
     log.info("Listening on %s (documentation: %s/docs, health: %s/health)", url, url, url)
 
 
-def _with_port(host: str, port: int) -> str:
+def _host_port(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _on_signal(action: Callable[[], object]) -> None:
-    """Does `action` at SIGTERM and SIGINT, in the place of what they did before."""
+def _handle_signals(action: Callable[[], object]) -> None:
+    """Runs `action` on SIGTERM and SIGINT, replacing earlier handlers."""
     loop = asyncio.get_running_loop()
     for sig in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(sig, action)
 
 
 def listen(settings: Settings) -> list[socket.socket]:
-    """One socket for each address of the host, on one port: `::` is every address, of IPv6 and IPv4.
+    """One socket for each address of the host, on the same port: `::` is all addresses, IPv6 and IPv4.
 
     Raises CannotListen.
     """
     host, port = settings.host, settings.port
     try:
-        found = socket.getaddrinfo(
-            None if host == EVERY_ADDRESS else host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        addresses = socket.getaddrinfo(
+            None if host == ANY_ADDRESS else host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
     except (socket.gaierror, UnicodeError):
         raise CannotListen(
-            f"{settings.variable('host')}: {host!r} is no address of this machine, nor the name of one. "
-            "127.0.0.1 is for this machine alone, :: for all that reach it."
+            f"{settings.variable('host')}: {host!r} is not an address or host name of this machine. "
+            "Use 127.0.0.1 for local connections only, :: for all interfaces."
         ) from None
     listeners: list[socket.socket] = []
-    absent: OSError | None = None
-    for family, _, _, _, address in sorted(set(found), key=lambda each: each[0] == socket.AF_INET):
+    unavailable: OSError | None = None
+    for family, _, _, _, address in sorted(set(addresses), key=lambda each: each[0] == socket.AF_INET):
         try:
-            if listeners:  # on the port that the first was given, where 0 asked for any
+            if listeners:  # with port 0, all use the port that the first one got
                 port = listeners[0].getsockname()[1]
             listeners.append(_listener(family, (address[0], port, *address[2:])))
         except OSError as error:
-            if error.errno in NO_SUCH_FAMILY:  # IPv6 is switched off, in the kernel or for the container
-                absent = error
+            if error.errno in FAMILY_UNAVAILABLE:  # IPv6 is disabled, in the kernel or for the container
+                unavailable = error
                 continue
             for listener in listeners:
                 listener.close()
             if error.errno == errno.EADDRINUSE:
                 raise CannotListen(
-                    f"Port {port} on {host} is taken. End what uses it (`lsof -i :{port}` names it) "
-                    f"or choose another: {settings.variable('port')}={port + 1}"
+                    f"Port {port} on {host} is already in use. Stop the process that uses it (see `lsof -i :{port}`) "
+                    f"or choose another port: {settings.variable('port')}={port + 1}"
                 ) from error
             raise _cannot_listen(settings, error) from error
-    if absent is not None and not listeners:
-        raise _cannot_listen(settings, absent) from absent
+    if unavailable is not None and not listeners:
+        raise _cannot_listen(settings, unavailable) from unavailable
     return listeners
 
 
@@ -189,11 +191,11 @@ def _listener(family: int, address: tuple[object, ...]) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
-            # IPv4 has a socket of its own: through this one its clients would be ::ffff:10.0.0.1, which is in none of
-            # the networks that trusted_proxies names.
+            # IPv4 has a separate socket: on this one, its clients would have addresses such as ::ffff:10.0.0.1, which
+            # are in none of the networks of trusted_proxies.
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listener.bind(address)
-        listener.listen(BACKLOG)  # from here on clients wait for the server and are not refused
+        listener.listen(BACKLOG)  # from here on clients wait for the server instead of being refused
     except OSError:
         listener.close()
         raise
@@ -201,5 +203,5 @@ def _listener(family: int, address: tuple[object, ...]) -> socket.socket:
 
 
 def _cannot_listen(settings: Settings, error: OSError) -> CannotListen:
-    where = _with_port(settings.host, settings.port)
-    return CannotListen(f"Cannot listen on {where}: {os.strerror(error.errno or 0)}")
+    address = _host_port(settings.host, settings.port)
+    return CannotListen(f"Cannot listen on {address}: {os.strerror(error.errno or 0)}")

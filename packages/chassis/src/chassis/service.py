@@ -1,4 +1,4 @@
-"""What the chassis has to know of a service: a class whose attributes say what it is. A running app has one of it."""
+"""The interface between the chassis and a service: a class that describes it. Each running app has one instance."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Command:
-    """One of the command line, beside those that every service has.
+    """A command of this service, in addition to those that every service has.
 
-    run: gets the service, which is not open yet, and what was typed for each of `arguments`, which are names and what
-    each is.
+    arguments: name and description of each. run: called with the service, which is not open yet, and the arguments'
+    values.
     """
 
     name: str
@@ -34,81 +34,84 @@ class Command:
 
 @dataclass(frozen=True)
 class HealthTexts:
-    """What /health calls the things of this service.
+    """Names and descriptions in /health.
 
-    noun: what it counts, as in `tasks_total` and `task_api_tasks`; without one there is no such number. total, gauge:
-    what this number is, in the OpenAPI document and for Prometheus. storage: the kinds that there are. degraded: when
-    the answer is a 503. example: of `storage` and `checks`. Where nothing is said of any, the service keeps nothing.
+    noun: what the service counts, as in `tasks_total` and `task_api_tasks`; without it there is no total. total, gauge:
+    description of the total in the OpenAPI document and in Prometheus. storage: the possible backends. degraded: when
+    the response is a 503. example: of `storage` and `checks`. The defaults are those of a service without storage.
     """
 
     noun: str = ""
     total: str = ""
     gauge: str = ""
-    storage: str = "none: this service keeps nothing"
-    degraded: str = "Something that the service needs does not answer"
+    storage: str = "none: this service stores nothing"
+    degraded: str = "A dependency of the service is unavailable"
     example: JsonDict = field(default_factory=lambda: {"storage": "none", "checks": {}}, hash=False)
 
 
 class Service:
-    """What a service is for. A subclass sets the attributes without a value, and overrides what it needs of the rest.
+    """Base class of a service. A subclass sets the attributes without a default, and overrides the methods it needs.
 
-    Made for each app, of its settings; opens nothing by that.
+    Created once per app from its settings; creating it opens nothing.
     """
 
     name: ClassVar[str]
-    """As its image, its Service in Kubernetes and its traces are called: `task-api`. Its package is `task_api`."""
+    """Name of its image, its Kubernetes Service and its traces: `task-api`. Its package is `task_api`."""
     version: ClassVar[str]
     title: ClassVar[str]
     description: ClassVar[str]
-    """In Markdown, for the head of the API's documentation."""
+    """Introduction of the API documentation, in Markdown."""
     tags: ClassVar[Sequence[dict[str, Any]]]
-    """Of its operations, as OpenAPI has them."""
+    """OpenAPI tags of its operations."""
     settings: ClassVar[type[Settings]]
     metrics: ClassVar[Metrics]
-    """Made once, by the class: the names in it are those of the process."""
+    """Created once, by the class: metric names are unique in a process."""
     health: ClassVar[HealthTexts] = HealthTexts()
     credential_prefix: ClassVar[str]
-    """What its tokens begin with, so that scanners for leaked secrets find them: `tsk_`."""
+    """Prefix of its tokens, so that secret scanners find leaked ones: `tsk_`."""
     scope_prefix: ClassVar[str]
-    """What an issuer may put before a scope that is meant for this service, with a colon between: `tasks`."""
-    cannot_open: ClassVar[tuple[type[Exception], ...]] = ()
-    """What `open` raises where something that it needs is not there; the message says what, and what to do."""
+    """Prefix that an issuer may use for scopes of this service, as in `tasks:read`: `tasks`."""
+    open_errors: ClassVar[tuple[type[Exception], ...]] = ()
+    """What `open` raises if a dependency is missing; the message names it and says what to do."""
     commands: ClassVar[Sequence[Command]] = ()
     exposed_headers: ClassVar[Sequence[str]] = ()
-    """What pages of other origins may read of its responses, beside the headers that every service has (cors.py)."""
+    """Response headers that pages of other origins may read, in addition to those of every service (cors.py)."""
 
     storage = "none"
-    """What /health and the metric build_info call it."""
+    """Storage backend, as shown by /health and the metric build_info."""
 
     def __init__(self, settings: Settings) -> None:
-        """settings: of the class `settings`."""
+        """settings: an instance of the class `settings`."""
 
     def add_to(self, app: FastAPI) -> None:
-        """Gives `app` its routes, what they ask for in its state, and the problems that may come from any of them.
+        """Adds to `app` the routes, the state that they use, and the exception handlers.
 
-        In its state are already `settings`, as this was made of, and `service`, which is this.
+        `app.state` already has `settings` and `service`, which is this instance.
         """
 
-    def shortcut(self, _app: FastAPI, rest: ASGIApp) -> ASGIApp:
-        """May answer what is asked for most without `rest`, which is all of `app` behind its edge."""
-        return rest
+    def wrap_app(self, _app: FastAPI, inner: ASGIApp) -> ASGIApp:
+        """May return an ASGI app in front of FastAPI, as a fast path for frequent requests.
+
+        inner: all of `app` behind EdgeMiddleware, for the other requests.
+        """
+        return inner
 
     async def open(self) -> None:
-        """Before the first request: connects to what it needs. Raises one of `cannot_open`."""
+        """Called before the first request: connects to dependencies. Raises one of `open_errors`."""
 
     def background(self) -> list[Coroutine[None, None, None]]:
-        """What goes on while it is open, until it is cancelled."""
+        """Background tasks; they run until they are cancelled at shutdown."""
         return []
 
     def end_streams(self) -> None:
-        """Ends answers that would not end by themselves."""
+        """Ends endless responses at shutdown."""
 
     async def close(self) -> None:
-        """After the last request, or where it could not be opened; within a second."""
+        """Called after the last request, or if `open` failed; must finish within a second."""
 
-    async def condition(self) -> tuple[int | None, dict[str, Check]]:
-        """The total for /health, and whether each thing that it needs answers; never raises because of one."""
+    async def check_health(self) -> tuple[int | None, dict[str, Check]]:
+        """The total for /health, and a check of each dependency; a failed check never raises."""
         return None, {}
 
-    def trace(self, _provider: TracerProvider) -> None:
-        """Makes spans of what it asks of others."""
+    def instrument(self, _provider: TracerProvider) -> None:
+        """Instruments its calls to dependencies with spans."""

@@ -1,11 +1,11 @@
-"""How any kind of storage says that it cannot do what it was asked for."""
+"""Errors that every storage backend raises."""
 
 from __future__ import annotations
 
 
 class StoreUnavailable(Exception):
-    """The storage cannot be reached or opened; the message says which one, why, and what to do."""
+    """The storage cannot be reached or opened; the message says which, why, and what to do."""
 
 
 class StoreBusy(StoreUnavailable):
-    """So many requests wait for the storage that one more would not be served in time. Nothing was changed."""
+    """Too many requests are waiting for the storage to serve another one in time. Nothing was changed."""

@@ -1,4 +1,4 @@
-"""Whether the storage answers, and how much it holds, for /health."""
+"""Health check of the storage, and the number of items in it, for /health."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from chassis.check import Check
 from chassis.storage import StoreBusy, StoreUnavailable
 
 COUNT_SECONDS = 5.0
-"""How often things are counted, whoever asks for their number."""
+"""Interval at which items are counted, independent of requests."""
 PING_SECONDS = 1.0
-"""How long an answer of the storage is taken for the next one: /health is open to everybody."""
+"""How long the result of a ping is reused: /health is open to everybody."""
 
 OK = Check(status="ok")
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class Storage(Protocol):
-    """A store, as far as its health goes. Both raise StoreUnavailable."""
+    """The part of a store that its health check uses. Both methods raise StoreUnavailable."""
 
     async def ping(self) -> None: ...
 
@@ -30,37 +30,37 @@ class Storage(Protocol):
 
 
 class StorageHealth:
-    """That of the one storage of a service."""
+    """Health of a service with one storage."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self._total: int | None = None
-        self._counted = OK
+        self._count_check = OK
         self._ping: asyncio.Task[Check] | None = None
         self._pinged_at = 0.0
 
-    async def opened(self) -> None:
-        """To be called by Service.open, once the storage is open: counts, so that the first request is told."""
-        self._ping = None  # asked before, it has said that it is not open
+    async def start(self) -> None:
+        """Called by Service.open after the storage is open: counts, so that the first request gets a total."""
+        self._ping = None  # an earlier ping found the storage not open
         await self._count()
 
-    async def keep_counting(self) -> None:
-        """Counts every COUNT_SECONDS. Never ends: it is for Service.background."""
+    async def count_periodically(self) -> None:
+        """Counts every COUNT_SECONDS until it is cancelled; for Service.background."""
         while True:
             await asyncio.sleep(COUNT_SECONDS)
             await self._count()
 
-    async def condition(self) -> tuple[int | None, dict[str, Check]]:
-        """What Service.condition returns: the last count, and whether the storage answers. Never raises because of it.
+    async def check_health(self) -> tuple[int | None, dict[str, Check]]:
+        """Implements Service.check_health: the last count, and the check of the storage. A failed check never raises.
 
-        The count is None where the storage does not answer.
+        The count is None if the check fails.
         """
         now = time.monotonic()
         if self._ping is None or (self._ping.done() and now - self._pinged_at >= PING_SECONDS):
             self._pinged_at = now
-            self._ping = asyncio.create_task(_tried(self._storage.ping))
-        answers = await asyncio.shield(self._ping)  # who asks and goes away does not end it for the others
-        storage = self._counted if answers == OK else answers
+            self._ping = asyncio.create_task(_probe(self._storage.ping))
+        ping = await asyncio.shield(self._ping)  # a client that disconnects does not cancel it for the others
+        storage = self._count_check if ping == OK else ping
         return None if storage.status == "failed" else self._total, {"storage": storage}
 
     async def _count(self) -> None:
@@ -70,19 +70,19 @@ class StorageHealth:
             nonlocal total
             total = await self._storage.count()
 
-        self._counted = await _tried(count)
+        self._count_check = await _probe(count)
         self._total = total
 
 
-async def _tried(work: Callable[[], Awaitable[None]]) -> Check:
-    """Whether the storage does it; never raises because of what is wrong with it."""
+async def _probe(operation: Callable[[], Awaitable[None]]) -> Check:
+    """Runs the operation and returns its outcome as a check; errors are not raised."""
     try:
-        await work()
-    except StoreBusy as error:  # it answers others
+        await operation()
+    except StoreBusy as error:  # it serves other requests
         return Check(status="ok", detail=str(error))
     except StoreUnavailable as error:
         return Check(status="failed", detail=str(error))
-    except Exception:  # a table or a right that is missing, or a defect of ours
-        log.exception("The storage fails in a way that nobody foresaw")
-        return Check(status="failed", detail="the storage fails in a way that nobody foresaw; the log has it")
+    except Exception:  # a missing table or privilege, or a bug
+        log.exception("Unexpected storage error")
+        return Check(status="failed", detail="unexpected storage error; see the server log")
     return OK

@@ -1,4 +1,4 @@
-"""Traces by OpenTelemetry, where OTEL_EXPORTER_OTLP_ENDPOINT says where to; else nothing is imported."""
+"""OpenTelemetry tracing, if OTEL_EXPORTER_OTLP_ENDPOINT is set; otherwise nothing of it is imported."""
 
 from __future__ import annotations
 
@@ -17,22 +17,23 @@ from chassis.service import Service
 log = logging.getLogger(__name__)
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
-SAMPLED = 0.1
-"""One in ten of the traces that begin here; of its own, a caller has decided. OTEL_TRACES_SAMPLER overrules it."""
+SAMPLE_RATIO = 0.1
+"""Sampling ratio of traces that start here; a caller's traceparent decides for its own. OTEL_TRACES_SAMPLER overrides
+it."""
 
-END_SECONDS = 1.0
+SHUTDOWN_SECONDS = 1.0
 
-OFF = TelemetryConfig(tracing=False, metrics=False, logs=False, operation_spans=False)
+DISABLED = TelemetryConfig(tracing=False, metrics=False, logs=False, operation_spans=False)
 
 
-def config(service: Service, revision: str) -> TelemetryConfig:
-    """What FastAPI is told: a span for each sampled request, and in it those that the service makes.
+def telemetry_config(service: Service, revision: str) -> TelemetryConfig:
+    """The configuration for FastAPI: a span for each sampled request, with the service's own spans in it.
 
-    FastAPI makes no spans for ASGI's single messages, which others do at a third of the cost of a request.
-    Its metrics are Prometheus' here.
+    FastAPI creates no spans for single ASGI messages, as others do at a third of the cost of a request.
+    Metrics are off: Prometheus' are used instead.
     """
     if not os.environ.get(ENDPOINT):
-        return OFF
+        return DISABLED
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import OTELResourceDetector, Resource
     from opentelemetry.sdk.trace import Span, SpanProcessor, TracerProvider
@@ -40,39 +41,39 @@ def config(service: Service, revision: str) -> TelemetryConfig:
     from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 
     class WithoutQuery(SpanProcessor):
-        """FastAPI puts the query into the span; what people search for is nobody else's business."""
+        """FastAPI adds the query string to the span; search terms are private."""
 
         def on_start(self, span: Span, *_: object, **__: object) -> None:
             if span.attributes and "url.query" in span.attributes:
                 span.set_attribute("url.query", "REDACTED")
 
-    sampler = None if os.environ.get("OTEL_TRACES_SAMPLER") else ParentBased(TraceIdRatioBased(SAMPLED))
-    named = {"service.name": service.name, "service.version": service.version, "service.revision": revision}
-    # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES win over what is named here; in `create` alone they would not.
-    resource = Resource.create(named).merge(OTELResourceDetector().detect())
+    sampler = None if os.environ.get("OTEL_TRACES_SAMPLER") else ParentBased(TraceIdRatioBased(SAMPLE_RATIO))
+    attributes = {"service.name": service.name, "service.version": service.version, "service.revision": revision}
+    # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES override these attributes; with `create` alone they would not.
+    resource = Resource.create(attributes).merge(OTELResourceDetector().detect())
     provider = TracerProvider(sampler=sampler, resource=resource, shutdown_on_exit=False)
     provider.add_span_processor(WithoutQuery())
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    service.trace(provider)
+    service.instrument(provider)
     return TelemetryConfig(
         tracer_provider=provider, metrics=False, logs=False, operation_spans=False, exclude=_is_probe
     )
 
 
-async def end(telemetry: TelemetryConfig) -> None:
-    """Sends what was not sent yet, as far as the collector takes it in END_SECONDS."""
+async def shutdown(telemetry: TelemetryConfig) -> None:
+    """Sends the remaining spans, for at most SHUTDOWN_SECONDS."""
     if "tracer_provider" not in telemetry:
         return
     from opentelemetry.sdk.trace import TracerProvider
 
     provider = telemetry["tracer_provider"]
     assert isinstance(provider, TracerProvider)
-    # OpenTelemetry's own end waits half a minute for a collector that does not answer, and takes no other figure.
-    sending = Thread(target=provider.shutdown, daemon=True)
-    sending.start()
-    await asyncio.to_thread(sending.join, END_SECONDS)
-    if sending.is_alive():
-        log.warning("The last traces were not sent: the collector does not answer")
+    # OpenTelemetry's shutdown waits half a minute for a collector that does not respond, which is not configurable.
+    sender = Thread(target=provider.shutdown, daemon=True)
+    sender.start()
+    await asyncio.to_thread(sender.join, SHUTDOWN_SECONDS)
+    if sender.is_alive():
+        log.warning("The last traces were not sent: the collector is not responding")
 
 
 def _is_probe(scope: MutableMapping[str, Any]) -> bool:

@@ -1,1 +1,1 @@
-"""A service of a few lines, for the tests of what every service has."""
+"""A minimal service, for the tests of what every service has."""

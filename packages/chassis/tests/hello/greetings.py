@@ -1,4 +1,4 @@
-"""/v1/hello: short answers, long ones, and one that does not end."""
+"""/v1/hello: short responses, long ones, and an endless one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Greeting(BaseModel):
 
 
 class Greeter:
-    """Tells all who listen whom it greets."""
+    """Publishes greetings to all listeners."""
 
     def __init__(self) -> None:
         self._last = ""
@@ -33,7 +33,7 @@ class Greeter:
         self._ended = False
 
     def greet(self, name: str) -> dict[str, str]:
-        """Who listens hears it."""
+        """Greets and notifies the listeners."""
         self._last = name
         self._wake()
         return {"message": f"Hello, {name}!"}
@@ -44,7 +44,7 @@ class Greeter:
         self._wake()
 
     async def listen(self, past: int) -> AsyncIterator[str]:
-        """So many long greetings, and then those that come."""
+        """`past` long greetings, then new ones as they come."""
         yield "retry: 2000\n\n"
         for _ in range(past):
             yield f"data: {LONG}\n\n"
@@ -66,14 +66,14 @@ async def say_hello() -> dict[str, str]:
 
 @router.post("", status_code=201, dependencies=WRITES)
 async def say_hello_to(request: Request, greeting: Greeting) -> dict[str, str]:
-    """Greets somebody, and tells who listens."""
+    """Greets a name, and notifies the listeners."""
     greeter: Greeter = request.app.state.greeter
     return greeter.greet(greeting.name)
 
 
 @router.get("/often", response_class=PlainTextResponse, dependencies=READS)
 async def say_hello_often(times: int) -> str:
-    """Greets the world so many times, at length."""
+    """Greets the world `times` times, at length."""
     return LONG * times
 
 
@@ -86,5 +86,5 @@ async def listen(request: Request, past: int = 0) -> StreamingResponse:
 
 @router.get("/{name}", dependencies=READS)
 async def say_hello_by_name(name: str) -> dict[str, str]:
-    """Greets somebody, and tells nobody."""
+    """Greets a name, without notifying the listeners."""
     return {"message": f"Hello, {name}!"}

@@ -1,4 +1,4 @@
-"""What this service is."""
+"""The definition of this service."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Settings(settings.Settings):
 
 
 class Hello(Service):
-    """Says hello, and keeps nothing."""
+    """Says hello, and stores nothing."""
 
     name = "hello"
     version = "1.2.3"
@@ -36,14 +36,14 @@ class Hello(Service):
         self._greeter = Greeter()
 
     def add_to(self, app: FastAPI) -> None:
-        """Gives `app` its routes, and what they ask for in its state."""
+        """Adds the routes to `app`, and their state."""
         app.state.greeter = self._greeter
         app.include_router(router)
 
     def end_streams(self) -> None:
-        """Ends what would not end by itself."""
+        """Ends endless streams."""
         self._greeter.end()
 
-    async def condition(self) -> tuple[int | None, dict[str, Check]]:
-        """Nothing is kept, and nothing can be lost."""
+    async def check_health(self) -> tuple[int | None, dict[str, Check]]:
+        """There is no storage to check."""
         return 0, {}

@@ -1,1 +1,1 @@
-"""A service of a few lines that keeps something, for the tests of what every service with PostgreSQL has."""
+"""A minimal service with storage, for tests of what every service with PostgreSQL has."""

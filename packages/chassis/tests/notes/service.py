@@ -1,4 +1,4 @@
-"""What this service is."""
+"""The definition of this service."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Note(BaseModel):
 
 @router.post("", status_code=201)
 async def add_note(request: Request, note: Note) -> UUID:
-    """Keeps a note."""
+    """Stores a note."""
     note_id = uuid4()
     await request.app.state.store.add(note_id, note.text)
     return note_id
@@ -33,7 +33,7 @@ async def add_note(request: Request, note: Note) -> UUID:
 
 @router.get("/{note_id}")
 async def get_note(request: Request, note_id: UUID, _q: Annotated[str, Query(alias="q")] = "") -> str | None:
-    """Reads it, whatever `q` is: what no trace may show."""
+    """Returns a note; ignores `q`, which no trace may contain."""
     text: str | None = await request.app.state.store.get(note_id)
     return text
 
@@ -45,12 +45,12 @@ class Settings(DatabaseSettings):
 
 
 class Notes(PostgresService):
-    """Keeps notes."""
+    """Stores notes."""
 
     name = "notes"
     version = "1.2.3"
     title = "Notes API"
-    description = "Keeps notes."
+    description = "Stores notes."
     tags = ({"name": "notes", "description": "An example"},)
     settings = Settings
     metrics = Metrics("notes")
@@ -68,6 +68,6 @@ class Notes(PostgresService):
         super().__init__(self._notes)
 
     def add_to(self, app: FastAPI) -> None:
-        """Gives `app` its routes, and the store that they ask for."""
+        """Adds the routes to `app`, and their store."""
         app.state.store = self._notes
         app.include_router(router)

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import asyncpg
 
-from chassis.postgres.database import Database, Limits, Use, transaction
+from chassis.postgres.database import Database, DatabaseConfig, Limits, transaction
 from chassis.postgres.metrics import DatabaseMetrics
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ Note = tuple[UUID, str]
 metrics = DatabaseMetrics("notes")
 
 LOCK = 0x6E6F7465
-USE = Use("notes", "NOTES_DATABASE_URL", Path(__file__).parent / "migrations", LOCK, metrics)
+CONFIG = DatabaseConfig("notes", "NOTES_DATABASE_URL", Path(__file__).parent / "migrations", LOCK, metrics)
 
 GET = "SELECT id, text FROM notes WHERE id = $1"
 GET_MANY = """
@@ -32,20 +32,20 @@ INSERT = "INSERT INTO notes (id, text) VALUES ($1, $2)"
 
 class NotesStore(Database):
     def __init__(self, url: str, *, limits: Limits, wait_seconds: float) -> None:
-        super().__init__(url, USE, limits=limits, wait_seconds=wait_seconds)
-        self._by_id = self._join_reads(one=GET, many=GET_MANY)
-        self._adds = self._join_writes(alone=_add, together=_add_all, settle=_add_if_missing)
+        super().__init__(url, CONFIG, limits=limits, wait_seconds=wait_seconds)
+        self._by_id = self._batch_reads(one=GET, many=GET_MANY)
+        self._adds = self._batch_writes(execute_one=_add, execute_many=_add_all, settle=_add_if_missing)
 
     async def add(self, note_id: UUID, text: str) -> None:
-        """Raises asyncpg.UniqueViolationError for one that is there, unless this call may have put it there."""
-        await self._adds.do((note_id, text))
+        """Raises asyncpg.UniqueViolationError if it exists, unless this call may have inserted it."""
+        await self._adds.submit((note_id, text))
 
     async def get(self, note_id: UUID) -> str | None:
-        row = await self._by_id.do(note_id)
+        row = await self._by_id.submit(note_id)
         return None if row is None else row["text"]
 
     async def replace(self, note_ids: Sequence[UUID], text: str) -> None:
-        """Gives all of them this text, or none."""
+        """Sets the text of all of them, or of none."""
 
         async def replace(db: Connection) -> None:
             async with transaction(db):

@@ -9,14 +9,14 @@ metadata:
   labels:
     {{- include "service.postgres.labels" . | nindent 4 }}
   annotations:
-    # The operator deletes the volumes with the Cluster: an uninstall leaves it.
+    # The operator deletes the volumes with the Cluster, so an uninstall keeps it.
     helm.sh/resource-policy: keep
 spec:
   instances: {{ $cluster.instances }}
   {{- $settings := include "service.pod.settings" (list . "database") | fromYaml }}
   {{- $labels := include "service.pod.labels" (list . "database") | fromYaml }}
   {{- if or $labels $settings.podAnnotations }}
-  # The operator gives it to the pods, and to all else that it makes.
+  # The operator applies it to the pods and everything else that it creates.
   inheritedMetadata:
     {{- with $labels }}
     labels:
@@ -42,7 +42,7 @@ spec:
   {{- if empty $value }}{{ $_ := unset $affinity $name }}{{ end }}
   {{- end }}
   {{- with $affinity }}
-  # Beside the operator's own, by which instances prefer different nodes.
+  # In addition to the operator's own, by which instances prefer different nodes.
   affinity:
     {{- toYaml . | nindent 4 }}
   {{- end }}
@@ -52,16 +52,16 @@ spec:
       owner: {{ include "service.database.name" . }}
   postgresql:
     parameters:
-      # While no second instance is there the server holds commits that nobody waits for any more, and a connection
-      # with each: of every pod up to as many as its pool has.
+      # While no second instance is available, the server holds commits whose clients are gone, each with a connection:
+      # up to a full pool per pod.
       {{- $held := mul (include "service.mostPods" . | int) (int .Values.database.poolSize) }}
       max_connections: {{ add (int .Values.database.maxConnections) $held | toString | quote }}
-    # A write is answered once any second instance has it, and never before.
+    # A write is acknowledged once any second instance has it, and never before.
     synchronous:
       method: any
       number: 1
       dataDurability: required
-      # Only an instance that surely has all of them is made the primary.
+      # Only an instance that is guaranteed to have all of them is promoted.
       failoverQuorum: true
   storage:
     size: {{ $cluster.storage }}

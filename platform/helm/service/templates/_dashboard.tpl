@@ -9,15 +9,15 @@ metadata:
     {{- $labels := include "service.labels" . | fromYaml }}
     {{- mergeOverwrite $labels (default dict .Values.dashboard.labels) | toYaml | nindent 4 }}
 data:
-  # Grafana's sidecar writes the files of all namespaces into one folder.
+  # Grafana's sidecar writes the files of all namespaces into one directory.
   {{ .Release.Namespace }}.{{ include "service.fullname" . }}.json: |
     {{- include "service.dashboard.ofRelease" . | nindent 4 }}
 {{- end }}
 {{- end }}
 
 {{/*
-One Grafana may have the dashboards of many releases, and provisions none of two with the same uid or title. A uid has at
-most 40 characters. It begins with what the release is called, and shows that first.
+One Grafana may have the dashboards of many releases, and provisions neither of two with the same uid or title. A uid has at
+most 40 characters. It begins with the release's name. The dashboard opens with this release selected.
 */}}
 {{- define "service.dashboard.ofRelease" -}}
 {{- $fullname := include "service.fullname" . }}
@@ -35,7 +35,7 @@ most 40 characters. It begins with what the release is called, and shows that fi
 {{- $whole | toPrettyJson }}
 {{- end }}
 
-{{/* The dashboard of a service that brings none, with the panels of a database last where it has one. */}}
+{{/* The dashboard of a service without its own; the database's panels come last, if it has one. */}}
 {{- define "service.dashboard.ofEvery" -}}
 {{- $whole := include "service.dashboard.named" (list . "files/dashboard.json") | fromJson }}
 {{- if include "service.keeps" . }}

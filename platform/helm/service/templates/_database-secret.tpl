@@ -6,11 +6,11 @@
 {{- $password := randAlphaNum 32 }}
 {{- $url := "" }}
 {{- if $kept }}
-{{- $password = index $kept.data "password" | required (printf "The Secret %s is there without the key password. Name one with both keys, password and url, by database.bundled.existingSecret, or delete this one if its database has no data." $name) | b64dec }}
+{{- $password = index $kept.data "password" | required (printf "The Secret %s exists without the key password. Set database.bundled.existingSecret to one with both keys, password and url, or delete this one if its database has no data." $name) | b64dec }}
 {{- $url = index $kept.data "url" | default "" | b64dec }}
 {{- end }}
 {{- if not $url }}
-{{- /* As in a path: urlquery writes a space as a plus, which a password may not. */}}
+{{- /* Percent-encoded as in a path: urlquery encodes a space as +, which is literal in a password. */}}
 {{- $owner := include "service.database.name" . }}
 {{- $url = printf "postgresql://%s:%s@%s/%s" $owner ($password | urlquery | replace "+" "%20") (include "service.postgres.fullname" .) $owner }}
 {{- end }}
@@ -21,7 +21,7 @@ metadata:
   labels:
     {{- include "service.postgres.labels" . | nindent 4 }}
   annotations:
-    # The volume outlives the release, and its data is worth nothing without its password.
+    # The volume outlives the release, and its data is useless without the password.
     helm.sh/resource-policy: keep
 type: Opaque
 data:

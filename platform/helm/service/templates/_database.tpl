@@ -4,9 +4,9 @@
 {{- end }}
 
 {{/*
-No label `app` of the API's: `kubectl get pods -l app=NAME` lists its pods alone. A chart around this one may have two of a
-database, and one release's name for both: there it is the label `app` that tells them apart. Alone there is but one, whose
-selector stays as it always was, since a StatefulSet's is immutable.
+Without the API's label `app`, so that `kubectl get pods -l app=NAME` lists only the API's pods. A parent chart may have two
+services with a database under one release name: there the label `app` distinguishes them. A standalone chart has only one, whose
+selector stays unchanged, since a StatefulSet's is immutable.
 */}}
 {{- define "service.postgres.selectorLabels" -}}
 {{- if not .Chart.IsRoot }}
@@ -21,7 +21,7 @@ app.kubernetes.io/component: database
 {{ include "service.fullname" . }}-postgres
 {{- end }}
 
-{{/* Where it keeps its data: external, cloudNativePG, memory or bundled; none where it keeps nothing. */}}
+{{/* Where the service stores its data: external, cloudNativePG, memory or bundled; none if it stores nothing. */}}
 {{- define "service.database" -}}
 {{- if not (include "service.keeps" .) -}} none
 {{- else if .Values.database.existingSecret -}} external
@@ -31,7 +31,7 @@ app.kubernetes.io/component: database
 {{- end }}
 {{- end }}
 
-{{/* The database and its owner have one name: orders, where the settings begin with ORDERS_. */}}
+{{/* The name of the database and of its owner: orders, if the settings begin with ORDERS_. */}}
 {{- define "service.database.name" -}}
 {{- include "service.environmentPrefix" . | trimSuffix "_" | lower }}
 {{- end }}
@@ -40,7 +40,7 @@ app.kubernetes.io/component: database
 {{- .Values.database.bundled.existingSecret | default (printf "%s-database" (include "service.fullname" .)) }}
 {{- end }}
 
-{{/* What selects the database's pods. CloudNativePG labels its own. */}}
+{{/* Selects the database's pods. CloudNativePG labels its own. */}}
 {{- define "service.database.podLabels" -}}
 {{- if eq (include "service.database" .) "cloudNativePG" -}}
 cnpg.io/cluster: {{ include "service.postgres.fullname" . }}
@@ -49,14 +49,14 @@ cnpg.io/cluster: {{ include "service.postgres.fullname" . }}
 {{- end }}
 {{- end }}
 
-{{/* The most pods that are in service at once: while a release rolls out, maxSurge more than wanted. */}}
+{{/* The maximum number of pods in service at once: during a rollout, maxSurge more than desired. */}}
 {{- define "service.mostPods" -}}
 {{- $pods := int .Values.replicaCount }}
 {{- if or .Values.autoscaling.enabled (kindIs "invalid" .Values.replicaCount) }}{{ $pods = int .Values.autoscaling.maxReplicas }}{{ end }}
 {{- add $pods (include "service.count" (list $pods .Values.rollingUpdate.maxSurge 99) | int) }}
 {{- end }}
 
-{{/* So many of the pods, given as a number or as per cent of them: rounded up with 99, and down with 0. */}}
+{{/* A number of pods from a number or a percentage: rounded up with 99, and down with 0. */}}
 {{- define "service.count" -}}
 {{- $count := index . 1 | toString }}
 {{- if hasSuffix "%" $count }}

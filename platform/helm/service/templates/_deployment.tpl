@@ -22,19 +22,19 @@ spec:
   selector:
     matchLabels:
       {{- include "service.selectorLabels" . | nindent 6 }}
-  {{- /* A zero is what the server leaves out. */}}
+  {{- /* The API server omits a zero. */}}
   {{- with .Values.minReadySeconds }}
   minReadySeconds: {{ . }}
   {{- end }}
   {{- $probes := .Values.probes }}
   {{- $untilReady := add (mul $probes.startup.periodSeconds $probes.startup.failureThreshold) .Values.minReadySeconds }}
   {{- if ge $untilReady 600 }}
-  # A pod may take so long until it counts; by its default of 600 the rollout would have failed before.
+  # A pod may take that long to become available; with the default of 600 the rollout would have failed before.
   progressDeadlineSeconds: {{ add $untilReady 60 }}
   {{- end }}
   strategy:
     {{- if eq $database "memory" }}
-    # Two pods at once would have different {{ include "service.keeps" . }}.
+    # Two concurrent pods would have different {{ include "service.keeps" . }}.
     type: Recreate
     {{- else }}
     type: RollingUpdate
@@ -84,7 +84,7 @@ spec:
           labelSelector:
             matchLabels:
               {{- include "service.selectorLabels" $ | nindent 14 }}
-          # Each release is spread by itself: the pods of the last one are about to go.
+          # Each revision is spread separately: the pods of the last one are about to terminate.
           matchLabelKeys: [pod-template-hash]
         {{- end }}
         {{- end }}
@@ -104,7 +104,7 @@ spec:
                   name: {{ .Values.database.existingSecret | quote }}
                   key: {{ .Values.database.existingSecretKey }}
                   {{- else if eq $database "cloudNativePG" }}
-                  # The operator makes this Secret for the database's owner.
+                  # The operator creates this Secret for the database's owner.
                   name: {{ include "service.postgres.fullname" . }}-app
                   key: uri
                   {{- else }}
@@ -118,7 +118,7 @@ spec:
             {{- $waits := false }}
             {{- range .Values.extraEnv }}{{ $waits = or $waits (eq .name $wait) }}{{ end }}
             {{- if and (ne $database "memory") (not $waits) }}
-            # A pod that ended without its database would be started again, later each time.
+            # A pod that exited without its database would be restarted with increasing back-off.
             - name: {{ $wait }}
               value: inf
             {{- end }}
@@ -183,8 +183,8 @@ spec:
             - name: http
               containerPort: 8000
               protocol: TCP
-          # Time to wait for the database and bring its schema up to date, asked each second: with longer periods every new
-          # pod would wait for the end of one.
+          # Time to wait for the database and migrate its schema, probed every second: with a longer period every new pod
+          # would wait for the next probe.
           startupProbe:
             httpGet:
               path: /livez
@@ -211,7 +211,7 @@ spec:
           lifecycle:
             preStop:
               {{- if semverCompare ">=1.30-0" .Capabilities.KubeVersion.Version }}
-              # By the kubelet itself; before 1.30 a program of the image has to sleep.
+              # The kubelet sleeps; before 1.30 a program in the image has to.
               sleep:
                 seconds: {{ .Values.shutdown.preStopSeconds }}
               {{- else }}
@@ -227,7 +227,7 @@ spec:
             - name: tmp
               mountPath: /tmp
             {{- if eq .Values.auth.mode "tokens" }}
-            # A folder, not a subPath, which would never see a change of the Secret.
+            # A directory, not a subPath, which would never see changes of the Secret.
             - name: tokens
               mountPath: /run/secrets/tokens
               readOnly: true
@@ -266,11 +266,11 @@ spec:
 {{- end }}
 
 {{/*
-The number of replicas that the release writes; nothing where it leaves that to an autoscaler.
+The number of replicas that the release sets; empty if an autoscaler owns it.
 
-The number that runs is kept while autoscaling is switched on or off. A field that one revision has and the next does not is
-set to null by Helm, which the server reads as 1: of ten pods nine would end at once. So once a release has written the
-number it writes what runs, and an annotation says that it did. Without a cluster, as in `helm template`, none of it is known.
+Switching autoscaling on or off keeps the current number. Helm sets a field that the next revision omits to null, which the API
+server reads as 1: nine of ten pods would terminate at once. So once a release has set the number, it sets the current one, and an
+annotation records that. Without a cluster, as in `helm template`, none of this is known.
 */}}
 {{- define "service.replicas" -}}
 {{- $owner := "release" }}

@@ -1,6 +1,7 @@
 {{/*
-The defaults, where `import-values` of the chart did not bring them: Helm 3 brings them to the first of two aliases alone (it
-keeps what it imports in what both share; 3.12 and 3.22, not 4.3). What runs first puts them into the values of the chart.
+Adds the defaults that `import-values` of the chart did not import: of two aliases, Helm 3 imports them into the first only (the
+imported values go into a structure that both share; 3.12 and 3.22, not 4.3). Whichever template runs first merges them into the
+chart's values.
 */}}
 {{- define "service.defaults" -}}
 {{- if not .Values.library.imported }}
@@ -8,7 +9,7 @@ keeps what it imports in what both share; 3.12 and 3.22, not 4.3). What runs fir
 {{- end }}
 {{- end }}
 
-{{/* Not `merge` of Helm: it takes false, 0 and an empty list for no value. */}}
+{{/* Not Helm's `merge`: it treats false, 0 and an empty list as unset. */}}
 {{- define "service.defaults.into" -}}
 {{- $values := first . }}
 {{- range $key, $default := last . }}
@@ -22,12 +23,12 @@ keeps what it imports in what both share; 3.12 and 3.22, not 4.3). What runs fir
 {{- end }}
 {{- end }}
 
-{{/* The chart's name, in a chart around it its alias there. It selects pods, with the release's name. */}}
+{{/* The chart's name, or its alias in a parent chart. Together with the release's name it selects pods. */}}
 {{- define "service.name" -}}
 {{- list (.Values.nameOverride | default .Chart.Name | toString) 63 | include "service.short" }}
 {{- end }}
 
-{{/* A text of at most so many characters. One that is cut ends with a hash of the whole: two of them stay apart. */}}
+{{/* Truncates a string to a maximum length. A truncated one ends with a hash of the full string, so that it stays unique. */}}
 {{- define "service.short" -}}
 {{- $text := first . | trimSuffix "-" }}
 {{- $most := last . }}
@@ -38,7 +39,7 @@ keeps what it imports in what both share; 3.12 and 3.22, not 4.3). What runs fir
 {{- end }}
 {{- end }}
 
-{{/* The service's name for settings and metrics (order_items), for people (Order Items), for alerts (OrderItems). */}}
+{{/* The service's name in settings and metrics (order_items), titles (Order Items) and alerts (OrderItems). */}}
 {{- define "service.name.snake" -}}
 {{- include "service.called" . | replace "-" "_" }}
 {{- end }}
@@ -52,9 +53,9 @@ keeps what it imports in what both share; 3.12 and 3.22, not 4.3). What runs fir
 {{- end }}
 
 {{/*
-The release's name where it says already what it is; `helm install orders` gives objects named orders. At most 41
-characters, since more is put behind it and ends up in labels, which may have 63: 11 characters by the chart at most, and
-a revision of 11 more by Kubernetes, for the pods of a StatefulSet (https://github.com/kubernetes/kubernetes/issues/64023).
+The release's name if it contains the chart's; `helm install orders` creates objects named orders. At most 41 characters,
+because it is used with suffixes in labels, which allow 63: up to 11 characters by the chart, and a revision of 11 more by
+Kubernetes, for the pods of a StatefulSet (https://github.com/kubernetes/kubernetes/issues/64023).
 */}}
 {{- define "service.fullname" -}}
 {{- .Values.fullnameOverride | default (list (include "service.fullname.whole" .) 41 | include "service.short") }}
@@ -69,7 +70,7 @@ a revision of 11 more by Kubernetes, for the pods of a StatefulSet (https://gith
 {{- end }}
 {{- end }}
 
-{{/* What every object has and no selector asks for. */}}
+{{/* Labels of every object that no selector uses. */}}
 {{- define "service.commonLabels" -}}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
@@ -82,7 +83,7 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{ include "service.selectorLabels" . }}
 {{- end }}
 
-{{/* What selects the API's pods. It can never change: a Deployment's selector is immutable. */}}
+{{/* Selects the API's pods. It must never change: a Deployment's selector is immutable. */}}
 {{- define "service.selectorLabels" -}}
 app: {{ include "service.name" . | quote }}
 app.kubernetes.io/name: {{ include "service.name" . | quote }}
@@ -90,7 +91,7 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/component: api
 {{- end }}
 
-{{/* The label by which a pod of the same namespace may call the API, where network policies are enforced. */}}
+{{/* Allows a pod of the same namespace to call the API, where network policies are enforced. */}}
 {{- define "service.clientLabel" -}}
 {{ include "service.fullname" . }}-client: "true"
 {{- end }}

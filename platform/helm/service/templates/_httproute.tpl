@@ -8,7 +8,7 @@ metadata:
   labels:
     {{- include "service.labels" . | nindent 4 }}
 spec:
-  # Group, kind and weight, here and below, are what the server would fill in: a GitOps tool sees no difference.
+  # Group, kind and weight, here and below, are the API server's defaults: GitOps tools see no diff.
   parentRefs:
     {{- include "service.gateways" .Values.httpRoute.parentRefs | nindent 4 }}
   hostnames:
@@ -54,7 +54,7 @@ spec:
         - type: RequestRedirect
           requestRedirect:
             scheme: https
-            # 308, which ingress-nginx answers, is one that a Gateway need not know.
+            # Gateways need not support 308, which ingress-nginx returns.
             statusCode: 301
 {{- end }}
 {{- end }}

@@ -3,23 +3,23 @@
 {{- if .Values.ingress.enabled }}
 {{- $hosts := prepend (default list .Values.ingress.extraHosts) .Values.ingress.host }}
 {{- $root := eq (toString .Values.ingress.path) "/" }}
-{{- /* A dictionary, so that ingress.annotations may have one of these again. */}}
+{{- /* A dictionary, so that ingress.annotations can override these. */}}
 {{- $nginx := "nginx.ingress.kubernetes.io" }}
 {{- $annotations := dict (printf "%s/backend-protocol" $nginx) "HTTP" }}
-{{- /* A pod that is gone does not answer at all: so soon another is asked. nginx's own 5 s were the longest gap that
-       clients saw when pods were deleted without grace. A SYN that got lost is sent again after 1 s. */}}
+{{- /* A connection to a deleted pod times out: nginx then tries another. Its default of 5 s was the longest gap that clients
+       saw when pods were deleted without grace. A lost SYN is retransmitted after 1 s. */}}
 {{- $_ := set $annotations (printf "%s/proxy-connect-timeout" $nginx) "2" }}
 {{- $_ := set $annotations (printf "%s/ssl-redirect" $nginx) (empty .Values.ingress.tls.secretName | not | toString) }}
 {{- if $root }}
-{{- /* With the path / this changes nothing; under another path the rest of the path has to be captured. */}}
+{{- /* With the path / this has no effect; under another path the rest of the path must be captured. */}}
 {{- $_ := set $annotations (printf "%s/rewrite-target" $nginx) "/" }}
 {{- else }}
-{{- /* The second group of the path below: what comes after the prefix. */}}
+{{- /* The second group of the path below: the part after the prefix. */}}
 {{- $_ := set $annotations (printf "%s/rewrite-target" $nginx) "/$2" }}
 {{- $_ := set $annotations (printf "%s/use-regex" $nginx) "true" }}
 {{- end }}
 {{- if ne (int64 .Values.maxBodyBytes) 1048576 }}
-{{- /* The service's own limit is as high; above nginx's 1 MiB it would never be reached. */}}
+{{- /* The same as the service's limit, which could never be reached above nginx's default of 1 MiB. */}}
 {{- $_ := set $annotations (printf "%s/proxy-body-size" $nginx) (int64 .Values.maxBodyBytes | toString) }}
 {{- end }}
 {{- with .Values.ingress.tls.clusterIssuer }}
@@ -50,8 +50,8 @@ spec:
           - path: /
             pathType: Prefix
           {{- else }}
-          # Since 1.12 ingress-nginx refuses a regular expression with any other pathType. (/|$) keeps
-          # /prefix-of-others out.
+          # Since 1.12 ingress-nginx rejects a regular expression with any other pathType. (/|$) excludes
+          # /prefix-of-others.
           - path: {{ $.Values.ingress.path }}(/|$)(.*)
             pathType: ImplementationSpecific
           {{- end }}

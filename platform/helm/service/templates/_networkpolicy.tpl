@@ -15,13 +15,13 @@ spec:
   policyTypes: [Ingress, Egress]
   ingress:
     - from:
-        # The ingress controller, for clients outside, and Prometheus.
+        # The ingress controller, for external clients, and Prometheus.
         {{- range concat .Values.networkPolicy.ingressNamespaces .Values.networkPolicy.monitoringNamespaces | uniq }}
         - namespaceSelector:
             matchLabels:
               kubernetes.io/metadata.name: {{ . | quote }}
         {{- end }}
-        # Pods of this namespace that say so, `helm test` among them.
+        # Pods of this namespace with the label, including `helm test`.
         - podSelector:
             matchLabels:
               {{- include "service.clientLabel" . | nindent 14 }}
@@ -32,8 +32,8 @@ spec:
         - port: 8000
           protocol: TCP
   egress:
-    # DNS, wherever it is: a cache on the node has an address that belongs to no pod. Behind its Service it may listen on
-    # 5353, as on OpenShift, and a policy is about the port behind.
+    # DNS at any address: a node-local cache has one that belongs to no pod. Behind its Service it may listen on 5353, as on
+    # OpenShift, and a policy applies to the target port.
     - ports:
         - port: 53
           protocol: UDP
@@ -44,7 +44,7 @@ spec:
         - port: 5353
           protocol: TCP
     {{- if eq $database "external" }}
-    # PostgreSQL: its address is in a Secret, so it is let out by its port.
+    # PostgreSQL: its address is in a Secret, so the rule allows its port.
     - ports:
         - port: 5432
           protocol: TCP

@@ -7,9 +7,9 @@ metadata:
   labels:
     {{- include "service.labels" . | nindent 4 }}
 spec:
-  # Not minAvailable: as high as the number of replicas it would block every drain for ever.
+  # Not minAvailable: equal to the number of replicas, it would block every drain forever.
   maxUnavailable: {{ .Values.podDisruptionBudget.maxUnavailable }}
-  # A pod that is not ready serves nobody, and must not hold up a drain.
+  # A pod that is not ready serves no requests and must not block a drain.
   unhealthyPodEvictionPolicy: AlwaysAllow
   selector:
     matchLabels:

@@ -1,13 +1,13 @@
 {{/*
-What decides whether a pod is admitted, pulled and placed, of one kind: api, database, backup or test. What pods.KIND of the
-values has takes the place of what all pods have; a backup is made where the database is, unless pods.backup says otherwise.
+Admission, image pull and scheduling settings of one kind of pod: api, database, backup or test. Values in pods.KIND replace those
+for all pods; a backup runs with the settings of the database's pods, unless pods.backup overrides them.
 */}}
 {{- define "service.pod.settings" -}}
 {{- $values := (first .).Values }}
 {{- $kind := last . }}
 {{- $settings := pick $values "imagePullSecrets" "nodeSelector" "tolerations" "affinity" "priorityClassName" "podLabels" "podAnnotations" "podSecurityContext" "containerSecurityContext" }}
 {{- if ne $kind "api" }}
-{{- /* Which pods to be near or far from is the API's own: a database kept away from the API's pods might find no node. */}}
+{{- /* Pod (anti-)affinity is the API's only: a database kept away from the API's pods might find no node. */}}
 {{- $_ := set $settings "affinity" (pick (default dict $values.affinity) "nodeAffinity") }}
 {{- end }}
 {{- range $from := ternary (list "database" "backup") (list $kind) (eq $kind "backup") }}
@@ -18,7 +18,7 @@ values has takes the place of what all pods have; a backup is made where the dat
 {{- toYaml $settings }}
 {{- end }}
 
-{{/* What of these is in a pod's spec. */}}
+{{/* The part of these settings that belongs in a pod's spec. */}}
 {{- define "service.pod.spec" -}}
 {{- $settings := include "service.pod.settings" . | fromYaml }}
 {{- $spec := dict }}
@@ -29,7 +29,7 @@ values has takes the place of what all pods have; a backup is made where the dat
 {{- with $spec }}{{ toYaml . }}{{ end }}
 {{- end }}
 
-{{/* The context of a pod's containers; nothing where it is empty. */}}
+{{/* The security context of a pod's containers; nothing if it is empty. */}}
 {{- define "service.pod.containerSecurityContext" -}}
 {{- $settings := include "service.pod.settings" . | fromYaml }}
 {{- with include "service.withoutNull" $settings.containerSecurityContext | fromYaml }}
@@ -37,7 +37,7 @@ values has takes the place of what all pods have; a backup is made where the dat
 {{- end }}
 {{- end }}
 
-{{/* Labels of a pod beside those that select it: the ones of all objects, and the ones of its kind. */}}
+{{/* A pod's labels besides the selector labels: those of all objects and those of its kind. */}}
 {{- define "service.pod.labels" -}}
 {{- $settings := include "service.pod.settings" . | fromYaml }}
 {{- with merge (dict) (default dict $settings.podLabels) (default dict (first .).Values.commonLabels) }}{{ toYaml . }}{{ end }}
@@ -47,7 +47,7 @@ values has takes the place of what all pods have; a backup is made where the dat
 {{- with (include "service.pod.settings" . | fromYaml).podAnnotations }}{{ toYaml . }}{{ end }}
 {{- end }}
 
-{{/* Helm takes a field out of its default for a null, but leaves the null where there is no default. */}}
+{{/* Helm removes a default for a null, but keeps the null if there is no default. */}}
 {{- define "service.withoutNull" -}}
 {{- $kept := dict }}
 {{- range $name, $value := . }}

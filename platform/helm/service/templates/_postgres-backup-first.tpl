@@ -2,17 +2,17 @@
 {{- include "service.defaults" . }}
 {{- if include "service.backup" . }}
 {{- $job := include "service.backup.job" . | trim }}
-# One backup at once, and again when the settings of the backups change: what is wrong with them shows now, not tonight.
-# Most StorageClasses make a volume when the first pod wants it, and `helm --wait` waits until a claim has its volume.
+# One backup immediately, and again when the backup settings change: mistakes in them show now, not tonight.
+# Most StorageClasses provision a volume for the first pod that uses it, and `helm --wait` waits until a claim is bound.
 apiVersion: batch/v1
 kind: Job
 metadata:
-  # A Job cannot change; another one has another name.
+  # A Job is immutable; a changed one gets a new name.
   name: {{ include "service.backup.fullname" . }}-{{ sha256sum $job | trunc 8 }}
   labels:
     {{- include "service.backup.labels" . | nindent 4 }}
 spec:
-  # No ttlSecondsAfterFinished: it is of the release, and gone, each upgrade would make it again.
+  # No ttlSecondsAfterFinished: it belongs to the release, so each upgrade would recreate it once it is deleted.
   {{- $job | nindent 2 }}
 {{- end }}
 {{- end }}

@@ -11,7 +11,7 @@ spec:
   podSelector:
     matchLabels:
       {{- include "service.backup.selectorLabels" . | nindent 6 }}
-  # Ingress without a rule: nobody calls it.
+  # Ingress without a rule: nothing may connect to it.
   policyTypes: [Ingress, Egress]
   egress:
     - ports:
@@ -31,7 +31,7 @@ spec:
         - port: 5432
           protocol: TCP
     {{- if eq (include "service.backup" .) "s3" }}
-    # The bucket: its address is a name, so it is let out by its port.
+    # The bucket: its address is a host name, so the rule allows its port.
     - ports:
         - port: {{ include "service.backup.s3Port" . }}
           protocol: TCP

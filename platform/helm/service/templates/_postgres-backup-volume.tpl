@@ -9,7 +9,7 @@ metadata:
   labels:
     {{- include "service.backup.labels" . | nindent 4 }}
   annotations:
-    # Backups outlive what they are backups of.
+    # Backups outlive the database.
     helm.sh/resource-policy: keep
 spec:
   accessModes: [ReadWriteOnce]

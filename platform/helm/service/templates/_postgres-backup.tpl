@@ -10,7 +10,7 @@ metadata:
 spec:
   schedule: {{ .Values.database.bundled.backup.schedule | quote }}
   concurrencyPolicy: Forbid
-  # A controller that was away makes up for the last one that it missed, and no longer for one of yesterday.
+  # After an outage the controller catches up on the last missed run, but not on one from yesterday.
   startingDeadlineSeconds: 3600
   successfulJobsHistoryLimit: 2
   failedJobsHistoryLimit: 3
@@ -23,14 +23,14 @@ spec:
 {{- end }}
 {{- end }}
 
-{{/* Where backups go: volume or s3; nothing where there are none. */}}
+{{/* The destination of backups: volume or s3; empty without backups. */}}
 {{- define "service.backup" -}}
 {{- if and (eq (include "service.database" .) "bundled") .Values.database.bundled.backup.enabled -}}
 {{- ternary "s3" "volume" (not (empty .Values.database.bundled.backup.s3.bucket)) }}
 {{- end }}
 {{- end }}
 
-{{/* At most 52 characters: a CronJob's Jobs have 11 more. */}}
+{{/* At most 52 characters: a CronJob's Jobs get 11 more. */}}
 {{- define "service.backup.fullname" -}}
 {{ include "service.fullname" . }}-backup
 {{- end }}
@@ -46,12 +46,12 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/component: backup
 {{- end }}
 
-{{/* What a Job of a backup is, of the CronJob and of the first one. */}}
+{{/* The spec of a backup Job, for the CronJob and for the first backup. */}}
 {{- define "service.backup.job" -}}
 {{- $backup := .Values.database.bundled.backup }}
 {{- $to := include "service.backup" . }}
 {{- $database := include "service.database.name" . }}
-# Each try is a pod of its own, whose log stays.
+# Each attempt is a separate pod, whose log is kept.
 backoffLimit: 2
 activeDeadlineSeconds: {{ int $backup.timeoutSeconds }}
 template:
@@ -96,25 +96,25 @@ template:
             set -euo pipefail
             umask 077
             cd /backups
-            # Of one that was killed: none runs for so long.
+            # Left by a killed backup: none runs for that long.
             find . -maxdepth 1 -name '.*.part' -mmin +{{ add 1 (div (int $backup.timeoutSeconds) 60) }} -delete
             file=$NAME-$(date -u +%Y%m%dT%H%M%SZ).dump
             trap 'rm -f ".$file.part"' EXIT
             export PGPASSWORD
             PGPASSWORD=$(< /run/secrets/database/password)
-            # It may start just now, and a network plugin may take a moment to let a new pod out.
+            # The database may still be starting, and a network plugin may take a moment to allow a new pod's traffic.
             for ((i = 0; i < 60; i++)); do if pg_isready --quiet --timeout=2; then break; else sleep 1; fi; done
             pg_dump --format=custom --file=".$file.part"
-            # Reads all of it, where --list would read its head alone.
+            # Reads all of it; --list would read only its header.
             pg_restore --file=/dev/null ".$file.part"
             sync ".$file.part"
             mv ".$file.part" "$file"
             sync .
-            echo "$file is a whole backup, of $(wc -c < "$file") bytes"
+            echo "$file is a complete backup, of $(wc -c < "$file") bytes"
             # Only now, and never the new one.
             ls "$NAME"-????????T??????Z.dump | sort -r | tail -n +$((KEEP + 1)) | while read -r old; do
               rm "$old"
-              echo "$old is older than the $KEEP that are kept: removed"
+              echo "$old removed: only the newest $KEEP are kept"
             done
         terminationMessagePath: /dev/termination-log
         terminationMessagePolicy: File
@@ -145,7 +145,7 @@ template:
             value: {{ printf "s3:%s/%s" $backup.s3.bucket (default "" $backup.s3.prefix) | trimSuffix "/" | quote }}
           - name: HOME
             value: /tmp
-          # Its settings are those below. It warns of a file that is not there.
+          # It is configured by the variables below. It would warn about a missing file.
           - name: RCLONE_CONFIG
             value: /dev/null
           - name: RCLONE_CONFIG_S3_TYPE
@@ -160,7 +160,7 @@ template:
           - name: RCLONE_CONFIG_S3_REGION
             value: {{ . | quote }}
           {{- end }}
-          # Keys that may write into a bucket need not be allowed to look for buckets and to make them.
+          # Credentials that may write to a bucket need no permission to check for buckets or create them.
           - name: RCLONE_CONFIG_S3_NO_CHECK_BUCKET
             value: "true"
           - name: RCLONE_CONFIG_S3_ACCESS_KEY_ID
@@ -177,23 +177,23 @@ template:
         args:
           - |
             set -eu
-            # A file that an editor wrote, and a Secret was made from, ends with a new line.
+            # A Secret created from a file that an editor wrote ends with a newline.
             RCLONE_CONFIG_S3_ACCESS_KEY_ID=$(printf %s "$RCLONE_CONFIG_S3_ACCESS_KEY_ID" | tr -d '\r\n')
             RCLONE_CONFIG_S3_SECRET_ACCESS_KEY=$(printf %s "$RCLONE_CONFIG_S3_SECRET_ACCESS_KEY" | tr -d '\r\n')
             cd /backups
             for file in "$NAME"-*.dump; do
-              # rclone compares the sum of what is there with that of the file; until then there is no such object. It does
-              # not look for one before (HEAD): a refusal of that has no body, and would not say whether a key is wrong or a
-              # right is missing.
+              # rclone compares the uploaded object's checksum with the file's; until then there is no such object. It does
+              # not check for one first (HEAD): an error response to that has no body, and would not say whether a key is
+              # wrong or a permission is missing.
               rclone copyto --no-check-dest "$file" "$TARGET/$file"
               echo "$file is in $TARGET"
             done
-            # Only now, and never the new one. By the slash it is a folder; else rclone asks for an object of that name, and
-            # takes a refusal for one (1.75.1: "can't limit to single files when using filters").
+            # Only now, and never the new one. The slash makes it a directory; without it rclone requests an object of that
+            # name and takes a 403 for one (1.75.1: "can't limit to single files when using filters").
             rclone lsf --files-only --include "$NAME-????????T??????Z.dump" "$TARGET/" > /tmp/there
             sort -r /tmp/there | tail -n +$((KEEP + 1)) | while read -r old; do
               rclone deletefile "$TARGET/$old"
-              echo "$old is older than the $KEEP that are kept: removed"
+              echo "$old removed: only the newest $KEEP are kept"
             done
         terminationMessagePath: /dev/termination-log
         terminationMessagePolicy: File
@@ -211,7 +211,7 @@ template:
     volumes:
       - name: backups
         {{- if eq $to "s3" }}
-        # On its way to the bucket.
+        # Buffers the dump until it is uploaded.
         emptyDir:
           sizeLimit: {{ index $backup.resources.limits "ephemeral-storage" }}
         {{- else }}

@@ -13,10 +13,10 @@ spec:
     matchLabels:
       {{- include "service.database.podLabels" . | nindent 6 }}
   {{- if eq $database "bundled" }}
-  # Egress without a rule: it calls nobody. An empty list would be dropped by the server, and differ for ever.
+  # Egress without a rule: it opens no connections. The API server would drop an empty list, a permanent diff.
   policyTypes: [Ingress, Egress]
   {{- else }}
-  # Not Egress: each instance asks the Kubernetes API and its own kind.
+  # Not Egress: each instance calls the Kubernetes API and the other instances.
   policyTypes: [Ingress]
   {{- end }}
   ingress:
@@ -33,7 +33,7 @@ spec:
         - port: 5432
           protocol: TCP
     {{- if eq $database "cloudNativePG" }}
-    # Replication between the instances, and the operator, which asks each how it is.
+    # Replication between the instances, and the operator, which checks each one's status.
     - from:
         - podSelector:
             matchLabels:

@@ -8,7 +8,7 @@ metadata:
   labels:
     {{- include "service.postgres.labels" . | nindent 4 }}
 spec:
-  # Headless: there is one pod, and its name stands for it.
+  # Headless: the name resolves to the one pod.
   clusterIP: None
   selector:
     {{- include "service.postgres.selectorLabels" . | nindent 4 }}

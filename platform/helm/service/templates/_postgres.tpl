@@ -33,7 +33,7 @@ spec:
       containers:
         - name: postgres
           image: {{ .Values.database.bundled.image | quote }}
-          # A database does not start anew because a registry is down.
+          # The database must be able to restart while the registry is down.
           imagePullPolicy: IfNotPresent
           args: [postgres, -c, max_connections={{ .Values.database.maxConnections }}]
           env:
@@ -43,15 +43,15 @@ spec:
               value: {{ include "service.database.name" . }}
             - name: POSTGRES_PASSWORD_FILE
               value: /run/secrets/database/password
-            # A folder below the volume: a volume of its own file system has lost+found in its root.
+            # A subdirectory of the volume: a volume with its own file system has lost+found in its root.
             - name: PGDATA
               value: /var/lib/postgresql/data/pgdata
           ports:
             - name: postgres
               containerPort: 5432
               protocol: TCP
-          # Over TCP: while it initialises, the image's temporary server listens on the socket alone. Exit code 1 says
-          # that it lives and lets nobody in yet: to kill it while it recovers would make it begin again.
+          # Over TCP: during initialisation the image's temporary server listens only on the socket. Exit code 1 means
+          # alive but rejecting connections: killing it during recovery would make recovery start over.
           startupProbe:
             exec:
               command: [sh, -c, "pg_isready --quiet --host=127.0.0.1 --username={{ include "service.database.name" . }}; test $? -le 1"]
@@ -106,7 +106,7 @@ spec:
           emptyDir:
             sizeLimit: 64Mi
   volumeClaimTemplates:
-    # With all that the server fills in: the list is compared as a whole, and cannot change.
+    # With all API server defaults: the list is compared as a whole and is immutable.
     - apiVersion: v1
       kind: PersistentVolumeClaim
       metadata:

@@ -15,8 +15,8 @@ spec:
 {{- end }}
 
 {{/*
-The rules of every service, of those with a database, and of this one, under the names that this release has. They are in
-files: Helm would take Prometheus' own templates in them for its own. A group may be in two of them, and is made one.
+The rules of every service, of services with a database, and of this one, with this release's names. They are in files because
+Helm would evaluate Prometheus' own templates in them. A group that is in two files is merged.
 */}}
 {{- define "service.alerts" -}}
 {{- $files := list (.Subcharts.library.Files.Get "files/alerts.yaml") }}
@@ -40,7 +40,7 @@ files: Helm would take Prometheus' own templates in them for its own. A group ma
 {{- dict "groups" $groups | toYaml }}
 {{- end }}
 
-{{/* The text of a file, the second of the two that it is given, with what this release is called. */}}
+{{/* Replaces the placeholders in a file's text (the second argument) with this release's names. */}}
 {{- define "service.named" -}}
 {{- $text := last . }}
 {{- with first . }}

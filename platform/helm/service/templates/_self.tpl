@@ -1,40 +1,40 @@
 {{/*
-What a service's chart says of the service, in its files/service.yaml, and what holds where it says nothing. In a file, not in
-templates of names agreed upon: in a chart around two services, Helm would take one service's for both.
+A service's metadata from files/service.yaml of its chart, and the defaults. In a file, not in named templates: in a parent chart
+of two services, Helm would use one service's for both.
 */}}
 {{- define "service.self" -}}
 {{- .Files.Get "files/service.yaml" }}
 {{- end }}
 
-{{/* name: what the service is called whatever alias a chart around this one gives it. It needs one that may get an alias. */}}
+{{/* name: the service's name, whatever alias a parent chart gives it. Required if it may get an alias. */}}
 {{- define "service.called" -}}
 {{- include "service.self" . | fromYaml | dig "name" .Chart.Name }}
 {{- end }}
 
-{{/* environmentPrefix: what the names of its settings begin with, as in ORDERS_AUTH. */}}
+{{/* environmentPrefix: the prefix of its environment variables, as in ORDERS_AUTH. */}}
 {{- define "service.environmentPrefix" -}}
 {{- $own := printf "%s_" (include "service.name.snake" . | upper) }}
 {{- include "service.self" . | fromYaml | dig "environmentPrefix" $own }}
 {{- end }}
 
-{{/* keeps: what it keeps in a database, in one word for people, such as orders. Nothing: it has no database. */}}
+{{/* keeps: what it stores in a database, in one word for messages, such as orders. Empty: it has no database. */}}
 {{- define "service.keeps" -}}
 {{- include "service.self" . | fromYaml | dig "keeps" "" }}
 {{- end }}
 
-{{/* stream: a route that streams for as long as its reader stays, such as /v1/events: its duration says nothing. */}}
+{{/* stream: a route that streams until the client disconnects, such as /v1/events: its duration is excluded. */}}
 {{- define "service.stream" -}}
 {{- include "service.self" . | fromYaml | dig "stream" "" }}
 {{- end }}
 
-{{/* runbooks: where those of its alerts are, up to the alert's name without the service's, in small letters. */}}
+{{/* runbooks: the URL prefix of its alerts' runbooks; the alert's name in lower case, without the service's, follows. */}}
 {{- define "service.runbooks" -}}
 {{- include "service.self" . | fromYaml | dig "runbooks" "docs/operate.md#" }}
 {{- end }}
 
 {{/*
-test: what `helm test` does once the service answers. Lines of Python, which have call(METHOD, PATH, BODY) for a status and a
-text, expect(STATUS, *call(...)), and AUTH and TOKEN, the value auth.mode and the test's token or "".
+test: what `helm test` runs once the service responds. Python code with call(METHOD, PATH, BODY), which returns status and text,
+expect(STATUS, *call(...)), and AUTH and TOKEN: the value auth.mode, and the test's token or "".
 */}}
 {{- define "service.test" -}}
 {{- include "service.self" . | fromYaml | dig "test" "" | trim }}

@@ -28,7 +28,7 @@ spec:
           key: {{ $.Values.serviceMonitor.credential.key | quote }}
       {{- end }}
       relabelings:
-        # Both are of the same job and instance; without this label one would overwrite the other's `up`.
+        # Both endpoints have the same job and instance; without this label one would overwrite the other's `up`.
         - action: replace
           sourceLabels: [__metrics_path__]
           targetLabel: metrics_path

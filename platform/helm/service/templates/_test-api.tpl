@@ -14,7 +14,7 @@ metadata:
     {{- . | nindent 4 }}
     {{- end }}
     helm.sh/hook: test
-    # It stays until the next test, for `kubectl logs`.
+    # It is kept until the next test, for `kubectl logs`.
     helm.sh/hook-delete-policy: before-hook-creation
 spec:
   restartPolicy: Never
@@ -27,7 +27,7 @@ spec:
   {{- end }}
   containers:
     - name: test
-      # The API's own image: it is there already, and has Python.
+      # The API's own image: it is already on the nodes and has Python.
       image: {{ include "service.image" . | quote }}
       imagePullPolicy: {{ .Values.image.pullPolicy }}
       env:
@@ -52,17 +52,17 @@ spec:
               data = json.dumps(body).encode() if body else None
               request = urllib.request.Request(API + path, data, headers, method=method)
               try:
-                  with urllib.request.urlopen(request, timeout=10) as answer:
-                      status, text = answer.status, answer.read()
-              except urllib.error.HTTPError as answer:
-                  status, text = answer.code, answer.read()
+                  with urllib.request.urlopen(request, timeout=10) as response:
+                      status, text = response.status, response.read()
+              except urllib.error.HTTPError as error:
+                  status, text = error.code, error.read()
               print(method, path, status, flush=True)
               return status, text
 
 
-          def expect(wanted, status, text):
-              if status != wanted:
-                  raise SystemExit(f"FAILED: expected {wanted}, was answered {status}: {text.decode()}")
+          def expect(expected, status, text):
+              if status != expected:
+                  raise SystemExit(f"FAILED: expected {expected}, got {status}: {text.decode()}")
 
 
           deadline = time.monotonic() + 60
@@ -77,7 +77,7 @@ spec:
 
           expect(401 if AUTH != "none" and not TOKEN else 200, *call("GET", "/metrics"))
           {{- include "service.test" . | nindent 10 }}
-          print("ok: it answers, and shows its metrics only to those who may see them")
+          print("ok: the API responds, and only authorized callers may read its metrics")
       resources:
         {{- toYaml .Values.helmTest.resources | nindent 8 }}
       {{- with include "service.pod.containerSecurityContext" (list . "test") }}

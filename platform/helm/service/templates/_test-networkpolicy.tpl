@@ -1,7 +1,7 @@
 {{- define "service.test-networkpolicy" -}}
 {{- include "service.defaults" . }}
 {{- if .Values.networkPolicy.enabled }}
-# The pod of `helm test` calls the API, and nobody calls it.
+# The `helm test` pod calls the API; nothing may connect to it.
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
 metadata:
@@ -13,7 +13,7 @@ spec:
   podSelector:
     matchLabels:
       {{- include "service.test.selectorLabels" . | nindent 6 }}
-  # Ingress without a rule: nobody calls it.
+  # Ingress without a rule: nothing may connect to it.
   policyTypes: [Ingress, Egress]
   egress:
     - ports:

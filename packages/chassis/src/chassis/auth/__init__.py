@@ -1,8 +1,8 @@
-"""Who calls, and what they may do: nobody is asked, tokens in a file, or the JWTs of an OpenID Connect issuer."""
+"""Authentication and authorization: none, tokens in a file, or JWTs of an OpenID Connect issuer."""
 
 from chassis.auth.dependency import Basic, requires
 from chassis.auth.protocol import (
-    ANYBODY,
+    ANONYMOUS,
     SCOPES,
     Authenticator,
     AuthUnavailable,
@@ -14,7 +14,7 @@ from chassis.auth.protocol import (
 from chassis.auth.tokens import TokenAuth, new_token
 
 __all__ = [
-    "ANYBODY",
+    "ANONYMOUS",
     "SCOPES",
     "AuthUnavailable",
     "Authenticator",

@@ -1,4 +1,4 @@
-"""What the claims of an issuer's token say: who calls, and with which scopes. Issuers differ in where they write it."""
+"""Maps the claims of a JWT to its caller and scopes. Issuers differ in which claims they use."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import Any
 from chassis.auth.protocol import SCOPES, Caller, Scope
 
 
-class NoSubject(Exception):
-    """The token does not say whose it is; the message is the claim that should."""
+class MissingSubject(Exception):
+    """The token has no subject; the message is the name of the claim that should have it."""
 
 
 @dataclass(frozen=True)
 class ClaimRules:
-    """Where an issuer's tokens say what; the defaults are those of RFC 9068, Okta and Entra.
+    """Which claims to read; the defaults are those of RFC 9068, Okta and Entra.
 
-    audience: the claim that names this API. It is asked beside `aud`, which has to fit wherever it is there.
-    subject: claims that name the caller, the first that is there.
-    scopes: claims with names of scopes, roles or groups, all of them together. A name is looked for as it is written
-    first, and then before each dot, the last one first, as an object that holds the rest: `realm_access.roles`,
-    `https://example.com/roles`. `.*` at the end is the names of an object's members.
-    names: of these names, those that stand for a scope; where a scope is missing, its own name.
-    subjects: patterns of subjects that have a scope whatever the claims say. `*` is anything but a colon.
+    audience: the claim with the name of this API. It is checked in addition to `aud`, which must match if present.
+    subject: claims with the caller's name; the first that is present counts.
+    scopes: claims with names of scopes, roles or groups, which are merged. A claim is looked up by its full name first,
+    then as a path: at each dot, from the last to the first, as a member of an object: `realm_access.roles`,
+    `https://example.com/roles`. `.*` at the end stands for the keys of an object.
+    names: the names that grant each scope; a scope that is not listed is granted by its own name.
+    subjects: patterns of subjects that have a scope regardless of the claims. `*` matches anything but a colon.
     """
 
     audience: str = "aud"
@@ -35,9 +35,9 @@ class ClaimRules:
 
 
 class CallerClaims:
-    """Reads callers out of claims that are proved already.
+    """Maps verified claims to callers.
 
-    scope_prefix: what may stand before a scope's own name, with a colon between.
+    scope_prefix: an optional prefix of a scope's name, separated by a colon.
     """
 
     def __init__(self, rules: ClaimRules, scope_prefix: str) -> None:
@@ -45,18 +45,18 @@ class CallerClaims:
         self._scopes = rules.scopes
         self._names = {scope: rules.names.get(scope, frozenset({scope, f"{scope_prefix}:{scope}"})) for scope in SCOPES}
         self._subjects = {
-            scope: re.compile("|".join(_expression(pattern) for pattern in patterns))
+            scope: re.compile("|".join(_pattern_regex(pattern) for pattern in patterns))
             for scope, patterns in rules.subjects.items()
             if patterns
         }
 
     def caller(self, claims: dict[str, Any]) -> Caller:
-        """Raises NoSubject."""
+        """Raises MissingSubject."""
         subject = self._find_subject(claims)
-        named: set[str] = set()
+        values: set[str] = set()
         for claim in self._scopes:
-            named.update(_words(claims, claim))
-        scopes = {scope for scope in SCOPES if named & self._names[scope]}
+            values.update(_claim_values(claims, claim))
+        scopes = {scope for scope in SCOPES if values & self._names[scope]}
         scopes.update(scope for scope, pattern in self._subjects.items() if pattern.fullmatch(subject))
         return Caller(subject, frozenset(scopes))
 
@@ -64,26 +64,26 @@ class CallerClaims:
         for name in self._subject:
             subject = claims.get(name)
             if isinstance(subject, str) and subject:
-                # The claim's name before it, or who chooses a user name could choose the `sub` of somebody else.
+                # Prefixed with the claim's name, or users who choose their name could impersonate another user's `sub`.
                 return subject if name == "sub" else f"{name}:{subject}"
             if subject is not None:
-                raise NoSubject(name)
-        raise NoSubject(self._subject[0])
+                raise MissingSubject(name)
+        raise MissingSubject(self._subject[0])
 
 
-def _expression(pattern: str) -> str:
+def _pattern_regex(pattern: str) -> str:
     return "[^:]+".join(re.escape(part) for part in pattern.split("*"))
 
 
-def _words(claims: dict[str, Any], claim: str) -> set[str]:
+def _claim_values(claims: dict[str, Any], claim: str) -> set[str]:
     if claim.endswith(".*"):
         value = _find(claims, claim[:-2])
         return set(value) if isinstance(value, dict) else set()
     value = _find(claims, claim)
-    # A string of words is the standard (RFC 9068); `scp` is a list with Okta and a string with Entra.
+    # A space-separated string is the standard (RFC 9068); `scp` is a list with Okta and a string with Entra.
     if isinstance(value, str):
         return set(value.split())
-    return {word for word in value if isinstance(word, str)} if isinstance(value, list) else set()
+    return {item for item in value if isinstance(item, str)} if isinstance(value, list) else set()
 
 
 def _find(claims: dict[str, Any], name: str) -> Any:

@@ -1,4 +1,4 @@
-"""What every way of authentication answers, and how it refuses."""
+"""The interface of all authentication modes, and their errors."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
 Scope = Literal["read", "write"]
-"""`write` does not imply `read`: what a credential may do is exactly what is written on it."""
+"""`write` does not imply `read`: a credential grants exactly the scopes it lists."""
 
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Who sent a request. subject: a token's name or a JWT's `sub`; empty where nobody is asked."""
+    """The sender of a request. subject: a token's name or a JWT's `sub`; empty without authentication."""
 
     subject: str
     scopes: frozenset[Scope]
 
 
-ANYBODY = Caller("", frozenset(SCOPES))
+ANONYMOUS = Caller("", frozenset(SCOPES))
 
 
 class Unauthenticated(Exception):
-    """The request carries no credential (`error` is None) or a bad one.
+    """The request has no credential (`error` is None) or an invalid one.
 
-    detail: a sentence for the caller. It is sent in a header too, so it is plain ASCII without quotes and
-    backslashes where there is an `error` (RFC 6750, section 3). It never repeats the credential.
+    detail: a message for the caller. With an `error` it is also sent in a header, and must be ASCII without quotes and
+    backslashes (RFC 6750, section 3). It never contains the credential.
     """
 
     def __init__(self, detail: str, error: Literal["invalid_token"] | None = None) -> None:
@@ -37,7 +37,7 @@ class Unauthenticated(Exception):
         self.error = error
 
     def challenge(self, realm: str) -> str:
-        """The value of WWW-Authenticate. Without a credential no error is named (RFC 6750, section 3.1).
+        """The value of WWW-Authenticate. Without a credential it has no error (RFC 6750, section 3.1).
 
         realm: the service's name.
         """
@@ -48,35 +48,35 @@ class Unauthenticated(Exception):
 
 
 class AuthUnavailable(Exception):
-    """Whether the credential is good cannot be told at the moment; the message is for the caller."""
+    """The credential cannot be verified at the moment; the message is for the caller."""
 
 
 class Authenticator(Protocol):
-    """Tells who sends a request."""
+    """Authenticates requests."""
 
     async def authenticate(self, authorization: str | None, /) -> Caller:
-        """authorization: the header of that name. Raises Unauthenticated or AuthUnavailable."""
+        """authorization: the Authorization header. Raises Unauthenticated or AuthUnavailable."""
         ...
 
 
 class NoAuth:
-    """Everybody may do everything: for a laptop, or behind a proxy that asks."""
+    """Every request is allowed: for a laptop, or behind a proxy that authenticates."""
 
     async def authenticate(self, _authorization: str | None, /) -> Caller:
-        return ANYBODY
+        return ANONYMOUS
 
 
 def bearer_token(authorization: str | None) -> str:
-    """The token in an Authorization header. Raises Unauthenticated where there is none, as with another scheme."""
+    """The token in an Authorization header. Raises Unauthenticated if there is none, or another scheme."""
     scheme, _, token = (authorization or "").partition(" ")
     token = token.strip()
     if scheme.lower() != "bearer" or not token:
-        raise Unauthenticated("A credential is missing: send it in the header Authorization: Bearer.")
+        raise Unauthenticated("No credential: send it in the header Authorization: Bearer.")
     return token
 
 
-def bearer_of_basic(authorization: str | None) -> str | None:
-    """The header as if the password of HTTP Basic (RFC 7617) had come as a bearer's token; any other as it is."""
+def basic_to_bearer(authorization: str | None) -> str | None:
+    """Converts HTTP Basic (RFC 7617) to the password as a bearer token; other headers are unchanged."""
     scheme, _, credentials = (authorization or "").partition(" ")
     if scheme.lower() != "basic":
         return authorization

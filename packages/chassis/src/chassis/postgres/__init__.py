@@ -1,1 +1,1 @@
-"""PostgreSQL: asyncpg, and what a service has to add to it. Imported by those alone whose requirements have asyncpg."""
+"""PostgreSQL: asyncpg, and what a service needs on top of it. Requires asyncpg, which the chassis does not install."""

@@ -1,4 +1,4 @@
-"""What a service with PostgreSQL can be told on the command line, beside what every service can be told."""
+"""The commands of a service with PostgreSQL, in addition to those of every service."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from chassis.settings import Settings
 
 
 def migrate_command(settings: type[Settings]) -> Command:
-    """`migrate`, for Service.commands. settings: those with `database_url`, which its help names."""
-    return Command("migrate", f"bring the schema of {settings.variable('database_url')} up to date and end", _migrate)
+    """`migrate`, for Service.commands. settings: the class with `database_url`, which the command's help names."""
+    return Command("migrate", f"migrate the schema of {settings.variable('database_url')} and exit", _migrate)
 
 
 async def _migrate(service: Service) -> None:
     try:
-        await service.open()  # opening brings the schema up to date
+        await service.open()  # which applies migrations
     finally:
         await service.close()

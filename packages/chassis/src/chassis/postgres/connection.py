@@ -1,4 +1,4 @@
-"""A connection to PostgreSQL, or the sentence that says why there is none."""
+"""Connecting to PostgreSQL, with an actionable message for each permanent error."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from chassis.postgres.errors import CANNOT_CONNECT, UNREACHABLE, is_lasting, next_step, reason
+from chassis.postgres.errors import CONNECT_ERRORS, UNREACHABLE, is_permanent, next_step, reason
 from chassis.postgres.url import Address, Pooler
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
 
 CACHED_STATEMENTS = 100
-"""asyncpg's own default."""
+"""asyncpg's default."""
 
 
-class Refused(Exception):
-    """The server, or what is before it, refuses in a way that waiting cannot mend; the message says what to do."""
+class PermanentConnectionError(Exception):
+    """Connections fail, or cannot be used, for a reason that a retry cannot fix; the message says what to do."""
 
 
 async def connect(
@@ -32,14 +32,14 @@ async def connect(
     pooler: Pooler = "none",
     prepared_statements: bool = True,
 ) -> Connection:
-    """setting: the variable of the URL, for who has to mend it. seconds: until it is open. command_seconds: for what it
-    is asked later, where that says nothing else. session: settings; those of the URL come first.
+    """setting: the variable of the URL, to name it in errors. seconds: the timeout for connecting. command_seconds: the
+    default timeout of later commands. session: run-time parameters; those in the URL take precedence.
 
-    Raises Refused, and what asyncpg raises where the server cannot be reached.
+    Raises PermanentConnectionError, and what asyncpg raises if the server is unreachable.
     """
     session = {**session, **address.session}
-    # PgBouncer takes application_name and refuses, or is told to ignore, all others: in mode `session` they are set
-    # once the connection is there, and in mode `transaction` they would be set for everybody.
+    # PgBouncer accepts application_name, and rejects all others or, if told to, ignores them: in session mode they are
+    # set once the connection is open, and in transaction mode they would be set for every client.
     name = {"application_name": session.pop("application_name")} if "application_name" in session else {}
     try:
         connection = await asyncpg.connect(
@@ -53,9 +53,9 @@ async def connect(
         if pooler == "session" and session:
             await _set_session(connection, session, seconds)
         return connection
-    except (*UNREACHABLE, *CANNOT_CONNECT) as error:
-        if is_lasting(error):
-            raise Refused(f"{reason(error)}. {next_step(error, setting)}") from error
+    except (*UNREACHABLE, *CONNECT_ERRORS) as error:
+        if is_permanent(error):
+            raise PermanentConnectionError(f"{reason(error)}. {next_step(error, setting)}") from error
         raise
 
 
@@ -70,9 +70,9 @@ async def _set_session(connection: Connection, session: Mapping[str, str], secon
 
 
 @contextlib.asynccontextmanager
-async def goodbye(connection: Connection, seconds: float) -> AsyncIterator[Connection]:
-    """Closes it at the end of the block, and cuts it where the block fails: a goodbye waits for the server, and who was
-    told to end does not wait."""
+async def closing(connection: Connection, seconds: float) -> AsyncIterator[Connection]:
+    """Closes the connection at the end of the block, and terminates it if the block fails: a graceful close waits for
+    the server, and a process that is shutting down must not."""
     try:
         yield connection
     except BaseException:

@@ -1,4 +1,4 @@
-"""A PostgreSQL, as every store on one needs it: opened, asked, asked again, closed."""
+"""A PostgreSQL database for a store: connecting, running work, retrying it, closing."""
 
 from __future__ import annotations
 
@@ -16,24 +16,29 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import asyncpg
 
 from chassis.postgres import checks
-from chassis.postgres.connection import Refused, connect, goodbye
+from chassis.postgres.batching import Batcher
+from chassis.postgres.connection import PermanentConnectionError, closing, connect
 from chassis.postgres.deadlines import Deadlines
 from chassis.postgres.errors import (
     BROKEN_CONNECTION,
-    NOT_RETRIED,
-    ROLLED_BACK,
-    STATEMENT_LOST,
+    NOT_RETRYABLE,
+    PREPARED_STATEMENT_LOST,
+    RETRYABLE,
     UNREACHABLE,
     next_step,
     reason,
     sqlstate,
 )
-from chassis.postgres.held import HeldCommits
-from chassis.postgres.joined import Joined
 from chassis.postgres.metrics import DatabaseMetrics
 from chassis.postgres.pool import Pool
-from chassis.postgres.pooler import prove_session, prove_statements, refuse_session, statement_lost
+from chassis.postgres.pooler import (
+    prepared_statement_hint,
+    verify_prepared_statements,
+    reject_session_parameters,
+    verify_session,
+)
 from chassis.postgres.schema import migrate
+from chassis.postgres.stuck_commits import StuckCommits
 from chassis.postgres.url import Pooler, parse
 from chassis.postgres.wait_limit import WaitLimit
 from chassis.storage import StoreBusy, StoreUnavailable
@@ -48,20 +53,21 @@ log = logging.getLogger(__name__)
 
 CLOSE_SECONDS = 1.0
 
-FIRST_PAUSE_SECONDS = 0.02
+INITIAL_BACKOFF_SECONDS = 0.02
 
-TRY_AGAIN_SECONDS = 1.0
-SAID_AGAIN_SECONDS = 60.0
-"""How often `open` asks for a server that does not answer, and how often the log says so."""
+CONNECT_RETRY_SECONDS = 1.0
+LOG_INTERVAL_SECONDS = 60.0
+"""How often `open` tries to connect to a server that is not available, and how often it logs that."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What may be asked of PostgreSQL, and how long it may take.
+    """Connection pool and timeouts.
 
-    pool_size: connections. queue_size: callers that may wait for one. seconds: all that one call of a store's method
-    may take, with waiting and trying again. statement_seconds, lock_seconds: PostgreSQL's statement_timeout and
-    lock_timeout. pooler: what is between. prepared_statements: whether the server keeps them for the next request.
+    pool_size: the maximum number of connections. queue_size: the maximum number of waiters. seconds: the total time of
+    one call of a store's method, including waiting and retries. statement_seconds, lock_seconds: PostgreSQL's
+    statement_timeout and lock_timeout. pooler: the mode of a pooler in front of the server. prepared_statements:
+    whether the server keeps them for the next request.
     """
 
     pool_size: int = 5
@@ -74,7 +80,7 @@ class Limits:
 
     @property
     def session(self) -> dict[str, str]:
-        """Settings of each connection's session, in PostgreSQL's own unit, milliseconds."""
+        """Run-time parameters of each connection, in PostgreSQL's default unit, milliseconds."""
         return {
             "statement_timeout": f"{self.statement_seconds * 1000:.0f}",
             "lock_timeout": f"{self.lock_seconds * 1000:.0f}",
@@ -83,18 +89,18 @@ class Limits:
 
     @property
     def attempt_seconds(self) -> float:
-        """How long to wait for the server. asyncpg sets no TCP keepalive: without this a half-open connection blocks
-        its caller for ever (https://github.com/MagicStack/asyncpg/issues/421 and its like)."""
-        return min(self.seconds, self.statement_seconds + 0.5)  # the server's own timeout comes first
+        """The timeout of one attempt. asyncpg sets no TCP keepalive: without this a half-open connection blocks its
+        caller forever (https://github.com/MagicStack/asyncpg/issues/421 and similar)."""
+        return min(self.seconds, self.statement_seconds + 0.5)  # the server's timeout fires first
 
 
 @dataclass(frozen=True)
-class Use:
-    """What a service is to its database.
+class DatabaseConfig:
+    """How a service uses its database.
 
-    name: what pg_stat_activity shows. setting: the variable that the URL comes from, for who has to mend it.
-    migrations: the folder of its schema. lock: the number under which its pods take turns to apply them: any that
-    nothing else in the database locks.
+    name: its application_name in pg_stat_activity. setting: the variable of the URL, to name it in errors. migrations:
+    the folder of its migrations. lock: the key of the advisory lock under which its pods apply them one at a time; any
+    number that nothing else in the database locks.
     """
 
     name: str
@@ -104,98 +110,104 @@ class Use:
     metrics: DatabaseMetrics
 
 
-class _TakesNoWrites(StoreUnavailable):
-    """Now; that may pass."""
+class _ReadOnlyServer(StoreUnavailable):
+    """Possibly temporary."""
 
 
 class Database:
-    """A store on PostgreSQL is a subclass, and asks it by `_run`."""
+    """The base class of stores on PostgreSQL, which run their statements through `_run`."""
 
     kind = "postgresql"
-    """What Service.storage says."""
+    """The value of Service.storage."""
 
-    def __init__(self, url: str, use: Use, *, limits: Limits, wait_seconds: float) -> None:
-        """wait_seconds: how long `open` waits for a server that does not answer yet. Raises ValueError for a URL that
-        cannot be used."""
+    def __init__(self, url: str, config: DatabaseConfig, *, limits: Limits, wait_seconds: float) -> None:
+        """wait_seconds: how long `open` waits for a server that is not available yet. Raises ValueError for an invalid
+        URL."""
         self._address = parse(url)
-        self._use = use
+        self._config = config
         self._limits = limits
         self._wait_seconds = wait_seconds
         self._pool: Pool | None = None
         self._deadlines = Deadlines()
-        self._wait_limit = WaitLimit(limits.queue_size, limits.pool_size, use.metrics)
-        self._held = HeldCommits(bound=limits.pool_size, seconds=limits.attempt_seconds, metrics=use.metrics)
+        self._wait_limit = WaitLimit(limits.queue_size, limits.pool_size, config.metrics)
+        self._stuck_commits = StuckCommits(
+            limit=limits.pool_size, seconds=limits.attempt_seconds, metrics=config.metrics
+        )
 
     async def open(self) -> None:
-        """Connects, brings the schema up to date, and proves that what was found there can be worked with. Raises
-        StoreUnavailable."""
-        address, use, limits = self._address, self._use, self._limits
+        """Connects, applies migrations, and verifies that the server can be used. Raises StoreUnavailable."""
+        address, config, limits = self._address, self._config, self._limits
         if address.ignored:
-            log.info("Of the URL in %s is ignored what asyncpg lacks: %s", use.setting, ", ".join(address.ignored))
+            log.info(
+                "Ignoring parameters of the URL in %s that asyncpg lacks: %s",
+                config.setting,
+                ", ".join(address.ignored),
+            )
         deadline = time.monotonic() + self._wait_seconds
-        said, say_again = "", 0.0
+        logged, log_again_at = "", 0.0
         while True:
             try:
-                refuse_session(address, use.setting, limits.pooler)
-                await self._prove_server()
+                reject_session_parameters(address, config.setting, limits.pooler)
+                await self._verify_server()
                 await self._migrate()
-                await self._prove_rights()
+                await self._verify_privileges()
                 self._pool = Pool(
                     self._connect,
-                    size=limits.pool_size,
-                    limit=self._wait_limit,
-                    metrics=use.metrics,
+                    max_size=limits.pool_size,
+                    wait_limit=self._wait_limit,
+                    metrics=config.metrics,
                 )
                 return
             except UNREACHABLE as error:
                 if time.monotonic() >= deadline:
                     raise StoreUnavailable(
                         f"PostgreSQL at {address.where} cannot be reached: {reason(error)}. "
-                        f"{next_step(error, use.setting)}"
+                        f"{next_step(error, config.setting)}"
                     ) from error
-                waits = (
-                    f"PostgreSQL at {address.where} does not answer yet ({reason(error)}): trying again each second. "
-                    f"{next_step(error, use.setting)}"
+                message = (
+                    f"PostgreSQL at {address.where} is not available yet ({reason(error)}): retrying every second. "
+                    f"{next_step(error, config.setting)}"
                 )
-            except _TakesNoWrites as error:  # as while a failover goes on
+            except _ReadOnlyServer as error:  # as during a failover
                 if time.monotonic() >= deadline:
                     raise
-                waits = f"{error}: trying again each second"
-            except Refused as error:
-                raise StoreUnavailable(f"PostgreSQL at {address.where} refused: {error}") from error
-            except STATEMENT_LOST as error:
-                refused = statement_lost(error, use.setting)
-                raise StoreUnavailable(f"PostgreSQL at {address.where} refused: {refused}") from error
+                message = f"{error}: retrying every second"
+            except PermanentConnectionError as error:
+                raise StoreUnavailable(f"PostgreSQL at {address.where} cannot be used: {error}") from error
+            except PREPARED_STATEMENT_LOST as error:
+                hint = prepared_statement_hint(error, config.setting)
+                raise StoreUnavailable(f"PostgreSQL at {address.where} returned an error: {hint}") from error
             except (asyncpg.PostgresError, *BROKEN_CONNECTION) as error:
                 raise StoreUnavailable(
-                    f"PostgreSQL at {address.where} refused: {reason(error)}. Mend it there or in {use.setting}."
+                    f"PostgreSQL at {address.where} returned an error: {reason(error)}. Fix it there or in "
+                    f"{config.setting}."
                 ) from error
-            if waits != said or time.monotonic() >= say_again:  # in a cluster it may wait for days
-                log.warning("%s", waits)
-                said, say_again = waits, time.monotonic() + SAID_AGAIN_SECONDS
-            await asyncio.sleep(TRY_AGAIN_SECONDS)
+            if message != logged or time.monotonic() >= log_again_at:  # in a cluster it may wait for days
+                log.warning("%s", message)
+                logged, log_again_at = message, time.monotonic() + LOG_INTERVAL_SECONDS
+            await asyncio.sleep(CONNECT_RETRY_SECONDS)
 
     async def close(self) -> None:
-        """Says goodbye, in at most CLOSE_SECONDS. Safe to call on one that was never opened."""
+        """Closes the connections gracefully, in at most CLOSE_SECONDS. Safe to call if it was never opened."""
         if self._pool is not None:
             pool, self._pool = self._pool, None
             try:
                 await asyncio.wait_for(pool.close(), CLOSE_SECONDS)
             except (*UNREACHABLE, *BROKEN_CONNECTION) as error:
-                log.info("PostgreSQL did not take leave: %s", reason(error))
+                log.info("Closing the PostgreSQL connections failed: %s", reason(error))
 
     async def ping(self) -> None:
-        """Asks for an answer. Raises StoreUnavailable where a promise cannot be kept, too."""
+        """Raises StoreUnavailable if the server is not responding, or if a promise cannot be kept."""
 
-        async def look(db: Connection) -> list[checks.Finding]:
-            await self._held.look(db)
-            return await checks.findings(db, self._limits, setting=self._use.setting)
+        async def check(db: Connection) -> list[checks.Finding]:
+            await self._stuck_commits.refresh(db)
+            return await checks.check_server(db, self._limits, setting=self._config.setting)
 
-        wrong = [f"PostgreSQL: {each.sentence}" for each in await self._run(look) if each.decision != "warn"]
-        if self._held.is_at_bound:
-            wrong.append(f"Writes are refused: {self._held.sentence()}")
-        if wrong:
-            raise StoreUnavailable(". ".join(wrong))
+        problems = [f"PostgreSQL: {each.message}" for each in await self._run(check) if each.action != "warn"]
+        if self._stuck_commits.limit_reached:
+            problems.append(f"Rejecting writes: {self._stuck_commits.message()}")
+        if problems:
+            raise StoreUnavailable(". ".join(problems))
 
     async def _run(
         self,
@@ -203,166 +215,175 @@ class Database:
         settle: Callable[[Connection], Coroutine[Any, Any, T]] | None = None,
         *,
         seconds: float | None = None,
-        begin_by_settling: bool = False,
+        settle_first: bool = False,
         waited: float = 0,
-        failed: Callable[[], None] | None = None,
+        on_failed_attempt: Callable[[], None] | None = None,
     ) -> T:
-        """Does `work` on one connection; again, where it failed and may succeed in the time there is.
+        """Runs `work` on a connection, and retries it within its time limit where a retry may succeed.
 
-        settle: takes the place of `work` once a connection was lost and nobody knows whether `work` was done. What it
-        finds done is durable when this returns. All work whose writes are acknowledged to somebody has one.
-        begin_by_settling: whether nobody knows it of an attempt before this call. seconds: how long an attempt may
-        take, where that is not the usual. waited: how much of its time the caller spent before, waiting. failed: is
-        called where an attempt failed that may be made again.
+        settle: replaces `work` after a connection was lost with the outcome of `work` unknown. It resolves the in-doubt
+        commit (PostgreSQL's term for prepared ones; here: a COMMIT whose result was lost): what it finds committed is
+        durable when this returns. Required for all work whose writes are acknowledged. settle_first: the outcome of an
+        attempt before this call is unknown. seconds: the time limit of an attempt, if not the default. waited: how much
+        of its time the caller has already spent waiting. on_failed_attempt: called after a failed attempt that may be
+        retried.
         """
         pool = self._pool
         if pool is None:
             raise StoreUnavailable("PostgreSQL: the storage is not open")
         now = asyncio.get_running_loop().time
         deadline = now() + (seconds or self._limits.seconds) - waited
-        pause = FIRST_PAUSE_SECONDS
+        backoff = INITIAL_BACKOFF_SECONDS
         settling = False
         if settle is not None:
-            settling = begin_by_settling
-            work = partial(_settled, settle) if settling else partial(self._held.write, work)
+            settling = settle_first
+            work = partial(_settle_durably, settle) if settling else partial(self._stuck_commits.write, work)
         while True:
             try:
                 connection = await pool.acquire(deadline=deadline, waited=waited)
-                until = min(deadline, now() + (seconds or self._limits.attempt_seconds))
+                attempt_deadline = min(deadline, now() + (seconds or self._limits.attempt_seconds))
                 try:
-                    done = await self._deadlines.keep(until, work(connection))
+                    result = await self._deadlines.enforce(attempt_deadline, work(connection))
                 except (asyncio.CancelledError, *UNREACHABLE, *BROKEN_CONNECTION):
-                    # It is broken, or still waits for an answer that nobody wants any more.
-                    self._held.given_up()
+                    # It is broken, or still waits for a response that is no longer wanted.
+                    self._stuck_commits.connection_abandoned()
                     pool.discard(connection)
                     raise
                 except BaseException:
                     pool.release(connection)
                     raise
                 pool.release(connection)
-                return done
-            except (*ROLLED_BACK, *UNREACHABLE, *BROKEN_CONNECTION) as error:
-                if failed is not None:
-                    failed()
-                if not isinstance(error, ROLLED_BACK):
+                return result
+            except (*RETRYABLE, *UNREACHABLE, *BROKEN_CONNECTION) as error:
+                if on_failed_attempt is not None:
+                    on_failed_attempt()
+                if not isinstance(error, RETRYABLE):
                     pool.discard_idle()
                     if settle is not None:
-                        settling, work = True, partial(_settled, settle)
-                wait = pause * SystemRandom().uniform(0.5, 1.5)  # so that not all come back at once
+                        settling, work = True, partial(_settle_durably, settle)
+                wait = backoff * SystemRandom().uniform(0.5, 1.5)  # jitter, against a thundering herd
                 if now() + wait > deadline:
-                    raise StoreUnavailable(f"PostgreSQL does not answer: {reason(error)}") from error
-                self._use.metrics.retries_total.labels(sqlstate(error)).inc()
+                    raise StoreUnavailable(f"PostgreSQL is not responding: {reason(error)}") from error
+                self._config.metrics.retries_total.labels(sqlstate(error)).inc()
                 await asyncio.sleep(wait)
-                pause *= 2
+                backoff *= 2
                 waited = 0  # before the first attempt
-            except NOT_RETRIED as error:
-                raise StoreUnavailable(f"PostgreSQL refused: {reason(error)}") from error
-            except STATEMENT_LOST as error:
-                refused = statement_lost(error, self._use.setting)
-                raise StoreUnavailable(f"PostgreSQL refused: {refused}") from error
+            except NOT_RETRYABLE as error:
+                raise StoreUnavailable(f"PostgreSQL returned an error: {reason(error)}") from error
+            except PREPARED_STATEMENT_LOST as error:
+                hint = prepared_statement_hint(error, self._config.setting)
+                raise StoreUnavailable(f"PostgreSQL returned an error: {hint}") from error
             except StoreBusy as error:
                 if not settling:
                     raise
-                # StoreBusy would say that nothing was changed. An earlier attempt may have changed it all.
-                raise StoreUnavailable(f"PostgreSQL does not answer in time: {error}") from error
+                # StoreBusy would promise that nothing was changed, but an earlier attempt may have committed.
+                raise StoreUnavailable(f"PostgreSQL is not responding in time: {error}") from error
 
     async def _run_idempotent(self, work: Callable[[Connection], Coroutine[Any, Any, T]]) -> T:
-        """As `_run`, for what writes and does no harm when it is done twice."""
+        """Like `_run`, for writes that are idempotent."""
         return await self._run(work, work)
 
-    def _join_reads(self, *, one: str, many: str) -> Joined[Any, asyncpg.Record | None]:
-        """Rows by a key, asked for together where they are asked for at the same time (chassis.postgres.joined).
+    def _batch_reads(self, *, one: str, many: str) -> Batcher[Any, asyncpg.Record | None]:
+        """Rows by key; concurrent reads share one statement (chassis.postgres.batching).
 
-        one: the statement for the row of the key $1. many: that for the rows of the keys in the array $1, with the key
-        as its first column; best by a subquery for each, LATERAL with LIMIT 1: a plan of `= ANY` that was made while
-        the table was small reads all of it, and is kept while it grows.
+        one: the statement for the row with the key $1. many: the statement for the rows with the keys in the array $1,
+        with the key as the first column; preferably with a subquery per key, LATERAL with LIMIT 1: a plan of `= ANY`
+        that was made while the table was small scans the whole table, and is kept while it grows.
         """
 
-        async def alone(db: Connection, key: Any) -> asyncpg.Record | None:
+        async def execute_one(db: Connection, key: Any) -> asyncpg.Record | None:
             return await db.fetchrow(one, key)
 
-        async def together(db: Connection, keys: list[Any]) -> list[asyncpg.Record | None]:
+        async def execute_many(db: Connection, keys: list[Any]) -> list[asyncpg.Record | None]:
             rows = {row[0]: row for row in await db.fetch(many, keys)}
             return [rows.get(key) for key in keys]
 
-        return Joined(self._run, self._wait_limit, seconds=self._limits.seconds, alone=alone, together=together)
-
-    def _join_writes(
-        self,
-        *,
-        alone: Callable[[Connection, Item], Coroutine[Any, Any, T]],
-        together: Callable[[Connection, list[Item]], Coroutine[Any, Any, list[T]]],
-        settle: Callable[[Connection, Item], Coroutine[Any, Any, T]],
-    ) -> Joined[Item, T]:
-        """Writes that do not depend on each other, committed together where they come at the same time.
-
-        together: all of them or none, in one transaction. settle: as that of `_run`.
-        """
-        return Joined(
+        return Batcher(
             self._run,
             self._wait_limit,
             seconds=self._limits.seconds,
-            alone=alone,
-            together=together,
+            execute_one=execute_one,
+            execute_many=execute_many,
+        )
+
+    def _batch_writes(
+        self,
+        *,
+        execute_one: Callable[[Connection, Item], Coroutine[Any, Any, T]],
+        execute_many: Callable[[Connection, list[Item]], Coroutine[Any, Any, list[T]]],
+        settle: Callable[[Connection, Item], Coroutine[Any, Any, T]],
+    ) -> Batcher[Item, T]:
+        """Independent writes; concurrent ones share one transaction, as a group commit.
+
+        execute_many: all of them or none, in one transaction. settle: as in `_run`.
+        """
+        return Batcher(
+            self._run,
+            self._wait_limit,
+            seconds=self._limits.seconds,
+            execute_one=execute_one,
+            execute_many=execute_many,
             settle=settle,
         )
 
-    async def _prove_server(self) -> None:
-        """Raises StoreUnavailable where the server, the database or the role is none to begin with, and Refused where
-        what is between does not let through what the pool needs."""
-        limits, setting = self._limits, self._use.setting
+    async def _verify_server(self) -> None:
+        """Raises StoreUnavailable if the server, the database or the role is unsuitable, and PermanentConnectionError
+        if a pooler does not pass on what the pool needs."""
+        limits, setting = self._limits, self._config.setting
         async with self._probe() as db:
-            await prove_session(db, limits.session, setting=setting, pooler=limits.pooler)
+            await verify_session(db, limits.session, setting=setting, pooler=limits.pooler)
             if limits.pooler != "none" and limits.prepared_statements:
-                await prove_statements(db, self._open_connection, setting=setting, pooler=limits.pooler)
-            found = await checks.findings(db, limits, setting=setting)
-        for each in found:
-            sentence = f"PostgreSQL at {self._address.where}: {each.sentence}"
-            if each.decision == "wait":
-                raise _TakesNoWrites(sentence)
-            if each.decision == "refuse":
-                raise StoreUnavailable(sentence)
-        for each in found:
-            log.warning("PostgreSQL at %s: %s", self._address.where, each.sentence)
+                await verify_prepared_statements(db, self._open_connection, setting=setting, pooler=limits.pooler)
+            findings = await checks.check_server(db, limits, setting=setting)
+        for each in findings:
+            message = f"PostgreSQL at {self._address.where}: {each.message}"
+            if each.action == "wait":
+                raise _ReadOnlyServer(message)
+            if each.action == "refuse":
+                raise StoreUnavailable(message)
+        for each in findings:
+            log.warning("PostgreSQL at %s: %s", self._address.where, each.message)
 
     async def _migrate(self) -> None:
-        use = self._use
+        config = self._config
         try:
-            await migrate(self._address, use.migrations, lock=use.lock, setting=use.setting, pooler=self._limits.pooler)
+            await migrate(
+                self._address, config.migrations, lock=config.lock, setting=config.setting, pooler=self._limits.pooler
+            )
         except asyncpg.InsufficientPrivilegeError as error:
-            await self._prove_rights()
+            await self._verify_privileges()
             raise StoreUnavailable(
-                f"PostgreSQL at {self._address.where}: {reason(error)}, which migrations need. GRANT USAGE, CREATE ON "
-                f"SCHEMA ... TO the role in {use.setting}, which then owns what they make; or apply them by the "
-                "command `migrate` with the URL of a role that may"
+                f"PostgreSQL at {self._address.where}: {reason(error)}, which migrations require. GRANT USAGE, CREATE "
+                f"ON SCHEMA ... TO the role in {config.setting}, which then owns the objects; or apply the migrations "
+                "by running the command `migrate` with the URL of a role that has these privileges"
             ) from error
 
-    async def _prove_rights(self) -> None:
-        """Raises StoreUnavailable where requests would be refused."""
+    async def _verify_privileges(self) -> None:
+        """Raises StoreUnavailable if requests would fail for lack of privileges."""
         async with self._probe() as db:
-            missing = await checks.missing_rights(db)
+            missing = await checks.missing_privileges(db)
         if missing:
             raise StoreUnavailable(f"PostgreSQL at {self._address.where}: {missing}")
 
     @contextlib.asynccontextmanager
     async def _probe(self) -> AsyncIterator[Connection]:
-        """A connection like those of the pool, before there is one."""
-        async with goodbye(await self._open_connection(), CLOSE_SECONDS) as db:
+        """A connection like those of the pool, before the pool exists."""
+        async with closing(await self._open_connection(), CLOSE_SECONDS) as db:
             async with asyncio.timeout(self._limits.attempt_seconds):
                 yield db
 
     async def _connect(self) -> Connection:
         try:
             return await self._open_connection()
-        except Refused as error:
-            raise StoreUnavailable(f"PostgreSQL refused: {error}") from error
+        except PermanentConnectionError as error:
+            raise StoreUnavailable(f"PostgreSQL rejected the connection: {error}") from error
 
     async def _open_connection(self) -> Connection:
         return await connect(
             self._address,
-            setting=self._use.setting,
+            setting=self._config.setting,
             seconds=self._limits.attempt_seconds,
-            session={"application_name": self._use.name, **self._limits.session},
+            session={"application_name": self._config.name, **self._limits.session},
             pooler=self._limits.pooler,
             prepared_statements=self._limits.prepared_statements,
         )
@@ -370,8 +391,8 @@ class Database:
 
 @contextlib.asynccontextmanager
 async def transaction(db: Connection) -> AsyncIterator[None]:
-    """As asyncpg's own, but who is cancelled does not undo it: the connection may be dead, and a ROLLBACK on it would
-    wait for ever. `_run` cuts it, and that undoes it as well."""
+    """Like asyncpg's, but a cancellation does not roll back: the connection may be dead, and a ROLLBACK on it would
+    wait forever. `_run` terminates the connection, which rolls back as well."""
     transaction = db.transaction()
     await transaction.start()
     try:
@@ -382,18 +403,18 @@ async def transaction(db: Connection) -> AsyncIterator[None]:
     await transaction.commit()
 
 
-async def _settled(settle: Callable[[Connection], Coroutine[Any, Any, T]], db: Connection) -> T:
-    done = await settle(db)
+async def _settle_durably(settle: Callable[[Connection], Coroutine[Any, Any, T]], db: Connection) -> T:
+    result = await settle(db)
     await make_durable(db)
-    return done
+    return result
 
 
 async def make_durable(db: Connection) -> None:
-    """Returns once all that this connection can see is on a synchronous standby, too, where the server has one.
+    """Returns once everything that this connection can see is also on a synchronous standby, if the server has one.
 
-    A commit that waits for a standby can be seen by others, if the server restarts or the waiting session is ended,
-    before a standby has it: what is found done is not acknowledged before this. A transaction of its own
-    that writes WAL waits for all WAL before it; one that only reads waits for nothing
+    A commit that waits for a standby becomes visible to other sessions before a standby has it if the server restarts
+    or the waiting session is terminated: what is found committed is not acknowledged before this returns. A separate
+    transaction that writes WAL waits for all WAL before it; a read-only one waits for nothing
     (https://www.postgresql.org/docs/current/warm-standby.html#SYNCHRONOUS-REPLICATION).
     """
     await db.execute("SELECT pg_logical_emit_message(true, 'chassis', '')")

@@ -1,4 +1,4 @@
-"""Deadlines of many pieces of work, by one timer."""
+"""Deadlines of many concurrent operations, enforced by a single timer."""
 
 from __future__ import annotations
 
@@ -9,45 +9,46 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 TICK_SECONDS = 0.05
-"""How late a deadline may be kept."""
+"""How late a deadline may fire."""
 
 
 class Deadlines:
-    """As asyncio.timeout_at, which takes 5 µs of CPU each time, a twentieth of a request, and sets a timer that hardly
-    ever comes. Here one timer looks after all the work that is under way; it stops when there is none.
+    """Like asyncio.timeout_at, which takes 5 µs of CPU per use, a twentieth of a request, to set a timer that hardly
+    ever fires. Here a single timer checks all pending operations; it stops when there are none.
     """
 
     def __init__(self) -> None:
-        self._until: dict[asyncio.Task[Any], float] = {}
-        self._overdue: set[asyncio.Task[Any]] = set()
+        self._deadlines: dict[asyncio.Task[Any], float] = {}
+        self._expired: set[asyncio.Task[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
 
-    async def keep(self, until: float, work: Awaitable[T]) -> T:
-        """What `work` returns. Raises TimeoutError where it is not done by then, by the event loop's clock."""
+    async def enforce(self, deadline: float, operation: Awaitable[T]) -> T:
+        """The result of `operation`. Raises TimeoutError if it is not done by the deadline, by the event loop's
+        clock."""
         task = asyncio.current_task()
         assert task is not None
         before = task.cancelling()
-        self._until[task] = until
+        self._deadlines[task] = deadline
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(TICK_SECONDS, self._look)
+            self._timer = asyncio.get_running_loop().call_later(TICK_SECONDS, self._check)
         try:
-            return await work
+            return await operation
         except asyncio.CancelledError:
-            # Others may have cancelled the task too: then it ends by that.
-            if task in self._overdue and task.cancelling() - 1 <= before:
+            # If the task was also cancelled by something else, the cancellation wins.
+            if task in self._expired and task.cancelling() - 1 <= before:
                 raise TimeoutError from None
             raise
         finally:
-            del self._until[task]
-            if task in self._overdue:
-                self._overdue.remove(task)
+            del self._deadlines[task]
+            if task in self._expired:
+                self._expired.remove(task)
                 task.uncancel()
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
-        for task, until in self._until.items():
-            if until <= now and task not in self._overdue:
-                self._overdue.add(task)
+        for task, deadline in self._deadlines.items():
+            if deadline <= now and task not in self._expired:
+                self._expired.add(task)
                 task.cancel()
-        self._timer = loop.call_later(TICK_SECONDS, self._look) if self._until else None
+        self._timer = loop.call_later(TICK_SECONDS, self._check) if self._deadlines else None

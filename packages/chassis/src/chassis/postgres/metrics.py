@@ -1,4 +1,4 @@
-"""What is counted of a database, for Prometheus."""
+"""Prometheus metrics of a database."""
 
 from __future__ import annotations
 
@@ -8,25 +8,30 @@ from chassis.metrics import SECONDS
 
 
 class DatabaseMetrics:
-    """Of the one database that a service has. There can be one of each name in a process.
+    """The metrics of the one database that a service has. Each namespace can be used once per process.
 
-    namespace: what the names begin with, as in task_api_db_retries_total.
+    namespace: the prefix of the metric names, as in task_api_db_retries_total.
     """
 
     def __init__(self, namespace: str) -> None:
-        self.pool_max = Gauge(f"{namespace}_db_pool_max_connections", "Connections to the database that there may be")
-        self.pool_open = Gauge(f"{namespace}_db_pool_connections", "Connections to the database that are open")
-        self.pool_idle = Gauge(f"{namespace}_db_pool_idle_connections", "Open connections that nobody uses")
-        self.pool_waiting = Gauge(f"{namespace}_db_pool_waiting", "Requests that wait for a connection")
+        self.pool_max = Gauge(f"{namespace}_db_pool_max_connections", "Maximum number of database connections")
+        self.pool_open = Gauge(f"{namespace}_db_pool_connections", "Open database connections")
+        self.pool_idle = Gauge(f"{namespace}_db_pool_idle_connections", "Idle database connections")
+        self.pool_waiting = Gauge(f"{namespace}_db_pool_waiting", "Requests waiting for a database connection")
         self.pool_acquire_seconds = Histogram(
             f"{namespace}_db_pool_acquire_seconds",
-            "How long requests waited for a connection",
+            "Time that requests waited for a database connection",
             buckets=(0.001, *SECONDS),
         )
         self.retries_total = Counter(
-            f"{namespace}_db_retries", "Database work done again, by what ended it before", ["sqlstate"]
+            f"{namespace}_db_retries",
+            "Retries of database operations, by the error of the failed attempt",
+            ["sqlstate"],
         )
-        self.rejected_total = Counter(f"{namespace}_db_rejected", "Requests answered 503 since too many waited already")
+        self.rejected_total = Counter(
+            f"{namespace}_db_rejected", "Requests rejected with 503 because too many were already waiting"
+        )
         self.held_commits = Gauge(
-            f"{namespace}_db_held_commits", "Commits that the database still holds and nobody waits for, as last seen"
+            f"{namespace}_db_held_commits",
+            "Commits still pending in the database after their client gave up, as last seen",
         )

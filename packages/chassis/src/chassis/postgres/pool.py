@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL, shared: a bounded number of them, and of those who wait for one."""
+"""A connection pool for PostgreSQL with a bounded size and a bounded wait queue."""
 
 from __future__ import annotations
 
@@ -20,134 +20,134 @@ if TYPE_CHECKING:
 
 
 IDLE_SECONDS = 60.0
-"""A connection that nobody used for so long is not trusted any more: firewalls forget idle connections without a word
+"""A connection that was idle for longer is closed instead of reused: firewalls silently drop idle connections
 (https://docs.aws.amazon.com/elasticloadbalancing/latest/network/network-load-balancers.html: after 350 s)."""
 
 
 class Pool:
-    """Hands out the connection that was used last: it is the likeliest to be alive, and has its statements prepared.
+    """LIFO: the most recently used connection is the likeliest to be alive, and has its statements prepared.
 
-    Not asyncpg's own pool: that one lets any number wait, keeps a connection that timed out until the server says
-    goodbye, which a half-open one never does, and wraps each use in a proxy and a task.
+    Not asyncpg's own pool: that one has no limit on waiters, keeps a connection that timed out until the server
+    confirms the close, which a half-open one never does, and wraps each use in a proxy and a task.
 
-    connect: opens a connection. size: how many there may be. limit: of those who wait. metrics: those of the database,
-    whose one pool this is.
+    connect: opens a connection. max_size: the maximum number of connections. wait_limit: the limit on waiters. metrics:
+    those of the database, which has this one pool.
     """
 
     def __init__(
         self,
         connect: Callable[[], Coroutine[Any, Any, Connection]],
         *,
-        size: int,
-        limit: WaitLimit,
+        max_size: int,
+        wait_limit: WaitLimit,
         metrics: DatabaseMetrics,
     ) -> None:
         self._connect = connect
-        self._size = size
-        self._limit = limit
-        self._idle: list[tuple[Connection, float]] = []  # with the time of its last use; the newest at the end
+        self._max_size = max_size
+        self._wait_limit = wait_limit
+        self._idle: list[tuple[Connection, float]] = []  # with the time of the last use; most recent last
         self._open = 0  # in use, idle, or being opened
-        self._waiting: deque[asyncio.Future[Connection | None]] = deque()
-        # A timeout of asyncio's for each who waits took 14 of the 130 µs of CPU of a GET, with 16 requests at once.
+        self._waiters: deque[asyncio.Future[Connection | None]] = deque()
+        # An asyncio timeout per waiter took 14 of the 130 µs of CPU of a GET, with 16 concurrent requests.
         self._deadlines = Deadlines()
-        limit.count(self._waiting)
-        metrics.pool_max.set(size)
+        wait_limit.add_queue(self._waiters)
+        metrics.pool_max.set(max_size)
         metrics.pool_open.set_function(lambda: self._open)
         metrics.pool_idle.set_function(lambda: len(self._idle))
 
     async def acquire(self, *, deadline: float, waited: float = 0) -> Connection:
-        """A connection for the caller alone, to be given back by `release` or `discard`.
+        """A connection for exclusive use, to be returned with `release` or `discard`.
 
-        deadline: by the event loop's clock, until when to wait while all are in use and for a new one. waited: for how
-        many seconds the caller waited elsewhere before it came here: it goes on waiting, however many do. Raises
-        StoreBusy where none came by then or too many wait already, TimeoutError where a new one takes longer, and what
-        `connect` raises.
+        deadline: when to give up, by the event loop's clock, while all connections are in use or a new one is being
+        opened. waited: how many seconds the caller has already waited in another queue; such a caller is queued even
+        where the queue is full. Raises StoreBusy if no connection becomes free in time or the queue is full,
+        TimeoutError if opening one takes longer, and what `connect` raises.
         """
         start = time.perf_counter()
         while self._idle:
             connection, last_use = self._idle.pop()
             if not connection.is_closed() and start - last_use < IDLE_SECONDS:
-                self._limit.observe(waited)
+                self._wait_limit.observe(waited)
                 return connection
             connection.terminate()
             self._open -= 1
-        if self._open < self._size:
+        if self._open < self._max_size:
             self._open += 1
-            connection = await self._opened(deadline)
+            connection = await self._open_connection(deadline)
         else:
             if not waited:
-                self._limit.admit()
-            connection = await self._given(deadline) or await self._opened(deadline)
-        self._limit.observe(waited + time.perf_counter() - start)
+                self._wait_limit.admit()
+            connection = await self._wait_for_connection(deadline) or await self._open_connection(deadline)
+        self._wait_limit.observe(waited + time.perf_counter() - start)
         return connection
 
     def release(self, connection: Connection) -> None:
-        """Takes back a connection that can be used again."""
+        """Returns a reusable connection to the pool."""
         if connection.is_closed():
-            self._give_place()
+            self._release_slot()
             return
-        while self._waiting:
-            caller = self._waiting.popleft()
-            if not caller.done():
-                caller.set_result(connection)
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(connection)
                 return
         self._idle.append((connection, time.perf_counter()))
 
     def discard(self, connection: Connection) -> None:
-        """Takes back a connection that may be broken or in the middle of a statement. It is cut without a goodbye: a
-        dead server would never answer that."""
+        """Closes a connection that may be broken or in the middle of a statement. It is terminated without PostgreSQL's
+        Terminate message: a dead server would never confirm the close."""
         connection.terminate()
-        self._give_place()
+        self._release_slot()
 
     def discard_idle(self) -> None:
-        """Cuts all that nobody uses: what broke one connection has most likely broken them all."""
+        """Terminates all idle connections: what broke one connection has most likely broken them all."""
         while self._idle:
             connection, _ = self._idle.pop()
             connection.terminate()
             self._open -= 1
 
     async def close(self) -> None:
-        """Says goodbye on the idle connections. Those in use are cut by their users."""
+        """Closes the idle connections gracefully. Those in use are terminated by their users."""
         idle, self._idle = self._idle, []
         self._open -= len(idle)
         await asyncio.gather(*(connection.close() for connection, _ in idle))
 
-    async def _opened(self, deadline: float) -> Connection:
-        """A new connection in a place that is taken already."""
+    async def _open_connection(self, deadline: float) -> Connection:
+        """A new connection in a slot that is already taken."""
         try:
-            return await self._deadlines.keep(deadline, self._connect())
+            return await self._deadlines.enforce(deadline, self._connect())
         except BaseException:
-            self._give_place()
+            self._release_slot()
             raise
 
-    async def _given(self, deadline: float) -> Connection | None:
-        """What the next caller gives back: its connection, or None for the place of one that is gone."""
-        given: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(given)
+    async def _wait_for_connection(self, deadline: float) -> Connection | None:
+        """The next connection that is released, or None for the slot of one that was discarded."""
+        waiter: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
         try:
-            return await self._deadlines.keep(deadline, given)
+            return await self._deadlines.enforce(deadline, waiter)
         except asyncio.CancelledError:
-            self._forget(given)
+            self._abandon(waiter)
             raise
         except TimeoutError:
-            self._forget(given)
-            raise self._limit.too_late() from None
+            self._abandon(waiter)
+            raise self._wait_limit.timed_out() from None
 
-    def _forget(self, given: asyncio.Future[Connection | None]) -> None:
-        """The caller gave up, perhaps in the very moment in which it was given something."""
-        if not given.done() or given.cancelled():
-            with contextlib.suppress(ValueError):  # the one who gives may have passed it over already
-                self._waiting.remove(given)
-        elif (connection := given.result()) is None:
-            self._give_place()
+    def _abandon(self, waiter: asyncio.Future[Connection | None]) -> None:
+        """The waiter was cancelled or timed out, possibly just as it was assigned a connection or a slot."""
+        if not waiter.done() or waiter.cancelled():
+            with contextlib.suppress(ValueError):  # `release` may have skipped and removed it already
+                self._waiters.remove(waiter)
+        elif (connection := waiter.result()) is None:
+            self._release_slot()
         else:
             self.release(connection)
 
-    def _give_place(self) -> None:
-        """A connection is gone: who waits may open one in its place."""
-        while self._waiting:
-            caller = self._waiting.popleft()
-            if not caller.done():
-                caller.set_result(None)
+    def _release_slot(self) -> None:
+        """A connection is gone: the next waiter may open one in its slot."""
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
                 return
         self._open -= 1

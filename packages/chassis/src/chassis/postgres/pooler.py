@@ -1,7 +1,7 @@
-"""What a pooler between the service and PostgreSQL lets through, proved before the first request.
+"""Poolers between the service and PostgreSQL: their features, verified before the first request.
 
-A session of PostgreSQL's is not the service's behind one of mode `transaction`: what is set, prepared or locked in it
-meets the next client. Without a word about it here, each request would fail, or now and then one.
+Behind a pooler in transaction mode, clients share PostgreSQL's sessions: what one client sets, prepares or locks in a
+session affects the next. Without these checks every request would fail, or one now and then.
 """
 
 from __future__ import annotations
@@ -11,80 +11,83 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from chassis.postgres.connection import Refused, goodbye
-from chassis.postgres.errors import STATEMENT_LOST, reason
+from chassis.postgres.connection import PermanentConnectionError, closing
+from chassis.postgres.errors import PREPARED_STATEMENT_LOST, reason
 from chassis.postgres.url import Address, Pooler
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
 
-GOODBYE_SECONDS = 1.0
-PROOF = "SELECT pg_backend_pid()"
+CLOSE_SECONDS = 1.0
+BACKEND_PID = "SELECT pg_backend_pid()"
 SETTINGS = "SELECT name, setting FROM pg_settings WHERE name = ANY ($1::text[])"
 
 
-def refuse_session(address: Address, setting: str, pooler: Pooler) -> None:
-    """Raises Refused where the URL asks for what the pooler does not let through."""
-    refused = {"options"} if pooler == "session" else {"options", "search_path"} if pooler == "transaction" else set()
-    if found := sorted(address.session.keys() & refused):
-        raise Refused(
-            f"{', '.join(found)} in the URL does not pass a pooler of mode {pooler}. Remove it from {setting}, and "
+def reject_session_parameters(address: Address, setting: str, pooler: Pooler) -> None:
+    """Raises PermanentConnectionError if the URL has parameters that the pooler does not pass on."""
+    rejected = {"options"} if pooler == "session" else {"options", "search_path"} if pooler == "transaction" else set()
+    if found := sorted(address.session.keys() & rejected):
+        raise PermanentConnectionError(
+            f"a pooler in {pooler} mode does not support {', '.join(found)} in the URL. Remove it from {setting}, and "
             "set it on the role: ALTER ROLE ... SET search_path = ..."
         )
 
 
-async def prove_session(db: Connection, session: Mapping[str, str], *, setting: str, pooler: Pooler) -> None:
-    """Raises Refused where a connection has not the settings that it was to have, or no transactions.
+async def verify_session(db: Connection, session: Mapping[str, str], *, setting: str, pooler: Pooler) -> None:
+    """Raises PermanentConnectionError if a connection lacks its run-time parameters, or transactions.
 
-    Through a pooler of transactions it has the settings of the role, which chassis.postgres.checks compares.
+    Through a pooler in transaction mode it has the role's parameters, which chassis.postgres.checks compares.
     """
     if pooler != "none":
-        await _prove_transactions(db)
+        await _verify_transactions(db)
     if pooler == "transaction":
         return
     rows = await db.fetch(SETTINGS, list(session))
     found = {row["name"]: row["setting"] for row in rows}
     if missing := [name for name, value in session.items() if found.get(name) != value]:
-        raise Refused(
-            f"A connection is without the {', '.join(missing)} that it asks for. There is a pooler between: set "
-            f"{setting.removesuffix('URL')}POOLER to its mode, session or transaction (PgBouncer's pool_mode)"
+        raise PermanentConnectionError(
+            f"connections lack the {', '.join(missing)} they were opened with, so there is a pooler in front of the "
+            f"server: set {setting.removesuffix('URL')}POOLER to its mode, session or transaction (PgBouncer's "
+            "pool_mode)"
         )
 
 
-async def _prove_transactions(db: Connection) -> None:
+async def _verify_transactions(db: Connection) -> None:
     try:
         await db.execute("BEGIN")
         await db.execute("COMMIT")
     except asyncpg.PostgresConnectionError as error:
-        if "statement pooling" not in str(error):  # PgBouncer's words; it has no code of its own
+        if "statement pooling" not in str(error):  # PgBouncer's message; it has no SQLSTATE for this
             raise
-        raise Refused(
-            f"{reason(error)}. The pooler is of mode statement, which has no transactions. Set its pool_mode to "
-            "transaction, for this database at least"
+        raise PermanentConnectionError(
+            f"{reason(error)}. The pooler is in statement mode, which does not support transactions. Set its pool_mode "
+            "to transaction, at least for this database"
         ) from error
 
 
-async def prove_statements(
+async def verify_prepared_statements(
     first: Connection, connect: Callable[[], Awaitable[Connection]], *, setting: str, pooler: Pooler
 ) -> None:
-    """Opens one connection more, to see whether a pooler lets the two share a session of PostgreSQL's. Raises Refused,
-    and what asyncpg raises."""
-    # Poolers give who comes next the connection that was used last, if nobody else came in between.
-    async with goodbye(await connect(), GOODBYE_SECONDS) as second:
+    """Opens a second connection, to detect a pooler that lets the two share a server connection. Raises
+    PermanentConnectionError, and what asyncpg raises."""
+    # Poolers assign the most recently used server connection, unless another client takes it in between.
+    async with closing(await connect(), CLOSE_SECONDS) as second:
         try:
-            pids = {await (await db.prepare(PROOF, name="chassis_proof")).fetchval() for db in (first, second)}
-        except STATEMENT_LOST as error:
-            raise Refused(statement_lost(error, setting)) from error
+            pids = {await (await db.prepare(BACKEND_PID, name="chassis_proof")).fetchval() for db in (first, second)}
+        except PREPARED_STATEMENT_LOST as error:
+            raise PermanentConnectionError(prepared_statement_hint(error, setting)) from error
     if pooler == "session" and len(pids) == 1:
         prefix = setting.removesuffix("URL")
-        raise Refused(f"The pooler is of mode transaction, and {prefix}POOLER says session. Set it to transaction")
+        raise PermanentConnectionError(
+            f"the pooler is in transaction mode, but {prefix}POOLER is session. Set it to transaction"
+        )
 
 
-def statement_lost(error: BaseException, setting: str) -> str:
-    """What to do where a statement is not there that was prepared, or is there already."""
+def prepared_statement_hint(error: BaseException, setting: str) -> str:
+    """The error and its fix, for a prepared statement that is missing or exists already."""
     prefix = setting.removesuffix("URL")
     return (
-        f"{str(error).splitlines()[0]}. A pooler of mode transaction is between that keeps no "
-        f"prepared statements: set {prefix}POOLER=transaction, and {prefix}PREPARED_STATEMENTS=false or PgBouncer's "
+        f"{str(error).splitlines()[0]}. A pooler in transaction mode without support for prepared statements is in "
+        f"front of the server: set {prefix}POOLER=transaction, and {prefix}PREPARED_STATEMENTS=false or PgBouncer's "
         "max_prepared_statements (1.21 and later)"
     )

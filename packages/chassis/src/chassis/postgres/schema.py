@@ -1,4 +1,4 @@
-"""The schema in PostgreSQL, brought up to date when the service starts."""
+"""Schema migrations, applied when the service starts."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from chassis.migrations import Migration, read_migrations, refuse_changed
-from chassis.postgres.connection import connect, goodbye
+from chassis.migrations import Migration, read_migrations, verify_checksums
+from chassis.postgres.connection import closing, connect
 from chassis.postgres.errors import UNREACHABLE, reason
 from chassis.postgres.url import Address, Pooler
 from chassis.storage import StoreUnavailable
@@ -22,21 +22,22 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MIGRATION_CONNECT_SECONDS = 5.0
-"""For what takes no time: to connect, to look up, to say goodbye."""
+"""For what is quick: connecting, lookups, closing."""
 MIGRATION_WAIT_SECONDS = 60.0
 RECORD_WAIT_SECONDS = 1.0
 MIGRATION_SECONDS = 600.0
-"""For a migration itself. A server that lost its power never says that it will not answer."""
+"""For a migration itself. A server that lost power never reports that it will not respond."""
 
 
 async def migrate(address: Address, folder: Path, *, lock: int, setting: str, pooler: Pooler) -> None:
-    """Applies what is missing, on a connection of its own: pods that start together take turns by its lock.
+    """Applies pending migrations, on a dedicated connection: its advisory lock serializes pods that start at the same
+    time.
 
-    folder: of the migrations. lock: any number that nothing else in this database locks. setting, pooler: as of
+    folder: of the migrations. lock: any number that nothing else in this database locks. setting, pooler: as in
     `connect`.
 
-    Raises StoreUnavailable where a migration fails, was changed since it was applied, or its lock is not to be had, and
-    what `connect` raises.
+    Raises StoreUnavailable if a migration fails, was changed after it was applied, or cannot acquire the lock, and what
+    `connect` raises.
     """
     connection = await connect(
         address,
@@ -45,54 +46,55 @@ async def migrate(address: Address, folder: Path, *, lock: int, setting: str, po
         command_seconds=MIGRATION_CONNECT_SECONDS,
         session={},
         pooler=pooler,
-        prepared_statements=False,  # a pooler that has none is no reason to ask for a setting here
+        prepared_statements=False,  # so that a pooler without them needs no setting for this
     )
-    async with goodbye(connection, MIGRATION_CONNECT_SECONDS):
-        await _bring_up_to_date(connection, read_migrations(folder), lock)
+    async with closing(connection, MIGRATION_CONNECT_SECONDS):
+        await _apply_pending(connection, read_migrations(folder), lock)
 
 
-async def _bring_up_to_date(connection: Connection, wanted: list[Migration], lock: int) -> None:
-    applied = await _applied(connection)
-    refuse_changed(wanted, applied)
-    if all(m.number in applied for m in wanted):
-        await _record_if_possible(connection, wanted, applied)
+async def _apply_pending(connection: Connection, migrations: list[Migration], lock: int) -> None:
+    applied = await _read_applied(connection)
+    verify_checksums(migrations, applied)
+    if all(m.number in applied for m in migrations):
+        await _try_record_checksums(connection, migrations, applied)
         return
-    async with _turn(connection, lock):
+    async with _locked_transaction(connection, lock):
         await connection.execute(
             "CREATE TABLE IF NOT EXISTS schema_migrations"
             " (number integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
         )
-        applied = await _applied(connection)
-        refuse_changed(wanted, applied)
-        await _record(connection, wanted, applied)
-    for migration in wanted:
+        applied = await _read_applied(connection)
+        verify_checksums(migrations, applied)
+        await _record_checksums(connection, migrations, applied)
+    for migration in migrations:
         if migration.number not in applied:
             await _apply(connection, migration, lock)
 
 
 @contextlib.asynccontextmanager
-async def _turn(connection: Connection, lock: int) -> AsyncIterator[None]:
-    """A transaction under the lock, which ends with it: that of a session would stay with a pooler's connection.
+async def _locked_transaction(connection: Connection, lock: int) -> AsyncIterator[None]:
+    """A transaction that holds the advisory lock until it ends: a session-level lock would stay with a pooler's
+    connection.
 
-    Whoever holds the session's lock of the same number, as the releases before did, is waited for, too.
+    It also waits for session-level locks with the same key, which earlier releases used.
     """
-    # Not `async with`, which would undo it on a connection that may be dead: its end undoes it as well.
+    # Not `async with`, which would roll back on a connection that may be dead: closing it rolls back as well.
     transaction = connection.transaction()
     await transaction.start()
-    # Those of the role may be meant for requests.
+    # The role's own timeouts may be meant for requests.
     await connection.execute(
         f"SET LOCAL lock_timeout = '{MIGRATION_WAIT_SECONDS:.0f}s'; "
         f"SET LOCAL statement_timeout = '{MIGRATION_SECONDS:.0f}s'; "
         f"SET LOCAL idle_in_transaction_session_timeout = '{MIGRATION_WAIT_SECONDS:.0f}s'"
     )
-    # Ours is a little longer than the server's, which says what it waited for.
-    wait = MIGRATION_WAIT_SECONDS + MIGRATION_CONNECT_SECONDS
+    # A little longer than the server's timeout, whose error names the lock.
+    timeout = MIGRATION_WAIT_SECONDS + MIGRATION_CONNECT_SECONDS
     try:
-        await connection.execute(f"SELECT pg_advisory_xact_lock({lock})", timeout=wait)
+        await connection.execute(f"SELECT pg_advisory_xact_lock({lock})", timeout=timeout)
     except asyncpg.LockNotAvailableError as error:
         raise StoreUnavailable(
-            f"Another session has held the lock for migrations for {MIGRATION_WAIT_SECONDS:.0f} s. Either it still "
-            "migrates, and this works when it is done; or it hangs, and has to be ended: "
+            f"Another session has held the migration lock for {MIGRATION_WAIT_SECONDS:.0f} s. Either it is still "
+            "migrating, and a restart succeeds once it is done; or it hangs and must be terminated: "
             "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted "
             f"AND objid = {lock} AND database = "
             "(SELECT oid FROM pg_database WHERE datname = current_database())"
@@ -101,19 +103,22 @@ async def _turn(connection: Connection, lock: int) -> AsyncIterator[None]:
     await transaction.commit()
 
 
-async def _applied(connection: Connection) -> dict[int, str | None]:
-    """The checksums by number; None where a release applied it that kept none."""
+async def _read_applied(connection: Connection) -> dict[int, str | None]:
+    """The checksums by number; None if the release that applied it recorded none."""
     if await connection.fetchval("SELECT to_regclass('schema_migrations')") is None:
         return {}
-    # As JSON, since the column may not be there.
+    # As JSON, since the column may not exist.
     rows = await connection.fetch("SELECT number, to_jsonb(m) ->> 'checksum' AS checksum FROM schema_migrations m")
     return {row["number"]: row["checksum"] for row in rows}
 
 
-async def _record(connection: Connection, wanted: list[Migration], applied: dict[int, str | None]) -> None:
-    """Keeps the checksums of what a release applied that kept none: as it is at first sight it is taken for right."""
+async def _record_checksums(
+    connection: Connection, migrations: list[Migration], applied: dict[int, str | None]
+) -> None:
+    """Records the checksums of migrations that an earlier release applied without one: the first version seen is
+    trusted."""
     await connection.execute("ALTER TABLE schema_migrations ADD COLUMN IF NOT EXISTS checksum text")
-    for migration in wanted:
+    for migration in migrations:
         if migration.number in applied and applied[migration.number] is None:
             await connection.execute(
                 "UPDATE schema_migrations SET checksum = $2 WHERE number = $1 AND checksum IS NULL",
@@ -122,26 +127,28 @@ async def _record(connection: Connection, wanted: list[Migration], applied: dict
             )
 
 
-async def _record_if_possible(connection: Connection, wanted: list[Migration], applied: dict[int, str | None]) -> None:
-    """The same where nothing else is to be done, which must not keep anybody from starting: not a user without the
-    right to, and not a dump, which holds a lock on the table for hours."""
-    if all(applied[m.number] is not None for m in wanted):
+async def _try_record_checksums(
+    connection: Connection, migrations: list[Migration], applied: dict[int, str | None]
+) -> None:
+    """The same where no migration is pending. A failure must not prevent startup: the role may lack the privilege, and
+    a dump holds a lock on the table for hours."""
+    if all(applied[m.number] is not None for m in migrations):
         return
     await connection.execute(f"SET lock_timeout = '{RECORD_WAIT_SECONDS * 1000:.0f}ms'")
     try:
-        await _record(connection, wanted, applied)
+        await _record_checksums(connection, migrations, applied)
     except (
         asyncpg.InsufficientPrivilegeError,
         asyncpg.LockNotAvailableError,
         asyncpg.ReadOnlySQLTransactionError,
     ) as error:
-        log.info("The checksums of migrations could not be kept, the next start tries again: %s", reason(error))
+        log.info("Recording the checksums of migrations failed, the next start retries: %s", reason(error))
 
 
 async def _apply(connection: Connection, migration: Migration, lock: int) -> None:
     try:
-        async with _turn(connection, lock):
-            if migration.number in await _applied(connection):  # by another pod, whose turn came before
+        async with _locked_transaction(connection, lock):
+            if migration.number in await _read_applied(connection):  # by another pod, which had the lock before
                 return
             await connection.execute(migration.sql, timeout=MIGRATION_SECONDS)
             await connection.execute(
@@ -154,13 +161,13 @@ async def _apply(connection: Connection, migration: Migration, lock: int) -> Non
         raise
     except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
         raise StoreUnavailable(
-            f"Migration {migration.number:04d} {migration.name} was undone, since another session kept it from a "
-            f"table: {reason(error)}. The next start tries it again. Who has been in a transaction for long: "
+            f"Migration {migration.number:04d} {migration.name} was rolled back because another session has locked a "
+            f"table: {reason(error)}. The next start retries it. To find long-running transactions: "
             "SELECT pid, state, query FROM pg_stat_activity WHERE datname = current_database() ORDER BY xact_start"
         ) from error
     except asyncpg.PostgresError as error:
         raise StoreUnavailable(
-            f"Migration {migration.number:04d} {migration.name} failed and was undone: {reason(error)}. "
-            "The release before works as it did: go back to it (make rollback), and mend the migration."
+            f"Migration {migration.number:04d} {migration.name} failed and was rolled back: "
+            f"{reason(error)}. The previous release keeps working: run `make rollback` and fix the migration."
         ) from error
     log.info("Applied migration %04d %s", migration.number, migration.name)

@@ -1,4 +1,4 @@
-"""A service whose things are in one PostgreSQL: it is opened, counted, traced and closed."""
+"""A service with its data in one PostgreSQL database: startup, health, traces and shutdown."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Store(Storage, Protocol):
-    """A subclass of Database that counts what it has, or what takes its place on a laptop."""
+    """A subclass of Database that counts its rows, or its substitute on a laptop."""
 
     async def open(self) -> None: ...
 
@@ -24,45 +24,45 @@ class Store(Storage, Protocol):
 
 
 def health_texts(noun: str) -> HealthTexts:
-    """What /health says of things that are in PostgreSQL. noun: what they are called, as in `notes`."""
+    """The texts of /health for data in PostgreSQL. noun: the plural of what is stored, such as `notes`."""
     return HealthTexts(
         noun=noun,
-        total=f"How many {noun} the storage has, counted every five seconds; null when not known",
-        gauge=f"How many {noun} the storage has",
+        total=f"Number of {noun} in the database, counted every five seconds; null if unknown",
+        gauge=f"Number of {noun} in the database",
         storage="postgresql",
-        degraded="The storage does not answer",
+        degraded="The database is not responding",
         example={"storage": "postgresql", "checks": {"storage": {"status": "ok", "detail": ""}}},
     )
 
 
 class PostgresService(Service):
-    """A subclass sets the attributes that Service asks for. Its `health` is made by `health_texts`."""
+    """A subclass sets the attributes that Service requires. `health_texts` makes its `health`."""
 
     storage = "postgresql"
-    cannot_open = (StoreUnavailable,)
+    open_errors = (StoreUnavailable,)
 
     def __init__(self, store: Store) -> None:
-        """To be called with its store by the subclass, which is itself made of its settings."""
+        """To be called by the subclass with its store; the subclass itself takes its settings."""
         self._store = store
         self._health = StorageHealth(store)
 
     async def open(self) -> None:
-        """Before the first request; brings the schema up to date. Raises StoreUnavailable."""
+        """Before the first request; applies migrations. Raises StoreUnavailable."""
         await self._store.open()
-        await self._health.opened()
+        await self._health.start()
 
     def background(self) -> list[Coroutine[None, None, None]]:
-        """What goes on while it is open: the count."""
-        return [self._health.keep_counting()]
+        """Background work while it is open: counting rows."""
+        return [self._health.count_periodically()]
 
     async def close(self) -> None:
-        """After the last request, or where it could not be opened."""
+        """After the last request, or after opening failed."""
         await self._store.close()
 
-    async def condition(self) -> tuple[int | None, dict[str, Check]]:
-        """How many things there are, and whether the storage answers; never raises because of it."""
-        return await self._health.condition()
+    async def check_health(self) -> tuple[int | None, dict[str, Check]]:
+        """The number of rows, and whether the database is responding; does not raise if it is not."""
+        return await self._health.check_health()
 
-    def trace(self, provider: TracerProvider) -> None:
-        """Makes a span of each statement."""
+    def instrument(self, provider: TracerProvider) -> None:
+        """Records a span per statement."""
         trace_statements(provider)

@@ -1,4 +1,4 @@
-"""What can be set from outside of a service with a database, beside what every service lets set."""
+"""Settings of a service with a database, in addition to those of every service."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from chassis.postgres.database import Limits
 from chassis.settings import Seconds
 
 
-def _postgres_url(given: SecretStr) -> SecretStr:
-    url.parse(given.get_secret_value())
-    return given
+def _postgres_url(value: SecretStr) -> SecretStr:
+    url.parse(value.get_secret_value())
+    return value
 
 
 PostgresUrl = Annotated[SecretStr, AfterValidator(_postgres_url)]
 
-LONGER = {
+MUST_NOT_EXCEED = {
     "database_statement_seconds": "database_seconds",
     "database_lock_seconds": "database_statement_seconds",
 }
-"""Times that have to be over before another one is."""
+"""Timeouts that must not be longer than another."""
 
 
 class DatabaseSettings(settings.Settings):
-    """A service's settings are a subclass, which names the prefix, and may have a default URL of its own."""
+    """The base class of a service's settings, which set the prefix, and may set a different default URL."""
 
     database_url: PostgresUrl = Field(
         default=SecretStr("postgresql://localhost"), description="storage: postgresql://user:password@host/name"
@@ -36,10 +36,13 @@ class DatabaseSettings(settings.Settings):
         default=5,
         ge=1,
         le=100,
-        description="number of connections to PostgreSQL; all pods together must stay below its max_connections",
+        description="maximum connections to PostgreSQL; all pods together must stay below its max_connections",
     )
     database_queue_size: int = Field(
-        default=100, ge=0, le=10_000, description="number of requests that may wait for the storage; more get a 503"
+        default=100,
+        ge=0,
+        le=10_000,
+        description="maximum number of requests waiting for the storage; more are rejected with 503",
     )
     database_pooler: url.Pooler = Field(
         default="none",
@@ -47,30 +50,30 @@ class DatabaseSettings(settings.Settings):
     )
     database_prepared_statements: bool = Field(
         default=True,
-        description="whether PostgreSQL keeps prepared statements; false behind a pooler that loses them",
+        description="use prepared statements; false behind a pooler without support for them",
     )
     database_wait_seconds: float = Field(
         default=60,
         ge=0,
-        description="seconds to wait at start for a PostgreSQL that does not answer yet; inf waits for ever",
+        description="seconds to wait at startup for a PostgreSQL that is not available yet; inf waits forever",
     )
     database_seconds: Seconds = Field(
-        default=5, description="seconds that a piece of work may take in PostgreSQL, with waiting and trying again"
+        default=5, description="timeout of a database operation in seconds, including waiting and retries"
     )
     database_statement_seconds: Seconds = Field(
         default=2,
         validate_default=True,
-        description="seconds that a statement may take (PostgreSQL's statement_timeout)",
+        description="timeout of a statement in seconds (PostgreSQL's statement_timeout)",
     )
     database_lock_seconds: Seconds = Field(
         default=1,
         validate_default=True,
-        description="seconds that a statement may wait for a lock (PostgreSQL's lock_timeout)",
+        description="timeout of a statement's wait for a lock in seconds (PostgreSQL's lock_timeout)",
     )
 
     @property
     def limits(self) -> Limits:
-        """What the database gets of them."""
+        """The limits for the database."""
         return Limits(
             pool_size=self.database_pool_size,
             queue_size=self.database_queue_size,
@@ -81,12 +84,12 @@ class DatabaseSettings(settings.Settings):
             prepared_statements=self.database_prepared_statements,
         )
 
-    @field_validator(*LONGER)
+    @field_validator(*MUST_NOT_EXCEED)
     @classmethod
-    def _is_within_the_longer_one(cls, seconds: float, given: ValidationInfo) -> float:
-        assert given.field_name is not None
-        longer = LONGER[given.field_name]
-        most = given.data.get(longer)  # None where it is itself wrong
-        if most is not None and seconds > most:
-            raise ValueError(f"{seconds:g} is more than {cls.variable(longer)}, which is {most:g}")
+    def _check_order(cls, seconds: float, info: ValidationInfo) -> float:
+        assert info.field_name is not None
+        longer = MUST_NOT_EXCEED[info.field_name]
+        maximum = info.data.get(longer)  # None if it is itself invalid
+        if maximum is not None and seconds > maximum:
+            raise ValueError(f"{seconds:g} is more than {cls.variable(longer)}, which is {maximum:g}")
         return seconds

@@ -1,18 +1,18 @@
-"""Traces of what is asked of PostgreSQL. Needs opentelemetry-instrumentation-asyncpg where traces are sent."""
+"""Traces of SQL statements. Requires opentelemetry-instrumentation-asyncpg if traces are exported."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from chassis.postgres.joined import Joined
+from chassis.postgres.batching import Batcher
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
 
 def trace_statements(provider: TracerProvider) -> None:
-    """Makes a span of each statement: what Service.trace of a service with PostgreSQL does."""
+    """Records a span per statement: the implementation of Service.instrument for a service with PostgreSQL."""
     from opentelemetry.instrumentation.asyncpg import AsyncPGInstrumentor
 
     AsyncPGInstrumentor().instrument(tracer_provider=provider)
-    Joined.each_alone = True
+    Batcher.disabled = True

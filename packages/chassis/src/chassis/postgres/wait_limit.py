@@ -1,4 +1,4 @@
-"""How many callers may wait for PostgreSQL, whatever it is that they wait for."""
+"""The limit on calls that wait for PostgreSQL, in whichever queue they wait."""
 
 from __future__ import annotations
 
@@ -9,31 +9,33 @@ from chassis.storage import StoreBusy
 
 
 class WaitLimit:
-    """Counts those who wait in several queues together: for a connection (pool.py), and to join a read (joined.py).
+    """One limit for several wait queues: for a connection (pool.py), and for the next batch (batching.py).
 
-    queue_size: how many there may be. pool_size: of how many connections they wait for one.
+    max_waiting: the maximum number of waiters in all queues together. pool_size: how many connections they wait for.
     """
 
-    def __init__(self, queue_size: int, pool_size: int, metrics: DatabaseMetrics) -> None:
-        self._queue_size = queue_size
+    def __init__(self, max_waiting: int, pool_size: int, metrics: DatabaseMetrics) -> None:
+        self._max_waiting = max_waiting
         self._pool_size = pool_size
         self._queues: list[Sized] = []
         self._rejected = metrics.rejected_total
         self.observe = metrics.pool_acquire_seconds.observe
-        """To be told of each who does not wait any more, and for how many seconds it did."""
+        """To be called with the wait time, in seconds, of each call that stops waiting."""
         metrics.pool_waiting.set_function(lambda: sum(map(len, self._queues)))
 
-    def count(self, queue: Sized) -> None:
-        """Counts those in `queue`, from now on."""
+    def add_queue(self, queue: Sized) -> None:
+        """Counts the waiters in `queue` from now on."""
         self._queues.append(queue)
 
     def admit(self) -> None:
-        """Raises StoreBusy where nobody may wait any more."""
-        if sum(map(len, self._queues)) >= self._queue_size:
+        """Raises StoreBusy if the limit is reached."""
+        if sum(map(len, self._queues)) >= self._max_waiting:
             self._rejected.inc()
-            raise StoreBusy(f"{self._queue_size} requests wait for one of {self._pool_size} connections already")
+            raise StoreBusy(
+                f"{self._max_waiting} requests are already waiting for one of {self._pool_size} connections"
+            )
 
-    def too_late(self) -> StoreBusy:
-        """What to raise where somebody waited for as long as it may."""
+    def timed_out(self) -> StoreBusy:
+        """The error to raise for a waiter that reached its deadline."""
         self._rejected.inc()
-        return StoreBusy(f"none of {self._pool_size} connections came free in time")
+        return StoreBusy(f"none of {self._pool_size} connections became free in time")

@@ -1,7 +1,7 @@
-"""The JSON of tasks, kept for the next list that has them.
+"""Caches the JSON of tasks for lists.
 
-Most of what a list costs is the way from a row to JSON: 23 columns are sent, decoded, made a Task and written out. So
-PostgreSQL is asked for the keys of a page, which are 32 bytes each, and for the rows of those alone that are not here.
+Most of the cost of a list is the conversion of its rows: 23 columns are sent, decoded, made into a Task and serialized.
+So a page reads a key of 32 bytes per task, and complete rows only for the tasks whose JSON is not cached.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
 
 KEY = "uuid_send(id) || int4send(version) || timestamptz_send(updated_at) || xidsend(xmin)"
-"""What no two different contents have in common: a restored task may have the version of another content, and one that
-was changed by hand its version and time, but not the transaction that wrote the row too."""
+"""Differs wherever the content differs. Not by the version alone: after a restore the same version can have other
+content. Nor by the time as well: a row changed by hand keeps both, but not the transaction that wrote it."""
 
 KEYS, KEYS_AND_FIELDS = Dialect(KEY), Dialect(f"{KEY}, {FIELDS}")
 
-BY_KEYS = f"""
-    SELECT found.* FROM unnest($1::uuid[]) AS wanted (id),
-        LATERAL (SELECT {KEY}, {FIELDS} FROM tasks WHERE tasks.id = wanted.id LIMIT 1) AS found
+GET_BY_ID = f"""
+    SELECT found.* FROM unnest($1::uuid[]) AS requested (id),
+        LATERAL (SELECT {KEY}, {FIELDS} FROM tasks WHERE tasks.id = requested.id LIMIT 1) AS found
 """
 
-MAX_BYTES = 16 * 1024 * 1024
+MAX_CACHE_BYTES = 16 * 1024 * 1024
 OVERHEAD_BYTES = 250
-"""Of an entry: two objects and their place in the dictionary."""
+"""Memory of an entry besides its JSON: two objects and a slot of the dictionary."""
 
 
 class TaskJsonCache:
-    """Up to `max_bytes` of JSON, the oldest of which goes first."""
+    """The JSON of tasks by KEY, up to `max_bytes`: the oldest entries are evicted first."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
@@ -50,29 +50,30 @@ class TaskJsonCache:
         return len(self._entries)
 
     async def page(self, db: Connection, query: Query, size: int) -> list[TaskJson]:
-        """As Store.page_json.
+        """See Store.page_json.
 
-        All of it is of one statement: of what another one found beside, only what has the same key is taken.
+        The page is consistent: it is the result of a single statement. Rows read by a second one are used only if they
+        still have the key that the first one read; otherwise the page is read again, with its rows.
         """
         keys: list[bytes] = [row[0] for row in await find(db, query, size, KEYS)]
         entries = self._entries
-        if missing := [key for key in keys if key not in entries]:
-            found = {key: entries[key] for key in keys if key in entries}
-            found |= self._keep(await db.fetch(BY_KEYS, [UUID(bytes=key[:16]) for key in missing]))
-            if any(key not in found for key in missing):  # changed meanwhile
-                return list(self._keep(await find(db, query, size, KEYS_AND_FIELDS)).items())
-            return [(key, found[key]) for key in keys]
-        return [(key, entries[key]) for key in keys]
+        if not (missing := [key for key in keys if key not in entries]):
+            return [(key, entries[key]) for key in keys]
+        cached = {key: entries[key] for key in keys if key in entries}  # they may be evicted meanwhile
+        cached |= self._add(await db.fetch(GET_BY_ID, [UUID(bytes=key[:16]) for key in missing]))
+        if all(key in cached for key in missing):
+            return [(key, cached[key]) for key in keys]
+        return list(self._add(await find(db, query, size, KEYS_AND_FIELDS)).items())
 
-    def _keep(self, rows: Sequence[asyncpg.Record]) -> dict[bytes, bytes]:
-        """The JSON of rows with KEY and FIELDS, by their keys and in their order."""
-        found = {}
+    def _add(self, rows: Sequence[asyncpg.Record]) -> dict[bytes, bytes]:
+        """Caches the JSON of rows with KEY and FIELDS, and returns it by key, in the order of the rows."""
+        added = {}
         for key, *fields in rows:
-            found[key] = content = to_json(task_of(fields))
+            added[key] = content = to_json(task_of(fields))
             if key not in self._entries:
                 self._entries[key] = content
                 self.size_bytes += len(content) + OVERHEAD_BYTES
         while self.size_bytes > self._max_bytes:
             _, content = self._entries.popitem(last=False)
             self.size_bytes -= len(content) + OVERHEAD_BYTES
-        return found
+        return added

@@ -1,6 +1,6 @@
-"""Prints what the rungs are given, taken from the service itself: its statements, its list, its columns.
+"""Prints the rungs' input, taken from the service: its statements, its list, its columns.
 
-services/task-api/.venv/bin/python bench/rungs/given.py
+services/task-api/.venv/bin/python bench/rungs/fixture.py
 """
 
 import json

@@ -1,6 +1,6 @@
-"""Rung 6: the same three endpoints as most people write them, after the popular FastAPI templates: SQLAlchemy's async
-ORM with a session per request from a dependency, `response_model` with `from_attributes`, BaseHTTPMiddleware for
-request id, time and log line, uvicorn as it is. It writes the same rows, the entry of the change feed among them."""
+"""Rung 6: the same three endpoints written conventionally, following popular FastAPI templates: SQLAlchemy's async ORM
+with a session per request from a dependency, `response_model` with `from_attributes`, BaseHTTPMiddleware for request
+ID, duration and log line, uvicorn with its defaults. It writes the same rows, including the change feed's."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ engine = create_async_engine(
     max_overflow=0,
 )
 SessionLocal = async_sessionmaker(engine, expire_on_commit=False)
-Moment = TIMESTAMP(timezone=True)
+Timestamp = TIMESTAMP(timezone=True)
 
 
 class Base(DeclarativeBase):
@@ -47,10 +47,10 @@ class TaskRow(Base):
     description: Mapped[str | None] = mapped_column(Text)
     status: Mapped[str] = mapped_column(Text)
     priority: Mapped[int]
-    due_at: Mapped[datetime | None] = mapped_column(Moment)
+    due_at: Mapped[datetime | None] = mapped_column(Timestamp)
     due_on: Mapped[date | None]
-    due: Mapped[datetime | None] = mapped_column(Moment)
-    start_at: Mapped[datetime | None] = mapped_column(Moment)
+    due: Mapped[datetime | None] = mapped_column(Timestamp)
+    start_at: Mapped[datetime | None] = mapped_column(Timestamp)
     labels: Mapped[list[str]] = mapped_column(ARRAY(Text))
     project: Mapped[str | None] = mapped_column(Text)
     parent: Mapped[UUID | None]
@@ -60,12 +60,12 @@ class TaskRow(Base):
     time_zone: Mapped[str | None] = mapped_column(Text)
     followed_by: Mapped[UUID | None]
     position: Mapped[float]
-    # `metadata` is a name that SQLAlchemy keeps for itself.
+    # `metadata` is reserved by SQLAlchemy.
     metadata_: Mapped[dict[str, Any]] = mapped_column("metadata", JSONB)
-    created_at: Mapped[datetime] = mapped_column(Moment)
-    updated_at: Mapped[datetime] = mapped_column(Moment)
-    completed_at: Mapped[datetime | None] = mapped_column(Moment)
-    deleted_at: Mapped[datetime | None] = mapped_column(Moment)
+    created_at: Mapped[datetime] = mapped_column(Timestamp)
+    updated_at: Mapped[datetime] = mapped_column(Timestamp)
+    completed_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    deleted_at: Mapped[datetime | None] = mapped_column(Timestamp)
     version: Mapped[int]
     words: Mapped[Any] = deferred(mapped_column(TSVECTOR))
 
@@ -74,7 +74,7 @@ class ChangeRow(Base):
     __tablename__ = "changes"
 
     number: Mapped[int] = mapped_column(primary_key=True)
-    at: Mapped[datetime] = mapped_column(Moment)
+    at: Mapped[datetime] = mapped_column(Timestamp)
     type: Mapped[str] = mapped_column(Text)
     task: Mapped[str] = mapped_column(Text)
 
@@ -128,7 +128,7 @@ class TaskPublic(BaseModel):
     @field_validator("priority", mode="before")
     @classmethod
     def by_name(cls, rank: int) -> str:
-        """The priority is kept as a number."""
+        """The priority is stored as a number."""
         return PRIORITIES[rank]
 
 
@@ -148,7 +148,7 @@ SessionDep = Annotated[AsyncSession, Depends(get_session)]
 
 class RequestLog(BaseHTTPMiddleware):
     async def dispatch(self, request: Request, call_next: Any) -> Any:
-        """An id, a time and a line for each request."""
+        """A request ID, a duration and a log line per request."""
         request_id = request.headers.get("X-Request-ID") or uuid4().hex
         start = time.perf_counter()
         response = await call_next(request)
@@ -186,12 +186,12 @@ async def read_tasks(session: SessionDep, page_size: Annotated[int, Query(ge=1, 
 async def create_task(session: SessionDep, new: TaskCreate) -> Any:
     """A new task and its entry in the change feed, in one transaction."""
     now = datetime.now(UTC)
-    said = new.model_dump()
-    said["priority"] = PRIORITIES.index(new.priority)
-    said["metadata_"] = said.pop("metadata")
+    values = new.model_dump()
+    values["priority"] = PRIORITIES.index(new.priority)
+    values["metadata_"] = values.pop("metadata")
     words = re.findall(r"\w+", f"{new.title} {new.description or ''}".lower())
     due = new.due_at or (new.due_on and datetime(new.due_on.year, new.due_on.month, new.due_on.day, tzinfo=UTC))
-    task = TaskRow(**said, created_at=now, updated_at=now, version=1, due=due, words=func.array_to_tsvector(words))
+    task = TaskRow(**values, created_at=now, updated_at=now, version=1, due=due, words=func.array_to_tsvector(words))
     session.add(task)
     await session.flush()
     session.add(ChangeRow(at=now, type="created", task=TaskPublic.model_validate(task).model_dump_json()))
