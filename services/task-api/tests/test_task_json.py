@@ -18,7 +18,7 @@ from task_api.store.postgres import PostgresStore
 from task_api.store.postgres_lists import find
 from task_api.store.task_json import OVERHEAD_BYTES, TaskJsonCache
 from task_api.tasks.models import Task
-from task_api.tasks.query import Query, read_order
+from task_api.tasks.query import Query, next_page, read_order
 
 LIST = Query(order=read_order("title"))
 
@@ -91,23 +91,56 @@ async def test_a_page_is_consistent_if_a_task_is_removed_between_two_statements(
         assert await titles(store) == ["b"]
 
 
-async def test_a_cached_page_takes_one_statement_that_reads_only_keys(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    statements: list[str] = []
+@pytest.fixture
+def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Those that are fetched from now on."""
+    fetched: list[str] = []
     fetch = asyncpg.Connection.fetch
 
     async def recorded(db: asyncpg.Connection[asyncpg.Record], statement: str, *values: object) -> object:
-        statements.append(statement)
+        fetched.append(statement)
         return await fetch(db, statement, *values)
 
+    monkeypatch.setattr(asyncpg.Connection, "fetch", recorded)
+    return fetched
+
+
+async def test_a_cached_page_takes_one_statement_that_reads_only_keys(postgres_url: str, statements: list[str]) -> None:
     async with opened(postgres_url) as store:
         await create(store, a_task(title="a"), a_task(title="b"))
-        assert await titles(store) == ["a", "b"]
-        monkeypatch.setattr(asyncpg.Connection, "fetch", recorded)
-        assert await titles(store) == ["a", "b"]
+        for _ in range(3):
+            statements.clear()
+            assert await titles(store) == ["a", "b"]
     (statement,) = statements
     assert "description" not in statement
+
+
+async def test_an_updated_task_of_a_cached_page_is_the_only_row_that_is_read(
+    postgres_url: str, statements: list[str]
+) -> None:
+    async with opened(postgres_url) as store:
+        first, *others = (a_task(title=title) for title in "abc")
+        await create(store, first, *others)
+        for _ in range(3):
+            await titles(store)
+        await store.commit([Write(first.model_copy(update={"title": "z", "version": 2}), "updated")], now=NOW)
+        statements.clear()
+        assert await titles(store) == ["b", "c", "z"]
+    assert [statement == task_json.GET_BY_ID for statement in statements] == [False, True]
+
+
+async def test_a_reader_of_a_list_that_is_not_cached_soon_takes_one_statement_per_page(
+    postgres_url: str, statements: list[str]
+) -> None:
+    async with opened(postgres_url) as store:
+        await create(store, *(a_task(title=f"{n:02}") for n in range(12)))
+        query, counts = LIST, []
+        for _ in range(6):
+            statements.clear()
+            page = [Task.model_validate_json(content) for _, content in await store.page_json(query, size=2)]
+            counts.append(len(statements))
+            query = next_page(query, page[-1])
+    assert counts == [2, 2, 1, 1, 1, 1]
 
 
 async def test_the_cache_is_bounded_and_evicts_the_oldest_entries_first(postgres_url: str) -> None:

@@ -44,6 +44,9 @@ class TaskJsonCache:
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._entries: OrderedDict[bytes, bytes] = OrderedDict()
+        self._mostly_missing = {True: False, False: False}
+        """Whether most of the last first page, and of the last later page, was not cached: then the next one is read
+        with its rows at once. Readers of whole lists would take a second statement for every page otherwise."""
         self.size_bytes = 0
 
     def __len__(self) -> int:
@@ -55,25 +58,34 @@ class TaskJsonCache:
         The page is consistent: it is the result of a single statement. Rows read by a second one are used only if they
         still have the key that the first one read; otherwise the page is read again, with its rows.
         """
+        entries, is_first = self._entries, query.after is None
+        if self._mostly_missing[is_first]:
+            return self._convert(await find(db, query, size, KEYS_AND_FIELDS), is_first=is_first)
         keys: list[bytes] = [row[0] for row in await find(db, query, size, KEYS)]
-        entries = self._entries
         if not (missing := [key for key in keys if key not in entries]):
             return [(key, entries[key]) for key in keys]
+        self._mostly_missing[is_first] = 2 * len(missing) > len(keys)
         cached = {key: entries[key] for key in keys if key in entries}  # they may be evicted meanwhile
         cached |= self._add(await db.fetch(GET_BY_ID, [UUID(bytes=key[:16]) for key in missing]))
         if all(key in cached for key in missing):
             return [(key, cached[key]) for key in keys]
-        return list(self._add(await find(db, query, size, KEYS_AND_FIELDS)).items())
+        return self._convert(await find(db, query, size, KEYS_AND_FIELDS), is_first=is_first)
+
+    def _convert(self, rows: Sequence[asyncpg.Record], *, is_first: bool) -> list[TaskJson]:
+        missing = sum(row[0] not in self._entries for row in rows)
+        self._mostly_missing[is_first] = 2 * missing > len(rows)
+        return list(self._add(rows).items())
 
     def _add(self, rows: Sequence[asyncpg.Record]) -> dict[bytes, bytes]:
         """Caches the JSON of rows with KEY and FIELDS, and returns it by key, in the order of the rows."""
-        added = {}
+        added, entries = {}, self._entries
         for key, *fields in rows:
-            added[key] = content = to_json(task_of(fields))
-            if key not in self._entries:
-                self._entries[key] = content
+            content = entries.get(key)
+            if content is None:
+                content = entries[key] = to_json(task_of(fields))
                 self.size_bytes += len(content) + OVERHEAD_BYTES
+            added[key] = content
         while self.size_bytes > self._max_bytes:
-            _, content = self._entries.popitem(last=False)
+            _, content = entries.popitem(last=False)
             self.size_bytes -= len(content) + OVERHEAD_BYTES
         return added
