@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -30,6 +31,7 @@ from chassis.postgres import database
 from task_api.app import create_app
 from task_api.settings import Settings
 from task_api.store.postgres_rows import FIELDS, row_of, task_of
+from task_api.store.task_json import KEY
 from task_api.tasks import rules
 from task_api.tasks.models import NewTask
 
@@ -43,7 +45,8 @@ class Connected:
 
     def __init__(self) -> None:
         at, task_id = datetime(2026, 11, 25, tzinfo=UTC), UUID(TASK.rpartition("/")[2])
-        self._row = row_of(rules.create(NewTask.model_validate_json(NEW), task_id=task_id, now=at))[: len(NAMES)]
+        task = rules.create(NewTask.model_validate_json(NEW), task_id=task_id, now=at)
+        self._row: tuple[Any, ...] = row_of(task)[: len(NAMES)]
 
     def is_closed(self) -> bool:
         return False
@@ -51,8 +54,9 @@ class Connected:
     async def fetchrow(self, *_: object) -> tuple[object, ...]:
         return self._row
 
-    async def fetch(self, *_: object) -> list[tuple[object, ...]]:
-        return [self._row] * 51
+    async def fetch(self, statement: str, *_: object) -> list[tuple[object, ...]]:
+        key: tuple[object, ...] = (self._row[0].bytes,) if KEY in statement else ()
+        return [key + (self._row if FIELDS in statement else ())] * 51
 
     async def execute(self, *_: object) -> str:
         return "INSERT 0 1"
@@ -142,7 +146,7 @@ async def test_creating_a_task_takes_few_calls(app: FastAPI) -> None:
 
 
 async def test_listing_50_tasks_takes_few_calls(app: FastAPI) -> None:
-    assert await cost(app, "GET", "/v1/tasks") <= 463  # 17 of them for ETag, Cache-Control and Vary
+    assert await cost(app, "GET", "/v1/tasks") <= 262
 
 
 async def test_rows_are_not_revalidated() -> None:

@@ -21,6 +21,7 @@ from task_api.store.listing import has_owner, is_read_in_order, scan_in_order, s
 from task_api.store.postgres import EXACT_COUNT, GET_TASK, GET_TASKS
 from task_api.store.postgres_lists import find, names, page
 from task_api.store.postgres_rows import Dialect
+from task_api.store.task_json import KEYS
 from task_api.tasks.models import Priority, Status
 from task_api.tasks.query import Filters, NameKind, Query, next_page, read_order
 
@@ -121,7 +122,7 @@ async def test_a_list_without_filters_uses_a_cached_plan(postgres_url: str) -> N
         first = Query(Filters(), read_order("-created_at"))
         last = (await store.page(first, size=20))[-1]
         for query in (first, next_page(first, last)):
-            statement, values = select(query, 20, Dialect())
+            statement, values = select(query, 20, KEYS)
             prepared = await db.prepare(statement)
             for _ in range(10):
                 await prepared.fetch(*values)
@@ -232,15 +233,13 @@ async def _fill(db: asyncpg.Connection[asyncpg.Record], rows: int = ROWS) -> Non
 
 
 async def _plan(db: asyncpg.Connection[asyncpg.Record], query: Query) -> str:
-    statement, values = (
-        select(query, 5, Dialect()) if is_read_in_order(query, Dialect()) else scan_in_order(query, 5, 50, Dialect())
-    )
+    statement, values = select(query, 5, KEYS) if is_read_in_order(query, KEYS) else scan_in_order(query, 5, 50, KEYS)
     return "\n".join([row[0] for row in await db.fetch(f"EXPLAIN {statement}", *values)])
 
 
 async def _count(db: asyncpg.Connection[asyncpg.Record], filters: Filters) -> int:
     """How many there are, including deleted ones."""
-    statement, values = select(Query(filters), ROWS, Dialect())
+    statement, values = select(Query(filters), ROWS, KEYS)
     return len(await db.fetch(statement, *values))
 
 

@@ -23,7 +23,7 @@ from starlette.testclient import TestClient
 from task_api.app import create_app
 from task_api.settings import Settings
 from task_api.tasks import commands, counts, pages
-from task_api.tasks.models import EXAMPLE_ID, Status
+from task_api.tasks.models import EXAMPLE_ID, Status, TaskPage, to_json
 from task_api.tasks.pages import MAX_PAGE_BYTES
 from task_api.tasks.query import Filters, Query, read_order, write_cursor
 
@@ -182,6 +182,22 @@ def test_an_exactly_full_page_is_the_last(client: TestClient) -> None:
     create(client)
     create(client)
     assert client.get("/v1/tasks", params={"page_size": 2}).json()["next_cursor"] is None
+
+
+def test_a_page_is_the_json_of_its_schema(client: TestClient) -> None:
+    for n in range(3):
+        task = {
+            "title": f"{n} “ü” \\",
+            "labels": ["home"],
+            "metadata": {"a": "b"},
+            "position": 1e15,
+            "due_on": "2026-12-01",
+        }
+        assert client.post("/v1/tasks", json=task).status_code == 201
+    for path in ("/v1/tasks?page_size=2", "/v1/tasks?page_size=3", "/v1/tasks?label=none"):
+        for _ in range(2):
+            content = client.get(path).content
+            assert to_json(TaskPage.model_validate_json(content)) == content
 
 
 @pytest.mark.parametrize(

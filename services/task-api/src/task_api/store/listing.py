@@ -63,7 +63,7 @@ def filter_then_sort(query: Query, size: int, dialect: Dialect) -> tuple[str, li
     after, order = _keyset_and_order(query, dialect, values)
     where = f"WHERE {' AND '.join(after)} " if after else ""
     # OFFSET 0 is an optimization fence: PostgreSQL takes the keyset for more selective than the filters.
-    found = f"SELECT * FROM tasks WHERE {' AND '.join(conditions)} OFFSET 0"
+    found = f"SELECT xmin, * FROM tasks WHERE {' AND '.join(conditions)} OFFSET 0"
     return f"SELECT {dialect.columns} FROM ({found}) AS tasks {where}ORDER BY {order} LIMIT {size}", values
 
 
@@ -101,7 +101,7 @@ def scan_in_order(query: Query, size: int, reads: int, dialect: Dialect) -> tupl
     # With aliases PostgreSQL recognizes that the rows are already sorted, and stops when the page is full.
     names = {step: step if step.isidentifier() else f"step{n}" for n, step in enumerate(steps)}
     named = "".join(f", {step} AS {name}" for step, name in names.items() if step != name)
-    first = f"SELECT *{named} FROM tasks {where}ORDER BY {order} LIMIT {reads}"
+    first = f"SELECT xmin, *{named} FROM tasks {where}ORDER BY {order} LIMIT {reads}"
     outer = _order([(names[step], descending) for step, descending in steps.items()])
     return f"SELECT {dialect.columns} FROM ({first}) AS tasks WHERE {outside} ORDER BY {outer} LIMIT {size}", values
 

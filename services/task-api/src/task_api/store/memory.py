@@ -18,10 +18,11 @@ from task_api.store.protocol import (
     Names,
     OtherHistory,
     StoredChange,
+    TaskJson,
     VersionConflict,
     Write,
 )
-from task_api.tasks.models import Task
+from task_api.tasks.models import Task, to_json
 from task_api.tasks.query import Filters, NameKind, Query, sort_value
 
 
@@ -80,6 +81,9 @@ class MemoryStore:
             after = query.after
             found = [task for task in found if _compare(query, _keyset(query, task), after) > 0]
         return found[:size]
+
+    async def page_json(self, query: Query, *, size: int) -> list[TaskJson]:
+        return [(content, content) for content in map(to_json, await self.page(query, size=size))]
 
     async def count_found(self, filters: Filters, *, limit: int) -> int:
         return min(limit, sum(filters.match(task) for task in self._tasks.values()))

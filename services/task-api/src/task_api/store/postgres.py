@@ -23,8 +23,10 @@ from task_api.store.protocol import (
     Names,
     OtherHistory,
     StoredChange,
+    TaskJson,
     Write,
 )
+from task_api.store.task_json import MAX_CACHE_BYTES, TaskJsonCache
 from task_api.tasks.models import Task
 from task_api.tasks.query import Filters, NameKind, Query
 
@@ -58,6 +60,7 @@ class PostgresStore(Database):
             "task-api", "TASKS_DATABASE_URL", migrations.FOLDER / "postgres", MIGRATION_LOCK, metrics
         )
         super().__init__(url, config, limits=limits, wait_seconds=wait_seconds)
+        self._json = TaskJsonCache(MAX_CACHE_BYTES)
         self._by_id = self._batch_reads(one=GET_TASK, many=GET_TASKS)
         self._creations = self._batch_writes(execute_one=commit, execute_many=create_together, settle=settle)
 
@@ -85,6 +88,9 @@ class PostgresStore(Database):
 
     async def page(self, query: Query, *, size: int) -> list[Task]:
         return await self._run(lambda db: page(db, query, size))
+
+    async def page_json(self, query: Query, *, size: int) -> list[TaskJson]:
+        return await self._run(lambda db: self._json.page(db, query, size))
 
     async def count_found(self, filters: Filters, *, limit: int) -> int:
         # The same query as for a page, without the tasks themselves.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, TypeAlias
 from uuid import UUID
 
 from task_api.tasks.models import ChangeType, Task
@@ -86,6 +86,13 @@ class Names:
     whole: bool
 
 
+TaskJson: TypeAlias = tuple[bytes, bytes]
+"""A stamp, which differs wherever the content differs, and the content: a task as a response has it.
+
+A tuple: an instance of a class per task takes 6 µs more for a list of 50.
+"""
+
+
 class Store(Protocol):
     """A storage backend for tasks. A commit that returned is durable (except in memory).
 
@@ -126,6 +133,9 @@ class Store(Protocol):
 
     async def page(self, query: Query, *, size: int) -> list[Task]:
         """Up to `size` tasks of the list, from its beginning or from `query.after`."""
+
+    async def page_json(self, query: Query, *, size: int) -> list[TaskJson]:
+        """The same page as JSON."""
 
     async def count_found(self, filters: Filters, *, limit: int) -> int:
         """The number of tasks that match the filters, at most `limit`."""

@@ -29,10 +29,11 @@ from task_api.store.protocol import (
     Names,
     OtherHistory,
     StoredChange,
+    TaskJson,
     VersionConflict,
     Write,
 )
-from task_api.tasks.models import Priority, Status, Task
+from task_api.tasks.models import Priority, Status, Task, to_json
 from task_api.tasks.query import NEVER, Filters, NameKind, Query, words_of
 
 T = TypeVar("T")
@@ -142,6 +143,9 @@ class SQLiteStore:
     async def page(self, query: Query, *, size: int) -> list[Task]:
         statement, values = select(query, size, Dialect())
         return [_task(row) for row in await self._run(lambda db: db.execute(statement, values).fetchall())]
+
+    async def page_json(self, query: Query, *, size: int) -> list[TaskJson]:
+        return [(content, content) for content in map(to_json, await self.page(query, size=size))]
 
     async def count_found(self, filters: Filters, *, limit: int) -> int:
         statement, values = select(Query(filters), limit, Dialect("id"))

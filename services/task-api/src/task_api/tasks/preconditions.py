@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import zlib
 from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import Depends, Header, Request
 
 from chassis.conditional import combined_field_value, entity_tags, is_strongly_matched, is_weakly_matched
+from task_api.store.protocol import TaskJson
 from task_api.tasks.commands import Precondition, VersionMismatch, no_precondition
 from task_api.tasks.models import Task, etag
 
@@ -63,13 +63,14 @@ def precondition(if_match: str | None, if_none_match: str | None = None) -> Prec
     return check_precondition
 
 
-def list_etag(tasks: Sequence[Task], content: bytes) -> str:
+def list_etag(tasks: Sequence[TaskJson], content: bytes) -> str:
     """A page's weak ETag: it is the same in every content coding.
 
-    tasks: those read for the page. content: their JSON. An update of any task increases the sum of versions; the
-    checksum detects different tasks. It takes 7 of the 690 µs of CPU of a list of 50 tasks, a SHA-256 20.
+    tasks: those read for the page. content: the page, which may have room only for the first of them, and is longer if
+    there is a next page. Hashing the stamps of 50 tasks from PostgreSQL takes 2 µs, hashing the page 12.
     """
-    return f'W/"{sum([task.version for task in tasks]):x}-{len(content):x}-{zlib.crc32(content):08x}"'
+    stamps = hashlib.sha256(b"".join([stamp for stamp, _ in tasks])).hexdigest()[:32]
+    return f'W/"{stamps}-{len(content):x}"'
 
 
 def content_etag(content: bytes) -> str:

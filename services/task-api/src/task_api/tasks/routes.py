@@ -16,6 +16,7 @@ from chassis.auth import Basic
 from chassis.problems import Problem, problem_responses
 from chassis.routes import Router
 from task_api.store import Store
+from task_api.store.protocol import TaskJson
 from task_api.tasks import commands
 from task_api.tasks.commands import IdempotentResult
 from task_api.tasks.dependencies import CalendarReader, Reader, StoreDependency, Writer
@@ -322,14 +323,17 @@ async def list_page(
             query = replace(query, after=read_cursor(query, cursor))
         except InvalidCursor as error:
             raise Problem(400, str(error), type="invalid-cursor") from None
-    tasks = await store.page(query, size=size + 1)  # one more, to know whether there is a next page
+    tasks = await store.page_json(query, size=size + 1)  # one more, to know whether there is a next page
     next_cursor = None
 
-    def write(some: Sequence[Task]) -> bytes:
+    def write(some: Sequence[TaskJson]) -> bytes:
         nonlocal next_cursor
-        next_cursor = None if len(some) == len(tasks) else write_cursor(query, some[-1])
-        # Serialized here: FastAPI would validate all tasks again first.
-        return to_json(TaskPage.model_construct(items=some, next_cursor=next_cursor))
+        next_cursor = None
+        if len(some) < len(tasks):
+            next_cursor = write_cursor(query, Task.model_validate_json(some[-1][1]))
+        # Assembled as TaskPage: FastAPI would validate all tasks again first.
+        cursor = b"null" if next_cursor is None else b'"%b"' % next_cursor.encode()
+        return b'{"items":[%b],"next_cursor":%b}' % (b",".join([content for _, content in some]), cursor)
 
     content = fit_page(tasks[:size], write)
     headers = {"ETag": list_etag(tasks[:size], content), **COMPRESSIBLE_HEADERS}
