@@ -91,7 +91,7 @@ def test_another_platform_has_another_tag(tree: Path) -> None:
     assert tag(tree, DOCKER_DEFAULT_PLATFORM="linux/arm64") != tag(tree)
 
 
-def test_tag_is_the_same_with_git_without_git_and_where_git_ignores_the_folder(tree: Path) -> None:
+def test_tag_depends_on_content_with_git_without_git_and_in_an_ignored_folder(tree: Path) -> None:
     def git(folder: Path, *arguments: str) -> None:
         subprocess.run(["git", "-C", folder, *arguments], env=environment(), capture_output=True, check=True)
 

@@ -28,7 +28,7 @@ def text(path: str) -> str:
     return (REPOSITORY / path).read_text()
 
 
-def test_base_image_of_the_dockerfile() -> None:
+def test_dockerfile_uses_the_base_image_of_versions_env() -> None:
     assert only(r"ARG PYTHON_IMAGE=(\S+)", text("Dockerfile")) == VERSIONS["PYTHON_IMAGE"]
 
 
@@ -43,11 +43,11 @@ def test_image_gets_only_locked_wheels_and_compiles_nothing() -> None:
     )
 
 
-def test_registry_image_of_the_tests() -> None:
+def test_tests_use_the_registry_image_of_versions_env() -> None:
     assert only(r'DockerContainer\("(registry\S+)"\)', text("e2e/conftest.py")) == VERSIONS["REGISTRY_IMAGE"]
 
 
-def test_tools_in_mise_toml() -> None:
+def test_mise_toml_has_the_tools_of_versions_env() -> None:
     node = only(r":v([\d.]+)@", VERSIONS["KIND_NODE_IMAGE"])
     assert tomllib.loads(text("mise.toml")) == {
         "tools": {

@@ -142,7 +142,7 @@ def test_run_without_registry_credentials_reports_it_and_contacts_no_registry(
     assert output.startswith("::error::The secret DOCKERHUB_USERNAME is not set")
 
 
-def test_job_dependencies() -> None:
+def test_jobs_have_the_expected_dependencies() -> None:
     assert {name: needs(name) for name in PIPELINE} == {
         "test": set(),
         "lint": set(),
@@ -700,7 +700,7 @@ def test_no_workflow_has_global_permissions_and_each_permission_has_a_reason(fil
             assert re.search(r"(read|write) # \w+", line), line
 
 
-def test_permissions_of_each_job() -> None:
+def test_jobs_have_exactly_the_listed_permissions() -> None:
     granted = {
         (file, name): job["permissions"]
         for file, workflow in WORKFLOWS.items()
@@ -774,7 +774,7 @@ def test_every_script_called_by_a_workflow_exists() -> None:
     assert not [script for script in scripts if not (REPOSITORY / script).exists()]
 
 
-def test_updates_are_grouped_and_a_week_old() -> None:
+def test_updates_are_grouped_and_at_least_a_week_old() -> None:
     updates = yaml.safe_load((REPOSITORY / ".github/dependabot.yml").read_text())["updates"]
     assert {update["package-ecosystem"] for update in updates} == {
         *("github-actions", "docker", "pip", "helm", "devcontainers"),

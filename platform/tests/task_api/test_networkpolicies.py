@@ -110,7 +110,7 @@ PAIRS: list[tuple[str, Pod, Pod, int, str, bool]] = [
 @pytest.mark.parametrize(
     ("source", "target", "port", "protocol", "expected"), [pytest.param(*pair[1:], id=pair[0]) for pair in PAIRS]
 )
-def test_allowed_and_blocked_connections(
+def test_only_the_listed_connections_are_allowed(
     origin: str, source: Pod, target: Pod, port: int, protocol: str, *, expected: bool
 ) -> None:
     manifests = CHART_OBJECTS if origin == "chart" else raw()

@@ -37,7 +37,7 @@ DIGEST = "sha256:" + "0a" * 32
 # --- documented values ----------------------------------------------------------------
 
 
-def test_documented_defaults() -> None:
+def test_defaults_are_those_documented() -> None:
     values = default_values()
     assert values["image"]["repository"] == "your-dockerhub-username/task-api"
     assert values["image"]["tag"] == "latest"

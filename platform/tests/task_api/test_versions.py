@@ -6,7 +6,7 @@ from manifests import default_values, raw
 from test_versions import VERSIONS, only, text
 
 
-def test_database_version_of_chart_manifests_and_tests() -> None:
+def test_chart_manifests_and_tests_use_the_same_database_version() -> None:
     values = default_values()
     assert values["database"]["bundled"]["image"] == VERSIONS["POSTGRES_IMAGE"]
     assert values["database"]["bundled"]["backup"]["s3"]["image"] == VERSIONS["RCLONE_IMAGE"]
