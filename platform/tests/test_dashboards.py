@@ -18,7 +18,7 @@ def dashboard(*arguments: str, release: str = "") -> tuple[str, dict[str, Any]]:
 
 
 def test_dashboards_of_different_releases_differ_in_file_uid_and_title() -> None:
-    """Grafana provisions neither of two with the same UID; its sidecar puts files of all namespaces into one folder."""
+    """Grafana provisions neither of two that share one; its sidecar puts files of all namespaces into one folder."""
     releases = [
         (SERVICE, "default"),
         (SERVICE, "staging"),

@@ -31,15 +31,15 @@ def broken_links(page: str) -> list[str]:
     for target in links(page):
         if target.startswith(("https://", "mailto:")):
             if not re.fullmatch(r"https://([a-z0-9-]+\.)+[a-z]+(/\S*)?|mailto:[^@\s]+@([a-z0-9-]+\.)+[a-z]+", target):
-                wrong.append(f"{target}: this is no address")
+                wrong.append(f"{target}: not a valid URL")
             continue
         path, _, anchor = target.partition("#")
-        # Case-sensitive as in the repository, independent of the page's own folder.
+        # Relative to the page's folder, as in the file tree.
         file = (REPOSITORY / page).parent / path if path else REPOSITORY / page
         if not file.exists():
-            wrong.append(f"{target}: there is no such file")
+            wrong.append(f"{target}: no such file")
         elif anchor and anchor not in slugs(str(file.resolve().relative_to(REPOSITORY))):
-            wrong.append(f"{target}: no heading there makes this anchor")
+            wrong.append(f"{target}: no heading has this anchor")
     return wrong
 
 

@@ -334,7 +334,7 @@ def test_alerts_and_dashboard_use_exported_metrics(created: CreatedService) -> N
         "print(client.get('/metrics').text, client.get('/health', headers={'Accept': 'text/plain'}).text, sep='')"
     )
     environment = {"PYTHONPATH": f"{created.service}/src:packages/chassis/src", "PYTHONDONTWRITEBYTECODE": "1"}
-    if created.database:  # skipped there
+    if created.database:  # it is never connected to
         environment[f"{created.package.upper()}_DATABASE_URL"] = "postgresql://nobody@127.0.0.1:1/none"
     output = run(created.copy, PYTHON, "-c", script, **environment)
     exported = set(re.findall(rf"^# TYPE ({created.package}_[a-z_]+?)(?:_total)? ", output, re.MULTILINE))

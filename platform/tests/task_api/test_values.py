@@ -208,7 +208,7 @@ def test_no_value_is_a_password() -> None:
 
 
 def test_cloudnativepg_replicates_synchronously() -> None:
-    """The values that matter, in addition to the operator's schema, which scripts/lint.sh checks."""
+    """Checks the meaning; scripts/lint.sh validates it against the operator's schema."""
     files = render_files(*sets("database.cloudNativePG.enabled=true", "database.cloudNativePG.storageClassName=fast"))
     (cluster,) = files["cloudnativepg.yaml"]
     assert (cluster["apiVersion"], cluster["kind"]) == ("postgresql.cnpg.io/v1", "Cluster")
