@@ -136,7 +136,7 @@ def strict(node: str, request: pytest.FixtureRequest) -> Iterator[Namespace]:
     try:
         # A policy is enforced once the API server has compiled it.
         pod = standalone_pods(namespace, {})[0]
-        eventually(lambda: "out of the range" in rejection(namespace, pod), "the policy holds", seconds=30)
+        eventually(lambda: "out of the range" in rejection(namespace, pod), "the policy is enforced", seconds=30)
         values_json = shlex.quote(json.dumps(values))
         namespace.run(f"helm install {SERVICE} {CHART} {namespace.values} -f - --wait --timeout 150s <<< {values_json}")
         namespace.wait_for_replicas(3)

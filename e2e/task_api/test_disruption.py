@@ -65,7 +65,7 @@ def test_node_drain_evicts_every_pod_and_pods_recover_once_the_node_is_back(rele
         restart_pod_without_database(release)
         release.run(RETURN.commands.replace("NODE", node))
         release.wait_for_rollout()
-        eventually(lambda: client.get(path).status_code == 200, "the task is there again", seconds=60)
+        eventually(lambda: client.get(path).status_code == 200, "the task is readable again", seconds=60)
     assert restarts(release) == 0
 
 
@@ -77,4 +77,4 @@ def test_node_that_does_not_return_is_replaced_through_a_backup(release: Namespa
         drain(release, node)
         release.run(REPLACE.commands.replace("tasks.dump", str(file)), seconds=400)
         assert release.run("kubectl get pod task-api-postgres-0 -o jsonpath='{.spec.nodeName}'") != node
-        eventually(lambda: client.get(path).status_code == 200, "the task is there again", seconds=60)
+        eventually(lambda: client.get(path).status_code == 200, "the task is readable again", seconds=60)

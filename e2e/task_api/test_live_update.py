@@ -60,12 +60,12 @@ def test_partially_written_file_is_not_loaded_yet(dev_image: str) -> None:
     migration = f"{PACKAGE}/store/migrations/sqlite/0099_effort.sql"
     with running(dev_image, storage="sqlite:////tmp/tasks.db") as dev:
         with dev.writing(migration) as file:
-            eventually(lambda: dev.run("sh", "-c", f"ls /{migration} || true"), "it is there, and empty")
+            eventually(lambda: dev.run("sh", "-c", f"ls /{migration} || true"), "the file exists and is empty")
             dev.save_version("8.8.8")
             time.sleep(0.5)  # nothing may happen during it
             file.write(b"CREATE TABLE effort (hours integer);\n")
             file.flush()
-            eventually(lambda: "effort" in dev.run("sh", "-c", f"cat /{migration} || true"), "half of it is there")
+            eventually(lambda: "effort" in dev.run("sh", "-c", f"cat /{migration} || true"), "the file is half written")
             dev.save_version("9.9.9")
             file.write(b"CREATE TABLE rest (hours integer);\n")
         dev.serves("9.9.9")

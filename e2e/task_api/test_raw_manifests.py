@@ -97,7 +97,7 @@ def applied(namespace: Namespace, copy: Path) -> Namespace:
     namespace.run("kubectl delete secret task-api-tls")
     done = namespace.attempt(f"kubectl apply -f {copy}")
     assert done.returncode == 0, done.stderr
-    assert done.stderr == "", "the server warns"
+    assert done.stderr == "", "the server printed a warning"
     return namespace
 
 
@@ -163,7 +163,7 @@ def test_broken_release_interrupts_no_client_and_is_undone(started: Namespace, c
         started.run(f"kubectl apply -f {copy}/deployment.yaml")
         eventually(
             lambda: {"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull"} & set(waiting_reasons(started).values()),
-            "a new pod cannot get its image",
+            "a new pod cannot pull its image",
             seconds=60,
         )
         assert started.attempt("kubectl rollout status deployment/task-api --timeout=1s").returncode != 0

@@ -97,7 +97,7 @@ def test_database_failure_affects_only_its_own_alias(shop: Namespace) -> None:
     finally:
         shop.run("kubectl scale statefulset/shop-red-postgres --replicas=1")
     with client_below(shop, "red") as red:
-        eventually(lambda: red.get(written["red"]).status_code == 200, "red has its database back")
+        eventually(lambda: red.get(written["red"]).status_code == 200, "red is connected to its database again")
 
 
 def test_larger_request_body_passes_the_ingress_where_configured(shop: Namespace) -> None:

@@ -21,7 +21,7 @@ for workflow in WORKFLOWS:
 @pytest.mark.parametrize("action", USES)
 def test_every_action_has_a_stand_in_that_accepts_its_inputs(action: str) -> None:
     file = STAND_INS / action / "action.yml"
-    assert file.is_file(), f"{action} has no stand-in. Write {file.relative_to(REPOSITORY)}; those beside it show how."
+    assert file.is_file(), f"{action} has no stand-in. Write {file.relative_to(REPOSITORY)}; see the existing ones."
     stand_in = yaml.safe_load(file.read_text())
     inputs = {name for step in USES[action] for name in step.get("with", {})}
     assert inputs <= set(stand_in["inputs"]), f"{file.relative_to(REPOSITORY)} lacks an input"

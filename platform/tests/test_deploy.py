@@ -140,7 +140,7 @@ def read_until(process: subprocess.Popen[str], words: str) -> None:
     for line in process.stdout:
         if words in line:
             return
-    pytest.fail(f"it ended without a line with {words!r}")
+    pytest.fail(f"it exited without a line with {words!r}")
 
 
 @pytest.fixture
@@ -467,7 +467,7 @@ def test_signal_is_handled_while_a_pod_does_not_respond(site: Site) -> None:
     site.set_deployed("one")
     site.write(**site.state, forward="hangs")
     with site.start("smoke") as process:
-        until(lambda: site.calls.endswith("--address 127.0.0.1\n"), "a pod is asked")
+        until(lambda: site.calls.endswith("--address 127.0.0.1\n"), "a pod is queried")
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=5) == 130
         process.communicate()

@@ -99,7 +99,7 @@ class Running:
 
     def serves(self, values: str) -> None:
         """Waits until the response is this."""
-        eventually(lambda: self._values() == values, f"{values} is served, and not {self._values()}")
+        eventually(lambda: self._values() == values, f"expected {values}, got {self._values()}")
 
     def _values(self) -> str:
         return self.fetch()[1].partition(" ")[2]

@@ -243,7 +243,7 @@ def test_interrupted_demo_draws_the_existing_data(tmp_path: Path) -> None:
     with stage.start("--seconds", "60", "--slice", "1", "--picture", str(picture)) as running:
         assert running.stdout is not None
         while "req/s" not in (line := running.stdout.readline()):
-            assert line, "it ended by itself"
+            assert line, "it exited early"
         running.send_signal(signal.SIGINT)
         output, _ = running.communicate(timeout=30)
     assert running.returncode == 130

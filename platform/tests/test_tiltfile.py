@@ -77,7 +77,7 @@ def test_single_pod_runs_whatever_the_hpa_of_make_up_set(tilt: Tilt) -> None:
 
 def test_reload_is_not_delayed(tilt: Tilt) -> None:
     container = api(tilt.applied)
-    assert container["resources"]["limits"]["cpu"] == 64, "more than a machine has: no limit"
+    assert container["resources"]["limits"]["cpu"] == 64, "more CPUs than any machine: no limit"
     assert container["resources"]["limits"]["memory"]
     assert container["resources"]["requests"]["cpu"], "the HPA needs it"
     drain = {variable["name"]: variable.get("value") for variable in container["env"]}[f"{PREFIX}DRAIN_SECONDS"]
@@ -306,5 +306,5 @@ def test_tiltfile_means_the_same_in_tilts_starlark() -> None:
         while todo:
             todo = {below for each in todo for below in calls.get(each, ())} - reached
             reached |= todo
-        assert name not in reached, f"{name} calls itself"
+        assert name not in reached, f"{name} is recursive"
     assert text.isascii()

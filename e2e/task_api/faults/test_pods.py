@@ -107,7 +107,7 @@ def test_stopped_process_is_removed_from_the_endpoints_and_loses_nothing(
                 "the pod is no longer ready",
                 seconds=40,
             )
-            eventually(lambda: clients.history.now() - started > STOPPED_SECONDS, "the time is over", seconds=40)
+            eventually(lambda: clients.history.now() - started > STOPPED_SECONDS, "the pause is over", seconds=40)
         finally:
             signal_pod(victim, pod, "CONT")
         wait_until_settled(victim)

@@ -97,7 +97,7 @@ def test_comparison_detects_a_difference_in_any_field() -> None:
             if path in IDENTITY:
                 continue
             changed = mutated(manifest, path, value)
-            assert differences([changed], rendered[kind, name]), f"{kind} {name}: {path} {what} is not seen"
+            assert differences([changed], rendered[kind, name]), f"{kind} {name}: {path} {what} is not detected"
             count += 1
     assert count > 1000
 
@@ -109,7 +109,7 @@ def test_comparison_detects_a_missing_or_renamed_object() -> None:
         for path in (("kind",), ("metadata", "name")):
             renamed = [*raw_manifests]
             renamed[number] = mutated(manifest, path, "another")
-            assert differences(renamed, rendered), f"{manifest['kind']}: a change of {path} is not seen"
+            assert differences(renamed, rendered), f"{manifest['kind']}: a change of {path} is not detected"
 
 
 def test_object_is_in_the_file_of_the_same_name_in_both() -> None:

@@ -28,7 +28,7 @@ def test_everything_of_the_first_service_is_removed(other_service: Path) -> None
 
 def test_references_to_one_service_name_the_remaining_one(other_service: Path) -> None:
     for path in NAMING:
-        assert SERVICE in (REPOSITORY / path).read_text(), f"{path} does not name {SERVICE}: it needs no new name"
+        assert SERVICE in (REPOSITORY / path).read_text(), f"{path} does not name {SERVICE}: nothing to replace"
     # The Makefile has it as an example.
     files = run(other_service, "git", "grep", "--files-with-matches", "-e", SERVICE, "-e", PACKAGE).splitlines()
     prose = re.compile(r"docs/.*|[A-Z]+\.md|findings/.*|packages/.*|platform/helm/service/.*|skeletons/.*")

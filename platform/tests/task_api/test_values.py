@@ -600,7 +600,7 @@ def test_schema_covers_every_value_and_no_other() -> None:
         properties = node.get("properties")
         if not isinstance(value, dict) or properties is None:
             return []
-        assert node["additionalProperties"] is False, f"{path} takes anything"
+        assert node["additionalProperties"] is False, f"{path} accepts anything"
         wrong = [
             f"{path}.{key}"
             for key in properties.keys() ^ value.keys()
