@@ -215,8 +215,8 @@ def test_no_two_services_share_six_lines(both: dict[tuple[str, str], CreatedServ
         for service in services
     ]
     assert all(len(lines) > 20 for _, lines in windows_by_service)
-    for (one_of_them, some), (other, others) in itertools.combinations(windows_by_service, 2):
-        assert not some & others, (one_of_them, other)
+    for (first, first_windows), (second, second_windows) in itertools.combinations(windows_by_service, 2):
+        assert not first_windows & second_windows, (first, second)
 
 
 # --- the service ----------------------------------------------------------------------

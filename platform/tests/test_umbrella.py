@@ -111,9 +111,9 @@ def test_selectors_of_an_alias_match_only_its_own_pods(rendered: dict[str, list[
     for alias, manifests in rendered.items():
         candidates = [
             labels | {"of": other}
-            for other, all_of_it in rendered.items()
-            for labels in labels_of_pods(all_of_it)
-            + [m["metadata"]["labels"] for m in all_of_it if m["kind"] == "Service"]  # matched by a ServiceMonitor
+            for other, objects_ in rendered.items()
+            for labels in labels_of_pods(objects_)
+            + [m["metadata"]["labels"] for m in objects_ if m["kind"] == "Service"]  # matched by a ServiceMonitor
         ]
         for manifest in manifests:
             for path, selector in selectors(manifest.get("spec", {})):

@@ -576,7 +576,7 @@ ROLLBACK = WORKFLOWS["rollback.yml"]
 
 
 def test_rollback_is_started_from_main_before_it_changes_anything(tmp_path: Path) -> None:
-    """A job's condition is evaluated after its workflow entered a group: so it is a separate job, in no shared group."""
+    """A job's condition is evaluated after its workflow entered a group: so it is a job of no shared group."""
     assert list(ROLLBACK["on"]) == ["workflow_dispatch"]
     assert ROLLBACK["concurrency"] == {
         "group": "${{ github.workflow }}-${{ github.run_id }}",
