@@ -1,5 +1,5 @@
 """GETs that wait at the same time are one statement, and nobody can tell. What is the chassis' about it is tested in
-packages/chassis/tests/test_joined_reads.py."""
+packages/chassis/tests/test_batching.py."""
 
 from __future__ import annotations
 
