@@ -1,4 +1,4 @@
-"""An open store of notes for a test."""
+"""Open stores of notes, for tests."""
 
 from __future__ import annotations
 

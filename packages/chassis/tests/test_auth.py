@@ -238,7 +238,7 @@ async def test_tokens_stay_valid_while_the_new_file_is_unusable_and_the_error_is
     write_tokens(path, line)
     auth = TokenAuth(path, clock=clock)
     if damage == "wrong":
-        write_tokens(path, line, token)  # the token where its hash should be
+        write_tokens(path, line, token)  # the token instead of its hash
     else:
         path.unlink()
     for _ in range(3):
@@ -378,7 +378,7 @@ async def test_the_public_key_is_not_accepted_as_an_hmac_secret(issuer: Issuer, 
     assert isinstance(key, RSAKey)
     issuer.keys = [key]
     assert await oidc.authenticate(bearer_jwt(issuer, key, alg="RS256"))
-    # By hand: joserfc does not sign this well-known forgery.
+    # Signed by hand: joserfc refuses to create this well-known forgery.
     unsigned = f"{base64url({'alg': 'HS256', 'kid': 'rsa'})}.{base64url(claims_of(issuer))}"
     forged = hmac.digest(key.as_pem(private=False), unsigned.encode(), "sha256")
     assert "algorithm" in (await rejection(oidc, f"Bearer {unsigned}.{base64url(forged)}")).detail
@@ -517,7 +517,7 @@ async def test_the_last_known_keys_are_used_while_the_issuer_is_down(
 
 
 async def test_a_known_key_does_not_wait_for_a_slow_issuer(issuer: Issuer, clock: Clock) -> None:
-    """Only one request refreshes the keys when they are old."""
+    """Only one request refreshes expired keys."""
     auth = OIDCAuth(issuer.url, AUDIENCE, clock=clock, now=lambda: NOW, scope_prefix="tasks")
     await auth.authenticate(bearer_jwt(issuer))
     clock.seconds += 3600

@@ -84,7 +84,7 @@ def test_the_host_setting_overrides_the_default_of_the_image() -> None:
 def test_without_ipv6_it_listens_on_ipv4(monkeypatch: pytest.MonkeyPatch) -> None:
     class WithoutIPv6(socket.socket):
         def __init__(self, family: int, kind: int) -> None:
-            if family == socket.AF_INET6:  # as a kernel started with ipv6.disable=1 says
+            if family == socket.AF_INET6:  # as on a kernel booted with ipv6.disable=1
                 raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
             super().__init__(family, kind)
 

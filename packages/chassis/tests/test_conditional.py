@@ -1,4 +1,4 @@
-"""Entity tags of If-Match and If-None-Match, by RFC 9110."""
+"""Entity tags of If-Match and If-None-Match (RFC 9110)."""
 
 from __future__ import annotations
 

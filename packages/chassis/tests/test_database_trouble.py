@@ -1,4 +1,4 @@
-"""PostgreSQL goes down, hangs, rejects or is slow: nothing waits forever, and what can be retried is."""
+"""PostgreSQL is down, hangs, rejects or is slow: every wait is bounded, and whatever can be retried is."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ async def test_a_half_open_connection_blocks_no_request_beyond_the_limit(operati
         }
         start = time.monotonic()
         results = await asyncio.gather(*(work[operation]() for _ in range(20)), return_exceptions=True)
-        assert time.monotonic() - start < 10  # forever, without the limit of half a second; machines may be busy
+        assert time.monotonic() - start < 10  # without the limit of half a second, forever; the machine may be busy
         assert {type(result) for result in results} <= {StoreUnavailable, StoreBusy}
         # Frozen connections are discarded, so the next request does not need them to thaw.
         proxy.thaw()
@@ -121,7 +121,7 @@ async def test_a_signal_stops_a_startup_whose_migration_froze(stage: str, postgr
         process.terminate()
         start = time.monotonic()
         assert await process.wait() == 0
-        # Not only after a graceful close without a response, and a second attempt.
+        # Without waiting for a graceful close that gets no response, and a second attempt.
         assert time.monotonic() - start < MIGRATION_CONNECT_SECONDS
 
 

@@ -39,7 +39,7 @@ def test_while_draining_it_serves_but_is_not_ready() -> None:
             "[-]not-draining failed",
             "readyz check failed",
         ]
-        response = client.post("/v1/hello", json={"name": "who is still served"})
+        response = client.post("/v1/hello", json={"name": "late client"})
         assert (response.status_code, response.headers["connection"]) == (201, "close")
         assert httpx2.get(f"{service.url}/livez").status_code == 200
         assert service.stop() == 0  # the second signal does not wait for the drain

@@ -77,7 +77,7 @@ async def test_a_body_of_one_mebibyte_is_accepted_and_one_byte_more_is_rejected(
     async with connected(service) as client:
         await client.send(form(b'{"name": "x"}'.ljust(MIB)))
         assert (await client.response()).status == 201
-        await client.send(form(b'{"name": "x"}'.ljust(MIB + 1)))  # all of it, before it reads
+        await client.send(form(b'{"name": "x"}'.ljust(MIB + 1)))  # sends everything before reading
         response = await client.response()
         assert response.status == 413
         assert response.problem()["type"] == "/problems/body-too-large"
@@ -106,7 +106,7 @@ async def test_an_endless_body_is_cut_off(service: Service) -> None:
             while sent < 10 * MAX_DISCARD_BYTES:
                 await client.send(b"10000\r\n" + b"x" * 65536 + b"\r\n")
                 sent += 65536
-        assert MAX_DISCARD_BYTES < sent < MAX_DISCARD_BYTES + 16 * MIB  # plus what the system's buffers may hold
+        assert MAX_DISCARD_BYTES < sent < MAX_DISCARD_BYTES + 16 * MIB  # plus socket buffers
 
 
 @pytest.mark.parametrize("form", ["Content-Length: 100", "Transfer-Encoding: chunked"])
@@ -157,7 +157,7 @@ NEVER_ENDING = b"GET /livez HTTP/1.1\r\nHost: x\r\na: " + b"x" * 4 * MIB
 )
 async def test_headers_over_64_kib_get_431(service: Service, head: bytes) -> None:
     async with connected(service) as client:
-        await client.send(head)  # all of it, before it reads
+        await client.send(head)  # sends everything before reading
         response = await client.response()
         assert response.status == 431
         assert str(MAX_HEAD_BYTES).encode() in response.content
@@ -170,7 +170,7 @@ async def test_headers_below_64_kib_are_accepted_in_any_pieces(service: Service)
         await client.send(b"GET /livez HTTP/1.1\r\nHost: x\r\n")
         for number in range(6):
             await client.send(b"a%d: %b\r\n" % (number, b"x" * 10_000))
-            await asyncio.sleep(0.02)  # so that the service reads them one by one
+            await asyncio.sleep(0.02)  # so that the service reads them individually
         await client.send(b"\r\n")
         assert (await client.response()).status == 200
 
@@ -278,7 +278,7 @@ def _slow_headers() -> float:
 
 
 async def test_an_upgrade_to_http_2_is_ignored(service: Service) -> None:
-    """As in the first request of Java's HTTP client; not worth a warning."""
+    """As in the first request of Java's HTTP client. Logs no warning."""
     upgrade = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABk\r\n"
     async with connected(service) as client:
         await client.send(b"GET /livez HTTP/1.1\r\nHost: x\r\n" + upgrade + b"\r\n")
@@ -334,7 +334,7 @@ UNREAD = {
     "stream": b"GET /v1/hello/stream?past=100 HTTP/1.1\r\nHost: x\r\n",
 }
 ROUNDS, UNREAD_ROUNDS = 6, 2
-"""Of a hundred requests each; an unread response is a megabyte, so more of them would take long."""
+"""Of a hundred requests each; an unread response is a megabyte, so more rounds would take long."""
 
 
 @pytest.mark.timeout(600)

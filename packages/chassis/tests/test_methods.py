@@ -84,7 +84,7 @@ def test_head_has_the_status_and_headers_of_get_without_content(client: TestClie
     get, head = (client.request(method, path, headers={"Accept-Encoding": "identity"}) for method in ("GET", "HEAD"))
     assert (head.status_code, head.content) == (get.status_code, b"")
     lengths = {headers(response).pop("content-length") for response in (get, head)}
-    assert len(lengths) == 1 or path == "/health"  # its figures are of another length now and then
+    assert len(lengths) == 1 or path == "/health"  # its numbers sometimes differ in length
     assert headers(head) | {"content-length": ""} == headers(get) | {"content-length": ""}
 
 
@@ -157,4 +157,4 @@ async def test_a_head_response_has_no_content_on_the_wire() -> None:
                 head = await client.until(b"\r\n\r\n")
                 assert head.startswith(b"HTTP/1.1 200")
             await client.send(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert (await client.response()).content == b"ok"  # nothing of the streams comes before it
+            assert (await client.response()).content == b"ok"  # not preceded by data of the streams

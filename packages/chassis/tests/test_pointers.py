@@ -93,7 +93,7 @@ def test_a_pathological_path_takes_no_exponential_time() -> None:
 
 
 def _leads_somewhere(body: Any, target: str) -> bool:
-    """Whether all but the last step, which may be a member that is missing, is in the body."""
+    """Whether the body contains all steps but the last, which may be a missing member."""
     for name in [step.replace("~1", "/").replace("~0", "~") for step in target.split("/")[1:-1]]:
         body = body[int(name)] if isinstance(body, list) else body[name]
     return True

@@ -1,4 +1,4 @@
-"""PgBouncer between the service and PostgreSQL: two settings cover what works, all else is rejected by name."""
+"""PgBouncer between the service and PostgreSQL: two settings cover what works; everything else is rejected by name."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ IGNORE = "statement_timeout,lock_timeout,idle_in_transaction_session_timeout"
 POOLERS: dict[str, dict[str, object]] = {
     "session": {"pool_mode": "session"},
     "transaction": {"pool_mode": "transaction", "max_prepared_statements": 100},
-    "forgetful": {"pool_mode": "transaction", "max_prepared_statements": 0},  # as all before 1.21
+    "forgetful": {"pool_mode": "transaction", "max_prepared_statements": 0},  # like all versions before 1.21
     "ignoring": {"pool_mode": "session", "ignore_startup_parameters": IGNORE},
     "statement": {"pool_mode": "statement", "max_prepared_statements": 100},
 }
@@ -192,7 +192,7 @@ async def test_an_unsupported_pooler_configuration_fails_startup(
 async def test_a_prepared_statement_lost_by_a_pooler_is_not_an_internal_error(
     pooled: Pooled, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where others use the pooler meanwhile, the start may not have seen it."""
+    """While other clients use the pooler, the check at startup may miss it."""
 
     async def verify_prepared_statements(*_: object, **__: object) -> None: ...
 
@@ -202,7 +202,7 @@ async def test_a_prepared_statement_lost_by_a_pooler_is_not_an_internal_error(
         open_store(url, pool_size=1, pooler="transaction") as notes,
         connected(url) as other,
     ):
-        await notes.get(uuid4())  # prepared, in the server that PgBouncer gives out next, as that used last
+        await notes.get(uuid4())  # prepared on the server connection that PgBouncer assigns next: the last one used
         async with other.transaction():
             with pytest.raises(StoreUnavailable, match="NOTES_DATABASE_PREPARED_STATEMENTS=false"):
                 await notes.get(uuid4())

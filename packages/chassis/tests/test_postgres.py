@@ -113,7 +113,7 @@ async def test_a_role_that_may_not_log_in_fails_startup_immediately(postgres_url
 
 async def test_connections_terminated_by_the_server_are_replaced(postgres_url: str) -> None:
     async with open_store(postgres_url, pool_size=1) as store, connected(postgres_url) as admin:
-        for _ in range(20):  # when asyncpg notices it varies
+        for _ in range(20):  # when asyncpg detects it varies
             await store.ping()
             cut = await admin.fetchval(
                 "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
@@ -128,7 +128,7 @@ async def test_connections_terminated_by_the_server_are_replaced(postgres_url: s
 
 
 async def test_a_request_is_one_round_trip(postgres_url: str) -> None:
-    """What asyncpg's own pool sends when a connection is released would be a second one."""
+    """asyncpg's own pool would add a second one when it releases a connection."""
     async with open_store(postgres_url, pool_size=1) as store, connected(postgres_url) as admin:
         await store.count()
         last = await admin.fetch(

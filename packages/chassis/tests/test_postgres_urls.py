@@ -1,4 +1,4 @@
-"""PostgreSQL URLs as providers issue them, and with the mistakes of writing them by hand."""
+"""PostgreSQL URLs as issued by providers, and with typical mistakes of URLs written by hand."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LIBPQ = {
     *("sslpassword", "sslrootcert", "sslsni", "target_session_attrs", "tcp_user_timeout"),
     "user",
 }
-"""PostgreSQL 18's: https://www.postgresql.org/docs/18/libpq-connect.html#LIBPQ-PARAMKEYWORDS"""
+"""Of PostgreSQL 18: https://www.postgresql.org/docs/18/libpq-connect.html#LIBPQ-PARAMKEYWORDS"""
 
 
 def test_every_libpq_parameter_is_supported_ignored_or_rejected_by_name() -> None:

@@ -30,7 +30,7 @@ def test_an_excess_request_gets_429_with_retry_after() -> None:
         assert {response.headers["ratelimit-policy"] for response in responses} == {'"default";q=3;w=60'}
         rejected = responses[-1]
         assert rejected.json()["type"] == "/problems/rate-limited"
-        assert 18 <= int(rejected.headers["retry-after"]) <= 20  # each request has a third of the minute
+        assert 18 <= int(rejected.headers["retry-after"]) <= 20  # each request takes a third of the minute
         reset = rejected.headers["ratelimit"].split(";t=")[1]
         assert 55 <= int(reset) <= 60
         assert any("HELLO_TRUSTED_PROXIES" in line for line in limited.log)  # a proxy's clients would share its address
@@ -64,7 +64,7 @@ def test_the_limit_applies_per_token_or_per_address_without_a_valid_one(tmp_path
         assert statuses("guess", "10.0.0.4", 1) == [401]
         # The address that the proxy added counts, not those that the client sent.
         assert statuses("guess", "10.9.9.9, 10.0.0.3", 1) == [429]
-        # With IPv6, a subscriber has a whole network of addresses.
+        # An IPv6 subscriber has a whole network of addresses.
         guesses = [statuses("guess", f"2001:db8:0:1::{n}", 1)[0] for n in range(4)]
         assert guesses == [401, 401, 401, 429]
         assert statuses("guess", "2001:db8:0:2::1", 1) == [401]
@@ -96,7 +96,7 @@ async def test_the_limit_does_not_reset_at_clock_minutes(monkeypatch: pytest.Mon
 
 
 async def test_the_remaining_quota_decreases_by_one_despite_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time, "monotonic", lambda: 12345.678)  # a share of a minute is no whole number
+    monkeypatch.setattr(time, "monotonic", lambda: 12345.678)  # a request's share of the minute is not an integer
     limit = RateLimit("100/minute")
     headers = [dict((await _acquire(limit, "ann")).state.rate_limit_headers) for _ in range(100)]
     assert [header[b"ratelimit"].split(b";")[1] for header in headers] == [b"r=%d" % n for n in reversed(range(100))]

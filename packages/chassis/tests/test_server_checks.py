@@ -1,4 +1,4 @@
-"""Servers, databases and roles that break a promise are detected at startup, not by the first request."""
+"""Unsuitable servers, databases and roles are detected at startup, not by the first request."""
 
 from __future__ import annotations
 

@@ -27,19 +27,19 @@ class FakeStorage:
     def __init__(self) -> None:
         self.number = 2
         self.pings = self.counts = 0
-        self.wrong_ping: Exception | None = None
-        self.wrong_count: Exception | None = None
+        self.ping_error: Exception | None = None
+        self.count_error: Exception | None = None
 
     async def ping(self) -> None:
         self.pings += 1
         await asyncio.sleep(0)
-        if self.wrong_ping is not None:
-            raise self.wrong_ping
+        if self.ping_error is not None:
+            raise self.ping_error
 
     async def count(self) -> int:
         self.counts += 1
-        if self.wrong_count is not None:
-            raise self.wrong_count
+        if self.count_error is not None:
+            raise self.count_error
         return self.number
 
 
@@ -79,9 +79,9 @@ def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
 
 async def test_a_check_right_after_startup_does_not_return_an_earlier_result(storage: FakeStorage) -> None:
     health = StorageHealth(storage)
-    storage.wrong_ping = StoreUnavailable("it is not open")
+    storage.ping_error = StoreUnavailable("it is not open")
     assert await health.check_health() == (None, {"storage": Check(status="failed", detail="it is not open")})
-    storage.wrong_ping = None
+    storage.ping_error = None
     await health.start()
     assert await health.check_health() == (2, {"storage": OK})
 
@@ -89,14 +89,14 @@ async def test_a_check_right_after_startup_does_not_return_an_earlier_result(sto
 async def test_a_busy_storage_is_healthy(storage: FakeStorage) -> None:
     health = StorageHealth(storage)
     await health.start()
-    storage.wrong_ping = StoreBusy("all are in use")
+    storage.ping_error = StoreBusy("all are in use")
     assert await health.check_health() == (2, {"storage": Check(status="ok", detail="all are in use")})
 
 
 def test_an_unavailable_storage_degrades_health_but_not_liveness_or_readiness(
     storage: FakeStorage, client: TestClient
 ) -> None:
-    storage.wrong_ping = StoreUnavailable("it is gone")
+    storage.ping_error = StoreUnavailable("it is gone")
     response = client.get("/health")
     assert response.status_code == 503
     assert response.json()["status"] == "degraded"
@@ -116,7 +116,7 @@ def test_the_count_is_in_the_json_and_in_the_metrics(client: TestClient) -> None
 def test_scrapers_see_an_unavailable_storage_as_a_metric_not_as_an_error_status(
     storage: FakeStorage, client: TestClient, accept: str
 ) -> None:
-    storage.wrong_ping = StoreUnavailable("it is gone")
+    storage.ping_error = StoreUnavailable("it is gone")
     response = client.get("/health", headers={"Accept": accept})
     assert response.status_code == 200  # Prometheus ignores the content of any other status
     samples = read(response)
@@ -159,9 +159,9 @@ async def test_concurrent_and_repeated_checks_share_one_ping(
     assert storage.pings == 2
 
 
-@pytest.mark.parametrize("what", ["ping", "count"])
-def test_any_storage_error_degrades_health(storage: FakeStorage, what: str) -> None:
-    setattr(storage, f"wrong_{what}", RuntimeError("permission denied for table hellos"))
+@pytest.mark.parametrize("method", ["ping", "count"])
+def test_any_storage_error_degrades_health(storage: FakeStorage, method: str) -> None:
+    setattr(storage, f"{method}_error", RuntimeError("permission denied for table hellos"))
     with TestClient(create_app(HelloWithStorage, Settings())) as client:
         response = client.get("/health")
         assert response.status_code == 503

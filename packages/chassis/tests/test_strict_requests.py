@@ -1,4 +1,4 @@
-"""Undeclared query parameters and forms of a body are rejected, not ignored."""
+"""Undeclared query parameters and unsupported bodies are rejected, not ignored."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.postgresql]
 
 POOL_SIZE = 3
 WRITE_SECONDS = 0.1
-"""Between two writes: without the limit each leaves a backend behind, twenty while one of them is pending."""
+"""Between two writes: without the limit each leaks a backend, twenty while one of them is pending."""
 BACKENDS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'notes'"
 
 

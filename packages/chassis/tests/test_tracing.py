@@ -77,7 +77,7 @@ def test_a_request_span_is_a_child_of_the_callers_and_the_parent_of_its_statemen
         "POST /v1/notes": [INSERT],
         "GET /v1/notes/{note_id}": [GET],
     }
-    assert len(collector.spans_of(TRACE)) == 4  # none of single messages, dependencies, serialization, probes
+    assert len(collector.spans_of(TRACE)) == 4  # none for single messages, dependencies, serialization, probes
     assert {request.parent_span_id.hex() for request in requests.values()} == {CALLER}
     assert {span.trace_id.hex() for span in collector.spans if span.kind == Span.SPAN_KIND_SERVER} == {TRACE}
     route = attributes(requests["GET /v1/notes/{note_id}"])
@@ -112,7 +112,7 @@ def test_the_callers_sampling_decision_applies_and_the_default_is_one_in_ten(col
         assert service.stop() == 0
     assert len(collector.spans_of(sampled)) == 5
     assert len(collector.spans_of(unsampled)) == 0
-    # 30 of 300 are to be expected; outside of this it is in one of ten million runs.
+    # 30 of 300 are expected; one run in ten million is outside this range.
     assert 5 <= len(collector.spans) - 5 <= 65
     assert collector.resource["service.name"] == "greetings"
 
@@ -141,7 +141,7 @@ def test_without_a_collector_requests_succeed_and_shutdown_is_on_time(
         serving(OTEL_EXPORTER_OTLP_ENDPOINT=url, OTEL_TRACES_SAMPLER="always_on", **small_batches) as service,
     ):
         with httpx2.Client(base_url=service.url, timeout=5) as client:
-            for _ in range(20):  # more than a batch, so that it is being sent
+            for _ in range(20):  # more than a batch, so that one is being sent
                 assert client.get("/v1/hello").status_code == 200
         start = time.monotonic()
         assert service.stop() == 0
