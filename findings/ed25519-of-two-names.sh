@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Guess: RFC 9864 gave EdDSA with the curve Ed25519 a second name, `Ed25519`. The signatures are byte-identical, so 2026 libraries that
+# Guess: RFC 9864 gave EdDSA with the curve Ed25519 a second name, `Ed25519`. Signing is identical to the byte, so 2026 libraries that
 # support the curve verify tokens with either name, whichever of the two the issuer's key has as its `alg`.
 # What happens: PyJWT does not support `Ed25519` at all. joserfc and npm's jose support both names, but reject a token with one name if
 # the key has the other, so an issuer that renames one before the other locks out every client.

@@ -29,7 +29,7 @@ POSTGRES_OPTIONS = "-c autovacuum=off"
 """task-api's change feed waits for every transaction that is older than a change, including autovacuum's: a test would
 sometimes see the change late."""
 IN_MEMORY = "/var/lib/postgresql/data"
-"""Data directory on tmpfs: no test simulates a power failure. fsync stays on: without it a service reports `degraded`."""
+"""Data directory on tmpfs: no test simulates a power loss. fsync stays on: without it a service reports `degraded`."""
 NOBODY = 65534
 
 # Not pg_stat_activity: a transaction sees it as of its first access.

@@ -185,13 +185,13 @@ async def test_an_unknown_token_is_rejected_without_being_echoed(tmp_path: Path)
     token, line = new_token("ci", ["read"])
     write_tokens(tmp_path / "tokens", line)
     auth = TokenAuth(tmp_path / "tokens")
-    for wrong in (new_token("ci", ["read"])[0], token[:-1], token + "A", line.split()[0], "\xff\xfe", "a b"):
-        error = await rejection(auth, f"Bearer {wrong}")
+    for invalid in (new_token("ci", ["read"])[0], token[:-1], token + "A", line.split()[0], "\xff\xfe", "a b"):
+        error = await rejection(auth, f"Bearer {invalid}")
         assert error.challenge("orders") == (
             'Bearer realm="orders", error="invalid_token", '
             'error_description="Unknown token: it was mistyped or revoked."'
         )
-        assert wrong not in error.challenge("orders") + repr(error)
+        assert invalid not in error.challenge("orders") + repr(error)
 
 
 async def test_a_changed_token_file_is_reloaded_within_a_second(tmp_path: Path, clock: Clock) -> None:
@@ -229,15 +229,15 @@ async def test_an_emptied_token_file_revokes_every_token(tmp_path: Path, clock: 
     await rejection(auth, f"Bearer {token}")
 
 
-@pytest.mark.parametrize("damage", ["wrong", "missing"])
+@pytest.mark.parametrize("damage", ["invalid", "missing"])
 async def test_tokens_stay_valid_while_the_new_file_is_unusable_and_the_error_is_logged_once(
-    damage: Literal["wrong", "missing"], tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+    damage: Literal["invalid", "missing"], tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "tokens"
     token, line = new_token("ci", ["read"])
     write_tokens(path, line)
     auth = TokenAuth(path, clock=clock)
-    if damage == "wrong":
+    if damage == "invalid":
         write_tokens(path, line, token)  # the token instead of its hash
     else:
         path.unlink()
@@ -256,7 +256,7 @@ async def test_tokens_stay_valid_while_the_new_file_is_unusable_and_the_error_is
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    "invalid",
     [
         "tsk_c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2U read ci",
         f"{'a' * 63} read ci",
@@ -266,14 +266,14 @@ async def test_tokens_stay_valid_while_the_new_file_is_unusable_and_the_error_is
         f"{'a' * 64}",
     ],
 )
-def test_an_invalid_line_prevents_startup_and_only_its_number_is_shown(wrong: str, tmp_path: Path) -> None:
+def test_an_invalid_line_prevents_startup_and_only_its_number_is_shown(invalid: str, tmp_path: Path) -> None:
     path = tmp_path / "tokens"
-    write_tokens(path, "# a comment", "", wrong)
+    write_tokens(path, "# a comment", "", invalid)
     with pytest.raises(ValueError, match="Line 3 of the token file") as raised:
         TokenAuth(path)
     assert str(path) in str(raised.value)
-    assert wrong not in str(raised.value)
-    assert wrong.split()[0] not in str(raised.value)
+    assert invalid not in str(raised.value)
+    assert invalid.split()[0] not in str(raised.value)
 
 
 def test_a_binary_file_is_reported_as_an_invalid_line(tmp_path: Path) -> None:
@@ -333,7 +333,7 @@ async def test_a_token_is_accepted_within_the_leeway_and_with_several_audiences(
 
 
 @pytest.mark.parametrize(
-    ("wrong", "expected"),
+    ("invalid", "expected"),
     [
         ({"iss": "https://elsewhere.example"}, "iss"),
         ({"iss": None}, "iss"),
@@ -352,9 +352,9 @@ async def test_a_token_is_accepted_within_the_leeway_and_with_several_audiences(
     ],
 )
 async def test_a_token_with_invalid_claims_is_rejected(
-    wrong: dict[str, Any], expected: str, issuer: Issuer, oidc: OIDCAuth
+    invalid: dict[str, Any], expected: str, issuer: Issuer, oidc: OIDCAuth
 ) -> None:
-    error = await rejection(oidc, bearer_jwt(issuer, **wrong))
+    error = await rejection(oidc, bearer_jwt(issuer, **invalid))
     assert error.error == "invalid_token"
     assert expected in error.detail
 
@@ -662,9 +662,9 @@ def test_a_route_returns_401_403_or_the_caller(tmp_path: Path) -> None:
         assert missing.status_code == 401
         assert missing.headers["www-authenticate"] == 'Bearer realm="orders"'
 
-        wrong = client.get("/tasks", headers={"Authorization": "Bearer tsk_wrong"})
-        assert wrong.status_code == 401
-        assert 'error="invalid_token"' in wrong.headers["www-authenticate"]
+        invalid = client.get("/tasks", headers={"Authorization": "Bearer tsk_wrong"})
+        assert invalid.status_code == 401
+        assert 'error="invalid_token"' in invalid.headers["www-authenticate"]
 
         valid = {"Authorization": f"Bearer {token}"}
         assert client.get("/tasks", headers=valid).json() == "dashboard"
@@ -687,14 +687,14 @@ def test_a_route_may_accept_the_token_as_basic_auth_password(tmp_path: Path) -> 
         for name in ("", "calendar", "gr\u00fcn"):
             assert client.get("/tasks.ics", headers=basic(f"{name}:{token}".encode())).json() == "calendar"
         assert client.get("/tasks.ics", headers={"Authorization": f"Bearer {token}"}).json() == "calendar"
-        for wrong in (
+        for invalid in (
             b"calendar",
             b"calendar:",
             b"calendar:tsk_wrong",
             token.encode() + b":",
             b"\xff:" + token.encode(),
         ):
-            response = client.get("/tasks.ics", headers=basic(wrong))
+            response = client.get("/tasks.ics", headers=basic(invalid))
             assert response.status_code == 401
             assert token not in response.text + str(response.headers)
         assert client.get("/tasks.ics", headers={"Authorization": "Basic ???"}).status_code == 401

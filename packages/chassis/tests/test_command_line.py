@@ -13,7 +13,7 @@ import httpx2
 import pytest
 from hello.service import Hello
 from programs import DEADLINE_SECONDS
-from running import NOTES, PROGRAM, environment, refused, serving
+from running import NOTES, PROGRAM, environment, expect_error, serving
 
 from chassis.command_line import main
 from chassis.server import CannotListen, listen
@@ -99,13 +99,13 @@ def test_without_ipv6_it_listens_on_ipv4(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_port_in_use_is_a_one_line_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        error = refused("serve", "--port", str(port))
+        error = expect_error("serve", "--port", str(port))
     assert f"Port {port} on 127.0.0.1 is already in use" in error
     assert "HELLO_PORT=" in error
 
 
 def test_an_authentication_mode_without_its_settings_is_a_one_line_error() -> None:
-    error = refused("serve", HELLO_AUTH="tokens")
+    error = expect_error("serve", HELLO_AUTH="tokens")
     assert "HELLO_AUTH_TOKEN_FILE" in error
 
 
@@ -118,7 +118,7 @@ def test_an_authentication_mode_without_its_settings_is_a_one_line_error() -> No
     ],
 )
 def test_an_invalid_setting_is_a_one_line_error_with_its_name_and_rule(name: str, value: str, rule: str) -> None:
-    error = refused("serve", **{name: value})
+    error = expect_error("serve", **{name: value})
     assert error.startswith(name)
     assert rule in error
 
@@ -140,7 +140,7 @@ def test_an_invalid_setting_is_a_one_line_error_with_its_name_and_rule(name: str
     ],
 )
 def test_an_invalid_database_setting_is_a_one_line_error_without_its_value(name: str, value: str, rule: str) -> None:
-    error = NOTES.refused("serve", **{name: value})
+    error = NOTES.expect_error("serve", **{name: value})
     assert error.startswith(name)
     assert rule in error
     assert "hunter2" not in error

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 from hello.service import Hello, Settings
 from programs import Service
-from running import refused, serving
+from running import expect_error, serving
 from starlette.testclient import TestClient
 
 from chassis.app import create_app
@@ -102,6 +102,6 @@ def test_cors_is_disabled_by_default() -> None:
     ],
 )
 def test_origins_that_no_browser_sends_are_rejected(origins: str, rule: str) -> None:
-    line = refused("serve", HELLO_CORS_ORIGINS=origins)
+    line = expect_error("serve", HELLO_CORS_ORIGINS=origins)
     assert line.startswith("HELLO_CORS_ORIGINS: ")
     assert rule in line

@@ -129,9 +129,9 @@ def test_explicit_head_and_options_routes_take_precedence(client: TestClient) ->
     ],
 )
 def test_options_and_405_list_the_allowed_methods(client: TestClient, path: str, methods: str) -> None:
-    options, wrong = client.options(path), client.delete(path)
+    options, rejected = client.options(path), client.delete(path)
     assert (options.status_code, options.content, options.headers["allow"]) == (204, b"", methods)
-    assert (wrong.status_code, wrong.headers["allow"]) == (405, methods)
+    assert (rejected.status_code, rejected.headers["allow"]) == (405, methods)
 
 
 def test_a_path_without_get_does_not_support_head() -> None:

@@ -119,12 +119,12 @@ async def test_the_pool_exposes_its_usage(client: TestClient, postgres_url: str)
         connections.release(await connections.acquire(deadline=deadline))
         assert pool() == {"max_connections": 2, "connections": 1, "idle_connections": 1, "waiting": 0}
         before = value(client, "notes_db_pool_acquire_seconds_count")
-        held = [await connections.acquire(deadline=deadline) for _ in range(2)]
+        acquired = [await connections.acquire(deadline=deadline) for _ in range(2)]
         waiting = asyncio.create_task(connections.acquire(deadline=deadline))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert pool() == {"max_connections": 2, "connections": 2, "idle_connections": 0, "waiting": 1}
-        for connection in held:
+        for connection in acquired:
             connections.release(connection)
         connections.release(await waiting)
         assert pool() == {"max_connections": 2, "connections": 2, "idle_connections": 2, "waiting": 0}

@@ -134,7 +134,7 @@ def test_an_unsupported_query_is_reported_by_parameter(query: str, expected: str
 )
 @pytest.mark.parametrize("command", ["migrate", "openapi"])
 def test_an_invalid_url_is_a_one_line_error_without_the_password(url: str, expected: str, command: str) -> None:
-    line = NOTES.refused(command, NOTES_DATABASE_URL=url)
+    line = NOTES.expect_error(command, NOTES_DATABASE_URL=url)
     assert line.startswith("NOTES_DATABASE_URL: ")
     assert expected in line
     assert "hunter2" not in line

@@ -15,7 +15,7 @@ from chassis.routes import Router
 
 
 def tenant() -> str:
-    return "nobody"
+    return "default"
 
 
 plain, prefixed, limited = Router(), Router(), Router(max_body_size=10)
@@ -57,12 +57,12 @@ def test_the_routes_of_a_router_are_built_once_for_all_applications(app: FastAPI
 
 
 def test_a_dependency_override_affects_one_application_only(app: FastAPI) -> None:
-    app.dependency_overrides[tenant] = lambda: "somebody"
+    app.dependency_overrides[tenant] = lambda: "other"
     for path in ("/v1/tenant", "/v2/tenant"):
         with TestClient(app) as client:
-            assert client.get(path).json() == "somebody"
+            assert client.get(path).json() == "other"
         with TestClient(create_app(HelloWithTenants, Hello.settings())) as client:
-            assert client.get(path).json() == "nobody"
+            assert client.get(path).json() == "default"
 
 
 def test_an_included_router_has_its_prefix_and_tags(app: FastAPI) -> None:

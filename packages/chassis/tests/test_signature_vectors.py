@@ -46,7 +46,7 @@ async def is_accepted(auth: OIDCAuth, token: str) -> bool:
 @pytest.mark.full
 @pytest.mark.go  # the vectors are a Go module
 async def test_valid_vectors_are_accepted_and_invalid_ones_rejected(groups: list[dict[str, Any]]) -> None:
-    wrong, accepted = [], 0
+    errors, accepted = [], 0
     for group in groups:
         issuer = Issuer()
         try:
@@ -62,8 +62,8 @@ async def test_valid_vectors_are_accepted_and_invalid_ones_rejected(groups: list
                 verified = await is_accepted(auth, vector["jws"])
                 accepted += verified
                 if verified != expected:
-                    wrong.append((vector["tcId"], vector["comment"], vector["result"], str(group.get("public"))[:90]))
+                    errors.append((vector["tcId"], vector["comment"], vector["result"], str(group.get("public"))[:90]))
         finally:
             issuer.close()
-    assert wrong == []
+    assert errors == []
     assert accepted > 20

@@ -222,17 +222,17 @@ def test_an_unauthenticated_caller_gets_no_validation_errors(tmp_path: Path) -> 
     (tmp_path / "tokens").write_text(line + "\n")
     settings = Settings(auth="tokens", auth_token_file=tmp_path / "tokens", rate_limit="4/hour")
     with TestClient(create_app(HelloWithItems, settings)) as client:
-        wrong: list[tuple[str, bytes, dict[str, str]]] = [
+        invalid_requests: list[tuple[str, bytes, dict[str, str]]] = [
             ("/v1/guarded?x=1", ITEM, {"content_type": JSON}),
             ("/v1/guarded", ITEM, {}),
             ("/v1/guarded", b"{", {"content_type": JSON}),
             ("/v1/guarded", b"\xff", {"content_type": JSON}),
         ]
-        for path, body, headers in wrong[:3]:
+        for path, body, headers in invalid_requests[:3]:
             assert post(client, path, body, **headers).status_code == 401
         statuses = [
             post(client, path, body, authorization=f"Bearer {token}", **headers).status_code
-            for path, body, headers in [*wrong, wrong[0]]
+            for path, body, headers in [*invalid_requests, invalid_requests[0]]
         ]
         assert statuses == [422, 415, 400, 400, 429]  # each counts once
 
