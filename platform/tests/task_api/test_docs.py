@@ -80,7 +80,7 @@ def test_settings_stand_in_front_of_make_run(tmp_path: Path) -> None:
     block = commands_run_by(THIS, "docs/develop.md", "Live reload")[0]
     moved = replace(block, text=block.text.replace("TASKS_PORT=8001", "TASKS_PORT=0"))
     assert moved.text != block.text
-    assert "Tasks are kept in memory" in "\n".join(serve(moved, tmp_path))
+    assert "Tasks are stored in memory" in "\n".join(serve(moved, tmp_path))
 
 
 def test_one_test_is_run_alone() -> None:

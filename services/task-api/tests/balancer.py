@@ -1,4 +1,4 @@
-"""What stands between clients and pods: connections go to one of several processes, and news of them comes late."""
+"""A TCP load balancer between clients and pods, which learns late that a pod is gone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 
 class Balancer:
-    """Forwards each connection to the next of its backends. Used from any thread."""
+    """Forwards each connection to the next backend, round robin. Thread-safe."""
 
     def __init__(self) -> None:
         self.backends: list[int] = []

@@ -1,4 +1,4 @@
-"""Each kind of storage in turn, and what a test leaves to be read after the run."""
+"""Parametrizes tests over all stores, and reports measurements after the run."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="session")
 def seed(pytestconfig: pytest.Config) -> int | None:
-    """What the generated tests begin with in `make fuzz`; without one they take a small share, the same each time."""
-    given: str | None = pytestconfig.getoption("--hypothesis-seed")
-    return None if given is None else int(given)
+    """The seed of the generated tests in `make fuzz`; without one they take a small sample, the same each time."""
+    option: str | None = pytestconfig.getoption("--hypothesis-seed")
+    return None if option is None else int(option)
 
 
 @pytest.fixture
 def keep(record_property: Callable[[str, object], None]) -> Callable[[Row], None]:
-    """Prints a row at the end of the run, and leaves it in the folder FAULT_ROWS for who collects rows."""
+    """Prints a row at the end of the run, and stores it in the folder FAULT_ROWS, if set."""
 
     def keeping(row: Row) -> None:
         record_property(SUMMARY, str(row))
@@ -55,7 +55,7 @@ def keep(record_property: Callable[[str, object], None]) -> Callable[[Row], None
 
 @pytest.fixture(params=["memory", "sqlite", "postgresql"])
 def storage_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of an empty storage, of each kind in turn."""
+    """The URL of an empty database, of each kind in turn."""
     kind: StorageKind = request.param
     match kind:
         case "memory":

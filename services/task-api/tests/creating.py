@@ -1,4 +1,4 @@
-"""New tasks that wait for PostgreSQL at the same time, for the tests of what becomes of them."""
+"""Concurrent creations that wait for PostgreSQL, for tests of how they are grouped."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import asyncpg
 from databases import BLOCKED, connected
 from making import a_task
 
-from task_api.store import Answer, Write
+from task_api.store import IdempotencyRecord, Write
 from task_api.store.postgres import PostgresStore
 from task_api.store.postgres_rows import row_of
 from task_api.store.postgres_writes import CREATE_TASK
@@ -20,7 +20,7 @@ DEADLINE_SECONDS = 30
 
 
 class Holder:
-    """A connection past the store, whose transaction has inserted a task: who inserts it too waits for its end."""
+    """A connection outside the store, whose open transaction has inserted a task: a concurrent insert of it blocks."""
 
     def __init__(self, db: asyncpg.Connection[asyncpg.Record]) -> None:
         self._db = db
@@ -47,19 +47,20 @@ async def holding(url: str, task: Task) -> AsyncIterator[Holder]:
         yield holder
 
 
-def create(store: PostgresStore, task: Task, key: str = "") -> asyncio.Task[Answer | None]:
-    answer = answer_to(task, key) if key else None
-    return asyncio.create_task(store.commit([Write(task, "created")], answer, now=task.updated_at))
+def create(store: PostgresStore, task: Task, key: str = "") -> asyncio.Task[IdempotencyRecord | None]:
+    record = record_of(task, key) if key else None
+    return asyncio.create_task(store.commit([Write(task, "created")], record, now=task.updated_at))
 
 
-def answer_to(task: Task, key: str) -> Answer:
-    return Answer("ann", key, "fingerprint", 201, task.model_dump_json())
+def record_of(task: Task, key: str) -> IdempotencyRecord:
+    return IdempotencyRecord("ann", key, "fingerprint", 201, task.model_dump_json())
 
 
 async def start_group(
     store: PostgresStore, url: str, *tasks: Task, keys: Sequence[str] = ()
-) -> list[asyncio.Task[Answer | None]]:
-    """Begins to create these, all in one transaction, which a task before them had to end for. keys: of the first."""
+) -> list[asyncio.Task[IdempotencyRecord | None]]:
+    """Starts creating these in one transaction, after an earlier one that the group had to wait for. keys: of the
+    first."""
     before = a_task()
     async with holding(url, before) as holder:
         first = create(store, before)
@@ -67,7 +68,7 @@ async def start_group(
         group = [
             create(store, task, key) for task, key in zip(tasks, [*keys, *[""] * (len(tasks) - len(keys))], strict=True)
         ]
-        await asyncio.sleep(0)  # now they wait
+        await asyncio.sleep(0)  # now they are queued
         await holder.let_go()
         await first
     return group

@@ -1,4 +1,4 @@
-"""A task made without the API, for the tests of the stores."""
+"""A task made without the API, for tests of the stores."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NOW = datetime(2026, 11, 23, 12, 30, 15, 123456, tzinfo=UTC)
 
 
 def a_task(**differences: object) -> Task:
-    """A new task with nothing but a title, except for these differences."""
+    """A new task with only a title, except for these differences."""
     whole = Task(
         id=uuid7(),
         title="Water the plants",

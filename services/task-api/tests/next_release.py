@@ -1,4 +1,4 @@
-"""The service as a later release would be: with a migration more, which adds a column, or which fails.
+"""The service as a later release: with one more migration, which adds a column or fails.
 
 python next_release.py good|bad serve
 """
@@ -12,7 +12,7 @@ from chassis.postgres import schema
 from task_api.__main__ import main
 
 SQL = {
-    # Long enough that the pods of the release before write meanwhile.
+    # Long enough for the pods of the previous release to write concurrently.
     "good": "ALTER TABLE tasks ADD COLUMN effort integer; SELECT pg_sleep(0.3)",
     "bad": "ALTER TABLE tasks ADD COLUMN effort integer; SELECT 1 / 0",
 }

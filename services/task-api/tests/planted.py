@@ -1,4 +1,4 @@
-"""The service with a bug that loses, repeats, forgets or refuses what it must not: the tests must see it.
+"""The service with a planted bug, which loses, repeats or rejects writes: the tests must detect it.
 
 python planted.py BUG serve
 """
@@ -18,25 +18,25 @@ from chassis.postgres import database
 from chassis.postgres.batching import Batcher
 from chassis.server import _Server
 from task_api.__main__ import main
-from task_api.store import Answer, Write, url
+from task_api.store import IdempotencyRecord, Write, url
 from task_api.store.postgres import PostgresStore
-from task_api.store.sqlite import Member, SQLiteStore
+from task_api.store.sqlite import PendingWrite, SQLiteStore
 
 LATE_SECONDS = 0.05
 
-Commit = Callable[..., Awaitable[Answer | None]]
+Commit = Callable[..., Awaitable[IdempotencyRecord | None]]
 
 real_commit = SQLiteStore.commit
-under_way: set[asyncio.Task[Answer | None]] = set()
+under_way: set[asyncio.Task[IdempotencyRecord | None]] = set()
 
 
 def acknowledge_before(commit: Commit) -> Commit:
-    """Says that it is done, and does it a moment later."""
+    """Acknowledges first, and commits a moment later."""
 
-    async def acknowledge(*given: Any, **named: Any) -> Answer | None:
-        async def later() -> Answer | None:
+    async def acknowledge(*args: Any, **kwargs: Any) -> IdempotencyRecord | None:
+        async def later() -> IdempotencyRecord | None:
             await asyncio.sleep(LATE_SECONDS)
-            return await commit(*given, **named)
+            return await commit(*args, **kwargs)
 
         task = asyncio.create_task(later())
         under_way.add(task)
@@ -47,14 +47,14 @@ def acknowledge_before(commit: Commit) -> Commit:
 
 
 class AcknowledgesBatchBeforeCommit(Batcher[Any, Any]):
-    """Tells those who are joined that it is done, and commits it a moment later."""
+    """Acknowledges a group first, and commits it a moment later."""
 
-    def __init__(self, *given: Any, execute_many: Callable[..., Awaitable[Any]], **named: Any) -> None:
+    def __init__(self, *args: Any, execute_many: Callable[..., Awaitable[Any]], **kwargs: Any) -> None:
         async def late(db: Any, items: list[Any]) -> Any:
-            await asyncio.sleep(4 * LATE_SECONDS)  # longer than the one who kills waits
+            await asyncio.sleep(4 * LATE_SECONDS)  # longer than the killer waits
             return await execute_many(db, items)
 
-        super().__init__(*given, execute_many=late, **named)
+        super().__init__(*args, execute_many=late, **kwargs)
 
     async def _execute(self, item: Any, batch: Any, db: Any) -> Any:
         if self._settle is not None:
@@ -65,9 +65,9 @@ class AcknowledgesBatchBeforeCommit(Batcher[Any, Any]):
 
 
 class AcknowledgesGroupBeforeCommit(SQLiteStore):
-    """Tells all of a group that it is done when it is, and commits it a moment later."""
+    """Acknowledges a whole group when its work is done, and commits it a moment later."""
 
-    def _commit(self, connection: sqlite3.Connection, group: list[Member]) -> list[Any]:
+    def _commit(self, connection: sqlite3.Connection, group: list[PendingWrite]) -> list[Any]:
         loop = group[0].done.get_loop()
 
         def tell(_db: sqlite3.Connection) -> None:
@@ -75,53 +75,53 @@ class AcknowledgesGroupBeforeCommit(SQLiteStore):
                 loop.call_soon_threadsafe(one.done.set_result, None)
             time.sleep(LATE_SECONDS)
 
-        group.append(Member(tell, 1, loop.create_future()))
+        group.append(PendingWrite(tell, 1, loop.create_future()))
         return super()._commit(connection, group)
 
 
-async def keep_answer_after_commit(
-    self: SQLiteStore, writes: Sequence[Write], answer: Answer | None = None, *, now: datetime
-) -> Answer | None:
-    """Keeps the answer under the Idempotency-Key in a transaction of its own."""
-    if answer is None:
+async def store_record_after_commit(
+    self: SQLiteStore, writes: Sequence[Write], record: IdempotencyRecord | None = None, *, now: datetime
+) -> IdempotencyRecord | None:
+    """Stores the idempotency record in a separate transaction."""
+    if record is None:
         return await real_commit(self, writes, now=now)
-    # Looked up first, as code of this kind does: without a fault in between, every retry is answered rightly.
-    if (kept := await self._run(lambda db: _kept(db, answer))) is not None:
-        return kept
+    # Looked up first, as real code does: without a fault in between, every retry gets the right response.
+    if (existing := await self._run(lambda db: _existing(db, record))) is not None:
+        return existing
     await real_commit(self, writes, now=now)
     await asyncio.sleep(LATE_SECONDS)
-    return await real_commit(self, [], answer, now=now)
+    return await real_commit(self, [], record, now=now)
 
 
-def _kept(db: sqlite3.Connection, answer: Answer) -> Answer | None:
+def _existing(db: sqlite3.Connection, record: IdempotencyRecord) -> IdempotencyRecord | None:
     columns = "SELECT subject, key, fingerprint, status, body FROM answers WHERE subject = ? AND key = ?"
-    row = db.execute(columns, (answer.subject, answer.key)).fetchone()
-    return None if row is None else Answer(*row)
+    row = db.execute(columns, (record.subject, record.key)).fetchone()
+    return None if row is None else IdempotencyRecord(*row)
 
 
-def join_what_is_under_way(get: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-    """Answers by the statement for the same row that somebody who came before has sent already.
+def join_in_flight(get: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    """Joins a read to a statement for the same row that is already in flight.
 
-    Not by `plant`: test_joined_reads.py has it in its own process, to be sure that such a statement is under way.
+    Not by `plant`: test_joined_reads.py has it in its own process, to be sure that such a statement is in flight.
     """
-    asked: dict[object, asyncio.Future[Any]] = {}
+    in_flight: dict[object, asyncio.Future[Any]] = {}
 
     async def join(self: Batcher[Any, Any], key: object) -> Any:
-        if key not in asked:
-            asked[key] = asyncio.ensure_future(get(self, key))
-            asked[key].add_done_callback(lambda _: asked.pop(key))
-        return await asyncio.shield(asked[key])
+        if key not in in_flight:
+            in_flight[key] = asyncio.ensure_future(get(self, key))
+            in_flight[key].add_done_callback(lambda _: in_flight.pop(key))
+        return await asyncio.shield(in_flight[key])
 
     return join
 
 
 def end_without_drain(self: _Server) -> None:
-    """Ends at the first signal, whoever is being served."""
+    """Exits at the first signal, even with requests in flight."""
     self.force_shutdown()
 
 
 def plant(bug: str) -> None:
-    """Puts the bug into the service."""
+    """Adds the bug to the service."""
     match bug:
         case "acknowledge-before-commit":
             for store in (SQLiteStore, PostgresStore):
@@ -130,7 +130,7 @@ def plant(bug: str) -> None:
             patch.object(url, "SQLiteStore", AcknowledgesGroupBeforeCommit).start()
             patch.object(database, "Batcher", AcknowledgesBatchBeforeCommit).start()
         case "answer-outside-the-transaction":
-            patch.object(SQLiteStore, "commit", keep_answer_after_commit).start()
+            patch.object(SQLiteStore, "commit", store_record_after_commit).start()
         case "no-drain":
             patch.object(_Server, "drain", end_without_drain).start()
         case _:

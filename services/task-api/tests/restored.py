@@ -1,4 +1,4 @@
-"""A PostgreSQL with all that a backup is made with, and a place for a second one, in one container."""
+"""A PostgreSQL with everything needed for backups, and room for a second one, in one container."""
 
 from __future__ import annotations
 
@@ -38,26 +38,26 @@ sleep infinity
 
 @dataclass
 class Server:
-    """The server that is backed up. second_url: of one that comes out of a backup, or that it is restored into."""
+    """The server that is backed up. second_url: of a server made from a backup, or that it is restored into."""
 
     url: str
     second_url: str
     _container: DockerContainer
 
     def start(self) -> None:
-        """Starts the first, without anything in it."""
+        """Starts the first server, empty."""
         for name in ("first", "second"):
             self._run(f"if test -e /tmp/{name}; then pg_ctl stop --pgdata=/tmp/{name} --mode=immediate; fi")
             self._run(f"rm -rf /tmp/{name} /tmp/archive/*")
         self._run("cp -r /tmp/old /tmp/first && pg_ctl start --pgdata=/tmp/first --log=/tmp/first.log")
 
     def start_second(self) -> None:
-        """A new server, which has counted a few hundred transactions."""
+        """A new server, with only a few hundred transactions so far."""
         self._run("cp -r /tmp/young /tmp/second")
         self._start_second()
 
     def recover_to(self, restore_point: str) -> None:
-        """Makes the second by point-in-time recovery, from a copy of the first's files and the archive."""
+        """Creates the second by point-in-time recovery, from a base backup of the first and its WAL archive."""
         self._sql("SELECT pg_switch_wal()")
         archived = "SELECT last_archived_wal >= pg_walfile_name(pg_current_wal_lsn() - 1) FROM pg_stat_archiver"
         eventually(lambda: self._sql(archived) == "t", "all WAL is in the archive")
@@ -76,12 +76,12 @@ class Server:
         eventually(lambda: self._sql(recovers, SECOND) == "f", "the second has recovered")
 
     def snapshot(self) -> None:
-        """Copies the volume, as it is when the power fails."""
+        """Copies the volume, as after a power failure."""
         self._run("pg_ctl stop --pgdata=/tmp/first --mode=immediate")
         self._run("cp -r /tmp/first /tmp/snapshot && pg_ctl start --pgdata=/tmp/first --log=/tmp/first.log")
 
     def back_to_snapshot(self) -> None:
-        """Puts the copy in the volume's place."""
+        """Replaces the volume with the copy."""
         self._run("pg_ctl stop --pgdata=/tmp/first --mode=immediate && rm -r /tmp/first && mv /tmp/snapshot /tmp/first")
         self._run("pg_ctl start --pgdata=/tmp/first --log=/tmp/first.log")
 
@@ -89,7 +89,8 @@ class Server:
         self._run("pg_dump --username=test --dbname=postgres --format=custom --file=/tmp/dump")
 
     def restore(self, port: int) -> None:
-        """Again where it and a write wait for each other and PostgreSQL ends the restore, as `make restore` does."""
+        """Retries on a deadlock with a write, which PostgreSQL resolves by aborting the restore, as `make restore`
+        does."""
         command = (
             f"pg_restore --username=test --dbname=postgres --port={port}"
             " --clean --if-exists --no-owner --single-transaction /tmp/dump"
@@ -105,7 +106,7 @@ class Server:
         self._run(f"set -o pipefail; pg_restore --file=- /tmp/dump | {PSQL} --port={SECOND} --set=ON_ERROR_STOP=1")
 
     def restore_rows(self) -> None:
-        """The rows alone, into tables of the second that the service has made."""
+        """Only the rows, into tables of the second that the service has created."""
         self._run(
             f"{PSQL} --port={SECOND} --command 'TRUNCATE tasks, changes, changes_purged, answers, schema_migrations'"
         )
@@ -126,7 +127,7 @@ class Server:
 
 @contextlib.contextmanager
 def backed_up() -> Iterator[Server]:
-    """It is there until the end of the block."""
+    """Runs until the end of the block."""
     assert docker_is_available(), "Docker does not answer, and what is backed up runs in a container. Start it"
     ports = free_port(), free_port()
     container = DockerContainer(POSTGRES_IMAGE).with_kwargs(entrypoint=["bash", "-c", SETUP], user="postgres")

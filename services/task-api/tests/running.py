@@ -1,4 +1,4 @@
-"""The service as a process of its own, for the tests beside this file."""
+"""The service as a separate process, for the tests in this folder."""
 
 from __future__ import annotations
 

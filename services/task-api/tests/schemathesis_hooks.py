@@ -1,4 +1,4 @@
-"""How generated requests differ from what the OpenAPI document alone leads to; SCHEMATHESIS_HOOKS names this file."""
+"""Adapts generated requests beyond what the OpenAPI document can express; SCHEMATHESIS_HOOKS names this file."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from uuid import uuid4
 import schemathesis
 from hypothesis import strategies as st
 
-# The schema cannot say which places were given out. One is known to everybody.
+# The schema cannot express which cursors were issued. One is well-known.
 schemathesis.openapi.format("place-in-feed", st.just("now"))
 
-# Nor which rules of recurrence there are, and which time zones.
+# Nor which recurrence rules and time zones are valid.
 schemathesis.openapi.format(
     "rrule",
     st.sampled_from(
@@ -27,7 +27,7 @@ schemathesis.openapi.format(
 )
 schemathesis.openapi.format("time-zone", st.sampled_from(["Europe/Berlin", "America/New_York", "UTC"]))
 
-# Nor that the first and the last years there are cannot be kept.
+# Nor that the first and last years cannot be stored.
 DAYS = st.dates(date(3, 1, 1), date(9997, 12, 31))
 OFFSETS = st.sampled_from(["Z", "+00:00", "-11:30", "+14:00"])
 schemathesis.openapi.format("date", DAYS.map(str))
@@ -40,7 +40,7 @@ schemathesis.openapi.format(
 def before_call(_context: schemathesis.HookContext, case: schemathesis.Case[Any], _kwargs: dict[str, Any]) -> None:
     """Every request with a key is a new one.
 
-    Generated keys are often the same, and then 422 would be right; a repetition has tests of its own.
+    Generated keys often repeat, and then 422 would be correct; retries have their own tests.
     """
     if case.headers.get("Idempotency-Key"):
         case.headers["Idempotency-Key"] = str(uuid4())

@@ -1,4 +1,4 @@
-"""An acknowledged write is never lost and never done twice, whatever ends the process; and planted bugs are seen."""
+"""An acknowledged write is never lost or applied twice, however the process ends; and planted bugs are detected."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from running import SERVE, environment, start
 
 KILLS = 3
 PROPAGATION_SECONDS = 0.3
-"""For so long a process that ends still gets new connections, as a pod does until every proxy has heard of it."""
+"""How long a terminating process still gets new connections, as a pod does until every proxy has updated its
+endpoints."""
 
 PLANTED = [sys.executable, str(Path(__file__).parent / "planted.py")]
 
@@ -31,13 +32,15 @@ def process(command: list[str], log: Path, **settings: str) -> AbstractContextMa
 
 
 @pytest.mark.timeout(600)
-def test_a_process_that_is_killed_while_it_writes_loses_nothing(tmp_path: Path, keep: Callable[[Row], None]) -> None:
+def test_a_process_killed_during_writes_loses_no_acknowledged_write(
+    tmp_path: Path, keep: Callable[[Row], None]
+) -> None:
     database = tmp_path / "tasks.db"
     with process(SERVE, tmp_path / "log", TASKS_DATABASE_URL=f"sqlite:///{database}") as service:
         fault = f"process on SQLite: SIGKILL, {KILLS} times"
         with judged(fault, service.client, tmp_path / "history.jsonl", keep) as running:
             kill_in_a_loop(running, service, KILLS, database)
-        assert running.history.failures, "nobody noticed that the process was killed"
+        assert running.history.failures, "no client noticed that the process was killed"
 
 
 @pytest.mark.full
@@ -51,22 +54,22 @@ def test_a_process_that_is_killed_while_it_writes_loses_nothing(tmp_path: Path, 
         ("answer-outside-the-transaction", "duplicated", "sqlite"),
     ],
 )
-def test_a_bug_that_breaks_the_promise_is_seen(
+def test_a_planted_durability_bug_is_detected(
     bug: str, seen: str, storage: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     database = tmp_path / "tasks.db" if storage == "sqlite" else None
     url = f"sqlite:///{database}" if database else request.getfixturevalue("postgres_url")
     with process([*PLANTED, bug, "serve"], tmp_path / "log", TASKS_DATABASE_URL=url) as service:
-        # Nobody changes tasks: two changers would be told at once that neither was first.
+        # No changers: two of them would detect the missing If-Match check at once.
         with trial(service.client, tmp_path / "history.jsonl", writers=8, changers=0, readers=0) as running:
-            kill_in_a_loop(running, service, KILLS, database, writes=20)  # by then they come at the same time
+            kill_in_a_loop(running, service, KILLS, database, writes=20)  # by then they run concurrently
         assert getattr(running.verdict, seen), f"{bug} went unseen: {running.verdict}"
 
 
 @pytest.mark.full
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("command", "drains"), [(SERVE, True), ([*PLANTED, "no-drain", "serve"], False)])
-def test_a_rollout_fails_no_request_unless_the_drain_is_missing(
+def test_a_rollout_fails_no_request_unless_the_drain_is_disabled(
     command: list[str], drains: bool, postgres_url: str, tmp_path: Path
 ) -> None:
     settings = {"TASKS_DATABASE_URL": postgres_url, "TASKS_DRAIN_SECONDS": "1.5"}
@@ -85,7 +88,7 @@ def test_a_rollout_fails_no_request_unless_the_drain_is_missing(
                 balancer.backends = [*balancer.backends, new.port]
                 running.strike("SIGTERM")
                 ending.send(signal.SIGTERM)
-                time.sleep(PROPAGATION_SECONDS)  # no wait: how late the news comes is what is tested
+                time.sleep(PROPAGATION_SECONDS)  # no wait: the delay of the update is what is tested
                 balancer.backends = [port for port in balancer.backends if port != ending.port]
                 assert ending.wait() == 0
     assert running.verdict.broken_promises == []

@@ -1,4 +1,4 @@
-"""The page of docs/tour.md, of another origin than the API, in Chromium."""
+"""The page of docs/tour.md, served from a different origin than the API, in Chromium."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ addEventListener("error", (event) => report(`failed: ${event.message}`));
 
 @contextmanager
 def served(page: list[str], reports: list[str]) -> Iterator[str]:
-    """The origin of a server of the page, which takes what that reports, until the end of the block."""
+    """The origin of a server of the page that receives its reports, until the end of the block."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -65,7 +65,7 @@ def served(page: list[str], reports: list[str]) -> Iterator[str]:
 
 @contextmanager
 def opened(url: str, profile: Path) -> Iterator[None]:
-    """Chromium shows the page until the end of the block."""
+    """Shows the page in Chromium until the end of the block."""
     program = next(filter(None, map(shutil.which, BROWSERS)), None)
     assert program is not None, f"there is none of {BROWSERS}"
     with (profile.parent / "chromium.log").open("w") as log:
@@ -82,7 +82,7 @@ def opened(url: str, profile: Path) -> Iterator[None]:
 @pytest.mark.full
 @pytest.mark.chromium
 @pytest.mark.parametrize("allowed", [True, False], ids=["allowed", "another-origin"])
-def test_a_page_of_another_origin_creates_changes_and_follows(allowed: bool, tmp_path: Path) -> None:
+def test_a_cross_origin_page_creates_updates_and_follows_tasks(allowed: bool, tmp_path: Path) -> None:
     (block,) = re.findall(r"```html\n(.*?)```", TOUR.read_text(), re.DOTALL)
     page: list[str] = []
     reports: list[str] = []
@@ -91,16 +91,18 @@ def test_a_page_of_another_origin_creates_changes_and_follows(allowed: bool, tmp
         with serving(TASKS_DATABASE_URL=f"sqlite:///{tmp_path}/tasks.db", **settings) as service:
             assert "http://127.0.0.1:8000" in block
             page.append(block.replace("<script", f"{REPORT}<script", 1).replace("http://127.0.0.1:8000", service.url))
-            if not allowed:  # an EventSource says no more than that it failed, and tries again
+            if not allowed:  # an EventSource only reports that it failed, and reconnects
                 page[0] = page[0].replace('changes.addEventListener("open"', 'changes.addEventListener("error"')
             with opened(origin, tmp_path / "profile"):
                 if allowed:
-                    wanted = {
+                    expected = {
                         'created: 201 "v1"',
                         'changed: 200 "v2"',
                         "too late: 412 /problems/version-mismatch",
                         "followed: Sow seeds",
                     }
-                    eventually(lambda: any(set(said.split("\n")) >= wanted for said in reports), "the page did it all")
+                    eventually(
+                        lambda: any(set(report.split("\n")) >= expected for report in reports), "the page did it all"
+                    )
                 else:
-                    eventually(lambda: any("Failed to fetch" in said for said in reports), "the page was refused")
+                    eventually(lambda: any("Failed to fetch" in report for report in reports), "the page was refused")

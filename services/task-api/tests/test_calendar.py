@@ -1,4 +1,4 @@
-"""Tasks for calendar programs: what they read is what the task says."""
+"""Tasks in calendar clients: what they read is what the task has."""
 
 from __future__ import annotations
 
@@ -44,28 +44,28 @@ PLAIN: dict[str, Any] = {
 }
 
 
-def task(**said: object) -> Task:
-    return Task.model_validate({**PLAIN, **said})
+def task(**fields: object) -> Task:
+    return Task.model_validate({**PLAIN, **fields})
 
 
-def lines(**said: object) -> list[str]:
+def lines(**fields: object) -> list[str]:
     """The lines of the task's VTODO, unfolded, as another program reads them."""
-    text = to_ics([to_vtodo(task(**said))]).decode().replace("\r\n ", "")
+    text = to_ics([to_vtodo(task(**fields))]).decode().replace("\r\n ", "")
     return text.split("\r\n")[4:-3]
 
 
-def read(**said: object) -> dict[str, Any]:
+def read(**fields: object) -> dict[str, Any]:
     """The properties of the task's VTODO as the library reads them back."""
-    (todo,) = Calendar.from_ical(to_ics([to_vtodo(task(**said))])).walk("VTODO")
+    (todo,) = Calendar.from_ical(to_ics([to_vtodo(task(**fields))])).walk("VTODO")
     return {name.lower(): value for name, value in todo.items()}
 
 
-def times(**said: object) -> list[str]:
+def times(**fields: object) -> list[str]:
     names = ("DTSTART", "DUE", "RRULE", "X-TASK-START", "X-TASK-DUE", "X-TASK-RECURRENCE")
-    return [line for line in lines(**said) if line.startswith(names)]
+    return [line for line in lines(**fields) if line.startswith(names)]
 
 
-def test_a_plain_task_is_written_in_full() -> None:
+def test_a_simple_task_is_serialized_completely() -> None:
     assert to_ics([to_vtodo(task())]).decode().split("\r\n") == [
         "BEGIN:VCALENDAR",
         "VERSION:2.0",
@@ -85,20 +85,20 @@ def test_a_plain_task_is_written_in_full() -> None:
     ]
 
 
-def test_position_and_metadata_stay_here() -> None:
+def test_position_and_metadata_are_not_exported() -> None:
     written = to_ics([to_vtodo(task())])
     assert b"secret" not in written
     assert b"17.5" not in written
 
 
-def test_tasks_keep_their_order_and_the_same_tasks_make_the_same_bytes() -> None:
+def test_the_export_is_ordered_and_deterministic() -> None:
     tasks = [task(id=UUID(int=number), labels=["b", "a"], due_at=DUE) for number in (3, 1, 2)]
     written = to_ics(map(to_vtodo, tasks))
     assert [str(todo["uid"]) for todo in Calendar.from_ical(written).walk("VTODO")] == [str(t.id) for t in tasks]
     assert to_ics(map(to_vtodo, tasks)) == written
 
 
-def test_no_tasks_make_an_empty_calendar() -> None:
+def test_an_empty_list_is_an_empty_calendar() -> None:
     assert to_ics([]) == (
         b"BEGIN:VCALENDAR\r\nVERSION:2.0\r\nPRODID:-//task-api//Task Management API//EN\r\nEND:VCALENDAR\r\n"
     )
@@ -113,7 +113,7 @@ def test_no_tasks_make_an_empty_calendar() -> None:
         (Status.CANCELLED, "CANCELLED"),
     ],
 )
-def test_each_status_has_a_word(status: Status, written: str) -> None:
+def test_each_status_maps_to_an_icalendar_status(status: Status, written: str) -> None:
     assert str(read(status=status)["status"]) == written
 
 
@@ -121,15 +121,15 @@ def test_each_status_has_a_word(status: Status, written: str) -> None:
     ("priority", "written"),
     [(Priority.LOW, 9), (Priority.MEDIUM, 5), (Priority.HIGH, 3), (Priority.URGENT, 1)],
 )
-def test_each_priority_has_a_number(priority: Priority, written: int) -> None:
+def test_each_priority_maps_to_an_icalendar_priority(priority: Priority, written: int) -> None:
     assert read(priority=priority)["priority"] == written
 
 
-def test_no_priority_is_left_out() -> None:
+def test_priority_none_is_omitted() -> None:
     assert "priority" not in read(priority=Priority.NONE)
 
 
-def test_what_has_a_property_of_its_own_is_read_back() -> None:
+def test_fields_with_an_icalendar_property_round_trip() -> None:
     parent = UUID("01990000-0000-7000-8000-000000000002")
     todo = read(
         description="The fern too",
@@ -151,7 +151,7 @@ def test_what_has_a_property_of_its_own_is_read_back() -> None:
     assert todo["created"].dt == CREATED.replace(microsecond=0)
 
 
-def test_project_and_assignee_are_properties_of_ours() -> None:
+def test_project_and_assignee_are_x_properties() -> None:
     todo = read(project="House; garden", assignee="Kim, upstairs")
     assert str(todo["x-task-project"]) == "House; garden"
     assert str(todo["x-task-assignee"]) == "Kim, upstairs"
@@ -170,19 +170,19 @@ def test_project_and_assignee_are_properties_of_ours() -> None:
         "not\u2028a\u0085line\tend",
     ],
 )
-def test_text_is_read_back_as_it_was(text: str) -> None:
+def test_text_round_trips(text: str) -> None:
     todo = read(title=text, description=text, project=text, assignee=text, labels=[text, "other"])
     assert [str(todo[name]) for name in ("summary", "description", "x-task-project", "x-task-assignee")] == [text] * 4
     assert list(todo["categories"]) == [text, "other"]
 
 
-def test_special_characters_are_escaped_by_the_book() -> None:
+def test_special_characters_are_escaped_as_in_rfc_5545() -> None:
     assert "SUMMARY:a\\,b\\;c\\\\d\\ne:f" in lines(title="a,b;c\\d\ne:f")
 
 
 @pytest.mark.parametrize("line_end", ["\r\n", "\n", "\r", "\r\n\r\n", "\x0b", "\x0c", "\x1c", "\u2028", "\x85"])
 @pytest.mark.parametrize("name", ["title", "description", "project", "assignee", "label"])
-def test_no_text_can_add_a_property(name: str, line_end: str) -> None:
+def test_text_cannot_inject_a_property(name: str, line_end: str) -> None:
     text = f"x{line_end}ATTACH:https://evil.example{line_end}END:VTODO{line_end} y"
     plain, evil = ({"labels": [t]} if name == "label" else {name: t} for t in ("x", text))
     assert len(lines(**evil)) == len(lines(**plain))
@@ -205,7 +205,7 @@ def test_long_lines_are_folded_within_75_octets_and_between_characters() -> None
 
 
 @pytest.mark.parametrize(
-    ("said", "written"),
+    ("fields", "written"),
     [
         ({}, []),
         ({"due_at": DUE}, ["DUE:20261130T170000Z"]),
@@ -215,8 +215,8 @@ def test_long_lines_are_folded_within_75_octets_and_between_characters() -> None
         ({"start_at": START, "due_at": DUE}, ["DTSTART:20261128T170000Z", "DUE:20261130T170000Z"]),
     ],
 )
-def test_times_are_in_utc_and_days_are_days(said: dict[str, object], written: list[str]) -> None:
-    assert times(**said) == written
+def test_date_times_are_in_utc_and_dates_are_dates(fields: dict[str, object], written: list[str]) -> None:
+    assert times(**fields) == written
 
 
 @pytest.mark.parametrize(
@@ -228,14 +228,14 @@ def test_times_are_in_utc_and_days_are_days(said: dict[str, object], written: li
         (DUE, {"due_at": DUE + timedelta(microseconds=1)}, "DUE:20261130T170000Z"),
     ],
 )
-def test_a_start_that_does_not_fit_the_due_is_a_property_of_ours(
+def test_a_start_incompatible_with_the_due_is_an_x_property(
     start: datetime, due: dict[str, object], written: str
 ) -> None:
     assert times(start_at=start, **due) == [written, f"X-TASK-START;VALUE=DATE-TIME:{start:%Y%m%dT%H%M%SZ}"]
 
 
 @pytest.mark.parametrize(
-    ("said", "written"),
+    ("fields", "written"),
     [
         (
             {"recurrence": "FREQ=MONTHLY", "due_at": DUE},
@@ -271,7 +271,7 @@ def test_a_start_that_does_not_fit_the_due_is_a_property_of_ours(
                 "X-TASK-START;VALUE=DATE-TIME:20261128T170000Z",
             ],
         ),
-        # What starts when it is due: RFC 5545 wants a DUE that is later than DTSTART.
+        # Start equal to due: RFC 5545 requires a DUE later than DTSTART.
         (
             {"recurrence": "FREQ=DAILY", "start_at": DUE, "due_at": DUE},
             [
@@ -301,14 +301,14 @@ def test_a_start_that_does_not_fit_the_due_is_a_property_of_ours(
         ),
     ],
 )
-def test_a_rule_is_written_with_the_start_that_it_counts_from(said: dict[str, object], written: list[str]) -> None:
-    assert sorted(times(**said)) == sorted(written)
+def test_a_rule_is_exported_with_the_dtstart_it_counts_from(fields: dict[str, object], written: list[str]) -> None:
+    assert sorted(times(**fields)) == sorted(written)
 
 
 @pytest.mark.parametrize("rule", ["DAILY", "WEEKLY;BYDAY=MO,TH", "MONTHLY", "MONTHLY;BYMONTHDAY=-1", "YEARLY"])
 @pytest.mark.parametrize("end", ["", ";COUNT=4", ";UNTIL=20270301T170000Z"])
 @pytest.mark.parametrize(
-    "said",
+    "fields",
     [
         {"due_at": DUE},
         {"due_on": DUE.date()},
@@ -318,8 +318,8 @@ def test_a_rule_is_written_with_the_start_that_it_counts_from(said: dict[str, ob
         {"start_at": DUE - timedelta(hours=1), "due_at": DUE},
     ],
 )
-def test_clients_make_the_occurrences_that_the_service_makes(rule: str, end: str, said: dict[str, object]) -> None:
-    current: Task | None = task(recurrence=f"FREQ={rule}{end}", **said)
+def test_clients_compute_the_same_occurrences_as_the_service(rule: str, end: str, fields: dict[str, object]) -> None:
+    current: Task | None = task(recurrence=f"FREQ={rule}{end}", **fields)
     assert current is not None
     first = read(**current.model_dump())
     days: list[date] = []
@@ -331,10 +331,10 @@ def test_clients_make_the_occurrences_that_the_service_makes(rule: str, end: str
         current = None if following is None else current.model_copy(update=vars(following))
     start = first["dtstart"].dt
     if not isinstance(start, datetime):
-        # dateutil counts from moments, and wants UNTIL to be one with a time zone where DTSTART is.
+        # dateutil counts from a datetime, and requires UNTIL to have a time zone if DTSTART has one.
         start = datetime.combine(start, time(), UTC)
     rule = re.sub("(UNTIL=[0-9]{8})(;|$)", r"\1T000000Z\2", first["rrule"].to_ical().decode())
     reference = rrulestr(rule, dtstart=start)
     assert isinstance(reference, rrule)
     distance = days[0] - start.date()
-    assert [(moment + distance).date() for moment in reference.xafter(start, count=6, inc=True)] == days
+    assert [(occurrence + distance).date() for occurrence in reference.xafter(start, count=6, inc=True)] == days

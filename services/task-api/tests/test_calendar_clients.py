@@ -1,4 +1,4 @@
-"""Rules and calendars mean to other programs what they mean here: dateutil, rrule.js, ical.js, vdirsyncer, todoman."""
+"""Rules and calendars mean the same to other programs: dateutil, rrule.js, ical.js, vdirsyncer, todoman."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from task_api.tasks.rrule import FREQUENCIES, WEEKDAYS, parse
 FOLDER = Path(__file__).parent / "clients/calendars"
 RULES, FUZZ_RULES = 1000, 5000
 MANY = 6
-"""Occurrences of each rule are compared."""
+"""Number of occurrences compared per rule."""
 
 pytestmark = pytest.mark.full  # these programs are installed from npm's registry and Python's
 
@@ -40,15 +40,15 @@ Javascript = Callable[[str, str], Any]
 
 @pytest.fixture(scope="session")
 def javascript(tmp_path_factory: pytest.TempPathFactory) -> Javascript:
-    """The packages of package-lock.json, in a folder of their own: several workers may want them at once."""
+    """The packages of package-lock.json, in a separate folder: several workers may need them concurrently."""
     folder = tmp_path_factory.mktemp("javascript")
     shutil.copytree(FOLDER, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("node_modules", ".venv"))
     command = ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts", "--prefer-offline"]
     installed = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert installed.returncode == 0, f"npm cannot install the packages of tests/clients/calendars: {installed.stderr}"
 
-    def execute(script: str, given: str) -> Any:
-        done = subprocess.run(["node", script], cwd=folder, input=given, capture_output=True, text=True, check=False)
+    def execute(script: str, stdin: str) -> Any:
+        done = subprocess.run(["node", script], cwd=folder, input=stdin, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
@@ -67,10 +67,10 @@ def programs() -> Path:
 
 
 def random_rule(random: Random) -> str:
-    """Any rule of RFC 5545 that is taken here, its parts in any order, but for what rrule.js 2.8.1 gets wrong.
+    """Any supported rule of RFC 5545, its parts in any order, except for what rrule.js 2.8.1 gets wrong.
 
-    It takes hours and minutes in the order in which they stand, numbers a day twice by BYSETPOS=1,-1, leaves some out
-    of FREQ=MINUTELY with BYHOUR on some days only, and with dateutil numbers what is left of the first week.
+    It iterates hours and minutes in the order given, counts a day twice for BYSETPOS=1,-1, omits some occurrences of
+    FREQ=MINUTELY with BYHOUR on some days only, and like dateutil numbers only the rest of the first week.
     """
 
     def some(values: range, most: int) -> str:
@@ -108,7 +108,7 @@ def random_rule(random: Random) -> str:
 
 
 def series(task: Task, many: int) -> list[datetime]:
-    """When the tasks after this one are due, each made when the one before is done."""
+    """The dues of the tasks after this one, each created when the previous one is done."""
     found: list[datetime] = []
     while len(found) < many and (following := next_occurrence(task, now=task.created_at)) is not None:
         assert following.due_at is not None
@@ -118,7 +118,7 @@ def series(task: Task, many: int) -> list[datetime]:
 
 
 def cases(seed: int | None, many: int) -> list[tuple[str, datetime, list[datetime]]]:
-    """Rules, an occurrence of each to begin with, and those after it; none that comes less than once in 20 years."""
+    """Rules, a first occurrence of each, and the next ones; only rules that recur at least once in 20 years."""
     random = Random(5545 if seed is None else seed)
     found: list[tuple[str, datetime, list[datetime]]] = []
     while len(found) < many:
@@ -138,33 +138,37 @@ def cases(seed: int | None, many: int) -> list[tuple[str, datetime, list[datetim
 
 @pytest.mark.generated
 @pytest.mark.node
-def test_generated_rules_come_when_dateutil_and_rrule_js_say(seed: int | None, javascript: Javascript) -> None:
-    """They read the rule themselves, and count on from its first occurrence, where each task here begins anew."""
+def test_occurrences_of_generated_rules_match_dateutil_and_rrule_js(seed: int | None, javascript: Javascript) -> None:
+    """They parse the rule themselves, and count from its first occurrence, whereas each task here starts anew."""
     made = cases(seed, RULES if seed is None else FUZZ_RULES)
     assert sum(len(found) for _, _, found in made) > 4 * len(made)
     for rule, first, found in made:
-        expected = itertools.islice((moment for moment in rrulestr(rule, dtstart=first) if moment > first), len(found))
+        expected = itertools.islice(
+            (occurrence for occurrence in rrulestr(rule, dtstart=first) if occurrence > first), len(found)
+        )
         assert found == list(expected), (rule, first)
-    asked = [{"start": first.isoformat(), "rule": rule, "count": len(found)} for rule, first, found in made if found]
-    compared = zip((case for case in made if case[2]), javascript("rules.mjs", json.dumps(asked)), strict=True)
+    inputs = [{"start": first.isoformat(), "rule": rule, "count": len(found)} for rule, first, found in made if found]
+    compared = zip((case for case in made if case[2]), javascript("rules.mjs", json.dumps(inputs)), strict=True)
     for (rule, first, found), theirs in compared:
-        assert found == [datetime.fromisoformat(moment) for moment in theirs], (rule, first)
+        assert found == [datetime.fromisoformat(occurrence) for occurrence in theirs], (rule, first)
 
 
 @pytest.mark.node
-def test_the_examples_of_rfc_5545_come_when_rrule_js_says(javascript: Javascript) -> None:
-    """By a clock without a time zone, which is what both count by."""
-    asked = [
+def test_occurrences_of_the_rfc_5545_examples_match_rrule_js(javascript: Javascript) -> None:
+    """In naive local time, which both use."""
+    inputs = [
         {"start": f"{first.isoformat()}Z", "rule": re.sub("UNTIL=[^;]*", "COUNT=200", rule), "count": len(expected)}
         for rule, first, expected, _ in EXAMPLES
     ]
-    for (rule, _, expected, _), theirs in zip(EXAMPLES, javascript("rules.mjs", json.dumps(asked)), strict=True):
-        assert [moment.isoformat() for moment in expected] == [moment.removesuffix(".000Z") for moment in theirs], rule
+    for (rule, _, expected, _), theirs in zip(EXAMPLES, javascript("rules.mjs", json.dumps(inputs)), strict=True):
+        assert [occurrence.isoformat() for occurrence in expected] == [
+            occurrence.removesuffix(".000Z") for occurrence in theirs
+        ], rule
 
 
 @pytest.mark.node
-def test_ical_js_makes_of_the_export_the_occurrences_that_the_service_makes(javascript: Javascript) -> None:
-    """By the VTIMEZONE of the export, over two changes of the clocks."""
+def test_ical_js_computes_the_same_occurrences_from_the_export(javascript: Javascript) -> None:
+    """By the VTIMEZONE of the export, across two DST changes."""
     due = datetime(2026, 9, 25, 7, 0, tzinfo=UTC)
     tasks = [
         a_task(recurrence=rule, time_zone=zone, due_at=due, start_at=start)
@@ -177,11 +181,11 @@ def test_ical_js_makes_of_the_export_the_occurrences_that_the_service_makes(java
     calendar = to_ics(map(to_vtodo, tasks), (to_vtimezone(zone) for zone in zones if zone is not None))
     found = javascript("calendar.mjs", calendar.decode())
     for task in tasks:
-        theirs = [datetime.fromisoformat(moment) for moment in found[str(task.id)]]
+        theirs = [datetime.fromisoformat(occurrence) for occurrence in found[str(task.id)]]
         assert task.due_at is not None
         ours = [task.due_at, *series(task, len(theirs))][: len(theirs)]
         if task.start_at is not None:
-            ours = [moment - timedelta(hours=1) for moment in ours]
+            ours = [occurrence - timedelta(hours=1) for occurrence in ours]
         assert len(theirs) >= 5
         assert theirs == ours, (task.recurrence, task.time_zone)
 
@@ -198,7 +202,7 @@ def test_vdirsyncer_subscribes_with_a_token_and_todoman_shows_the_tasks(programs
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "LC_ALL": "C.UTF-8", "TZ": "UTC"}
 
     def program(name: str, *arguments: str) -> str:
-        """What it prints."""
+        """Its output."""
         command = [str(programs / name), *arguments]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, input="y\n" * 3)
         assert done.returncode == 0, done.stdout + done.stderr

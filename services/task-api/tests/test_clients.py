@@ -1,4 +1,4 @@
-"""The clients of a trial note what they were told, and believe of an answer what docs/problems.md says."""
+"""The clients of a trial record what they were told, and interpret responses as docs/problems.md says."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ def problem(status: int, name: str) -> httpx2.Response:
         (httpx2.Response(502, text="<html>"), "unknown"),
         (problem(503, "unavailable"), "unknown"),
         (problem(503, "overloaded"), "not done"),
-        (httpx2.Response(503, json={"type": "https://example.com/overloaded"}), "unknown"),  # some proxy's
+        (httpx2.Response(503, json={"type": "https://example.com/overloaded"}), "unknown"),  # of some proxy
     ],
 )
-def test_an_answer_says_whether_it_was_done(response: httpx2.Response, effect: Effect) -> None:
+def test_a_response_tells_whether_the_request_was_done(response: httpx2.Response, effect: Effect) -> None:
     assert effect_of(response) == effect
 
 
 def operations(
     client: type[Writer] | type[Changer], answer: Callable[[httpx2.Request], httpx2.Response]
 ) -> tuple[list[Operation], History]:
-    """What one round of a client notes of a service that answers so."""
+    """What one round of a client records, with a service that responds like this."""
     history = History()
     with httpx2.Client(base_url="http://fake", transport=httpx2.MockTransport(answer)) as http:
         one = client("client", lambda: http, history, "trial", ["id"])
@@ -74,38 +74,38 @@ def in_turn(*responses: httpx2.Response | Exception) -> Callable[[httpx2.Request
 CREATED: dict[str, Any] = {"id": "id", "version": 1}
 
 
-def test_a_connection_that_breaks_says_nothing_so_the_writer_asks_again() -> None:
+def test_the_writer_retries_after_a_broken_connection() -> None:
     answer = in_turn(httpx2.ReadError("broken"), httpx2.Response(201, json=CREATED))
     (operation,), history = operations(Writer, answer)
     assert (operation.outcome, operation.unclear) == ("ok", True)
     assert [attempt.good for attempt in history.attempts] == [False, True]
 
 
-def test_a_connection_that_is_refused_says_that_nothing_was_done() -> None:
+def test_a_refused_connection_means_not_done() -> None:
     (operation,), _ = operations(Writer, in_turn(httpx2.ConnectError("refused")))
     assert (operation.outcome, operation.unclear) == ("failed", False)
 
 
-def test_who_once_heard_nothing_does_not_believe_a_refusal_of_the_next_attempt() -> None:
+def test_a_rejection_after_an_unclear_attempt_is_not_final() -> None:
     answer = in_turn(httpx2.Response(502), problem(503, "overloaded"), httpx2.Response(201, json=CREATED))
     (operation,), _ = operations(Writer, answer)
     assert (operation.outcome, operation.unclear) == ("ok", True)
 
 
-def test_what_had_to_be_refused_and_was_not_is_noted_as_not_to_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_accepted_invalid_request_is_recorded_as_unexpected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clients, "ONE_IN_TEN", 1)
     (operation,), history = operations(Writer, in_turn(httpx2.Response(201, json=CREATED)))
     assert operation.outcome == "failed"
     assert [attempt.good for attempt in history.attempts] == [False]
 
 
-def test_a_changer_notes_the_version_that_it_was_told() -> None:
+def test_a_changer_records_the_returned_version() -> None:
     answer = in_turn(httpx2.Response(200, json={"version": 4}), httpx2.Response(200, json={"version": 6}))
     (operation,), _ = operations(Changer, answer)
     assert (operation.outcome, operation.version) == ("ok", 6)
 
 
-def test_a_changer_who_comes_too_late_did_nothing() -> None:
+def test_a_changer_with_a_version_mismatch_changed_nothing() -> None:
     answer = in_turn(httpx2.Response(200, json={"version": 4}), httpx2.Response(412))
     (operation,), history = operations(Changer, answer)
     assert (operation.outcome, operation.unclear) == ("failed", False)
@@ -113,7 +113,7 @@ def test_a_changer_who_comes_too_late_did_nothing() -> None:
 
 
 @pytest.mark.parametrize(("mine", "outcome"), [(True, "ok"), (False, "failed")])
-def test_a_changer_whose_first_answer_broke_asks_the_task_whose_change_it_was(mine: bool, outcome: str) -> None:
+def test_a_changer_reads_the_task_after_a_broken_response(mine: bool, outcome: str) -> None:
     sent: list[str] = []
 
     def answer(request: httpx2.Request) -> httpx2.Response:

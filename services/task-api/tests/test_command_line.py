@@ -1,6 +1,6 @@
-"""The service as a process: what it keeps from one to the next, and what it says when it cannot start.
+"""The service as a process: what persists across restarts, and its errors at start.
 
-What is the same for every service is tested in packages/chassis/tests/test_command_line.py.
+What is common to all services is tested in packages/chassis/tests/test_command_line.py.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from running import DEADLINE_SECONDS, SERVICE, refused, run, serving
 import task_api
 
 
-def test_a_task_survives_the_restart(tmp_path: Path) -> None:
+def test_a_task_survives_a_restart(tmp_path: Path) -> None:
     storage = {"TASKS_DATABASE_URL": f"sqlite:///{tmp_path}/new/folder/tasks.db"}
     with serving(**storage) as service:
         task = httpx2.post(f"{service.url}/v1/tasks", json={"title": "still there"}).json()
@@ -38,9 +38,9 @@ def test_an_acknowledged_task_survives_kill_9(tmp_path: Path) -> None:
         assert httpx2.get(f"{service.url}/v1/tasks/{task['id']}").json() == task
 
 
-def test_a_folder_that_cannot_be_written_is_one_clear_line() -> None:
-    said = refused("serve", "--port", "0", TASKS_DATABASE_URL="sqlite:////dev/null/folder/tasks.db")
-    assert "/dev/null/folder/tasks.db" in said
+def test_a_read_only_folder_is_a_one_line_error() -> None:
+    error = refused("serve", "--port", "0", TASKS_DATABASE_URL="sqlite:////dev/null/folder/tasks.db")
+    assert "/dev/null/folder/tasks.db" in error
 
 
 @pytest.mark.parametrize(
@@ -52,26 +52,26 @@ def test_a_folder_that_cannot_be_written_is_one_clear_line() -> None:
         ("postgresql://me:hunter2\N{ACCOUNT OF}@db/tasks", "not a valid URL"),
     ],
 )
-def test_a_wrong_url_is_one_line_with_its_name_and_rule_but_not_its_value(value: str, rule: str) -> None:
-    said = refused("serve", TASKS_DATABASE_URL=value)
-    assert said.startswith("TASKS_DATABASE_URL")
-    assert rule in said
-    assert "hunter2" not in said
+def test_an_invalid_url_is_a_one_line_error_without_its_value(value: str, rule: str) -> None:
+    error = refused("serve", TASKS_DATABASE_URL=value)
+    assert error.startswith("TASKS_DATABASE_URL")
+    assert rule in error
+    assert "hunter2" not in error
 
 
-def test_what_kubernetes_injects_for_a_service_named_task_api_does_no_harm() -> None:
+def test_service_variables_injected_by_kubernetes_are_ignored() -> None:
     with serving(TASK_API_PORT="tcp://10.96.0.7:80", TASK_API_SERVICE_PORT="80") as service:
         assert httpx2.get(f"{service.url}/livez").text == "ok"
 
 
-def test_migrate_makes_the_schema_and_ends(tmp_path: Path) -> None:
+def test_migrate_creates_the_schema_and_exits(tmp_path: Path) -> None:
     file = tmp_path / "tasks.db"
     done = run("migrate", TASKS_DATABASE_URL=f"sqlite:///{file}")
     assert (done.returncode, done.stderr) == (0, "")
     assert file.exists()
 
 
-def test_a_stream_of_changes_goes_on_where_it_was_and_ends_with_the_service(tmp_path: Path) -> None:
+def test_a_change_stream_resumes_and_ends_with_the_service(tmp_path: Path) -> None:
     storage = {"TASKS_DATABASE_URL": f"sqlite:///{tmp_path}/tasks.db"}
 
     def events(stream: Iterator[str], number: int) -> list[dict[str, Any]]:
@@ -107,7 +107,7 @@ def test_a_stream_of_changes_goes_on_where_it_was_and_ends_with_the_service(tmp_
             assert list(lines) == []
 
 
-def test_openapi_prints_a_document_whose_references_lead_somewhere() -> None:
+def test_openapi_prints_a_document_without_broken_references() -> None:
     document = json.loads(run("openapi").stdout)
     assert "/v1/tasks/{task_id}" in document["paths"]
     schemas = document["components"]["schemas"]
@@ -116,6 +116,6 @@ def test_openapi_prints_a_document_whose_references_lead_somewhere() -> None:
     assert set(references) <= schemas.keys()
 
 
-def test_the_version_is_the_same_wherever_it_stands() -> None:
+def test_the_version_is_the_same_everywhere() -> None:
     project = tomllib.loads((SERVICE / "pyproject.toml").read_text())["project"]
     assert project["version"] == task_api.__version__

@@ -1,4 +1,4 @@
-"""Changes of tasks that others change at the same time, and work that leaves others their turn."""
+"""Concurrent updates of the same tasks, and work that yields to other requests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 from making import a_task
 
-from task_api.store import Answer, StoreBusy, VersionConflict, Write
+from task_api.store import IdempotencyRecord, StoreBusy, VersionConflict, Write
 from task_api.store.memory import MemoryStore
 from task_api.tasks import commands
 from task_api.tasks.models import Batch, Status, Task, TaskPatch
@@ -19,23 +19,25 @@ from task_api.tasks.query import Query
 
 
 class Overtaken(MemoryStore):
-    """Somebody else is always faster, or as often as is set."""
+    """Another client always wins, or as often as set."""
 
     overtaken = 1_000_000_000
 
-    async def commit(self, writes: Sequence[Write], answer: Answer | None = None, *, now: datetime) -> Answer | None:
+    async def commit(
+        self, writes: Sequence[Write], record: IdempotencyRecord | None = None, *, now: datetime
+    ) -> IdempotencyRecord | None:
         if writes[0].task.version > 1 and self.overtaken:
             self.overtaken -= 1
             clock.now += 0.5
             raise VersionConflict
-        return await super().commit(writes, answer, now=now)
+        return await super().commit(writes, record, now=now)
 
 
 clock = SimpleNamespace(now=0.0)
 
 CHANGES: dict[str, Callable[[MemoryStore, Task], Awaitable[object]]] = {
-    "change": lambda store, task: commands.change(store, task.id, TaskPatch(title="new"), commands.anything),
-    "delete": lambda store, task: commands.delete(store, task.id, commands.anything),
+    "change": lambda store, task: commands.update(store, task.id, TaskPatch(title="new"), commands.no_precondition),
+    "delete": lambda store, task: commands.delete(store, task.id, commands.no_precondition),
     "undelete": lambda store, task: commands.undelete(store, task.id),
     "batch": lambda store, task: commands.batch(
         store, Batch.model_validate({"items": [{"action": "update", "id": task.id, "patch": {"title": "new"}}]}), None
@@ -44,7 +46,7 @@ CHANGES: dict[str, Callable[[MemoryStore, Task], Awaitable[object]]] = {
 
 
 @pytest.mark.parametrize("kind", CHANGES)
-async def test_who_is_overtaken_tries_again_but_not_for_ever(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_version_conflict_is_retried_within_a_time_limit(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commands, "time", SimpleNamespace(monotonic=lambda: clock.now))
     store = Overtaken()
     task = a_task()
@@ -58,22 +60,24 @@ async def test_who_is_overtaken_tries_again_but_not_for_ever(kind: str, monkeypa
 
 
 class Touched(MemoryStore):
-    """Somebody changes what came after a task just before it would be deleted."""
+    """Another client changes the next occurrence just before it would be deleted."""
 
-    async def commit(self, writes: Sequence[Write], answer: Answer | None = None, *, now: datetime) -> Answer | None:
+    async def commit(
+        self, writes: Sequence[Write], record: IdempotencyRecord | None = None, *, now: datetime
+    ) -> IdempotencyRecord | None:
         if writes[-1].type == "deleted" and (follower := await self.get(writes[-1].task.id)) and follower.version == 1:
             theirs = follower.model_copy(update={"version": 2, "title": "theirs"})
             await super().commit([Write(theirs, "updated")], now=now)
-        return await super().commit(writes, answer, now=now)
+        return await super().commit(writes, record, now=now)
 
 
-async def test_what_somebody_changes_while_its_task_is_opened_again_is_kept() -> None:
+async def test_a_concurrent_change_to_the_next_occurrence_survives_a_reopen() -> None:
     store = Touched()
     task = a_task(recurrence="FREQ=DAILY")
     await store.commit([Write(task, "created")], now=task.updated_at)
-    await commands.change(store, task.id, TaskPatch(status=Status.DONE), commands.anything)
+    await commands.update(store, task.id, TaskPatch(status=Status.DONE), commands.no_precondition)
     done = await commands.get(store, task.id)
-    await commands.change(store, task.id, TaskPatch(status=Status.TO_DO), commands.anything)
+    await commands.update(store, task.id, TaskPatch(status=Status.TO_DO), commands.no_precondition)
     opened = await commands.get(store, task.id)
     assert opened.followed_by == done.followed_by is not None
     follower = await commands.get(store, done.followed_by)
@@ -82,7 +86,7 @@ async def test_what_somebody_changes_while_its_task_is_opened_again_is_kept() ->
 
 @contextlib.asynccontextmanager
 async def counting_turns() -> AsyncIterator[list[None]]:
-    """One for each turn that others have in the block."""
+    """One entry for each time the block yields to the event loop."""
     turns: list[None] = []
 
     async def take() -> None:
@@ -97,7 +101,7 @@ async def counting_turns() -> AsyncIterator[list[None]]:
         task.cancel()
 
 
-async def test_others_have_their_turn_with_each_change_of_a_batch_and_each_piece_of_a_calendar(
+async def test_batches_and_exports_yield_to_the_event_loop(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     store, tasks = MemoryStore(), [a_task() for _ in range(5)]

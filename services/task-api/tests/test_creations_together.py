@@ -1,17 +1,17 @@
-"""New tasks that wait for PostgreSQL at the same time are committed together, and each is done once."""
+"""Concurrent creations in PostgreSQL are committed together, and each is applied once."""
 
 from __future__ import annotations
 
 import asyncio
 
 import pytest
-from creating import DEADLINE_SECONDS, answer_to, create, holding, start_group
+from creating import DEADLINE_SECONDS, create, holding, record_of, start_group
 from databases import connected
 from making import NOW, a_task
 from proxy import Proxy
 from stores import opened
 
-from task_api.store import KeyInUse, VersionConflict
+from task_api.store import IdempotencyKeyInUse, VersionConflict
 from task_api.store.postgres import PostgresStore
 from task_api.tasks.models import Task
 
@@ -33,15 +33,15 @@ async def assert_each_is_there_once(url: str, *tasks: Task) -> None:
     }
 
 
-async def test_tasks_that_wait_are_created_by_one_transaction(postgres_url: str) -> None:
+async def test_waiting_creations_share_one_transaction(postgres_url: str) -> None:
     async with opened(postgres_url, **PATIENT) as store:
         tasks = [a_task(labels=["home"] * (n % 2), title=f"number {n}") for n in range(15)]
         await asyncio.gather(*await start_group(store, postgres_url, *tasks))
-    assert await transactions(postgres_url) == 2  # that of the one before them, too
+    assert await transactions(postgres_url) == 2  # including the one before them
     await assert_each_is_there_once(postgres_url, *tasks)
 
 
-async def test_sixteen_clients_need_less_than_a_third_of_a_commit_for_each_task(postgres_url: str) -> None:
+async def test_sixteen_clients_need_less_than_a_third_of_a_commit_per_task(postgres_url: str) -> None:
     tasks = [[a_task() for _ in range(20)] for _ in range(16)]
 
     async def client(store: PostgresStore, own: list[Task]) -> None:
@@ -54,7 +54,7 @@ async def test_sixteen_clients_need_less_than_a_third_of_a_commit_for_each_task(
     assert await transactions(postgres_url) < 0.3 * 16 * 20
 
 
-async def test_one_that_cannot_be_created_fails_alone(postgres_url: str) -> None:
+async def test_a_failed_creation_does_not_fail_its_group(postgres_url: str) -> None:
     async with opened(postgres_url, **PATIENT) as store:
         taken = a_task()
         await create(store, taken)
@@ -65,23 +65,23 @@ async def test_one_that_cannot_be_created_fails_alone(postgres_url: str) -> None
     await assert_each_is_there_once(postgres_url, taken, *tasks)
 
 
-async def test_of_those_under_keys_each_is_told_what_is_kept_under_its_own(postgres_url: str) -> None:
+async def test_each_keyed_creation_gets_its_own_record(postgres_url: str) -> None:
     async with opened(postgres_url, **PATIENT) as store:
         earlier = a_task()
         await create(store, earlier, "used")
         tasks = [a_task() for _ in range(5)]
         keys = ["new", "used", "twice", "twice"]
         outcomes = await asyncio.gather(*await start_group(store, postgres_url, *tasks, keys=keys))
-        kept = [await store.answer("ann", key, now=NOW) for key in ("new", "twice")]
-    assert outcomes == [None, answer_to(earlier, "used"), None, answer_to(tasks[2], "twice"), None]
-    assert kept == [answer_to(tasks[0], "new"), answer_to(tasks[2], "twice")]
+        records = [await store.get_record("ann", key, now=NOW) for key in ("new", "twice")]
+    assert outcomes == [None, record_of(earlier, "used"), None, record_of(tasks[2], "twice"), None]
+    assert records == [record_of(tasks[0], "new"), record_of(tasks[2], "twice")]
     assert await transactions(postgres_url) == 3  # the earlier one, the one before the group, and the group
     await assert_each_is_there_once(postgres_url, earlier, tasks[0], tasks[2], tasks[4])
     async with opened(postgres_url) as other:
         assert await other.get_many([tasks[1].id, tasks[3].id]) == {}
 
 
-async def test_a_key_that_is_in_use_refuses_its_own_request_alone(postgres_url: str) -> None:
+async def test_a_key_in_use_rejects_only_its_own_request(postgres_url: str) -> None:
     limits = {**PATIENT, "lock_seconds": 1}
     tasks = [a_task() for _ in range(4)]
     async with opened(postgres_url, **limits) as store, connected(postgres_url) as db:
@@ -91,11 +91,11 @@ async def test_a_key_that_is_in_use_refuses_its_own_request_alone(postgres_url: 
         group = await start_group(store, postgres_url, *tasks, keys=["free", "in use"])
         outcomes = await asyncio.gather(*group, return_exceptions=True)
         await transaction.rollback()
-    assert [type(outcome) for outcome in outcomes] == [type(None), KeyInUse, type(None), type(None)]
+    assert [type(outcome) for outcome in outcomes] == [type(None), IdempotencyKeyInUse, type(None), type(None)]
     await assert_each_is_there_once(postgres_url, tasks[0], *tasks[2:])
 
 
-async def test_a_group_whose_commit_nobody_heard_of_is_settled_one_by_one(postgres_url: str) -> None:
+async def test_an_in_doubt_group_commit_is_settled_one_by_one(postgres_url: str) -> None:
     cuts = 0
 
     def cut_once(data: bytes) -> bool:
@@ -113,7 +113,7 @@ async def test_a_group_whose_commit_nobody_heard_of_is_settled_one_by_one(postgr
     await assert_each_is_there_once(postgres_url, *tasks)
 
 
-async def test_a_group_that_was_lost_before_it_was_done_is_done_one_by_one(postgres_url: str) -> None:
+async def test_a_lost_group_commit_is_repeated_one_by_one(postgres_url: str) -> None:
     tasks = [a_task() for _ in range(5)]
     async with (
         opened(postgres_url, **PATIENT) as store,
@@ -128,7 +128,7 @@ async def test_a_group_that_was_lost_before_it_was_done_is_done_one_by_one(postg
         async with asyncio.timeout(DEADLINE_SECONDS):
             while await db.fetchval(waits, lost) is None:
                 await asyncio.sleep(0.01)
-        # They are settled one after the other, and take no connection each meanwhile.
+        # They are settled sequentially, and do not take a connection each.
         assert not any(one.done() for one in group[1:])
         assert await store.get(tasks[1].id) is None
         await holder.let_go()
@@ -138,7 +138,7 @@ async def test_a_group_that_was_lost_before_it_was_done_is_done_one_by_one(postg
 
 
 @pytest.mark.parametrize("cancelled", [0, 2], ids=["who-leads", "who-is-led"])
-async def test_who_gives_up_takes_nobody_along(cancelled: int, postgres_url: str) -> None:
+async def test_a_cancelled_creation_does_not_cancel_its_group(cancelled: int, postgres_url: str) -> None:
     tasks = [a_task() for _ in range(5)]
     async with opened(postgres_url, **PATIENT) as store, holding(postgres_url, tasks[3]) as holder:
         group = await start_group(store, postgres_url, *tasks)

@@ -1,4 +1,4 @@
-"""Clients live through what happens to PostgreSQL and to the network before it: nothing acknowledged is lost."""
+"""Clients survive faults of PostgreSQL and of the network: nothing acknowledged is lost."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VOLUME = "/var/lib/postgresql/data"
 FULL = pytest.mark.full
 
 OnLoop = Callable[[Callable[[], None]], object]
-"""Has something done on the event loop on which the proxy runs."""
+"""Runs something on the event loop of the proxy."""
 Fault = Callable[[Proxy, Trial, OnLoop], None]
 
 
@@ -28,7 +28,7 @@ Fault = Callable[[Proxy, Trial, OnLoop], None]
 def clients_of(
     database_url: str, fault: str, folder: Path, keep: Callable[[Row], None], *, graceful: bool = False
 ) -> Iterator[Trial]:
-    """Clients of a process on that database, who are well before and after the block and are told the truth."""
+    """Clients of a process on that database, healthy before and after the block and told the truth."""
     with (
         serving_process(SERVE, environment(TASKS_DATABASE_URL=database_url), folder / "log", start) as service,
         judged(fault, service.client, folder / "history.jsonl", keep, graceful=graceful) as running,
@@ -74,7 +74,7 @@ def silent(proxy: Proxy, running: Trial, on_loop: OnLoop) -> None:
     ],
     ids=["cut", "delay", "half-open", "silent"],
 )
-async def test_a_network_that_fails_loses_nothing(
+async def test_network_failures_lose_no_acknowledged_write(
     fault: Fault, name: str, graceful: bool, postgres_url: str, tmp_path: Path, keep: Callable[[Row], None]
 ) -> None:
     on_loop = asyncio.get_running_loop().call_soon_threadsafe
@@ -87,14 +87,14 @@ async def test_a_network_that_fails_loses_nothing(
         return running
 
     async with Proxy(postgres_url).running() as proxy:
-        running = await asyncio.to_thread(live, proxy)  # here the proxy runs
-    # 409: PostgreSQL may still hold the key for a transaction whose connection froze.
+        running = await asyncio.to_thread(live, proxy)  # the proxy runs here
+    # 409: PostgreSQL may still hold the key for a transaction whose connection is frozen.
     assert {failure.answer for failure in running.history.failures} <= {"409", "503"}
 
 
 @pytest.fixture
 def own_postgres() -> Iterator[tuple[DockerContainer, str]]:
-    """A PostgreSQL of the test's own with a small disk, and its URL. It starts again by itself, as in Kubernetes."""
+    """A PostgreSQL for this test with a small disk, and its URL. It restarts automatically, as in Kubernetes."""
     assert docker_is_available(), (
         "Docker does not answer, and only the PostgreSQL of a container may be broken so. Start it"
     )
@@ -110,7 +110,7 @@ def own_postgres() -> Iterator[tuple[DockerContainer, str]]:
         )
     )
     with container:
-        # Over TCP: the image's temporary server listens on its socket alone.
+        # Over TCP: the image's temporary server listens only on its socket.
         eventually(lambda: inside(container, "pg_isready -q -h 127.0.0.1") == 0, "PostgreSQL is there", seconds=60)
         yield container, f"postgresql://postgres:test@127.0.0.1:{port}/postgres"
 
@@ -125,7 +125,7 @@ def inside(container: DockerContainer, command: str) -> int:
 @pytest.mark.full
 @pytest.mark.docker
 @pytest.mark.timeout(600)
-def test_a_full_disk_loses_nothing_and_needs_no_restart_of_the_service(
+def test_a_full_disk_loses_nothing_and_the_service_recovers(
     own_postgres: tuple[DockerContainer, str], tmp_path: Path, keep: Callable[[Row], None]
 ) -> None:
     container, url = own_postgres
@@ -144,7 +144,7 @@ def test_a_full_disk_loses_nothing_and_needs_no_restart_of_the_service(
     [("fast", "INT"), pytest.param("immediate", "QUIT", marks=FULL)],
     ids=["fast", "immediate"],
 )
-def test_a_restart_of_postgres_loses_nothing_and_needs_no_restart_of_the_service(
+def test_a_postgres_restart_loses_nothing_and_the_service_recovers(
     own_postgres: tuple[DockerContainer, str], mode: str, signal: str, tmp_path: Path, keep: Callable[[Row], None]
 ) -> None:
     container, url = own_postgres

@@ -1,6 +1,6 @@
-"""How the service begins and ends under load: no task is lost, whose stream ends is told, and nobody waits for long.
+"""Start and shutdown under load: no task is lost, streams end with a retry delay, and no request waits for long.
 
-What is the same for every service is tested in packages/chassis/tests/test_drain.py.
+What is common to all services is tested in packages/chassis/tests/test_drain.py.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from running import DEADLINE_SECONDS, environment, eventually, serving
 
 
 class Clients:
-    """Writers that keep their connections and open a new one where they are told to, as proxies do."""
+    """Writers with persistent connections that reconnect when told to, as proxies do."""
 
     def __init__(self, url: str, number: int) -> None:
         self._url = url
@@ -54,11 +54,11 @@ class Clients:
                     self.created.append(response.json()["id"])
                 if response.headers.get("connection") == "close":
                     self.told_to_close += 1
-                    return  # a proxy would go to another pod now
+                    return  # a proxy would use another pod now
 
 
 @pytest.mark.timeout(600)
-def test_a_drain_under_load_loses_no_request(tmp_path: Path) -> None:
+def test_a_drain_under_load_fails_no_request(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/tasks.db"
     with serving(TASKS_DATABASE_URL=url, TASKS_DRAIN_SECONDS="2") as service:
         clients = Clients(service.url, 8)
@@ -75,7 +75,7 @@ def test_a_drain_under_load_loses_no_request(tmp_path: Path) -> None:
     assert missing == []
 
 
-def test_a_stream_ends_when_the_drain_begins_and_says_when_to_come_back() -> None:
+def test_a_stream_ends_when_the_drain_starts_and_has_a_retry_delay() -> None:
     with (
         serving(TASKS_DRAIN_SECONDS="300") as service,
         httpx2.Client(base_url=service.url, timeout=DEADLINE_SECONDS) as client,
@@ -91,9 +91,9 @@ def test_a_stream_ends_when_the_drain_begins_and_says_when_to_come_back() -> Non
 
 @pytest.mark.full
 @pytest.mark.timeout(600)
-def test_the_figures_of_a_cold_start(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
-    """Start and end take at most three times the CPU of importing FastAPI alone, in turns on the same core: 0.7 s where
-    that takes 0.3 (2.2 times). The rest is printed."""
+def test_cold_start_cpu_is_bounded(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
+    """Start and shutdown take at most three times the CPU of importing FastAPI, alternating on the same core: 0.7 s
+    where that takes 0.3 (2.2 times). The measurements are printed."""
     runs, imported = [], []
     pin = [taskset, "-c", str(min(os.sched_getaffinity(0)))] if (taskset := shutil.which("taskset")) else []
     for _ in range(3):

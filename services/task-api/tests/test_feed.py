@@ -1,4 +1,4 @@
-"""Many follow the changes of one store: it is asked once for all of them, and nobody misses any."""
+"""Many followers of one store: it is read once for all of them, and none misses a change."""
 
 from __future__ import annotations
 
@@ -36,23 +36,23 @@ async def add(store: Store, title: str) -> None:
     await store.commit([Write(task, "created")], now=task.updated_at)
 
 
-async def told(followers: list[Follower], titles: list[str]) -> None:
-    """Waits until each was told exactly of these."""
+async def received(followers: list[Follower], titles: list[str]) -> None:
+    """Waits until each follower got exactly these."""
     async with asyncio.timeout(DEADLINE_SECONDS):
         while any(follower.titles != titles for follower in followers):
             assert not any(follower.task.done() for follower in followers)
             await asyncio.sleep(0.01)
 
 
-async def test_more_follow_than_may_wait_for_a_connection_and_nobody_is_refused(postgres_url: str) -> None:
+async def test_more_followers_than_queue_slots_are_all_served(postgres_url: str) -> None:
     async with opened(postgres_url, pool_size=1, queue_size=2) as store:
         followed = Feed(store)
         await add(store, "before")
         followers = [Follower(followed) for _ in range(FOLLOWERS)]
-        await asyncio.sleep(0)  # all ask at once
+        await asyncio.sleep(0)  # all read concurrently
         for title in "abc":
             await add(store, title)
-        await told(followers, ["before", *"abc"])
+        await received(followers, ["before", *"abc"])
         await asyncio.sleep(0)
         followed.end()
         await asyncio.gather(*(follower.task for follower in followers))
@@ -72,77 +72,77 @@ class Counting(MemoryStore):
         return await super().changes(after, size=size)
 
 
-async def test_what_is_new_is_read_once_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feed, "LOOK_SECONDS", 0.05)
+async def test_new_changes_are_read_once_for_all_followers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "POLL_SECONDS", 0.05)
     store = Counting()
     followed = Feed(store)
     followers = [Follower(followed) for _ in range(FOLLOWERS)]
     await add(store, "first")
-    await told(followers, ["first"])
+    await received(followers, ["first"])
     start, before = asyncio.get_running_loop().time(), store.reads
     await add(store, "second")
-    await told(followers, ["first", "second"])
+    await received(followers, ["first", "second"])
     looks = (asyncio.get_running_loop().time() - start) / 0.05
     assert store.reads - before <= 2 * looks + 3
     followed.end()
     await asyncio.gather(*(follower.task for follower in followers))
 
 
-async def test_who_is_behind_reads_by_itself_what_the_others_were_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feed, "LOOK_SECONDS", 0.01)
+async def test_a_lagging_follower_catches_up_from_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "POLL_SECONDS", 0.01)
     store = MemoryStore()
-    start = await store.last_position()
+    start = await store.last_cursor()
     followed = Feed(store)
     first = Follower(followed)
     titles = [str(n) for n in range(3 * feed.CHUNK)]
     for title in titles:
         await add(store, title)
         if title == titles[feed.CHUNK]:
-            await told([first], titles[: feed.CHUNK + 1])
-    await told([first, Follower(followed), Follower(followed, start)], titles)
-    late = Follower(followed, (await store.changes(None, size=feed.CHUNK))[-1].position)
-    await told([late], titles[feed.CHUNK :])
+            await received([first], titles[: feed.CHUNK + 1])
+    await received([first, Follower(followed), Follower(followed, start)], titles)
+    late = Follower(followed, (await store.changes(None, size=feed.CHUNK))[-1].cursor)
+    await received([late], titles[feed.CHUNK :])
     followed.end()
 
 
 @pytest.mark.parametrize("error", [StoreUnavailable("gone"), RuntimeError("a defect")], ids=["lost", "defect"])
-async def test_streams_end_when_the_storage_is_lost_and_begin_again_when_it_is_back(
+async def test_streams_end_when_the_storage_fails_and_resume_after_it_recovers(
     error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feed, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(feed, "POLL_SECONDS", 0.01)
     store = Counting()
     followed = Feed(store)
     followers: list[Follower] = [Follower(followed) for _ in range(3)]
     await add(store, "first")
-    await told(followers, ["first"])
+    await received(followers, ["first"])
     store.error = error
     async with asyncio.timeout(DEADLINE_SECONDS):
         await asyncio.gather(*(follower.task for follower in followers))
     store.error = None
-    again = Follower(followed, await store.last_position())
+    again = Follower(followed, await store.last_cursor())
     await add(store, "second")
-    await told([again], ["second"])
+    await received([again], ["second"])
     followed.end()
 
 
-async def test_streams_of_readers_that_are_ahead_of_a_restored_storage_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feed, "LOOK_SECONDS", 0.01)
+async def test_streams_ahead_of_a_restored_storage_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "POLL_SECONDS", 0.01)
     store = MemoryStore()
     followed = Feed(store)
     followers = [Follower(followed) for _ in range(3)]
     await add(store, "lost")
-    await told(followers, ["lost"])
+    await received(followers, ["lost"])
     vars(store).update(vars(MemoryStore()))
     async with asyncio.timeout(DEADLINE_SECONDS):
         await asyncio.gather(*(follower.task for follower in followers))
-    again = Follower(followed, await store.last_position())
+    again = Follower(followed, await store.last_cursor())
     await add(store, "new")
-    await told([again], ["new"])
+    await received([again], ["new"])
     followed.end()
 
 
-async def test_a_storage_that_is_busy_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feed, "LOOK_SECONDS", 0.01)
+async def test_a_busy_storage_does_not_end_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "POLL_SECONDS", 0.01)
     store = Counting()
     followed = Feed(store)
     store.error = StoreBusy("all wait")
@@ -152,23 +152,23 @@ async def test_a_storage_that_is_busy_is_not_lost(monkeypatch: pytest.MonkeyPatc
             await asyncio.sleep(0.01)
     store.error = None
     await add(store, "first")
-    await told(followers, ["first"])
+    await received(followers, ["first"])
     followed.end()
 
 
-def test_what_follows_a_position_is_known_or_has_to_be_asked_for() -> None:
+def test_changes_after_a_recent_cursor_need_no_read() -> None:
     changes: Sequence[StoredChange] = [StoredChange(position, "created", a_task()) for position in "bc"]
-    recent = feed.Recent("a", changes)
-    assert recent.following("a") == changes
-    assert recent.following("b") == changes[1:]
-    assert recent.following("c") == []
-    assert recent.following("d") is None
-    assert recent.following(None) is None
+    recent = feed.RecentChanges("a", changes)
+    assert recent.changes_after("a") == changes
+    assert recent.changes_after("b") == changes[1:]
+    assert recent.changes_after("c") == []
+    assert recent.changes_after("d") is None
+    assert recent.changes_after(None) is None
 
 
-async def test_a_stream_ends_an_event_only_where_there_is_a_change(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Some clients take each blank line for the end of an event, be it one without data."""
-    monkeypatch.setattr(feed, "LOOK_SECONDS", 0.01)
+async def test_a_stream_sends_a_blank_line_only_after_a_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some clients take each blank line for the end of an event, even of one without data."""
+    monkeypatch.setattr(feed, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(feed, "HEARTBEAT_SECONDS", 0.01)
     store = MemoryStore()
     await add(store, "first")

@@ -1,6 +1,6 @@
-"""Clients that generators make of openapi.json, type-checked and at work on the service; and what linters say of it.
+"""Clients generated from openapi.json, type-checked and run against the service; and OpenAPI linters.
 
-tests/clients has what each is made and checked by, pinned. It comes from the registries of npm, Go and Python.
+tests/clients pins the generators and checkers, which come from the registries of npm, Go and Python.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.full, pytest.mark.timeout(1200)]
 
 
 def run(*command: str | Path, cwd: Path, **settings: str) -> str:
-    """What the command prints; fails with it where the command does."""
+    """The output of the command; fails with it if the command fails."""
     done = subprocess.run(
         command,
         cwd=cwd,
@@ -45,7 +45,7 @@ def npm() -> None:
     """The packages of package-lock.json, installed unless they are there."""
     installed, lock = NODE / ".package-lock.json", CLIENTS / "package-lock.json"
     with lock.open() as held:
-        fcntl.flock(held, fcntl.LOCK_EX)  # two workers of pytest would each remove what the other installs
+        fcntl.flock(held, fcntl.LOCK_EX)  # two pytest workers would remove each other's installation
         if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
             run("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", cwd=CLIENTS)
             installed.touch()
@@ -64,11 +64,11 @@ def test_a_client_in_python(service: Service, tmp_path: Path) -> None:
     folder.mkdir()
     shutil.copy(CLIENTS / "client.py", folder)
     made = ("openapi-python-client", "generate", "--path", DOCUMENT, "--meta", "none", "--fail-on-warning")
-    path = f"{env / 'bin'}{os.pathsep}{os.environ['PATH']}"  # it formats what it wrote, by ruff
+    path = f"{env / 'bin'}{os.pathsep}{os.environ['PATH']}"  # it formats its output with ruff
     run(env / "bin" / made[0], *made[1:], "--output-path", folder / "tasks_client", cwd=folder, PATH=path)
-    # What the generator wrote beside the models does not pass by itself: its `__exit__` takes `object`s.
+    # The generator's own modules do not type-check: `__exit__` takes `object`s.
     run(env / "bin/mypy", "--strict", "--follow-imports", "silent", "client.py", cwd=folder)
-    run(env / "bin/python", "client.py", service.url, secrets.token_hex(), cwd=folder)  # no token is asked for
+    run(env / "bin/python", "client.py", service.url, secrets.token_hex(), cwd=folder)  # authentication is off
 
 
 @pytest.mark.node
@@ -98,9 +98,9 @@ def test_a_client_in_go(service: Service, tmp_path: Path) -> None:
 
 @pytest.mark.node
 @pytest.mark.usefixtures("npm")
-def test_the_linters_find_nothing() -> None:
-    """By their recommended rules; what is left out says why, beside this file."""
+def test_the_openapi_linters_find_no_errors() -> None:
+    """With their recommended rules; exceptions are explained in their files here."""
     run(NODE / ".bin/redocly", "lint", "--config", "redocly.yaml", "--max-problems", "1000", DOCUMENT, cwd=CLIENTS)
-    said = run(NODE / ".bin/redocly", "lint", "--config", "redocly.yaml", "--format", "json", DOCUMENT, cwd=CLIENTS)
-    assert '"warnings": 0' in said
+    output = run(NODE / ".bin/redocly", "lint", "--config", "redocly.yaml", "--format", "json", DOCUMENT, cwd=CLIENTS)
+    assert '"warnings": 0' in output
     run(NODE / ".bin/spectral", "lint", "--ruleset", "spectral.yaml", "--fail-severity", "hint", DOCUMENT, cwd=CLIENTS)

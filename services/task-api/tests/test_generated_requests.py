@@ -1,4 +1,4 @@
-"""The service does what its OpenAPI document says: generated requests, single and in sequences."""
+"""The service conforms to its OpenAPI document: generated requests, single and in sequences."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from running import SERVICE, Service, environment, run, serving
 
 EXAMPLES, FUZZ_EXAMPLES = 8, 100
-"""Of each operation, in each of schemathesis's phases but `coverage`, which has one for each bound in the document."""
+"""For each operation, in each of schemathesis's phases except `coverage`, which has one for each bound in the
+document."""
 SOME = "examples,fuzzing,stateful"
 SHARE = {"postgresql": "examples,coverage,fuzzing,stateful", "sqlite": SOME, "memory": SOME}
-"""The phases without a seed. What `coverage` sends is answered by what is above the storage, nearly all of it."""
+"""The phases without a seed. Requests of `coverage` rarely reach the storage."""
 CASES = {"postgresql": 1500, "sqlite": 150, "memory": 150}
 DOCUMENT = SERVICE / "openapi.json"
 
@@ -30,14 +31,15 @@ DOCUMENT = SERVICE / "openapi.json"
 @pytest.mark.parametrize(
     "kind", ["sqlite", *(pytest.param(kind, marks=pytest.mark.full) for kind in ("memory", "postgresql"))]
 )
-def test_generated_requests_find_nothing_that_the_document_does_not_say(
+def test_generated_requests_conform_to_the_openapi_document(
     kind: str,
     seed: int | None,
     request: pytest.FixtureRequest,
     tmp_path: Path,
     record_property: Callable[[str, object], None],
 ) -> None:
-    """All checks of schemathesis, with a seed all phases, and tokens, so that every documented status can occur."""
+    """All checks of schemathesis, all phases if there is a seed, and tokens, so that every documented status can
+    occur."""
     urls = {"sqlite": f"sqlite:///{tmp_path}/tasks.db", "memory": "memory://"}
     url = urls.get(kind) or request.getfixturevalue("postgres_url")
     made = run("token", "new", "--name", "fuzz", "--scope", "read", "--scope", "write")
@@ -80,13 +82,13 @@ def test_generated_requests_find_nothing_that_the_document_does_not_say(
 
 
 def documented(method: str, path: str) -> list[int]:
-    """The statuses that the document has for an operation."""
+    """The documented statuses of an operation."""
     operation = json.loads(DOCUMENT.read_text())["paths"][path][method.lower()]
     return [int(status) for status in operation["responses"]]
 
 
 def answered(service: Service, token: str) -> dict[tuple[str, str], Counter[int]]:
-    """How often each operation was answered with each status, by what the service counted itself."""
+    """How often each operation returned each status, from the service's own metrics."""
     paths = json.loads(DOCUMENT.read_text())["paths"]
     found = {(method.upper(), path): Counter[int]() for path, methods in paths.items() for method in methods}
     exposed = httpx2.get(f"{service.url}/metrics", headers={"Authorization": f"Bearer {token}"}).text

@@ -1,5 +1,4 @@
-"""What the service says of its tasks where it says that it is well. All the rest is tested in
-packages/chassis/tests/test_probes.py."""
+"""What /health reports about tasks. Everything else is tested in packages/chassis/tests/test_probes.py."""
 
 from __future__ import annotations
 
@@ -12,7 +11,7 @@ from task_api.app import create_app
 from task_api.settings import Settings
 
 
-def test_health_says_how_many_tasks_there_are_and_where(storage_url: str) -> None:
+def test_health_reports_the_task_count_and_the_storage(storage_url: str) -> None:
     settings = Settings(database_url=SecretStr(storage_url))
     with TestClient(create_app(settings)) as client:
         client.post("/v1/tasks", json={"title": "one"})
@@ -23,12 +22,12 @@ def test_health_says_how_many_tasks_there_are_and_where(storage_url: str) -> Non
     assert health["storage"] == storage_url.split(":")[0]
 
 
-def test_tasks_in_memory_come_with_a_warning() -> None:
+def test_the_memory_store_has_a_warning_in_health() -> None:
     with TestClient(create_app(Settings())) as client:
-        assert "gone when the service stops" in client.get("/health").json()["checks"]["storage"]["detail"]
+        assert "lost when the service stops" in client.get("/health").json()["checks"]["storage"]["detail"]
 
 
-def test_the_tasks_are_counted_for_prometheus_under_their_name(storage_url: str) -> None:
+def test_the_task_count_is_a_prometheus_gauge(storage_url: str) -> None:
     settings = Settings(database_url=SecretStr(storage_url))
     with TestClient(create_app(settings)) as client:
         samples = read(client.get("/health", headers={"Accept": PROMETHEUS_3}))

@@ -1,4 +1,4 @@
-"""Who may know whom."""
+"""Allowed imports."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from running import SERVICE
 PACKAGE = SERVICE / "src/task_api"
 
 
-def test_the_domain_does_not_know_who_serves_it() -> None:
+def test_the_domain_does_not_import_the_web_framework() -> None:
     above = (
         r"task_api(?:\.| import .*\b)(?:app|service|settings)"
         r"|chassis(?:\.| import .*\b)(?:app|server|edge|health|tracing)"

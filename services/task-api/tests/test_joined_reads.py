@@ -1,4 +1,4 @@
-"""GETs that wait at the same time are one statement, and nobody can tell. What is the chassis' about it is tested in
+"""Concurrent GETs share a statement, transparently. The chassis' part is tested in
 packages/chassis/tests/test_batching.py."""
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import asyncpg
 import httpx2
 import pytest
 from making import NOW, a_task
-from planted import join_what_is_under_way
+from planted import join_in_flight
 from proxy import Proxy
 from pydantic import SecretStr
 from stores import opened
@@ -44,22 +44,22 @@ async def in_process(url: str) -> AsyncIterator[httpx2.AsyncClient]:
 
 @pytest.fixture
 def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Those that connections are asked from now on."""
-    asked: list[str] = []
+    """The statements sent to connections from now on."""
+    statements: list[str] = []
 
     def counted(real: Callable[..., Any]) -> Callable[..., Any]:
         async def ask(db: Any, query: str, *values: Any, **named: Any) -> Any:
-            asked.append(query)
+            statements.append(query)
             return await real(db, query, *values, **named)
 
         return ask
 
     for method in ("execute", "fetch", "fetchrow", "fetchval"):
         monkeypatch.setattr(asyncpg.Connection, method, counted(getattr(asyncpg.Connection, method)))
-    return asked
+    return statements
 
 
-async def test_sixteen_clients_send_a_quarter_of_a_statement_for_each_get_at_most(
+async def test_sixteen_clients_send_at_most_a_quarter_of_a_statement_per_get(
     postgres_url: str, statements: list[str]
 ) -> None:
     async with in_process(postgres_url) as client:
@@ -78,7 +78,7 @@ async def test_sixteen_clients_send_a_quarter_of_a_statement_for_each_get_at_mos
     assert len(statements) / (CLIENTS * ROUNDS) < 0.25
 
 
-async def test_one_client_alone_sends_one_statement_for_each_get(postgres_url: str, statements: list[str]) -> None:
+async def test_a_single_client_sends_one_statement_per_get(postgres_url: str, statements: list[str]) -> None:
     async with in_process(postgres_url) as client:
         task = (await client.post("/v1/tasks", json={"title": "Water the plants"})).json()
         statements.clear()
@@ -87,7 +87,7 @@ async def test_one_client_alone_sends_one_statement_for_each_get(postgres_url: s
     assert statements == [GET_TASK] * ROUNDS
 
 
-async def test_what_is_not_there_and_what_is_known_already_is_answered_so_among_many(postgres_url: str) -> None:
+async def test_missing_and_unchanged_tasks_are_handled_in_joined_reads(postgres_url: str) -> None:
     async with in_process(postgres_url) as client:
         task = (await client.post("/v1/tasks", json={"title": "Water the plants"})).json()
         path, missing = f"/v1/tasks/{task['id']}", f"/v1/tasks/{a_task().id}"
@@ -108,8 +108,8 @@ async def test_what_is_not_there_and_what_is_known_already_is_answered_so_among_
     assert {response.json()["type"] for response in responses[CLIENTS : 2 * CLIENTS]} == {alone[0].json()["type"]}
 
 
-async def test_a_thousand_clients_read_what_the_memory_store_says(postgres_url: str) -> None:
-    """Each reads its own task after each of its writes, those that others do not write, and what is not there."""
+async def test_a_thousand_clients_read_the_same_as_from_the_memory_store(postgres_url: str) -> None:
+    """Each reads its own task after each write, tasks that others do not write, and missing ones."""
     memory, missing = MemoryStore(), a_task().id
     still = [a_task() for _ in range(20)]
     async with opened(postgres_url, queue_size=2000, seconds=120) as store:
@@ -123,17 +123,17 @@ async def test_a_thousand_clients_read_what_the_memory_store_says(postgres_url: 
                 task = task.model_copy(update={"version": version, "percent_done": version})
                 for each in (store, memory):
                     await each.commit([Write(task, "created" if version == 1 else "updated")], now=NOW)
-                for wanted in (task.id, still[number % len(still)].id, missing):
-                    assert await store.get(wanted) == await memory.get(wanted)
+                for task_id in (task.id, still[number % len(still)].id, missing):
+                    assert await store.get(task_id) == await memory.get(task_id)
 
         await asyncio.gather(*(live(number) for number in range(1000)))
 
 
 async def stale_reads(url: str) -> int:
-    """How often of WRITES somebody who changed a task and then read it found it as it was before, while others read
-    it."""
+    """How often, of WRITES, a client that updated a task and then read it got the previous version, with concurrent
+    readers."""
     async with Proxy(url).running() as proxy, in_process(proxy.url) as client:
-        proxy.delay(0.005)  # so that an older read is under way in each moment
+        proxy.delay(0.005)  # so that an older read is always in flight
         task = (await client.post("/v1/tasks", json={"title": "Water the plants"})).json()
         path, stale, ended = f"/v1/tasks/{task['id']}", 0, asyncio.Event()
 
@@ -150,12 +150,10 @@ async def stale_reads(url: str) -> int:
         return stale
 
 
-async def test_who_has_written_reads_it(postgres_url: str) -> None:
+async def test_a_client_reads_its_own_writes(postgres_url: str) -> None:
     assert await stale_reads(postgres_url) == 0
 
 
-async def test_a_bug_that_answers_by_a_statement_that_began_before_is_seen(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Batcher, "submit", join_what_is_under_way(Batcher.submit))
+async def test_a_planted_stale_joined_read_is_detected(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Batcher, "submit", join_in_flight(Batcher.submit))
     assert await stale_reads(postgres_url) > 0, "it went unseen"

@@ -1,4 +1,4 @@
-"""The judge of what clients were told sees each way in which a promise can be broken."""
+"""The judge detects every way in which a promise can be broken."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ def changed(name: str, version: int, token: str, outcome: Outcome = "ok") -> Ope
 
 def verdict(
     operations: list[Operation],
-    kept: list[dict[str, Any]],
+    stored: list[dict[str, Any]],
     feed: list[dict[str, Any]],
     attempts: list[Attempt] | None = None,
 ) -> Verdict:
-    """On a service that lists and tells these."""
+    """With a service that lists these tasks and changes."""
 
     def answer(request: httpx2.Request) -> httpx2.Response:
         if request.url.path == "/v1/tasks":
-            return httpx2.Response(200, json={"items": kept, "next_cursor": None})
-        items = [] if request.url.params["since"] == "end" else [{"task": told} for told in feed]
+            return httpx2.Response(200, json={"items": stored, "next_cursor": None})
+        items = [] if request.url.params["since"] == "end" else [{"task": task_} for task_ in feed]
         return httpx2.Response(200, json={"items": items, "next_since": "end"})
 
     history = History()
@@ -48,11 +48,11 @@ def verdict(
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing comes late from a fake."""
+    """A fake has no delayed changes."""
     monkeypatch.setattr(judging, "FEED_SECONDS", 0)
 
 
-def test_what_is_there_once_and_as_it_was_told_breaks_nothing() -> None:
+def test_a_consistent_history_has_no_violations() -> None:
     feed = [task("a"), task("b"), task("a", 2, changer="x"), task("a", 3, changer="x", other="y")]
     operations = [
         created("a"),
@@ -66,26 +66,26 @@ def test_what_is_there_once_and_as_it_was_told_breaks_nothing() -> None:
     assert (found.acknowledged, found.failed, found.unknown) == (3, 2, 0)
 
 
-def test_an_acknowledged_task_that_is_in_no_list_is_lost() -> None:
+def test_an_acknowledged_task_missing_from_the_list_is_lost() -> None:
     assert len(verdict([created("a")], [], []).lost) == 1
 
 
-def test_a_task_under_another_id_than_was_told_is_lost() -> None:
+def test_a_task_under_a_different_id_is_lost() -> None:
     other = {**task("a"), "id": "id-other"}
     assert len(verdict([created("a")], [other], [other]).lost) == 1
 
 
-def test_a_task_that_the_feed_does_not_tell_of_is_lost() -> None:
+def test_a_task_missing_from_the_feed_is_lost() -> None:
     assert len(verdict([], [task("a")], []).lost) == 1
 
 
 @pytest.mark.parametrize("kind", ["read", "change"])
-def test_a_task_that_was_acknowledged_and_once_not_found_is_lost(kind: str) -> None:
+def test_an_acknowledged_task_that_was_once_not_found_is_lost(kind: str) -> None:
     attempt = Attempt("client", kind, began=1, ended=2, answer="404", good=False)
     assert len(verdict([], [], [], [attempt]).lost) == 1
 
 
-def test_an_acknowledged_change_that_is_in_another_version_is_lost() -> None:
+def test_an_acknowledged_change_in_a_different_version_is_lost() -> None:
     feed = [task("a"), task("a", 2), task("a", 3, changer="x")]
     assert len(verdict([changed("a", 2, "x")], [feed[-1]], feed).lost) == 1
 
@@ -95,47 +95,47 @@ def test_two_tasks_of_one_creation_are_a_duplicate() -> None:
     assert len(verdict([created("a")], both, both).duplicated) == 1
 
 
-def test_a_change_that_was_done_twice_is_a_duplicate() -> None:
+def test_a_change_applied_twice_is_a_duplicate() -> None:
     feed = [task("a"), task("a", 2, changer="x"), task("a", 3, changer="x")]
     assert len(verdict([changed("a", 2, "x")], [feed[-1]], feed).duplicated) == 1
 
 
-def test_a_version_of_two_changes_at_once_is_seen() -> None:
+def test_a_version_with_two_changes_is_detected() -> None:
     feed = [task("a"), task("a", 2, changer="x", other="y")]
     assert len(verdict([], [feed[-1]], feed).duplicated) == 1
 
 
-def test_a_creation_that_was_refused_and_is_there_is_seen() -> None:
+def test_a_rejected_creation_that_exists_is_detected() -> None:
     assert len(verdict([created("a", "failed")], [task("a")], [task("a")]).undead) == 1
 
 
-def test_a_change_that_was_refused_and_is_there_is_seen() -> None:
+def test_a_rejected_change_that_exists_is_detected() -> None:
     feed = [task("a"), task("a", 2, changer="x")]
     assert len(verdict([changed("a", 2, "x", "failed")], [feed[-1]], feed).undead) == 1
 
 
 @pytest.mark.parametrize("versions", [[1, 3], [1, 2, 2], [2], [2, 1]])
-def test_versions_with_a_gap_or_twice_or_in_disorder_are_seen(versions: list[int]) -> None:
+def test_version_gaps_duplicates_and_disorder_are_detected(versions: list[int]) -> None:
     feed = [task("a", version) for version in versions]
     assert len(verdict([], [feed[-1]], feed).wrong_versions) == 1
 
 
-def test_a_list_that_is_not_as_the_feed_says_is_seen() -> None:
+def test_a_list_that_differs_from_the_feed_is_detected() -> None:
     assert len(verdict([], [task("a", 2, changer="x")], [task("a"), task("a", 2)]).wrong_versions) == 1
 
 
 def test_all_pages_of_the_list_and_of_the_feed_are_read() -> None:
     tasks = [task(name) for name in "abc"]
-    asked: list[tuple[str, str]] = []
+    requests: list[tuple[str, str]] = []
 
     def answer(request: httpx2.Request) -> httpx2.Response:
         path, params = request.url.path, request.url.params
         at = int(params.get("cursor" if path == "/v1/tasks" else "since", "0"))
-        asked.append((path, str(at)))
+        requests.append((path, str(at)))
         page = tasks[at : at + 1]
         if path == "/v1/tasks":
             return httpx2.Response(200, json={"items": page, "next_cursor": str(at + 1) if at < 2 else None})
-        items = [{"task": told} for told in page]
+        items = [{"task": task_} for task_ in page]
         return httpx2.Response(200, json={"items": items, "next_since": str(min(at + 1, 3))})
 
     history = History()
@@ -143,4 +143,4 @@ def test_all_pages_of_the_list_and_of_the_feed_are_read() -> None:
     with httpx2.Client(base_url="http://fake", transport=httpx2.MockTransport(answer)) as http:
         found = judge(history, http, project=PROJECT, since="0")
     assert found.broken_promises == []
-    assert asked == [("/v1/tasks", str(n)) for n in range(3)] + [("/v1/changes", str(n)) for n in range(4)]
+    assert requests == [("/v1/tasks", str(n)) for n in range(3)] + [("/v1/changes", str(n)) for n in range(4)]

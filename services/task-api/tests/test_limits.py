@@ -1,6 +1,6 @@
-"""Bad clients of the tasks' own ways of reading and answering: the shortcut, and the stream of changes.
+"""Misbehaving clients of this service's own request paths: the fast path, and the change stream.
 
-What holds for any service is tested in packages/chassis/tests/test_limits.py.
+What is common to all services is tested in packages/chassis/tests/test_limits.py.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ POST = b"POST /v1/tasks HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\
 
 @pytest.fixture(scope="module")
 def impatient() -> Iterator[Service]:
-    """The service with little time for its clients."""
+    """The service with short timeouts."""
     with serving(**IMPATIENT) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def full() -> Iterator[Service]:
-    """As impatient, with tasks of 4 MB: so much that the system's buffers do not hold what UNREAD asks for."""
+    """Also with short timeouts, and with tasks of 4 MB in total: more than the system's buffers hold of the response to
+    UNREAD."""
     with serving(**IMPATIENT) as running, httpx2.Client(base_url=running.url) as client:
         for _ in range(100):
             client.post("/v1/tasks", json={"title": "x", "description": "\N{GRINNING FACE}" * 10_000})
@@ -38,13 +39,13 @@ UNREAD = {
     "stream": b"GET /v1/changes HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n",
 }
 ROUNDS, UNREAD_ROUNDS = 6, 2
-"""Of a hundred requests each; those that are not read have a megabyte to answer, and more of them would take long."""
+"""A hundred requests each; those that are not read have a megabyte response, and more of them would take long."""
 
 
 @pytest.mark.full
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", BAD)
-async def test_a_hundred_bad_requests_at_once_leave_nothing_behind(impatient: Service, kind: str) -> None:
+async def test_a_hundred_concurrent_bad_requests_leak_nothing(impatient: Service, kind: str) -> None:
     async def refused(client: Client) -> None:
         await client.send(POST % (len(BAD[kind]), BAD[kind]))
         answer = await client.response()
@@ -55,12 +56,12 @@ async def test_a_hundred_bad_requests_at_once_leave_nothing_behind(impatient: Se
 
 @pytest.mark.full
 @pytest.mark.timeout(600)
-async def test_a_hundred_clients_at_once_that_go_before_the_answer_leave_nothing_behind(impatient: Service) -> None:
+async def test_a_hundred_clients_that_disconnect_early_leak_nothing(impatient: Service) -> None:
     await assert_no_leaks(impatient, lambda client: client.send(POST % (12, b'{"title": 5}')), ROUNDS)
 
 
 @pytest.mark.full
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", UNREAD)
-async def test_a_hundred_clients_at_once_that_do_not_read_leave_nothing_behind(full: Service, kind: str) -> None:
+async def test_a_hundred_clients_that_do_not_read_leak_nothing(full: Service, kind: str) -> None:
     await assert_slow_readers_are_cut_off(full, UNREAD[kind], UNREAD_ROUNDS, namespace="task_api")

@@ -1,5 +1,4 @@
-"""What the service keeps to itself of its requests. What it says of them, as every service does, is tested in
-packages/chassis/tests/test_logs.py."""
+"""What the log must not contain. What is common to all services is tested in packages/chassis/tests/test_logs.py."""
 
 from __future__ import annotations
 
@@ -29,7 +28,7 @@ def client(service: Service) -> Iterator[httpx2.Client]:
         yield open_client
 
 
-def test_nothing_secret_is_in_the_log(service: Service, client: httpx2.Client) -> None:
+def test_the_log_contains_no_secrets(service: Service, client: httpx2.Client) -> None:
     secret = {"title": "s3cr3t"}
     ids = [
         answer.headers["x-request-id"]

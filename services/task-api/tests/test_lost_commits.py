@@ -1,4 +1,4 @@
-"""A connection to PostgreSQL is lost in the middle of a commit: what was acknowledged stays, and is done once."""
+"""Connections to PostgreSQL lost during a commit: acknowledged writes persist, and are applied once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from making import a_task
 from proxy import Proxy
 from stores import opened
 
-from task_api.store import Answer, KeyInUse, StoreUnavailable, Write
+from task_api.store import IdempotencyKeyInUse, IdempotencyRecord, StoreUnavailable, Write
 from task_api.store.postgres import PostgresStore
 from task_api.tasks import rules
 from task_api.tasks.models import Task, TaskPatch
@@ -34,22 +34,22 @@ async def create(store: PostgresStore) -> Task:
 
 
 def cut_first(proxy: Proxy) -> list[bytes]:
-    """Has the connection cut before the first answer that passes from now on; the answers that came are in the list."""
-    answers: list[bytes] = []
+    """Cuts the connection before the first response from now on; the responses are in the list."""
+    responses: list[bytes] = []
 
     def cut(data: bytes) -> bool:
-        answers.append(data)
-        return len(answers) == 1
+        responses.append(data)
+        return len(responses) == 1
 
     proxy.before_response = cut
-    return answers
+    return responses
 
 
-async def test_a_transaction_whose_connection_freezes_in_its_middle_holds_nobody_for_ever(postgres_url: str) -> None:
+async def test_a_transaction_on_a_frozen_connection_does_not_block_others_forever(postgres_url: str) -> None:
     async with behind_proxy(postgres_url, seconds=2, statement_seconds=0.2) as (store, proxy):
         await store.ping()
         task, other = a_task(), a_task()
-        answer = Answer("ann", "key", "fingerprint", 207, task.model_dump_json())
+        record = IdempotencyRecord("ann", "key", "fingerprint", 207, task.model_dump_json())
         frozen = False
 
         def freeze_after_the_first_statement(data: bytes) -> bool:
@@ -61,17 +61,17 @@ async def test_a_transaction_whose_connection_freezes_in_its_middle_holds_nobody
 
         proxy.before_response = freeze_after_the_first_statement
 
-        def commit() -> Awaitable[Answer | None]:
-            # A ROLLBACK on the frozen connection would wait for its answer for ever.
-            committing = store.commit([Write(task, "created"), Write(other, "created")], answer, now=task.updated_at)
+        def commit() -> Awaitable[IdempotencyRecord | None]:
+            # A ROLLBACK on the frozen connection would wait forever.
+            committing = store.commit([Write(task, "created"), Write(other, "created")], record, now=task.updated_at)
             return asyncio.wait_for(committing, DEADLINE_SECONDS)
 
-        # PostgreSQL does not know yet that nobody is there any more: the frozen transaction still holds the key.
-        with pytest.raises((StoreUnavailable, KeyInUse)):
+        # PostgreSQL does not know yet that the client is gone: the frozen transaction still holds the key.
+        with pytest.raises((StoreUnavailable, IdempotencyKeyInUse)):
             await commit()
         assert frozen
         for _ in range(DEADLINE_SECONDS):
-            with contextlib.suppress(StoreUnavailable, KeyInUse):
+            with contextlib.suppress(StoreUnavailable, IdempotencyKeyInUse):
                 await commit()
                 break
             await asyncio.sleep(0.5)
@@ -84,13 +84,15 @@ async def test_a_transaction_whose_connection_freezes_in_its_middle_holds_nobody
     [(1, False, b"INSERT 0 1\0"), (1, True, None), (2, True, b"COMMIT\0")],
     ids=["one-statement", "with-idempotency-key", "transaction"],
 )
-async def test_a_commit_that_nobody_heard_of_is_settled_and_done_once(
+async def test_an_in_doubt_commit_is_settled_and_applied_once(
     count: int, keyed: bool, tag: bytes | None, postgres_url: str
 ) -> None:
     async with behind_proxy(postgres_url) as (store, proxy), opened(postgres_url) as other:
         tasks = [a_task() for _ in range(count)]
-        answer = Answer("ann", "key", "fingerprint", 201, tasks[0].model_dump_json()) if keyed else None
-        last = tag or tasks[0].id.bytes  # in the answer of one statement, by which it is kept and created
+        record = IdempotencyRecord("ann", "key", "fingerprint", 201, tasks[0].model_dump_json()) if keyed else None
+        last = (
+            tag or tasks[0].id.bytes
+        )  # in the response of the single statement that stores the record and creates the task
         cuts = 0
 
         def cut_once(data: bytes) -> bool:
@@ -100,16 +102,16 @@ async def test_a_commit_that_nobody_heard_of_is_settled_and_done_once(
 
         proxy.before_response = cut_once
         writes = [Write(task, "created") for task in tasks]
-        assert await store.commit(writes, answer, now=tasks[0].updated_at) is None
+        assert await store.commit(writes, record, now=tasks[0].updated_at) is None
         assert cuts == 1
         assert await other.get_many([task.id for task in tasks]) == {task.id: task for task in tasks}
         assert [change.task for change in await other.changes(None, size=10)] == tasks
 
 
-async def test_a_change_whose_commit_nobody_heard_of_is_no_conflict_with_itself(postgres_url: str) -> None:
+async def test_an_in_doubt_update_does_not_conflict_with_itself(postgres_url: str) -> None:
     async with behind_proxy(postgres_url) as (store, proxy), opened(postgres_url) as other:
         task = await create(store)
-        changed = rules.change(task, TaskPatch(title="changed"), now=task.updated_at)
+        changed = rules.update(task, TaskPatch(title="changed"), now=task.updated_at)
         cut = False
 
         def cut_and_overtake(data: bytes) -> bool:
@@ -126,29 +128,29 @@ async def test_a_change_whose_commit_nobody_heard_of_is_no_conflict_with_itself(
         assert [change.type for change in await other.changes(None, size=10)] == ["created", "updated"]
 
 
-async def test_a_commit_that_did_not_take_place_is_not_taken_for_another_of_the_same_moment(postgres_url: str) -> None:
+async def test_a_lost_commit_is_not_confused_with_another_of_the_same_timestamp(postgres_url: str) -> None:
     async with behind_proxy(postgres_url) as (store, proxy), opened(postgres_url) as other:
         first = await create(other)
         await store.ping()
-        answers = cut_first(proxy)
+        responses = cut_first(proxy)
         second = await create(store)
-        assert b"INSERT" not in answers[0]  # it was lost before it was done
+        assert b"INSERT" not in responses[0]  # it was lost before it was executed
         assert second.updated_at == first.updated_at
         assert await other.get(second.id) == second
         assert [change.task for change in await other.changes(None, size=10)] == [first, second]
 
 
-async def test_a_change_that_the_server_still_works_on_when_it_is_sent_again_is_done_once(postgres_url: str) -> None:
+async def test_an_update_retried_while_the_server_executes_it_is_applied_once(postgres_url: str) -> None:
     limits = {"lock_seconds": DEADLINE_SECONDS, "statement_seconds": DEADLINE_SECONDS, "seconds": DEADLINE_SECONDS}
     async with behind_proxy(postgres_url, **limits) as (store, proxy), connected(postgres_url) as other:
         task = await create(store)
-        changed = rules.change(task, TaskPatch(title="changed"), now=task.updated_at)
+        changed = rules.update(task, TaskPatch(title="changed"), now=task.updated_at)
         transaction = other.transaction()
         await transaction.start()
         await other.execute("SELECT FROM tasks WHERE id = $1 FOR UPDATE", task.id)
         committing = asyncio.create_task(store.commit([Write(changed, "updated")], now=changed.updated_at))
         async with asyncio.timeout(DEADLINE_SECONDS):
-            for waiting in (1, 2):  # the server does not notice that the first one's client is gone
+            for waiting in (1, 2):  # the server does not notice that the first client is gone
                 while await other.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted") < waiting:
                     await asyncio.sleep(0.01)
                 if waiting == 1:
@@ -159,15 +161,15 @@ async def test_a_change_that_the_server_still_works_on_when_it_is_sent_again_is_
         assert [change.type for change in await store.changes(None, size=10)] == ["created", "updated"]
 
 
-async def test_what_another_request_kept_under_the_key_is_not_taken_for_a_commit_that_was_lost(
+async def test_a_record_of_another_request_is_not_confused_with_a_lost_commit(
     postgres_url: str,
 ) -> None:
     async with behind_proxy(postgres_url) as (store, proxy), opened(postgres_url) as other:
         task = a_task()
-        kept = Answer("ann", "key", "fingerprint", 201, "{}")
-        await other.commit([], kept, now=task.updated_at)
+        existing = IdempotencyRecord("ann", "key", "fingerprint", 201, "{}")
+        await other.commit([], existing, now=task.updated_at)
         await store.ping()
         cut_first(proxy)
-        answer = Answer("ann", "key", "fingerprint", 201, task.model_dump_json())
-        assert await store.commit([Write(task, "created")], answer, now=task.updated_at) == kept
+        record = IdempotencyRecord("ann", "key", "fingerprint", 201, task.model_dump_json())
+        assert await store.commit([Write(task, "created")], record, now=task.updated_at) == existing
         assert await other.get(task.id) is None

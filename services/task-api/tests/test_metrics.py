@@ -1,4 +1,4 @@
-"""What Prometheus is told of tasks, and under which names. That every service tells it is tested in
+"""The metrics of tasks and their names. What is common to all services is tested in
 packages/chassis/tests/test_metrics.py."""
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ LABELS = {
     "task_api_event_loop_lag_seconds": set(),
     "task_api_build_info": {"version", "revision", "python", "storage"},
 }
-"""The families, as Prometheus names them, and their labels."""
+"""The metric families and their labels, as Prometheus names them."""
 
 CPU = {"task_api_cpu_periods", "task_api_cpu_throttled_periods", "task_api_cpu_throttled_seconds"}
-CPU_TOTALS = {f"{name}_total" for name in CPU}  # only in a container whose CPU is limited
+CPU_TOTALS = {f"{name}_total" for name in CPU}  # only in a container with a CPU limit
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def client() -> Iterator[TestClient]:
         yield client
 
 
-def test_the_families_and_their_labels_are_those_that_dashboards_ask_for(client: TestClient) -> None:
+def test_metric_families_and_labels_match_the_dashboards(client: TestClient) -> None:
     client.post("/v1/tasks", json={"title": "x"})
     found = families(client.get("/metrics"))
     own = {name for name in found if name.startswith(("http_", "task_api_"))}
@@ -58,16 +58,14 @@ def test_the_families_and_their_labels_are_those_that_dashboards_ask_for(client:
     assert {name for name in found if not name.startswith(("http_", "task_api_", "process_", "python_"))} == set()
 
 
-def test_an_answer_from_memory_of_an_earlier_one_is_counted(client: TestClient) -> None:
+def test_a_replayed_response_is_counted(client: TestClient) -> None:
     before = value(client, "task_api_idempotent_replays_total")
     for _ in range(3):
         client.post("/v1/tasks", json={"title": "x"}, headers={"Idempotency-Key": "k"})
     assert value(client, "task_api_idempotent_replays_total") == before + 2
 
 
-def test_a_transaction_that_stays_open_shows_in_the_lag_of_the_feed(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_open_transaction_shows_in_the_feed_lag(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed, "MEASURE_SECONDS", 0.02)
 
     async def hold() -> asyncpg.Connection[asyncpg.Record]:
@@ -82,13 +80,13 @@ def test_a_transaction_that_stays_open_shows_in_the_lag_of_the_feed(
         portal = client.portal
         assert portal is not None
         other = portal.call(hold)
-        client.post("/v1/tasks", json={"title": "nobody can see it yet"})
+        client.post("/v1/tasks", json={"title": "not visible yet"})
         eventually(lambda: lag(client) > 0.2, "the lag")
         portal.call(other.close)
         eventually(lambda: lag(client) == 0, "the end of the lag")
 
 
-def test_the_table_in_the_docs_is_what_is_exported(client: TestClient) -> None:
+def test_the_table_in_the_docs_matches_the_exported_metrics(client: TestClient) -> None:
     page = (SERVICE.parents[1] / "docs/operate.md").read_text()
     rows = re.findall(r"^\| `([a-z_]+)` \| (gauge|counter|histogram) \| ([^|]*)\|", page, re.MULTILINE)
     documented = {name: (kind, set(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}

@@ -1,4 +1,4 @@
-"""Releases follow each other on one database: several pods at once, old ones beside new ones, and one that fails."""
+"""Releases on one database: several pods starting together, old pods beside new ones, and a failing migration."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NEXT = [sys.executable, str(Path(__file__).parent / "next_release.py")]
 
 
 @pytest.mark.timeout(600)
-async def test_pods_that_start_at_once_on_an_empty_database_migrate_it_once(postgres_url: str, tmp_path: Path) -> None:
+async def test_pods_that_start_together_migrate_an_empty_database_once(postgres_url: str, tmp_path: Path) -> None:
     settings = environment(TASKS_DATABASE_URL=postgres_url)
     pods = [Process(SERVE, settings, tmp_path / f"log-{n}", start) for n in range(4)]
     try:
@@ -58,7 +58,7 @@ async def test_pods_of_two_releases_serve_side_by_side(
             running.strike("migration")
             new = stack.enter_context(serving_process([*NEXT, "good", "serve"], settings, tmp_path / "new", start))
             balancer.backends = [old.port, new.port]
-            # Back to the old release on the new schema, as by a rollback.
+            # The old release on the new schema, as after a rollback.
             again = stack.enter_context(serving_process(SERVE, settings, tmp_path / "again", start))
             balancer.backends = [old.port, new.port, again.port]
             running.go_on()
@@ -71,7 +71,7 @@ async def test_pods_of_two_releases_serve_side_by_side(
 
 
 @pytest.mark.timeout(600)
-async def test_a_migration_that_fails_changes_nothing_and_the_old_pods_go_on(
+async def test_a_failed_migration_changes_nothing_and_old_pods_keep_serving(
     postgres_url: str, tmp_path: Path, keep: Callable[[Row], None]
 ) -> None:
     settings = environment(TASKS_DATABASE_URL=postgres_url)

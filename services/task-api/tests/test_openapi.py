@@ -1,4 +1,4 @@
-"""The OpenAPI document in the repository: that of the code, with all that a reader needs."""
+"""The committed OpenAPI document is up to date and complete."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from running import SERVICE, SOURCES, run
 DOCUMENT = SERVICE / "openapi.json"
 
 
-def test_the_document_in_the_repository_is_the_one_of_the_code() -> None:
+def test_the_committed_openapi_document_is_up_to_date() -> None:
     assert DOCUMENT.read_text() == run("openapi").stdout, "the API changed: write its document again by `make openapi`"
 
 
-def test_every_operation_has_a_summary_and_an_id_of_its_own() -> None:
+def test_every_operation_has_a_summary_and_a_unique_id() -> None:
     document = json.loads(DOCUMENT.read_text())
     operations = [operation for path in document["paths"].values() for operation in path.values()]
     ids = [operation["operationId"] for operation in operations]
@@ -25,7 +25,7 @@ def test_every_operation_has_a_summary_and_an_id_of_its_own() -> None:
         assert operation["tags"]
 
 
-def test_no_request_has_a_member_with_a_default_which_a_generated_client_would_send() -> None:
+def test_no_request_schema_has_a_default_that_generated_clients_would_send() -> None:
     document = json.loads(DOCUMENT.read_text())
     bodies = [
         operation["requestBody"]
@@ -43,7 +43,7 @@ def test_no_request_has_a_member_with_a_default_which_a_generated_client_would_s
     assert '"default":' not in reached
 
 
-def test_metadata_is_described_by_what_generators_understand() -> None:
+def test_metadata_is_described_by_keywords_that_generators_support() -> None:
     assert "patternProperties" not in DOCUMENT.read_text()
     schemas = json.loads(DOCUMENT.read_text())["components"]["schemas"]
     metadata = schemas["NewTask"]["properties"]["metadata"]
@@ -51,13 +51,13 @@ def test_metadata_is_described_by_what_generators_understand() -> None:
     assert metadata["propertyNames"] == {"minLength": 1, "maxLength": 40, "pattern": "^[A-Za-z0-9_.-]+$"}
 
 
-def test_the_example_of_a_task_has_what_a_task_has() -> None:
+def test_the_example_task_has_all_fields() -> None:
     task = json.loads(DOCUMENT.read_text())["components"]["schemas"]["Task"]
     assert task["examples"][0].keys() == task["properties"].keys()
 
 
-def test_no_word_of_an_answer_is_pythons_own() -> None:
-    """Its phrases for 413 and 422 changed with 3.13, and each version finds other words for what is wrong with JSON."""
+def test_responses_contain_no_text_from_pythons_standard_library() -> None:
+    """Its phrases for 413 and 422 changed with 3.13, and its messages for invalid JSON change with each version."""
     files = [file for folder in SOURCES for file in folder.rglob("*.py")]
     assert len(files) > 60
     for file in files:

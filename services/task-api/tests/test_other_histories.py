@@ -1,4 +1,4 @@
-"""After a failover or a restore: who is ahead of the storage is told so, and everybody else misses nothing."""
+"""After a failover or a restore: readers ahead of the storage get an error, and all others miss nothing."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from stores import opened
 from chassis.postgres.schema import migrate
 from chassis.postgres.url import parse
 from task_api.store import OtherHistory, Store, StoredChange, StoreUnavailable, Write, from_url, migrations
-from task_api.store.postgres import MIGRATION_LOCK, _position
+from task_api.store.postgres import MIGRATION_LOCK, _parse_cursor
 
 
 @dataclass
 class Reader:
-    """Follows the feed, and keeps each position that it was at."""
+    """Follows the feed, and keeps each of its cursors."""
 
-    positions: list[str] = field(default_factory=list)
+    cursors: list[str] = field(default_factory=list)
     titles: list[str] = field(default_factory=list)
 
     async def read(self, store: Store, up_to: str) -> None:
@@ -37,22 +37,22 @@ class Reader:
                 await self.read_some(store)
 
     async def read_some(self, store: Store) -> Sequence[StoredChange]:
-        changes = await store.changes(self.positions[-1] if self.positions else None, size=2)
-        self.positions += [change.position for change in changes]
+        changes = await store.changes(self.cursors[-1] if self.cursors else None, size=2)
+        self.cursors += [change.cursor for change in changes]
         self.titles += [change.task.title for change in changes]
         return changes
 
 
 async def write(store: Store, *titles: str) -> None:
-    """All at once."""
+    """Concurrently."""
     tasks = [a_task(title=title) for title in titles]
     await asyncio.gather(*(store.commit([Write(task, "created")], now=NOW) for task in tasks))
 
 
-async def titles_after(store: Store, position: str | None, *, up_to: str) -> list[str]:
+async def titles_after(store: Store, cursor: str | None, *, up_to: str) -> list[str]:
     async with asyncio.timeout(30):
         while True:
-            titles = [change.task.title for change in await store.changes(position, size=100)]
+            titles = [change.task.title for change in await store.changes(cursor, size=100)]
             if titles[-1:] == [up_to]:
                 return titles
             await asyncio.sleep(0.01)
@@ -71,24 +71,24 @@ async def write_what_is_lost(store: Store, reader: Reader) -> None:
     await reader.read(store, "e")
 
 
-async def goes_on(store: Store, reader: Reader, *, kept: int = 3) -> None:
-    """Of the reader's positions so many are in this history, which goes on, past where the others were."""
-    known, lost = reader.positions[:kept], reader.positions[kept:]
-    for position in lost:
+async def assert_continues(store: Store, reader: Reader, *, valid: int = 3) -> None:
+    """The first `kept` cursors are valid in this history, which continues; the others are lost."""
+    known, lost = reader.cursors[:valid], reader.cursors[valid:]
+    for cursor in lost:
         with pytest.raises(OtherHistory):
-            await store.changes(position, size=1)
+            await store.changes(cursor, size=1)
     assert await store.changes(known[-1], size=1) == []
-    assert await store.last_position() == known[-1]
+    assert await store.last_cursor() == known[-1]
     new = [f"new {n}" for n in range(30)]
     await write(store, *new)
     await write(store, "last")
-    for n, position in enumerate(known, start=1):
-        titles = await titles_after(store, position, up_to="last")
-        assert titles[: kept - n] == reader.titles[n:kept]
-        assert sorted(titles[kept - n :]) == sorted([*new, "last"])
-    for position in lost:
+    for n, cursor in enumerate(known, start=1):
+        titles = await titles_after(store, cursor, up_to="last")
+        assert titles[: valid - n] == reader.titles[n:valid]
+        assert sorted(titles[valid - n :]) == sorted([*new, "last"])
+    for cursor in lost:
         with pytest.raises(OtherHistory):
-            await store.changes(position, size=1)
+            await store.changes(cursor, size=1)
 
 
 # --- failover ---------------------------------------------------------------------------
@@ -97,20 +97,20 @@ async def goes_on(store: Store, reader: Reader, *, kept: int = 3) -> None:
 @pytest.mark.full
 @pytest.mark.docker
 @pytest.mark.postgresql
-async def test_positions_hold_through_a_failover_that_loses_nothing() -> None:
+async def test_cursors_survive_a_failover_without_data_loss() -> None:
     reader = Reader()
     with replicated() as pair:
         async with opened(pair.url, seconds=30, statement_seconds=20) as store:
             await write_until_known(store, reader)
         await asyncio.to_thread(pair.promote_running)
         async with opened(pair.standby_url) as store:
-            await goes_on(store, reader)
+            await assert_continues(store, reader)
 
 
 @pytest.mark.full
 @pytest.mark.docker
 @pytest.mark.postgresql
-async def test_who_read_what_a_failover_lost_is_told_so() -> None:
+async def test_readers_of_changes_lost_in_a_failover_get_an_error() -> None:
     reader = Reader()
     with replicated() as pair:
         async with opened(pair.url, seconds=30, statement_seconds=20) as store:
@@ -120,7 +120,7 @@ async def test_who_read_what_a_failover_lost_is_told_so() -> None:
             await write_what_is_lost(store, reader)
         await asyncio.to_thread(pair.promote)
         async with opened(pair.standby_url) as store:
-            await goes_on(store, reader)
+            await assert_continues(store, reader)
 
 
 # --- restore of a server ----------------------------------------------------------------
@@ -141,7 +141,7 @@ def server(container: Server) -> Server:
 @pytest.mark.full
 @pytest.mark.docker
 @pytest.mark.postgresql
-async def test_who_read_past_the_point_in_time_of_a_recovery_is_told_so(server: Server) -> None:
+async def test_readers_past_a_point_in_time_recovery_get_an_error(server: Server) -> None:
     reader = Reader()
     async with opened(server.url) as store:
         await write_until_known(store, reader)
@@ -150,13 +150,13 @@ async def test_who_read_past_the_point_in_time_of_a_recovery_is_told_so(server: 
         await write_what_is_lost(store, reader)
     await asyncio.to_thread(server.recover_to, "good")
     async with opened(server.second_url) as store:
-        await goes_on(store, reader)
+        await assert_continues(store, reader)
 
 
 @pytest.mark.full
 @pytest.mark.docker
 @pytest.mark.postgresql
-async def test_who_read_past_a_snapshot_of_the_volume_is_told_so(server: Server) -> None:
+async def test_readers_past_a_restored_volume_snapshot_get_an_error(server: Server) -> None:
     """It has the server's identifier and timeline."""
     reader = Reader()
     async with opened(server.url) as store:
@@ -166,7 +166,7 @@ async def test_who_read_past_a_snapshot_of_the_volume_is_told_so(server: Server)
         await write_what_is_lost(store, reader)
     await asyncio.to_thread(server.back_to_snapshot)
     async with opened(server.url) as store:
-        await goes_on(store, reader)
+        await assert_continues(store, reader)
 
 
 # --- restore of a dump ------------------------------------------------------------------
@@ -181,92 +181,90 @@ async def dump_and_go_on(server: Server, reader: Reader) -> None:
 
 @pytest.mark.docker
 @pytest.mark.postgresql
-async def test_a_dump_restored_under_running_pods_takes_nothing_but_the_restore(server: Server) -> None:
+async def test_a_dump_can_be_restored_under_running_pods(server: Server) -> None:
     reader = Reader()
     await dump_and_go_on(server, reader)
     async with opened(server.url) as store:
         await asyncio.to_thread(server.restore, FIRST)
-        await goes_on(store, reader)
+        await assert_continues(store, reader)
 
 
 @pytest.mark.full
 @pytest.mark.docker
 @pytest.mark.postgresql
-async def test_a_dump_restored_into_a_young_server_under_running_pods_goes_on(server: Server) -> None:
+async def test_a_dump_restored_into_a_new_server_under_running_pods_continues_the_feed(server: Server) -> None:
     reader = Reader()
     await dump_and_go_on(server, reader)
     await asyncio.to_thread(server.start_second)
     async with opened(server.second_url) as store, opened(server.second_url) as other:
         await write(store, "of the young server")
         await asyncio.to_thread(server.restore, SECOND)
-        await goes_on(store, reader)
-        assert await other.last_position() == await store.last_position()
+        await assert_continues(store, reader)
+        assert await other.last_cursor() == await store.last_cursor()
 
 
 @pytest.mark.full
 @pytest.mark.docker
 @pytest.mark.postgresql
-async def test_a_dump_as_sql_restored_into_a_young_server_goes_on(server: Server) -> None:
+async def test_an_sql_dump_restored_into_a_new_server_continues_the_feed(server: Server) -> None:
     reader = Reader()
     await dump_and_go_on(server, reader)
     await asyncio.to_thread(server.start_second)
     await asyncio.to_thread(server.restore_with_psql)
     async with opened(server.second_url) as store:
-        await goes_on(store, reader)
+        await assert_continues(store, reader)
 
 
 @pytest.mark.full
 @pytest.mark.docker
 @pytest.mark.postgresql
-async def test_rows_copied_into_the_tables_of_a_young_server_go_on(server: Server) -> None:
+async def test_rows_copied_into_a_new_server_continue_the_feed(server: Server) -> None:
     reader = Reader()
     await dump_and_go_on(server, reader)
     await asyncio.to_thread(server.start_second)
     async with opened(server.second_url) as store:
         await write(store, "of the young server")
         await asyncio.to_thread(server.restore_rows)
-        await goes_on(store, reader)
+        await assert_continues(store, reader)
 
 
 @pytest.mark.full
 @pytest.mark.docker
 @pytest.mark.postgresql
-async def test_a_feed_that_is_all_purged_goes_on_in_a_young_server(server: Server) -> None:
+async def test_a_fully_purged_feed_continues_in_a_new_server(server: Server) -> None:
     reader = Reader()
     async with opened(server.url) as store:
         await write_until_known(store, reader)
-        await store.purge(deleted_before=NOW + timedelta(days=1), answers_before=NOW)
+        await store.purge(deleted_before=NOW + timedelta(days=1), records_before=NOW)
         await asyncio.to_thread(server.dump)
         await write_what_is_lost(store, reader)
     await asyncio.to_thread(server.start_second)
     await asyncio.to_thread(server.restore_with_psql)
-    del reader.positions[:2], reader.titles[:2]  # these are purged
+    del reader.cursors[:2], reader.titles[:2]  # these are purged
     async with opened(server.second_url) as store:
         assert await store.changes(None, size=1) == []
-        await goes_on(store, reader, kept=1)
+        await assert_continues(store, reader, valid=1)
 
 
 @pytest.mark.full
 @pytest.mark.docker
 @pytest.mark.postgresql
-async def test_what_was_restored_once_is_restored_again(server: Server) -> None:
+async def test_a_restored_database_can_be_restored_again(server: Server) -> None:
     reader = Reader()
     await dump_and_go_on(server, reader)
     await asyncio.to_thread(server.start_second)
     await asyncio.to_thread(server.restore, SECOND)
     async with opened(server.second_url) as store:
-        await goes_on(store, reader)
+        await assert_continues(store, reader)
         await asyncio.to_thread(server.restore, SECOND)
-        await goes_on(store, reader)
+        await assert_continues(store, reader)
 
 
 @pytest.mark.full
 @pytest.mark.docker
 @pytest.mark.postgresql
 @pytest.mark.parametrize("port", [FIRST, SECOND], ids=["same server", "young server"])
-async def test_writes_during_a_restore_are_done_or_refused_and_none_is_missed_after_it(
-    server: Server, port: int
-) -> None:
+async def test_writes_during_a_restore_succeed_or_fail_and_readers_miss_none(server: Server, port: int) -> None:
     reader = Reader()
     done = asyncio.Event()
 
@@ -284,7 +282,7 @@ async def test_writes_during_a_restore_are_done_or_refused_and_none_is_missed_af
         writers = [asyncio.create_task(keep_writing(store)) for _ in range(4)]
         try:
             await asyncio.to_thread(server.restore, port)
-            # Somebody follows from what is kept while they write.
+            # A reader follows from a valid cursor while they write.
             seen = [await reader.read_some(store) for _ in range(50)]
         finally:
             done.set()
@@ -298,7 +296,9 @@ async def test_writes_during_a_restore_are_done_or_refused_and_none_is_missed_af
 @pytest.mark.full
 @pytest.mark.docker
 @pytest.mark.postgresql
-async def test_a_dump_of_the_release_before_restored_over_this_one_goes_on(server: Server, tmp_path: Path) -> None:
+async def test_a_dump_of_the_previous_release_restored_over_this_one_continues_the_feed(
+    server: Server, tmp_path: Path
+) -> None:
     reader = Reader()
     await migrate_as_the_release_before(server.url, tmp_path)
     async with connected(server.url) as old:
@@ -310,10 +310,10 @@ async def test_a_dump_of_the_release_before_restored_over_this_one_goes_on(serve
         await write_what_is_lost(store, reader)
         await asyncio.to_thread(server.restore, FIRST)
     async with opened(server.url) as store:
-        await goes_on(store, reader)
+        await assert_continues(store, reader)
 
 
-async def test_a_copy_of_a_sqlite_file_goes_on(tmp_path: Path) -> None:
+async def test_a_copied_sqlite_file_continues_the_feed(tmp_path: Path) -> None:
     reader = Reader()
     store = from_url(f"sqlite:///{tmp_path}/tasks.db")
     await store.open()
@@ -325,7 +325,7 @@ async def test_a_copy_of_a_sqlite_file_goes_on(tmp_path: Path) -> None:
     await store.close()
     shutil.copy(tmp_path / "copy.db", tmp_path / "tasks.db")
     await store.open()
-    await goes_on(store, reader)
+    await assert_continues(store, reader)
     await store.close()
 
 
@@ -333,7 +333,7 @@ async def test_a_copy_of_a_sqlite_file_goes_on(tmp_path: Path) -> None:
 
 OLD_WRITE = "INSERT INTO changes (at, type, task) SELECT $1, 'created', $2"
 OLD_READ = """
-    SELECT xid::text || '.' || number AS position, task FROM changes
+    SELECT xid::text || '.' || number AS cursor, task FROM changes
      WHERE (xid, number) > ($1::text::xid8, $2) AND xid < pg_snapshot_xmin(pg_current_snapshot())
      ORDER BY changes.xid, number
 """
@@ -347,24 +347,22 @@ async def migrate_as_the_release_before(url: str, folder: Path) -> None:
     await migrate(parse(url), folder / "before", lock=MIGRATION_LOCK, setting="TASKS_DATABASE_URL", pooler="none")
 
 
-async def test_positions_of_the_release_before_hold_and_so_do_those_of_this_one_there(
-    postgres_url: str, tmp_path: Path
-) -> None:
+async def test_cursors_are_compatible_with_the_previous_release(postgres_url: str, tmp_path: Path) -> None:
     await migrate_as_the_release_before(postgres_url, tmp_path)
     async with connected(postgres_url) as old:
         written = await old.prepare(OLD_WRITE)
         read = await old.prepare(OLD_READ)
         for title in "abc":
             await written.fetch(NOW, a_task(title=title).model_dump_json())
-        before = [row["position"] for row in await read.fetch("0", 0)]
+        before = [row["cursor"] for row in await read.fetch("0", 0)]
         async with opened(postgres_url) as store:
-            assert [c.position for c in await store.changes(None, size=9)] == before
+            assert [c.cursor for c in await store.changes(None, size=9)] == before
             await written.fetch(NOW, a_task(title="d").model_dump_json())
             await write(store, "e")
             assert await titles_after(store, before[1], up_to="e") == ["c", "d", "e"]
             assert await titles_after(store, "0.0", up_to="e") == ["a", "b", "c", "d", "e"]
-            new = [change.position for change in await store.changes(before[2], size=9)]
-            assert [row["position"] for row in await read.fetch(*_position(before[2]))] == new
-            assert [row["position"] for row in await read.fetch(*_position(new[0]))] == new[1:]
+            new = [change.cursor for change in await store.changes(before[2], size=9)]
+            assert [row["cursor"] for row in await read.fetch(*_parse_cursor(before[2]))] == new
+            assert [row["cursor"] for row in await read.fetch(*_parse_cursor(new[0]))] == new[1:]
             with pytest.raises(OtherHistory):
                 await store.changes(before[2].partition(".")[0] + ".99", size=1)

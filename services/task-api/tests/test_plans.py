@@ -1,4 +1,4 @@
-"""How PostgreSQL finds what lists ask for: by an index, on every page. `make bench PARTS=size` is two million tasks."""
+"""How PostgreSQL executes list queries: by an index, on every page. `make bench PARTS=size` uses two million tasks."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from making import a_task
 from stores import opened
 
 from task_api.store import Write, from_url, postgres_lists, sqlite
-from task_api.store.listing import has_owner, is_read_in_order, select, walk
+from task_api.store.listing import has_owner, is_read_in_order, scan_in_order, select
 from task_api.store.postgres import EXACT_COUNT, GET_TASK, GET_TASKS
 from task_api.store.postgres_lists import find, names, page
 from task_api.store.postgres_rows import Dialect
+from task_api.store.task_json import KEYS
 from task_api.tasks.models import Priority, Status
-from task_api.tasks.query import Filters, NameKind, Query, read_order, rest
+from task_api.tasks.query import Filters, NameKind, Query, next_page, read_order
 
 ROWS = 20_000
-"""Enough for PostgreSQL to prefer an index by itself: nothing here tells it to."""
+"""Enough rows for PostgreSQL to prefer an index without any hints."""
 FEWER = 2_000
 LIFELIKE = (Path(__file__).parent / "lifelike.sql").read_text()
 NOW = datetime(2025, 1, 1, tzinfo=UTC) + timedelta(days=700)
@@ -59,7 +60,7 @@ LISTS = [
 SORTS = ["-created_at", "created_at", "due", "-due", "-updated_at", "updated_at", "start_at", "-completed_at"]
 SORTS += ["-priority", "title", "position"]
 OWNERS = ["parent", "assignee", "huge project", "finished project", "small project", "no such project"]
-"""As listing.py takes them: the first of these that is asked for."""
+"""In the order of listing.py: the first of these in the filters is used."""
 NO_INDEX = {"todo", "done", "cancelled"}
 CONDITIONS: dict[str, dict[str, Any]] = {
     "todo": {"status": frozenset({Status.TO_DO})},
@@ -112,48 +113,50 @@ async def test_every_list_is_read_in_the_order_of_an_index_on_every_page(postgre
                 assert "Sort" not in plan, f"page {number} of {sort} and {filters}:\n{plan}"
                 if not (found := await store.page(query, size=5)):
                     break
-                query = rest(query, found[-1])
+                query = next_page(query, found[-1])
 
 
-async def test_a_list_without_filters_is_not_planned_anew_each_time(postgres_url: str) -> None:
+async def test_a_list_without_filters_uses_a_cached_plan(postgres_url: str) -> None:
     async with opened(postgres_url) as store, connected(postgres_url) as db:
         await _fill(db)
         first = Query(Filters(), read_order("-created_at"))
         last = (await store.page(first, size=20))[-1]
-        for query in (first, rest(first, last)):
-            statement, values = select(query, 20, Dialect())
+        for query in (first, next_page(first, last)):
+            statement, values = select(query, 20, KEYS)
             prepared = await db.prepare(statement)
             for _ in range(10):
                 await prepared.fetch(*values)
-            kept = await db.fetchval("SELECT generic_plans FROM pg_prepared_statements WHERE statement = $1", statement)
-            assert kept >= 5
+            cached = await db.fetchval(
+                "SELECT generic_plans FROM pg_prepared_statements WHERE statement = $1", statement
+            )
+            assert cached >= 5
 
 
 @pytest.mark.parametrize("rows", [0, 300])
 @pytest.mark.parametrize("statement", [GET_TASK, GET_TASKS])
-async def test_tasks_are_found_by_their_ids_by_a_plan_that_was_made_while_there_were_few(
+async def test_a_plan_cached_on_a_small_table_uses_the_primary_key(
     statement: str, rows: int, postgres_url: str
 ) -> None:
-    """It is kept until the table is analyzed, and meanwhile the table may have grown."""
+    """It is cached until the table is analyzed, and the table may have grown since."""
     async with opened(postgres_url) as store, connected(postgres_url) as db:
         for _ in range(rows):
             await store.commit([Write(a_task(), "created")], now=NOW)
         await db.execute("SET plan_cache_mode = force_generic_plan")
         await db.execute(f"PREPARE get AS {statement}")
-        wanted = f"'{{{a_task().id}, {a_task().id}}}'" if statement == GET_TASKS else f"'{a_task().id}'"
-        plan = "\n".join(row[0] for row in await db.fetch(f"EXPLAIN EXECUTE get({wanted})"))
+        ids = f"'{{{a_task().id}, {a_task().id}}}'" if statement == GET_TASKS else f"'{a_task().id}'"
+        plan = "\n".join(row[0] for row in await db.fetch(f"EXPLAIN EXECUTE get({ids})"))
     assert "Index Scan using tasks_pkey" in plan, plan
     assert "Seq Scan" not in plan, plan
 
 
 @pytest.mark.timeout(300)
-async def test_no_list_reads_more_than_a_look_and_what_its_best_index_finds(
+async def test_no_list_reads_more_than_the_probe_and_its_best_index(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _look_at(FEWER // 2, monkeypatch)
+    _probe(FEWER // 2, monkeypatch)
     async with opened(postgres_url), connected(postgres_url) as db:
         await _fill(db)
-        found = {name: await _count(db, Filters(**said)) for name, said in CONDITIONS.items()}
+        found = {name: await _count(db, Filters(**conditions)) for name, conditions in CONDITIONS.items()}
         for names in [(name,) for name in CONDITIONS] + PAIRS:
             filters = Filters(**{name: value for chosen in names for name, value in CONDITIONS[chosen].items()})
             best = min([found[name] for name in names if name not in NO_INDEX], default=ROWS)
@@ -164,14 +167,14 @@ async def test_no_list_reads_more_than_a_look_and_what_its_best_index_finds(
                     tasks = await page(db, query, 20)
                     reads = await _reads(db) - before
                     looks = 0 if is_read_in_order(query, Dialect()) else FEWER + FEWER // 16
-                    if has_owner(query):  # one with not many more than that has all of them sorted
+                    if has_owner(query):  # if it has not many more, all of them are sorted
                         looks = max(looks, 2 * found[next(name for name in OWNERS if name in names)])
-                    # Of two indexes PostgreSQL may take the second best, and what was deleted is read as well.
+                    # PostgreSQL may use the second best of two indexes, and deleted rows are read as well.
                     most = 20 + 1.1 * (len(tasks) + looks) + 3 * best
                     assert reads <= most, f"page {number} of {sort} and {names}: {reads} reads, {best} found"
                     if len(tasks) < 20:
                         break
-                    query = rest(query, tasks[-1])
+                    query = next_page(query, tasks[-1])
 
 
 async def test_counts_read_a_bounded_number_of_rows(postgres_url: str) -> None:
@@ -180,17 +183,15 @@ async def test_counts_read_a_bounded_number_of_rows(postgres_url: str) -> None:
         for kind in get_args(NameKind):
             before = await _reads(db)
             assert not (await names(db, kind, 500, 10)).whole
-            assert await _reads(db) - before <= 1_001  # the page and, where it is not in the index alone, what is older
+            assert await _reads(db) - before <= 1_001  # the page and, without an index-only scan, the older row
         for filters, reads in ((Filters(), 600), (Filters(status=frozenset({Status.DONE})), 1_000)):
             before = await _reads(db)
             assert len(await find(db, Query(filters), 501, Dialect("id"))) == 501
             assert await _reads(db) - before <= reads
 
 
-async def test_a_list_has_the_same_tasks_however_they_are_found(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _look_at(0, monkeypatch)
+async def test_a_list_is_the_same_whatever_the_plan(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    _probe(0, monkeypatch)
     async with opened(postgres_url), connected(postgres_url) as db:
         await _fill(db, FEWER)
         for names in [(name,) for name in CONDITIONS] + PAIRS:
@@ -200,12 +201,12 @@ async def test_a_list_has_the_same_tasks_however_they_are_found(
                 statement, values = select(query, 10, Dialect())
                 whole = [row["id"] for row in await db.fetch(statement, *values)]
                 first = await page(db, query, 5)
-                second = await page(db, rest(query, first[-1]), 5) if len(first) == 5 else []
+                second = await page(db, next_page(query, first[-1]), 5) if len(first) == 5 else []
                 assert [task.id for task in first + second] == whole, f"{sort} and {names}"
 
 
 @pytest.mark.parametrize("sort", SORTS)
-async def test_every_order_in_sqlite_is_that_of_an_index(tmp_path: Path, sort: str) -> None:
+async def test_every_order_in_sqlite_uses_an_index(tmp_path: Path, sort: str) -> None:
     store = from_url(f"sqlite:///{tmp_path}/tasks.db")
     await store.open()
     await store.close()
@@ -217,12 +218,13 @@ async def test_every_order_in_sqlite_is_that_of_an_index(tmp_path: Path, sort: s
             assert not any("TEMP B-TREE" in step for step in plan), plan
 
 
-def _look_at(reads: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No list of which PostgreSQL does not sort all is too near for it, and none is read further than twice this."""
-    monkeypatch.setattr(postgres_lists, "NEAR", 0)
-    monkeypatch.setattr(postgres_lists, "LOOK", reads // 8)
-    monkeypatch.setattr(postgres_lists, "FAR", reads)
-    monkeypatch.setattr(postgres_lists, "FAR_AMONG_THE_NEWEST", reads)
+def _probe(reads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every list that PostgreSQL does not sort is expensive enough for a probe, and no scan is longer than twice
+    this."""
+    monkeypatch.setattr(postgres_lists, "CHEAP_COST", 0)
+    monkeypatch.setattr(postgres_lists, "PROBE_ROWS", reads // 8)
+    monkeypatch.setattr(postgres_lists, "MAX_ROWS", reads)
+    monkeypatch.setattr(postgres_lists, "MAX_ROWS_BY_CREATION", reads)
 
 
 async def _fill(db: asyncpg.Connection[asyncpg.Record], rows: int = ROWS) -> None:
@@ -231,20 +233,18 @@ async def _fill(db: asyncpg.Connection[asyncpg.Record], rows: int = ROWS) -> Non
 
 
 async def _plan(db: asyncpg.Connection[asyncpg.Record], query: Query) -> str:
-    statement, values = (
-        select(query, 5, Dialect()) if is_read_in_order(query, Dialect()) else walk(query, 5, 50, Dialect())
-    )
+    statement, values = select(query, 5, KEYS) if is_read_in_order(query, KEYS) else scan_in_order(query, 5, 50, KEYS)
     return "\n".join([row[0] for row in await db.fetch(f"EXPLAIN {statement}", *values)])
 
 
 async def _count(db: asyncpg.Connection[asyncpg.Record], filters: Filters) -> int:
-    """How many there are, deleted or not."""
-    statement, values = select(Query(filters), ROWS, Dialect())
+    """How many there are, including deleted ones."""
+    statement, values = select(Query(filters), ROWS, KEYS)
     return len(await db.fetch(statement, *values))
 
 
 async def _reads(db: asyncpg.Connection[asyncpg.Record]) -> int:
-    """How many rows of the table this connection has read so far, whether they were returned or not."""
+    """The number of rows of the table read by this connection so far, returned or not."""
     await db.execute("SELECT pg_stat_force_next_flush()")
     reads: int = await db.fetchval(
         "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_user_tables WHERE relid = 'tasks'::regclass"
@@ -252,7 +252,7 @@ async def _reads(db: asyncpg.Connection[asyncpg.Record]) -> int:
     return reads
 
 
-async def test_more_tasks_than_are_counted_are_estimated_without_the_deleted_ones(postgres_url: str) -> None:
+async def test_large_counts_are_estimated_without_deleted_tasks(postgres_url: str) -> None:
     async with opened(postgres_url) as store, connected(postgres_url) as db:
         await _fill(db)
         await db.execute("UPDATE tasks SET deleted_at = updated_at WHERE position < 5000")
@@ -262,6 +262,6 @@ async def test_more_tasks_than_are_counted_are_estimated_without_the_deleted_one
         assert abs(await store.count() - there) < there / 20
         await db.execute("UPDATE tasks SET deleted_at = updated_at WHERE position > 7000")
         there = await db.fetchval("SELECT count(*) FROM tasks WHERE deleted_at IS NULL")
-        assert await store.count() == there  # whatever was estimated before
+        assert await store.count() == there  # regardless of the earlier estimate
         await db.execute("DELETE FROM tasks")
         assert await store.count() == 0

@@ -1,4 +1,4 @@
-"""What is PostgreSQL's alone: transactions of others that are under way."""
+"""Specific to PostgreSQL: concurrent open transactions."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from databases import connected
 from making import a_task
 from stores import opened
 
-from task_api.store import Answer, ChangesPurged, KeyInUse, Write
+from task_api.store import ChangesPurged, IdempotencyKeyInUse, IdempotencyRecord, Write
 from task_api.tasks.models import Task
 
 
-async def test_a_change_whose_transaction_commits_late_is_not_missed(postgres_url: str) -> None:
+async def test_readers_do_not_miss_a_change_that_commits_late(postgres_url: str) -> None:
     async with opened(postgres_url, pool_size=1) as tasks_store, connected(postgres_url) as other:
         early, late = a_task(), a_task()
         transaction = other.transaction()
@@ -26,23 +26,23 @@ async def test_a_change_whose_transaction_commits_late_is_not_missed(postgres_ur
             "INSERT INTO changes (at, type, task) VALUES (now(), 'created', $1)", early.model_dump_json()
         )
         await tasks_store.commit([Write(late, "created")], now=late.updated_at)
-        # The later one is committed, but to read it now would be to miss the earlier one for ever.
+        # The later one is committed, but reading it now would mean missing the earlier one forever.
         assert await tasks_store.changes(None, size=10) == []
-        before = await tasks_store.last_position()
+        before = await tasks_store.last_cursor()
         await transaction.commit()
         assert [change.task for change in await tasks_store.changes(before, size=10)] == [early, late]
 
 
-async def test_readers_miss_nothing_while_many_write(postgres_url: str) -> None:
+async def test_readers_miss_nothing_during_concurrent_writes(postgres_url: str) -> None:
     async with opened(postgres_url, pool_size=5) as tasks_store:
         tasks = [a_task() for _ in range(200)]
         seen: list[UUID] = []
 
         async def read() -> None:
-            position = None
+            cursor = None
             while len(seen) < len(tasks):
-                for change in await tasks_store.changes(position, size=7):
-                    position = change.position
+                for change in await tasks_store.changes(cursor, size=7):
+                    cursor = change.cursor
                     seen.append(change.task.id)
 
         async def write(mine: list[Task]) -> None:
@@ -55,7 +55,7 @@ async def test_readers_miss_nothing_while_many_write(postgres_url: str) -> None:
         assert set(seen) == {task.id for task in tasks}
 
 
-async def test_a_key_whose_first_request_does_not_end_is_in_use(postgres_url: str) -> None:
+async def test_a_key_is_in_use_while_its_first_request_is_in_progress(postgres_url: str) -> None:
     async with opened(postgres_url, pool_size=1) as tasks_store, connected(postgres_url) as other:
         transaction = other.transaction()
         await transaction.start()
@@ -63,50 +63,48 @@ async def test_a_key_whose_first_request_does_not_end_is_in_use(postgres_url: st
             "INSERT INTO answers (subject, key, fingerprint, status, body, at) VALUES ('', 'k', 'f', 201, '{}', now())"
         )
         task = a_task()
-        answer = Answer("", "k", "f", 201, "[]")
-        with pytest.raises(KeyInUse):
-            await tasks_store.commit([Write(task, "created")], answer, now=task.updated_at)
+        record = IdempotencyRecord("", "k", "f", 201, "[]")
+        with pytest.raises(IdempotencyKeyInUse):
+            await tasks_store.commit([Write(task, "created")], record, now=task.updated_at)
         assert await tasks_store.get(task.id) is None
 
-        # One that ends in time is waited for.
-        waiting = asyncio.create_task(tasks_store.commit([Write(task, "created")], answer, now=task.updated_at))
+        # If it ends in time, the request waits for it.
+        waiting = asyncio.create_task(tasks_store.commit([Write(task, "created")], record, now=task.updated_at))
         await transaction.commit()
-        kept = await waiting
-        assert kept is not None
-        assert kept.body == "{}"
+        existing = await waiting
+        assert existing is not None
+        assert existing.body == "{}"
 
 
-async def test_where_another_pod_purged_further_readers_who_are_behind_are_still_told(postgres_url: str) -> None:
-    """As two pods purge at once, whose clocks differ."""
+async def test_lagging_readers_get_an_error_after_a_purge_by_another_pod(postgres_url: str) -> None:
+    """As when two pods with different clocks purge concurrently."""
     async with opened(postgres_url) as tasks_store, connected(postgres_url) as other:
         task = a_task()
         await tasks_store.commit([Write(task, "created")], now=task.updated_at)
-        position = await tasks_store.last_position()
+        cursor = await tasks_store.last_cursor()
         await other.execute("UPDATE changes_purged SET (xid, number) = (SELECT xid, number + 1 FROM changes)")
         later = task.updated_at + timedelta(seconds=1)
-        await tasks_store.purge(deleted_before=later, answers_before=later)
+        await tasks_store.purge(deleted_before=later, records_before=later)
         assert await other.fetchval("SELECT count(*) FROM changes") == 0
         with pytest.raises(ChangesPurged):
-            await tasks_store.changes(position, size=10)
+            await tasks_store.changes(cursor, size=10)
 
 
-async def test_what_readers_cannot_see_yet_is_not_purged(postgres_url: str) -> None:
+async def test_changes_not_yet_visible_are_not_purged(postgres_url: str) -> None:
     async with opened(postgres_url) as tasks_store, connected(postgres_url) as other:
-        before = await tasks_store.last_position()
+        before = await tasks_store.last_cursor()
         task = a_task()
         transaction = other.transaction()
         await transaction.start()
-        await other.execute("SELECT pg_current_xact_id()")  # it may still enter a change before the next one
+        await other.execute("SELECT pg_current_xact_id()")  # it may still insert a change before the next one
         await tasks_store.commit([Write(task, "created")], now=task.updated_at)
         later = task.updated_at + timedelta(seconds=1)
-        await tasks_store.purge(deleted_before=later, answers_before=later)
+        await tasks_store.purge(deleted_before=later, records_before=later)
         await transaction.commit()
         assert [change.task for change in await tasks_store.changes(before, size=10)] == [task]
 
 
-async def test_a_purge_while_somebody_reads_the_feed_leaves_no_gap_unnoticed(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_concurrent_purge_leaves_no_undetected_gap(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async with opened(postgres_url) as reader, opened(postgres_url) as purger, connected(postgres_url) as db:
         tasks = [a_task() for _ in range(2)]
         for task in tasks:
@@ -114,14 +112,14 @@ async def test_a_purge_while_somebody_reads_the_feed_leaves_no_gap_unnoticed(
         first, _ = await purger.changes(None, size=2)
 
         class Purged:
-            """A connection on which all is purged between the first question and the next."""
+            """A connection on which everything is purged between the first query and the next."""
 
             def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
-                async def ask(*asked: Any) -> Any:
-                    answer = await getattr(db, name)(*asked)
+                async def ask(*arguments: Any) -> Any:
+                    result = await getattr(db, name)(*arguments)
                     later = tasks[0].updated_at + timedelta(seconds=1)
-                    await purger.purge(deleted_before=later, answers_before=later)
-                    return answer
+                    await purger.purge(deleted_before=later, records_before=later)
+                    return result
 
                 return ask
 
@@ -130,4 +128,4 @@ async def test_a_purge_while_somebody_reads_the_feed_leaves_no_gap_unnoticed(
 
         monkeypatch.setattr(reader, "_run", run)
         with pytest.raises(ChangesPurged):
-            await reader.changes(first.position, size=10)
+            await reader.changes(first.cursor, size=10)

@@ -1,4 +1,4 @@
-"""docs/problems.md explains every type of problem that the code has, the chassis' too, and no other."""
+"""docs/problems.md documents exactly the problem types in the code, including the chassis'."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands of docs/tour.md print what stands there, and those of docs/auth.md do what they say."""
+"""The commands of docs/tour.md print what it shows, and those of docs/auth.md work."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from running import SERVICE, serving
 REPOSITORY = SERVICE.parents[1]
 
 
-def test_the_tour_prints_what_stands_in_its_page(tmp_path: Path) -> None:
+def test_the_tour_prints_what_its_page_shows(tmp_path: Path) -> None:
     blocks = re.findall(r"```console\n(.*?)```", (REPOSITORY / "docs/tour.md").read_text(), re.DOTALL)
     lines = "".join(blocks).splitlines()
     assert sum(line.startswith("$ ") for line in lines) > 15
     with serving(TASKS_DATABASE_URL=f"sqlite:///{tmp_path}/tasks.db") as service:
-        # One shell for all commands, as in a terminal: it prints each before what it prints.
+        # One shell for all commands, as in a terminal: it prints each command before its output.
         script = "\n".join(
             f"printf '%s\\n' {_quoted(line)}\n{line.removeprefix('$ ')}" for line in lines if line.startswith("$ ")
         )
@@ -26,7 +26,7 @@ def test_the_tour_prints_what_stands_in_its_page(tmp_path: Path) -> None:
     assert done.stdout.splitlines() == lines, done.stderr
 
 
-def test_the_commands_on_tokens_make_one_that_opens_the_api(tmp_path: Path) -> None:
+def test_the_token_commands_make_a_valid_token(tmp_path: Path) -> None:
     page = (REPOSITORY / "docs/auth.md").read_text()
     (block,) = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
     enter, export, make, serve = block.splitlines()

@@ -22,7 +22,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield service
 
 
-def test_a_trial_that_ends_well_has_a_row_of_a_promise_that_was_kept(service: Service, tmp_path: Path) -> None:
+def test_a_successful_trial_has_a_row(service: Service, tmp_path: Path) -> None:
     rows: list[Row] = []
     with judged("none", lambda: client_of(service.url), tmp_path / "history", rows.append, graceful=True):
         pass
@@ -31,7 +31,7 @@ def test_a_trial_that_ends_well_has_a_row_of_a_promise_that_was_kept(service: Se
     assert row.requests > 0
 
 
-def test_a_trial_that_raises_has_a_row_that_says_that_it_did_not_end(service: Service, tmp_path: Path) -> None:
+def test_a_trial_that_raises_has_a_row_did_not_end(service: Service, tmp_path: Path) -> None:
     rows: list[Row] = []
     with (
         pytest.raises(ZeroDivisionError),
@@ -42,7 +42,7 @@ def test_a_trial_that_raises_has_a_row_that_says_that_it_did_not_end(service: Se
     assert "?" in rows[0].cells
 
 
-def test_a_trial_that_cannot_begin_has_a_row_too(tmp_path: Path) -> None:
+def test_a_trial_that_cannot_start_has_a_row(tmp_path: Path) -> None:
     rows: list[Row] = []
     with pytest.raises(OSError, match="no service"), judged("none", no_service, tmp_path / "history", rows.append):
         pass
@@ -53,7 +53,7 @@ def no_service() -> httpx2.Client:
     raise OSError("no service")
 
 
-def test_a_request_that_fails_where_none_may_breaks_the_promise(service: Service, tmp_path: Path) -> None:
+def test_an_unexpected_failed_request_breaks_the_promise(service: Service, tmp_path: Path) -> None:
     rows: list[Row] = []
     with (
         pytest.raises(AssertionError, match="no client may notice"),
@@ -63,7 +63,7 @@ def test_a_request_that_fails_where_none_may_breaks_the_promise(service: Service
     assert [(row.promise, row.failed) for row in rows] == [("broken", 1)]
 
 
-def test_a_row_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_a_row_round_trips(tmp_path: Path) -> None:
     verdict = Verdict(lost=["a"], undead=["b", "c"], wrong_versions=["d"], unclear=3)
     row = Row.of("a fault", "broken", History(), verdict)
     row.write(tmp_path / "rows" / "row.json")

@@ -1,4 +1,4 @@
-"""What is set where nothing is said."""
+"""The default settings."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ def defaults(settings: type[AnySettings]) -> dict[str, object]:
     return {name: field.get_default() for name, field in settings.model_fields.items()}
 
 
-def test_the_defaults_are_those_of_every_service_with_a_database_but_for_where_tasks_are_kept() -> None:
+def test_the_defaults_differ_from_the_chassis_only_in_the_database_url() -> None:
     assert defaults(Settings) == {**defaults(DatabaseSettings), "database_url": SecretStr("memory://")}

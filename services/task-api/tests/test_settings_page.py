@@ -1,4 +1,4 @@
-"""docs/settings.md has every setting, as the code has it."""
+"""docs/settings.md lists every setting, as in the code."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def table() -> list[str]:
     return lines
 
 
-def test_every_setting_stands_in_the_page_with_its_default() -> None:
+def test_every_setting_is_on_the_page_with_its_default() -> None:
     head, _, *rows = [line for line in PAGE.read_text().splitlines() if line.startswith("|")]
     assert head == "| variable | default | |"
     assert sorted(rows) == sorted(table())

@@ -1,4 +1,4 @@
-"""Several processes on one PostgreSQL behind a balancer, as pods behind a Service: one ends or stands still."""
+"""Several processes on one PostgreSQL behind a balancer, as pods behind a Service: one is killed or paused."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from running import SERVE, environment, eventually, start
 
 PROCESSES = 3
 IMPATIENCE_SECONDS = 1.5
-"""For so long a client waits for the process that stands still."""
+"""How long a client waits for the paused process."""
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def balancer(processes: list[Process]) -> Iterator[Balancer]:
 
 
 @pytest.mark.timeout(600)
-def test_one_of_several_that_is_killed_loses_nothing(
+def test_killing_one_of_several_processes_loses_nothing(
     processes: list[Process], balancer: Balancer, tmp_path: Path, keep: Callable[[Row], None]
 ) -> None:
     connect = functools.partial(client_of, balancer.url)
@@ -60,10 +60,10 @@ def test_one_of_several_that_is_killed_loses_nothing(
 
 @pytest.mark.full
 @pytest.mark.timeout(600)
-def test_one_of_several_that_stands_still_does_nothing_twice_when_it_goes_on(
+def test_a_paused_process_repeats_nothing_when_it_resumes(
     processes: list[Process], balancer: Balancer, tmp_path: Path, keep: Callable[[Row], None]
 ) -> None:
-    """What it was asked before is done when it goes on, after the client has asked another one for it."""
+    """It executes pending requests when it resumes, after the client has retried with another process."""
 
     def connect() -> httpx2.Client:
         return httpx2.Client(base_url=balancer.url, timeout=IMPATIENCE_SECONDS)

@@ -1,4 +1,4 @@
-"""What is SQLite's alone: its file, and another process that writes to it."""
+"""Specific to SQLite: its file, and another process that writes to it."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from typing import Any
 import pytest
 from making import NOW, a_task
 
-from task_api.store import Answer, Write
+from task_api.store import IdempotencyRecord, Write
 from task_api.store.sqlite import SQLiteStore
 
 DEADLINE_SECONDS = 30
 
 
 class Watched(sqlite3.Connection):
-    """Notes what it is asked, and how it writes when it is closed."""
+    """Records the statements, and the synchronous mode at close."""
 
-    asked: list[str]
+    statements: list[str]
     pragmas: list[tuple[str, int]]
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self.set_trace_callback(self.asked.append)
+        self.set_trace_callback(self.statements.append)
 
     def close(self) -> None:
         found = [self.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")]
@@ -38,7 +38,7 @@ class Watched(sqlite3.Connection):
 
 @pytest.fixture
 async def tasks_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SQLiteStore]:
-    Watched.asked, Watched.pragmas = [], []
+    Watched.statements, Watched.pragmas = [], []
     store = SQLiteStore(tmp_path / "tasks.db", queue_size=10)
     with monkeypatch.context() as patched:
         patched.setattr(sqlite3, "connect", functools.partial(sqlite3.connect, factory=Watched))
@@ -47,33 +47,33 @@ async def tasks_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncI
     await store.close()
 
 
-async def test_a_write_is_on_the_disk_before_it_is_acknowledged(tasks_store: SQLiteStore) -> None:
-    """In WAL that is synchronous=FULL, which is 2 (https://www.sqlite.org/pragma.html#pragma_synchronous)."""
+async def test_a_write_is_synced_before_it_is_acknowledged(tasks_store: SQLiteStore) -> None:
+    """In WAL mode that is synchronous=FULL, which is 2 (https://www.sqlite.org/pragma.html#pragma_synchronous)."""
     await tasks_store.close()
     assert Watched.pragmas == [("wal", 2)]
 
 
-async def test_who_writes_with_a_key_waits_for_another_process_that_writes(tasks_store: SQLiteStore) -> None:
-    """What had been read before would be of the past when the other is done, and SQLite would refuse to go on."""
+async def test_a_keyed_write_waits_for_a_writing_process(tasks_store: SQLiteStore) -> None:
+    """A snapshot read before would be outdated when the other process is done, and SQLite would reject the write."""
     with contextlib.closing(sqlite3.connect(tasks_store.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         other.execute("UPDATE changes_purged SET number = number")
-        Watched.asked.clear()
-        answer = Answer("ann", "key", "fingerprint", 201, "{}")
-        committing = asyncio.create_task(tasks_store.commit([], answer, now=NOW))
+        Watched.statements.clear()
+        record = IdempotencyRecord("ann", "key", "fingerprint", 201, "{}")
+        committing = asyncio.create_task(tasks_store.commit([], record, now=NOW))
         async with asyncio.timeout(DEADLINE_SECONDS):
-            while not any(statement.startswith(("BEGIN IMMEDIATE", "INSERT")) for statement in Watched.asked):
+            while not any(statement.startswith(("BEGIN IMMEDIATE", "INSERT")) for statement in Watched.statements):
                 await asyncio.sleep(0.01)
         other.execute("COMMIT")
     assert await committing is None
-    assert await tasks_store.answer("ann", "key", now=NOW) == answer
+    assert await tasks_store.get_record("ann", "key", now=NOW) == record
 
 
-async def test_no_word_of_a_purged_task_is_kept(tasks_store: SQLiteStore) -> None:
+async def test_a_purge_removes_the_search_words(tasks_store: SQLiteStore) -> None:
     task = a_task()
     deleted = task.model_copy(update={"deleted_at": NOW, "version": 2})
     await tasks_store.commit([Write(task, "created"), Write(deleted, "deleted")], now=NOW)
     later = NOW + timedelta(seconds=1)
-    assert await tasks_store.purge(deleted_before=later, answers_before=later) == 1
+    assert await tasks_store.purge(deleted_before=later, records_before=later) == 1
     with contextlib.closing(sqlite3.connect(tasks_store.path)) as db:
         assert db.execute("SELECT count(*) FROM task_words WHERE task_words MATCH 'water'").fetchone() == (0,)

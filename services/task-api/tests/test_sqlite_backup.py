@@ -1,4 +1,4 @@
-"""`backup` and `restore` of a SQLite file, while the service writes to it and while it does not run."""
+"""`backup` and `restore` of a SQLite file, with the service running and stopped."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def settings(database: Path) -> dict[str, str]:
 
 
 def write(service: Service, title: str) -> dict[str, Any]:
-    answer = httpx2.post(f"{service.url}/v1/tasks", json={"title": title})
-    assert answer.status_code == 201, answer.text
-    task: dict[str, Any] = answer.json()
+    response = httpx2.post(f"{service.url}/v1/tasks", json={"title": title})
+    assert response.status_code == 201, response.text
+    task: dict[str, Any] = response.json()
     return task
 
 
@@ -37,16 +37,16 @@ def titles(service: Service) -> list[str]:
 
 @contextlib.contextmanager
 def writers(service: Service) -> Iterator[list[dict[str, Any]]]:
-    """Two clients that write until the end of the block; a task is in the list once it was acknowledged."""
+    """Two clients that write until the end of the block; the list has the acknowledged tasks."""
     acknowledged: list[dict[str, Any]] = []
     stop = threading.Event()
 
     def go_on() -> None:
         with httpx2.Client(base_url=service.url) as client:
             while not stop.is_set():
-                answer = client.post("/v1/tasks", json={"title": "meanwhile"})
-                assert answer.status_code == 201, answer.text
-                acknowledged.append(answer.json())
+                response = client.post("/v1/tasks", json={"title": "meanwhile"})
+                assert response.status_code == 201, response.text
+                acknowledged.append(response.json())
 
     with ThreadPoolExecutor(2) as threads:
         going = [threads.submit(go_on) for _ in range(2)]
@@ -60,7 +60,7 @@ def writers(service: Service) -> Iterator[list[dict[str, Any]]]:
 
 @pytest.fixture
 def database(tmp_path: Path) -> Path:
-    """A file that the service has made and left, with one task."""
+    """A file that the service created with one task, and closed."""
     file = tmp_path / "tasks.db"
     with serving(**settings(file)) as service:
         write(service, "kept")
@@ -68,7 +68,7 @@ def database(tmp_path: Path) -> Path:
     return file
 
 
-def test_a_backup_while_clients_write_has_every_task_acknowledged_before_it_began(tmp_path: Path) -> None:
+def test_a_backup_during_writes_has_every_task_acknowledged_before_it(tmp_path: Path) -> None:
     database, backup = tmp_path / "tasks.db", tmp_path / "backup.db"
     with serving(**settings(database)) as service, writers(service) as acknowledged:
         eventually(lambda: len(acknowledged) >= 50, "fifty tasks are written")
@@ -80,7 +80,7 @@ def test_a_backup_while_clients_write_has_every_task_acknowledged_before_it_bega
     with serving(**settings(backup)) as restored, httpx2.Client(base_url=restored.url) as client:
         for task in before:
             assert client.get(f"/v1/tasks/{task['id']}").json() == task
-        # None is half there: what a reader finds by words, by id and in the feed are the same tasks.
+        # All are complete: search, lookup by id and the feed find the same tasks.
         total = client.get("/health").json()["tasks_total"]
     with contextlib.closing(sqlite3.connect(backup)) as db:
         counts = [
@@ -90,18 +90,18 @@ def test_a_backup_while_clients_write_has_every_task_acknowledged_before_it_bega
     assert f"{total} tasks of" in done.stdout
 
 
-def test_a_backup_is_one_file_that_its_owner_alone_reads(database: Path, tmp_path: Path) -> None:
+def test_a_backup_is_one_file_readable_only_by_its_owner(database: Path, tmp_path: Path) -> None:
     (tmp_path / "backups").mkdir()
     backup = tmp_path / "backups/first.db"
     assert run("backup", str(backup), **settings(database)).returncode == 0
     assert list(backup.parent.iterdir()) == [backup]
     assert backup.stat().st_mode & 0o777 == 0o600
     with contextlib.closing(sqlite3.connect(f"file:{backup}?mode=ro", uri=True)) as db:
-        assert db.execute("PRAGMA journal_mode").fetchone() == ("delete",)  # nothing beside it belongs to it
+        assert db.execute("PRAGMA journal_mode").fetchone() == ("delete",)  # no other files belong to it
         assert db.execute("SELECT title FROM tasks").fetchall() == [("kept",)]
 
 
-def test_a_backup_of_what_kill_9_left_has_what_was_acknowledged(tmp_path: Path) -> None:
+def test_a_backup_after_kill_9_has_every_acknowledged_task(tmp_path: Path) -> None:
     database, backup = tmp_path / "tasks.db", tmp_path / "backup.db"
     with serving(**settings(database)) as service:
         write(service, "in the -wal file alone")
@@ -112,7 +112,7 @@ def test_a_backup_of_what_kill_9_left_has_what_was_acknowledged(tmp_path: Path) 
         assert titles(restored) == ["in the -wal file alone"]
 
 
-def test_a_restore_under_a_running_service_is_all_of_the_backup_and_keeps_what_was_there(
+def test_a_restore_under_a_running_service_is_complete_and_keeps_the_previous_contents(
     database: Path, tmp_path: Path
 ) -> None:
     backup = tmp_path / "backup.db"
@@ -131,7 +131,7 @@ def test_a_restore_under_a_running_service_is_all_of_the_backup_and_keeps_what_w
         assert titles(service) == ["kept", "after the backup"]
 
 
-def test_a_reader_of_changes_learns_that_a_backup_was_restored(database: Path, tmp_path: Path) -> None:
+def test_a_reader_of_changes_gets_an_error_after_a_restore(database: Path, tmp_path: Path) -> None:
     backup = tmp_path / "backup.db"
     with serving(**settings(database)) as service:
         assert run("backup", str(backup), **settings(database)).returncode == 0
@@ -140,59 +140,61 @@ def test_a_reader_of_changes_learns_that_a_backup_was_restored(database: Path, t
         lost = httpx2.get(f"{service.url}/v1/changes").json()
         assert run("restore", str(backup), **settings(database)).returncode == 0
         write(service, "after the restore")
-        answer = httpx2.get(f"{service.url}/v1/changes", params={"since": lost["next_since"]})
-        assert (answer.status_code, answer.json()["type"].rpartition("/")[2]) == (410, "other-history")
-        followed = httpx2.get(f"{service.url}/v1/changes", params={"since": kept["next_since"]}).json()
-        assert [change["task"]["title"] for change in followed["items"]] == ["after the restore"]
+        response = httpx2.get(f"{service.url}/v1/changes", params={"since": lost["next_since"]})
+        assert (response.status_code, response.json()["type"].rpartition("/")[2]) == (410, "other-history")
+        later = httpx2.get(f"{service.url}/v1/changes", params={"since": kept["next_since"]}).json()
+        assert [change["task"]["title"] for change in later["items"]] == ["after the restore"]
 
 
-def test_a_restore_goes_where_nothing_was_and_brings_the_schema_up_to_date(database: Path, tmp_path: Path) -> None:
+def test_a_restore_creates_the_file_and_migrates_the_schema(database: Path, tmp_path: Path) -> None:
     backup, elsewhere = tmp_path / "backup.db", tmp_path / "new/folder/tasks.db"
     with contextlib.closing(sqlite3.connect(database)) as db:
         db.execute("ALTER TABLE schema_migrations DROP COLUMN checksum")  # as an older release had it
     assert run("backup", str(backup), **settings(database)).returncode == 0
     done = run("restore", str(backup), **settings(elsewhere))
     assert done.returncode == 0, done.stderr
-    assert done.stdout == f"1 tasks of {backup} are in {elsewhere}.\n"
+    assert done.stdout == f"Restored 1 tasks of {backup} to {elsewhere}.\n"
     with contextlib.closing(sqlite3.connect(elsewhere)) as db:
         assert db.execute("SELECT count(checksum) > 0 FROM schema_migrations").fetchone() == (1,)
     with serving(**settings(elsewhere)) as service:
         assert titles(service) == ["kept"]
 
 
-# --- what cannot be done is said, and nothing is left or changed -------------------------
+# --- errors: the message is clear, and nothing is left or changed ------------------------
 
 
-def test_a_backup_overwrites_nothing(database: Path, tmp_path: Path) -> None:
+def test_a_backup_does_not_overwrite_files(database: Path, tmp_path: Path) -> None:
     mine = tmp_path / "mine.txt"
     mine.write_text("not to be lost")
-    assert "is there already, and is not overwritten" in refused("backup", str(mine), **settings(database))
+    assert "already exists and is not overwritten" in refused("backup", str(mine), **settings(database))
     assert mine.read_text() == "not to be lost"
-    assert "is the file that the tasks are in" in refused("backup", str(database), **settings(database))
+    assert "is the database itself" in refused("backup", str(database), **settings(database))
 
 
-def test_a_backup_without_a_file_of_tasks_says_so_and_makes_none(tmp_path: Path) -> None:
+def test_a_backup_without_a_database_is_an_error(tmp_path: Path) -> None:
     missing, backup = tmp_path / "missing.db", tmp_path / "backup.db"
     assert f"There is no SQLite file {missing}" in refused("backup", str(backup), **settings(missing))
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "tasks.db").write_bytes(b"")
-    assert "it has no tables of tasks" in refused("backup", str(backup), **settings(tmp_path / "tasks.db"))
+    assert "it does not have the tables of this service" in refused(
+        "backup", str(backup), **settings(tmp_path / "tasks.db")
+    )
     assert not backup.exists()
 
 
-def test_a_backup_into_a_folder_that_is_not_there_says_so(database: Path, tmp_path: Path) -> None:
-    said = refused("backup", str(tmp_path / "nowhere/backup.db"), **settings(database))
-    assert "No such file or directory" in said
-    assert "Nothing is left of the try." in said
+def test_a_backup_into_a_missing_folder_is_an_error(database: Path, tmp_path: Path) -> None:
+    error = refused("backup", str(tmp_path / "nowhere/backup.db"), **settings(database))
+    assert "No such file or directory" in error
+    assert "No partial file is left." in error
 
 
-def test_a_backup_that_finds_no_room_leaves_nothing(database: Path, tmp_path: Path) -> None:
+def test_a_backup_on_a_full_disk_leaves_no_partial_file(database: Path, tmp_path: Path) -> None:
     (tmp_path / "backups").mkdir()
     backup = tmp_path / "backups/backup.db"
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))  # of all files: as a disk that is full
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))  # maximum file size: as on a full disk
     try:
-        with pytest.raises(StoreUnavailable, match=r"Cannot back up .*: disk I/O error\. Nothing is left of the try\."):
+        with pytest.raises(StoreUnavailable, match=r"Cannot back up .*: disk I/O error\. No partial file is left\."):
             sqlite_backup.back_up(database, backup)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -201,14 +203,14 @@ def test_a_backup_that_finds_no_room_leaves_nothing(database: Path, tmp_path: Pa
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(b"", "it has no tables of tasks"), (b"PGDMP" * 1000, "file is not a database")],
+    [(b"", "it does not have the tables of this service"), (b"PGDMP" * 1000, "file is not a database")],
 )
-def test_what_is_no_backup_is_not_restored(database: Path, tmp_path: Path, content: bytes, reason: str) -> None:
+def test_an_invalid_backup_is_not_restored(database: Path, tmp_path: Path, content: bytes, reason: str) -> None:
     (tmp_path / "wrong").write_bytes(content)
     before = database.read_bytes()
-    said = refused("restore", str(tmp_path / "wrong"), **settings(database))
-    assert reason in said
-    assert "Nothing was changed." in said
+    error = refused("restore", str(tmp_path / "wrong"), **settings(database))
+    assert reason in error
+    assert "Nothing was changed." in error
     assert database.read_bytes() == before
 
 
@@ -220,13 +222,13 @@ def test_a_backup_with_a_torn_page_is_not_restored(database: Path, tmp_path: Pat
         (size,) = db.execute("PRAGMA page_size").fetchone()
     whole = backup.read_bytes()
     backup.write_bytes(whole[: (page - 1) * size] + b"\xff" * size + whole[page * size :])
-    said = refused("restore", str(backup), **settings(database))
-    assert "Nothing was changed." in said
+    error = refused("restore", str(backup), **settings(database))
+    assert "Nothing was changed." in error
     with serving(**settings(database)) as service:
         assert titles(service) == ["kept"]
 
 
-def test_a_restore_that_waits_too_long_for_a_lock_changes_nothing(
+def test_a_restore_that_times_out_on_a_lock_changes_nothing(
     database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backup = tmp_path / "backup.db"
@@ -241,15 +243,15 @@ def test_a_restore_that_waits_too_long_for_a_lock_changes_nothing(
 
 
 @pytest.mark.parametrize(
-    ("url", "says"),
+    ("url", "message"),
     [
-        ("memory://", "Tasks are kept in memory"),
+        ("memory://", "Tasks are stored in memory"),
         ("postgresql://me:hunter2@db/tasks", "In a cluster: make backup, make restore FILE=..."),
     ],
 )
 @pytest.mark.parametrize("command", ["backup", "restore"])
-def test_of_another_storage_it_says_what_to_do_instead(tmp_path: Path, command: str, url: str, says: str) -> None:
-    said = refused(command, str(tmp_path / "tasks.db"), TASKS_DATABASE_URL=url)
-    assert says in said
-    assert "hunter2" not in said
+def test_other_backends_get_advice_on_backups(tmp_path: Path, command: str, url: str, message: str) -> None:
+    error = refused(command, str(tmp_path / "tasks.db"), TASKS_DATABASE_URL=url)
+    assert message in error
+    assert "hunter2" not in error
     assert list(tmp_path.iterdir()) == []

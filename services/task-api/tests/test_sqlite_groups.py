@@ -1,4 +1,4 @@
-"""Writes that wait for the SQLite file have one COMMIT, and none of them notices the others."""
+"""Group commit: writes that wait for the SQLite file share one COMMIT, and do not affect each other."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from starlette.types import Message, Scope
 from chassis.storage import StoreBusy, StoreUnavailable
 from task_api.app import create_app
 from task_api.settings import Settings
-from task_api.store import Answer, VersionConflict, Write
+from task_api.store import IdempotencyRecord, VersionConflict, Write
 from task_api.store import sqlite as under_test
 from task_api.store.sqlite import GROUP_SIZE, SQLiteStore
 from task_api.tasks.models import Task
@@ -30,14 +30,14 @@ QUEUE_SIZE = 2 * GROUP_SIZE
 
 
 class Watched(sqlite3.Connection):
-    """Notes what it is asked, and calls `before_commit` before each COMMIT."""
+    """Records the statements, and calls `before_commit` before each COMMIT."""
 
-    asked: list[str]
+    statements: list[str]
     before_commit: Callable[[], object]
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self.set_trace_callback(self.asked.append)
+        self.set_trace_callback(self.statements.append)
 
     def execute(self, statement: str, *arguments: Any) -> sqlite3.Cursor:
         if statement == "COMMIT":
@@ -47,8 +47,8 @@ class Watched(sqlite3.Connection):
 
 @pytest.fixture
 def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Watched]]:
-    """What a store that is opened in the test asks SQLite."""
-    Watched.asked, Watched.before_commit = [], lambda: None
+    """The statements of a store that is opened in the test."""
+    Watched.statements, Watched.before_commit = [], lambda: None
     with monkeypatch.context() as patched:
         patched.setattr(sqlite3, "connect", functools.partial(sqlite3.connect, factory=Watched))
         yield Watched
@@ -58,20 +58,22 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Watched]]:
 async def tasks_store(tmp_path: Path, watched: type[Watched]) -> AsyncIterator[SQLiteStore]:
     store = SQLiteStore(tmp_path / "tasks.db", queue_size=QUEUE_SIZE)
     await store.open()
-    watched.asked.clear()
+    watched.statements.clear()
     yield store
     await store.close()
 
 
 def commits() -> int:
-    return Watched.asked.count("COMMIT")
+    return Watched.statements.count("COMMIT")
 
 
-def create(store: SQLiteStore, task: Task, answer: Answer | None = None) -> asyncio.Task[Answer | None]:
-    return asyncio.create_task(store.commit([Write(task, "created")], answer, now=NOW))
+def create(
+    store: SQLiteStore, task: Task, record: IdempotencyRecord | None = None
+) -> asyncio.Task[IdempotencyRecord | None]:
+    return asyncio.create_task(store.commit([Write(task, "created")], record, now=NOW))
 
 
-def update(store: SQLiteStore, task: Task, **differences: object) -> asyncio.Task[Answer | None]:
+def update(store: SQLiteStore, task: Task, **differences: object) -> asyncio.Task[IdempotencyRecord | None]:
     changed = task.model_copy(update={"version": task.version + 1, **differences})
     return asyncio.create_task(store.commit([Write(changed, "updated")], now=NOW))
 
@@ -86,21 +88,21 @@ def another_process(store: SQLiteStore) -> Iterator[sqlite3.Connection]:
 
 @contextlib.asynccontextmanager
 async def held_up(store: SQLiteStore) -> AsyncIterator[Task]:
-    """What is written in the block waits behind a task, which waits for another process: until the end of the block."""
+    """Writes in the block queue behind a task that waits for another process: until the end of the block."""
     first = a_task(title="first")
     with another_process(store) as other:
         other.execute("BEGIN IMMEDIATE")
-        Watched.asked.clear()
+        Watched.statements.clear()
         creating = create(store, first)
-        await eventually(lambda: "BEGIN IMMEDIATE" in Watched.asked)
+        await eventually(lambda: "BEGIN IMMEDIATE" in Watched.statements)
         yield first
-        await asyncio.sleep(0)  # whatever was begun in the block is in the queue then
+        await asyncio.sleep(0)  # by then every write started in the block is queued
         other.execute("COMMIT")
         await creating
 
 
 def refuse(store: SQLiteStore, title: str, *, by: str) -> None:
-    """Has SQLite refuse a task of that title: ABORT undoes the statement, ROLLBACK the whole transaction."""
+    """Makes SQLite reject a task of that title: ABORT rolls back the statement, ROLLBACK the whole transaction."""
     with another_process(store) as other:
         rule = f"CREATE TRIGGER refuse BEFORE INSERT ON tasks WHEN new.title = '{title}'"
         other.execute(f"{rule} BEGIN SELECT raise({by}, 'refused'); END")
@@ -112,17 +114,17 @@ async def eventually(true: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def results(*waiting: Awaitable[Answer | None]) -> list[Answer | BaseException | None]:
+async def results(*waiting: Awaitable[IdempotencyRecord | None]) -> list[IdempotencyRecord | BaseException | None]:
     async with asyncio.timeout(DEADLINE_SECONDS):
         return await asyncio.gather(*waiting, return_exceptions=True)
 
 
 async def fed(store: SQLiteStore) -> list[str]:
-    """The titles in the change feed, in its order."""
+    """The titles in the change feed, in feed order."""
     return [change.task.title for change in await store.changes(None, size=1000)]
 
 
-async def test_writes_that_wait_have_one_commit_in_the_order_in_which_they_came(tasks_store: SQLiteStore) -> None:
+async def test_waiting_writes_share_one_commit_in_fifo_order(tasks_store: SQLiteStore) -> None:
     async with held_up(tasks_store):
         waiting = [create(tasks_store, a_task(title=str(number))) for number in range(20)]
     assert await results(*waiting) == [None] * 20
@@ -130,21 +132,21 @@ async def test_writes_that_wait_have_one_commit_in_the_order_in_which_they_came(
     assert await fed(tasks_store) == ["first", *map(str, range(20))]
 
 
-async def test_who_writes_one_task_needs_no_savepoint(tasks_store: SQLiteStore) -> None:
+async def test_a_write_of_one_task_uses_no_savepoint(tasks_store: SQLiteStore) -> None:
     """It costs as much as the write."""
     await tasks_store.commit([Write(a_task(), "created"), Write(a_task(), "created")], now=NOW)
     async with held_up(tasks_store):
         waiting = [create(tasks_store, a_task()) for _ in range(2)]
     assert await results(*waiting) == [None] * 2
-    assert [said for said in Watched.asked if "SAVEPOINT" in said] == []
+    assert [statement for statement in Watched.statements if "SAVEPOINT" in statement] == []
 
 
-async def test_nobody_is_told_before_the_commit(tasks_store: SQLiteStore, watched: type[Watched]) -> None:
+async def test_no_write_is_acknowledged_before_the_commit(tasks_store: SQLiteStore, watched: type[Watched]) -> None:
     loop = asyncio.get_running_loop()
     told_before: list[bool] = []
 
     def look() -> None:
-        """In the store's thread: what the loop has been told until now it has passed on after two turns."""
+        """In the store's thread: after two turns the loop has delivered everything scheduled until now."""
         for turn in range(2):
             turned = threading.Event()
             loop.call_soon_threadsafe(turned.set)
@@ -159,48 +161,48 @@ async def test_nobody_is_told_before_the_commit(tasks_store: SQLiteStore, watche
     assert told_before == [False] * 10  # before the COMMIT of the first one, and before theirs
 
 
-async def test_one_that_fails_is_undone_alone_and_has_its_own_error(tasks_store: SQLiteStore) -> None:
+async def test_a_failed_write_is_rolled_back_alone_with_its_own_error(tasks_store: SQLiteStore) -> None:
     there = a_task(title="there")
     await create(tasks_store, there)
     refuse(tasks_store, "wrong", by="ABORT")
-    keys = [Answer("ann", key, "fingerprint", 201, "{}") for key in "abc"]
-    undone = [a_task(title="not kept, as the second write fails") for _ in range(2)]
+    keys = [IdempotencyRecord("ann", key, "fingerprint", 201, "{}") for key in "abc"]
+    rolled_back = [a_task(title="not kept, as the second write fails") for _ in range(2)]
 
-    def begin(answer: Answer, *tasks: Task) -> asyncio.Task[Answer | None]:
-        return asyncio.create_task(tasks_store.commit([Write(task, "created") for task in tasks], answer, now=NOW))
+    def begin(record: IdempotencyRecord, *tasks: Task) -> asyncio.Task[IdempotencyRecord | None]:
+        return asyncio.create_task(tasks_store.commit([Write(task, "created") for task in tasks], record, now=NOW))
 
     async with held_up(tasks_store):
         waiting = [
             create(tasks_store, a_task(title="before")),
-            begin(keys[0], undone[0], there),
+            begin(keys[0], rolled_back[0], there),
             create(tasks_store, a_task(title="between")),
-            begin(keys[1], undone[1], a_task(title="wrong")),
+            begin(keys[1], rolled_back[1], a_task(title="wrong")),
             begin(keys[2], there),
             create(tasks_store, a_task(title="after")),
         ]
-    before, conflict, between, refused, conflict_of_one, after = await results(*waiting)
+    before, conflict, between, rejected, conflict_of_one, after = await results(*waiting)
     assert (before, between, after) == (None, None, None)
     assert isinstance(conflict, VersionConflict)
-    assert isinstance(refused, sqlite3.IntegrityError)
+    assert isinstance(rejected, sqlite3.IntegrityError)
     assert isinstance(conflict_of_one, VersionConflict)
     assert commits() == 2
     assert await fed(tasks_store) == ["there", "first", "before", "between", "after"]
-    assert await tasks_store.get_many([task.id for task in undone]) == {}
-    assert [await tasks_store.answer("ann", key, now=NOW) for key in "abc"] == [None] * 3
+    assert await tasks_store.get_many([task.id for task in rolled_back]) == {}
+    assert [await tasks_store.get_record("ann", key, now=NOW) for key in "abc"] == [None] * 3
 
 
 @pytest.mark.parametrize(
     ("by", "differences", "expected"),
     [
         ("ABORT", {}, sqlite3.IntegrityError),
-        # As SQLite may on a full disk: a SAVEPOINT would begin a transaction then, and its RELEASE commit it.
+        # As SQLite may do on a full disk: a SAVEPOINT would then begin a transaction, and its RELEASE commit it.
         ("ROLLBACK", {}, sqlite3.IntegrityError),
         ("ABORT", {"priority": None}, AttributeError),
     ],
     ids=["statement-undone", "transaction-undone", "defect"],
 )
 @pytest.mark.parametrize("several", [False, True], ids=["one-task", "several"])
-async def test_an_error_that_nobody_expects_is_that_of_one_alone(
+async def test_an_unexpected_error_fails_only_its_own_write(
     by: str, differences: dict[str, object], expected: type[Exception], several: bool, tasks_store: SQLiteStore
 ) -> None:
     refuse(tasks_store, "wrong", by=by)
@@ -217,7 +219,7 @@ async def test_an_error_that_nobody_expects_is_that_of_one_alone(
     assert await fed(tasks_store) == ["first", "before", "after"]
 
 
-async def test_of_two_that_change_one_task_the_first_to_come_goes_through(tasks_store: SQLiteStore) -> None:
+async def test_the_first_of_two_updates_to_a_task_wins(tasks_store: SQLiteStore) -> None:
     task = a_task()
     await create(tasks_store, task)
     async with held_up(tasks_store):
@@ -228,18 +230,18 @@ async def test_of_two_that_change_one_task_the_first_to_come_goes_through(tasks_
     assert (await tasks_store.get_many([task.id]))[task.id].title == "one"
 
 
-async def test_a_key_that_two_of_a_group_have_is_that_of_the_first(tasks_store: SQLiteStore) -> None:
-    first, second = (Answer("ann", "key", "fingerprint", 201, body) for body in ('"1"', '"2"'))
+async def test_the_first_of_two_requests_with_a_key_in_a_group_wins(tasks_store: SQLiteStore) -> None:
+    first, second = (IdempotencyRecord("ann", "key", "fingerprint", 201, body) for body in ('"1"', '"2"'))
     task = a_task()
     async with held_up(tasks_store):
         waiting = [create(tasks_store, a_task(), first), create(tasks_store, task, second)]
     assert await results(*waiting) == [None, first]
     assert commits() == 2
     assert await tasks_store.get(task.id) is None
-    assert await tasks_store.answer("ann", "key", now=NOW) == first
+    assert await tasks_store.get_record("ann", "key", now=NOW) == first
 
 
-async def test_who_gives_up_before_its_turn_is_left_out(tasks_store: SQLiteStore) -> None:
+async def test_a_write_cancelled_in_the_queue_is_skipped(tasks_store: SQLiteStore) -> None:
     async with held_up(tasks_store):
         # The one that begins the group, one in its middle, and one past its deadline.
         waiting = [create(tasks_store, a_task(title=str(number))) for number in range(4)]
@@ -257,7 +259,7 @@ async def test_who_gives_up_before_its_turn_is_left_out(tasks_store: SQLiteStore
     assert await fed(tasks_store) == ["first", "1", "3"]
 
 
-async def test_a_group_of_which_everybody_gave_up_writes_nothing(tasks_store: SQLiteStore) -> None:
+async def test_a_fully_cancelled_group_writes_nothing(tasks_store: SQLiteStore) -> None:
     async with held_up(tasks_store):
         waiting = [create(tasks_store, a_task()) for _ in range(2)]
         await asyncio.sleep(0)
@@ -265,27 +267,27 @@ async def test_a_group_of_which_everybody_gave_up_writes_nothing(tasks_store: SQ
             one.cancel()
     await results(*waiting)
     assert await fed(tasks_store) == ["first"]
-    assert Watched.asked.count("BEGIN IMMEDIATE") == 1
+    assert Watched.statements.count("BEGIN IMMEDIATE") == 1
 
 
-async def test_a_group_has_an_end_and_a_batch_counts_by_its_tasks(tasks_store: SQLiteStore) -> None:
+async def test_the_group_size_is_bounded_by_tasks(tasks_store: SQLiteStore) -> None:
     async with held_up(tasks_store):
         waiting = [create(tasks_store, a_task()) for _ in range(GROUP_SIZE + 1)]
         batch = [Write(a_task(), "created") for _ in range(GROUP_SIZE)]
         waiting.append(asyncio.create_task(tasks_store.commit(batch, now=NOW)))
     assert await results(*waiting) == [None] * len(waiting)
-    assert commits() == 4  # the first one, 64, one, and the batch, for which there was no room
+    assert commits() == 4  # the first one, 64, one, and the batch, which did not fit
 
 
-async def test_more_than_the_queue_holds_are_refused(tasks_store: SQLiteStore) -> None:
+async def test_writes_beyond_the_queue_size_are_rejected(tasks_store: SQLiteStore) -> None:
     async with held_up(tasks_store):
         waiting = [create(tasks_store, a_task()) for _ in range(QUEUE_SIZE + 1)]
-    refused = [result for result in await results(*waiting) if result is not None]
-    assert [type(error) for error in refused] == [StoreBusy]
+    rejected = [result for result in await results(*waiting) if result is not None]
+    assert [type(error) for error in rejected] == [StoreBusy]
     assert len(await fed(tasks_store)) == 1 + QUEUE_SIZE
 
 
-async def test_another_process_that_writes_for_too_long_is_waited_for_once(
+async def test_a_group_waits_once_for_another_process(
     tasks_store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await tasks_store.close()
@@ -293,9 +295,9 @@ async def test_another_process_that_writes_for_too_long_is_waited_for_once(
     await tasks_store.open()
     with another_process(tasks_store) as other:
         other.execute("BEGIN IMMEDIATE")
-        Watched.asked.clear()
+        Watched.statements.clear()
         waiting = [create(tasks_store, a_task())]
-        await eventually(lambda: "BEGIN IMMEDIATE" in Watched.asked)
+        await eventually(lambda: "BEGIN IMMEDIATE" in Watched.statements)
         waiting += [create(tasks_store, a_task()) for _ in range(10)]
         errors = await results(*waiting)
         other.execute("COMMIT")
@@ -303,7 +305,7 @@ async def test_another_process_that_writes_for_too_long_is_waited_for_once(
     assert {str(error) for error in errors} == {
         f"The SQLite file {tasks_store.path} cannot be used: database is locked"
     }
-    assert Watched.asked.count("BEGIN IMMEDIATE") == 2
+    assert Watched.statements.count("BEGIN IMMEDIATE") == 2
     assert await fed(tasks_store) == []
     await create(tasks_store, a_task(title="then"))
     assert await fed(tasks_store) == ["then"]
@@ -311,7 +313,7 @@ async def test_another_process_that_writes_for_too_long_is_waited_for_once(
 
 @contextlib.contextmanager
 def full_after(bytes_more: int, file: Path) -> Iterator[None]:
-    """A disk that has so much left behind the end of the file."""
+    """A disk with this much space left after the end of the file."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size + bytes_more, limits[1]))
     try:
@@ -320,9 +322,9 @@ def full_after(bytes_more: int, file: Path) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-async def test_of_a_group_whose_commit_fails_nobody_is_acknowledged(tasks_store: SQLiteStore) -> None:
+async def test_a_failed_group_commit_acknowledges_nothing(tasks_store: SQLiteStore) -> None:
     log = tasks_store.path.with_name("tasks.db-wal")
-    key = Answer("ann", "key", "fingerprint", 201, "{}")
+    key = IdempotencyRecord("ann", "key", "fingerprint", 201, "{}")
     async with held_up(tasks_store):
         waiting = [create(tasks_store, a_task(), key if number == 1 else None) for number in range(3)]
         full = contextlib.ExitStack()
@@ -332,12 +334,12 @@ async def test_of_a_group_whose_commit_fails_nobody_is_acknowledged(tasks_store:
     assert {type(error) for error in errors} == {StoreUnavailable}
     assert {str(error) for error in errors} == {f"The SQLite file {tasks_store.path} cannot be used: disk I/O error"}
     assert await fed(tasks_store) == ["first"]
-    assert await tasks_store.answer("ann", "key", now=NOW) is None
+    assert await tasks_store.get_record("ann", "key", now=NOW) is None
     await create(tasks_store, a_task(title="then"), key)
     assert await fed(tasks_store) == ["first", "then"]
 
 
-async def test_of_a_group_whose_commit_fails_each_is_written_that_can_be_alone(tasks_store: SQLiteStore) -> None:
+async def test_writes_of_a_failed_group_commit_are_retried_alone(tasks_store: SQLiteStore) -> None:
     log = tasks_store.path.with_name("tasks.db-wal")
     large = a_task(title="large", description="x" * 1_000_000)
     async with held_up(tasks_store):
@@ -345,13 +347,13 @@ async def test_of_a_group_whose_commit_fails_each_is_written_that_can_be_alone(t
         full = contextlib.ExitStack()
         Watched.before_commit = lambda: full.enter_context(full_after(500_000, log)) if commits() == 1 else None
     with full:
-        one, refused, two = await results(*waiting)
+        one, rejected, two = await results(*waiting)
     assert (one, two) == (None, None)
-    assert isinstance(refused, StoreUnavailable)
+    assert isinstance(rejected, StoreUnavailable)
     assert await fed(tasks_store) == ["first", "one", "two"]
 
 
-async def test_two_processes_write_to_one_file_at_once(tasks_store: SQLiteStore) -> None:
+async def test_two_processes_write_to_one_file_concurrently(tasks_store: SQLiteStore) -> None:
     other = SQLiteStore(tasks_store.path, queue_size=QUEUE_SIZE)
     await other.open()
     try:
@@ -360,7 +362,7 @@ async def test_two_processes_write_to_one_file_at_once(tasks_store: SQLiteStore)
         assert await results(*waiting) == [None] * 100
         found = await tasks_store.get_many([task.id for task in tasks])
         assert len(found) == 100
-        positions = [int(change.position) for change in await other.changes(None, size=200)]
+        positions = [int(change.cursor) for change in await other.changes(None, size=200)]
         assert len(positions) == 100
         assert positions == sorted(set(positions))
     finally:
@@ -370,8 +372,8 @@ async def test_two_processes_write_to_one_file_at_once(tasks_store: SQLiteStore)
 WRITERS, EACH = 16, 20
 
 
-async def test_of_sixteen_writers_several_have_one_commit(tmp_path: Path, watched: type[Watched]) -> None:
-    """By the service and not by its store alone: nothing on the way lets them come one by one."""
+async def test_sixteen_writers_share_commits(tmp_path: Path, watched: type[Watched]) -> None:
+    """Through the whole service and not only its store: nothing on the path serializes them."""
     app = create_app(Settings(database_url=SecretStr(f"sqlite:///{tmp_path}/tasks.db")))
     body = b'{"title":"Water the plants"}'
     scope: Scope = {
@@ -404,7 +406,7 @@ async def test_of_sixteen_writers_several_have_one_commit(tmp_path: Path, watche
         return [await post() for _ in range(EACH)]
 
     await app.state.store.open()
-    watched.asked.clear()
+    watched.statements.clear()
     async with asyncio.timeout(DEADLINE_SECONDS):
         statuses = await asyncio.gather(*(write() for _ in range(WRITERS)))
     assert statuses == [[201] * EACH] * WRITERS

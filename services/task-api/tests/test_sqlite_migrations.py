@@ -15,7 +15,7 @@ from task_api.store import from_url, migrations
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Copies of the migrations, which are what is applied."""
+    """Copies of the migrations, which are the ones applied."""
     shutil.copytree(migrations.FOLDER, tmp_path / "migrations")
     monkeypatch.setattr(migrations, "FOLDER", tmp_path / "migrations")
     return tmp_path / "migrations/sqlite"

@@ -1,4 +1,4 @@
-"""Every status that the OpenAPI document has for an operation really occurs, and no other does."""
+"""Every status documented for an operation really occurs, and no other does."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from chassis.auth import AuthUnavailable, Caller, new_token
 from chassis.rate_limit import RateLimit
 from task_api.app import create_app
 from task_api.settings import Settings
-from task_api.store import KeyInUse, StoreUnavailable
+from task_api.store import IdempotencyKeyInUse, StoreUnavailable
 from task_api.store.memory import MemoryStore
 from task_api.tasks.upkeep import purge
 
@@ -40,7 +40,7 @@ BODIES: dict[str, Any] = {
 
 
 class Api:
-    """The service with tokens on, and one task in it."""
+    """The service with authentication by tokens, and one task."""
 
     def __init__(self, client: TestClient, settings: Settings, tokens: dict[str, str]) -> None:
         self.client = client
@@ -51,7 +51,7 @@ class Api:
         self.task = self.call("create_task").json()["id"]
 
     def call(self, operation: str, *, who: str | None = "both", task: str | None = None, **more: Any) -> Response:
-        """A request that would succeed, but for what is given."""
+        """A request that would succeed, except for the given differences."""
         method, path, _ = OPERATIONS[operation]
         headers = {} if who is None else {"Authorization": f"Bearer {self.tokens[who]}"}
         headers |= more.pop("headers", {})
@@ -73,7 +73,7 @@ def api(tmp_path: Path) -> Iterator[Api]:
 
 
 def provoke(api: Api, operation: str, status: int, monkeypatch: pytest.MonkeyPatch) -> Response:
-    """The operation's answer in the circumstances that lead to the status."""
+    """The response of the operation in the conditions that cause the status."""
     method = OPERATIONS[operation][0]
     match status:
         case 304:
@@ -97,7 +97,7 @@ def provoke(api: Api, operation: str, status: int, monkeypatch: pytest.MonkeyPat
         case 409:
 
             async def in_use(*_: object, **__: object) -> None:
-                raise KeyInUse
+                raise IdempotencyKeyInUse
 
             monkeypatch.setattr(MemoryStore, "commit", in_use)
             return api.call(operation, headers={"Idempotency-Key": "k"})
@@ -141,7 +141,7 @@ def provoke(api: Api, operation: str, status: int, monkeypatch: pytest.MonkeyPat
 
 
 def _call_slowly(api: Api, operation: str) -> Response:
-    """A request whose body begins and never ends."""
+    """A request whose body starts and never ends."""
     method, path, _ = OPERATIONS[operation]
     scope = {
         "type": "http",
@@ -177,7 +177,7 @@ def app(api: Api) -> FastAPI:
 
 
 def portal(api: Api) -> BlockingPortal:
-    """The way onto the event loop of the service."""
+    """Runs something on the event loop of the service."""
     assert api.client.portal is not None, "the client is not open"
     return api.client.portal
 
@@ -190,7 +190,7 @@ async def _purge_in_two_months(store: MemoryStore) -> None:
     ("operation", "status"),
     [(operation, status) for operation, (_, _, statuses) in OPERATIONS.items() for status in sorted(statuses)],
 )
-def test_a_documented_status_occurs(api: Api, operation: str, status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_documented_status_occurs(api: Api, operation: str, status: int, monkeypatch: pytest.MonkeyPatch) -> None:
     response = provoke(api, operation, status, monkeypatch)
     assert response.status_code == status, response.text
     if status >= 400 and operation not in {"health", "readyz"}:

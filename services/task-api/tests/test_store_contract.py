@@ -1,4 +1,4 @@
-"""What every store must do. Memory is the model; SQLite and PostgreSQL must not differ from it."""
+"""The contract of every store. Memory is the model; SQLite and PostgreSQL must behave identically."""
 
 from __future__ import annotations
 
@@ -12,7 +12,16 @@ from making import NOW, a_task
 from uuid_utils.compat import uuid7
 
 from task_api import store
-from task_api.store import Answer, ChangesPurged, Names, OtherHistory, Store, VersionConflict, Write, WrongPosition
+from task_api.store import (
+    ChangesPurged,
+    IdempotencyRecord,
+    InvalidFeedCursor,
+    Names,
+    OtherHistory,
+    Store,
+    VersionConflict,
+    Write,
+)
 from task_api.store.memory import MemoryStore
 from task_api.tasks.models import Priority, Status, Task
 from task_api.tasks.query import Filters, NameKind, Query, read_cursor, read_order, words, write_cursor
@@ -28,10 +37,10 @@ async def keep(tasks_store: Store, *tasks: Task) -> None:
     await tasks_store.commit([Write(task, "created" if task.version == 1 else "updated") for task in tasks], now=NOW)
 
 
-def an_answer(
+def a_record(
     *, subject: str = "ann", key: str = "key-1", fingerprint: str = "fingerprint", body: str = '{"a": "ü"}'
-) -> Answer:
-    return Answer(subject, key, fingerprint, 201, body)
+) -> IdempotencyRecord:
+    return IdempotencyRecord(subject, key, fingerprint, 201, body)
 
 
 EVERYTHING = a_task(
@@ -56,7 +65,7 @@ EVERYTHING = a_task(
 
 
 @pytest.mark.parametrize("task", [a_task(), EVERYTHING, a_task(due_at=datetime(2, 1, 1, tzinfo=UTC))])
-async def test_a_task_comes_back_as_it_was_given(tasks_store: Store, task: Task) -> None:
+async def test_a_task_round_trips(tasks_store: Store, task: Task) -> None:
     await keep(tasks_store, task)
     assert await tasks_store.get(task.id) == task
     changed = following(EVERYTHING, id=task.id, due_on=None, due_at=NOW, title="new")
@@ -64,7 +73,7 @@ async def test_a_task_comes_back_as_it_was_given(tasks_store: Store, task: Task)
     assert await tasks_store.get(task.id) == changed
 
 
-async def test_an_unknown_id_is_no_task(tasks_store: Store) -> None:
+async def test_an_unknown_id_returns_none(tasks_store: Store) -> None:
     task = a_task()
     await keep(tasks_store, task)
     assert await tasks_store.get(uuid7()) is None
@@ -73,9 +82,7 @@ async def test_an_unknown_id_is_no_task(tasks_store: Store) -> None:
 
 
 @pytest.mark.parametrize("version", [1, 2, 4])
-async def test_a_version_that_does_not_follow_is_a_conflict_and_changes_nothing(
-    tasks_store: Store, version: int
-) -> None:
+async def test_a_wrong_version_is_a_conflict_and_changes_nothing(tasks_store: Store, version: int) -> None:
     task, other = a_task(), a_task()
     await keep(tasks_store, task)
     await keep(tasks_store, following(task))
@@ -87,13 +94,13 @@ async def test_a_version_that_does_not_follow_is_a_conflict_and_changes_nothing(
     assert await tasks_store.changes(None, size=10) == before
 
 
-async def test_a_task_that_is_not_there_cannot_be_changed(tasks_store: Store) -> None:
+async def test_updating_a_missing_task_is_a_conflict(tasks_store: Store) -> None:
     with pytest.raises(VersionConflict):
         await keep(tasks_store, a_task(version=2))
     assert await tasks_store.count() == 0
 
 
-async def test_of_many_changes_to_one_version_exactly_one_wins(tasks_store: Store) -> None:
+async def test_exactly_one_of_many_updates_to_a_version_wins(tasks_store: Store) -> None:
     task = a_task()
     await keep(tasks_store, task)
     changes = [following(task, title=str(n)) for n in range(10)]
@@ -102,13 +109,13 @@ async def test_of_many_changes_to_one_version_exactly_one_wins(tasks_store: Stor
     assert await tasks_store.get(task.id) == changes[results.index(None)]
 
 
-async def test_one_commit_may_change_a_task_twice(tasks_store: Store) -> None:
+async def test_one_commit_may_update_a_task_twice(tasks_store: Store) -> None:
     task = a_task()
     await keep(tasks_store, task, following(task), following(following(task), title="twice"))
     assert await tasks_store.get(task.id) == following(following(task), title="twice")
 
 
-async def test_the_count_leaves_deleted_tasks_out(tasks_store: Store) -> None:
+async def test_the_count_excludes_deleted_tasks(tasks_store: Store) -> None:
     assert await tasks_store.count() == 0
     tasks = [a_task() for _ in range(3)]
     await keep(tasks_store, *tasks)
@@ -171,12 +178,12 @@ FILTERS = [
 
 
 @pytest.mark.parametrize("filters", FILTERS, ids=range(len(FILTERS)))
-async def test_a_list_has_what_its_filters_say(tasks_store: Store, filters: Filters) -> None:
+async def test_a_list_matches_its_filters(tasks_store: Store, filters: Filters) -> None:
     await keep(tasks_store, *LISTED)
     found = await tasks_store.page(Query(filters), size=10)
     assert found == [task for task in reversed(LISTED) if filters.match(task)]
-    assert await tasks_store.count_found(filters, most=10) == len(found)
-    assert await tasks_store.count_found(filters, most=2) == min(2, len(found))
+    assert await tasks_store.count_found(filters, limit=10) == len(found)
+    assert await tasks_store.count_found(filters, limit=2) == min(2, len(found))
     by_completion = await tasks_store.page(Query(filters, read_order("-completed_at")), size=10)
     assert {task.id for task in by_completion} == {task.id for task in found}
 
@@ -186,7 +193,7 @@ SORTS += ["-position,title", "updated_at", "-updated_at", "start_at,-completed_a
 
 
 @pytest.mark.parametrize("sort", SORTS)
-async def test_pages_are_the_list_cut_into_pieces(tasks_store: Store, sort: str) -> None:
+async def test_pages_partition_the_list(tasks_store: Store, sort: str) -> None:
     model = store.from_url("memory://")
     await keep(model, *LISTED)
     await keep(tasks_store, *LISTED)
@@ -205,23 +212,23 @@ async def test_pages_are_the_list_cut_into_pieces(tasks_store: Store, sort: str)
 
 
 async def test_names_are_counted_among_the_newest_tasks(tasks_store: Store) -> None:
-    assert await tasks_store.names("label", among=3, most=3) == Names((), whole=True)
+    assert await tasks_store.names("label", scan=3, limit=3) == Names((), whole=True)
     await keep(tasks_store, *LISTED)
     whole: dict[NameKind, tuple[tuple[str, int], ...]] = {
         "label": (("x", 2), ("X", 1), ("y", 1)),
-        "project": (("P", 1), ("p", 1)),  # the deleted one of `p` is left out
+        "project": (("P", 1), ("p", 1)),  # the deleted one of `p` is excluded
         "assignee": (("ann", 1),),
     }
     for kind, counts in whole.items():
-        assert await tasks_store.names(kind, among=6, most=3) == Names(counts, whole=True)
-    assert await tasks_store.names("label", among=6, most=2) == Names(whole["label"][:2], whole=False)
-    # The third newest is the deleted one: read, and not counted.
-    assert await tasks_store.names("project", among=3, most=3) == Names((("P", 1),), whole=False)
-    assert await tasks_store.names("label", among=1, most=3) == Names((), whole=False)
-    assert await tasks_store.names("label", among=5, most=3) == Names((("X", 1), ("x", 1)), whole=False)
+        assert await tasks_store.names(kind, scan=6, limit=3) == Names(counts, whole=True)
+    assert await tasks_store.names("label", scan=6, limit=2) == Names(whole["label"][:2], whole=False)
+    # The third newest is the deleted one: scanned, and not counted.
+    assert await tasks_store.names("project", scan=3, limit=3) == Names((("P", 1),), whole=False)
+    assert await tasks_store.names("label", scan=1, limit=3) == Names((), whole=False)
+    assert await tasks_store.names("label", scan=5, limit=3) == Names((("X", 1), ("x", 1)), whole=False)
 
 
-async def test_search_follows_a_change(tasks_store: Store) -> None:
+async def test_search_reflects_an_update(tasks_store: Store) -> None:
     task = a_task(title="old words")
     await keep(tasks_store, task)
     await keep(tasks_store, following(task, title="new words"))
@@ -232,59 +239,59 @@ async def test_search_follows_a_change(tasks_store: Store) -> None:
 # --- idempotency ----------------------------------------------------------------------
 
 
-async def test_an_answer_is_kept_with_its_writes_and_given_again(tasks_store: Store) -> None:
+async def test_an_idempotency_record_is_stored_with_its_writes_and_returned(tasks_store: Store) -> None:
     task, other = a_task(), a_task()
-    assert await tasks_store.commit([Write(task, "created")], an_answer(), now=NOW) is None
-    repeated = an_answer(fingerprint="another", body="{}")
-    assert await tasks_store.commit([Write(other, "created")], repeated, now=NOW) == an_answer()
+    assert await tasks_store.commit([Write(task, "created")], a_record(), now=NOW) is None
+    repeated = a_record(fingerprint="another", body="{}")
+    assert await tasks_store.commit([Write(other, "created")], repeated, now=NOW) == a_record()
     assert await tasks_store.get(task.id) == task
     assert await tasks_store.get(other.id) is None
 
 
 @pytest.mark.parametrize("other", [{"key": "key-2"}, {"subject": "bob"}])
-async def test_another_key_or_subject_is_another_request(tasks_store: Store, other: dict[str, str]) -> None:
-    assert await tasks_store.commit([], an_answer(), now=NOW) is None
-    assert await tasks_store.commit([], an_answer(**other), now=NOW) is None
+async def test_records_are_per_key_and_subject(tasks_store: Store, other: dict[str, str]) -> None:
+    assert await tasks_store.commit([], a_record(), now=NOW) is None
+    assert await tasks_store.commit([], a_record(**other), now=NOW) is None
 
 
-async def test_a_key_is_forgotten_after_24_hours(tasks_store: Store) -> None:
-    assert await tasks_store.commit([], an_answer(), now=NOW) is None
-    assert await tasks_store.commit([], an_answer(), now=NOW + DAY - timedelta(seconds=1)) == an_answer()
-    assert await tasks_store.commit([], an_answer(body="{}"), now=NOW + DAY) is None
-    assert await tasks_store.commit([], an_answer(), now=NOW + DAY) == an_answer(body="{}")
+async def test_a_key_expires_after_24_hours(tasks_store: Store) -> None:
+    assert await tasks_store.commit([], a_record(), now=NOW) is None
+    assert await tasks_store.commit([], a_record(), now=NOW + DAY - timedelta(seconds=1)) == a_record()
+    assert await tasks_store.commit([], a_record(body="{}"), now=NOW + DAY) is None
+    assert await tasks_store.commit([], a_record(), now=NOW + DAY) == a_record(body="{}")
 
 
-async def test_an_answer_is_found_by_its_key_for_24_hours(tasks_store: Store) -> None:
-    assert await tasks_store.answer("ann", "key-1", now=NOW) is None
-    await tasks_store.commit([], an_answer(), now=NOW)
-    assert await tasks_store.answer("ann", "key-1", now=NOW + DAY - timedelta(seconds=1)) == an_answer()
-    assert await tasks_store.answer("ann", "key-1", now=NOW + DAY) is None
-    assert await tasks_store.answer("ann", "key-2", now=NOW) is None
-    assert await tasks_store.answer("bob", "key-1", now=NOW) is None
+async def test_a_record_is_found_by_its_key_for_24_hours(tasks_store: Store) -> None:
+    assert await tasks_store.get_record("ann", "key-1", now=NOW) is None
+    await tasks_store.commit([], a_record(), now=NOW)
+    assert await tasks_store.get_record("ann", "key-1", now=NOW + DAY - timedelta(seconds=1)) == a_record()
+    assert await tasks_store.get_record("ann", "key-1", now=NOW + DAY) is None
+    assert await tasks_store.get_record("ann", "key-2", now=NOW) is None
+    assert await tasks_store.get_record("bob", "key-1", now=NOW) is None
 
 
-async def test_a_commit_that_conflicts_keeps_no_answer(tasks_store: Store) -> None:
+async def test_a_conflicting_commit_stores_no_record(tasks_store: Store) -> None:
     with pytest.raises(VersionConflict):
-        await tasks_store.commit([Write(a_task(version=2), "updated")], an_answer(), now=NOW)
-    assert await tasks_store.commit([], an_answer(), now=NOW) is None
+        await tasks_store.commit([Write(a_task(version=2), "updated")], a_record(), now=NOW)
+    assert await tasks_store.commit([], a_record(), now=NOW) is None
 
 
-async def test_of_many_with_one_key_exactly_one_writes(tasks_store: Store) -> None:
+async def test_exactly_one_of_many_commits_with_a_key_writes(tasks_store: Store) -> None:
     tasks = [a_task() for _ in range(8)]
-    answers = await asyncio.gather(
-        *(tasks_store.commit([Write(t, "created")], an_answer(body=f'"{t.id}"'), now=NOW) for t in tasks)
+    results = await asyncio.gather(
+        *(tasks_store.commit([Write(t, "created")], a_record(body=f'"{t.id}"'), now=NOW) for t in tasks)
     )
-    assert answers.count(None) == 1
+    assert results.count(None) == 1
     (written,) = await tasks_store.page(Query(), size=10)
-    assert {answer.body for answer in answers if answer} == {f'"{written.id}"'}
+    assert {result.body for result in results if result} == {f'"{written.id}"'}
 
 
 # --- changes --------------------------------------------------------------------------
 
 
-async def test_the_feed_has_every_change_in_its_order(tasks_store: Store) -> None:
+async def test_the_feed_has_every_change_in_commit_order(tasks_store: Store) -> None:
     task, other = a_task(), EVERYTHING.model_copy(update={"id": uuid7()})
-    start = await tasks_store.last_position()
+    start = await tasks_store.last_cursor()
     await keep(tasks_store, task)
     await keep(tasks_store, other, following(task))
     await tasks_store.commit([Write(following(following(task), deleted_at=NOW), "deleted")], now=NOW)
@@ -296,27 +303,27 @@ async def test_the_feed_has_every_change_in_its_order(tasks_store: Store) -> Non
         ("deleted", following(following(task), deleted_at=NOW)),
     ]
     assert await tasks_store.changes(start, size=10) == changes
-    assert await tasks_store.changes(changes[0].position, size=2) == changes[1:3]
-    assert await tasks_store.changes(changes[-1].position, size=2) == []
-    assert await tasks_store.last_position() == changes[-1].position
+    assert await tasks_store.changes(changes[0].cursor, size=2) == changes[1:3]
+    assert await tasks_store.changes(changes[-1].cursor, size=2) == []
+    assert await tasks_store.last_cursor() == changes[-1].cursor
 
 
 @pytest.mark.parametrize("position", ["", "x", "-1", "1.2.3", "9" * 30, "²", "1;2"])
-async def test_what_is_no_position_is_refused(tasks_store: Store, position: str) -> None:
-    with pytest.raises(WrongPosition):
+async def test_an_invalid_cursor_is_rejected(tasks_store: Store, position: str) -> None:
+    with pytest.raises(InvalidFeedCursor):
         await tasks_store.changes(position, size=1)
 
 
-async def test_a_position_at_which_there_never_was_a_change_is_not_answered_with_silence(tasks_store: Store) -> None:
+async def test_a_cursor_without_a_change_is_an_error(tasks_store: Store) -> None:
     await keep(tasks_store, a_task())
     for _ in range(2):
-        last = await tasks_store.last_position()
+        last = await tasks_store.last_cursor()
         with pytest.raises(OtherHistory):
             await tasks_store.changes(last[:-1] + str((int(last[-1]) + 1) % 10), size=1)
         await keep(tasks_store, a_task())
 
 
-async def test_a_position_from_before_this_process_is_of_another_history_in_memory() -> None:
+async def test_a_cursor_of_an_earlier_process_is_of_another_history_in_memory() -> None:
     with pytest.raises(OtherHistory):
         await MemoryStore().changes("0", size=1)
 
@@ -324,59 +331,59 @@ async def test_a_position_from_before_this_process_is_of_another_history_in_memo
 # --- purge ----------------------------------------------------------------------------
 
 
-async def test_the_purge_takes_what_is_past_its_time_and_nothing_else(tasks_store: Store) -> None:
-    long_gone, gone, living = a_task(), a_task(), a_task()
-    await keep(tasks_store, long_gone, gone, living)
-    start = (await tasks_store.changes(None, size=1))[0].position
+async def test_the_purge_removes_exactly_the_expired_data(tasks_store: Store) -> None:
+    long_gone, gone, current = a_task(), a_task(), a_task()
+    await keep(tasks_store, long_gone, gone, current)
+    start = (await tasks_store.changes(None, size=1))[0].cursor
     await keep(tasks_store, following(long_gone, deleted_at=NOW - DAY, updated_at=NOW - DAY))
     await keep(tasks_store, following(gone, deleted_at=NOW + DAY, updated_at=NOW + DAY))
-    await tasks_store.commit([], an_answer(), now=NOW)
+    await tasks_store.commit([], a_record(), now=NOW)
 
-    assert await tasks_store.purge(deleted_before=NOW + timedelta(seconds=1), answers_before=NOW) == 1
+    assert await tasks_store.purge(deleted_before=NOW + timedelta(seconds=1), records_before=NOW) == 1
     assert await tasks_store.get(long_gone.id) is None
     assert await tasks_store.get(gone.id) is not None
-    assert await tasks_store.get(living.id) == living
+    assert await tasks_store.get(current.id) == current
     left = await tasks_store.changes(None, size=10)
     assert [change.task.id for change in left] == [gone.id]
     with pytest.raises(ChangesPurged):
         await tasks_store.changes(start, size=10)
-    assert await tasks_store.commit([], an_answer(), now=NOW) == an_answer()
+    assert await tasks_store.commit([], a_record(), now=NOW) == a_record()
 
-    await tasks_store.purge(deleted_before=NOW + 2 * DAY, answers_before=NOW + DAY)
+    await tasks_store.purge(deleted_before=NOW + 2 * DAY, records_before=NOW + DAY)
     assert await tasks_store.changes(None, size=10) == []
-    assert await tasks_store.changes(left[-1].position, size=10) == []
-    assert await tasks_store.last_position() == left[-1].position
-    assert await tasks_store.commit([], an_answer(), now=NOW) is None
+    assert await tasks_store.changes(left[-1].cursor, size=10) == []
+    assert await tasks_store.last_cursor() == left[-1].cursor
+    assert await tasks_store.commit([], a_record(), now=NOW) is None
 
 
-async def test_a_change_that_stays_keeps_older_ones_behind_it_in_the_feed(tasks_store: Store) -> None:
-    """Clocks of two pods differ. Without them a reader would see a gap and not be told."""
-    begin = await tasks_store.last_position()
+async def test_a_kept_change_keeps_all_later_entries_in_the_feed(tasks_store: Store) -> None:
+    """Clocks of pods differ. Otherwise a reader would miss changes without an error."""
+    begin = await tasks_store.last_cursor()
     ahead, behind = a_task(updated_at=NOW + DAY), a_task()
     await keep(tasks_store, ahead, behind)
-    await tasks_store.purge(deleted_before=NOW + timedelta(hours=1), answers_before=NOW)
+    await tasks_store.purge(deleted_before=NOW + timedelta(hours=1), records_before=NOW)
     assert [change.task for change in await tasks_store.changes(begin, size=10)] == [ahead, behind]
 
 
-async def test_what_was_made_at_the_very_moment_is_not_purged_yet(tasks_store: Store) -> None:
+async def test_the_purge_limit_is_exclusive(tasks_store: Store) -> None:
     task = a_task()
     await keep(tasks_store, task)
-    await tasks_store.commit([Write(following(task, deleted_at=NOW), "deleted")], an_answer(), now=NOW)
-    assert await tasks_store.purge(deleted_before=NOW, answers_before=NOW) == 0
+    await tasks_store.commit([Write(following(task, deleted_at=NOW), "deleted")], a_record(), now=NOW)
+    assert await tasks_store.purge(deleted_before=NOW, records_before=NOW) == 0
     assert await tasks_store.get(task.id) is not None
     assert [change.type for change in await tasks_store.changes(None, size=10)] == ["created", "deleted"]
-    assert await tasks_store.answer("ann", "key-1", now=NOW) == an_answer()
+    assert await tasks_store.get_record("ann", "key-1", now=NOW) == a_record()
 
 
 # --- opening and closing --------------------------------------------------------------
 
 
-# Of memory it is gone, as `/health` says, and each process has its own: the chart refuses it with several replicas.
+# In memory it is lost, as `/health` says, and each process has its own: the chart rejects it with several replicas.
 KEPT = pytest.mark.parametrize("storage_url", ["sqlite", "postgresql"], indirect=True)
 
 
 @KEPT
-async def test_what_was_written_is_there_when_the_storage_is_opened_again(storage_url: str) -> None:
+async def test_writes_survive_reopening_the_storage(storage_url: str) -> None:
     task = a_task()
     first, second = store.from_url(storage_url), store.from_url(storage_url)
     await first.open()
@@ -397,14 +404,14 @@ async def test_two_processes_see_each_others_writes(tasks_store: Store, storage_
     await other.close()
 
 
-async def test_many_that_open_a_new_storage_at_once_all_succeed(storage_url: str) -> None:
+async def test_concurrent_opens_of_a_new_storage_all_succeed(storage_url: str) -> None:
     stores = [store.from_url(storage_url) for _ in range(5)]
     await asyncio.gather(*(s.open() for s in stores))
     assert await asyncio.gather(*(s.count() for s in stores)) == [0] * 5
     await asyncio.gather(*(s.close() for s in stores))
 
 
-async def test_closing_twice_or_before_opening_does_no_harm(storage_url: str) -> None:
+async def test_closing_twice_or_before_opening_is_harmless(storage_url: str) -> None:
     unopened = store.from_url(storage_url)
     await unopened.close()
     await unopened.close()

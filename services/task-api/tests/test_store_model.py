@@ -1,8 +1,8 @@
-"""Memory as the model of the databases: whatever is done, in whatever order, both say the same.
+"""The memory store as the model of the databases: any sequence of operations gives the same results.
 
-`test_store_contract.py` says what stores do, example by example. Here hypothesis makes up the examples: it runs long
-mixtures of writes, lists, searches, feeds and purges against memory and a database, and stops at the first
-difference, which it prints as a few lines of Python.
+`test_store_contract.py` has the contract by examples. Here hypothesis generates them: it runs long sequences of
+writes, lists, searches, feeds and purges against memory and a database, and stops at the first difference, which it
+prints as a few lines of Python.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from hypothesis.strategies import SearchStrategy
 
 from task_api import store
-from task_api.store import Answer, ChangesPurged, Store, StoredChange, VersionConflict, Write
+from task_api.store import ChangesPurged, IdempotencyRecord, Store, StoredChange, VersionConflict, Write
 from task_api.tasks import rules
 from task_api.tasks.models import NewTask, Priority, Status, Task, TaskPatch
 from task_api.tasks.query import (
@@ -54,12 +54,12 @@ EVERYTHING = 1000
 """A size that no list and no feed of one example reaches."""
 SETTLE_SECONDS = 10.0
 FUZZ = 10
-"""So many times the examples in `make fuzz`."""
+"""Multiplies the number of examples in `make fuzz`."""
 
 # --- what tasks are made of -------------------------------------------------------------
 
-# Each has caught some search out: letters that change their number in another case, several encodings of one text,
-# what is a letter in one language's tables only, what is an operator to FTS5 or to tsquery, what SQL must quote.
+# Each broke some search: letters that change their number in another case, several encodings of one text,
+# letters in one language's tables only, operators of FTS5 or to_tsquery, characters that SQL must quote.
 CASES = ["Straße", "STRASSE", "ẞ", "İstanbul", "istanbul", "\u0131I", "ΣΊΣΥΦΟΣ", "σίσυφος", "σίσυφοσ", "ΐ", "ŉ", "ǅ"]
 ENCODINGS = ["ﬁsh", "fish", "eﬀort", "caf\u00e9", "cafe\u0301", "\u0301", "\uff21\uff11", "a1", "²³", "Ⅷ", "\u017f"]
 LETTERS = ["\u2126", "ω", "\u212a", "k", "世界", "世", "ｶﾀｶﾅ", "カタカナ", "\ud55c", "\u1112\u1161\u11ab", "हिन्दी"]
@@ -79,10 +79,10 @@ lines = st.builds(
 )
 titles = lines.filter(bool).map(lambda line: line[:200])
 names = st.sampled_from(TEXTS).filter(lambda text: len(text) <= 100) | titles.map(lambda line: line[:100])
-"""Labels, projects and assignees: mostly of a few, so that a filter meets them."""
+"""Labels, projects and assignees: mostly from a small set, so that filters match."""
 descriptions = st.builds(lambda a, between, b: f"{a}{between}{b}", lines, st.sampled_from(BREAKS), lines)
 
-MOMENTS = [
+TIMESTAMPS = [
     datetime(2, 1, 1, tzinfo=UTC),
     datetime(1969, 12, 31, 23, 59, 59, 999999, tzinfo=UTC),
     datetime(2026, 11, 23, tzinfo=UTC),
@@ -100,7 +100,7 @@ RULES = ["FREQ=DAILY", "FREQ=WEEKLY;BYDAY=MO,FR;COUNT=2", "FREQ=MONTHLY;BYDAY=-1
 TIME_ZONES = ["UTC", "Europe/Berlin", "Australia/Lord_Howe"]
 POSITIONS = [-0.0, 0.0, 1.0, -1.5, 0.1, 5e-324, -5e-324, 1e-300, 1e15, -1e15, 123456789012345.67, 1e15 - 0.125]
 
-moments = st.sampled_from(MOMENTS) | st.builds(
+timestamps = st.sampled_from(TIMESTAMPS) | st.builds(
     lambda microseconds, zone: (NOW + microseconds * MICROSECOND).astimezone(zone),
     st.integers(-(2**55), 2**57),
     st.sampled_from(ZONES),
@@ -110,11 +110,11 @@ parents = st.sampled_from(IDS) | st.uuids()
 positions = st.sampled_from(POSITIONS) | st.floats(-1e15, 1e15)
 metadata_keys = st.sampled_from(["a", "A", "b.c-d_e", "10", "9", "__proto__", "k" * 40])
 
-members: dict[str, SearchStrategy[object]] = {
+optional_fields: dict[str, SearchStrategy[object]] = {
     "description": st.none() | descriptions,
     "status": st.sampled_from(Status),
     "priority": st.sampled_from(Priority),
-    "start_at": st.none() | moments.map(datetime.isoformat),
+    "start_at": st.none() | timestamps.map(datetime.isoformat),
     "labels": st.lists(names, max_size=4),
     "project": st.none() | names,
     "parent": st.none() | parents,
@@ -126,37 +126,37 @@ members: dict[str, SearchStrategy[object]] = {
 }
 dues: SearchStrategy[Said] = st.one_of(
     st.just({}),
-    st.fixed_dictionaries({"due_at": moments.map(datetime.isoformat)}),
+    st.fixed_dictionaries({"due_at": timestamps.map(datetime.isoformat)}),
     st.fixed_dictionaries({"due_on": days.map(date.isoformat)}),
 )
 
 
-# Composite, for hypothesis prints a strategy that is built of others with all its parts: kilobytes of them.
+# Composite: hypothesis prints a strategy built of others with all its parts, kilobytes of them.
 
 
 @st.composite
 def new_tasks(draw: st.DrawFn) -> NewTask:
-    """A new task, as the API would let it in."""
-    said = draw(st.fixed_dictionaries({"title": titles}, optional=members))
+    """A new task, as the API would accept it."""
+    fields = draw(st.fixed_dictionaries({"title": titles}, optional=optional_fields))
     metadata = draw(st.dictionaries(metadata_keys, descriptions, max_size=3))
-    return NewTask.model_validate({**said, **draw(dues), "metadata": metadata})
+    return NewTask.model_validate({**fields, **draw(dues), "metadata": metadata})
 
 
 @st.composite
 def patches(draw: st.DrawFn) -> TaskPatch:
-    """A patch, as the API would let it in."""
-    said = draw(st.fixed_dictionaries({}, optional={**members, "title": titles}))
+    """A patch, as the API would accept it."""
+    fields = draw(st.fixed_dictionaries({}, optional={**optional_fields, "title": titles}))
     metadata = draw(st.dictionaries(metadata_keys, st.none() | descriptions, max_size=3))
     due = draw(dues | st.sampled_from([{"due_at": None}, {"due_on": None}]))
-    return TaskPatch.model_validate({**said, **due, "metadata": metadata})
+    return TaskPatch.model_validate({**fields, **due, "metadata": metadata})
 
 
-# --- what is done with them -------------------------------------------------------------
+# --- operations -------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Create:
-    """A new task, under an id of its own or under one that was given before: refused until that task is purged."""
+    """A new task, under a new id or one used before: rejected until that task is purged."""
 
     task_id: UUID | int
     new: NewTask
@@ -164,7 +164,7 @@ class Create:
 
 @dataclass(frozen=True)
 class Change:
-    """The next version of one of the tasks there are; `task_id` is for the occurrence that may follow."""
+    """The next version of an existing task; `task_id` is for the occurrence that may follow."""
 
     which: int
     patch: TaskPatch
@@ -173,14 +173,14 @@ class Change:
 
 @dataclass(frozen=True)
 class Delete:
-    """The deletion of one of the tasks, or its undeletion where it is deleted."""
+    """The deletion of a task, or its undeletion if it is deleted."""
 
     which: int
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """A task that is so far `ahead` of the version that is kept (1 would be right), or the second of none."""
+    """A task that is `ahead` of the stored version (1 would be right), or the second version of a missing one."""
 
     which: int
     ahead: int
@@ -200,20 +200,20 @@ def creations(draw: st.DrawFn) -> Create:
 
 @st.composite
 def steps(draw: st.DrawFn) -> Step:
-    """Something that can be done."""
+    """A valid step."""
     changes = st.builds(Change, whiches, patches(), st.uuids())
     return draw(st.one_of(creations(), changes, st.builds(Delete, whiches)))
 
 
 @st.composite
 def mistakes(draw: st.DrawFn) -> Mistake:
-    """Something that is refused."""
+    """An invalid step."""
     ahead = st.sampled_from([-1, 0, 2, 3])
     return Mistake(draw(whiches), draw(ahead), draw(st.none() | st.uuids()), draw(new_tasks()))
 
 
-answers = st.builds(
-    Answer,
+records = st.builds(
+    IdempotencyRecord,
     subject=st.sampled_from(["ann", "bob", "Ann"]),
     key=st.sampled_from(["key", "Key", "key ", "ключ"]),
     fingerprint=st.sampled_from(["one", "other"]),
@@ -238,26 +238,26 @@ conditions: dict[str, SearchStrategy[object]] = {
     "project": names,
     "parent": parents,
     "assignee": names,
-    "due_before": moments,
-    "due_after": moments,
-    "updated_since": moments,
+    "due_before": timestamps,
+    "due_after": timestamps,
+    "updated_since": timestamps,
     "words": searched,
     "deleted": st.booleans(),
     "without": st.frozensets(st.sampled_from(get_args(Owner)), min_size=1, max_size=2),
-    "created_before": moments,
-    "created_after": moments,
-    "completed_before": moments,
-    "completed_after": moments,
+    "created_before": timestamps,
+    "created_after": timestamps,
+    "completed_before": timestamps,
+    "completed_after": timestamps,
     "prefixes": searched,
 }
 
 
 @st.composite
 def filters(draw: st.DrawFn) -> Filters:
-    """Few at once, or no task would meet them all."""
+    """Few at once, or no task would match them all."""
     chosen = draw(st.lists(st.sampled_from(list(conditions)), max_size=3, unique=True))
-    said: dict[str, Any] = {name: draw(conditions[name]) for name in chosen}
-    return Filters(**said)
+    fields: dict[str, Any] = {name: draw(conditions[name]) for name in chosen}
+    return Filters(**fields)
 
 
 Likeness = Literal[
@@ -283,7 +283,7 @@ shifts = st.sampled_from([timedelta(0), MICROSECOND, -MICROSECOND])
 
 
 def filters_like(task: Task, likeness: list[Likeness], pick: int, shift: timedelta) -> Filters:
-    """Filters that `task` meets, or misses by as little as there is: those made up at random meet few tasks."""
+    """Filters that `task` matches, or misses narrowly: random ones match few tasks."""
     found = sorted(words_of(task))
     made = Filters(deleted=task.deleted_at is not None)
     for name in likeness:
@@ -323,7 +323,7 @@ def filters_like(task: Task, likeness: list[Likeness], pick: int, shift: timedel
 
 @dataclass(frozen=True)
 class Place:
-    """A place in the feed, in the words of memory and in those of the database; None is its beginning."""
+    """A place in the feed: memory's cursor and the database's; None is its beginning."""
 
     ours: str | None
     theirs: str | None
@@ -334,14 +334,15 @@ BEGINNING = Place(None, None)
 
 @dataclass(frozen=True)
 class Database:
-    """What is held against memory. fresh: opens it, empty. settle: waits until the feed has all that was committed."""
+    """The database compared with memory. fresh: opens it, empty. settle: waits until the feed has every committed
+    change."""
 
     fresh: Callable[[], AbstractAsyncContextManager[Store]]
     settle: Callable[[], Awaitable[None]]
 
 
 class StoresAgree(RuleBasedStateMachine):
-    """Does everything twice, in memory and in a database, and compares what each says."""
+    """Performs every operation twice, in memory and in a database, and compares the results."""
 
     def __init__(self, runner: asyncio.Runner, database: Database) -> None:
         super().__init__()
@@ -353,37 +354,37 @@ class StoresAgree(RuleBasedStateMachine):
         self.now = NOW
         self.ids: list[UUID] = []
         self.places: list[Query] = [Query()]
-        self.positions: list[Place] = [BEGINNING]
+        self.cursors: list[Place] = [BEGINNING]
 
     def teardown(self) -> None:
         self.runner.run(self.opened.aclose())
 
-    # Each rule is one coroutine, for hypothesis knows no others than ordinary functions.
+    # Each rule is a coroutine run to its end: hypothesis supports only ordinary functions.
 
     @initialize(planned=st.lists(creations(), min_size=2, max_size=5))
     def begin_with_some(self, planned: list[Step]) -> None:
         self.runner.run(self._commit(planned, None))
 
-    @rule(planned=st.lists(steps(), max_size=4), answer=st.none() | answers)
-    def commit(self, planned: list[Step], answer: Answer | None) -> None:
-        self.runner.run(self._commit(planned, answer))
+    @rule(planned=st.lists(steps(), max_size=4), record=st.none() | records)
+    def commit(self, planned: list[Step], record: IdempotencyRecord | None) -> None:
+        self.runner.run(self._commit(planned, record))
 
     @rule(
         before=st.lists(steps(), max_size=2),
         mistake=mistakes(),
         after=st.lists(steps(), max_size=2),
-        answer=st.none() | answers,
+        record=st.none() | records,
     )
     def commit_with_a_mistake(
-        self, before: list[Step], mistake: Mistake, after: list[Step], answer: Answer | None
+        self, before: list[Step], mistake: Mistake, after: list[Step], record: IdempotencyRecord | None
     ) -> None:
-        self.runner.run(self._commit([*before, mistake, *after], answer))
+        self.runner.run(self._commit([*before, mistake, *after], record))
 
-    @rule(planned=st.lists(steps(), max_size=2), answer=answers, by=times)
-    def commit_and_again_later(self, planned: list[Step], answer: Answer, by: timedelta) -> None:
-        self.runner.run(self._commit(planned, answer))
+    @rule(planned=st.lists(steps(), max_size=2), record=records, by=times)
+    def commit_and_again_later(self, planned: list[Step], record: IdempotencyRecord, by: timedelta) -> None:
+        self.runner.run(self._commit(planned, record))
         self.now += by
-        self.runner.run(self._commit(planned, replace(answer, body='"again"')))
+        self.runner.run(self._commit(planned, replace(record, body='"again"')))
 
     @rule(by=times)
     def wait(self, by: timedelta) -> None:
@@ -395,18 +396,18 @@ class StoresAgree(RuleBasedStateMachine):
 
     @rule(filters=filters() | st.just(Filters()), order=orders, size=st.integers(0, 4) | st.just(EVERYTHING))
     def page(self, filters: Filters, order: tuple[Order, ...], size: int) -> None:
-        self.runner.run(self._same(lambda of: of.page(Query(filters, order), size=size)))
-        self.runner.run(self._same(lambda of: of.count_found(filters, most=size)))
+        self.runner.run(self._same(_page(Query(filters, order), size)))
+        self.runner.run(self._same(lambda of: of.count_found(filters, limit=size)))
 
-    @rule(kind=st.sampled_from(get_args(NameKind)), among=sizes | st.just(EVERYTHING), most=sizes)
-    def count_names(self, kind: NameKind, among: int, most: int) -> None:
-        self.runner.run(self._same(methodcaller("names", kind, among=among, most=most)))
+    @rule(kind=st.sampled_from(get_args(NameKind)), scan=sizes | st.just(EVERYTHING), limit=sizes)
+    def count_names(self, kind: NameKind, scan: int, limit: int) -> None:
+        self.runner.run(self._same(methodcaller("names", kind, scan=scan, limit=limit)))
 
     @rule(then=orders, deleted=st.booleans())
     def page_by_each_key(self, then: tuple[Order, ...], deleted: bool) -> None:
         for key, descending in product(get_args(SortKey), [False, True]):
             order = (Order(key, descending), *(step for step in then if step.key != key))
-            self.runner.run(self._same(methodcaller("page", Query(Filters(deleted=deleted), order), size=EVERYTHING)))
+            self.runner.run(self._same(_page(Query(Filters(deleted=deleted), order), EVERYTHING)))
 
     @rule(which=whiches, likeness=likenesses, pick=whiches, shift=shifts)
     def page_of_tasks_alike(self, which: int, likeness: list[Likeness], pick: int, shift: timedelta) -> None:
@@ -419,29 +420,29 @@ class StoresAgree(RuleBasedStateMachine):
     @rule(which=whiches, size=sizes)
     def page_on_from_a_place_of_earlier(self, which: int, size: int) -> None:
         query = self.places[which % len(self.places)]
-        self.runner.run(self._same(lambda of: of.page(query, size=size)))
+        self.runner.run(self._same(_page(query, size)))
 
     @rule(which=whiches, size=sizes | st.just(EVERYTHING))
     def changes(self, which: int, size: int) -> None:
-        self.runner.run(self._changes(self.positions[which % len(self.positions)], size))
+        self.runner.run(self._changes(self.cursors[which % len(self.cursors)], size))
 
     @rule()
-    def last_position(self) -> None:
-        self.runner.run(self._last_position())
+    def last_cursor(self) -> None:
+        self.runner.run(self._last_cursor())
 
-    @rule(deleted=ages, answered=ages)
-    def purge(self, deleted: timedelta, answered: timedelta) -> None:
-        self.runner.run(self._purge(self.now - deleted, self.now - answered))
+    @rule(deleted=ages, recorded=ages)
+    def purge(self, deleted: timedelta, recorded: timedelta) -> None:
+        self.runner.run(self._purge(self.now - deleted, self.now - recorded))
 
-    @rule(which=whiches, shift=shifts, answered=ages)
-    def purge_up_to_a_task(self, which: int, shift: timedelta, answered: timedelta) -> None:
-        self.runner.run(self._purge_up_to_a_task(which, shift, self.now - answered))
+    @rule(which=whiches, shift=shifts, recorded=ages)
+    def purge_up_to_a_task(self, which: int, shift: timedelta, recorded: timedelta) -> None:
+        self.runner.run(self._purge_up_to_a_task(which, shift, self.now - recorded))
 
     @invariant()
     def the_lists_and_the_feed_are_the_same(self) -> None:
         self.runner.run(self._whole())
 
-    async def _commit(self, planned: list[Step], answer: Answer | None) -> None:
+    async def _commit(self, planned: list[Step], record: IdempotencyRecord | None) -> None:
         tasks = await self.model.get_many(self.ids)
         writes: list[Write] = []
         for step in planned:
@@ -449,10 +450,10 @@ class StoresAgree(RuleBasedStateMachine):
                 writes.append(write)
                 tasks[write.task.id] = write.task
         self.ids += dict.fromkeys(write.task.id for write in writes if write.task.id not in self.ids)
-        await self._same(lambda of: _or_conflict(of.commit(writes, answer, now=self.now)))
+        await self._same(lambda of: _or_conflict(of.commit(writes, record, now=self.now)))
 
     def _writes(self, step: Step, tasks: dict[UUID, Task]) -> list[Write]:
-        """The writes that a step comes to, where `tasks` are those that there are by then."""
+        """The writes of a step, given the current `tasks`."""
         if isinstance(step, Create):
             task_id = step.task_id if isinstance(step.task_id, UUID) else self._id(step.task_id)
             return [Write(rules.create(step.new, task_id=task_id, now=self.now), "created")]
@@ -464,7 +465,7 @@ class StoresAgree(RuleBasedStateMachine):
         before = list(tasks.values())[step.which % len(tasks)]
         match step:
             case Change():
-                task = rules.change(before, step.patch, now=self.now)
+                task = rules.update(before, step.patch, now=self.now)
                 if task is before:
                     return []
                 if rules.reopens(before, step.patch):
@@ -482,7 +483,7 @@ class StoresAgree(RuleBasedStateMachine):
                 return [Write(late.model_copy(update={"version": max(1, before.version + step.ahead)}), "updated")]
 
     def _id(self, which: int) -> UUID:
-        """One of the ids that were given to tasks, purged ones included."""
+        """An id used for a task before, including purged ones."""
         return self.ids[which % len(self.ids)] if self.ids else UUID(int=which)
 
     async def _get(self, task_ids: list[UUID]) -> None:
@@ -509,10 +510,10 @@ class StoresAgree(RuleBasedStateMachine):
             self.places.append(query)
 
     async def _changes(self, after: Place, size: int) -> None:
-        self.positions += await self._feed(after, size)
+        self.cursors += await self._feed(after, size)
 
     async def _feed(self, after: Place, size: int) -> list[Place]:
-        """The places of the changes after a place, which are the same ones, or which both have purged."""
+        """The cursors of the changes after a place, which are the same in both, or purged in both."""
         await self.database.settle()
         ours = await _or_purged(self.model.changes(after.ours, size=size))
         theirs = await _or_purged(self.other.changes(after.theirs, size=size))
@@ -520,24 +521,24 @@ class StoresAgree(RuleBasedStateMachine):
             assert ours == theirs
             return []
         assert [(change.type, change.task) for change in ours] == [(change.type, change.task) for change in theirs]
-        return [Place(our.position, their.position) for our, their in zip(ours, theirs, strict=True)]
+        return [Place(our.cursor, their.cursor) for our, their in zip(ours, theirs, strict=True)]
 
-    async def _last_position(self) -> None:
+    async def _last_cursor(self) -> None:
         await self.database.settle()
-        last = Place(await self.model.last_position(), await self.other.last_position())
-        self.positions.append(last)
+        last = Place(await self.model.last_cursor(), await self.other.last_cursor())
+        self.cursors.append(last)
         assert await self._feed(last, 1) == []
 
-    async def _purge(self, deleted_before: datetime, answers_before: datetime) -> None:
-        self.positions += await self._feed(BEGINNING, EVERYTHING)
-        await self._same(lambda of: of.purge(deleted_before=deleted_before, answers_before=answers_before))
-        for place in self.positions[-10:]:
+    async def _purge(self, deleted_before: datetime, records_before: datetime) -> None:
+        self.cursors += await self._feed(BEGINNING, EVERYTHING)
+        await self._same(lambda of: of.purge(deleted_before=deleted_before, records_before=records_before))
+        for place in self.cursors[-10:]:
             await self._feed(place, 1)
 
-    async def _purge_up_to_a_task(self, which: int, shift: timedelta, answers_before: datetime) -> None:
+    async def _purge_up_to_a_task(self, which: int, shift: timedelta, records_before: datetime) -> None:
         tasks = list((await self.model.get_many(self.ids)).values())
         if tasks:
-            await self._purge(tasks[which % len(tasks)].updated_at + shift, answers_before)
+            await self._purge(tasks[which % len(tasks)].updated_at + shift, records_before)
 
     async def _whole(self) -> None:
         await self._feed(BEGINNING, EVERYTHING)
@@ -546,22 +547,35 @@ class StoresAgree(RuleBasedStateMachine):
         await self._same(lambda of: of.page(Query(Filters(deleted=True)), size=EVERYTHING))
 
     async def _same(self, ask: Callable[[Store], Awaitable[T]]) -> T:
-        """What both say."""
+        """The result of both."""
         ours, theirs = await ask(self.model), await ask(self.other)
         assert ours == theirs
         return ours
 
 
-async def _or_conflict(asked: Awaitable[Answer | None]) -> Answer | type[VersionConflict] | None:
+def _page(query: Query, size: int) -> Callable[[Store], Awaitable[list[Task]]]:
+    """A page; as JSON it is the same."""
+
+    async def ask(of: Store) -> list[Task]:
+        page = await of.page(query, size=size)
+        assert [Task.model_validate_json(content) for _, content in await of.page_json(query, size=size)] == page
+        return page
+
+    return ask
+
+
+async def _or_conflict(
+    pending: Awaitable[IdempotencyRecord | None],
+) -> IdempotencyRecord | type[VersionConflict] | None:
     try:
-        return await asked
+        return await pending
     except VersionConflict:
         return VersionConflict
 
 
-async def _or_purged(asked: Awaitable[list[StoredChange]]) -> list[StoredChange] | None:
+async def _or_purged(pending: Awaitable[list[StoredChange]]) -> list[StoredChange] | None:
     try:
-        return await asked
+        return await pending
     except ChangesPurged:
         return None
 
@@ -570,24 +584,24 @@ async def _or_purged(asked: Awaitable[list[StoredChange]]) -> list[StoredChange]
 
 
 def settings_for(examples: int, seed: int | None) -> settings:
-    """Without a seed the same examples at each run: what fails in one place fails in all, and nobody meets a new one
-    by chance. With one, FUZZ times as many; hypothesis takes the seed from its own option."""
+    """Without a seed the same examples in each run: failures are reproducible and independent of chance. With one, FUZZ
+    times as many; hypothesis takes the seed from its own option."""
     return settings(
         derandomize=seed is None,
-        database=None,  # the seed alone says what is tried
+        database=None,  # the examples depend only on the seed
         max_examples=examples if seed is None else FUZZ * examples,
         stateful_step_count=25,
         deadline=None,
         # Without the last phase, which explains a failure: it makes everything several times slower.
         phases=[Phase.explicit, Phase.generate, Phase.shrink],
-        # A step waits for a disk or a server, and draws whole tasks: both are slow by hypothesis's measure.
+        # A step waits for a disk or a server, and draws whole tasks: both are slow by hypothesis's standards.
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
 
 
 def hold_against_memory(database: Database, runner: asyncio.Runner, chosen: settings) -> None:
     class Machine(StoresAgree):
-        """Hypothesis makes one for each example, without asking for anything."""
+        """Hypothesis creates one for each example, without arguments."""
 
         def __init__(self) -> None:
             super().__init__(runner, database)
@@ -596,8 +610,8 @@ def hold_against_memory(database: Database, runner: asyncio.Runner, chosen: sett
 
 
 @pytest.mark.generated
-@pytest.mark.timeout(1200)  # a failure is made smaller before it is printed, which takes minutes
-def test_sqlite_says_what_memory_says(seed: int | None, tmp_path: Path) -> None:
+@pytest.mark.timeout(1200)  # a failure is shrunk before it is printed, which takes minutes
+def test_sqlite_behaves_as_memory(seed: int | None, tmp_path: Path) -> None:
     numbers = count()
 
     @contextlib.asynccontextmanager
@@ -614,8 +628,8 @@ def test_sqlite_says_what_memory_says(seed: int | None, tmp_path: Path) -> None:
 
 
 @pytest.mark.generated
-@pytest.mark.timeout(1200)  # a failure is made smaller before it is printed, which takes minutes
-def test_postgresql_says_what_memory_says(seed: int | None, postgres_url: str) -> None:
+@pytest.mark.timeout(1200)  # a failure is shrunk before it is printed, which takes minutes
+def test_postgresql_behaves_as_memory(seed: int | None, postgres_url: str) -> None:
     opened = store.from_url(postgres_url)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -624,12 +638,12 @@ def test_postgresql_says_what_memory_says(seed: int | None, postgres_url: str) -
 
         @contextlib.asynccontextmanager
         async def fresh() -> AsyncIterator[Store]:
-            # A database of its own for each example would take most of the time.
+            # A separate database for each example would take most of the time.
             await beside.execute("TRUNCATE tasks, changes, answers; UPDATE changes_purged SET xid = '0', number = 0")
             yield opened
 
         async def settle() -> None:
-            # The feed keeps back what is younger than any running transaction: here that of an autovacuum at most.
+            # The feed withholds changes younger than any running transaction: here at most that of an autovacuum.
             behind = "SELECT EXISTS (SELECT FROM changes WHERE xid >= pg_snapshot_xmin(pg_current_snapshot()))"
             deadline = time.monotonic() + SETTLE_SECONDS
             while await beside.fetchval(behind):

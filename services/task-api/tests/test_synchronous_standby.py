@@ -1,4 +1,4 @@
-"""Where commits wait for a standby, a write is acknowledged once the standby has it, and not once it can be seen."""
+"""With synchronous replication, a write is acknowledged once the standby has it, and not once it is visible."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from replicated import Replicated, replicated
 from stores import opened
 
 from chassis.postgres import database
-from task_api.store import Answer, StoreBusy, StoreUnavailable, Write
+from task_api.store import IdempotencyRecord, StoreBusy, StoreUnavailable, Write
 from task_api.store.postgres import PostgresStore
 from task_api.tasks.models import Task
 
@@ -52,22 +52,24 @@ STRIKES = pytest.mark.parametrize(
 
 
 async def wait_for(count: int, pair: Replicated) -> None:
-    """Returns once so many commits wait for the standby."""
+    """Returns once this many commits wait for the standby."""
     async with asyncio.timeout(30):
         while await pair.waiting() < count:
             await asyncio.sleep(0.02)
 
 
-def changed(task: Task, **members: object) -> Task:
+def changed(task: Task, **fields: object) -> Task:
     later = task.updated_at + timedelta(seconds=1)
-    return task.model_copy(update={"version": task.version + 1, "updated_at": later, **members})
+    return task.model_copy(update={"version": task.version + 1, "updated_at": later, **fields})
 
 
 @contextlib.asynccontextmanager
-async def waiting_writes(store: PostgresStore, pair: Replicated) -> AsyncIterator[list[asyncio.Task[Answer | None]]]:
-    """Two creations in one transaction, one with a key, a change and a deletion, which wait for a standby that is gone.
+async def waiting_writes(
+    store: PostgresStore, pair: Replicated
+) -> AsyncIterator[list[asyncio.Task[IdempotencyRecord | None]]]:
+    """Two creations in one transaction, one with a key, an update and a deletion, waiting for a missing standby.
 
-    It is there again after the block.
+    The standby is back after the block.
     """
     first, second, plain, keyed = a_task(), a_task(), a_task(), a_task()
     for task in (first, second):
@@ -90,7 +92,7 @@ async def waiting_writes(store: PostgresStore, pair: Replicated) -> AsyncIterato
 
 
 @STRIKES
-async def test_what_can_be_seen_and_is_on_no_standby_is_not_acknowledged(strike: Strike, pair: Replicated) -> None:
+async def test_a_visible_write_missing_on_the_standby_is_not_acknowledged(strike: Strike, pair: Replicated) -> None:
     async with opened(pair.url, **LIMITS) as store, waiting_writes(store, pair) as commits:
         await strike(pair)
         for error in await asyncio.gather(*commits, return_exceptions=True):
@@ -99,7 +101,7 @@ async def test_what_can_be_seen_and_is_on_no_standby_is_not_acknowledged(strike:
 
 
 @STRIKES
-async def test_it_is_acknowledged_once_the_standby_is_there_again(strike: Strike, pair: Replicated) -> None:
+async def test_a_write_is_acknowledged_once_the_standby_is_back(strike: Strike, pair: Replicated) -> None:
     async with opened(pair.url, seconds=60, statement_seconds=30, lock_seconds=30) as store:
         async with waiting_writes(store, pair) as commits:
             await strike(pair)
@@ -107,13 +109,13 @@ async def test_it_is_acknowledged_once_the_standby_is_there_again(strike: Strike
 
 
 @pytest.mark.full
-async def test_without_the_wait_for_the_standby_a_failover_loses_what_was_acknowledged(
+async def test_without_waiting_for_the_standby_a_failover_loses_acknowledged_writes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """So these tests would see it, and a failover is what they say it is."""
+    """Proves that these tests would detect it, and that the failover is realistic."""
 
     async def believe(_: object) -> None:
-        """Takes what can be seen for durable."""
+        """Takes what is visible for durable."""
 
     monkeypatch.setattr(database, "make_durable", believe)
     with replicated() as pair:

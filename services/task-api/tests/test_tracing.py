@@ -1,4 +1,4 @@
-"""A traced request of the tasks, whichever way it would go else. All that is the same for every service is tested in
+"""A traced request, including those that would take the fast path. What is common to all services is tested in
 packages/chassis/tests/test_tracing.py."""
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from collector import CALLER, TRACE, attributes, collecting, traceparent
 from running import serving
 
 
-def test_a_request_is_one_span_with_what_it_asks_of_the_database_below_it_and_nothing_secret(postgres_url: str) -> None:
+def test_a_request_is_one_span_with_its_database_spans_and_no_secrets(postgres_url: str) -> None:
     with collecting() as collector:
         settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_TRACES_SAMPLER": "always_on"}
         with serving(TASKS_DATABASE_URL=postgres_url, **settings) as service:
@@ -16,7 +16,7 @@ def test_a_request_is_one_span_with_what_it_asks_of_the_database_below_it_and_no
                 task = client.post("/v1/tasks", json={"title": "s3cr3t"}).json()
                 client.get(f"/v1/tasks/{task['id']}", headers={"Authorization": "Bearer s3cr3t"})
                 client.get("/v1/tasks", params={"q": "s3cr3t"})
-            assert service.stop() == 0  # what was not sent yet is sent
+            assert service.stop() == 0  # flushes pending spans
     requests = collector.requests(TRACE)
     assert requests.keys() == {"POST /v1/tasks", "GET /v1/tasks/{task_id}", "GET /v1/tasks"}
     assert {request.parent_span_id.hex() for request in requests.values()} == {CALLER}

@@ -1,4 +1,4 @@
-"""What is past its time is removed by the service itself."""
+"""The service purges expired data."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def deleted(ago: timedelta) -> Task:
     return a_task(created_at=NOW - ago, updated_at=NOW - ago, deleted_at=NOW - ago)
 
 
-async def test_deleted_tasks_stay_for_30_days(tasks_store: Store) -> None:
+async def test_deleted_tasks_are_kept_for_30_days(tasks_store: Store) -> None:
     early, late = deleted(timedelta(days=30, seconds=1)), deleted(timedelta(days=29, hours=23))
     await tasks_store.commit([Write(early, "created"), Write(late, "created")], now=NOW)
     assert await upkeep.purge(tasks_store, now=NOW) == 1
@@ -31,9 +31,9 @@ async def test_deleted_tasks_stay_for_30_days(tasks_store: Store) -> None:
 
 @pytest.mark.parametrize("error", [StoreUnavailable("gone"), RuntimeError("a defect")], ids=["lost", "defect"])
 @pytest.mark.parametrize(
-    ("work", "asks"), [(upkeep.keep_up, "purge"), (feed.keep_measuring, "feed_lag")], ids=["upkeep", "lag"]
+    ("work", "asks"), [(upkeep.purge_periodically, "purge"), (feed.measure_lag, "feed_lag")], ids=["upkeep", "lag"]
 )
-async def test_it_goes_on_after_the_storage_failed(
+async def test_background_work_continues_after_a_storage_failure(
     work: Callable[[Store], Coroutine[None, None, None]], asks: str, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tries = 0

@@ -1,4 +1,4 @@
-"""Command line: `python -m task_api serve`; `--help` names the other commands."""
+"""Command line: `python -m task_api serve`; `--help` lists the other commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The application, for a server of one's own: `uvicorn --factory task_api.app:create_app`."""
+"""The ASGI application, for other servers: `uvicorn --factory task_api.app:create_app`."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ from task_api.settings import Settings
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """settings: those of the environment where none are given."""
+    """settings: by default those of the environment."""
     return app.create_app(TaskApi, settings)

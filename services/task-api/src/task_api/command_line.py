@@ -1,4 +1,4 @@
-"""What this service can be told on the command line, beside what every service with PostgreSQL can be told."""
+"""The commands of this service, in addition to those of every service with PostgreSQL."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from task_api.store.sqlite import SQLiteStore
 
 
 class TaskApi(Protocol):
-    """The service, which knows these commands."""
+    """The service that has these commands."""
 
     store: Store
 
@@ -24,7 +24,7 @@ class TaskApi(Protocol):
 async def _back_up(service: TaskApi, file: str) -> None:
     database = _sqlite_file(service, "pg_dump --format=custom --file=FILE --dbname=URL")
     tasks = sqlite_backup.back_up(database, Path(file))
-    print(f"{tasks} tasks of {database.absolute()} are in {file}, and it was checked that it is whole.")
+    print(f"Backed up {tasks} tasks of {database.absolute()} to {file} and verified it.")
 
 
 async def _restore(service: TaskApi, file: str) -> None:
@@ -33,12 +33,12 @@ async def _restore(service: TaskApi, file: str) -> None:
     )
     tasks, before = sqlite_backup.restore(Path(file), database)
     try:
-        await service.open()  # a backup of an older release has its schema
+        await service.open()  # migrates the schema of a backup of an older release
     finally:
         await service.close()
-    print(f"{tasks} tasks of {file} are in {database.absolute()}.")
+    print(f"Restored {tasks} tasks of {file} to {database.absolute()}.")
     if before is not None:
-        print(f"What was there before is in {before}. Remove that once you are sure.")
+        print(f"The previous contents are in {before}. Remove that file when you no longer need it.")
 
 
 def _sqlite_file(service: TaskApi, with_postgresql: str) -> Path:
@@ -47,24 +47,24 @@ def _sqlite_file(service: TaskApi, with_postgresql: str) -> Path:
             return store.path
         case store if store.kind == "memory":
             raise StoreUnavailable(
-                "Tasks are kept in memory, and there is no file of them. TASKS_DATABASE_URL says where else."
+                "Tasks are stored in memory, so there is no file to back up. TASKS_DATABASE_URL sets the storage."
             )
         case _:
             raise StoreUnavailable(
-                "Tasks are in PostgreSQL, which has commands of its own."
-                f" In a cluster: make backup, make restore FILE=... Anywhere else: {with_postgresql}"
+                "Tasks are stored in PostgreSQL, which has its own backup tools."
+                f" In a cluster: make backup, make restore FILE=... Elsewhere: {with_postgresql}"
             )
 
 
 BACKUP = Command(
     "backup",
-    "copy the SQLite file of TASKS_DATABASE_URL, while the service runs or not",
+    "back up the SQLite file of TASKS_DATABASE_URL, even while the service runs",
     _back_up,
-    {"file": "the file to write, which must not be there"},
+    {"file": "the file to write, which must not exist"},
 )
 RESTORE = Command(
     "restore",
-    "put a backup in the place of what is in the SQLite file of TASKS_DATABASE_URL, while the service runs or not",
+    "replace the contents of the SQLite file of TASKS_DATABASE_URL with a backup, even while the service runs",
     _restore,
     {"file": "a file that `backup` wrote"},
 )

@@ -1,4 +1,4 @@
-"""What this service is: all that the chassis, which runs it, knows of it stands here."""
+"""The definition of this service: everything that the chassis, which runs it, needs to know."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ from chassis.storage_health import OK
 from task_api import store
 from task_api.command_line import BACKUP, RESTORE
 from task_api.settings import Settings
-from task_api.tasks import changes, counts, direct, feed, problems, routes, upkeep
+from task_api.tasks import changes, counts, fast_path, feed, problems, routes, upkeep
 
 log = logging.getLogger(__name__)
 
 
 class TaskApi(PostgresService):
-    """The tasks of one running app: where they are kept and who follows their changes."""
+    """The task service of one running app: its store and its change feed."""
 
     name = "task-api"
     version = task_api.__version__
     title = "Task Management API"
     description = """
-Tasks to create, find, change and follow.
+Create, find, update and follow tasks.
 
-Every task has a version, and its `ETag` is made of it: send it as `If-Match`, and nobody's change is overwritten. With
-an `Idempotency-Key` a creation is safe to send again. Errors are problem documents (RFC 9457). Times are in UTC.
+Every task has a version, from which its `ETag` is derived: send it as `If-Match` to avoid lost updates. With an
+`Idempotency-Key` writes are safe to retry. Errors are problem documents (RFC 9457). Timestamps are in UTC.
 """
     tags = (
-        {"name": "tasks", "description": "The tasks, one by one, in lists and in batches"},
-        {"name": "changes", "description": "What became of them, in pages or as a stream"},
+        {"name": "tasks", "description": "Tasks: single, in lists and in batches"},
+        {"name": "changes", "description": "The change feed, in pages or as a stream"},
     )
     settings = Settings
     metrics = Metrics("task_api")
     health = HealthTexts(
         noun="tasks",
-        total="Tasks in the storage, counted every five seconds, above 10,000 an estimate; null when not known",
+        total="Number of tasks, counted every five seconds, estimated above 10,000; null if unknown",
         gauge="Tasks in the storage; above 10,000 an estimate",
         storage="memory, sqlite or postgresql",
-        degraded="The storage does not answer",
+        degraded="The storage is not responding",
         example={"storage": "postgresql", "checks": {"storage": {"status": "ok", "detail": ""}}},
     )
     credential_prefix = "tsk_"
@@ -65,36 +65,37 @@ an `Idempotency-Key` a creation is safe to send again. Errors are problem docume
         self._feed = feed.Feed(self.store)
 
     def add_to(self, app: FastAPI) -> None:
-        """Gives `app` its routes, what they ask for in its state, and the problems that may come from any of them."""
+        """Adds the routes to `app`, their dependencies to its state, and the exception handlers."""
         app.state.store = self.store
         app.state.feed = self._feed
+        app.state.parsed_queries = routes.ParsedQueryCache()
         problems.install_task_problems(app)
         app.include_router(routes.router)
         app.include_router(counts.router)
         app.include_router(changes.router)
 
     def wrap_app(self, app: FastAPI, rest: ASGIApp) -> ASGIApp:
-        """Answers what is asked for most without `rest`, which is all of `app` behind its edge."""
-        return direct.Direct(app, rest)
+        """Serves the most frequent requests without `rest`, the layers of `app` behind its edge middleware."""
+        return fast_path.FastPath(app, rest)
 
     async def open(self) -> None:
-        """Before the first request; brings the schema up to date. Raises StoreUnavailable."""
+        """Opens the store and migrates its schema, before the first request. Raises StoreUnavailable."""
         await super().open()
         if self.storage == "memory":
-            log.warning("Tasks are kept in memory and are gone when this process ends: set TASKS_DATABASE_URL")
+            log.warning("Tasks are stored in memory and are lost when this process exits: set TASKS_DATABASE_URL")
 
     def background(self) -> list[Coroutine[None, None, None]]:
-        """What goes on while it is open, until it is cancelled."""
-        return [*super().background(), upkeep.keep_up(self.store), feed.keep_measuring(self.store)]
+        """The background tasks, which run until cancelled."""
+        return [*super().background(), upkeep.purge_periodically(self.store), feed.measure_lag(self.store)]
 
     def end_streams(self) -> None:
-        """Ends answers that would not end by themselves."""
+        """Ends the change streams, which do not end on their own."""
         self._feed.end()
 
     async def check_health(self) -> tuple[int | None, dict[str, Check]]:
-        """How many tasks there are, and whether the storage answers; never raises because of it."""
+        """The number of tasks, and the health of the storage; never raises StoreUnavailable."""
         total, checks = await super().check_health()
         if self.storage == "memory" and checks["storage"] == OK:
-            detail = "tasks are kept in memory and are gone when the service stops; set TASKS_DATABASE_URL"
+            detail = "tasks are stored in memory and are lost when the service stops; set TASKS_DATABASE_URL"
             checks["storage"] = Check(status="ok", detail=detail)
         return total, checks

@@ -1,4 +1,4 @@
-"""What can be set from outside, beside what every service with a database lets set."""
+"""Settings of this service, in addition to those of every service with a database."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def _storage_url(url: SecretStr) -> SecretStr:
 class Settings(DatabaseSettings):
     """Read from the environment: `TASKS_` and the field's name in capitals.
 
-    The prefix is not `TASK_API_`: Kubernetes gives every pod beside a Service named `task-api`
-    a variable `TASK_API_PORT=tcp://...`.
+    The prefix is not `TASK_API_`: in the namespace of a Service named `task-api`, Kubernetes sets
+    `TASK_API_PORT=tcp://...` in every pod.
     """
 
     model_config = SettingsConfigDict(env_prefix="TASKS_")

@@ -1,5 +1,5 @@
-"""Clients that write while something breaks, and the judge of what became of what they were told.
+"""Clients that write during faults, and the judge that verifies what they were told.
 
-Shared by the tests of the service and those of the cluster: whatever is broken, it is the same clients and the same
-judge. They know of the service what its HTTP API says, and import nothing of it.
+Shared by the tests of the service and of the cluster: every fault is checked by the same clients and the same judge.
+They know only the HTTP API of the service, and import nothing from it.
 """

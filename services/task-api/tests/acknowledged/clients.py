@@ -1,4 +1,4 @@
-"""Writers, changers and readers, each a thread with a connection of its own that it keeps."""
+"""Writers, changers and readers: threads with a persistent connection each."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ import httpx2
 from acknowledged.history import Attempt, History, Operation
 
 Connect = Callable[[], httpx2.Client]
-"""Makes a connection of a client's own."""
+"""Opens a separate connection for a client."""
 Effect = Literal["done", "not done", "unknown"]
 
 PAUSE_SECONDS = 0.03
 PATIENCE_SECONDS = 90.0
-"""For so long a client asks again."""
+"""How long a client retries."""
 ONE_IN_TEN = 0.1
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What an attempt says of its own effect."""
+    """What a response says about the effect of its request."""
 
     effect: Effect
     response: httpx2.Response | None
 
 
 def effect_of(response: httpx2.Response) -> Effect:
-    """Whether the request was done, by its answer. A client must believe docs/problems.md, and nothing else."""
+    """Whether the request was done, according to its response. Clients rely on docs/problems.md only."""
     if response.is_success:
         return "done"
     if response.status_code == 409:
-        return "unknown"  # an attempt under this key is still being done
+        return "unknown"  # an earlier attempt with this key is still in progress
     if response.is_client_error:
         return "not done"
-    # A 5xx may come from a proxy whose server did it all the same. One kind alone says that nothing was done.
+    # A 5xx may come from a proxy whose server did it anyway. Only one type says that nothing was done.
     overloaded = response.headers.get("content-type") == "application/problem+json" and response.json().get(
         "type", ""
     ).endswith("/overloaded")
@@ -48,7 +48,7 @@ def effect_of(response: httpx2.Response) -> Effect:
 
 
 class Client(threading.Thread):
-    """Does one thing after the other until it is told to end; then it still ends what it began.
+    """Repeats its operation until told to stop, and then completes the current one.
 
     http: its connection, while the thread runs.
     """
@@ -72,7 +72,7 @@ class Client(threading.Thread):
             with self._connect() as self.http:
                 while not self._ending.wait(PAUSE_SECONDS * (0.5 + random.random())):
                     self.act()
-        except BaseException as error:  # a thread that ends unseen would be a test that sees nothing
+        except BaseException as error:  # a thread that dies unnoticed would make the test check nothing
             self.crashed = error
             raise
 
@@ -88,35 +88,35 @@ class Client(threading.Thread):
         json: dict[str, object] | None = None,
         headers: dict[str, str] | None = None,
     ) -> Answer:
-        """One request over the wire, noted as it went. good: the statuses it should be answered with."""
+        """Sends one request and records it. good: the expected statuses."""
         began = self._history.now()
         try:
             response = self.http.request(method, path, json=json, headers=headers)
         except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
-            answer, said = Answer("not done", None), repr(error)
+            answer, status = Answer("not done", None), repr(error)
         except httpx2.TransportError as error:
-            answer, said = Answer("unknown", None), repr(error)
+            answer, status = Answer("unknown", None), repr(error)
         else:
-            answer, said = Answer(effect_of(response), response), str(response.status_code)
+            answer, status = Answer(effect_of(response), response), str(response.status_code)
         well = answer.response is not None and answer.response.status_code in good
-        self._history.attempts.append(Attempt(self.name, kind, began, self._history.now(), said, well))
+        self._history.attempts.append(Attempt(self.name, kind, began, self._history.now(), status, well))
         self.good_in_a_row = self.good_in_a_row + 1 if well else 0
         return answer
 
     def wait_before(self, again: int, answer: Answer) -> None:
-        """Between two attempts: as long as the server says, or ever longer, and no two clients at once."""
-        said = "" if answer.response is None else answer.response.headers.get("retry-after", "")
-        seconds = float(said) if said.isdigit() else min(1.0, 0.05 * 2**again)
+        """Waits between attempts: as the server says, or with exponential backoff and jitter."""
+        retry_after = "" if answer.response is None else answer.response.headers.get("retry-after", "")
+        seconds = float(retry_after) if retry_after.isdigit() else min(1.0, 0.05 * 2**again)
         time.sleep(seconds * (0.5 + random.random() / 2))
 
     def wait_after_refusal(self, answer: Answer) -> None:
-        """Before the next thing, where nobody was there to take this one."""
+        """Before the next operation, if this one could not be served."""
         if answer.response is None or answer.response.is_server_error:
             self.wait_before(2, answer)
 
 
 class Writer(Client):
-    """Creates tasks, each under a key of its own. Some cannot be, and must never be seen."""
+    """Creates tasks, each under its own key. Some are invalid and must never be visible."""
 
     def __init__(self, name: str, connect: Connect, history: History, project: str, known: list[str]) -> None:
         super().__init__(name, connect, history, project)
@@ -132,13 +132,13 @@ class Writer(Client):
             if answer.effect == "done":
                 assert answer.response is not None
                 created = answer.response.json()
-                if invalid:  # told 201, but it should have been told 422: what is not to be there is there
+                if invalid:  # 201 instead of 422: what must not exist exists
                     self._note(token, "failed", unclear=unclear)
                     return
                 self._known.append(created["id"])
                 self._note(token, "ok", unclear=unclear, task=created["id"], version=created["version"])
                 return
-            # Who was told that nothing was done, and has no earlier attempt to fear, may give up.
+            # After a definite rejection without an earlier unclear attempt the client may give up.
             if answer.effect == "not done" and (not unclear or invalid):
                 self._note(token, "failed", unclear=unclear)
                 self.wait_after_refusal(answer)
@@ -163,7 +163,7 @@ class Writer(Client):
 
 
 class Changer(Client):
-    """Changes tasks that others change, too, and only if nobody was faster (If-Match)."""
+    """Updates tasks concurrently with other changers, with If-Match."""
 
     def __init__(self, name: str, connect: Connect, history: History, project: str, tasks: list[str]) -> None:
         super().__init__(name, connect, history, project)
@@ -195,7 +195,7 @@ class Changer(Client):
                 self.wait_after_refusal(answer)
                 return
             if answer.response is not None and answer.response.status_code == 412:
-                # That version is gone for good, by an earlier attempt or by somebody else: the task knows by whom.
+                # That version is outdated, by an earlier attempt or another client: the task's content tells by which.
                 found = self.send("read", "GET", f"/v1/tasks/{task}", {200})
                 if found.effect == "done" and found.response is not None:
                     mine = found.response.json()["metadata"].get(self.name) == token
@@ -215,7 +215,7 @@ class Changer(Client):
 
 
 class Reader(Client):
-    """Reads what was acknowledged, from whichever pod, and lists."""
+    """Reads and lists acknowledged tasks, from any pod."""
 
     def __init__(self, name: str, connect: Connect, history: History, project: str, known: list[str]) -> None:
         super().__init__(name, connect, history, project)

@@ -1,4 +1,4 @@
-"""What clients did and what they were told, as it went over the wire."""
+"""What clients requested and what they were told, as seen on the wire."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 Outcome = Literal["ok", "failed", "unknown"]
-"""ok: acknowledged. failed: told that it was not done. unknown: neither, however often the client asked."""
+"""ok: acknowledged. failed: definitely not done. unknown: neither, however often the client retried."""
 
 
 @dataclass(frozen=True)
@@ -23,28 +23,28 @@ class Attempt:
     began: float
     ended: float
     answer: str
-    """The status, or what broke."""
+    """The status, or the error."""
     good: bool
-    """Answered as such a request should be. Neither a 5xx nor a broken connection ever is."""
+    """Whether the response was as expected. A 5xx or a broken connection never is."""
 
 
 @dataclass(frozen=True)
 class Operation:
-    """One thing that a client wanted, with all its attempts."""
+    """One operation of a client, with all its attempts."""
 
     client: str
     kind: Literal["create", "change"]
     token: str
-    """What it wrote: no other operation writes the same."""
+    """What it wrote; unique to this operation."""
     outcome: Outcome
     unclear: bool
-    """An attempt was answered in no way that says whether it was done."""
+    """The outcome of an attempt is unknown."""
     task: str | None = None
     version: int | None = None
 
 
 class History:
-    """Appended to by many threads; read when they have ended."""
+    """Appended to by many threads; read after they have ended."""
 
     def __init__(self) -> None:
         self._start = time.monotonic()
@@ -57,26 +57,26 @@ class History:
         return time.monotonic() - self._start
 
     def strike(self, what: str) -> None:
-        """Notes that something is broken now."""
+        """Records the start of a fault."""
         self.strikes.append((self.now(), what))
 
     @property
     def failures(self) -> list[Attempt]:
-        """The requests that were not answered as they should be."""
+        """The requests without an expected response."""
         return [attempt for attempt in self.attempts if not attempt.good]
 
     def longest_gap(self) -> float:
-        """The longest time, from the first strike on, without an acknowledged write."""
+        """The longest time without an acknowledged write, from the first fault on."""
         if not self.strikes:
             return 0.0
         first = self.strikes[0][0]
-        # Reads do not count: nginx asks another pod for them by itself.
+        # Reads do not count: nginx retries them on another pod by itself.
         done = {("create", "201"), ("change", "200")}
         times = [first, *sorted(a.ended for a in self.attempts if (a.kind, a.answer) in done and a.ended > first)]
         return max((after - before for before, after in itertools.pairwise(times)), default=0.0)
 
     def recovery(self) -> float:
-        """The longest time from a strike to the end of a request that failed by it."""
+        """The longest time from a fault to the end of a request that failed because of it."""
         struck = [self._struck_by(failure) for failure in self.failures]
         return max(
             (failure.ended - at for failure, at in zip(self.failures, struck, strict=True) if at is not None),
@@ -84,20 +84,20 @@ class History:
         )
 
     def _struck_by(self, failure: Attempt) -> float | None:
-        """The last strike before the request began; or the first while it was under way, if all was well before it."""
+        """The last fault before the request began; or the first during it, if there was none before."""
         before = [at for at, _ in self.strikes if at <= failure.began]
-        meanwhile = [at for at, _ in self.strikes if failure.began < at <= failure.ended]
+        during = [at for at, _ in self.strikes if failure.began < at <= failure.ended]
         if not before:
-            return meanwhile[0] if meanwhile else None
-        if meanwhile and self._was_served(failure.client, before[-1], failure.began):
-            return meanwhile[0]
+            return during[0] if during else None
+        if during and self._was_served(failure.client, before[-1], failure.began):
+            return during[0]
         return before[-1]
 
     def _was_served(self, client: str, since: float, until: float) -> bool:
         return any(a.good and a.client == client and since <= a.began and a.ended <= until for a in self.attempts)
 
     def write(self, file: Path) -> None:
-        """Keeps it as JSON lines."""
+        """Writes it as JSON lines."""
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("w") as lines:
             for line in self._lines():

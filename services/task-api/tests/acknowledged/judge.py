@@ -1,4 +1,4 @@
-"""Reads everything back and says what became of what was acknowledged."""
+"""Reads everything back and checks the fate of every acknowledged write."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ import httpx2
 from acknowledged.history import History
 
 FEED_SECONDS = 30.0
-"""The feed tells of a change once all older transactions have ended, those of others, too."""
+"""The feed shows a change once all older transactions have ended, including those of others."""
 
 
 @dataclass
 class Verdict:
-    """How many operations ended in which way, and each that contradicts what its client was told."""
+    """The number of operations by outcome, and each that contradicts what its client was told."""
 
     acknowledged: int = 0
     failed: int = 0
     unclear: int = 0
-    """Of those two: how many were settled only by asking again."""
+    """Of those two: how many were resolved only by a retry."""
     unknown: int = 0
-    """Never settled."""
+    """Never resolved."""
     lost: list[str] = field(default_factory=list)
     duplicated: list[str] = field(default_factory=list)
     undead: list[str] = field(default_factory=list)
-    """Done though the client was told that it was not."""
+    """Done although the client was told that it was not."""
     wrong_versions: list[str] = field(default_factory=list)
 
     @property
@@ -50,40 +50,40 @@ class Verdict:
 
 
 def judge(history: History, http: httpx2.Client, *, project: str, since: str) -> Verdict:
-    """The verdict on a history of clients who have ended.
+    """The verdict on a history of clients that have ended.
 
-    project: of all their tasks. since: the place in the change feed before the first of them.
+    project: of all their tasks. since: the feed cursor before the first of them.
     """
-    kept = _kept(http, project)
-    versions = _versions(http, project, since, kept)
+    stored = _stored(http, project)
+    versions = _versions(http, project, since, stored)
     verdict = Verdict()
-    by_title = Counter(task["title"] for task in kept.values())
+    by_title = Counter(task["title"] for task in stored.values())
     created = Counter(task["title"] for of_task in versions.values() for task in of_task if task["version"] == 1)
-    # Which changes there were, and where: a version has the token of its writer, where the one before had another.
+    # The changes and their versions: a version has the token of its writer, the previous one had another.
     changes: dict[str, list[tuple[str, int]]] = defaultdict(list)
     for task_id, of_task in versions.items():
         for before, task in itertools.pairwise(of_task):
             new = task["metadata"].items() - before["metadata"].items()
             for _, token in new:
                 changes[token].append((task_id, task["version"]))
-            # Each change brings a token that no other has: a version that brings none is a change done again.
+            # Each change writes a unique token: a version without a new one is a change applied twice.
             if len(new) != 1 and task["version"] != before["version"]:
                 verdict.duplicated.append(f"version {task['version']} of task {task_id} brings {len(new)} new tokens")
         numbers = [task["version"] for task in of_task]
         if numbers != list(range(1, len(numbers) + 1)):
             verdict.wrong_versions.append(f"the feed has versions {numbers} of task {task_id}")
-        elif task_id not in kept:
+        elif task_id not in stored:
             verdict.lost.append(f"task {task_id} is in the feed and in no list")
-        elif kept[task_id] != of_task[-1]:
+        elif stored[task_id] != of_task[-1]:
             verdict.wrong_versions.append(f"task {task_id} is not as the feed last told of it")
-    for task_id in kept.keys() - versions.keys():
+    for task_id in stored.keys() - versions.keys():
         verdict.lost.append(f"task {task_id} is in the list and not in the feed")
 
     for operation in history.operations:
         what = f"{operation.kind} {operation.token} of {operation.client}"
         if operation.kind == "create":
             times = max(by_title[operation.token], created[operation.token])
-            there = operation.task in kept and kept[operation.task]["title"] == operation.token
+            there = operation.task in stored and stored[operation.task]["title"] == operation.token
         else:
             times = len(changes[operation.token])
             there = (operation.task, operation.version) in changes[operation.token]
@@ -110,21 +110,21 @@ def judge(history: History, http: httpx2.Client, *, project: str, since: str) ->
     return verdict
 
 
-def _kept(http: httpx2.Client, project: str) -> dict[str, Any]:
+def _stored(http: httpx2.Client, project: str) -> dict[str, Any]:
     """All tasks of the project, by id."""
-    kept: dict[str, Any] = {}
+    stored: dict[str, Any] = {}
     path = f"/v1/tasks?project={project}&page_size=200"
     cursor = ""
     while True:
         page = _get(http, f"{path}&cursor={cursor}" if cursor else path)
-        kept |= {task["id"]: task for task in page["items"]}
+        stored |= {task["id"]: task for task in page["items"]}
         cursor = page["next_cursor"]
         if not cursor:
-            return kept
+            return stored
 
 
-def _versions(http: httpx2.Client, project: str, since: str, kept: dict[str, Any]) -> dict[str, list[Any]]:
-    """Each version of each task of the project that the change feed tells of, in the feed's order."""
+def _versions(http: httpx2.Client, project: str, since: str, stored: dict[str, Any]) -> dict[str, list[Any]]:
+    """Each version of each task of the project in the change feed, in feed order."""
     versions: dict[str, list[Any]] = defaultdict(list)
     deadline = time.monotonic() + FEED_SECONDS
     while True:
@@ -135,8 +135,8 @@ def _versions(http: httpx2.Client, project: str, since: str, kept: dict[str, Any
                 versions[change["task"]["id"]].append(change["task"])
         if page["items"]:
             continue
-        told = all(task_id in versions and versions[task_id][-1] == task for task_id, task in kept.items())
-        if told or time.monotonic() > deadline:
+        consistent = all(task_id in versions and versions[task_id][-1] == task for task_id, task in stored.items())
+        if consistent or time.monotonic() > deadline:
             return versions
         time.sleep(0.2)
 

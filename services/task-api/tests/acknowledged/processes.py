@@ -1,4 +1,4 @@
-"""The service as a process that is killed and started again, on the same port."""
+"""The service as a process that is killed and restarted on the same port."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ DEADLINE_SECONDS = 60.0
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nothing listens on."""
+    """A free port of 127.0.0.1."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port: int = server.getsockname()[1]
         return port
 
 
 def client_of(url: str) -> httpx2.Client:
-    """A client with the patience of those of a trial."""
+    """A client with the timeouts of a trial."""
     return httpx2.Client(base_url=url, timeout=10)
 
 
 class Running(Protocol):
-    """What is asked of a process: a subprocess.Popen is one."""
+    """The interface of a process; a subprocess.Popen has it."""
 
     pid: int
 
@@ -48,7 +48,7 @@ class Running(Protocol):
 
 
 class Start(Protocol):
-    """Starts a process in a session of its own, with this environment."""
+    """Starts a process in its own session with this environment."""
 
     def __call__(self, command: Sequence[str], env: Mapping[str, str], stdout: IO[Any], stderr: IO[Any]) -> Running: ...
 
@@ -58,7 +58,7 @@ def start_anew(command: Sequence[str], env: Mapping[str, str], stdout: IO[Any], 
 
 
 class Process:
-    """A command that serves on TASKS_PORT. What it logs is in a file."""
+    """A command that serves on TASKS_PORT and logs to a file."""
 
     def __init__(
         self, command: list[str], environment: Mapping[str, str], log: Path, start: Start = start_anew
@@ -76,7 +76,7 @@ class Process:
 
     def start(self) -> None:
         with self._log.open("ab") as log:
-            # In a session and so a group of its own: `make run` may be a shell that waits for the real thing.
+            # In its own session and process group: `make run` may be a shell that waits for the server
             self._process = self._start(self._command, self._environment, log, log)
 
     def wait_until_ready(self) -> None:
@@ -88,7 +88,7 @@ class Process:
             time.sleep(0.02)
 
     def send(self, sent: signal.Signals) -> None:
-        """Sends a signal; SIGTERM is how Kubernetes asks it to end."""
+        """Sends a signal; Kubernetes sends SIGTERM."""
         assert self._process is not None
         self._process.send_signal(sent)
 
@@ -97,7 +97,7 @@ class Process:
         return self._process.wait(DEADLINE_SECONDS)
 
     def kill(self) -> None:
-        """Ends it in the middle of whatever it does."""
+        """Kills it with SIGKILL."""
         if self._process is not None and self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait(DEADLINE_SECONDS)
@@ -124,8 +124,8 @@ def serving_process(
 
 
 def assert_whole(database: Path) -> None:
-    """Fails where an SQLite file that nobody has open is corrupt."""
-    # On a copy: who opens the file itself does its recovery, which is the service's to do.
+    """Fails if a SQLite file that no process has open is corrupt."""
+    # On a copy: opening the file itself would recover it, which is up to the service.
     with tempfile.TemporaryDirectory() as folder:
         for file in (database, database.with_name(f"{database.name}-wal")):
             if file.exists():
@@ -137,15 +137,15 @@ def assert_whole(database: Path) -> None:
 def kill_in_a_loop(
     running: Trial, process: Process, times: int, database: Path | None = None, *, writes: int = 5
 ) -> None:
-    """Kills the process while it writes and starts it again, so many times. database: a SQLite file, which has to be
-    whole in between."""
+    """Kills the process during writes and restarts it, several times. database: a SQLite file, which must be intact in
+    between."""
     for _ in range(times):
         before = _acknowledged(running)
         deadline = time.monotonic() + DEADLINE_SECONDS
         while _acknowledged(running) < before + writes:
             assert time.monotonic() < deadline, f"not within {DEADLINE_SECONDS:.0f} s: {writes} writes after a start"
             time.sleep(0.01)
-        time.sleep(random.random() * 0.05)  # no wait: any moment must do
+        time.sleep(random.random() * 0.05)  # no wait: it has to survive at any time
         running.strike("kill -9")
         process.kill()
         if database is not None:

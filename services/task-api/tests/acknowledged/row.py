@@ -1,4 +1,4 @@
-"""What one fault cost, as a row of a page."""
+"""The cost of one fault, as a row of a page."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Row:
-    """The figures of one trial."""
+    """The measurements of one trial."""
 
     fault: str
     promise: Promise
@@ -52,7 +52,7 @@ class Row:
 
     @property
     def cells(self) -> list[str]:
-        """In the order of COLUMNS. What was not judged has no figures of the judge."""
+        """In the order of COLUMNS. Without a verdict its columns are unknown."""
         judged = (self.unknown, self.lost, self.duplicated, self.undead, self.wrong_versions)
         return [
             self.fault,

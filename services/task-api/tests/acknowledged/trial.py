@@ -19,7 +19,7 @@ READY_SECONDS = 120.0
 
 
 class Trial:
-    """Clients that run; `strike` notes when something is broken. The verdict is there at the end."""
+    """Running clients; `strike` records a fault. The verdict is available at the end."""
 
     def __init__(self, connect: Connect, *, writers: int, changers: int, readers: int) -> None:
         self.history = History()
@@ -41,11 +41,11 @@ class Trial:
         ]
 
     def strike(self, what: str) -> None:
-        """Notes that something is about to be broken."""
+        """Records the start of a fault."""
         self.history.strike(what)
 
     def go_on(self, times: int = 20, *, seconds: float = READY_SECONDS) -> None:
-        """Returns once every client was answered well so many times in a row."""
+        """Returns once every client got so many good responses in a row."""
         for client in self.clients:
             client.good_in_a_row = 0
         deadline = time.monotonic() + seconds
@@ -57,7 +57,7 @@ class Trial:
             time.sleep(0.05)
 
     def failures(self) -> list[str]:
-        """The requests that were not answered as they should be, for an assertion to show."""
+        """The requests without an expected response, for assertion messages."""
         return [f"{a.ended:.2f} s {a.client} {a.kind}: {a.answer}" for a in self.history.failures]
 
 
@@ -65,7 +65,7 @@ class Trial:
 def trial(
     connect: Connect, history_file: Path, *, writers: int = 4, changers: int = 2, readers: int = 2
 ) -> Iterator[Trial]:
-    """Clients that are well when the block begins, must be well again at its end, and are judged after it."""
+    """Clients that are healthy at the start of the block, must recover by its end, and are judged after it."""
     running = Trial(connect, writers=writers, changers=changers, readers=readers)
     for client in running.clients:
         client.start()
@@ -92,7 +92,7 @@ def trial(
 def judged(
     fault: str, connect: Connect, history_file: Path, keep: Callable[[Row], None], *, graceful: bool = False
 ) -> Iterator[Trial]:
-    """A trial that fails where a promise was broken, and whose row is kept however it ends.
+    """A trial that fails on a broken promise, and whose row is kept in any case.
 
     graceful: no request may fail.
     """

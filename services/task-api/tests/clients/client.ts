@@ -1,4 +1,4 @@
-// What a client of openapi-typescript and openapi-fetch does; argument: the API's URL.
+// The operations of a client made with openapi-typescript and openapi-fetch; argument: the API's URL.
 import assert from "node:assert/strict";
 import createClient from "openapi-fetch";
 import type { paths } from "./schema.d.ts";

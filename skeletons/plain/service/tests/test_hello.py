@@ -1,4 +1,4 @@
-"""What this service is for. What every service does is tested in packages/chassis/."""
+"""The behaviour of this service. What is common to all services is tested in packages/chassis/."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +19,7 @@ def api() -> Iterator[TestClient]:
 
 
 @pytest.mark.parametrize(("query", "message"), [("", "Hello, world!"), ("?name=Ada", "Hello, Ada!")])
-def test_it_says_hello(api: TestClient, query: str, message: str) -> None:
+def test_it_greets_by_name(api: TestClient, query: str, message: str) -> None:
     response = api.get(f"/v1/hello{query}")
     assert (response.status_code, response.json()) == (200, {"message": message})
 
@@ -31,14 +31,14 @@ def test_the_greeting_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "x" * 101])
-def test_a_name_that_is_none_is_a_problem(api: TestClient, name: str) -> None:
+def test_an_invalid_name_is_a_problem(api: TestClient, name: str) -> None:
     response = api.get("/v1/hello", params={"name": name})
     assert (response.status_code, response.headers["content-type"]) == (422, "application/problem+json")
     assert [error["pointer"] for error in response.json()["errors"]] == ["name"]
 
 
 @pytest.mark.parametrize(("scope", "status"), [("read", 200), ("write", 403)])
-def test_with_tokens_only_readers_are_greeted(tmp_path: Path, scope: Scope, status: int) -> None:
+def test_with_tokens_only_readers_are_allowed(tmp_path: Path, scope: Scope, status: int) -> None:
     token, line = new_token("someone", [scope])
     (tmp_path / "tokens").write_text(line)
     with TestClient(create_app(YourService, Settings(auth="tokens", auth_token_file=tmp_path / "tokens"))) as client:
@@ -46,7 +46,7 @@ def test_with_tokens_only_readers_are_greeted(tmp_path: Path, scope: Scope, stat
         assert client.get("/v1/hello", headers={"Authorization": f"Bearer {token}"}).status_code == status
 
 
-def test_health_says_that_nothing_is_kept(api: TestClient) -> None:
+def test_health_reports_no_storage(api: TestClient) -> None:
     health = api.get("/health").json()
     assert (health["status"], health["storage"], health["checks"]) == ("ok", "none", {})
     assert "your_service_health_status 1.0" in api.get("/health", headers={"Accept": "text/plain"}).text

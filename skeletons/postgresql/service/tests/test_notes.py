@@ -1,4 +1,4 @@
-"""What this service is for, on a real PostgreSQL. What every service does is tested in packages/chassis/."""
+"""The behaviour of this service, on a real PostgreSQL. Behaviour common to all services: see packages/chassis/."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -26,7 +26,7 @@ def api(settings: Settings) -> Iterator[TestClient]:
         yield client
 
 
-def test_a_note_is_there_again_after_a_restart(api: TestClient, settings: Settings) -> None:
+def test_a_note_survives_a_restart(api: TestClient, settings: Settings) -> None:
     response = api.post("/v1/notes", json={"text": "Milk"})
     assert response.status_code == 201
     with TestClient(create_app(YourService, settings)) as restarted:
@@ -41,19 +41,19 @@ def test_the_newest_notes_come_first(api: TestClient) -> None:
     assert [note["text"] for note in api.get("/v1/notes?limit=2").json()] == ["Salt", "Bread"]
 
 
-def test_a_note_that_is_not_there_is_a_problem(api: TestClient) -> None:
+def test_a_missing_note_is_a_404_problem(api: TestClient) -> None:
     response = api.get(f"/v1/notes/{uuid4()}")
     assert (response.status_code, response.headers["content-type"]) == (404, "application/problem+json")
 
 
 @pytest.mark.parametrize("text", ["", "x" * 1001, "a\0b"])
-def test_a_text_that_cannot_be_kept_is_refused(api: TestClient, text: str) -> None:
+def test_an_invalid_text_is_rejected(api: TestClient, text: str) -> None:
     response = api.post("/v1/notes", json={"text": text})
     assert (response.status_code, response.json()["errors"][0]["pointer"]) == (422, "/text")
     assert api.get("/v1/notes").json() == []
 
 
-async def test_a_note_that_is_sent_twice_is_kept_once(settings: Settings) -> None:
+async def test_a_note_added_twice_is_stored_once(settings: Settings) -> None:
     store, note = NoteStore(settings), Note(id=uuid4(), text="Milk", created_at=datetime.now(UTC))
     await store.open()
     for _ in range(2):

@@ -33,8 +33,8 @@ from chassis.postgres.metrics import DatabaseMetrics
 from chassis.postgres.pool import Pool
 from chassis.postgres.pooler import (
     prepared_statement_hint,
-    verify_prepared_statements,
     reject_session_parameters,
+    verify_prepared_statements,
     verify_session,
 )
 from chassis.postgres.schema import migrate

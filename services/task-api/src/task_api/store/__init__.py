@@ -1,27 +1,28 @@
-"""Where tasks are kept: one protocol, three kinds of storage, chosen by a URL."""
+"""Storage of tasks: one interface, three backends, selected by URL."""
 
 from chassis.postgres.database import Limits
 from chassis.storage import StoreBusy, StoreUnavailable
 from task_api.store.protocol import (
-    ANSWER_HOURS,
-    Answer,
+    IDEMPOTENCY_HOURS,
     ChangesPurged,
-    KeyInUse,
+    IdempotencyKeyInUse,
+    IdempotencyRecord,
+    InvalidFeedCursor,
     Names,
     OtherHistory,
     Store,
     StoredChange,
     VersionConflict,
     Write,
-    WrongPosition,
 )
 from task_api.store.url import check_url, from_url
 
 __all__ = [
-    "ANSWER_HOURS",
-    "Answer",
+    "IDEMPOTENCY_HOURS",
     "ChangesPurged",
-    "KeyInUse",
+    "IdempotencyKeyInUse",
+    "IdempotencyRecord",
+    "InvalidFeedCursor",
     "Limits",
     "Names",
     "OtherHistory",
@@ -31,7 +32,6 @@ __all__ = [
     "StoredChange",
     "VersionConflict",
     "Write",
-    "WrongPosition",
     "check_url",
     "from_url",
 ]

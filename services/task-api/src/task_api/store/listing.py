@@ -1,4 +1,4 @@
-"""A list as SQL: one way of asking for SQLite and PostgreSQL, which differ in a few expressions."""
+"""Lists as SQL, shared by SQLite and PostgreSQL, which differ in a few expressions."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from task_api.tasks.models import Status
 from task_api.tasks.query import Filters, Order, Query, SortKey
 
 OPEN = frozenset({Status.TO_DO, Status.IN_PROGRESS})
-"""What tasks_open_by_project has; its migration says the same."""
+"""The statuses in the partial index tasks_open_by_project; its migration has the same."""
 
 DONE = frozenset({Status.DONE})
 ALL = Filters()
 
 
 class Dialect(Protocol):
-    """How one database says it. Each method returns SQL; `values` collects what stands behind its placeholders."""
+    """The SQL of one database. Each method returns SQL and appends the values of its placeholders to `values`."""
 
     columns: str
 
     def value(self, value: object, values: list[Any]) -> str:
-        """A placeholder for a number, a text, an id or a time."""
+        """A placeholder for a number, a string, an id or a timestamp."""
 
     def one_of(self, column: str, chosen: Sequence[Any], values: list[Any]) -> str:
-        """The column is one of these."""
+        """The column has one of these values."""
 
     def has_label(self, label: str, values: list[Any]) -> str:
         """The task has this label."""
@@ -34,112 +34,112 @@ class Dialect(Protocol):
         """The task has all these words."""
 
     def has_prefixes(self, prefixes: Sequence[str], values: list[Any]) -> str:
-        """Each of these begins a word of the task."""
+        """Each of these is a prefix of a word of the task."""
 
     def title(self) -> str:
-        """The title, compared by code points."""
+        """The title, collated by code points."""
 
     def never(self) -> str:
-        """The time NEVER."""
+        """The timestamp NEVER."""
 
 
 def select(query: Query, size: int, dialect: Dialect) -> tuple[str, list[Any]]:
-    """The statement for one page, and its values."""
+    """The statement for a page, and its values."""
     values: list[Any] = []
     conditions = list(_conditions(query, dialect, values, in_order=True).values())
     filtered = len(conditions) > 1
-    after, order = _place_and_order(query, dialect, values)
-    # PostgreSQL keeps a plan only where it knows the limit; to plan anew takes 46 µs each time. Where there are filters
-    # it should: which index is the best depends on what they ask for.
+    after, order = _keyset_and_order(query, dialect, values)
+    # PostgreSQL caches a plan only if the limit is a literal; planning takes 46 µs each time. With filters it should
+    # replan: the best index depends on their values.
     limit = dialect.value(size, values) if filtered else str(size)
     where = " AND ".join([*conditions, *after])
     return f"SELECT {dialect.columns} FROM tasks WHERE {where} ORDER BY {order} LIMIT {limit}", values
 
 
-def gather(query: Query, size: int, dialect: Dialect) -> tuple[str, list[Any]]:
-    """The statement for the page out of all that meets the filters, and its values."""
+def filter_then_sort(query: Query, size: int, dialect: Dialect) -> tuple[str, list[Any]]:
+    """The statement that finds all matching tasks and sorts them for the page, and its values."""
     values: list[Any] = []
     conditions = _conditions(query, dialect, values, in_order=False).values()
-    after, order = _place_and_order(query, dialect, values)
+    after, order = _keyset_and_order(query, dialect, values)
     where = f"WHERE {' AND '.join(after)} " if after else ""
-    # OFFSET 0 keeps PostgreSQL from looking for what meets the filters by the place, which it takes for more selective.
-    found = f"SELECT * FROM tasks WHERE {' AND '.join(conditions)} OFFSET 0"
+    # OFFSET 0 is an optimization fence: PostgreSQL takes the keyset for more selective than the filters.
+    found = f"SELECT xmin, * FROM tasks WHERE {' AND '.join(conditions)} OFFSET 0"
     return f"SELECT {dialect.columns} FROM ({found}) AS tasks {where}ORDER BY {order} LIMIT {size}", values
 
 
 def is_read_in_order(query: Query, dialect: Dialect) -> bool:
-    """Whether an index has exactly this list in its order, so that a page reads little more than it returns."""
-    if query.filters == ALL:  # what is asked for most: a third of the calls that it takes
+    """Whether an index has exactly this list in its order, so that a page reads few rows that it does not return."""
+    if query.filters == ALL:  # the most frequent case: a third of the function calls
         return True
-    return _conditions(query, dialect, [], in_order=True).keys() - _found_in_order(query) <= {"living"}
+    return _conditions(query, dialect, [], in_order=True).keys() - _found_in_order(query) <= {"not_deleted"}
 
 
 def has_index(query: Query, dialect: Dialect) -> bool:
-    """Whether the filters find their tasks without an order: all do but the statuses, which many tasks have."""
-    return bool(_conditions(query, dialect, [], in_order=False).keys() - {"living", "status", "completed"})
+    """Whether an index serves the filters regardless of order: all but the statuses, which many tasks share."""
+    return bool(_conditions(query, dialect, [], in_order=False).keys() - {"not_deleted", "status", "completed"})
 
 
 def has_owner(query: Query) -> bool:
-    """Whether the list is read in the order of an index that has those of one project, assignee or parent together."""
+    """Whether the list is read in the order of an index that groups tasks by project, assignee or parent."""
     return _owner(query) is not None
 
 
-def walk(query: Query, size: int, reads: int, dialect: Dialect) -> tuple[str, list[Any]]:
-    """The statement for the page as far as it is among the first `reads` tasks in its order, and its values."""
+def scan_in_order(query: Query, size: int, reads: int, dialect: Dialect) -> tuple[str, list[Any]]:
+    """The statement for the part of the page within the first `reads` tasks in list order, and its values."""
     values: list[Any] = []
     conditions = _conditions(query, dialect, values, in_order=True)
-    after, order = _place_and_order(query, dialect, values)
+    after, order = _keyset_and_order(query, dialect, values)
     steps: dict[str, bool] = {}
     for expression, descending in _steps(query, dialect):
-        steps.setdefault(expression, descending)  # the id may be there twice
+        steps.setdefault(expression, descending)  # the id may be in it twice
     found = _found_in_order(query)
     inside = [conditions[name] for name in conditions if name in found] + after
     if _is_open_of_project(query):
         inside.append(_one_of(OPEN))
     where = f"WHERE {' AND '.join(inside)} " if inside else ""
     outside = " AND ".join(conditions[name] for name in conditions if name not in found) or "true"
-    # By their names PostgreSQL knows that they are in order already, and stops when the page is full.
+    # With aliases PostgreSQL recognizes that the rows are already sorted, and stops when the page is full.
     names = {step: step if step.isidentifier() else f"step{n}" for n, step in enumerate(steps)}
     named = "".join(f", {step} AS {name}" for step, name in names.items() if step != name)
-    first = f"SELECT *{named} FROM tasks {where}ORDER BY {order} LIMIT {reads}"
-    still = _order([(names[step], descending) for step, descending in steps.items()])
-    return f"SELECT {dialect.columns} FROM ({first}) AS tasks WHERE {outside} ORDER BY {still} LIMIT {size}", values
+    first = f"SELECT xmin, *{named} FROM tasks {where}ORDER BY {order} LIMIT {reads}"
+    outer = _order([(names[step], descending) for step, descending in steps.items()])
+    return f"SELECT {dialect.columns} FROM ({first}) AS tasks WHERE {outside} ORDER BY {outer} LIMIT {size}", values
 
 
 def _conditions(query: Query, dialect: Dialect, values: list[Any], *, in_order: bool) -> dict[str, str]:
-    """By the names that `_found_in_order` has for them.
+    """The conditions by name, as `_found_in_order` names them.
 
-    in_order: the owner is not said to be one and the same, so that it counts as a step of the order.
+    in_order: the owner is compared by a range, not by equality, so that it counts as a sort key.
     """
     filters = query.filters
     owner = _owner(query) if in_order else None
 
-    def value(wanted: object) -> str:
-        return dialect.value(wanted, values)
+    def value(parameter: object) -> str:
+        return dialect.value(parameter, values)
 
-    def is_of(column: str, wanted: object) -> str:
-        return f"{column} {'>=' if column == owner else '='} {value(wanted)}" + (
-            f" AND {column} <= {value(wanted)}" if column == owner else ""
+    def equals(column: str, parameter: object) -> str:
+        return f"{column} {'>=' if column == owner else '='} {value(parameter)}" + (
+            f" AND {column} <= {value(parameter)}" if column == owner else ""
         )
 
-    where = {"deleted": "deleted_at IS NOT NULL"} if filters.deleted else {"living": "deleted_at IS NULL"}
+    where = {"deleted": "deleted_at IS NOT NULL"} if filters.deleted else {"not_deleted": "deleted_at IS NULL"}
     if filters.status:
         where["status"] = dialect.one_of("status", sorted(filters.status), values)
     if filters.priority:
         where["priority"] = dialect.one_of("priority", sorted(p.rank for p in filters.priority), values)
     where |= {f"label {label}": dialect.has_label(label, values) for label in sorted(filters.label)}
     if filters.project is not None:
-        where["project"] = is_of("project", filters.project)
+        where["project"] = equals("project", filters.project)
     if filters.parent is not None:
-        where["parent"] = is_of("parent", filters.parent)
+        where["parent"] = equals("parent", filters.parent)
     if filters.assignee is not None:
-        where["assignee"] = is_of("assignee", filters.assignee)
+        where["assignee"] = equals("assignee", filters.assignee)
     if filters.due_before is not None or filters.due_after is not None:
         where["due_range"] = _range("due", filters.due_after, filters.due_before, dialect, values)
     if filters.updated_since is not None:
         where["updated_since"] = f"updated_at >= {value(filters.updated_since)}"
     if filters.status == DONE and query.order[0] == Order("completed_at", descending=True):
-        # They all have one; what has none would come before them, and is all that was ever cancelled or is to be done.
+        # All done tasks have one; without this the scan starts with all open and cancelled tasks, which have none.
         where["completed"] = _range("completed_at", None, None, dialect, values)
     if filters.without:
         where |= {f"without {name}": f"{name} IS NULL" for name in sorted(filters.without)}
@@ -159,8 +159,8 @@ def _conditions(query: Query, dialect: Dialect, values: list[Any], *, in_order: 
 
 
 def _range(key: SortKey, after: datetime | None, before: datetime | None, dialect: Dialect, values: list[Any]) -> str:
-    """Tasks whose time is in this range, without an end where None stands. As the index of the order has it, where
-    those without a time come last: so there is no second index of that time to write.
+    """Tasks whose timestamp is in this range; None is unbounded. The expression is that of the sort index, which has
+    tasks without a timestamp last, so no second index of that column has to be maintained.
     """
     time = _expression(key, dialect)
     conditions = [f"{time} < {dialect.never() if before is None else dialect.value(before, values)}"]
@@ -170,21 +170,21 @@ def _range(key: SortKey, after: datetime | None, before: datetime | None, dialec
 
 
 def _owner(query: Query) -> str | None:
-    """What the tasks are of, where an index has those of each in the list's order. PostgreSQL would rather read the
-    tasks of all in that order, and takes a project that ended a year ago for one that goes on: so the order begins with
-    the owner, which only that index has."""
+    """The owner column (project, assignee or parent) that prefixes an index in the list's order. PostgreSQL would
+    rather scan the tasks of all owners in that order, as if a project that ended a year ago were active: so the ORDER
+    BY begins with the owner, which only that index has."""
     filters = query.filters
     if query.order[0].key == "created_at":
-        # One of them: there is no index of two. The first is the one that few tasks share.
+        # Only one: there is no index of two. The most selective comes first.
         owners = {"parent": filters.parent, "assignee": filters.assignee, "project": filters.project}
-        return next((name for name, wanted in owners.items() if wanted is not None and not filters.deleted), None)
+        return next((name for name, value in owners.items() if value is not None and not filters.deleted), None)
     if _is_open_of_project(query):
         return "project"
     return None
 
 
 def _found_in_order(query: Query) -> set[str]:
-    """The conditions by which an index in the list's order finds its part of the tasks: no task outside is read."""
+    """The conditions that bound the scan of an index in the list's order: no other task is read."""
     if (owner := _owner(query)) is not None:
         return {owner, "due_range"} if _is_open_of_project(query) else {owner}
     match query.order[0].key:
@@ -200,28 +200,28 @@ def _found_in_order(query: Query) -> set[str]:
 
 
 def _is_open_of_project(query: Query) -> bool:
-    """Whether it is what tasks_open_by_project has: what is to be done in a project by its due date."""
+    """Whether tasks_open_by_project serves it: the open tasks of a project by due date."""
     status, project = query.filters.status, query.filters.project
     return query.order[0].key == "due" and project is not None and bool(status) and status <= OPEN
 
 
 def _one_of(statuses: frozenset[Status]) -> str:
-    """As the indexes have it: of a placeholder PostgreSQL would not know that they have all of these."""
+    """As literals, to match the partial index: PostgreSQL cannot prove that from a placeholder."""
     return f"status IN ({', '.join(repr(status.value) for status in sorted(statuses))})"
 
 
-def _place_and_order(query: Query, dialect: Dialect, values: list[Any]) -> tuple[list[str], str]:
-    """The conditions that leave out the pages before, and the order."""
+def _keyset_and_order(query: Query, dialect: Dialect, values: list[Any]) -> tuple[list[str], str]:
+    """The keyset condition, which skips the previous pages, and the order."""
     steps = _steps(query, dialect)
     if query.after is None:
         return [], _order(steps)
     owner = _owner(query)
-    place = (*([] if owner is None else [getattr(query.filters, owner)]), *query.after[0], query.after[1])
-    return _after(steps, [dialect.value(v, values) for v in place]), _order(steps)
+    keyset = (*([] if owner is None else [getattr(query.filters, owner)]), *query.after[0], query.after[1])
+    return _after(steps, [dialect.value(v, values) for v in keyset]), _order(steps)
 
 
 def _steps(query: Query, dialect: Dialect) -> list[tuple[str, bool]]:
-    """What the list is sorted by, and whether it descends."""
+    """The sort expressions of the list, each with whether it is descending."""
     steps = [(_expression(step.key, dialect), step.descending) for step in query.order]
     owner = _owner(query)
     first = [] if owner is None else [(owner, query.order[0].descending)]
@@ -244,17 +244,17 @@ def _expression(key: SortKey, dialect: Dialect) -> str:
             return key
 
 
-def _after(steps: list[tuple[str, bool]], places: list[str]) -> list[str]:
-    """What comes after the place, in the order of `steps`.
+def _after(steps: list[tuple[str, bool]], keyset: list[str]) -> list[str]:
+    """The rows after the keyset, in the order of `steps`.
 
-    With one direction it is a comparison of rows, for which an index is used as a whole. With more the first step alone
-    tells where an index begins.
+    With one direction it is a row comparison, which uses all columns of an index. With mixed directions only the first
+    step bounds the index scan.
     """
     expressions = [expression for expression, _ in steps]
     if len({descending for _, descending in steps}) == 1:
-        return [f"({', '.join(expressions)}) {'<' if steps[0][1] else '>'} ({', '.join(places)})"]
-    ways = []
+        return [f"({', '.join(expressions)}) {'<' if steps[0][1] else '>'} ({', '.join(keyset)})"]
+    branches = []
     for n, (expression, descending) in enumerate(steps):
-        equal = [f"{e} = {p}" for e, p in zip(expressions[:n], places[:n], strict=True)]
-        ways.append("(" + " AND ".join([*equal, f"{expression} {'<' if descending else '>'} {places[n]}"]) + ")")
-    return [f"{expressions[0]} {'<=' if steps[0][1] else '>='} {places[0]}", f"({' OR '.join(ways)})"]
+        equal = [f"{e} = {p}" for e, p in zip(expressions[:n], keyset[:n], strict=True)]
+        branches.append("(" + " AND ".join([*equal, f"{expression} {'<' if descending else '>'} {keyset[n]}"]) + ")")
+    return [f"{expressions[0]} {'<=' if steps[0][1] else '>='} {keyset[0]}", f"({' OR '.join(branches)})"]

@@ -1,4 +1,4 @@
-"""Tasks in this process's memory: gone when it ends, and the model that the other stores must equal."""
+"""Tasks in the memory of this process, lost when it exits. The reference model for the other stores."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from typing import Any
 from uuid import UUID
 
 from task_api.store.protocol import (
-    ANSWER_HOURS,
-    Answer,
+    IDEMPOTENCY_HOURS,
     ChangesPurged,
+    IdempotencyRecord,
+    InvalidFeedCursor,
     Names,
     OtherHistory,
     StoredChange,
+    TaskJson,
     VersionConflict,
     Write,
-    WrongPosition,
 )
-from task_api.tasks.models import Task
+from task_api.tasks.models import Task, to_json
 from task_api.tasks.query import Filters, NameKind, Query, sort_value
 
 
@@ -31,9 +32,9 @@ class MemoryStore:
     def __init__(self) -> None:
         self._tasks: dict[UUID, Task] = {}
         self._changes: list[StoredChange] = []
-        # Positions of another process, whose tasks are gone with it, are not among those of this one.
-        self._first = self._purged = secrets.randbelow(10**17)  # the position of what is gone from the feed
-        self._answers: dict[tuple[str, str], tuple[Answer, datetime]] = {}
+        # A random start, so that cursors of an earlier process, whose tasks are lost, are not valid in this one.
+        self._first = self._purged = secrets.randbelow(10**17)  # the cursor of the last purged change
+        self._records: dict[tuple[str, str], tuple[IdempotencyRecord, datetime]] = {}
 
     async def open(self) -> None: ...
 
@@ -41,9 +42,11 @@ class MemoryStore:
 
     async def ping(self) -> None: ...
 
-    async def commit(self, writes: Sequence[Write], answer: Answer | None = None, *, now: datetime) -> Answer | None:
-        if answer is not None and (kept := await self.answer(answer.subject, answer.key, now=now)) is not None:
-            return kept
+    async def commit(
+        self, writes: Sequence[Write], record: IdempotencyRecord | None = None, *, now: datetime
+    ) -> IdempotencyRecord | None:
+        if record is not None and (existing := await self.get_record(record.subject, record.key, now=now)) is not None:
+            return existing
         versions = {write.task.id: self._version(write.task.id) for write in writes}
         for write in writes:
             versions[write.task.id] += 1
@@ -51,15 +54,15 @@ class MemoryStore:
                 raise VersionConflict
         for write in writes:
             self._tasks[write.task.id] = write.task
-            position = str(self._purged + len(self._changes) + 1)
-            self._changes.append(StoredChange(position, write.type, write.task))
-        if answer is not None:
-            self._answers[answer.subject, answer.key] = answer, now
+            cursor = str(self._purged + len(self._changes) + 1)
+            self._changes.append(StoredChange(cursor, write.type, write.task))
+        if record is not None:
+            self._records[record.subject, record.key] = record, now
         return None
 
-    async def answer(self, subject: str, key: str, *, now: datetime) -> Answer | None:
-        kept, at = self._answers.get((subject, key), (None, now))
-        return kept if at > now - timedelta(hours=ANSWER_HOURS) else None
+    async def get_record(self, subject: str, key: str, *, now: datetime) -> IdempotencyRecord | None:
+        record, stored_at = self._records.get((subject, key), (None, now))
+        return record if stored_at > now - timedelta(hours=IDEMPOTENCY_HOURS) else None
 
     def _version(self, task_id: UUID) -> int:
         task = self._tasks.get(task_id)
@@ -73,24 +76,27 @@ class MemoryStore:
 
     async def page(self, query: Query, *, size: int) -> list[Task]:
         found = [task for task in self._tasks.values() if query.filters.match(task)]
-        found.sort(key=functools.cmp_to_key(lambda a, b: _compare(query, _place(query, a), _place(query, b))))
+        found.sort(key=functools.cmp_to_key(lambda a, b: _compare(query, _keyset(query, a), _keyset(query, b))))
         if query.after is not None:
             after = query.after
-            found = [task for task in found if _compare(query, _place(query, task), after) > 0]
+            found = [task for task in found if _compare(query, _keyset(query, task), after) > 0]
         return found[:size]
 
-    async def count_found(self, filters: Filters, *, most: int) -> int:
-        return min(most, sum(filters.match(task) for task in self._tasks.values()))
+    async def page_json(self, query: Query, *, size: int) -> list[TaskJson]:
+        return [(content, content) for content in map(to_json, await self.page(query, size=size))]
 
-    async def names(self, kind: NameKind, *, among: int, most: int) -> Names:
-        newest = sorted(self._tasks, reverse=True)[:among]
+    async def count_found(self, filters: Filters, *, limit: int) -> int:
+        return min(limit, sum(filters.match(task) for task in self._tasks.values()))
+
+    async def names(self, kind: NameKind, *, scan: int, limit: int) -> Names:
+        newest = sorted(self._tasks, reverse=True)[:scan]
         counts: Counter[str] = Counter()
         for task in (self._tasks[task_id] for task_id in newest):
             if task.deleted_at is None:
                 of_task = task.labels if kind == "label" else [task.project if kind == "project" else task.assignee]
                 counts.update(name for name in of_task if name is not None)
         found = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-        return Names(tuple(found[:most]), whole=len(self._tasks) <= among and len(found) <= most)
+        return Names(tuple(found[:limit]), whole=len(self._tasks) <= scan and len(found) <= limit)
 
     async def count(self) -> int:
         return sum(task.deleted_at is None for task in self._tasks.values())
@@ -99,7 +105,7 @@ class MemoryStore:
         if after is None:
             return self._changes[:size]
         if not (after.isascii() and after.isdigit() and len(after) < 20):
-            raise WrongPosition
+            raise InvalidFeedCursor
         if not self._first <= int(after) <= self._purged + len(self._changes):
             raise OtherHistory
         if int(after) < self._purged:
@@ -107,31 +113,31 @@ class MemoryStore:
         begin = int(after) - self._purged
         return self._changes[begin : begin + size]
 
-    async def last_position(self) -> str:
+    async def last_cursor(self) -> str:
         return str(self._purged + len(self._changes))
 
     async def feed_lag(self) -> float:
         return 0.0
 
-    async def purge(self, *, deleted_before: datetime, answers_before: datetime) -> int:
-        gone = [t.id for t in self._tasks.values() if t.deleted_at is not None and t.deleted_at < deleted_before]
-        for task_id in gone:
+    async def purge(self, *, deleted_before: datetime, records_before: datetime) -> int:
+        purged = [t.id for t in self._tasks.values() if t.deleted_at is not None and t.deleted_at < deleted_before]
+        for task_id in purged:
             del self._tasks[task_id]
         old = 0
         while old < len(self._changes) and self._changes[old].task.updated_at < deleted_before:
             old += 1
         del self._changes[:old]
         self._purged += old
-        self._answers = {key: kept for key, kept in self._answers.items() if kept[1] >= answers_before}
-        return len(gone)
+        self._records = {key: record for key, record in self._records.items() if record[1] >= records_before}
+        return len(purged)
 
 
-def _place(query: Query, task: Task) -> tuple[tuple[Any, ...], UUID]:
+def _keyset(query: Query, task: Task) -> tuple[tuple[Any, ...], UUID]:
     return tuple(sort_value(task, step.key) for step in query.order), task.id
 
 
 def _compare(query: Query, a: tuple[tuple[Any, ...], UUID], b: tuple[tuple[Any, ...], UUID]) -> int:
-    """-1 where place a comes before place b in the list. Ties are broken by the id, in the last step's direction."""
+    """-1 if position a comes before b in the list. Ties are broken by id, in the direction of the last sort key."""
     directions = [step.descending for step in query.order]
     for x, y, descending in zip((*a[0], a[1]), (*b[0], b[1]), (*directions, directions[-1]), strict=True):
         if x != y:

@@ -1,4 +1,4 @@
-"""What the storage counts, for Prometheus."""
+"""Prometheus metrics of the storage."""
 
 from __future__ import annotations
 

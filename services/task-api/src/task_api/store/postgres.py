@@ -1,4 +1,4 @@
-"""Tasks in PostgreSQL: what replicas share."""
+"""Tasks in PostgreSQL, shared by all replicas."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ from task_api.store.postgres_lists import find, names, page
 from task_api.store.postgres_rows import FIELDS, Dialect, task_of
 from task_api.store.postgres_writes import Commit, commit, create_together, settle
 from task_api.store.protocol import (
-    ANSWER_HOURS,
-    Answer,
+    IDEMPOTENCY_HOURS,
     ChangesPurged,
+    IdempotencyRecord,
+    InvalidFeedCursor,
     Names,
     OtherHistory,
     StoredChange,
+    TaskJson,
     Write,
-    WrongPosition,
 )
+from task_api.store.task_json import MAX_CACHE_BYTES, TaskJsonCache
 from task_api.tasks.models import Task
 from task_api.tasks.query import Filters, NameKind, Query
 
@@ -32,21 +34,21 @@ if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
 
 GET_TASK = f"SELECT {FIELDS} FROM tasks WHERE id = $1"
-# By the primary key whatever size the table has. For `id = ANY ($1)` PostgreSQL reads all of a small table, and keeps
-# that plan while the table grows, until it is analyzed: ten times the CPU of a GET after 40,000 tasks more.
+# Uses the primary key whatever the size of the table. For `id = ANY ($1)` PostgreSQL scans a small table, and keeps
+# that cached plan while the table grows, until it is analyzed: ten times the CPU of a GET after 40,000 more tasks.
 GET_TASKS = f"""
-    SELECT found.* FROM unnest($1::uuid[]) AS wanted (id),
-        LATERAL (SELECT {FIELDS} FROM tasks WHERE tasks.id = wanted.id LIMIT 1) AS found
+    SELECT found.* FROM unnest($1::uuid[]) AS requested (id),
+        LATERAL (SELECT {FIELDS} FROM tasks WHERE tasks.id = requested.id LIMIT 1) AS found
 """
 
-SETTLED = "(SELECT (pg_snapshot_xmin(pg_current_snapshot())::text::bigint + changes_ahead())::text::xid8)"
-"""What is older than every transaction still running: nothing can appear before it any more."""
+VISIBLE_BEFORE = "(SELECT (pg_snapshot_xmin(pg_current_snapshot())::text::bigint + changes_ahead())::text::xid8)"
+"""Older than every running transaction: no entry can appear before it any more."""
 
 PURGE_SECONDS = 60.0
 
 EXACT_COUNT = 10_000
-"""Up to so many tasks are counted one by one, above it PostgreSQL's own estimate is taken: counting a million takes
-a tenth of a second of its CPU."""
+"""Up to this number tasks are counted exactly; above it PostgreSQL's estimate is used: counting a million takes a tenth
+of a second of its CPU."""
 
 MIGRATION_LOCK = 0x7461736B
 """`task` in ASCII."""
@@ -58,20 +60,23 @@ class PostgresStore(Database):
             "task-api", "TASKS_DATABASE_URL", migrations.FOLDER / "postgres", MIGRATION_LOCK, metrics
         )
         super().__init__(url, config, limits=limits, wait_seconds=wait_seconds)
+        self._json = TaskJsonCache(MAX_CACHE_BYTES)
         self._by_id = self._batch_reads(one=GET_TASK, many=GET_TASKS)
         self._creations = self._batch_writes(execute_one=commit, execute_many=create_together, settle=settle)
 
-    async def commit(self, writes: Sequence[Write], answer: Answer | None = None, *, now: datetime) -> Answer | None:
-        asked = Commit(writes, answer, now)
-        if asked.is_creation:
-            return await self._creations.submit(asked)
-        return await self._run(lambda db: commit(db, asked), lambda db: settle(db, asked))
+    async def commit(
+        self, writes: Sequence[Write], record: IdempotencyRecord | None = None, *, now: datetime
+    ) -> IdempotencyRecord | None:
+        request = Commit(writes, record, now)
+        if request.is_creation:
+            return await self._creations.submit(request)
+        return await self._run(lambda db: commit(db, request), lambda db: settle(db, request))
 
-    async def answer(self, subject: str, key: str, *, now: datetime) -> Answer | None:
+    async def get_record(self, subject: str, key: str, *, now: datetime) -> IdempotencyRecord | None:
         statement = "SELECT fingerprint, status, body FROM answers WHERE subject = $1 AND key = $2 AND at > $3"
-        oldest = now - timedelta(hours=ANSWER_HOURS)
+        oldest = now - timedelta(hours=IDEMPOTENCY_HOURS)
         row = await self._run(lambda db: db.fetchrow(statement, subject, key, oldest))
-        return None if row is None else Answer(subject, key, row["fingerprint"], row["status"], row["body"])
+        return None if row is None else IdempotencyRecord(subject, key, row["fingerprint"], row["status"], row["body"])
 
     async def get(self, task_id: UUID) -> Task | None:
         row = await self._by_id.submit(task_id)
@@ -84,21 +89,24 @@ class PostgresStore(Database):
     async def page(self, query: Query, *, size: int) -> list[Task]:
         return await self._run(lambda db: page(db, query, size))
 
-    async def count_found(self, filters: Filters, *, most: int) -> int:
-        # Found as a page is, but without the tasks themselves.
-        return len(await self._run(lambda db: find(db, Query(filters), most, Dialect("id"))))
+    async def page_json(self, query: Query, *, size: int) -> list[TaskJson]:
+        return await self._run(lambda db: self._json.page(db, query, size))
 
-    async def names(self, kind: NameKind, *, among: int, most: int) -> Names:
-        return await self._run(lambda db: names(db, kind, among, most))
+    async def count_found(self, filters: Filters, *, limit: int) -> int:
+        # The same query as for a page, without the tasks themselves.
+        return len(await self._run(lambda db: find(db, Query(filters), limit, Dialect("id"))))
+
+    async def names(self, kind: NameKind, *, scan: int, limit: int) -> Names:
+        return await self._run(lambda db: names(db, kind, scan, limit))
 
     async def changes(self, after: str | None, *, size: int) -> list[StoredChange]:
-        xid, number = ("0", 0) if after is None else _position(after)
+        xid, number = ("0", 0) if after is None else _parse_cursor(after)
         statement = f"""
-            SELECT xid::text || '.' || number AS position, type, task FROM changes
-             WHERE (xid, number) > ($1::text::xid8, $2) AND xid < {SETTLED}
+            SELECT xid::text || '.' || number AS cursor, type, task FROM changes
+             WHERE (xid, number) > ($1::text::xid8, $2) AND xid < {VISIBLE_BEFORE}
              ORDER BY changes.xid, number LIMIT $3
         """
-        place = """
+        cursor_state = """
             SELECT ($1::text::xid8, $2::bigint) < (xid, number) AS purged,
                    ($1::text::xid8, $2) = (xid, number)
                    OR EXISTS (SELECT FROM changes WHERE xid = $1::text::xid8 AND number = $2) AS known
@@ -108,8 +116,8 @@ class PostgresStore(Database):
         async def read(db: Connection) -> list[asyncpg.Record]:
             rows = await db.fetch(statement, xid, number, size)
             if after is not None:
-                # Asked after reading: what a purge removed meanwhile is noticed.
-                found = await db.fetchrow(place, xid, number)
+                # Checked after reading, to detect a concurrent purge.
+                found = await db.fetchrow(cursor_state, xid, number)
                 assert found is not None, "changes_purged has one row"
                 if found["purged"]:
                     raise ChangesPurged
@@ -118,47 +126,47 @@ class PostgresStore(Database):
             return rows
 
         rows = await self._run(read)
-        return [StoredChange(row["position"], row["type"], Task.model_validate_json(row["task"])) for row in rows]
+        return [StoredChange(row["cursor"], row["type"], Task.model_validate_json(row["task"])) for row in rows]
 
-    async def last_position(self) -> str:
+    async def last_cursor(self) -> str:
         newest = f"""
             SELECT xid::text || '.' || number FROM (
-                (SELECT xid, number FROM changes WHERE xid < {SETTLED}
+                (SELECT xid, number FROM changes WHERE xid < {VISIBLE_BEFORE}
                   ORDER BY xid DESC, number DESC LIMIT 1)
                 UNION ALL SELECT xid, number FROM changes_purged
-            ) AS all_of_them ORDER BY all_of_them.xid DESC, number DESC LIMIT 1
+            ) AS candidates ORDER BY candidates.xid DESC, number DESC LIMIT 1
         """
         return str(await self._run(lambda db: db.fetchval(newest)))
 
-    async def purge(self, *, deleted_before: datetime, answers_before: datetime) -> int:
+    async def purge(self, *, deleted_before: datetime, records_before: datetime) -> int:
         async def purge(connection: Connection) -> int:
             async with transaction(connection):
                 await connection.execute(f"SET LOCAL statement_timeout = '{PURGE_SECONDS:.0f}s'")
-                gone: str = await connection.execute("DELETE FROM tasks WHERE deleted_at < $1", deleted_before)
-                settled = await connection.fetchval(f"SELECT {SETTLED}::text")
-                # Up to the first entry that stays: none before it may stay either, or the feed would have a gap.
+                deleted: str = await connection.execute("DELETE FROM tasks WHERE deleted_at < $1", deleted_before)
+                visible_before = await connection.fetchval(f"SELECT {VISIBLE_BEFORE}::text")
+                # Up to the first entry to keep: all before it go, so that the feed has no gap.
                 await connection.execute(
                     """
-                    WITH stays AS (SELECT xid, number FROM changes WHERE at >= $1 ORDER BY xid, number LIMIT 1),
-                         goes AS (DELETE FROM changes
+                    WITH kept AS (SELECT xid, number FROM changes WHERE at >= $1 ORDER BY xid, number LIMIT 1),
+                         purged AS (DELETE FROM changes
                                    WHERE xid < $2::text::xid8
-                                     AND (NOT EXISTS (SELECT FROM stays)
-                                          OR (xid, number) < (SELECT xid, number FROM stays))
+                                     AND (NOT EXISTS (SELECT FROM kept)
+                                          OR (xid, number) < (SELECT xid, number FROM kept))
                                RETURNING xid, number),
-                         last AS (SELECT xid, number FROM goes ORDER BY xid DESC, number DESC LIMIT 1)
-                    UPDATE changes_purged AS purged SET xid = last.xid, number = last.number
-                      FROM last WHERE (last.xid, last.number) > (purged.xid, purged.number)
+                         last AS (SELECT xid, number FROM purged ORDER BY xid DESC, number DESC LIMIT 1)
+                    UPDATE changes_purged AS through SET xid = last.xid, number = last.number
+                      FROM last WHERE (last.xid, last.number) > (through.xid, through.number)
                     """,
                     deleted_before,
-                    settled,
+                    visible_before,
                 )
-                await connection.execute("DELETE FROM answers WHERE at < $1", answers_before)
-            return int(gone.removeprefix("DELETE "))
+                await connection.execute("DELETE FROM answers WHERE at < $1", records_before)
+            return int(deleted.removeprefix("DELETE "))
 
         return await self._run(purge, seconds=PURGE_SECONDS)
 
     async def count(self) -> int:
-        # Of the whole table and of its index of the deleted ones; -1 where it was never estimated.
+        # Estimates of the whole table and of its index of deleted tasks; -1 if never analyzed.
         statement = f"""
             SELECT CASE WHEN counted <= {EXACT_COUNT} THEN counted ELSE greatest(counted, estimated) END FROM
                 (SELECT count(*) AS counted FROM
@@ -172,13 +180,13 @@ class PostgresStore(Database):
     async def feed_lag(self) -> float:
         statement = f"""
             SELECT coalesce(extract(epoch FROM clock_timestamp() - min(at)), 0)::float8 FROM changes
-             WHERE xid >= {SETTLED}
+             WHERE xid >= {VISIBLE_BEFORE}
         """
         return max(0.0, float(await self._run(lambda db: db.fetchval(statement))))
 
 
-def _position(text: str) -> tuple[str, int]:
+def _parse_cursor(text: str) -> tuple[str, int]:
     xid, _, number = text.partition(".")
     if not (text.isascii() and xid.isdigit() and number.isdigit() and len(xid) < 19 and len(number) < 19):
-        raise WrongPosition
-    return str(int(xid)), int(number)  # 08 would be octal to PostgreSQL
+        raise InvalidFeedCursor
+    return str(int(xid)), int(number)  # PostgreSQL would read 08 as octal

@@ -1,4 +1,4 @@
-"""A task as a row of PostgreSQL, and a list's conditions in its SQL."""
+"""Mapping between tasks and PostgreSQL rows, and the list conditions in PostgreSQL's SQL."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from uuid import UUID
 
 from pydantic_core import from_json
 
-from task_api.tasks.models import Priority, Status, Task, trusted
+from task_api.tasks.models import Priority, Status, Task, construct_unchecked
 from task_api.tasks.query import words_of
 
-FIELDS = (
-    "id, title, description, status, priority, due_at, due_on, start_at, labels, project, parent, assignee,"
-    " percent_done, recurrence, time_zone, followed_by, position, metadata, created_at, updated_at, completed_at,"
-    " deleted_at, version"
-)
-ROW = ", ".join(f"${n}" for n in range(1, 25)) + ", array_to_tsvector($25)"
+FIELDS = ", ".join(Task.model_fields)
+"""A column for each field of a task, in the model's order; `version` is the last."""
+FIELD_COUNT = len(Task.model_fields)
+ROW_SIZE = FIELD_COUNT + 2
+ROW = ", ".join(f"${n}" for n in range(1, ROW_SIZE)) + f", array_to_tsvector(${ROW_SIZE})"
+"""The placeholders of FIELDS, `due` and `words`."""
 
 
 def row_of(task: Task) -> tuple[object, ...]:
-    """The values of ROW, in its order."""
+    """The values for ROW, in its order."""
     return (
         task.id,
         task.title,
@@ -57,9 +57,9 @@ PRIORITIES = list(Priority)
 
 
 def task_of(row: Iterable[Any]) -> Task:
-    """The task of a row with FIELDS, in their order.
+    """The task of a row with the columns FIELDS, in their order.
 
-    Name by name: dict(zip(names, row)) grows the dictionary three times, which is 9 % of the CPU of a list of 50.
+    Name by name: dict(zip(names, row)) resizes the dictionary three times, which is 9 % of the CPU of a list of 50.
     """
     (
         id_,
@@ -86,7 +86,7 @@ def task_of(row: Iterable[Any]) -> Task:
         deleted_at,
         version,
     ) = row
-    return trusted(
+    return construct_unchecked(
         {
             "id": id_,
             "title": title,
@@ -132,7 +132,7 @@ class Dialect:
         return f"labels @> ${len(values)}::text[]"
 
     def has_words(self, words: Sequence[str], values: list[Any]) -> str:
-        # As they are, in quotes: to_tsquery would cut and fold them once more.
+        # Quoted and cast, not parsed: to_tsquery would tokenize and fold them again.
         values.append(" & ".join(f"'{word}'" for word in words))
         return f"words @@ ${len(values)}::text::tsquery"
 
@@ -144,8 +144,8 @@ class Dialect:
         return 'title COLLATE "C"'
 
     def never(self) -> str:
-        return "'infinity'::timestamptz"  # as asyncpg sends NEVER; not a parameter, since the indexes have it so
+        return "'infinity'::timestamptz"  # as asyncpg sends NEVER; a literal, to match the index expressions
 
 
-# PostgreSQL infers the type of most placeholders from what they are compared with; within coalesce it cannot.
+# PostgreSQL infers the type of most placeholders from the comparison; inside coalesce it cannot.
 _TYPES: dict[type, str] = {datetime: "::timestamptz", UUID: "::uuid", float: "::float8"}

@@ -1,4 +1,4 @@
-"""Tasks in a SQLite file: what a laptop uses, and all that one process needs."""
+"""Tasks in a SQLite file: used in development, and sufficient for a single process."""
 
 from __future__ import annotations
 
@@ -22,55 +22,55 @@ from task_api.store import migrations
 from task_api.store.listing import select
 from task_api.store.metrics import metrics
 from task_api.store.protocol import (
-    ANSWER_HOURS,
-    Answer,
+    IDEMPOTENCY_HOURS,
     ChangesPurged,
+    IdempotencyRecord,
+    InvalidFeedCursor,
     Names,
     OtherHistory,
     StoredChange,
+    TaskJson,
     VersionConflict,
     Write,
-    WrongPosition,
 )
-from task_api.tasks.models import Priority, Status, Task
+from task_api.tasks.models import Priority, Status, Task, to_json
 from task_api.tasks.query import NEVER, Filters, NameKind, Query, words_of
 
 T = TypeVar("T")
 
-FIELDS = (
-    "id, title, description, status, priority, due_at, due_on, start_at, labels, project, parent, assignee,"
-    " percent_done, recurrence, time_zone, followed_by, position, metadata, created_at, updated_at, completed_at,"
-    " deleted_at, version"
-)
-INSERT = f"INSERT INTO tasks ({FIELDS}, due) VALUES ({', '.join('?' * 24)}) ON CONFLICT (id) DO NOTHING"
-UPDATE = f"UPDATE tasks SET ({FIELDS}, due) = ({', '.join('?' * 24)}) WHERE id = ? AND version = ? RETURNING number"
+FIELDS = ", ".join(Task.model_fields)
+"""A column for each field of a task, in the model's order."""
+ROW = ", ".join("?" * (len(Task.model_fields) + 1))
+"""The placeholders of FIELDS and `due`."""
+INSERT = f"INSERT INTO tasks ({FIELDS}, due) VALUES ({ROW}) ON CONFLICT (id) DO NOTHING"
+UPDATE = f"UPDATE tasks SET ({FIELDS}, due) = ({ROW}) WHERE id = ? AND version = ? RETURNING number"
 NEWEST_CHANGE = "SELECT coalesce((SELECT max(number) FROM changes), (SELECT number FROM changes_purged))"
 GAP = 2**30
-"""The next change has a number up to so much greater, by chance: a copy of the file from before it that takes the
-file's place goes on with others."""
+"""Change numbers grow by a random step up to this: an older copy of the file that replaces it continues with different
+numbers."""
 BUSY_SECONDS = 5.0
-"""How long to wait for another process that writes to the same file."""
+"""How long to wait for another process that is writing to the same file."""
 GROUP_SIZE = 64
-"""How many tasks are written in one transaction at most, but for a batch that has more: so long others wait."""
+"""Maximum number of tasks per group commit, except for a larger batch: it bounds how long others wait."""
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
-    """One of those whose writes have one COMMIT. writes: how many tasks. done: who waits for it."""
+class PendingWrite:
+    """A member of a group commit. writes: number of tasks. done: resolved with the result."""
 
     work: Callable[[sqlite3.Connection], Any]
     writes: int
     done: asyncio.Future[Any]
 
 
-class _Undone(Exception):
-    """The transaction of a group failed. Nothing of it is kept."""
+class _GroupRolledBack(Exception):
+    """The transaction of a group commit failed and was rolled back."""
 
 
 class SQLiteStore:
-    """One connection, used by one thread of its own: SQLite has one writer at a time anyway.
+    """One connection in a dedicated thread: SQLite has one writer at a time anyway.
 
-    Who writes joins those who wait for the thread already: they have one COMMIT, and one that fails is undone alone.
+    Writes that wait for the thread share one COMMIT (group commit); one that fails is rolled back alone.
 
     WAL with synchronous=FULL: a write that returned survives the process and the machine
     (https://www.sqlite.org/pragma.html#pragma_synchronous).
@@ -84,9 +84,9 @@ class SQLiteStore:
         self._waiting = 0
         self._thread: ThreadPoolExecutor | None = None
         self._connection: sqlite3.Connection | None = None
-        self._joining = threading.Lock()
-        self._group: list[Member] | None = None  # waits for the thread, so more may join it
-        self._room = 0  # for so many tasks
+        self._group_lock = threading.Lock()
+        self._group: list[PendingWrite] | None = None  # waiting for the thread, so more writes may join it
+        self._room = 0  # number of tasks that may still join
 
     async def open(self) -> None:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sqlite")
@@ -100,7 +100,7 @@ class SQLiteStore:
             reason = error.strerror if isinstance(error, OSError) else error
             raise StoreUnavailable(
                 f"Cannot open the SQLite file {self.path.absolute()}: {reason}. "
-                "Choose a file in a folder that you may write to: TASKS_DATABASE_URL=sqlite:///folder/tasks.db"
+                "Choose a file in a writable folder: TASKS_DATABASE_URL=sqlite:///folder/tasks.db"
             ) from error
 
     async def close(self) -> None:
@@ -114,39 +114,44 @@ class SQLiteStore:
     async def ping(self) -> None:
         await self._run(lambda db: db.execute("SELECT 1").fetchone())
 
-    async def commit(self, writes: Sequence[Write], answer: Answer | None = None, *, now: datetime) -> Answer | None:
-        def commit(db: sqlite3.Connection) -> Answer | None:
-            if answer is not None and (kept := _kept_answer(db, answer.subject, answer.key, now)) is not None:
-                return kept
+    async def commit(
+        self, writes: Sequence[Write], record: IdempotencyRecord | None = None, *, now: datetime
+    ) -> IdempotencyRecord | None:
+        def commit(db: sqlite3.Connection) -> IdempotencyRecord | None:
+            if record is not None and (existing := _find_record(db, record.subject, record.key, now)) is not None:
+                return existing
             for write in writes:
                 _write(db, write)
-            if answer is not None:
-                _keep_answer(db, answer, now)
+            if record is not None:
+                _insert_record(db, record, now)
             return None
 
         return await self._run(commit, writes=len(writes) or 1)
 
-    async def answer(self, subject: str, key: str, *, now: datetime) -> Answer | None:
-        return await self._run(lambda db: _kept_answer(db, subject, key, now))
+    async def get_record(self, subject: str, key: str, *, now: datetime) -> IdempotencyRecord | None:
+        return await self._run(lambda db: _find_record(db, subject, key, now))
 
     async def get(self, task_id: UUID) -> Task | None:
         return (await self.get_many([task_id])).get(task_id)
 
     async def get_many(self, task_ids: Sequence[UUID]) -> dict[UUID, Task]:
-        chosen = json.dumps([str(task_id) for task_id in task_ids])
+        ids = json.dumps([str(task_id) for task_id in task_ids])
         statement = f"SELECT {FIELDS} FROM tasks WHERE id IN (SELECT value FROM json_each(?))"
-        rows = await self._run(lambda db: db.execute(statement, (chosen,)).fetchall())
+        rows = await self._run(lambda db: db.execute(statement, (ids,)).fetchall())
         return {task.id: task for task in map(_task, rows)}
 
     async def page(self, query: Query, *, size: int) -> list[Task]:
         statement, values = select(query, size, Dialect())
         return [_task(row) for row in await self._run(lambda db: db.execute(statement, values).fetchall())]
 
-    async def count_found(self, filters: Filters, *, most: int) -> int:
-        statement, values = select(Query(filters), most, Dialect("id"))
+    async def page_json(self, query: Query, *, size: int) -> list[TaskJson]:
+        return [(content, content) for content in map(to_json, await self.page(query, size=size))]
+
+    async def count_found(self, filters: Filters, *, limit: int) -> int:
+        statement, values = select(Query(filters), limit, Dialect("id"))
         return len(await self._run(lambda db: db.execute(statement, values).fetchall()))
 
-    async def names(self, kind: NameKind, *, among: int, most: int) -> Names:
+    async def names(self, kind: NameKind, *, scan: int, limit: int) -> Names:
         name, source = ("one.value", "newest, json_each(labels) AS one") if kind == "label" else (kind, "newest")
         statement = f"""
             WITH newest AS (SELECT labels, project, assignee, deleted_at FROM tasks ORDER BY id DESC LIMIT ?1)
@@ -156,9 +161,9 @@ class SQLiteStore:
         """
 
         def read(db: sqlite3.Connection) -> Names:
-            rows = db.execute(statement, (among, most + 1)).fetchall()
-            older = db.execute("SELECT id FROM tasks ORDER BY id DESC LIMIT 1 OFFSET ?", (among,)).fetchone()
-            return Names(tuple(rows[:most]), whole=older is None and len(rows) <= most)
+            rows = db.execute(statement, (scan, limit + 1)).fetchall()
+            older = db.execute("SELECT id FROM tasks ORDER BY id DESC LIMIT 1 OFFSET ?", (scan,)).fetchone()
+            return Names(tuple(rows[:limit]), whole=older is None and len(rows) <= limit)
 
         return await self._run(lambda db: _in_transaction(db, read, begin="BEGIN"))
 
@@ -169,15 +174,15 @@ class SQLiteStore:
 
     async def changes(self, after: str | None, *, size: int) -> list[StoredChange]:
         if after is not None and not (after.isascii() and after.isdigit() and len(after) < 19):
-            raise WrongPosition
+            raise InvalidFeedCursor
 
         def read(db: sqlite3.Connection) -> list[tuple[int, Any, str]]:
             if after is not None:
                 (purged,) = db.execute("SELECT number FROM changes_purged").fetchone()
                 if int(after) < purged:
                     raise ChangesPurged
-                there = "SELECT EXISTS (SELECT 1 FROM changes WHERE number = ?)"
-                if int(after) > purged and not db.execute(there, (int(after),)).fetchone()[0]:
+                exists = "SELECT EXISTS (SELECT 1 FROM changes WHERE number = ?)"
+                if int(after) > purged and not db.execute(exists, (int(after),)).fetchone()[0]:
                     raise OtherHistory
             statement = "SELECT number, type, task FROM changes WHERE number > ? ORDER BY number LIMIT ?"
             return db.execute(statement, (int(after or 0), size)).fetchall()
@@ -185,28 +190,28 @@ class SQLiteStore:
         rows = await self._run(lambda db: _in_transaction(db, read, begin="BEGIN"))
         return [StoredChange(str(number), type_, Task.model_validate_json(task)) for number, type_, task in rows]
 
-    async def last_position(self) -> str:
+    async def last_cursor(self) -> str:
         return str(await self._run(lambda db: db.execute(NEWEST_CHANGE).fetchone()[0]))
 
     async def feed_lag(self) -> float:
-        return 0.0  # one writer at a time: what is committed can be read
+        return 0.0  # one writer at a time: every committed change is visible
 
-    async def purge(self, *, deleted_before: datetime, answers_before: datetime) -> int:
+    async def purge(self, *, deleted_before: datetime, records_before: datetime) -> int:
         def purge(db: sqlite3.Connection) -> int:
-            limit = _text(deleted_before)
-            old = "FROM tasks WHERE deleted_at < ?"
-            db.execute(f"DELETE FROM task_words WHERE rowid IN (SELECT number {old})", (limit,))
-            gone = db.execute(f"DELETE {old}", (limit,)).rowcount
-            # Up to the first entry that stays: none before it may stay either, or the feed would have a gap.
-            (stays,) = db.execute("SELECT min(number) FROM changes WHERE at >= ?", (limit,)).fetchone()
+            before = _to_text(deleted_before)
+            expired = "FROM tasks WHERE deleted_at < ?"
+            db.execute(f"DELETE FROM task_words WHERE rowid IN (SELECT number {expired})", (before,))
+            deleted = db.execute(f"DELETE {expired}", (before,)).rowcount
+            # Up to the first entry to keep: all before it go, so that the feed has no gap.
+            (kept,) = db.execute("SELECT min(number) FROM changes WHERE at >= ?", (before,)).fetchone()
             (through,) = db.execute(
-                "SELECT max(number) FROM changes WHERE ?1 IS NULL OR number < ?1", (stays,)
+                "SELECT max(number) FROM changes WHERE ?1 IS NULL OR number < ?1", (kept,)
             ).fetchone()
             if through is not None:
                 db.execute("UPDATE changes_purged SET number = max(number, ?)", (through,))
                 db.execute("DELETE FROM changes WHERE number <= ?", (through,))
-            db.execute("DELETE FROM answers WHERE at < ?", (_text(answers_before),))
-            return gone
+            db.execute("DELETE FROM answers WHERE at < ?", (_to_text(records_before),))
+            return deleted
 
         return await self._run(lambda db: _in_transaction(db, purge))
 
@@ -223,15 +228,15 @@ class SQLiteStore:
         return db
 
     async def _run(self, work: Callable[[sqlite3.Connection], T], *, writes: int = 0) -> T:
-        """Does `work` in the store's thread: one hop per unit of work.
+        """Runs `work` in the store's thread: one hop per unit of work.
 
-        writes: how many tasks it writes, in a transaction that it shares; 0 where it begins its own, or none.
+        writes: how many tasks it writes in a shared transaction; 0 if it begins its own, or none.
         """
         if self._connection is None:
             raise StoreUnavailable("SQLite: the storage is not open")
         if self._waiting > self._queue_size:
             metrics.rejected_total.inc()
-            raise StoreBusy(f"{self._queue_size} requests wait for the SQLite file already")
+            raise StoreBusy(f"{self._queue_size} requests are already waiting for the SQLite file")
         connection = self._connection
         self._waiting += 1
         try:
@@ -239,7 +244,7 @@ class SQLiteStore:
                 return await self._in_thread(lambda: work(connection))
             try:
                 return await self._join(connection, work, writes)
-            except _Undone:
+            except _GroupRolledBack:
                 return await self._in_thread(lambda: _in_transaction(connection, work))
         except sqlite3.OperationalError as error:  # locked for too long, disk full, I/O error
             raise StoreUnavailable(f"The SQLite file {self.path.absolute()} cannot be used: {error}") from error
@@ -249,30 +254,30 @@ class SQLiteStore:
     def _join(
         self, connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T], writes: int
     ) -> asyncio.Future[T]:
-        """Adds `work` to the group that waits for the thread; where there is none, or no room in it, begins one."""
-        assert self._thread is not None, "it is there as long as the connection"
+        """Adds `work` to the group that waits for the thread; begins a new one if there is none or it is full."""
+        assert self._thread is not None, "it exists as long as the connection"
         loop = asyncio.get_running_loop()
-        joined = Member(work, writes, loop.create_future())
-        with self._joining:
+        pending = PendingWrite(work, writes, loop.create_future())
+        with self._group_lock:
             if self._group is not None and writes <= self._room:
-                self._group.append(joined)
+                self._group.append(pending)
                 self._room -= writes
-                return joined.done
-            group = self._group = [joined]
+                return pending.done
+            group = self._group = [pending]
             self._room = GROUP_SIZE - writes
         committing = self._thread.submit(self._commit, connection, group)
-        committing.add_done_callback(lambda committed: loop.call_soon_threadsafe(_tell, group, committed))
-        return joined.done
+        committing.add_done_callback(lambda committed: loop.call_soon_threadsafe(_resolve, group, committed))
+        return pending.done
 
-    def _commit(self, connection: sqlite3.Connection, group: list[Member]) -> list[Any]:
-        """In the store's thread: what became of each that waits until now, its error or what it returned."""
-        with self._joining:
+    def _commit(self, connection: sqlite3.Connection, group: list[PendingWrite]) -> list[Any]:
+        """In the store's thread: the result or error of each pending write of the group."""
+        with self._group_lock:
             if self._group is group:
                 self._group = None
-        group[:] = [one for one in group if not one.done.cancelled()]
+        group[:] = [pending for pending in group if not pending.done.cancelled()]
         if len(group) > 1:
-            return _in_transaction(connection, lambda db: [_do_or_undo(db, one) for one in group])
-        return [_in_transaction(connection, one.work) for one in group]
+            return _in_transaction(connection, lambda db: [_run_in_savepoint(db, pending) for pending in group])
+        return [_in_transaction(connection, pending.work) for pending in group]
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
@@ -284,20 +289,20 @@ class Dialect:
 
     def value(self, value: object, values: list[Any]) -> str:
         if isinstance(value, datetime):
-            value = _text(value)
+            value = _to_text(value)
         elif isinstance(value, UUID):
             value = str(value)
         values.append(value)
         return f"?{len(values)}"
 
     def one_of(self, column: str, chosen: Sequence[Any], values: list[Any]) -> str:
-        return f"{column} IN ({', '.join(self.value(one, values) for one in chosen)})"
+        return f"{column} IN ({', '.join(self.value(value, values) for value in chosen)})"
 
     def has_label(self, label: str, values: list[Any]) -> str:
         return f"EXISTS (SELECT 1 FROM json_each(labels) WHERE value = {self.value(label, values)})"
 
     def has_words(self, words: Sequence[str], values: list[Any]) -> str:
-        # In quotes a word is a word, not an operator of FTS5's query language; a word has no quotes in it.
+        # Quoted, so that FTS5 does not parse a word as an operator; words contain no quotes.
         return self._match(" AND ".join(f'"{word}"' for word in words), values)
 
     def has_prefixes(self, prefixes: Sequence[str], values: list[Any]) -> str:
@@ -307,79 +312,79 @@ class Dialect:
         return f"number IN (SELECT rowid FROM task_words WHERE task_words MATCH {self.value(query, values)})"
 
     def title(self) -> str:
-        return "title"  # SQLite compares bytes
+        return "title"  # SQLite collates bytes
 
     def never(self) -> str:
-        return f"'{_text(NEVER)}'"  # not a parameter, since the indexes have it so
+        return f"'{_to_text(NEVER)}'"  # a literal, to match the index expressions
 
 
 def _in_transaction(
     db: sqlite3.Connection, work: Callable[[sqlite3.Connection], T], begin: str = "BEGIN IMMEDIATE"
 ) -> T:
-    """Does all of `work` or nothing; a second process waits for the first."""
+    """Runs `work` in a transaction; a second process waits for the first."""
     db.execute(begin)
     try:
-        done = work(db)
+        result = work(db)
         db.execute("COMMIT")
     except BaseException:
-        if db.in_transaction:  # else SQLite has undone it itself, as when the disk is full
+        if db.in_transaction:  # otherwise SQLite rolled it back itself, for example when the disk is full
             db.execute("ROLLBACK")
         raise
-    return done
-
-
-def _do_or_undo(db: sqlite3.Connection, one: Member) -> Any:
-    """Returns what the work returned, or the error of which nothing is left. Raises what undoes the whole transaction.
-
-    Who writes one task has changed nothing when it conflicts, and needs no SAVEPOINT: that would take 180 µs of 420,
-    since SQLite copies each page that changes after one once more, and FTS5 writes out what it had gathered.
-    """
-    if one.writes == 1:
-        try:
-            return one.work(db)
-        except VersionConflict as error:
-            return error
-    db.execute("SAVEPOINT one")
-    try:
-        result = one.work(db)
-    except (VersionConflict, sqlite3.Error) as error:
-        # Fails where SQLite has undone the transaction itself: a SAVEPOINT would begin another one.
-        db.execute("ROLLBACK TO one")
-        result = error
-    db.execute("RELEASE one")
     return result
 
 
-def _tell(group: list[Member], committed: Future[list[Any]]) -> None:
-    """In the event loop: whoever has not given up meanwhile goes on."""
+def _run_in_savepoint(db: sqlite3.Connection, pending: PendingWrite) -> Any:
+    """Returns the result, or the error after rolling back this write alone. Raises errors that abort the transaction.
+
+    A conflicting write of one task has changed nothing and needs no SAVEPOINT: that would take 180 µs of 420, since
+    SQLite copies each page modified after one again, and FTS5 flushes its pending data.
+    """
+    if pending.writes == 1:
+        try:
+            return pending.work(db)
+        except VersionConflict as error:
+            return error
+    db.execute("SAVEPOINT pending")
+    try:
+        result = pending.work(db)
+    except (VersionConflict, sqlite3.Error) as error:
+        # Fails if SQLite rolled back the transaction itself: a SAVEPOINT would then begin another one.
+        db.execute("ROLLBACK TO pending")
+        result = error
+    db.execute("RELEASE pending")
+    return result
+
+
+def _resolve(group: list[PendingWrite], committed: Future[list[Any]]) -> None:
+    """In the event loop: resolves the futures that were not cancelled."""
     error = committed.exception()
-    # Who waited for the lock has waited for as long as alone. Anything else may come from one of them only.
+    # All of them waited for the lock as long as each would alone. Any other error may come from one of them only.
     if len(group) > 1 and error is not None and getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_BUSY:
-        error = _Undone()
+        error = _GroupRolledBack()
     results = committed.result() if error is None else [error] * len(group)
-    for one, result in zip(group, results, strict=True):
-        if one.done.done():
+    for pending, result in zip(group, results, strict=True):
+        if pending.done.done():
             continue
         if isinstance(result, BaseException):
-            one.done.set_exception(result)
+            pending.done.set_exception(result)
         else:
-            one.done.set_result(result)
+            pending.done.set_result(result)
 
 
-def _keep_answer(db: sqlite3.Connection, answer: Answer, now: datetime) -> None:
-    """Keeps `answer`; one that is under its key is too old."""
+def _insert_record(db: sqlite3.Connection, record: IdempotencyRecord, now: datetime) -> None:
+    """Inserts `record`, replacing an expired one."""
     db.execute(
         "INSERT OR REPLACE INTO answers (subject, key, fingerprint, status, body, at) VALUES (?, ?, ?, ?, ?, ?)",
-        (answer.subject, answer.key, answer.fingerprint, answer.status, answer.body, _text(now)),
+        (record.subject, record.key, record.fingerprint, record.status, record.body, _to_text(now)),
     )
 
 
-def _kept_answer(db: sqlite3.Connection, subject: str, key: str, now: datetime) -> Answer | None:
-    kept = db.execute(
+def _find_record(db: sqlite3.Connection, subject: str, key: str, now: datetime) -> IdempotencyRecord | None:
+    row = db.execute(
         "SELECT subject, key, fingerprint, status, body FROM answers WHERE subject = ? AND key = ? AND at > ?",
-        (subject, key, _text(now - timedelta(hours=ANSWER_HOURS))),
+        (subject, key, _to_text(now - timedelta(hours=IDEMPOTENCY_HOURS))),
     ).fetchone()
-    return None if kept is None else Answer(*kept)
+    return None if row is None else IdempotencyRecord(*row)
 
 
 def _write(db: sqlite3.Connection, write: Write) -> None:
@@ -397,12 +402,12 @@ def _write(db: sqlite3.Connection, write: Write) -> None:
         db.execute("UPDATE task_words SET words = ? WHERE rowid = ?", (words, updated[0]))
     db.execute(
         f"INSERT INTO changes (number, at, type, task) VALUES (({NEWEST_CHANGE}) + ?, ?, ?, ?)",
-        (1 + secrets.randbelow(GAP), _text(task.updated_at), write.type, write.json),
+        (1 + secrets.randbelow(GAP), _to_text(task.updated_at), write.type, write.json),
     )
 
 
 def _use_wal(db: sqlite3.Connection) -> None:
-    """Of several processes that turn a new file to WAL at once, SQLite refuses all but one without waiting."""
+    """Retries: if several processes switch a new file to WAL at once, SQLite rejects all but one without waiting."""
     deadline = time.monotonic() + BUSY_SECONDS
     while True:
         try:
@@ -416,7 +421,7 @@ def _use_wal(db: sqlite3.Connection) -> None:
 
 
 def _migrate(db: sqlite3.Connection) -> None:
-    """Applies what is missing. Raises StoreUnavailable where what was applied has changed since."""
+    """Applies pending migrations. Raises StoreUnavailable if an applied one was modified since."""
     db.execute(
         "CREATE TABLE IF NOT EXISTS schema_migrations"
         " (number integer PRIMARY KEY, name text NOT NULL, applied_at text NOT NULL) STRICT"
@@ -424,9 +429,9 @@ def _migrate(db: sqlite3.Connection) -> None:
     if "checksum" not in {name for _, name, *_ in db.execute("PRAGMA table_info(schema_migrations)")}:
         db.execute("ALTER TABLE schema_migrations ADD COLUMN checksum text")
     applied = dict(db.execute("SELECT number, checksum FROM schema_migrations"))
-    wanted = read_migrations(migrations.FOLDER / "sqlite")
-    verify_checksums(wanted, applied)
-    for migration in wanted:
+    available = read_migrations(migrations.FOLDER / "sqlite")
+    verify_checksums(available, applied)
+    for migration in available:
         if migration.number not in applied:
             for statement in _statements(migration.sql):
                 db.execute(statement)
@@ -434,7 +439,7 @@ def _migrate(db: sqlite3.Connection) -> None:
                 "INSERT INTO schema_migrations (number, name, applied_at, checksum) VALUES (?, ?, ?, ?)",
                 (migration.number, migration.name, datetime.now(UTC).isoformat(), migration.checksum),
             )
-        elif applied[migration.number] is None:  # by a release that kept none: as it is now it is taken for right
+        elif applied[migration.number] is None:  # applied by a release without checksums: trust the current file
             db.execute(
                 "UPDATE schema_migrations SET checksum = ? WHERE number = ?", (migration.checksum, migration.number)
             )
@@ -448,7 +453,7 @@ def _statements(script: str) -> list[str]:
         if sqlite3.complete_statement(current):
             statements.append(current)
             current = ""
-    return [*statements, current] if current else statements  # half a statement must fail, not be left out
+    return [*statements, current] if current else statements  # an incomplete statement must fail, not be skipped
 
 
 def _row(task: Task) -> tuple[str | int | float | None, ...]:
@@ -458,9 +463,9 @@ def _row(task: Task) -> tuple[str | int | float | None, ...]:
         task.description,
         task.status,
         task.priority.rank,
-        _text(task.due_at),
+        _to_text(task.due_at),
         None if task.due_on is None else task.due_on.isoformat(),
-        _text(task.start_at),
+        _to_text(task.start_at),
         json.dumps(task.labels),
         task.project,
         None if task.parent is None else str(task.parent),
@@ -471,12 +476,12 @@ def _row(task: Task) -> tuple[str | int | float | None, ...]:
         None if task.followed_by is None else str(task.followed_by),
         task.position,
         json.dumps(task.metadata),
-        _text(task.created_at),
-        _text(task.updated_at),
-        _text(task.completed_at),
-        _text(task.deleted_at),
+        _to_text(task.created_at),
+        _to_text(task.updated_at),
+        _to_text(task.completed_at),
+        _to_text(task.deleted_at),
         task.version,
-        _text(task.due),
+        _to_text(task.due),
     )
 
 
@@ -490,9 +495,9 @@ def _task(row: tuple[Any, ...]) -> Task:
         description=row[2],
         status=Status(row[3]),
         priority=PRIORITIES[row[4]],
-        due_at=_time(row[5]),
+        due_at=_to_datetime(row[5]),
         due_on=None if row[6] is None else date.fromisoformat(row[6]),
-        start_at=_time(row[7]),
+        start_at=_to_datetime(row[7]),
         labels=json.loads(row[8]),
         project=row[9],
         parent=None if row[10] is None else UUID(row[10]),
@@ -505,15 +510,15 @@ def _task(row: tuple[Any, ...]) -> Task:
         metadata=json.loads(row[17]),
         created_at=datetime.fromisoformat(row[18]),
         updated_at=datetime.fromisoformat(row[19]),
-        completed_at=_time(row[20]),
-        deleted_at=_time(row[21]),
+        completed_at=_to_datetime(row[20]),
+        deleted_at=_to_datetime(row[21]),
         version=row[22],
     )
 
 
-def _text(time: datetime | None) -> str | None:
+def _to_text(time: datetime | None) -> str | None:
     return None if time is None else time.astimezone(UTC).isoformat(timespec="microseconds")
 
 
-def _time(text: str | None) -> datetime | None:
+def _to_datetime(text: str | None) -> datetime | None:
     return None if text is None else datetime.fromisoformat(text)

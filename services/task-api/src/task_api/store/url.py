@@ -1,4 +1,4 @@
-"""Which storage a URL means."""
+"""Creates the store that a URL names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from task_api.store.sqlite import SQLiteStore
 
 
 def check_url(url: str) -> None:
-    """Raises ValueError with a sentence that says what is allowed. The URL is not repeated: it may hold a password."""
+    """Raises ValueError with a message that says what is allowed. The URL is not in it: it may contain a password."""
     parts = postgres_url.split(url.strip())
     match parts.scheme:
         case "memory":
@@ -30,7 +30,7 @@ def check_url(url: str) -> None:
 
 
 def from_url(url: str, *, limits: Limits | None = None, wait_seconds: float = 0) -> Store:
-    """The store that `url` names, not yet opened. Raises ValueError for a URL that `check_url` refuses."""
+    """The store that `url` names, not yet opened. Raises ValueError for a URL that `check_url` rejects."""
     limits = limits or Limits()
     check_url(url)
     parts = postgres_url.split(url.strip())

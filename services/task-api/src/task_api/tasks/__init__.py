@@ -1,1 +1,1 @@
-"""What a task is and what may be done with it."""
+"""Tasks: models, rules, operations and routes."""

@@ -1,4 +1,4 @@
-"""/v1/changes: what changed, in pages or as Server-Sent Events."""
+"""/v1/changes: the change feed, in pages or as Server-Sent Events."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from pydantic.config import JsonDict
 
 from chassis.problems import Problem, problem_responses
 from chassis.routes import Router
-from task_api.store import ChangesPurged, OtherHistory, StoredChange, WrongPosition
+from task_api.store import ChangesPurged, InvalidFeedCursor, OtherHistory, StoredChange
 from task_api.tasks.dependencies import Reader, StoreDependency
 from task_api.tasks.feed import CHUNK, Feed
-from task_api.tasks.models import Change, ChangePage, to_json
-from task_api.tasks.pages import fitting
+from task_api.tasks.models import UNDELETE_DAYS, Change, ChangePage, to_json
+from task_api.tasks.pages import fit_page
 
 DEFAULT_PAGE_SIZE = 100
 MAX_PAGE_SIZE = 500
 RETRY_MILLISECONDS = 2000
 
-# Tells readers, and the tests that make up requests, that not every text is a position.
+# Documents, also for generated requests in tests, that not every string is a valid cursor.
 FORMAT: JsonDict = {"format": "place-in-feed"}
 
 router = Router(prefix="/v1/changes", tags=["changes"])
@@ -31,7 +31,13 @@ router = Router(prefix="/v1/changes", tags=["changes"])
 
 @router.get(
     "",
-    summary="Follow what changes",
+    summary="Follow changes",
+    description=f"""Every change of every task, in an order in which readers miss none.
+
+Request the next page with `next_since`, or send `Accept: text/event-stream` to receive changes as they happen. A page
+is at most 1 MiB, so with large tasks it has fewer than `page_size` items. Changes are kept for {UNDELETE_DAYS} days; a
+reader that comes later gets a 410 and has to start over with a list. So does one whose last change was lost when the
+storage was restored.""",
     response_model=ChangePage,
     responses={
         200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "The changes"},
@@ -45,11 +51,14 @@ async def list_changes(
     since: Annotated[
         str | None,
         Query(
-            max_length=100, description="`next_since` of the answer before, or `now`. Without it: from the beginning"
+            max_length=100, description="`next_since` of the previous response, or `now`. By default from the beginning"
         ),
     ] = None,
     page_size: Annotated[
-        int, Query(ge=1, description=f"How many to return; more than {MAX_PAGE_SIZE} is lowered to {MAX_PAGE_SIZE}")
+        int,
+        Query(
+            ge=1, description=f"Maximum number of items; values above {MAX_PAGE_SIZE} are lowered to {MAX_PAGE_SIZE}"
+        ),
     ] = DEFAULT_PAGE_SIZE,
     last_event_id: Annotated[
         str | None,
@@ -57,53 +66,48 @@ async def list_changes(
             alias="Last-Event-ID",
             max_length=100,
             json_schema_extra=FORMAT,
-            description="Where a stream goes on: the id of the last event that arrived",
+            description="Resumes a stream: the id of the last event received",
         ),
     ] = None,
 ) -> Response:
-    """Each change of each task, in an order in which none is ever missed.
-
-    Ask again with `next_since`, or send `Accept: text/event-stream` and get them as they come. A page of large tasks
-    has fewer than were asked for, so that it has at most 1 MiB. Changes are kept for 30 days; a reader that comes later
-    is told so (410), and begins again with a list. So is one whose last change is gone since the storage was restored.
-    """
     headers = {"Vary": "Accept", "Cache-Control": "no-store"}
     streams = "text/event-stream" in request.headers.get("accept", "")
     start = last_event_id or since
-    after = await store.last_position() if start == "now" else None if start is None else _position(start)
+    after = await store.last_cursor() if start == "now" else None if start is None else _decode_cursor(start)
     try:
         changes = await store.changes(after, size=min(page_size, CHUNK if streams else MAX_PAGE_SIZE))
-    except WrongPosition:
-        raise _wrong_since() from None
+    except InvalidFeedCursor:
+        raise _invalid_since() from None
     except ChangesPurged:
-        detail = "What changed since then is not kept any more. List the tasks, and follow from `since=now`."
+        detail = "Changes after this point were purged. List the tasks, and follow from `since=now`."
         raise Problem(410, detail, type="changes-purged") from None
     except OtherHistory:
         detail = (
-            "The change that this stands for is gone: the storage was restored to an earlier state, or lost its last "
-            "changes in a failover. Ask for `since=now`, list the tasks, and follow from the `next_since` of the first."
+            "This change no longer exists: the storage was restored to an earlier state, or lost its last changes in a "
+            "failover. Request `since=now`, list the tasks, and follow from the `next_since` of the first response."
         )
         raise Problem(410, detail, type="other-history") from None
     if streams:
         feed: Feed = request.app.state.feed
         events = _events(changes, feed, after)
         return StreamingResponse(events, media_type="text/event-stream", headers={**headers, "X-Accel-Buffering": "no"})
-    unmoved = "" if changes else after if after is not None else await store.last_position()
+    unchanged_cursor = "" if changes else after if after is not None else await store.last_cursor()
 
     def write(some: Sequence[StoredChange]) -> bytes:
-        last = some[-1].position if some else unmoved
-        return to_json(ChangePage.model_construct(items=[_change(change) for change in some], next_since=_token(last)))
+        last = some[-1].cursor if some else unchanged_cursor
+        items = [_change(change) for change in some]
+        return to_json(ChangePage.model_construct(items=items, next_since=_encode_cursor(last)))
 
-    return Response(fitting(changes, write), media_type="application/json", headers=headers)
+    return Response(fit_page(changes, write), media_type="application/json", headers=headers)
 
 
 async def _events(first: Sequence[StoredChange], feed: Feed, after: str | None) -> AsyncIterator[str]:
-    # Lines without a blank one behind them: that ends an event, and some clients hand one without data over as a change
+    # No blank line after it: that would end an event, and some clients deliver one without data as a change
     # (findings/httpx-sse-empty-events.sh).
     yield f"retry: {RETRY_MILLISECONDS}\n"
     for stored in first:
         yield _event(stored)
-    async for changes in feed.follow(first[-1].position if first else after):
+    async for changes in feed.follow(first[-1].cursor if first else after):
         if not changes:
             yield ": still there\n"
         for stored in changes:
@@ -116,20 +120,20 @@ def _event(stored: StoredChange) -> str:
 
 
 def _change(stored: StoredChange) -> Change:
-    return Change(id=_token(stored.position), type=stored.type, task=stored.task)
+    return Change(id=_encode_cursor(stored.cursor), type=stored.type, task=stored.task)
 
 
-def _token(position: str) -> str:
-    return base64.urlsafe_b64encode(position.encode()).decode().rstrip("=")
+def _encode_cursor(cursor: str) -> str:
+    return base64.urlsafe_b64encode(cursor.encode()).decode().rstrip("=")
 
 
-def _position(token: str) -> str:
+def _decode_cursor(token: str) -> str:
     try:
         return base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True).decode("ascii")
     except (binascii.Error, ValueError):
-        raise _wrong_since() from None
+        raise _invalid_since() from None
 
 
-def _wrong_since() -> Problem:
-    detail = "`since` takes a `next_since` or the id of a change of this service, or `now`."
+def _invalid_since() -> Problem:
+    detail = "`since` must be a `next_since` or a change id of this service, or `now`."
     return Problem(400, detail, type="invalid-since")

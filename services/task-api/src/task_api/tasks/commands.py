@@ -1,4 +1,7 @@
-"""What may be done with tasks: read what is kept, decide by the rules, commit; again where somebody was faster."""
+"""The operations on tasks: read, apply the rules, commit; retried on a version conflict.
+
+They know HTTP statuses, since the items of a batch and idempotency records have one.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,11 @@ from uuid import UUID
 from pydantic_core import from_json
 from uuid_utils.compat import uuid7
 
-from task_api.store import Answer, Store, StoreBusy, VersionConflict, Write
+from task_api.store import IdempotencyRecord, Store, StoreBusy, VersionConflict, Write
 from task_api.tasks import rules
 from task_api.tasks.calendar import time_zone_of, to_ics, to_vtimezone, to_vtodo
 from task_api.tasks.models import (
+    UNDELETE_DAYS,
     Batch,
     BatchAnswer,
     BatchResult,
@@ -25,35 +29,46 @@ from task_api.tasks.models import (
     Task,
     TaskPatch,
     UpdateItem,
+    etag,
 )
-from task_api.tasks.query import Query, rest
+from task_api.tasks.query import Query, next_page
 
-OVERTAKEN_SECONDS = 5.0
+CONFLICT_RETRY_SECONDS = 5.0
 MAX_CALENDAR = 5000
 MAX_CALENDAR_BYTES = 4 * 1024 * 1024
 CALENDAR_CHUNK = 50
-"""Written at a time. All 5,000 at once would keep every other request waiting for more than a second."""
+"""Tasks serialized at a time. All 5,000 at once would block the event loop for more than a second."""
 
 
-class NoSuchTask(Exception):
-    """There is no such task, or it is deleted; the message says which."""
+class TaskNotFound(Exception):
+    """The task does not exist or is deleted; the message says which."""
 
 
-class OtherVersion(Exception):
-    """The task is not at the version that the client knows; the message names both."""
+class VersionMismatch(Exception):
+    """The task is not at the version that the client expects."""
+
+    def __init__(
+        self, task: Task, advice: str = "Fetch it again, merge your changes and retry with that version."
+    ) -> None:
+        super().__init__(f"Task {task.id} is at version {task.version}, ETag {etag(task.version)}. {advice}")
 
 
-class TooMuch(Exception):
-    """These are more tasks than a calendar may have, or it would be too large; the message says how much it may."""
+class ExportTooLarge(Exception):
+    """The calendar would have too many tasks or bytes; the message names the limit."""
 
 
-class KeyReused(Exception):
+class IdempotencyKeyReused(Exception):
     """The Idempotency-Key was used for another request before."""
+
+
+STATUS_CODES: dict[type[Exception], int] = {TaskNotFound: 404, VersionMismatch: 412, rules.RuleBroken: 422}
+"""The HTTP status of each error, as a response and as an item of a batch."""
 
 
 @dataclass(frozen=True)
 class RequestKey:
-    """A request's Idempotency-Key. fingerprint: of what is asked for, so that another request is told from a retry."""
+    """A request's Idempotency-Key. fingerprint: of the request's content, to distinguish a retry from another
+    request."""
 
     subject: str
     key: str
@@ -61,56 +76,57 @@ class RequestKey:
 
 
 @dataclass(frozen=True)
-class Answered:
-    """A status and a JSON body, and whether they are a repetition of an earlier answer under the same key."""
+class IdempotentResult:
+    """A status and a JSON body. replayed: whether they are those of an earlier request under the same key."""
 
     status: int
     body: str
     replayed: bool
 
 
-class _Attempts:
-    """Who is overtaken tries again, though not for ever: the client may wait no longer, and the server may end."""
+class _RetryBudget:
+    """Limits the time spent on retries after version conflicts: the client may time out, and the server may stop."""
 
     def __init__(self) -> None:
-        self._until = time.monotonic() + OVERTAKEN_SECONDS
+        self._deadline = time.monotonic() + CONFLICT_RETRY_SECONDS
 
-    def next(self) -> datetime:
-        """The time of the next one. Raises StoreBusy where others were faster for too long."""
-        if time.monotonic() > self._until:
-            raise StoreBusy("others change the same tasks all the time")
+    def next_attempt(self) -> datetime:
+        """The time of the next attempt. Raises StoreBusy when the budget is spent."""
+        if time.monotonic() > self._deadline:
+            raise StoreBusy("too many concurrent updates to the same task")
         return datetime.now(UTC)
 
 
-Expectation = Callable[[Task], None]
-"""Raises OtherVersion where the task is not as the client expects it."""
+Precondition = Callable[[Task], None]
+"""Raises VersionMismatch if the task is not as the client expects it."""
 
 
-def anything(_task: Task) -> None:
-    """The client expects nothing."""
+def no_precondition(_task: Task) -> None:
+    """For requests without If-Match and If-None-Match."""
 
 
-async def create(store: Store, new: NewTask, key: RequestKey | None) -> tuple[Answered, str, int]:
-    """A new task: the answer, and its id and version. Under a key it may be the task of an earlier request.
+async def create(store: Store, new: NewTask, key: RequestKey | None) -> tuple[IdempotentResult, str, int]:
+    """Creates a task. Returns the result, and the task's id and version; under a key it may be that of an earlier
+    request.
 
-    Raises KeyReused and store.KeyInUse.
+    Raises IdempotencyKeyReused and store.IdempotencyKeyInUse.
     """
     now = datetime.now(UTC)
     write = Write(rules.create(new, task_id=uuid7(), now=now), "created")
-    answered = await _commit(store, [write], 201, write.json, key, now)
-    if answered.replayed:
-        task = from_json(answered.body)
-        return answered, task["id"], task["version"]
-    return answered, str(write.task.id), write.task.version
+    result = await _commit(store, [write], 201, write.json, key, now)
+    if result.replayed:
+        task = from_json(result.body)
+        return result, task["id"], task["version"]
+    return result, str(write.task.id), write.task.version
 
 
 async def get(store: Store, task_id: UUID) -> Task:
-    """The task. Raises NoSuchTask."""
-    return _living(task_id, await store.get(task_id))
+    """The task. Raises TaskNotFound."""
+    return _require_not_deleted(task_id, await store.get(task_id))
 
 
 async def export(store: Store, query: Query) -> bytes:
-    """The tasks of a list as a calendar. Raises TooMuch."""
+    """The tasks of a list as a calendar. Raises ExportTooLarge."""
     todos: list[bytes] = []
     time_zones: dict[str, bytes] = {}
     size = 0
@@ -124,187 +140,190 @@ async def export(store: Store, query: Query) -> bytes:
                 time_zones[name] = await asyncio.to_thread(to_vtimezone, name)
                 size += len(time_zones[name])
         if len(todos) > MAX_CALENDAR:
-            raise TooMuch(f"These are more than {MAX_CALENDAR} tasks.")
+            raise ExportTooLarge(f"The list has more than {MAX_CALENDAR} tasks.")
         if size > MAX_CALENDAR_BYTES:
-            raise TooMuch(f"These tasks make a calendar of more than {MAX_CALENDAR_BYTES // 1024 // 1024} MiB.")
+            raise ExportTooLarge(f"The calendar would be larger than {MAX_CALENDAR_BYTES // 1024 // 1024} MiB.")
         if len(tasks) < CALENDAR_CHUNK:
             return to_ics(todos, time_zones.values())
-        query = rest(query, tasks[-1])
-        await asyncio.sleep(0)  # others have their turn, on a storage in memory, too
+        query = next_page(query, tasks[-1])
+        await asyncio.sleep(0)  # yields to other requests, also with the memory store
 
 
-async def change(
-    store: Store, task_id: UUID, patch: TaskPatch, expect: Expectation, key: RequestKey | None = None
-) -> tuple[Answered, int]:
-    """The changed task: the answer, and its version.
+async def update(
+    store: Store, task_id: UUID, patch: TaskPatch, check_precondition: Precondition, key: RequestKey | None = None
+) -> tuple[IdempotentResult, int]:
+    """Updates the task. Returns the result and the task's version.
 
-    Raises NoSuchTask, OtherVersion, rules.RuleBroken, and under a key KeyReused and store.KeyInUse.
+    Raises TaskNotFound, VersionMismatch and rules.RuleBroken; under a key also IdempotencyKeyReused and
+    store.IdempotencyKeyInUse.
     """
 
     async def decide(task: Task | None, now: datetime) -> tuple[Task, list[Write]]:
-        living = _living(task_id, task)
-        expect(living)
-        follower = await store.get(living.followed_by) if living.followed_by and rules.reopens(living, patch) else None
-        writes = _changed(living, patch, follower, now)
-        return writes[0].task if writes else living, writes
+        current = _require_not_deleted(task_id, task)
+        check_precondition(current)
+        follower = None
+        if current.followed_by and rules.reopens(current, patch):
+            follower = await store.get(current.followed_by)
+        writes = _update_writes(current, patch, follower, now)
+        return writes[0].task if writes else current, writes
 
-    return await _update(store, task_id, decide, 200, key)
+    return await _decide_and_commit(store, task_id, decide, 200, key)
 
 
-async def delete(store: Store, task_id: UUID, expect: Expectation, key: RequestKey | None = None) -> Answered:
-    """Deletes the task so that it can be undeleted. Raises what `change` raises."""
+async def delete(
+    store: Store, task_id: UUID, check_precondition: Precondition, key: RequestKey | None = None
+) -> IdempotentResult:
+    """Soft-deletes the task. Raises what `update` raises."""
 
     async def decide(task: Task | None, now: datetime) -> tuple[Task, list[Write]]:
-        living = _living(task_id, task)
-        expect(living)
-        deleted = rules.delete(living, now=now)
+        current = _require_not_deleted(task_id, task)
+        check_precondition(current)
+        deleted = rules.delete(current, now=now)
         return deleted, [Write(deleted, "deleted")]
 
-    answered, _ = await _update(store, task_id, decide, 204, key)
-    return answered
+    result, _ = await _decide_and_commit(store, task_id, decide, 204, key)
+    return result
 
 
 async def undelete(
-    store: Store, task_id: UUID, expect: Expectation = anything, key: RequestKey | None = None
-) -> tuple[Answered, int]:
-    """Takes a deletion back; a task that is not deleted stays as it is. Returns and raises what `change` does."""
+    store: Store, task_id: UUID, check_precondition: Precondition = no_precondition, key: RequestKey | None = None
+) -> tuple[IdempotentResult, int]:
+    """Restores a deleted task; no effect on a task that is not deleted. Returns and raises what `update` does."""
 
     async def decide(task: Task | None, now: datetime) -> tuple[Task, list[Write]]:
         if task is None:
-            raise NoSuchTask(f"There is no task {task_id}, or no more: deleted tasks are kept for 30 days.")
-        expect(task)
-        back = rules.undelete(task, now=now)
-        return back, [] if back is task else [Write(back, "undeleted")]
+            raise TaskNotFound(f"There is no task {task_id}. Deleted tasks are purged after {UNDELETE_DAYS} days.")
+        check_precondition(task)
+        restored = rules.undelete(task, now=now)
+        return restored, [] if restored is task else [Write(restored, "undeleted")]
 
-    return await _update(store, task_id, decide, 200, key)
+    return await _decide_and_commit(store, task_id, decide, 200, key)
 
 
-async def _update(
+async def _decide_and_commit(
     store: Store,
     task_id: UUID,
     decide: Callable[[Task | None, datetime], Awaitable[tuple[Task, list[Write]]]],
     status: int,
     key: RequestKey | None,
-) -> tuple[Answered, int]:
-    """Commits what `decide` makes of the task, again where somebody was faster. The task is the answer's body."""
-    attempts = _Attempts()
+) -> tuple[IdempotentResult, int]:
+    """Commits what `decide` returns, retried on a version conflict. The task is the body of the response."""
+    budget = _RetryBudget()
     while True:
-        now = attempts.next()
+        now = budget.next_attempt()
         try:
             task, writes = await decide(await store.get(task_id), now)
-        except (NoSuchTask, OtherVersion, rules.RuleBroken):
-            # A retry does not find the task as its first request found it: that one's answer is the right one.
-            if key is None or (kept := await store.answer(key.subject, key.key, now=now)) is None:
+        except tuple(STATUS_CODES):
+            # A retry finds the task as its first request left it: the response to that one is the right one.
+            if key is None or (record := await store.get_record(key.subject, key.key, now=now)) is None:
                 raise
-            answered = _replayed(kept, key)
+            result = _replay(record, key)
         else:
             body = writes[0].json if writes else task.model_dump_json()
             try:
-                answered = await _commit(store, writes, status, body, key, now)
+                result = await _commit(store, writes, status, body, key, now)
             except VersionConflict:
                 continue
-        return answered, from_json(answered.body)["version"] if answered.replayed else task.version
+        return result, from_json(result.body)["version"] if result.replayed else task.version
 
 
-async def batch(store: Store, asked: Batch, key: RequestKey | None) -> Answered:
-    """All items in one transaction: those that can be done, or with `atomic` all or none.
+async def batch(store: Store, request: Batch, key: RequestKey | None) -> IdempotentResult:
+    """All items in one transaction: those that succeed, or with `atomic` all or none.
 
-    Raises KeyReused and store.KeyInUse.
+    Raises IdempotencyKeyReused and store.IdempotencyKeyInUse.
     """
-    attempts = _Attempts()
+    budget = _RetryBudget()
     while True:
-        now = attempts.next()
-        results, writes = await _batch(store, asked, now)
+        now = budget.next_attempt()
+        results, writes = await _decide_batch(store, request, now)
         body = BatchAnswer(results=results).model_dump_json()
         try:
             return await _commit(store, writes, 207, body, key, now)
         except VersionConflict:
-            continue  # somebody changed one of the tasks in between: look again
+            continue  # a concurrent request changed one of the tasks: read them again
 
 
-async def _batch(store: Store, asked: Batch, now: datetime) -> tuple[list[BatchResult], list[Write]]:
-    """What becomes of each item, and the writes that do it. Items see what items before them did."""
-    known = await store.get_many([item.id for item in asked.items if not isinstance(item, CreateItem)])
+async def _decide_batch(store: Store, request: Batch, now: datetime) -> tuple[list[BatchResult], list[Write]]:
+    """The result of each item, and the writes. Items see the effects of items before them."""
+    known = await store.get_many([item.id for item in request.items if not isinstance(item, CreateItem)])
     updates = [
-        (known[item.id], item.patch) for item in asked.items if isinstance(item, UpdateItem) and item.id in known
+        (known[item.id], item.patch) for item in request.items if isinstance(item, UpdateItem) and item.id in known
     ]
     followers = [task.followed_by for task, patch in updates if task.followed_by and rules.reopens(task, patch)]
     if followers:
         known = await store.get_many(followers) | known
     results: list[BatchResult] = []
     writes: list[Write] = []
-    for item in asked.items:
+    for item in request.items:
         try:
-            status, task, done = _item(item, known, now)
-        except (NoSuchTask, OtherVersion, rules.RuleBroken) as error:
-            code = {NoSuchTask: 404, OtherVersion: 412, rules.RuleBroken: 422}[type(error)]
-            results.append(BatchResult(status=code, detail=str(error)))
+            status, task, item_writes = _decide_item(item, known, now)
+        except tuple(STATUS_CODES) as error:
+            results.append(BatchResult(status=STATUS_CODES[type(error)], detail=str(error)))
         else:
-            known.update({write.task.id: write.task for write in done})
-            writes += done
+            known.update({write.task.id: write.task for write in item_writes})
+            writes += item_writes
             results.append(BatchResult(status=status, task=task))
             if isinstance(item, UpdateItem):
-                await asyncio.sleep(0)  # others have their turn: a next occurrence may take a tenth of a second to find
-    if asked.atomic and any(result.status >= 400 for result in results):
-        undone = BatchResult(
-            status=424, detail="Not done, since another item cannot be done and all or none were asked for."
-        )
-        return [result if result.status >= 400 else undone for result in results], []
+                await asyncio.sleep(0)  # yields to other requests: finding a next occurrence may take 0.1 s
+    if request.atomic and any(result.status >= 400 for result in results):
+        not_done = BatchResult(status=424, detail="Not done: another item of this atomic batch failed.")
+        return [result if result.status >= 400 else not_done for result in results], []
     return results, writes
 
 
-def _item(
+def _decide_item(
     item: CreateItem | UpdateItem | DeleteItem, known: dict[UUID, Task], now: datetime
 ) -> tuple[int, Task | None, list[Write]]:
-    """The status, the task that it leads to, and the writes that lead there."""
+    """The status, the resulting task and the writes of an item."""
     if isinstance(item, CreateItem):
         task = rules.create(item.task, task_id=uuid7(), now=now)
         return 201, task, [Write(task, "created")]
-    before = _living(item.id, known.get(item.id))
+    before = _require_not_deleted(item.id, known.get(item.id))
     if item.if_version is not None and before.version != item.if_version:
-        raise OtherVersion(f"Task {before.id} is at version {before.version}, not {item.if_version}.")
+        raise VersionMismatch(before)
     if isinstance(item, DeleteItem):
         return 204, None, [Write(rules.delete(before, now=now), "deleted")]
     follower = known.get(before.followed_by) if before.followed_by and rules.reopens(before, item.patch) else None
-    writes = _changed(before, item.patch, follower, now)
+    writes = _update_writes(before, item.patch, follower, now)
     return 200, writes[0].task if writes else before, writes
 
 
-def _changed(task: Task, patch: TaskPatch, follower: Task | None, now: datetime) -> list[Write]:
-    """The writes that a patch leads to: none, or the task's next version, and after it the next occurrence that is
-    created, or deleted because the task is not done any more (`follower`: what came after it)."""
-    changed = rules.change(task, patch, now=now)
-    if changed is task:
+def _update_writes(task: Task, patch: TaskPatch, follower: Task | None, now: datetime) -> list[Write]:
+    """The writes of a patch: none, or the task's next version, followed by its next occurrence if that is created, or
+    deleted because the task is reopened. follower: the existing next occurrence."""
+    updated = rules.update(task, patch, now=now)
+    if updated is task:
         return []
     if rules.reopens(task, patch):
-        opened, removed = rules.reopen(changed, patch, follower=follower, now=now)
-        return [Write(opened, "updated")] + ([] if removed is None else [Write(removed, "deleted")])
-    changed, following = rules.complete(changed, before=task, task_id=uuid7(), now=now)
-    return [Write(changed, "updated")] + ([] if following is None else [Write(following, "created")])
+        reopened, removed = rules.reopen(updated, patch, follower=follower, now=now)
+        return [Write(reopened, "updated")] + ([] if removed is None else [Write(removed, "deleted")])
+    updated, following = rules.complete(updated, before=task, task_id=uuid7(), now=now)
+    return [Write(updated, "updated")] + ([] if following is None else [Write(following, "created")])
 
 
-def _living(task_id: UUID, task: Task | None) -> Task:
+def _require_not_deleted(task_id: UUID, task: Task | None) -> Task:
     if task is None:
-        raise NoSuchTask(f"There is no task {task_id}.")
+        raise TaskNotFound(f"There is no task {task_id}.")
     if task.deleted_at is not None:
-        raise NoSuchTask(f"Task {task_id} is deleted. POST /v1/tasks/{task_id}:undelete brings it back.")
+        raise TaskNotFound(f"Task {task_id} is deleted. To restore it: POST /v1/tasks/{task_id}:undelete")
     return task
 
 
 async def _commit(
     store: Store, writes: Sequence[Write], status: int, body: str, key: RequestKey | None, now: datetime
-) -> Answered:
-    """Commits the writes together with the answer, or finds the answer that was given before."""
+) -> IdempotentResult:
+    """Commits the writes with the idempotency record, or returns the result of an earlier request under the key."""
     if key is None:
         if writes:
             await store.commit(writes, now=now)
-        return Answered(status, body, replayed=False)
-    kept = await store.commit(writes, Answer(key.subject, key.key, key.fingerprint, status, body), now=now)
-    return Answered(status, body, replayed=False) if kept is None else _replayed(kept, key)
+        return IdempotentResult(status, body, replayed=False)
+    record = IdempotencyRecord(key.subject, key.key, key.fingerprint, status, body)
+    existing = await store.commit(writes, record, now=now)
+    return IdempotentResult(status, body, replayed=False) if existing is None else _replay(existing, key)
 
 
-def _replayed(kept: Answer, key: RequestKey) -> Answered:
-    """The answer that was given before. Raises KeyReused."""
-    if kept.fingerprint != key.fingerprint:
-        raise KeyReused
-    return Answered(kept.status, kept.body, replayed=True)
+def _replay(record: IdempotencyRecord, key: RequestKey) -> IdempotentResult:
+    """The recorded result. Raises IdempotencyKeyReused."""
+    if record.fingerprint != key.fingerprint:
+        raise IdempotencyKeyReused
+    return IdempotentResult(record.status, record.body, replayed=True)

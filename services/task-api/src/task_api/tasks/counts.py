@@ -1,4 +1,4 @@
-"""How many tasks a list has, and each label, project and assignee: by a bounded number of rows."""
+"""Counts of tasks: per list, and per label, project and assignee. The rows read are bounded."""
 
 from __future__ import annotations
 
@@ -10,41 +10,41 @@ from chassis.routes import Router
 from task_api.tasks.dependencies import Reader, StoreDependency
 from task_api.tasks.models import to_json
 from task_api.tasks.query import NameKind
-from task_api.tasks.routes import AUTH, FiltersDependency, Json
+from task_api.tasks.routes import AUTH, FiltersDependency, RawJSONResponse
 
-COUNTED = 1_000
-"""Up to so many tasks of a list are counted: more than that a person reads as `many`."""
+MAX_COUNT = 1_000
+"""The tasks of a list are counted up to this: a larger number means `many` to a person."""
 
-AMONG = 10_000
-"""So many of the newest tasks are looked through for names; PostgreSQL takes about 10 ms."""
+SCANNED_TASKS = 10_000
+"""The number of newest tasks that are scanned for names; PostgreSQL takes about 10 ms."""
 
-NAMES = 200
-"""So many names are returned: each may have 100 characters, and a task 20 labels."""
+MAX_NAMES = 200
+"""The maximum number of names returned: each may have 100 characters, and a task 20 labels."""
 
 router = Router(prefix="/v1", tags=["tasks"])
 
 
 class Count(BaseModel):
-    """How many tasks a list has."""
+    """The number of tasks in a list."""
 
-    count: int = Field(ge=0, le=COUNTED, examples=[42])
-    more: bool = Field(description=f"Whether there are more than that: they are counted up to {COUNTED:,}")
+    count: int = Field(ge=0, le=MAX_COUNT, examples=[42])
+    more: bool = Field(description=f"Whether there are more: tasks are counted up to {MAX_COUNT:,}")
 
 
 class NameCount(BaseModel):
-    """A name, and how many tasks have it."""
+    """A name and the number of tasks that have it."""
 
     name: str = Field(examples=["home"])
     count: int = Field(ge=1, examples=[42])
 
 
 class NameCounts(BaseModel):
-    """The names that most tasks have, first."""
+    """Names, most frequent first."""
 
-    items: list[NameCount] = Field(max_length=NAMES)
+    items: list[NameCount] = Field(max_length=MAX_NAMES)
     whole: bool = Field(
-        description=f"Whether these are all names and all tasks: only the newest {AMONG:,} tasks are looked through, "
-        f"and at most {NAMES} names returned"
+        description=f"Whether these are all names of all tasks: only the newest {SCANNED_TASKS:,} tasks are scanned, "
+        f"and at most {MAX_NAMES} names returned"
     )
 
 
@@ -55,9 +55,9 @@ class NameCounts(BaseModel):
     responses=problem_responses(*AUTH, 422, 503),
 )
 async def count_tasks(_caller: Reader, store: StoreDependency, filters: FiltersDependency) -> Response:
-    """By the same filters as the list. Exact up to 1,000; where there are more `more` says so."""
-    found = await store.count_found(filters, most=COUNTED + 1)
-    return Json(to_json(Count(count=min(found, COUNTED), more=found > COUNTED)), 200, {})
+    """Takes the same filters as the list. Exact up to 1,000; `more` is true if there are more."""
+    found = await store.count_found(filters, limit=MAX_COUNT + 1)
+    return RawJSONResponse(to_json(Count(count=min(found, MAX_COUNT), more=found > MAX_COUNT)), 200, {})
 
 
 @router.get(
@@ -67,7 +67,7 @@ async def count_tasks(_caller: Reader, store: StoreDependency, filters: FiltersD
     responses=problem_responses(*AUTH, 503),
 )
 async def list_labels(_caller: Reader, store: StoreDependency) -> Response:
-    """With how many tasks have each, without the deleted ones; those of most tasks first."""
+    """With the number of tasks that have each, without deleted ones; most frequent first."""
     return await _names(store, "label")
 
 
@@ -78,7 +78,7 @@ async def list_labels(_caller: Reader, store: StoreDependency) -> Response:
     responses=problem_responses(*AUTH, 503),
 )
 async def list_projects(_caller: Reader, store: StoreDependency) -> Response:
-    """With how many tasks each has, without the deleted ones; those of most tasks first."""
+    """With the number of tasks of each, without deleted ones; most frequent first."""
     return await _names(store, "project")
 
 
@@ -89,11 +89,11 @@ async def list_projects(_caller: Reader, store: StoreDependency) -> Response:
     responses=problem_responses(*AUTH, 503),
 )
 async def list_assignees(_caller: Reader, store: StoreDependency) -> Response:
-    """With how many tasks each has, without the deleted ones; those of most tasks first."""
+    """With the number of tasks of each, without deleted ones; most frequent first."""
     return await _names(store, "assignee")
 
 
 async def _names(store: StoreDependency, kind: NameKind) -> Response:
-    found = await store.names(kind, among=AMONG, most=NAMES)
+    found = await store.names(kind, scan=SCANNED_TASKS, limit=MAX_NAMES)
     items = [NameCount(name=name, count=count) for name, count in found.counts]
-    return Json(to_json(NameCounts(items=items, whole=found.whole)), 200, {})
+    return RawJSONResponse(to_json(NameCounts(items=items, whole=found.whole)), 200, {})

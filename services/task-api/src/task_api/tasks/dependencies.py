@@ -1,4 +1,4 @@
-"""What routes ask for in their signatures beside the request's own fields: who calls, and the storage."""
+"""FastAPI dependencies of the routes: the caller and the store."""
 
 from __future__ import annotations
 
@@ -17,6 +17,6 @@ async def _store(request: Request) -> Store:
 
 Reader = Annotated[Caller, Depends(requires("read"))]
 CalendarReader = Annotated[Caller, Depends(requires("read", basic=True))]
-"""Calendar programs send a name and a password, and no header that anybody could set."""
+"""Calendar clients can send a user name and a password, but no custom header."""
 Writer = Annotated[Caller, Depends(requires("write"))]
 StoreDependency = Annotated[Store, Depends(_store)]

@@ -1,4 +1,4 @@
-"""The change feed as a stream: one look-out per process, however many follow."""
+"""The change feed as a stream: one poller per process, however many followers."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from task_api.store import ChangesPurged, OtherHistory, Store, StoreBusy, Stored
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 0.25
-"""How often the storage is asked for news while anybody follows. PostgreSQL's NOTIFY would be quicker, but it
-takes a lock that all committing writers share (https://www.recall.ai/blog/postgres-listen-notify-does-not-scale)."""
+POLL_SECONDS = 0.25
+"""How often the storage is polled while there are followers. PostgreSQL's NOTIFY would be faster, but it takes a lock
+that all committing writers share (https://www.recall.ai/blog/postgres-listen-notify-does-not-scale)."""
 
 HEARTBEAT_SECONDS = 15.0
-"""Proxies end connections on which nothing is sent for a minute."""
+"""Proxies close connections that are idle for a minute."""
 
 CHUNK = 25
-"""Each of who follow may have one that it does not read: with tasks as large as they can be that is 1 MiB."""
+"""Maximum number of changes buffered for a follower that does not read: 1 MiB with tasks of the maximum size."""
 
 MEASURE_SECONDS = 5.0
 
@@ -31,136 +31,136 @@ lag_seconds = Gauge(
 )
 
 
-async def keep_measuring(store: Store) -> None:
-    """Measures how far the feed is behind, until it is cancelled."""
+async def measure_lag(store: Store) -> None:
+    """Measures the lag of the feed until cancelled."""
     while True:
         try:
             lag_seconds.set(await store.feed_lag())
         except StoreUnavailable:
-            lag_seconds.set(float("nan"))  # nobody knows
+            lag_seconds.set(float("nan"))  # unknown
         except Exception:
-            log.exception("The lag of the feed was not measured, the next try is in %g s", MEASURE_SECONDS)
+            log.exception("Measuring the feed lag failed, next attempt in %g s", MEASURE_SECONDS)
             lag_seconds.set(float("nan"))
         await asyncio.sleep(MEASURE_SECONDS)
 
 
 @dataclass(frozen=True)
-class Recent:
-    """What the look-out read last: the changes that came after a position, if any."""
+class RecentChanges:
+    """The changes that the poller read last, if any, and the cursor before them."""
 
     after: str
     changes: Sequence[StoredChange]
 
-    def following(self, position: str | None) -> Sequence[StoredChange] | None:
-        """Those that come after the position; None where it is not one of these, and the storage has to be asked."""
-        positions = [self.after, *(change.position for change in self.changes)]
-        return self.changes[positions.index(position) :] if position in positions else None
+    def changes_after(self, cursor: str | None) -> Sequence[StoredChange] | None:
+        """The changes after the cursor; None if it is not among these, and the storage has to be read."""
+        cursors = [self.after, *(change.cursor for change in self.changes)]
+        return self.changes[cursors.index(cursor) :] if cursor in cursors else None
 
 
 class Feed:
-    """Follows the changes of one store. What is new is read once, by the look-out, for all who follow."""
+    """Follows the changes of one store. The poller reads new changes once, for all followers."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._news = asyncio.Event()
-        self._recent: Recent | None = None
-        # Those who are behind read one at a time: a hundred at once take one connection, and requests the rest.
-        self._turn = asyncio.Lock()
-        self._lost = False
+        self._new_changes = asyncio.Event()
+        self._recent: RecentChanges | None = None
+        # Followers that lag read one at a time: a hundred of them use one connection, and leave the rest to requests.
+        self._catch_up_lock = asyncio.Lock()
+        self._storage_lost = False
         self._followers = 0
-        self._look_out: asyncio.Task[None] | None = None
+        self._poller: asyncio.Task[None] | None = None
         self._ended = False
 
     def end(self) -> None:
-        """Ends all streams, so that the server can stop: a stream would never end by itself."""
+        """Ends all streams, so that the server can stop: streams do not end on their own."""
         self._ended = True
-        self._news.set()
+        self._new_changes.set()
 
     async def follow(self, after: str | None) -> AsyncIterator[Sequence[StoredChange]]:
-        """The changes after a position, as they come; an empty list now and then, as a sign of life.
+        """Yields the changes after a cursor as they happen, and an empty list as a heartbeat.
 
-        Ends when the feed ends, and when the storage is lost: the client comes back and goes on from where it was,
-        or is told why it cannot.
+        Ends when the feed ends, and when the storage is unavailable: the client reconnects and resumes, or gets an
+        error that says why it cannot.
         """
-        async with self._looking_out():
+        async with self._following():
             while not self._ended:
-                news = self._news  # taken before looking: what comes after the look sets it
-                changes = None if self._recent is None else self._recent.following(after)
-                if changes is None:  # it is behind
+                new_changes = self._new_changes  # taken before reading: changes published after that set it
+                changes = None if self._recent is None else self._recent.changes_after(after)
+                if changes is None:  # this follower lags
                     try:
-                        async with self._turn:
-                            if self._ended or (self._lost and news.is_set()):  # while it waited
+                        async with self._catch_up_lock:
+                            if self._ended or (self._storage_lost and new_changes.is_set()):  # while waiting
                                 return
                             changes = await self._store.changes(after, size=CHUNK)
                     except StoreBusy:
-                        await asyncio.sleep(LOOK_SECONDS)
+                        await asyncio.sleep(POLL_SECONDS)
                         continue
                     except StoreUnavailable as error:
-                        log.warning("A stream of changes ends: %s", error)
+                        log.warning("Change stream closed: %s", error)
                         return
                     except (ChangesPurged, OtherHistory) as error:
-                        log.info("A stream of changes ends, for its reader has to begin again: %r", error)
+                        log.info("Change stream closed, the client has to start over with a list: %r", error)
                         return
                 if changes:
-                    after = changes[-1].position
+                    after = changes[-1].cursor
                     yield changes
                     continue
                 try:
-                    await asyncio.wait_for(news.wait(), HEARTBEAT_SECONDS)
+                    await asyncio.wait_for(new_changes.wait(), HEARTBEAT_SECONDS)
                 except TimeoutError:
                     yield []
                 else:
-                    if self._lost:
+                    if self._storage_lost:
                         return
 
     @contextlib.asynccontextmanager
-    async def _looking_out(self) -> AsyncIterator[None]:
+    async def _following(self) -> AsyncIterator[None]:
         self._followers += 1
-        if self._look_out is None:
-            self._look_out = asyncio.create_task(self._look())
+        if self._poller is None:
+            self._poller = asyncio.create_task(self._poll())
         try:
             yield
         finally:
             self._followers -= 1
-            if self._followers == 0 and self._look_out is not None:
-                self._look_out.cancel()
-                self._look_out = self._recent = None
+            if self._followers == 0 and self._poller is not None:
+                self._poller.cancel()
+                self._poller = self._recent = None
 
-    async def _look(self) -> None:
+    async def _poll(self) -> None:
         while not self._ended:
             try:
-                await self._look_once()
+                await self._poll_once()
             except StoreBusy:
-                pass  # it answers others; the next look finds what this one did not
+                pass  # the storage is up; the next poll reads what this one did not
             except StoreUnavailable as error:
-                log.warning("All streams of changes end: %s", error)
-                self._tell(None)
+                log.warning("All change streams closed: %s", error)
+                self._publish(None)
             except Exception:
-                log.exception("All streams of changes end")
-                self._tell(None)
-            await asyncio.sleep(LOOK_SECONDS)
+                log.exception("All change streams closed")
+                self._publish(None)
+            await asyncio.sleep(POLL_SECONDS)
 
-    async def _look_once(self) -> None:
-        """Reads all that is new."""
+    async def _poll_once(self) -> None:
+        """Reads all new changes."""
         if self._recent is None:
-            # Whoever looked before and is not there yet has to look again.
-            self._tell(Recent(await self._store.last_position(), []))
+            # Followers that read before this and are not at this cursor have to read again.
+            self._publish(RecentChanges(await self._store.last_cursor(), []))
         while self._recent is not None:
-            after = self._recent.changes[-1].position if self._recent.changes else self._recent.after
+            after = self._recent.changes[-1].cursor if self._recent.changes else self._recent.after
             try:
                 changes = await self._store.changes(after, size=CHUNK)
-            except (ChangesPurged, OtherHistory):  # nothing happened for as long as changes are kept; a restore
+            except (ChangesPurged, OtherHistory):  # no change for the whole retention period; a restore
                 self._recent = None
                 return
             if not changes:
                 return
-            self._tell(Recent(after, changes))
+            self._publish(RecentChanges(after, changes))
 
-    def _tell(self, recent: Recent | None) -> None:
-        """Wakes all who follow. recent: None where the storage is lost."""
+    def _publish(self, recent: RecentChanges | None) -> None:
+        """Wakes all followers. recent: None if the storage is unavailable."""
         self._recent = recent
-        self._lost = recent is None
-        news, self._news = self._news, asyncio.Event()
+        self._storage_lost = recent is None
+        previous, self._new_changes = self._new_changes, asyncio.Event()
         if self._ended:
-            self._news.set()
-        news.set()
+            self._new_changes.set()
+        previous.set()

@@ -1,4 +1,4 @@
-"""Idempotency-Key: a request sent again is answered as it was the first time."""
+"""Idempotency-Key: a retry gets the response to the first request."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from fastapi.exceptions import RequestValidationError
 from prometheus_client import Counter
 from pydantic import BaseModel
 
-from task_api.tasks.commands import Answered, RequestKey
+from task_api.store import IDEMPOTENCY_HOURS
+from task_api.tasks.commands import IdempotentResult, RequestKey
 from task_api.tasks.models import TaskPatch
 
-replays_total = Counter("task_api_idempotent_replays", "Requests answered with what an earlier one was answered")
+replays_total = Counter("task_api_idempotent_replays", "Requests answered with the response to an earlier request")
 
 KEY_PATTERN = r'^("([ !#-\[\]-~]|\\["\\]){1,255}"|[!#-~][!-~]{0,254})$'
-"""A string of structured fields (RFC 8941, section 3.3.3), as draft-ietf-httpapi-idempotency-key-header-07 wants it, or
-a key without quotes, as most clients send it. With and without them are two keys: what was kept for either is found by
-pods of any version."""
+"""A structured-field string (RFC 8941, section 3.3.3), as draft-ietf-httpapi-idempotency-key-header-07 requires, or a
+key without quotes, as most clients send it. The quoted and the unquoted form are two keys, so pods of any version find
+the records of either."""
 
 
 async def _one_key(
@@ -28,32 +29,36 @@ async def _one_key(
         Header(
             alias="Idempotency-Key",
             pattern=KEY_PATTERN,
-            description="A value of your own, in quotes or without, kept 24 hours: a retry under it is answered as the "
-            "first request was",
+            description="A unique value chosen by the client, with or without quotes. For "
+            f"{IDEMPOTENCY_HOURS} hours a retry with the same key gets the response to the first request",
         ),
     ] = None,
 ) -> str | None:
     if key is not None and len(request.headers.getlist("idempotency-key")) > 1:
-        wrong = {"loc": ("header", "Idempotency-Key"), "type": "parameter", "msg": "takes one key, in one line"}
-        raise RequestValidationError([wrong])
+        error = {
+            "loc": ("header", "Idempotency-Key"),
+            "type": "parameter",
+            "msg": "must be sent once, with a single key",
+        }
+        raise RequestValidationError([error])
     return key
 
 
 IdempotencyKey = Annotated[str | None, Depends(_one_key)]
 
 
-def request_key(request: Request, key: str | None, subject: str, asked: BaseModel | None) -> RequestKey | None:
-    """The request's Idempotency-Key with a fingerprint of what it asks for: the same content, however it is written."""
+def request_key(request: Request, key: str | None, subject: str, body: BaseModel | None) -> RequestKey | None:
+    """The request's Idempotency-Key with a fingerprint of the parsed content, independent of its JSON formatting."""
     if key is None:
         return None
-    # In a patch a member that is left out and one that is null are two things.
-    content = "" if asked is None else asked.model_dump_json(exclude_unset=isinstance(asked, TaskPatch))
-    said = f"{request.method} {request.url.path} {content}"
-    return RequestKey(subject, key, hashlib.sha256(said.encode()).hexdigest())
+    # In a patch an absent field and a null one differ.
+    content = "" if body is None else body.model_dump_json(exclude_unset=isinstance(body, TaskPatch))
+    canonical = f"{request.method} {request.url.path} {content}"
+    return RequestKey(subject, key, hashlib.sha256(canonical.encode()).hexdigest())
 
 
-def replayed_header(answered: Answered) -> dict[str, str]:
-    """Says of a repeated answer that it is one, and counts it."""
-    if answered.replayed:
+def replayed_header(result: IdempotentResult) -> dict[str, str]:
+    """The Idempotency-Replayed header of a replayed response, which is also counted."""
+    if result.replayed:
         replays_total.inc()
-    return {"Idempotency-Replayed": "true"} if answered.replayed else {}
+    return {"Idempotency-Replayed": "true"} if result.replayed else {}

@@ -1,4 +1,4 @@
-"""A task, as it is kept and as it travels."""
+"""The models of tasks, of request bodies and of responses."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from pydantic_core import CoreSchema
 from pydantic_core.core_schema import simple_ser_schema
 
 from task_api.tasks.rrule import parse
-from task_api.tasks.time_zones import checked
+from task_api.tasks.time_zones import check_time_zone
 
 
 class Status(StrEnum):
@@ -44,112 +44,115 @@ class Priority(StrEnum):
 
     @property
     def rank(self) -> int:
-        """0 for `none` to 4 for `urgent`: the order that lists are sorted in."""
+        """0 for `none` to 4 for `urgent`: the sort order."""
         return _RANKS[self]
 
 
 _RANKS = {priority: rank for rank, priority in enumerate(Priority)}
 
 
-# PostgreSQL's text type cannot hold U+0000, and no text needs the other control characters.
+# PostgreSQL's text type cannot store U+0000, and no text needs the other control characters.
 NO_CONTROL_CHARACTERS = r"^[^\x00-\x1f\x7f-\x9f]*$"
 NOT_BLANK = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$"
 NO_NUL = r"^[^\x00]*$"
 
 
-def _without_repetition(labels: list[str]) -> list[str]:
+def _deduplicate(labels: list[str]) -> list[str]:
     return list(dict.fromkeys(labels))
 
 
 MIN_YEAR, MAX_YEAR = 2, 9998
-"""The first and the last year that there is stand for "always" and "never" (in PostgreSQL's driver: infinity)."""
+"""Years 1 and 9999 are reserved for "always" and "never" (infinity in PostgreSQL's driver)."""
+
+UNDELETE_DAYS = 30
+"""How long a deleted task can be undeleted and changes stay in the feed; then both are purged."""
 
 
 def in_utc(time: datetime) -> datetime:
-    """The moment in UTC. Raises ValueError where that is outside of what can be kept."""
+    """The timestamp in UTC. Raises ValueError if it is out of the storable range."""
     try:
-        moved = time.astimezone(UTC)
+        converted = time.astimezone(UTC)
     except OverflowError:
-        moved = None
-    if moved is None or not MIN_YEAR <= moved.year <= MAX_YEAR:
+        converted = None
+    if converted is None or not MIN_YEAR <= converted.year <= MAX_YEAR:
         raise ValueError(f"must be between the years {MIN_YEAR} and {MAX_YEAR}")
-    return moved
+    return converted
 
 
-def _in_range(day: date) -> date:
+def _check_range(day: date) -> date:
     if not MIN_YEAR <= day.year <= MAX_YEAR:
         raise ValueError(f"must be between the years {MIN_YEAR} and {MAX_YEAR}")
     return day
 
 
-def _number(value: object) -> object:
-    # pydantic would take "5" and true as well; 5.0 is an integer in JSON.
+def _require_number(value: object) -> object:
+    # pydantic would also accept "5" and true; 5.0 is an integer in JSON.
     if isinstance(value, int | float) and not isinstance(value, bool):
         return value
     raise ValueError("must be a number")
 
 
-def _written_out(value: object) -> object:
-    # pydantic would take numbers for seconds since 1970, and a moment at midnight for a day: mostly slips.
+def _require_iso_datetime(value: object) -> object:
+    # pydantic would accept numbers as Unix timestamps, and a date-time at midnight as a date: mostly mistakes.
     if isinstance(value, str) and re.match(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T", value):
         return value
-    raise ValueError("must be a moment like 2026-12-01T10:00:00Z")
+    raise ValueError("must be a date-time like 2026-12-01T10:00:00Z")
 
 
-def _day_written_out(value: object) -> object:
+def _require_iso_date(value: object) -> object:
     if isinstance(value, str) and re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
         return value
-    raise ValueError("must be a day like 2026-12-01")
+    raise ValueError("must be a date like 2026-12-01")
 
 
-Time = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValidator(in_utc)]
-Day = Annotated[date, BeforeValidator(_day_written_out), AfterValidator(_in_range)]
+Time = Annotated[AwareDatetime, BeforeValidator(_require_iso_datetime), AfterValidator(in_utc)]
+Day = Annotated[date, BeforeValidator(_require_iso_date), AfterValidator(_check_range)]
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=NOT_BLANK)]
 
 Title = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=NOT_BLANK),
-    Field(description="What is to be done, in a line"),
+    Field(description="Short summary, a single line"),
 ]
 Description = Annotated[
-    str, StringConstraints(max_length=10_000, pattern=NO_NUL), Field(description="Everything else that matters")
+    str, StringConstraints(max_length=10_000, pattern=NO_NUL), Field(description="Details, any text")
 ]
-DueAt = Annotated[Time, Field(description="The moment it is due; either this or `due_on`")]
-DueOn = Annotated[Day, Field(description="The day it is due, whatever the time zone; either this or `due_at`")]
-StartAt = Annotated[Time, Field(description="Not to be begun before")]
+DueAt = Annotated[Time, Field(description="Due date-time; either this or `due_on`")]
+DueOn = Annotated[Day, Field(description="Due date, independent of time zones; either this or `due_at`")]
+StartAt = Annotated[Time, Field(description="Earliest start time")]
 Labels = Annotated[
-    list[Name], Field(max_length=20, description="Free words; no repetitions"), AfterValidator(_without_repetition)
+    list[Name], Field(max_length=20, description="Free-form labels, without duplicates"), AfterValidator(_deduplicate)
 ]
-Project = Annotated[Name, Field(description="The name of what it belongs to")]
+Project = Annotated[Name, Field(description="Project name")]
 Parent = Annotated[
-    UUID, Field(description="The task that it is a part of. Kept as given: that task may come later, or go")
+    UUID, Field(description="Id of the parent task. Not checked: that task may be created later or deleted")
 ]
-Assignee = Annotated[Name, Field(description="Who does it: a name, an address or an id of yours")]
-Version = Annotated[int, Field(ge=1, le=2**31 - 1), BeforeValidator(_number)]
+Assignee = Annotated[Name, Field(description="Who is responsible: any name, address or id")]
+Version = Annotated[int, Field(ge=1, le=2**31 - 1), BeforeValidator(_require_number)]
 Percent = Annotated[
     int,
-    Field(ge=0, le=100, description="How much of it is done; 100 when the status becomes `done`"),
-    BeforeValidator(_number),
+    Field(ge=0, le=100, description="Progress; set to 100 when the status becomes `done`"),
+    BeforeValidator(_require_number),
 ]
 Recurrence = Annotated[
     str,
     StringConstraints(min_length=1, max_length=500),
     AfterValidator(lambda rule: parse(rule).text),
     Field(
-        description="An RRULE (RFC 5545). When the task is done its next occurrence is created, and has the rule",
+        description="An RRULE (RFC 5545). When the task is done, its next occurrence is created with the rule",
         json_schema_extra={"format": "rrule"},
     ),
 ]
 TimeZone = Annotated[
     str,
     StringConstraints(min_length=1, max_length=40),
-    AfterValidator(checked),
+    AfterValidator(check_time_zone),
     Field(
-        description="Of the clock that `recurrence` goes by, such as `Europe/Berlin`; UTC without one",
+        description="IANA time zone of `recurrence`, such as `Europe/Berlin`; UTC by default",
         json_schema_extra={"format": "time-zone"},
     ),
 ]
-# Without it a number is 32 bits wide in the clients that some generators make (oapi-codegen's).
+# Without it some generators (oapi-codegen) make 32-bit numbers.
 DOUBLE: JsonDict = {"format": "double"}
 Position = Annotated[
     float,
@@ -158,25 +161,25 @@ Position = Annotated[
         ge=-1e15,
         le=1e15,
         allow_inf_nan=False,
-        description="For an order of your own: `sort=position`",
+        description="Manual sort order: `sort=position`",
         json_schema_extra=DOUBLE,
     ),
-    AfterValidator(lambda number: number + 0.0),  # -0.0 is 0.0, which it equals, and not every storage keeps it
+    AfterValidator(lambda number: number + 0.0),  # -0.0 becomes 0.0: they are equal, and not every database stores -0.0
 ]
 MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=40, pattern=r"^[A-Za-z0-9_.-]+$")]
 MetadataValue = Annotated[str, StringConstraints(max_length=500, pattern=NO_NUL)]
 MAX_METADATA = 50
 
 
-def _name_keys(schema: JsonDict) -> None:
-    """Says of the keys by `propertyNames` what pydantic says by `patternProperties`: of those, generators of clients
+def _use_property_names(schema: JsonDict) -> None:
+    """Describes the keys by `propertyNames` instead of pydantic's `patternProperties`, from which client generators
     make an empty class that drops every value."""
     ((pattern, value),) = cast("JsonDict", schema.pop("patternProperties")).items()
     schema["propertyNames"] = {**cast("JsonDict", schema["propertyNames"]), "pattern": pattern}
     schema["additionalProperties"] = value
 
 
-KEYS_BY_NAME = Field(json_schema_extra=_name_keys)
+METADATA_SCHEMA = Field(json_schema_extra=_use_property_names)
 
 
 EXAMPLE_ID = "01a209b3-fcfd-7015-92d5-ecad43015460"
@@ -207,25 +210,25 @@ EXAMPLE_TASK: JsonDict = {
 }
 
 
-def _as_text(kind: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+def _serialize_as_str(kind: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
     return {**handler(kind), "serialization": simple_ser_schema("str")}
 
 
-AS_TEXT = GetPydanticSchema(_as_text)
-"""An enumeration of texts, written as the text that each member is. pydantic would ask each for its `value`, which is
-Python: 28 of the 691 µs of CPU of a list of 50."""
+SERIALIZED_AS_STR = GetPydanticSchema(_serialize_as_str)
+"""A StrEnum, serialized as the str that each member is. pydantic would read each member's `value`, a Python call: 28 of
+the 691 µs of CPU of a list of 50."""
 
 
 class Task(BaseModel):
-    """A task. Times are in UTC."""
+    """A task. Timestamps are in UTC."""
 
     model_config = ConfigDict(frozen=True, json_schema_extra={"examples": [EXAMPLE_TASK]})
 
-    id: UUID = Field(description="UUIDv7: sorts by time of creation")
+    id: UUID = Field(description="UUIDv7: sorts by creation time")
     title: str
     description: str | None
-    status: Annotated[Status, AS_TEXT]
-    priority: Annotated[Priority, AS_TEXT]
+    status: Annotated[Status, SERIALIZED_AS_STR]
+    priority: Annotated[Priority, SERIALIZED_AS_STR]
     due_at: datetime | None
     due_on: date | None
     start_at: datetime | None
@@ -235,22 +238,22 @@ class Task(BaseModel):
     assignee: str | None
     percent_done: int
     recurrence: str | None
-    # Not there in the feed and the answers that earlier releases wrote.
+    # Absent from the feed entries and idempotency records of earlier releases.
     time_zone: str | None = None
     followed_by: UUID | None = Field(
-        default=None, description="The next occurrence, which was created when this one was done"
+        default=None, description="Id of the next occurrence, created when this one was done"
     )
     position: float = Field(json_schema_extra=DOUBLE)
     metadata: dict[str, str]
     created_at: datetime
     updated_at: datetime
     completed_at: datetime | None = Field(description="When the status became `done`; null in any other status")
-    deleted_at: datetime | None = Field(description="When it was deleted; it can be undeleted for 30 days")
-    version: int = Field(description="1 when created, one more with each change; the ETag is made of it")
+    deleted_at: datetime | None = Field(description=f"When it was deleted; can be undeleted for {UNDELETE_DAYS} days")
+    version: int = Field(description="1 when created, incremented by each change; the ETag is derived from it")
 
     @property
     def due(self) -> datetime | None:
-        """When it is due as one moment, for order and filters: a day counts from its first moment in UTC."""
+        """The due timestamp for sorting and filters: a due date counts as its midnight in UTC."""
         if self.due_on is not None:
             return datetime(self.due_on.year, self.due_on.month, self.due_on.day, tzinfo=UTC)
         return self.due_at
@@ -263,9 +266,8 @@ _set_extra = BaseModel.__dict__["__pydantic_extra__"].__set__
 _set_private = BaseModel.__dict__["__pydantic_private__"].__set__
 
 
-def trusted(fields: dict[str, Any]) -> Task:
-    """The task of fields that need no validation, since they were validated before: all of them, in their order, in
-    the types that a Task has.
+def construct_unchecked(fields: dict[str, Any]) -> Task:
+    """A task from fields that were validated before: all of them, in model order and with the types of Task.
 
     Task(**fields) takes 2.5 µs for each task of a list, model_construct 4.6, object.__setattr__ by name 0.4, and this
     half of that.
@@ -278,17 +280,22 @@ def trusted(fields: dict[str, Any]) -> Task:
     return task
 
 
+def etag(version: int) -> str:
+    """A task's version as a strong ETag."""
+    return f'"v{version}"'
+
+
 def without_defaults(schema: JsonDict) -> None:
-    """Takes the defaults out of what a request may hold; descriptions say what holds where a member is absent.
+    """Removes the defaults from a request schema; descriptions say what applies to absent fields.
 
-    Of a member with a default, openapi-typescript makes one that has to be sent, and openapi-generator and
-    openapi-python-client send the default of each that was not given: of a patch of the title, one of everything.
+    openapi-typescript makes a field with a default required, and openapi-generator and openapi-python-client send the
+    defaults of all fields that are not set: a patch of the title would reset everything else.
     """
-    for member in cast("JsonDict", schema["properties"]).values():
-        cast("JsonDict", member).pop("default", None)
+    for field in cast("JsonDict", schema["properties"]).values():
+        cast("JsonDict", field).pop("default", None)
 
 
-def _one_due(schema: JsonDict) -> None:
+def _exclude_two_dues(schema: JsonDict) -> None:
     without_defaults(schema)
     schema["not"] = {
         "required": ["due_at", "due_on"],
@@ -296,51 +303,51 @@ def _one_due(schema: JsonDict) -> None:
     }
 
 
-class _OneDue(BaseModel):
-    """What both bodies of requests have in common: no unknown members, and one due date."""
+class _TaskInput(BaseModel):
+    """Common to NewTask and TaskPatch: no unknown fields, and a single due date."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra=_one_due)
+    model_config = ConfigDict(extra="forbid", json_schema_extra=_exclude_two_dues)
 
     due_at: DueAt | None = None
     due_on: DueOn | None = None
 
     @model_validator(mode="after")
-    def _one_due(self) -> _OneDue:
+    def _check_one_due(self) -> _TaskInput:
         if self.due_at is not None and self.due_on is not None:
-            raise ValueError("a task is due at a moment (due_at) or on a day (due_on), not both")
+            raise ValueError("a task is due at a date-time (due_at) or on a date (due_on), not both")
         return self
 
 
-class NewTask(_OneDue):
-    """What a client says of a task that it creates."""
+class NewTask(_TaskInput):
+    """The fields of a task to create."""
 
     title: Title
     description: Description | None = None
-    status: Status = Field(default=Status.TO_DO, description="`todo` unless said")
-    priority: Priority = Field(default=Priority.NONE, description="`none` unless said")
+    status: Status = Field(default=Status.TO_DO, description="`todo` by default")
+    priority: Priority = Field(default=Priority.NONE, description="`none` by default")
     start_at: StartAt | None = None
     labels: Labels = []
     project: Project | None = None
     parent: Parent | None = None
     assignee: Assignee | None = None
     percent_done: Percent | None = Field(
-        default=None, description="0 unless said; 100 for a task that is created `done`"
+        default=None, description="0 by default; 100 for a task that is created `done`"
     )
     recurrence: Recurrence | None = None
     time_zone: TimeZone | None = None
     position: Position = 0.0
-    metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=MAX_METADATA), KEYS_BY_NAME] = {}
+    metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=MAX_METADATA), METADATA_SCHEMA] = {}
 
 
-class TaskPatch(_OneDue):
-    """A JSON merge patch (RFC 7396): a member that is absent stays as it is, `null` makes it what it is of a new task.
+class TaskPatch(_TaskInput):
+    """A JSON merge patch (RFC 7396): absent fields stay unchanged, `null` resets a field to the default of a new task.
 
-    A title cannot be cleared. `labels` is replaced as a whole; `metadata` is merged key by key, and a key that is
-    `null` is removed. `due_at` clears `due_on`, and the other way round.
+    `title` cannot be cleared. `labels` is replaced as a whole; `metadata` is merged key by key, and a key that is
+    `null` is removed. `due_at` clears `due_on`, and vice versa.
     """
 
-    # The defaults stand for "absent": `model_fields_set` says what was sent. Neither they nor their order may change:
-    # the fingerprint of a batch under an Idempotency-Key is made of them, by the release before as well.
+    # The defaults stand for "absent": `model_fields_set` has the fields sent. Neither they nor their order may change:
+    # the fingerprint of a batch under an Idempotency-Key is computed from them, by the previous release as well.
     title: Title = ""
     description: Description | None = None
     status: Status | None = Status.TO_DO
@@ -355,15 +362,15 @@ class TaskPatch(_OneDue):
     time_zone: TimeZone | None = None
     position: Position | None = 0.0
     metadata: (
-        Annotated[dict[MetadataKey, MetadataValue | None], Field(max_length=MAX_METADATA), KEYS_BY_NAME] | None
+        Annotated[dict[MetadataKey, MetadataValue | None], Field(max_length=MAX_METADATA), METADATA_SCHEMA] | None
     ) = {}
 
 
 class TaskPage(BaseModel):
-    """One page of a list."""
+    """A page of a list."""
 
     items: list[Task]
-    next_cursor: str | None = Field(description="Send it as `cursor` to get the next page; null on the last one")
+    next_cursor: str | None = Field(description="Send it as `cursor` to get the next page; null on the last page")
 
 
 class CreateItem(BaseModel):
@@ -376,7 +383,7 @@ class CreateItem(BaseModel):
 
 
 class UpdateItem(BaseModel):
-    """Change a task, if it still has this version where one is named."""
+    """Update a task; with `if_version` only at that version."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -387,7 +394,7 @@ class UpdateItem(BaseModel):
 
 
 class DeleteItem(BaseModel):
-    """Delete a task, if it still has this version where one is named."""
+    """Delete a task; with `if_version` only at that version."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -397,14 +404,14 @@ class DeleteItem(BaseModel):
 
 
 class Batch(BaseModel):
-    """Up to 100 changes at once."""
+    """Up to 100 operations in one transaction."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra=without_defaults)
 
     atomic: bool = Field(
         default=False,
         strict=True,
-        description="All or nothing: one that cannot be done undoes the others. Not so unless said",
+        description="All or nothing: if one item fails, none is done. False by default",
     )
     items: list[Annotated[CreateItem | UpdateItem | DeleteItem, Field(discriminator="action")]] = Field(
         min_length=1, max_length=100
@@ -412,17 +419,17 @@ class Batch(BaseModel):
 
 
 class BatchResult(BaseModel):
-    """What became of one item."""
+    """The result of one item."""
 
     status: int = Field(
-        description="As the request alone would have been answered; 424: undone because of another item"
+        description="The status of the equivalent single request; 424: not done because another item failed"
     )
-    task: Task | None = Field(default=None, description="The task as it is now, where the item was done")
+    task: Task | None = Field(default=None, description="The resulting task, if the item was done")
     detail: str | None = Field(default=None, description="Why the item was not done")
 
 
 class BatchAnswer(BaseModel):
-    """What became of the items, in their order."""
+    """The results of the items, in request order."""
 
     results: list[BatchResult]
 
@@ -431,20 +438,20 @@ ChangeType = Literal["created", "updated", "deleted", "undeleted"]
 
 
 class Change(BaseModel):
-    """One change of one task."""
+    """A change of a task."""
 
-    id: str = Field(description="Where in the feed it stands: send it as `since` to get what came after")
+    id: str = Field(description="The place in the feed: send it as `since` to get later changes")
     type: ChangeType
-    task: Task = Field(description="The task as this change left it")
+    task: Task = Field(description="The task after this change")
 
 
 class ChangePage(BaseModel):
-    """What changed, in the order in which it became visible."""
+    """Changes in the order in which they became visible."""
 
     items: list[Change]
-    next_since: str = Field(description="Send it as `since` to go on; there may be nothing new yet")
+    next_since: str = Field(description="Send it as `since` to continue; there may be no later changes yet")
 
 
 def to_json(model: BaseModel) -> bytes:
-    """The model as JSON in bytes: model_dump_json would make a str of them, which a response would encode again."""
+    """The model as JSON bytes: model_dump_json would decode them to str, and the response encode that again."""
     return model.__pydantic_serializer__.to_json(model)

@@ -1,7 +1,6 @@
-"""How large a page may be.
+"""The maximum size of a page.
 
-200 tasks as large as tasks can be are 8 MB: a hundred clients that read them slowly would take more memory than a pod
-has.
+200 tasks of the maximum size are 8 MB: with a hundred slow readers that is more memory than a pod has.
 """
 
 from __future__ import annotations
@@ -14,10 +13,10 @@ MAX_PAGE_BYTES = 1024 * 1024
 Item = TypeVar("Item")
 
 
-def fitting(items: Sequence[Item], write: Callable[[Sequence[Item]], bytes]) -> bytes:
-    """The page of as many of the items as there is room for, and of one at least.
+def fit_page(items: Sequence[Item], write: Callable[[Sequence[Item]], bytes]) -> bytes:
+    """A page with as many of the items as fit, at least one.
 
-    write: makes the page of some of them, of the first or of all.
+    write: serializes a page of the given items, which are the first ones or all.
     """
     while len(content := write(items)) > MAX_PAGE_BYTES and len(items) > 1:
         items = items[: max(1, len(items) * MAX_PAGE_BYTES // len(content))]

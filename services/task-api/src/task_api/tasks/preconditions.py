@@ -1,27 +1,27 @@
-"""ETag, If-Match and If-None-Match: which version of a task a client knows (RFC 9110, sections 8.8.3 and 13)."""
+"""ETag, If-Match and If-None-Match (RFC 9110, sections 8.8.3 and 13)."""
 
 from __future__ import annotations
 
 import hashlib
-import zlib
 from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import Depends, Header, Request
 
 from chassis.conditional import combined_field_value, entity_tags, is_strongly_matched, is_weakly_matched
-from task_api.tasks.commands import Expectation, OtherVersion, anything
-from task_api.tasks.models import Task
+from task_api.store.protocol import TaskJson
+from task_api.tasks.commands import Precondition, VersionMismatch, no_precondition
+from task_api.tasks.models import Task, etag
 
 
-# These are asynchronous, though nothing is awaited: FastAPI takes others to a thread, 0.3 ms of CPU for each.
+# Coroutines, though nothing is awaited: FastAPI runs other functions in a thread, which takes 0.3 ms of CPU each.
 async def _if_match(
     request: Request,
     _documented: Annotated[
         str | None,
         Header(
             alias="If-Match",
-            description='Only if the task still has this ETag (`"v7"`, several with commas between, or `*`)',
+            description='Only if the task still has this ETag (`"v7"`, a comma-separated list, or `*`)',
         ),
     ] = None,
 ) -> str | None:
@@ -34,7 +34,7 @@ async def _if_none_match(
         str | None,
         Header(
             alias="If-None-Match",
-            description="Only if the task has another ETag by now; else 304 to who reads, and 412 to who changes",
+            description="Only if the task has a different ETag; otherwise 304 for reads and 412 for writes",
         ),
     ] = None,
 ) -> str | None:
@@ -43,50 +43,43 @@ async def _if_none_match(
 
 IfMatch = Annotated[str | None, Depends(_if_match)]
 IfNoneMatch = Annotated[str | None, Depends(_if_none_match)]
-"""The header's lines as one list."""
+"""All lines of the header as one list."""
 
 
-def etag(version: int) -> str:
-    """A task's version as a strong ETag."""
-    return f'"v{version}"'
-
-
-def expectation(if_match: str | None, if_none_match: str | None = None) -> Expectation:
-    """What the headers ask of a task that is to be changed. Raises Problem 400 where they cannot be read."""
+def precondition(if_match: str | None, if_none_match: str | None = None) -> Precondition:
+    """The precondition in the headers of a write. Raises Problem 400 for malformed headers."""
     if if_match is None and if_none_match is None:
-        return anything
-    wanted = None if if_match is None else entity_tags("If-Match", if_match)
-    unwanted = frozenset[str]() if if_none_match is None else entity_tags("If-None-Match", if_none_match)
+        return no_precondition
+    matching = None if if_match is None else entity_tags("If-Match", if_match)
+    excluded = frozenset[str]() if if_none_match is None else entity_tags("If-None-Match", if_none_match)
 
-    def expect(task: Task) -> None:
-        now = etag(task.version)
-        if not is_strongly_matched(now, wanted):
-            raise OtherVersion(
-                f"Task {task.id} has the ETag {now} by now. Get it again, look at what changed, and send that ETag."
-            )
-        if is_weakly_matched(now, unwanted):
-            raise OtherVersion(f"Task {task.id} has the ETag {now}, and If-None-Match asks for another.")
+    def check_precondition(task: Task) -> None:
+        current = etag(task.version)
+        if not is_strongly_matched(current, matching):
+            raise VersionMismatch(task)
+        if is_weakly_matched(current, excluded):
+            raise VersionMismatch(task, "If-None-Match excludes that version.")
 
-    return expect
+    return check_precondition
 
 
-def list_etag(tasks: Sequence[Task], content: bytes) -> str:
+def list_etag(tasks: Sequence[TaskJson], content: bytes) -> str:
     """A page's weak ETag: it is the same in every content coding.
 
-    tasks: those that were read for it. content: what they were written as. A change of any of them makes the versions
-    more; that others are there now, the checksum tells. It takes 7 of the 690 µs of CPU of a list of 50 tasks, a
-    SHA-256 20.
+    tasks: those read for the page. content: the page, which may have room only for the first of them, and is longer if
+    there is a next page. Hashing the stamps of 50 tasks from PostgreSQL takes 2 µs, hashing the page 12.
     """
-    return f'W/"{sum([task.version for task in tasks]):x}-{len(content):x}-{zlib.crc32(content):08x}"'
+    stamps = hashlib.sha256(b"".join([stamp for stamp, _ in tasks])).hexdigest()[:32]
+    return f'W/"{stamps}-{len(content):x}"'
 
 
 def content_etag(content: bytes) -> str:
-    """The weak ETag of what takes much longer to write than its hash."""
+    """The weak ETag of content that takes much longer to generate than to hash."""
     return f'W/"{hashlib.sha256(content).hexdigest()[:32]}"'
 
 
 def is_known(tag: str, if_none_match: str | None) -> bool:
-    """Whether the client has what this ETag stands for, by the weak comparison: W/"v7" is as good as "v7"."""
+    """Whether If-None-Match has this ETag, by weak comparison: W/"v7" matches "v7"."""
     if if_none_match is None:
         return False
     return is_weakly_matched(tag, entity_tags("If-None-Match", if_none_match))

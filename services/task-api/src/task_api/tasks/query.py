@@ -1,4 +1,4 @@
-"""What a list is asked for: filters, words, order, and the place where a page begins."""
+"""List queries: filters, search words, order and cursor."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ SortKey = Literal["created_at", "updated_at", "due", "start_at", "completed_at",
 WORD = re.compile(r"[^\W_]+")
 MAX_WORD = 100
 NEVER = datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
-"""Stands for a time that a task does not have, and sorts after all others: each store sorts by it in place of null."""
+"""Stands for an absent timestamp and sorts after all others: each store sorts by it instead of null."""
 
 
 @dataclass(frozen=True)
 class Order:
-    """One step of an order."""
+    """One sort key of an order."""
 
     key: SortKey
     descending: bool
@@ -36,11 +36,11 @@ class Order:
 
 @dataclass(frozen=True)
 class Filters:
-    """Which tasks a list has: those that meet all that is said here.
+    """The filters of a list; a task has to match all of them.
 
-    The times: a moment, which those that end with `before` exclude and the others include.
-    words: the task has all of them. prefixes: each of them begins one of its words.
-    without: what the task has none of.
+    Timestamps: those that end with `before` are exclusive, the others inclusive.
+    words: the task has all of them. prefixes: each is a prefix of one of its words.
+    without: fields that are null.
     """
 
     status: frozenset[Status] = frozenset()
@@ -62,7 +62,7 @@ class Filters:
     prefixes: frozenset[str] | None = None
 
     def match(self, task: Task) -> bool:
-        """Whether `task` is in the list. The meaning that the databases' queries have to equal."""
+        """Whether `task` is in the list. The reference for the databases' queries."""
         due, completed = task.due, task.completed_at
         return (
             (task.deleted_at is not None) == self.deleted
@@ -81,32 +81,32 @@ class Filters:
             and (self.completed_before is None or (completed is not None and completed < self.completed_before))
             and (self.completed_after is None or (completed is not None and completed >= self.completed_after))
             and (self.words is None or (bool(self.words) and self.words <= words_of(task)))
-            and (self.prefixes is None or (bool(self.prefixes) and _begin_words(self.prefixes, words_of(task))))
+            and (self.prefixes is None or (bool(self.prefixes) and _match_prefixes(self.prefixes, words_of(task))))
         )
 
 
-def _begin_words(prefixes: frozenset[str], found: frozenset[str]) -> bool:
+def _match_prefixes(prefixes: frozenset[str], found: frozenset[str]) -> bool:
     return all(any(word.startswith(prefix) for word in found) for prefix in prefixes)
 
 
 @dataclass(frozen=True)
 class Query:
-    """A list: its filters, its order (the id breaks ties, newest first), and the last task of the page before."""
+    """A list: its filters, its order (ties are broken by id) and where the page starts."""
 
     filters: Filters = Filters()
     order: tuple[Order, ...] = (Order("created_at", descending=True),)
     after: tuple[tuple[Any, ...], UUID] | None = None
-    """The sort values and the id of the task after which the page begins."""
+    """The sort values and the id of the last task of the previous page (keyset pagination)."""
 
 
-class WrongCursor(Exception):
-    """The cursor is not one of this list; the message says so."""
+class InvalidCursor(Exception):
+    """The cursor is malformed, or belongs to another list; the message says which."""
 
 
 def words(text: str) -> frozenset[str]:
-    """The words of a text, as search compares them: whole, without regard to case or ways of encoding.
+    """The words of a text as search compares them: whole words, case-folded and normalized.
 
-    The one definition for all stores: they keep these words and match them as they are.
+    The single definition for all stores: they store these words and match them exactly.
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
     found = WORD.findall(folded)
@@ -116,12 +116,12 @@ def words(text: str) -> frozenset[str]:
 
 
 def words_of(task: Task) -> frozenset[str]:
-    """The words by which search finds the task: those of title and description."""
+    """The words of title and description, by which search finds the task."""
     return words(f"{task.title} {task.description or ''}")
 
 
 def read_order(sort: str) -> tuple[Order, ...]:
-    """`-priority,due` as steps. A key that is named again has no further effect, and is left out."""
+    """Parses a sort parameter such as `-priority,due`. Repeated keys have no effect and are dropped."""
     steps: dict[str, Order] = {}
     for name in sort.split(","):
         key = cast("SortKey", name.removeprefix("-"))
@@ -130,7 +130,8 @@ def read_order(sort: str) -> tuple[Order, ...]:
 
 
 def sort_value(task: Task, key: SortKey) -> Any:
-    """By what the task is sorted: comparable, never None. `created_at` is the id: UUIDv7 has the time in it."""
+    """The value that the task is sorted by: comparable, never None. `created_at` is the id: a UUIDv7 has the time in
+    it."""
     match key:
         case "created_at":
             return task.id
@@ -144,47 +145,48 @@ def sort_value(task: Task, key: SortKey) -> Any:
             return getattr(task, key) or NEVER
 
 
-def rest(query: Query, last: Task) -> Query:
-    """The rest of the list, behind `last`."""
+def next_page(query: Query, last: Task) -> Query:
+    """The query of the page that follows `last`."""
     return replace(query, after=(tuple(sort_value(last, step.key) for step in query.order), last.id))
 
 
 def write_cursor(query: Query, last: Task) -> str:
-    """The opaque place after `last`, bound to the list's filters and order."""
+    """The opaque cursor after `last`, bound to the list's filters and order."""
     values = [_encode(sort_value(last, step.key)) for step in query.order]
     content = json.dumps([_fingerprint(query.filters, query.order), values, str(last.id)], separators=(",", ":"))
     return base64.urlsafe_b64encode(content.encode()).decode().rstrip("=")
 
 
 def read_cursor(query: Query, cursor: str) -> tuple[tuple[Any, ...], UUID]:
-    """What `write_cursor` wrote. Raises WrongCursor, also for a cursor of a list with other filters or order."""
+    """Decodes a cursor of `write_cursor`. Raises InvalidCursor, also if the list has other filters or another order."""
     try:
         content = json.loads(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True))
         fingerprint, values, last = content
-        place = tuple(_decode(step.key, value) for step, value in zip(query.order, values, strict=True)), UUID(last)
+        keyset = tuple(_decode(step.key, value) for step, value in zip(query.order, values, strict=True)), UUID(last)
     except (binascii.Error, ValueError, TypeError, AttributeError, RecursionError):
-        raise WrongCursor("This cursor is not one that this list gave out. Start again without a cursor.") from None
+        raise InvalidCursor("Not a cursor of this list. Start over without a cursor.") from None
     if fingerprint != _fingerprint(query.filters, query.order):
-        raise WrongCursor(
-            "This cursor belongs to a list with other filters or another order. Start again without a cursor."
+        raise InvalidCursor(
+            "This cursor belongs to a list with other filters or another order. Start over without a cursor."
         )
-    return place
+    return keyset
 
 
-LATER = {"without", "created_before", "created_after", "completed_before", "completed_after", "prefixes"}
-"""Filters that came after the first release: where they are not asked for, cursors of pods without them stay good."""
+LATER_FILTERS = {"without", "created_before", "created_after", "completed_before", "completed_after", "prefixes"}
+"""Filters added after the first release: unused, they do not change the fingerprint, so cursors of older pods stay
+valid."""
 NO_FILTERS = Filters()
 
 
-@functools.lru_cache(maxsize=256)  # it takes 40 µs, and most lists are asked for again and again
+@functools.lru_cache(maxsize=256)  # it takes 40 µs, and most lists are requested repeatedly
 def _fingerprint(filters: Filters, order: tuple[Order, ...]) -> str:
-    said = {
+    parts = {
         name: sorted(value) if isinstance(value, frozenset) else value
         for name, value in asdict(filters).items()
-        if name not in LATER or value != getattr(NO_FILTERS, name)
+        if name not in LATER_FILTERS or value != getattr(NO_FILTERS, name)
     }
     steps = [(step.key, step.descending) for step in order]
-    return hashlib.sha256(json.dumps([said, steps], default=str, sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps([parts, steps], default=str, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _encode(value: object) -> Any:
@@ -206,7 +208,7 @@ def _decode(key: SortKey, value: Any) -> Any:
         case "position" if isinstance(value, int | float):
             return float(value)
         case "title" if isinstance(value, str) and "\0" not in value:
-            value.encode()  # a lone surrogate is no text
+            value.encode()  # rejects lone surrogates
             return value
         case "updated_at" | "due" | "start_at" | "completed_at":
             time = datetime.fromisoformat(value)

@@ -1,11 +1,11 @@
-"""/v1/tasks: reads requests, asks for what is to be done, answers."""
+"""/v1/tasks: parses requests, calls the operations of commands.py, builds responses."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 from urllib.parse import parse_qsl, urlencode
 from uuid import UUID
 
@@ -15,14 +15,17 @@ from pydantic import StringConstraints
 from chassis.auth import Basic
 from chassis.problems import Problem, problem_responses
 from chassis.routes import Router
+from task_api.store import Store
+from task_api.store.protocol import TaskJson
 from task_api.tasks import commands
-from task_api.tasks.commands import Answered
+from task_api.tasks.commands import IdempotentResult
 from task_api.tasks.dependencies import CalendarReader, Reader, StoreDependency, Writer
 from task_api.tasks.idempotency import IdempotencyKey, replayed_header, request_key
 from task_api.tasks.models import (
     EXAMPLE_ID,
     NO_CONTROL_CHARACTERS,
     NO_NUL,
+    UNDELETE_DAYS,
     Batch,
     BatchAnswer,
     Day,
@@ -33,23 +36,24 @@ from task_api.tasks.models import (
     TaskPage,
     TaskPatch,
     Time,
+    etag,
     to_json,
 )
-from task_api.tasks.pages import fitting
+from task_api.tasks.pages import fit_page
 from task_api.tasks.preconditions import (
     IfMatch,
     IfNoneMatch,
     content_etag,
-    etag,
-    expectation,
     is_known,
     list_etag,
+    precondition,
 )
 from task_api.tasks.query import (
     Filters,
+    InvalidCursor,
     Order,
     Owner,
-    WrongCursor,
+    SortKey,
     read_cursor,
     read_order,
     words,
@@ -59,10 +63,8 @@ from task_api.tasks.query import Query as TaskQuery
 
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 200
-SORT_PATTERN = (
-    r"^-?(created_at|updated_at|due|start_at|completed_at|priority|title|position)"
-    r"(,-?(created_at|updated_at|due|start_at|completed_at|priority|title|position))*$"
-)
+SORT_KEYS = "|".join(get_args(SortKey))
+SORT_PATTERN = rf"^-?({SORT_KEYS})(,-?({SORT_KEYS}))*$"
 
 router = Router(prefix="/v1/tasks", tags=["tasks"])
 
@@ -74,24 +76,24 @@ BODY = (408, 413)
 ETAG = {"ETag": {"description": "The task's version", "schema": {"type": "string"}}}
 EXAMPLE = {"title": "Water the plants", "priority": "high", "due_on": "2026-12-01", "labels": ["home"]}
 
-CACHED = {"Cache-Control": "private, no-cache"}
-"""Of what may be kept and has to be revalidated: no cache that several share may give one caller another's tasks."""
-PACKED = {**CACHED, "Vary": "Accept-Encoding"}
-"""The same of what is large enough to be compressed (chassis/compression.py)."""
-LIST_ETAG = {"ETag": {"description": "Another one when the content is another", "schema": {"type": "string"}}}
+CACHE_HEADERS = {"Cache-Control": "private, no-cache"}
+"""Only private caches may store it, and have to revalidate: a shared cache could serve one caller another's tasks."""
+COMPRESSIBLE_HEADERS = {**CACHE_HEADERS, "Vary": "Accept-Encoding"}
+"""For responses large enough to be compressed (chassis/compression.py)."""
+LIST_ETAG = {"ETag": {"description": "Changes whenever the content changes", "schema": {"type": "string"}}}
 
 EXAMPLE_CALENDAR = "BEGIN:VCALENDAR\r\nVERSION:2.0\r\nBEGIN:VTODO\r\nSUMMARY:Water the plants\r\n..."
 
 
 def _links(*operations: str) -> dict[str, Any]:
-    """OpenAPI links: the id in the answer is the id of these operations."""
+    """OpenAPI links: the id in the response is the task_id of these operations."""
     return {
         operation: {"operationId": operation, "parameters": {"task_id": "$response.body#/id"}}
         for operation in operations
     }
 
 
-OTHERS = ("get_task", "update_task", "delete_task", "undelete_task")
+LINKED_OPERATIONS = ("get_task", "update_task", "delete_task", "undelete_task")
 
 
 @router.post(
@@ -106,11 +108,11 @@ OTHERS = ("get_task", "update_task", "delete_task", "undelete_task")
                 **ETAG,
                 "Location": {"description": "The task's path", "schema": {"type": "string"}},
                 "Idempotency-Replayed": {
-                    "description": "`true` where this is the answer to an earlier request under the same key",
+                    "description": "`true` if this is the response to an earlier request with the same key",
                     "schema": {"type": "string"},
                 },
             },
-            "links": _links(*OTHERS),
+            "links": _links(*LINKED_OPERATIONS),
         },
         **problem_responses(400, *AUTH, *BODY, 409, 422, 503),
     },
@@ -122,30 +124,30 @@ async def create_task(
     new: Annotated[NewTask, Body(openapi_examples={"task": {"value": EXAMPLE}})],
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
-    """With an `Idempotency-Key` it is safe to send again, whatever became of the first time."""
+    """With an `Idempotency-Key` it is safe to retry, whatever happened to the first request."""
     key = request_key(request, idempotency_key, caller.subject, new)
-    answered, task_id, version = await commands.create(store, new, key)
+    result, task_id, version = await commands.create(store, new, key)
     headers = {
         "Location": f"{request.scope['root_path']}{router.prefix}/{task_id}",
         "ETag": etag(version),
-        **replayed_header(answered),
+        **replayed_header(result),
     }
-    return Json(answered.body.encode(), answered.status, headers)
+    return RawJSONResponse(result.body.encode(), result.status, headers)
 
 
 @dataclass(frozen=True)
-class Listing:
-    """Which tasks are asked for, and in what order."""
+class ListParams:
+    """The filters and the order of a list."""
 
     filters: Filters
     order: tuple[Order, ...]
 
 
-def _moment(time: datetime | date | None) -> datetime | None:
-    """A moment in UTC; a day stands for its first one."""
-    if time is None or isinstance(time, datetime):
-        return time
-    return datetime(time.year, time.month, time.day, tzinfo=UTC)
+def _to_datetime(value: datetime | date | None) -> datetime | None:
+    """A date stands for its midnight in UTC."""
+    if value is None or isinstance(value, datetime):
+        return value
+    return datetime(value.year, value.month, value.day, tzinfo=UTC)
 
 
 def _filters(
@@ -154,25 +156,25 @@ def _filters(
     not_status: Annotated[list[Status], Query(description="None of these")] = [],
     priority: Annotated[list[Priority], Query(description="Any of these")] = [],
     label: Annotated[list[ExactName], Query(max_length=20, description="All of these")] = [],
-    project: Annotated[ExactName | None, Query(description="Of this project")] = None,
-    parent: Annotated[UUID | None, Query(description="Part of this task")] = None,
-    assignee: Annotated[ExactName | None, Query(description="Done by")] = None,
-    without: Annotated[list[Owner], Query(description="Has none of these")] = [],
-    due_before: Annotated[Time | Day | None, Query(description="Due before this moment or day")] = None,
-    due_after: Annotated[Time | Day | None, Query(description="Due at this moment or day, or after it")] = None,
-    updated_since: Annotated[Time | Day | None, Query(description="Changed then or later")] = None,
-    created_before: Annotated[Time | Day | None, Query(description="Created before this moment or day")] = None,
-    created_after: Annotated[Time | Day | None, Query(description="Created at this moment or day, or after it")] = None,
-    completed_before: Annotated[Time | Day | None, Query(description="Completed before this moment or day")] = None,
+    project: Annotated[ExactName | None, Query(description="Project")] = None,
+    parent: Annotated[UUID | None, Query(description="Parent task")] = None,
+    assignee: Annotated[ExactName | None, Query(description="Assignee")] = None,
+    without: Annotated[list[Owner], Query(description="None of these fields is set")] = [],
+    due_before: Annotated[Time | Day | None, Query(description="Due before this date-time or date")] = None,
+    due_after: Annotated[Time | Day | None, Query(description="Due at or after this date-time or date")] = None,
+    updated_since: Annotated[Time | Day | None, Query(description="Updated at or after this date-time or date")] = None,
+    created_before: Annotated[Time | Day | None, Query(description="Created before this date-time or date")] = None,
+    created_after: Annotated[Time | Day | None, Query(description="Created at or after this date-time or date")] = None,
+    completed_before: Annotated[Time | Day | None, Query(description="Completed before this date-time or date")] = None,
     completed_after: Annotated[
-        Time | Day | None, Query(description="Completed at this moment or day, or after it")
+        Time | Day | None, Query(description="Completed at or after this date-time or date")
     ] = None,
     q: Annotated[
         str | None,
         Query(
             max_length=200,
             pattern=NO_NUL,
-            description="Has all these words in title or description, whole and in any case",
+            description="All of these words are in title or description: whole words, case-insensitive",
         ),
     ] = None,
     prefix: Annotated[
@@ -180,18 +182,18 @@ def _filters(
         Query(
             max_length=200,
             pattern=NO_NUL,
-            description="Each word of this begins a word of title or description: search while one types",
+            description="Each of these words is a prefix of a word in title or description: search as you type",
         ),
     ] = None,
     deleted: Annotated[
-        bool, Query(description="The deleted tasks, which can still be undeleted, instead of the others")
+        bool, Query(description="Return the deleted tasks, which can still be undeleted, instead of the others")
     ] = False,
 ) -> Filters:
-    searched = None if q is None else words(q)
+    search_words = None if q is None else words(q)
     if not_status:
         status = sorted(frozenset(status or Status) - frozenset(not_status))
         if not status:
-            searched = frozenset()  # of which nothing is found
+            search_words = frozenset()  # matches nothing
     return Filters(
         status=frozenset(status),
         priority=frozenset(priority),
@@ -199,16 +201,16 @@ def _filters(
         project=project,
         parent=parent,
         assignee=assignee,
-        due_before=_moment(due_before),
-        due_after=_moment(due_after),
-        updated_since=_moment(updated_since),
-        words=searched,
+        due_before=_to_datetime(due_before),
+        due_after=_to_datetime(due_after),
+        updated_since=_to_datetime(updated_since),
+        words=search_words,
         deleted=deleted,
         without=frozenset(without),
-        created_before=_moment(created_before),
-        created_after=_moment(created_after),
-        completed_before=_moment(completed_before),
-        completed_after=_moment(completed_after),
+        created_before=_to_datetime(created_before),
+        created_after=_to_datetime(created_after),
+        completed_before=_to_datetime(completed_before),
+        completed_after=_to_datetime(completed_after),
         prefixes=None if prefix is None else words(prefix),
     )
 
@@ -216,18 +218,45 @@ def _filters(
 FiltersDependency = Annotated[Filters, Depends(_filters)]
 
 
-def _listing(
+def _list_params(
     *,
     filters: FiltersDependency,
     sort: Annotated[
         str,
-        Query(max_length=200, pattern=SORT_PATTERN, description="Keys in their order of weight; `-` turns one round"),
+        Query(
+            max_length=200,
+            pattern=SORT_PATTERN,
+            description="Comma-separated sort keys; prefix with `-` for descending",
+        ),
     ] = "-created_at",
-) -> Listing:
-    return Listing(filters, read_order(sort))
+) -> ListParams:
+    return ListParams(filters, read_order(sort))
 
 
-ListingDependency = Annotated[Listing, Depends(_listing)]
+ListParamsDependency = Annotated[ListParams, Depends(_list_params)]
+
+
+class ParsedQueryCache:
+    """The parsed query strings of lists, without a cursor. Clients repeat a few of them; read by tasks/fast_path.py."""
+
+    MAX_ENTRIES, MAX_BYTES = 1000, 500
+
+    def __init__(self) -> None:
+        self._parsed: dict[bytes, tuple[ListParams, int]] = {}
+
+    def __len__(self) -> int:
+        return len(self._parsed)
+
+    def get(self, query_string: bytes) -> tuple[ListParams, int] | None:
+        """The parameters and the page size of a query string, if it is cached."""
+        return self._parsed.get(query_string)
+
+    def put(self, query_string: bytes, params: ListParams, page_size: int) -> None:
+        """Caches a valid query string, unless it is longer than MAX_BYTES. A full cache is emptied."""
+        if len(self._parsed) >= self.MAX_ENTRIES:
+            self._parsed.clear()
+        if len(query_string) <= self.MAX_BYTES:
+            self._parsed[query_string] = params, page_size
 
 
 @router.get(
@@ -239,7 +268,7 @@ ListingDependency = Annotated[Listing, Depends(_listing)]
             "headers": {
                 **LIST_ETAG,
                 "Link": {
-                    "description": '`<...>; rel="next"`: the next page, where there is one',
+                    "description": '`<...>; rel="next"`: the next page, if there is one',
                     "schema": {"type": "string"},
                 },
             },
@@ -252,55 +281,76 @@ async def list_tasks(
     request: Request,
     _caller: Reader,
     store: StoreDependency,
-    listing: ListingDependency,
+    params: ListParamsDependency,
     page_size: Annotated[
-        int, Query(ge=1, description=f"How many to return; more than {MAX_PAGE_SIZE} is lowered to {MAX_PAGE_SIZE}")
+        int,
+        Query(
+            ge=1, description=f"Maximum number of items; values above {MAX_PAGE_SIZE} are lowered to {MAX_PAGE_SIZE}"
+        ),
     ] = DEFAULT_PAGE_SIZE,
     cursor: Annotated[
         str | None,
-        Query(max_length=4000, description="`next_cursor` of the page before; only for the same filters and order"),
+        Query(
+            max_length=4000, description="`next_cursor` of the previous page; valid only for the same filters and order"
+        ),
     ] = None,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """A page at a time, the newest first unless `sort` says otherwise.
+    """Returns a page of tasks, newest first unless `sort` is given.
 
-    A page of large tasks has fewer than were asked for, so that it has at most 1 MiB: only a `next_cursor` of null says
-    that it is the last.
+    A page is at most 1 MiB, so with large tasks it has fewer than `page_size`: only a `next_cursor` of null marks the
+    last page.
     """
     if cursor is None:
-        _understand(request.scope["query_string"], listing, page_size)
+        parsed_queries: ParsedQueryCache = request.app.state.parsed_queries
+        parsed_queries.put(request.scope["query_string"], params, page_size)
+    return await list_page(request, store, params, page_size, cursor, if_none_match)
+
+
+async def list_page(
+    request: Request,
+    store: Store,
+    params: ListParams,
+    page_size: int,
+    cursor: str | None,
+    if_none_match: str | None = None,
+) -> Response:
+    """The response of list_tasks, also for tasks/fast_path.py."""
     size = min(page_size, MAX_PAGE_SIZE)
-    query = TaskQuery(listing.filters, listing.order)
+    query = TaskQuery(params.filters, params.order)
     if cursor is not None:
         try:
             query = replace(query, after=read_cursor(query, cursor))
-        except WrongCursor as error:
+        except InvalidCursor as error:
             raise Problem(400, str(error), type="invalid-cursor") from None
-    tasks = await store.page(query, size=size + 1)  # one more than asked for tells whether there is a next page
-    following = None
+    tasks = await store.page_json(query, size=size + 1)  # one more, to know whether there is a next page
+    next_cursor = None
 
-    def write(some: Sequence[Task]) -> bytes:
-        nonlocal following
-        following = None if len(some) == len(tasks) else write_cursor(query, some[-1])
-        # Built here: FastAPI would validate all tasks once more before it turns them into JSON.
-        return to_json(TaskPage.model_construct(items=some, next_cursor=following))
+    def write(some: Sequence[TaskJson]) -> bytes:
+        nonlocal next_cursor
+        next_cursor = None
+        if len(some) < len(tasks):
+            next_cursor = write_cursor(query, Task.model_validate_json(some[-1][1]))
+        # Assembled as TaskPage: FastAPI would validate all tasks again first.
+        cursor = b"null" if next_cursor is None else b'"%b"' % next_cursor.encode()
+        return b'{"items":[%b],"next_cursor":%b}' % (b",".join([content for _, content in some]), cursor)
 
-    content = fitting(tasks[:size], write)
-    headers = {"ETag": list_etag(tasks[:size], content), **PACKED}
+    content = fit_page(tasks[:size], write)
+    headers = {"ETag": list_etag(tasks[:size], content), **COMPRESSIBLE_HEADERS}
     if is_known(headers["ETag"], if_none_match):
         return Response(status_code=304, headers=headers)
-    if following is None:
-        return Json(content, 200, headers)
-    # The parameters as they were sent, but for the cursor.
+    if next_cursor is None:
+        return RawJSONResponse(content, 200, headers)
+    # The parameters as sent, except for the cursor.
     sent = parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True)
-    said = [pair for pair in sent if pair[0] != "cursor"]
-    url = f"{request.url.path}?{urlencode([*said, ('cursor', following)])}"
-    return Json(content, 200, {**headers, "Link": f'<{url}>; rel="next"'})
+    parameters = [pair for pair in sent if pair[0] != "cursor"]
+    url = f"{request.url.path}?{urlencode([*parameters, ('cursor', next_cursor)])}"
+    return RawJSONResponse(content, 200, {**headers, "Link": f'<{url}>; rel="next"'})
 
 
 @router.get(
     ".ics",
-    summary="Export tasks to a calendar",
+    summary="Export tasks as a calendar",
     response_class=Response,
     dependencies=[Depends(Basic())],
     responses={
@@ -314,19 +364,19 @@ async def list_tasks(
     },
 )
 async def export_tasks(
-    _caller: CalendarReader, store: StoreDependency, listing: ListingDependency, if_none_match: IfNoneMatch = None
+    _caller: CalendarReader, store: StoreDependency, params: ListParamsDependency, if_none_match: IfNoneMatch = None
 ) -> Response:
     """The tasks of a list as VTODOs (RFC 5545), at most 5,000 and 4 MiB.
 
-    Calendar programs may send the token as the password of HTTP Basic, with any name.
-    They are read page by page: sorted by what changes meanwhile, a task that moves may be missed or be there twice.
+    Calendar clients may send the token as the password of HTTP Basic, with any user name.
+    Tasks are read page by page: if the sort key of a task changes concurrently, it may be missing or appear twice.
     """
     try:
-        calendar = await commands.export(store, TaskQuery(listing.filters, listing.order))
-    except commands.TooMuch as error:
-        detail = f"{error} Choose fewer, for example by project or by due_after."
+        calendar = await commands.export(store, TaskQuery(params.filters, params.order))
+    except commands.ExportTooLarge as error:
+        detail = f"{error} Narrow the list, for example by project or due_after."
         raise Problem(422, detail, type="too-many-tasks") from None
-    headers = {"ETag": content_etag(calendar), **PACKED}
+    headers = {"ETag": content_etag(calendar), **COMPRESSIBLE_HEADERS}
     if is_known(headers["ETag"], if_none_match):
         return Response(status_code=304, headers=headers)
     return Response(calendar, headers=headers, media_type="text/calendar; charset=utf-8")
@@ -337,7 +387,7 @@ async def export_tasks(
     summary="Get a task",
     response_model=Task,
     responses={
-        200: {"headers": ETAG, "links": _links(*OTHERS)},
+        200: {"headers": ETAG, "links": _links(*LINKED_OPERATIONS)},
         304: {"description": "The task still has this ETag", "headers": ETAG},
         **problem_responses(400, *AUTH, 404, 412, 503),
     },
@@ -349,22 +399,22 @@ async def get_task(
     if_match: IfMatch = None,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """With `If-None-Match` a task that is known already is not sent again."""
+    """With `If-None-Match` an unchanged task is not sent again (304)."""
     task = await commands.get(store, task_id)
-    if if_match is not None:  # comes first (RFC 9110, section 13.2.2)
-        expectation(if_match)(task)
-    headers = {"ETag": etag(task.version), **CACHED}
+    if if_match is not None:  # evaluated first (RFC 9110, section 13.2.2)
+        precondition(if_match)(task)
+    headers = {"ETag": etag(task.version), **CACHE_HEADERS}
     if is_known(headers["ETag"], if_none_match):
         return Response(status_code=304, headers=headers)
-    return Json(to_json(task), 200, headers)
+    return RawJSONResponse(to_json(task), 200, headers)
 
 
 @router.patch(
     "/{task_id:uuid}",
-    summary="Change a task",
+    summary="Update a task",
     response_model=Task,
     responses={
-        200: {"headers": ETAG, "links": _links(*OTHERS)},
+        200: {"headers": ETAG, "links": _links(*LINKED_OPERATIONS)},
         **problem_responses(400, *AUTH, *BODY, 404, 409, 412, 422, 503),
     },
     openapi_extra={
@@ -388,18 +438,20 @@ async def update_task(
     if_none_match: IfNoneMatch = None,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
-    """What the patch leaves out stays as it is, and `null` clears. With `If-Match` only if nobody else changed it.
+    """Absent fields stay unchanged, and `null` clears a field. With `If-Match` only if no other client changed the
+    task.
 
-    A recurring task that becomes `done` is followed by its next occurrence, a task of its own: `followed_by` is its id.
-    When it is opened again, that one is deleted and the rule comes back, unless somebody changed that one meanwhile.
+    When a recurring task becomes `done`, its next occurrence is created as a separate task: `followed_by` is its id.
+    When it is reopened, that task is deleted and the rule restored, unless that task was changed since.
     """
     key = request_key(request, idempotency_key, caller.subject, patch)
-    return _updated(*await commands.change(store, task_id, patch, expectation(if_match, if_none_match), key))
+    return _task_response(*await commands.update(store, task_id, patch, precondition(if_match, if_none_match), key))
 
 
 @router.delete(
     "/{task_id:uuid}",
     summary="Delete a task",
+    description=f"Soft-deletes the task: it can be undeleted for {UNDELETE_DAYS} days.",
     status_code=status.HTTP_204_NO_CONTENT,
     responses=problem_responses(400, *AUTH, 404, 409, 412, 503),
 )
@@ -412,15 +464,14 @@ async def delete_task(
     if_none_match: IfNoneMatch = None,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
-    """For 30 days it can be undeleted."""
     key = request_key(request, idempotency_key, caller.subject, None)
-    answered = await commands.delete(store, task_id, expectation(if_match, if_none_match), key)
-    return Response(status_code=204, headers=replayed_header(answered))
+    result = await commands.delete(store, task_id, precondition(if_match, if_none_match), key)
+    return Response(status_code=204, headers=replayed_header(result))
 
 
 @router.post(
     "/{task_id:uuid}:undelete",
-    summary="Bring a deleted task back",
+    summary="Undelete a task",
     response_model=Task,
     responses={
         200: {"headers": ETAG, "links": _links("get_task")},
@@ -436,18 +487,18 @@ async def undelete_task(
     if_none_match: IfNoneMatch = None,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
-    """One that is not deleted stays as it is."""
+    """Restores a deleted task. A task that is not deleted stays unchanged."""
     key = request_key(request, idempotency_key, caller.subject, None)
-    return _updated(*await commands.undelete(store, task_id, expectation(if_match, if_none_match), key))
+    return _task_response(*await commands.undelete(store, task_id, precondition(if_match, if_none_match), key))
 
 
 @router.post(
     ":batch",
-    summary="Create, change and delete many tasks",
+    summary="Create, update and delete many tasks",
     status_code=status.HTTP_207_MULTI_STATUS,
     response_model=BatchAnswer,
     responses={
-        207: {"description": "What became of each item, in their order"},
+        207: {"description": "The result of each item, in request order"},
         **problem_responses(400, *AUTH, *BODY, 409, 422, 503),
     },
 )
@@ -455,35 +506,23 @@ async def batch_tasks(
     request: Request,
     caller: Writer,
     store: StoreDependency,
-    asked: Annotated[
+    batch: Annotated[
         Batch,
         Body(openapi_examples={"two": {"value": {"atomic": True, "items": [{"action": "create", "task": EXAMPLE}]}}}),
     ],
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
-    """Up to 100 in one transaction.
+    """Up to 100 items in one transaction.
 
-    Each item has a status of its own. With `atomic` one that cannot be done undoes the others (424).
+    Each item has its own status. With `atomic` one that fails prevents all others (424).
     """
-    answered = await commands.batch(store, asked, request_key(request, idempotency_key, caller.subject, asked))
-    return Json(answered.body.encode(), answered.status, replayed_header(answered))
+    result = await commands.batch(store, batch, request_key(request, idempotency_key, caller.subject, batch))
+    return RawJSONResponse(result.body.encode(), result.status, replayed_header(result))
 
 
-MAX_UNDERSTOOD, MAX_UNDERSTOOD_BYTES = 1000, 500
-understood: dict[bytes, tuple[Listing, int]] = {}
-"""What query strings of lists without a cursor mean. Clients send a few again and again; tasks/direct.py reads it."""
-
-
-def _understand(query_string: bytes, listing: Listing, page_size: int) -> None:
-    if len(understood) >= MAX_UNDERSTOOD:
-        understood.clear()
-    if len(query_string) <= MAX_UNDERSTOOD_BYTES:
-        understood[query_string] = listing, page_size
-
-
-class Json(Response):
-    """JSON that is there already. Response itself looks through the headers for those that it would add: 7 of the
-    130 µs of CPU of a GET."""
+class RawJSONResponse(Response):
+    """A response of serialized JSON. Response itself searches the headers for those that it would add: 7 of the 130 µs
+    of CPU of a GET."""
 
     def __init__(self, body: bytes, status: int, headers: Mapping[str, str]) -> None:
         self.body = body
@@ -495,6 +534,6 @@ class Json(Response):
         self.raw_headers += [(b"content-length", b"%d" % len(body)), (b"content-type", b"application/json")]
 
 
-def _updated(answered: Answered, version: int) -> Response:
-    headers = {"ETag": etag(version), **replayed_header(answered)}
-    return Json(answered.body.encode(), answered.status, headers)
+def _task_response(result: IdempotentResult, version: int) -> Response:
+    headers = {"ETag": etag(version), **replayed_header(result)}
+    return RawJSONResponse(result.body.encode(), result.status, headers)

@@ -1,4 +1,4 @@
-"""Rules of recurrence (RFC 5545, section 3.3.10): what they may say, and when they come. python-dateutil counts."""
+"""Recurrence rules (RFC 5545, section 3.3.10): validation, and occurrences, computed by python-dateutil."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from dateutil import rrule as dateutil
 FREQUENCIES: Final = ("YEARLY", "MONTHLY", "WEEKLY", "DAILY", "HOURLY", "MINUTELY")
 WEEKDAYS: Final = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")
 MAX_NUMBER = 99_999
-"""The greatest INTERVAL and COUNT."""
+"""Maximum of INTERVAL and COUNT."""
 MAX_TIMES = 100
-"""Times of day that BYHOUR, BYMINUTE and BYSECOND may make together. dateutil goes through all of them for each day."""
+"""Maximum number of times of day that BYHOUR, BYMINUTE and BYSECOND combine to. dateutil iterates over all per day."""
 MAX_SETPOS = 12
-"""It looks at each day of a period once for each of them."""
+"""Maximum number of BYSETPOS values. dateutil scans each day of a period once for each of them."""
 
 MAX_STEPS: Final = {
     "YEARLY": 100,
@@ -27,13 +27,14 @@ MAX_STEPS: Final = {
     "HOURLY": 100_000,
     "MINUTELY": 100_000,
 }
-"""So far the next occurrence is searched for: so many years, months, weeks or days of the rule; hours and minutes are
-many, so a step for each and DAY_PASSED_OVER for a day without. dateutil itself goes on to the year 9999, which takes it
-seconds where a rule never comes (every 30th of February); this takes at most 50 ms. What comes more seldom is taken for
-what never comes. Of the rules that there were before dateutil, the worst needs 6,359 days, 265 months or 8 years."""
-DAY_PASSED_OVER = 20
+"""Limit of the search for the next occurrence, in years, months, weeks or days of the rule. Hours and minutes are many:
+one step each, and SKIPPED_DAY_STEPS for a day without. dateutil itself searches up to the year 9999, which takes
+seconds for a rule without occurrences (every 30th of February); this takes at most 50 ms. A rarer rule is treated as
+having no further occurrence. Of the rules supported before dateutil, the worst needs 6,359 days, 265 months or 8
+years."""
+SKIPPED_DAY_STEPS = 20
 
-OF_A_TIME: Final = ("BYHOUR", "BYMINUTE", "BYSECOND")
+TIME_OF_DAY_PARTS: Final = ("BYHOUR", "BYMINUTE", "BYSECOND")
 
 _FREQUENCIES: Final[dict[str, Literal[0, 1, 2, 3, 4, 5]]] = {
     "YEARLY": dateutil.YEARLY,
@@ -45,54 +46,54 @@ _FREQUENCIES: Final[dict[str, Literal[0, 1, 2, 3, 4, 5]]] = {
 }
 _UNIT = {"HOURLY": timedelta(hours=1), "MINUTELY": timedelta(minutes=1)}
 _DATE = re.compile(r"[0-9]{8}")
-_MOMENT = re.compile(r"[0-9]{8}T[0-9]{6}Z?")
+_DATE_TIME = re.compile(r"[0-9]{8}T[0-9]{6}Z?")
 _WEEKDAY = re.compile(rf"([+-]?[0-9]{{1,2}})?({'|'.join(WEEKDAYS)})")
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule, taken apart."""
+    """A parsed rule."""
 
     text: str
-    """As it is kept: without `RRULE:`, in capitals."""
+    """As stored: without `RRULE:`, in upper case."""
     freq: str
     """One of FREQUENCIES."""
     interval: int
     count: int | None
-    """So many occurrences in all, the present one included."""
+    """The number of occurrences, including the current one."""
     until: date | datetime | None
-    """The last day, or the last moment at which there may be an occurrence: in UTC, or of the rule's own time zone."""
+    """The last possible date or date-time of an occurrence; a date-time is in UTC, or naive in the task's time zone."""
     wkst: str
     by: dict[str, tuple[str, ...]]
-    """The values of the parts that begin with BY, as they stand there."""
+    """The values of the BY... parts, as strings."""
 
     @property
-    def of_days(self) -> bool:
-        """Whether it comes on days, at the time of day of the occurrence before (or of BYHOUR and so on)."""
+    def is_date_based(self) -> bool:
+        """Whether it recurs on dates, at the time of day of the previous occurrence (or of BYHOUR etc.)."""
         return self.freq not in _UNIT
 
     def last(self, zone: tzinfo) -> datetime | None:
-        """The last moment, in UTC, at which there may be an occurrence. A day counts to its end in `zone`."""
+        """The last possible instant of an occurrence, in UTC. A date counts to its end in `zone`."""
         if self.until is None:
             return None
         end = self.until if isinstance(self.until, datetime) else datetime.combine(self.until, time.max)
         try:
             return (end if end.tzinfo is not None else end.replace(tzinfo=zone)).astimezone(UTC)
-        except OverflowError:  # on the first or the last day that there is, east or west of UTC
+        except OverflowError:  # on the first or last representable day, east or west of UTC
             return end.replace(tzinfo=UTC)
 
 
 def parse(rule: str) -> Rule:
-    """Takes a rule apart; upper or lower case, with or without `RRULE:` before it.
+    """Parses a rule, case-insensitive, with or without the prefix `RRULE:`.
 
-    Raises ValueError with a sentence that says which part is wrong, and why.
+    Raises ValueError with a message that says which part is invalid, and why.
 
         parse("FREQ=MONTHLY;BYDAY=-1FR").by  # {"BYDAY": ("-1FR",)}
     """
     text = rule.strip().upper().removeprefix("RRULE:")
     if "DTSTART" in text or "\n" in text:
         raise ValueError(
-            "A rule is the value of one RRULE: of DTSTART, EXDATE and so on, the task has no more than its due."
+            "A rule is the value of a single RRULE, without DTSTART, EXDATE etc.: it starts when the task is due."
         )
     parts: dict[str, str] = {}
     for part in text.split(";"):
@@ -100,39 +101,38 @@ def parse(rule: str) -> Rule:
         if not equals or not value:
             raise ValueError(f"{part or 'An empty part'!r} is not a part of a rule such as 'FREQ=WEEKLY;BYDAY=MO'.")
         if name in parts:
-            raise ValueError(f"{name} stands in the rule twice.")
+            raise ValueError(f"{name} must not occur more than once.")
         if name not in _PARTS:
-            raise ValueError(f"{name} is not a part of a rule: RFC 5545 has {', '.join(_PARTS)}.")
+            raise ValueError(f"{name} is not a valid rule part: RFC 5545 has {', '.join(_PARTS)}.")
         _PARTS[name](name, value)
         parts[name] = value
     if "FREQ" not in parts:
-        raise ValueError("FREQ is missing: a rule begins like 'FREQ=DAILY'.")
+        raise ValueError("FREQ is missing, for example 'FREQ=DAILY'.")
     by = {name: tuple(value.split(",")) for name, value in parts.items() if name.startswith("BY")}
-    _refuse_what_does_not_go_together(parts, by)
+    _check_combinations(parts, by)
     return Rule(
         text=text,
         freq=parts["FREQ"],
         interval=int(parts.get("INTERVAL", "1")),
         count=int(parts["COUNT"]) if "COUNT" in parts else None,
-        until=_until(parts["UNTIL"]) if "UNTIL" in parts else None,
+        until=_parse_until(parts["UNTIL"]) if "UNTIL" in parts else None,
         wkst=parts.get("WKST", "MO"),
         by=by,
     )
 
 
 def first_after(rule: Rule, anchor: datetime) -> datetime | None:
-    """The rule's first occurrence after `anchor`, counted from there; None where there is none, or none for long.
+    """The rule's first occurrence after `anchor`, counted from there; None if there is none within MAX_STEPS.
 
-    Both are times on a clock (without a time zone). COUNT and UNTIL are the caller's. Raises OverflowError after the
-    year 9999.
+    Both are naive local times. The caller applies COUNT and UNTIL. Raises OverflowError after the year 9999.
     """
     start = first = anchor.replace(microsecond=0)
     days = [_weekday(day) for day in rule.by["BYDAY"]] if "BYDAY" in rule.by else None
     if rule.freq == "WEEKLY" and "BYSETPOS" in rule.by:
-        # Of the first week dateutil knows only what is left of it, and would number that.
+        # dateutil generates only the rest of the first week, and would apply BYSETPOS to that.
         days = days or [dateutil.weekdays[start.weekday()]]
         first -= timedelta(days=(start.weekday() - WEEKDAYS.index(rule.wkst)) % 7)
-    # Keywords of different types, which mypy does not tell apart.
+    # Keyword arguments of different types, which mypy cannot distinguish.
     numbers: dict[str, Any] = {
         name.lower(): [int(value) for value in values] for name, values in rule.by.items() if name != "BYDAY"
     }
@@ -140,58 +140,58 @@ def first_after(rule: Rule, anchor: datetime) -> datetime | None:
         occurrences = dateutil.rrule(
             _FREQUENCIES[rule.freq],
             dtstart=first,
-            interval=_Counted(rule.interval, MAX_STEPS[rule.freq]),
+            interval=_StepLimitedInterval(rule.interval, MAX_STEPS[rule.freq]),
             wkst=WEEKDAYS.index(rule.wkst),
             byweekday=days,
             **numbers,
         )
-        found = next((moment for moment in occurrences if moment > start), None)
-    except (_TooSeldom, ValueError):  # the second, where INTERVAL never leads to one of BYHOUR or BYMINUTE
+        found = next((occurrence for occurrence in occurrences if occurrence > start), None)
+    except (_StepLimitReached, ValueError):  # ValueError: INTERVAL never reaches any of BYHOUR or BYMINUTE
         return None
     return None if found is None else found.replace(microsecond=anchor.microsecond)
 
 
 def first_day_after(rule: Rule, day: date) -> date | None:
-    """The rule's first day after `day`. For a day there is no BYHOUR, BYMINUTE and BYSECOND (RFC 5545, 3.3.10)."""
+    """The rule's first date after `day`. For a date BYHOUR, BYMINUTE and BYSECOND are ignored (RFC 5545, 3.3.10)."""
     anchor = datetime.combine(day, time())
     if unit := _UNIT.get(rule.freq):
         step = unit * rule.interval
         anchor += step * ((timedelta(days=1) - timedelta(microseconds=1)) // step)  # the last one on this day
-    by = {name: values for name, values in rule.by.items() if name not in OF_A_TIME}
+    by = {name: values for name, values in rule.by.items() if name not in TIME_OF_DAY_PARTS}
     found = first_after(Rule(rule.text, rule.freq, rule.interval, None, None, rule.wkst, by), anchor)
     return None if found is None else found.date()
 
 
-class _TooSeldom(Exception):
-    """There is no occurrence in as many steps as are taken."""
+class _StepLimitReached(Exception):
+    """No occurrence was found within the step limit."""
 
 
-class _Counted(int):
-    """An interval that can be added only so often: dateutil adds it for each period that it goes on to. It has no
-    bound of its own but the year 9999, and a limit on time would be another one on every machine."""
+class _StepLimitedInterval(int):
+    """An interval that limits the search: dateutil adds it for each period. dateutil has no other bound than the year
+    9999, and a time limit would differ from machine to machine."""
 
-    _left: int
+    _remaining: int
 
-    def __new__(cls, value: int, steps: int) -> _Counted:
-        made = super().__new__(cls, value)
-        made._left = steps
-        return made
+    def __new__(cls, value: int, steps: int) -> _StepLimitedInterval:
+        interval = super().__new__(cls, value)
+        interval._remaining = steps
+        return interval
 
     def _take(self, steps: int) -> None:
-        self._left -= steps
-        if self._left < 0:
-            raise _TooSeldom
+        self._remaining -= steps
+        if self._remaining < 0:
+            raise _StepLimitReached
 
     def __radd__(self, other: int) -> int:
         self._take(1)
         return other + int(self)
 
-    def __mul__(self, other: int) -> int:  # weeks are added as so many days
+    def __mul__(self, other: int) -> int:  # weeks are added as a number of days
         self._take(1)
         return int(self) * other
 
-    def __rfloordiv__(self, other: int) -> int:  # how many are left of a day without an occurrence
-        self._take(DAY_PASSED_OVER)
+    def __rfloordiv__(self, other: int) -> int:  # called to skip the rest of a day without an occurrence
+        self._take(SKIPPED_DAY_STEPS)
         return other // int(self)
 
 
@@ -200,117 +200,116 @@ def _weekday(value: str) -> dateutil.weekday:
     return weekday(int(value[:-2])) if value[:-2] else weekday
 
 
-def _frequency(_name: str, value: str) -> None:
+def _check_frequency(_name: str, value: str) -> None:
     if value == "SECONDLY":
-        raise ValueError("FREQ=SECONDLY is too often for a task: MINUTELY is the most.")
+        raise ValueError("FREQ=SECONDLY is too frequent for a task: MINUTELY is the maximum.")
     if value not in FREQUENCIES:
-        raise ValueError(f"FREQ={value}: a rule is {', '.join(FREQUENCIES[:-1])} or {FREQUENCIES[-1]}.")
+        raise ValueError(f"FREQ={value}: must be {', '.join(FREQUENCIES[:-1])} or {FREQUENCIES[-1]}.")
 
 
-def _number(name: str, value: str) -> None:
+def _check_number(name: str, value: str) -> None:
     if not re.fullmatch("[0-9]+", value) or not 1 <= int(value[:10]) <= MAX_NUMBER:
-        raise ValueError(f"{name}={value[:20]}: {name} is a number from 1 to {MAX_NUMBER}.")
+        raise ValueError(f"{name}={value[:20]}: {name} must be a number from 1 to {MAX_NUMBER}.")
 
 
-def _numbers(least: int, most: int, *, from_the_end: bool = False) -> Callable[[str, str], None]:
-    pattern = re.compile("[+-]?[0-9]{1,3}" if from_the_end else "[0-9]{1,3}")
-    from_the_end_too = f", or from -{most} to -{least} counted from the end" if from_the_end else ""
+def _check_numbers(minimum: int, maximum: int, *, negative: bool = False) -> Callable[[str, str], None]:
+    pattern = re.compile("[+-]?[0-9]{1,3}" if negative else "[0-9]{1,3}")
+    from_the_end = f", or from -{maximum} to -{minimum} counted from the end" if negative else ""
 
     def check(name: str, value: str) -> None:
-        for one in value.split(","):
-            if not pattern.fullmatch(one) or not least <= abs(int(one)) <= most:
-                leap = " A leap second is no time that can be kept." if name == "BYSECOND" and one == "60" else ""
-                raise ValueError(
-                    f"{name}={value[:40]}: {one[:20]!r} is not a number from {least} to {most}{from_the_end_too}.{leap}"
-                )
+        for number in value.split(","):
+            if not pattern.fullmatch(number) or not minimum <= abs(int(number)) <= maximum:
+                leap = " Leap seconds are not supported." if name == "BYSECOND" and number == "60" else ""
+                allowed = f"a number from {minimum} to {maximum}{from_the_end}"
+                raise ValueError(f"{name}={value[:40]}: {number[:20]!r} is not {allowed}.{leap}")
 
     return check
 
 
-def _days(name: str, value: str) -> None:
-    for one in value.split(","):
-        found = _WEEKDAY.fullmatch(one)
+def _check_days(name: str, value: str) -> None:
+    for day in value.split(","):
+        found = _WEEKDAY.fullmatch(day)
         if found is None or (found[1] and not 1 <= abs(int(found[1])) <= 53):
             raise ValueError(
-                f"{name}={value[:40]}: {one[:20]!r} is not one of {', '.join(WEEKDAYS)}, "
-                "nor one with a number from 1 to 53 or -53 to -1 before it, such as 1MO or -1FR."
+                f"{name}={value[:40]}: {day[:20]!r} is not one of {', '.join(WEEKDAYS)}, "
+                "optionally prefixed with a number from 1 to 53 or -53 to -1, such as 1MO or -1FR."
             )
 
 
-def _week_start(name: str, value: str) -> None:
+def _check_week_start(name: str, value: str) -> None:
     if value not in WEEKDAYS:
-        raise ValueError(f"{name}={value[:20]}: a week starts on one of {', '.join(WEEKDAYS)}.")
+        raise ValueError(f"{name}={value[:20]}: must be one of {', '.join(WEEKDAYS)}.")
 
 
-def _last(_name: str, value: str) -> None:
-    _until(value)
+def _check_until(_name: str, value: str) -> None:
+    _parse_until(value)
 
 
-def _until(value: str) -> date | datetime:
+def _parse_until(value: str) -> date | datetime:
     try:
         if _DATE.fullmatch(value):
             return date.fromisoformat(value)
-        if _MOMENT.fullmatch(value):
+        if _DATE_TIME.fullmatch(value):
             return datetime.fromisoformat(value)
-    except ValueError:  # a day or a time of day that does not exist
+    except ValueError:  # a date or a time of day that does not exist
         pass
     raise ValueError(
-        f"UNTIL={value[:30]}: UNTIL is a day such as 20301231, or a moment such as 20301231T235959Z (UTC) "
+        f"UNTIL={value[:30]}: UNTIL is a date such as 20301231, or a date-time such as 20301231T235959Z (UTC) "
         "or 20301231T235959 (in the task's time_zone)."
     )
 
 
 _PARTS: Final[dict[str, Callable[[str, str], None]]] = {
-    "FREQ": _frequency,
-    "INTERVAL": _number,
-    "COUNT": _number,
-    "UNTIL": _last,
-    "WKST": _week_start,
-    "BYSECOND": _numbers(0, 59),
-    "BYMINUTE": _numbers(0, 59),
-    "BYHOUR": _numbers(0, 23),
-    "BYDAY": _days,
-    "BYMONTHDAY": _numbers(1, 31, from_the_end=True),
-    "BYYEARDAY": _numbers(1, 366, from_the_end=True),
-    "BYWEEKNO": _numbers(1, 53, from_the_end=True),
-    "BYMONTH": _numbers(1, 12),
-    "BYSETPOS": _numbers(1, 366, from_the_end=True),
+    "FREQ": _check_frequency,
+    "INTERVAL": _check_number,
+    "COUNT": _check_number,
+    "UNTIL": _check_until,
+    "WKST": _check_week_start,
+    "BYSECOND": _check_numbers(0, 59),
+    "BYMINUTE": _check_numbers(0, 59),
+    "BYHOUR": _check_numbers(0, 23),
+    "BYDAY": _check_days,
+    "BYMONTHDAY": _check_numbers(1, 31, negative=True),
+    "BYYEARDAY": _check_numbers(1, 366, negative=True),
+    "BYWEEKNO": _check_numbers(1, 53, negative=True),
+    "BYMONTH": _check_numbers(1, 12),
+    "BYSETPOS": _check_numbers(1, 366, negative=True),
 }
 
 
-def _refuse_what_does_not_go_together(parts: dict[str, str], by: dict[str, tuple[str, ...]]) -> None:
-    """What RFC 5545 forbids (section 3.3.10), and what would be too much work."""
+def _check_combinations(parts: dict[str, str], by: dict[str, tuple[str, ...]]) -> None:
+    """Rejects combinations that RFC 5545 forbids (section 3.3.10), and those that are too expensive."""
     freq = parts["FREQ"]
     if "COUNT" in parts and "UNTIL" in parts:
-        raise ValueError("COUNT and UNTIL do not go together: a rule ends by one of them.")
+        raise ValueError("COUNT and UNTIL cannot be combined.")
     if "BYMONTHDAY" in by and freq == "WEEKLY":
-        raise ValueError("BYMONTHDAY does not go with FREQ=WEEKLY; it does with DAILY, MONTHLY and YEARLY.")
+        raise ValueError("BYMONTHDAY cannot be combined with FREQ=WEEKLY, only with DAILY, MONTHLY and YEARLY.")
     if "BYYEARDAY" in by and freq in {"DAILY", "WEEKLY", "MONTHLY"}:
-        raise ValueError(f"BYYEARDAY does not go with FREQ={freq}; it does with YEARLY.")
+        raise ValueError(f"BYYEARDAY cannot be combined with FREQ={freq}, use YEARLY.")
     if "BYWEEKNO" in by and freq != "YEARLY":
-        raise ValueError(f"BYWEEKNO does not go with FREQ={freq}: it is of YEARLY alone.")
+        raise ValueError(f"BYWEEKNO cannot be combined with FREQ={freq}, only with YEARLY.")
     if any(len(day) > 2 for day in by.get("BYDAY", ())):
         if freq not in {"MONTHLY", "YEARLY"}:
-            raise ValueError(f"BYDAY={parts['BYDAY']}: a number before a weekday is of FREQ=MONTHLY and YEARLY alone.")
+            raise ValueError(f"BYDAY={parts['BYDAY']}: a number before a weekday requires FREQ=MONTHLY or YEARLY.")
         if "BYWEEKNO" in by:
-            raise ValueError(f"BYDAY={parts['BYDAY']}: a number before a weekday does not go with BYWEEKNO.")
+            raise ValueError(f"BYDAY={parts['BYDAY']}: a number before a weekday cannot be combined with BYWEEKNO.")
     if "BYSETPOS" in by:
         if len(by) == 1:
-            raise ValueError("BYSETPOS chooses among what another part names, such as BYDAY: there is none.")
+            raise ValueError("BYSETPOS requires another BY... part, such as BYDAY.")
         if freq in _UNIT:
-            raise ValueError(f"BYSETPOS does not go with FREQ={freq} here.")
+            raise ValueError(f"BYSETPOS with FREQ={freq} is not supported.")
         if len(by["BYSETPOS"]) > MAX_SETPOS:
-            raise ValueError(f"BYSETPOS has {len(by['BYSETPOS'])} values: {MAX_SETPOS} is the most.")
+            raise ValueError(f"BYSETPOS has {len(by['BYSETPOS'])} values, the maximum is {MAX_SETPOS}.")
     times = 1
-    for name in OF_A_TIME:
+    for name in TIME_OF_DAY_PARTS:
         times *= len(by.get(name, "1"))
     if times > MAX_TIMES and freq != "MINUTELY":
         raise ValueError(
-            f"BYHOUR, BYMINUTE and BYSECOND name {times} times together, and {MAX_TIMES} is the most; "
-            "for what comes all the time there are FREQ=HOURLY and MINUTELY."
+            f"BYHOUR, BYMINUTE and BYSECOND combine to {times} times of day, the maximum is {MAX_TIMES}; "
+            "for higher frequencies use FREQ=HOURLY or MINUTELY."
         )
     if freq == "MINUTELY" and "BYHOUR" in by and by.keys() & {"BYMONTH", "BYYEARDAY"}:
         raise ValueError(
-            "FREQ=MINUTELY with BYHOUR does not go with BYMONTH and BYYEARDAY here; "
-            "say it by FREQ=DAILY with BYHOUR and BYMINUTE."
+            "FREQ=MINUTELY with BYHOUR and BYMONTH or BYYEARDAY is not supported; "
+            "use FREQ=DAILY with BYHOUR and BYMINUTE."
         )

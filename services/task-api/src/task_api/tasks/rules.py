@@ -1,4 +1,4 @@
-"""The rules: how a task comes to be and how it changes. Pure functions, no storage, no HTTP."""
+"""The business rules of creating and changing tasks. Pure functions, no storage, no HTTP."""
 
 from __future__ import annotations
 
@@ -6,16 +6,22 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from task_api.tasks.models import MAX_METADATA, MAX_YEAR, NewTask, Status, Task, TaskPatch, trusted
-from task_api.tasks.recurrence import Occurrence, counted_on, next_occurrence
+from task_api.tasks.models import (
+    MAX_METADATA,
+    MAX_YEAR,
+    UNDELETE_DAYS,
+    NewTask,
+    Status,
+    Task,
+    TaskPatch,
+    construct_unchecked,
+)
+from task_api.tasks.recurrence import Occurrence, next_occurrence, with_count_changed
 from task_api.tasks.rrule import parse
-
-UNDELETE_DAYS = 30
-"""For so long a deleted task can be undeleted; then it is purged."""
 
 
 class RuleBroken(Exception):
-    """The change is not allowed; the message says why and what would be."""
+    """The change is not allowed; the message says why, and what is allowed."""
 
 
 def create(new: NewTask, *, task_id: UUID, now: datetime) -> Task:
@@ -24,7 +30,7 @@ def create(new: NewTask, *, task_id: UUID, now: datetime) -> Task:
     percent_done = new.percent_done
     if percent_done is None:
         percent_done = 100 if done else 0
-    return trusted(
+    return construct_unchecked(
         {
             "id": task_id,
             "title": new.title,
@@ -53,8 +59,8 @@ def create(new: NewTask, *, task_id: UUID, now: datetime) -> Task:
     )
 
 
-def change(task: Task, patch: TaskPatch, *, now: datetime) -> Task:
-    """The task's next version, or the very same task where the patch changes nothing. Raises RuleBroken."""
+def update(task: Task, patch: TaskPatch, *, now: datetime) -> Task:
+    """The task's next version, or the same object if the patch changes nothing. Raises RuleBroken."""
     changed: dict[str, Any] = {name: getattr(patch, name) for name in patch.model_fields_set}
     cleared = {name for name, value in changed.items() if value is None}
     changed |= {name: NewTask.model_fields[name].get_default() for name in cleared}
@@ -64,7 +70,7 @@ def change(task: Task, patch: TaskPatch, *, now: datetime) -> Task:
         merged = {**task.metadata, **changed["metadata"]}
         changed["metadata"] = {key: value for key, value in merged.items() if value is not None}
         if len(changed["metadata"]) > MAX_METADATA:
-            raise RuleBroken(f"A task has at most {MAX_METADATA} keys of metadata; clear some by setting them to null.")
+            raise RuleBroken(f"A task has at most {MAX_METADATA} metadata keys; remove some by setting them to null.")
     if changed.get("due_at") is not None:
         changed["due_on"] = None
     if changed.get("due_on") is not None:
@@ -80,15 +86,15 @@ def change(task: Task, patch: TaskPatch, *, now: datetime) -> Task:
 
 
 def complete(done: Task, *, before: Task, task_id: UUID, now: datetime) -> tuple[Task, Task | None]:
-    """`done` as it is kept, and the next occurrence that it makes, if its status just became `done` and it recurs.
+    """`done` as it is stored, and its next occurrence, if its status just became `done` and it recurs.
 
-    The rule goes on to the next occurrence, so that only one task has it; `reopen` brings it back.
+    The rule moves to the next occurrence, so that only one task has it; `reopen` moves it back.
     """
     if done.status is not Status.DONE or before.status is Status.DONE or done.recurrence is None:
         return done, None
     occurrence = next_occurrence(done, now=now)
     finished = done.model_copy(update={"recurrence": None})
-    if occurrence is None or not _can_be_kept(occurrence):
+    if occurrence is None or not _is_storable(occurrence):
         return finished, None
     following = done.model_copy(
         update={
@@ -110,45 +116,46 @@ def complete(done: Task, *, before: Task, task_id: UUID, now: datetime) -> tuple
 
 
 def reopens(task: Task, patch: TaskPatch) -> bool:
-    """Whether the patch takes back that a task is done which another one came after."""
+    """Whether the patch reopens a done task that has a next occurrence."""
     status = patch.status if "status" in patch.model_fields_set else task.status
     return task.status is Status.DONE and status is not Status.DONE and task.followed_by is not None
 
 
-def reopen(opened: Task, patch: TaskPatch, *, follower: Task | None, now: datetime) -> tuple[Task, Task | None]:
-    """`opened` as it is kept, and the deleted version of what came after it.
+def reopen(reopened: Task, patch: TaskPatch, *, follower: Task | None, now: datetime) -> tuple[Task, Task | None]:
+    """`reopened` as it is stored, and the deleted version of its next occurrence.
 
-    What came after goes, and its rule comes back, as if the task had never been done. If anybody changed, finished or
-    deleted it meanwhile, it stays as it is and has the rule: to finish `opened` again makes no other one.
+    The next occurrence is deleted and its rule restored, as if the task had never been done. If the next occurrence was
+    changed, done or deleted since, it stays as it is and has the rule: completing `reopened` again creates no other
+    one.
     """
     if follower is None or follower.version != 1:
-        return opened, None
-    back: dict[str, Any] = {"followed_by": None}
-    if opened.recurrence is None and "recurrence" not in patch.model_fields_set and follower.recurrence is not None:
-        back["recurrence"] = counted_on(parse(follower.recurrence), 1)
-    return opened.model_copy(update=back), delete(follower, now=now)
+        return reopened, None
+    restored: dict[str, Any] = {"followed_by": None}
+    if reopened.recurrence is None and "recurrence" not in patch.model_fields_set and follower.recurrence is not None:
+        restored["recurrence"] = with_count_changed(parse(follower.recurrence), 1)
+    return reopened.model_copy(update=restored), delete(follower, now=now)
 
 
-def _can_be_kept(occurrence: Occurrence) -> bool:
+def _is_storable(occurrence: Occurrence) -> bool:
     times = (occurrence.due_at, occurrence.due_on, occurrence.start_at)
     return all(time is None or time.year <= MAX_YEAR for time in times)
 
 
 def delete(task: Task, *, now: datetime) -> Task:
-    """The version that says that it is deleted."""
+    """The deleted version of the task."""
     return _next_version(task, {"deleted_at": max(now, task.updated_at)}, now)
 
 
 def undelete(task: Task, *, now: datetime) -> Task:
-    """The version that takes a deletion back; the very same task where it is not deleted."""
+    """The restored version of the task, or the same object if it is not deleted."""
     return task if task.deleted_at is None else _next_version(task, {"deleted_at": None}, now)
 
 
-def is_purgeable_before(now: datetime) -> datetime:
-    """What was deleted before this moment is purged."""
+def purge_cutoff(now: datetime) -> datetime:
+    """Tasks deleted before this time are purged."""
     return now - timedelta(days=UNDELETE_DAYS)
 
 
 def _next_version(task: Task, changed: dict[str, Any], now: datetime) -> Task:
-    # Clocks of two pods differ; time on a task never runs back.
+    # Clocks of pods differ; the timestamps of a task never go backwards.
     return task.model_copy(update={**changed, "updated_at": max(now, task.updated_at), "version": task.version + 1})

@@ -1,4 +1,4 @@
-"""Time zones by their names in the IANA's database."""
+"""Time zones by their IANA names."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from datetime import UTC, tzinfo
 
 
 def zone_of(name: str | None) -> tzinfo:
-    """The zone of this name, one that `checked` let through; UTC where there is none."""
+    """The zone of this name, which `check_time_zone` accepted; UTC for None."""
     return UTC if name is None else zoneinfo.ZoneInfo(name)
 
 
-def checked(name: str) -> str:
-    """The name, if there is a zone of it. Raises ValueError."""
+def check_time_zone(name: str) -> str:
+    """Returns the name of an existing zone, or raises ValueError."""
     if name not in _names():
-        raise ValueError(f"{name[:40]!r} is not a time zone of the IANA's database, such as 'Europe/Berlin' or 'UTC'.")
+        raise ValueError(f"{name[:40]!r} is not an IANA time zone, such as 'Europe/Berlin' or 'UTC'.")
     return name
 
 
 @functools.cache
 def _names() -> frozenset[str]:
-    # Not ZoneInfo's own word: it opens a file, in any case where the file system knows none.
+    # Not ZoneInfo(name) itself: it opens a file, and accepts any case on a case-insensitive file system.
     return frozenset(zoneinfo.available_timezones())

@@ -1,4 +1,4 @@
-"""Removes what is past its time: deleted tasks after 30 days, changes likewise, answers to keys after 24 hours."""
+"""Purges expired data: deleted tasks and changes after UNDELETE_DAYS, idempotency records after IDEMPOTENCY_HOURS."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import logging
 from datetime import UTC, datetime, timedelta
 from random import SystemRandom
 
-from task_api.store import ANSWER_HOURS, Store, StoreUnavailable
+from task_api.store import IDEMPOTENCY_HOURS, Store, StoreUnavailable
 from task_api.tasks import rules
+from task_api.tasks.models import UNDELETE_DAYS
 
 log = logging.getLogger(__name__)
 
@@ -16,21 +17,21 @@ EVERY_SECONDS = 3600.0
 
 
 async def purge(store: Store, *, now: datetime) -> int:
-    """Purges once; returns the number of tasks removed. Several pods may do it at the same time."""
+    """Purges once; returns the number of tasks removed. Safe to run concurrently in several pods."""
     return await store.purge(
-        deleted_before=rules.is_purgeable_before(now), answers_before=now - timedelta(hours=ANSWER_HOURS)
+        deleted_before=rules.purge_cutoff(now), records_before=now - timedelta(hours=IDEMPOTENCY_HOURS)
     )
 
 
-async def keep_up(store: Store) -> None:
-    """Purges every hour until it is cancelled, in each pod at another minute."""
+async def purge_periodically(store: Store) -> None:
+    """Purges about hourly until cancelled, at a random minute in each pod."""
     while True:
         await asyncio.sleep(EVERY_SECONDS * SystemRandom().uniform(0.5, 1.0))
         try:
             removed = await purge(store, now=datetime.now(UTC))
         except StoreUnavailable as error:
-            log.warning("Nothing was purged, the next try is in an hour: %s", error)
+            log.warning("Purge failed, next attempt within an hour: %s", error)
         except Exception:
-            log.exception("Nothing was purged, the next try is in an hour")
+            log.exception("Purge failed, next attempt within an hour")
         else:
-            log.info("Purged %d tasks that were deleted over %d days ago", removed, rules.UNDELETE_DAYS)
+            log.info("Purged %d tasks deleted more than %d days ago", removed, UNDELETE_DAYS)

@@ -1,4 +1,4 @@
-"""Command line: `python -m your_service serve`; `--help` names the other commands."""
+"""Command line: `python -m your_service serve`; `--help` lists the other commands."""
 
 from chassis.command_line import main
 from your_service.service import YourService

@@ -1,4 +1,4 @@
-"""/v1/hello: a route that checks who calls and what they send."""
+"""/v1/hello: a route that checks authorization and parameters."""
 
 from typing import Annotated
 
@@ -21,7 +21,7 @@ class Hello(BaseModel):
 
 @router.get("", dependencies=[Depends(requires("read"))], responses=problem_responses(401, 403, 422, 429, 503))
 async def say_hello(
-    request: Request, name: Annotated[str, Query(min_length=1, max_length=100, description="Whom to greet")] = "world"
+    request: Request, name: Annotated[str, Query(min_length=1, max_length=100, description="Name to greet")] = "world"
 ) -> Hello:
     """Greets by name."""
     settings: Settings = request.app.state.settings

@@ -1,4 +1,4 @@
-"""What can be set from outside, beside what every service lets set."""
+"""Settings of this service, in addition to those of every service."""
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict

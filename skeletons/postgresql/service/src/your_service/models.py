@@ -1,4 +1,4 @@
-"""What a note is: as a client sends it, and as it is kept."""
+"""The models of notes: in requests, in responses and in the database."""
 
 from datetime import datetime
 from uuid import UUID

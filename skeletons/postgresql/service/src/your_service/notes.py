@@ -26,7 +26,7 @@ Store = Annotated[NoteStore, Depends(_store)]
 
 @router.post("", status_code=201, dependencies=[WRITE], responses=problem_responses(401, 403, 408, 413, 422, 429, 503))
 async def add_note(store: Store, new: NewNote) -> Note:
-    """Keeps a note, and answers once it is on the disk."""
+    """Stores a note; responds once it is synced to disk."""
     note = Note(**new.model_dump(), id=uuid4(), created_at=datetime.now(UTC))
     await store.add(note)
     return note
@@ -34,13 +34,13 @@ async def add_note(store: Store, new: NewNote) -> Note:
 
 @router.get("", dependencies=[READ], responses=problem_responses(401, 403, 422, 429, 503))
 async def list_notes(store: Store, limit: Annotated[int, Query(ge=1, le=100)] = 20) -> list[Note]:
-    """The newest first."""
+    """Lists notes, newest first."""
     return await store.newest(limit)
 
 
 @router.get("/{note_id}", dependencies=[READ], responses=problem_responses(401, 403, 404, 422, 429, 503))
 async def get_note(store: Store, note_id: UUID) -> Note:
-    """One by its id."""
+    """Returns a note by its id."""
     note = await store.get(note_id)
     if note is None:
         raise Problem(404, f"There is no note {note_id}.", type="not-found")

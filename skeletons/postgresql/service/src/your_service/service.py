@@ -1,4 +1,4 @@
-"""What this service is: all that the chassis, which runs it, knows of it."""
+"""The definition of this service: everything that the chassis, which runs it, needs to know."""
 
 from fastapi import FastAPI
 
@@ -11,13 +11,13 @@ from your_service.store import NoteStore
 
 
 class YourService(PostgresService):
-    """Keeps notes, which all of its pods share."""
+    """Stores notes, shared by all pods."""
 
     name = "your-service"
     version = __version__
     title = "Your Service API"
-    description = "Keeps notes. Errors are problem documents (RFC 9457)."
-    tags = ({"name": "notes", "description": "An example, to put your own things in the place of"},)
+    description = "Stores notes. Errors are problem documents (RFC 9457)."
+    tags = ({"name": "notes", "description": "An example, to be replaced by your own resources"},)
     settings = Settings
     metrics = Metrics("your_service")
     health = health_texts("notes")
@@ -30,6 +30,6 @@ class YourService(PostgresService):
         super().__init__(self._notes)
 
     def add_to(self, app: FastAPI) -> None:
-        """Gives `app` its routes, and the store that they ask for in its state."""
+        """Adds the routes to `app`, and their store to its state."""
         app.state.store = self._notes
         app.include_router(notes.router)

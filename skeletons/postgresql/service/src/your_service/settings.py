@@ -1,4 +1,4 @@
-"""What can be set from outside: what every service with a database lets set."""
+"""Settings of this service: those of every service with a database."""
 
 from pydantic_settings import SettingsConfigDict
 

@@ -1,4 +1,4 @@
-"""Notes in PostgreSQL: all of this service's SQL."""
+"""Notes in PostgreSQL: all SQL of this service."""
 
 from pathlib import Path
 from uuid import UUID
@@ -12,7 +12,7 @@ CONFIG = DatabaseConfig(
     name="your-service",
     setting=Settings.variable("database_url"),
     migrations=Path(__file__).parent / "migrations",
-    lock=1,  # the database is this service's own
+    lock=1,  # the database is not shared with other services
     metrics=DatabaseMetrics("your_service"),
 )
 
@@ -23,7 +23,7 @@ class NoteStore(Database):
         super().__init__(url, CONFIG, limits=settings.limits, wait_seconds=wait_seconds)
 
     async def add(self, note: Note) -> None:
-        """May be done twice, where a connection is lost in the middle: the note has its id already."""
+        """May run twice if a connection is lost: idempotent, since the note already has its id."""
         insert = "INSERT INTO notes (id, text, created_at) VALUES ($1, $2, $3) ON CONFLICT (id) DO NOTHING"
         await self._run_idempotent(lambda db: db.execute(insert, note.id, note.text, note.created_at))
 

@@ -1,4 +1,4 @@
-"""The schema of the tasks: what chassis.migrations applies, a folder for each kind of database."""
+"""Schema migrations, applied by chassis.migrations: one folder per database."""
 
 from pathlib import Path
 

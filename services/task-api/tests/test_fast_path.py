@@ -1,4 +1,4 @@
-"""The way past FastAPI's routing: nobody can tell from an answer which way the request went."""
+"""The fast path: its responses are indistinguishable from those of FastAPI's routing."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from starlette.testclient import TestClient
 from chassis.auth import new_token
 from task_api.app import create_app
 from task_api.settings import Settings
-from task_api.store import Answer, StoreBusy, StoreUnavailable, Write
+from task_api.store import IdempotencyRecord, StoreBusy, StoreUnavailable, Write
 from task_api.store.memory import MemoryStore
-from task_api.tasks import direct, routes
+from task_api.tasks import fast_path, routes
 from task_api.tasks.models import Task
 from task_api.tasks.query import Filters, Query, read_order
 
@@ -81,17 +81,17 @@ QUERIES = [
 
 
 def clients(settings: Settings | None = None) -> Iterator[TestClient]:
-    """One that goes the direct way where it can, and one that does not."""
+    """A client that uses the fast path where eligible, and one that never does."""
     plain = {"Accept-Encoding": "identity"}  # compressed, other ids make other lengths
-    for left_to_fastapi in (direct.LEFT_TO_FASTAPI, {b"host"}):  # each request has a host
+    for left_to_fastapi in (fast_path.FALLBACK_HEADERS, {b"host"}):  # each request has a host
         app = create_app(settings or Settings())
         with pytest.MonkeyPatch.context() as patch, TestClient(app, headers=plain) as client:
-            patch.setattr(direct, "LEFT_TO_FASTAPI", left_to_fastapi)
+            patch.setattr(fast_path, "FALLBACK_HEADERS", left_to_fastapi)
             yield client
 
 
 class _Failing(MemoryStore):
-    """Fails by the same error whatever it is asked for."""
+    """Raises the same error from every method."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__()
@@ -103,12 +103,14 @@ class _Failing(MemoryStore):
     async def page(self, _query: Query, *, size: int) -> list[Task]:
         raise self._error
 
-    async def commit(self, _writes: Sequence[Write], _answer: Answer | None = None, *, now: datetime) -> Answer | None:
+    async def commit(
+        self, _writes: Sequence[Write], record: IdempotencyRecord | None = None, *, now: datetime
+    ) -> IdempotencyRecord | None:
         raise self._error
 
 
-def said(response: Response) -> tuple[object, ...]:
-    """All of the answer but for what differs from one to the next."""
+def comparable(response: Response) -> tuple[object, ...]:
+    """The response without the parts that vary between requests."""
     varying = (
         r'[0-9a-f]{8}-[0-9a-f-]{27}|[0-9a-f]{32}|20\d\d-\d\d-\d\dT[\d:.]+Z|(?<=cursor=)[\w-]+|(?<=cursor":")[\w-]+'
         r'|W/"[0-9a-f-]+"'
@@ -119,9 +121,9 @@ def said(response: Response) -> tuple[object, ...]:
 
 
 @pytest.mark.parametrize("body", BODIES)
-def test_a_new_task_is_answered_the_same_either_way(body: bytes) -> None:
+def test_creating_a_task_gets_the_same_response_on_both_paths(body: bytes) -> None:
     headers = {"Content-Type": "application/json"}
-    one, other = (said(client.post("/v1/tasks", content=body, headers=headers)) for client in clients())
+    one, other = (comparable(client.post("/v1/tasks", content=body, headers=headers)) for client in clients())
     assert one == other
 
 
@@ -135,8 +137,8 @@ def test_a_new_task_is_answered_the_same_either_way(body: bytes) -> None:
         {"Content-Type": "application/merge-patch+json"},
     ],
 )
-def test_headers_of_a_new_task_mean_the_same_either_way(headers: dict[str, str]) -> None:
-    one, other = (said(client.post("/v1/tasks", content=BODIES[0], headers=headers)) for client in clients())
+def test_request_headers_are_handled_the_same_on_both_paths(headers: dict[str, str]) -> None:
+    one, other = (comparable(client.post("/v1/tasks", content=BODIES[0], headers=headers)) for client in clients())
     assert one == other
 
 
@@ -155,29 +157,28 @@ def test_headers_of_a_new_task_mean_the_same_either_way(headers: dict[str, str])
         (["k", "k"], [422, 422, 422, 422]),
     ],
 )
-def test_a_key_means_the_same_either_way(keys: list[str], statuses: list[int]) -> None:
-    answers = []
+def test_idempotency_keys_are_handled_the_same_on_both_paths(keys: list[str], statuses: list[int]) -> None:
+    responses = []
     for client in clients():
         headers = [(b"Content-Type", b"application/json"), *((b"Idempotency-Key", k.encode("latin-1")) for k in keys)]
         bodies = [BODIES[0], BODIES[0], BODIES[1], b"{}"]
-        answers.append([said(client.post("/v1/tasks", content=body, headers=headers)) for body in bodies])
-    assert answers[0] == answers[1]
-    assert [status for status, *_ in answers[0]] == statuses
+        responses.append([comparable(client.post("/v1/tasks", content=body, headers=headers)) for body in bodies])
+    assert responses[0] == responses[1]
+    assert [status for status, *_ in responses[0]] == statuses
 
 
 @pytest.mark.parametrize("query", QUERIES)
-def test_a_list_is_answered_the_same_either_way_the_second_time_too(query: str) -> None:
-    answers = []
+def test_a_list_gets_the_same_response_on_both_paths_also_when_cached(query: str) -> None:
+    responses = []
     for client in clients():
-        routes.understood.clear()
         for number in range(3):
             client.post("/v1/tasks", json={"title": f"Water the plants {number}"})
-        answers.append([said(client.get(f"/v1/tasks?{query}")) for _ in range(2)])
-    one, other = answers
+        responses.append([comparable(client.get(f"/v1/tasks?{query}")) for _ in range(2)])
+    one, other = responses
     assert one == other
 
 
-def test_the_next_page_is_the_same_either_way() -> None:
+def test_the_next_page_is_the_same_on_both_paths() -> None:
     pages = []
     for client in clients():
         for number in range(5):
@@ -190,8 +191,8 @@ def test_the_next_page_is_the_same_either_way() -> None:
     assert pages[0] == pages[1] == [["Water the plants 2", "Water the plants 3"], ["Water the plants 4"]]
 
 
-def test_a_task_that_is_known_missing_or_deleted_is_answered_the_same_either_way() -> None:
-    answers = []
+def test_getting_a_task_gets_the_same_response_on_both_paths() -> None:
+    responses = []
     for client in clients():
         path = client.post("/v1/tasks", json={"title": "Water the plants"}).headers["location"]
         found = [client.get(path), client.get(path + "?x=1"), client.get(path, headers={"If-None-Match": '"v1"'})]
@@ -199,16 +200,16 @@ def test_a_task_that_is_known_missing_or_deleted_is_answered_the_same_either_way
         found += [client.get(path.upper().replace("/V1/TASKS", "/v1/tasks")), client.head(path)]
         client.delete(path)
         found += [client.get(path), client.get("/v1/tasks/01a209b3-fcfd-7015-92d5-ecad43015460")]
-        answers.append([said(response) for response in found])
-    assert answers[0] == answers[1]
-    assert [status for status, *_ in answers[0]] == [200, 422, 304, 412, 200, 200, 404, 404]
+        responses.append([comparable(response) for response in found])
+    assert responses[0] == responses[1]
+    assert [status for status, *_ in responses[0]] == [200, 422, 304, 412, 200, 200, 404, 404]
 
 
-def test_who_may_not_is_refused_the_same_either_way(tmp_path: Path) -> None:
+def test_unauthorized_requests_are_rejected_the_same_on_both_paths(tmp_path: Path) -> None:
     token, line = new_token("reader", ["read"])
     file = tmp_path / "tokens"
     file.write_text(line + "\n")
-    answers = []
+    responses = []
     for client in clients(Settings(auth="tokens", auth_token_file=file, database_url=SecretStr("memory://"))):
         credential = {"Authorization": f"Bearer {token}"}
         found = [
@@ -216,18 +217,18 @@ def test_who_may_not_is_refused_the_same_either_way(tmp_path: Path) -> None:
         ]
         found.append(client.post("/v1/tasks", json={"title": "Water the plants"}, headers=credential))
         found.append(client.post("/v1/tasks", json={"title": ""}, headers=credential))
-        answers.append([said(response) for response in found])
-    assert answers[0] == answers[1]
-    assert [status for status, *_ in answers[0]] == [401, 200, 401, 403, 403]
+        responses.append([comparable(response) for response in found])
+    assert responses[0] == responses[1]
+    assert [status for status, *_ in responses[0]] == [401, 200, 401, 403, 403]
 
 
 @pytest.mark.parametrize(
     ("error", "status"), [(StoreUnavailable("gone"), 503), (StoreBusy("all in use"), 503), (ZeroDivisionError(), 500)]
 )
-def test_what_goes_wrong_is_answered_and_counted_the_same_either_way(error: Exception, status: int) -> None:
-    answers = []
+def test_errors_are_reported_and_counted_the_same_on_both_paths(error: Exception, status: int) -> None:
+    responses = []
     for client in clients():
-        client.get("/v1/tasks")  # so that it is understood
+        client.get("/v1/tasks")  # so that its query string is cached
         assert isinstance(client.app, FastAPI)
         client.app.state.store = _Failing(error)
         counted = _counted(client)
@@ -237,10 +238,12 @@ def test_what_goes_wrong_is_answered_and_counted_the_same_either_way(error: Exce
             client.post("/v1/tasks", json={"title": "Water the plants"}),
         ]
         more = {line: count - counted.get(line, 0) for line, count in _counted(client).items()}
-        answers.append(([said(response) for response in found], {line for line, count in more.items() if count}))
-    assert answers[0] == answers[1]
-    assert [found for found, *_ in answers[0][0]] == [status] * 3
-    assert answers[0][1] == {
+        responses.append(
+            ([comparable(response) for response in found], {line for line, count in more.items() if count})
+        )
+    assert responses[0] == responses[1]
+    assert [found for found, *_ in responses[0][0]] == [status] * 3
+    assert responses[0][1] == {
         f'http_requests_total{{method="{method}",route="{route}",status="{status}"}}'
         for method, route in (("GET", "/v1/tasks/{task_id}"), ("GET", "/v1/tasks"), ("POST", "/v1/tasks"))
     }
@@ -252,7 +255,7 @@ def _counted(client: TestClient) -> dict[str, float]:
     return {name: count for name, count in counted.items() if "/v1/tasks" in name}
 
 
-def test_plain_requests_do_not_come_to_fastapi() -> None:
+def test_eligible_requests_bypass_fastapi() -> None:
     app = create_app(Settings())
     app.router.routes.clear()
     with TestClient(app) as client:
@@ -260,12 +263,12 @@ def test_plain_requests_do_not_come_to_fastapi() -> None:
         assert created.status_code == 201
         assert client.post("/v1/tasks", json={"title": "Water the plants"}).status_code == 201
         assert client.get(created.headers["location"]).status_code == 200
-        routes.understood[b""] = routes.Listing(Filters(), read_order("-created_at")), 50
+        app.state.parsed_queries.put(b"", routes.ListParams(Filters(), read_order("-created_at")), 50)
         assert client.get("/v1/tasks").status_code == 200
         assert client.get("/livez").status_code == 404
 
 
-def test_a_rate_limit_counts_a_request_once_either_way() -> None:
+def test_a_rate_limit_counts_a_request_once_on_both_paths() -> None:
     for client in clients(Settings(rate_limit="4/hour")):
         statuses = [
             client.post("/v1/tasks", json=body).status_code
@@ -274,13 +277,15 @@ def test_a_rate_limit_counts_a_request_once_either_way() -> None:
         assert statuses == [201, 422, 422, 201, 429]
 
 
-def test_a_query_string_is_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(routes, "MAX_UNDERSTOOD", 50)
-    routes.understood.clear()
+def test_the_parsed_query_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routes.ParsedQueryCache, "MAX_ENTRIES", 50)
     client = next(iter(clients()))
-    for number in range(routes.MAX_UNDERSTOOD + 10):
+    assert isinstance(client.app, FastAPI)
+    cache: routes.ParsedQueryCache = client.app.state.parsed_queries
+    for number in range(cache.MAX_ENTRIES + 10):
         client.get(f"/v1/tasks?project=p{number}")
-    assert len(routes.understood) <= routes.MAX_UNDERSTOOD
-    before = len(routes.understood)
-    client.get(f"/v1/tasks?project=p&{'x' * routes.MAX_UNDERSTOOD_BYTES}=1")
-    assert len(routes.understood) == before
+    assert 0 < len(cache) <= cache.MAX_ENTRIES
+    before = len(cache)
+    long = "&".join([f"label={'x' * 100}"] * (cache.MAX_BYTES // 100))
+    assert client.get(f"/v1/tasks?{long}").status_code == 200
+    assert len(cache) == before
