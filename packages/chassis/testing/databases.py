@@ -39,7 +39,7 @@ BLOCKED = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pg_backend_pid() 
 
 @contextlib.contextmanager
 def running_postgres() -> Iterator[str]:
-    """The URL of a PostgreSQL until the end of the block: a container, or a local server created with `initdb`."""
+    """The URL of a PostgreSQL until the end of the block: a container, or without Docker a server made by `initdb`."""
     if docker_is_available():
         container = PostgresContainer(POSTGRES_IMAGE, driver=None).with_command(f"postgres {POSTGRES_OPTIONS}")
         with container.with_tmpfs_mount(IN_MEMORY) as server:
