@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Guess: asyncpg reads a URL as libpq does. What of libpq's parameters it lacks, such as `connect_timeout` or `load_balance_hosts`,
-# it refuses or ignores, and a `+` in a value is a plus.
-# What happens: whatever it does not know it sends to the server as a setting of the session, and PostgreSQL refuses the connection,
-# as it knows no `connect_timeout`. A `+` becomes a space. psycopg, which has libpq read the URL, sends the name alone, with its plus.
+# Guess: asyncpg parses a URL as libpq does. It rejects or ignores libpq parameters that it does not support, such as `connect_timeout` or
+# `load_balance_hosts`, and a `+` in a value is a plus.
+# What happens: it sends every unknown parameter to the server as a session setting, and PostgreSQL rejects the connection, because it has
+# no setting `connect_timeout`. A `+` becomes a space. psycopg, which leaves parsing to libpq, sends only the name, with its plus.
 # Packages: asyncpg 0.32.0, psycopg 3.3.9 with psycopg-binary 3.3.9
 # Source: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
 # Date: 2026-11-30
@@ -14,7 +14,7 @@ cd "$folder"
 python3 -m venv v
 v/bin/pip install --quiet --disable-pip-version-check asyncpg==0.32.0 psycopg==3.3.9 psycopg-binary==3.3.9
 
-# No PostgreSQL is needed: what is listened to is the first message of a client, and the answer is a refusal.
+# No PostgreSQL is needed: the server reads the first message of each client and responds with an error.
 v/bin/python << 'PYTHON'
 import asyncio
 import contextlib
@@ -54,7 +54,7 @@ for library, sent in zip(("asyncpg", "psycopg"), asyncio.run(main())):
     seen[library] = {name: sent.get(name) for name in ("application_name", "connect_timeout", "load_balance_hosts")}
     print(library, seen[library])
 if list(seen["asyncpg"].values()) != ["a b", "5", "disable"]:
-    sys.exit("This has changed: asyncpg was expected to send all three, and a space")
+    sys.exit("Changed: expected asyncpg to send all three, with a space")
 if list(seen["psycopg"].values()) != ["a+b", None, None]:
-    sys.exit("This has changed: psycopg was expected to send the name alone, and a plus")
+    sys.exit("Changed: expected psycopg to send only the name, with a plus")
 PYTHON

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Guess: RFC 9864 gave EdDSA with the curve Ed25519 a second name, `Ed25519`. What is signed is the same to the byte, so libraries of
-# 2026 that know the curve verify tokens of both names, whichever of them the issuer's key has as its `alg`.
-# What happens: PyJWT knows no `Ed25519` at all. joserfc and jose of npm know both, but refuse a token of the one name by a key of the
-# other, so an issuer that renames the one before the other locks everybody out.
+# Guess: RFC 9864 gave EdDSA with the curve Ed25519 a second name, `Ed25519`. Signing is identical to the byte, so 2026 libraries that
+# support the curve verify tokens with either name, whichever of the two the issuer's key has as its `alg`.
+# What happens: PyJWT does not support `Ed25519` at all. joserfc and npm's jose support both names, but reject a token with one name if
+# the key has the other, so an issuer that renames one before the other locks out every client.
 # Packages: PyJWT 2.15.1, cryptography 50.0.2, joserfc 1.8.0; npm jose 6.2.18
 # Source: https://www.rfc-editor.org/rfc/rfc9864#section-2.2
 # Date: 2026-11-30
@@ -50,7 +50,7 @@ for of_token in NAMES:
             by["PyJWT"] = "yes"
         except (jwt.PyJWTError, NotImplementedError) as error:
             by["PyJWT"] = type(error).__name__
-        print(f"a token of {of_token} by a key of {of_key}: {by}")
+        print(f"token with {of_token}, key with {of_key}: {by}")
         seen[of_token, of_key] = {library for library, verified in by.items() if verified == "yes"}
 expected = {
     ("EdDSA", "EdDSA"): {"jose", "joserfc", "PyJWT"},
@@ -59,5 +59,5 @@ expected = {
     ("Ed25519", "Ed25519"): {"jose", "joserfc"},
 }
 if seen != expected:
-    sys.exit("This has changed: all three with EdDSA, all but PyJWT with Ed25519, and none with one of each were expected")
+    sys.exit("Changed: expected all three with EdDSA, all but PyJWT with Ed25519, and none with mixed names")
 PYTHON

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Guess: clients of server-sent events in Go hand over an event where a block has data, as the standard says; a block with `retry:` or
-# `id:` alone changes what the client does, and nobody else hears of it.
-# What happens: both well-known ones call back for a lone `id:` and a lone `retry:`, with an event without data. The function Read of
-# go-sse leaves out a lone `retry:`, its client does not.
+# Guess: Go clients for server-sent events deliver an event if a block has data, as the standard says; a block with only `retry:` or `id:`
+# changes the client's state and is not delivered.
+# What happens: both well-known clients deliver an event without data for a lone `id:` and a lone `retry:`. go-sse's function Read skips a
+# lone `retry:`; its client does not.
 # Packages: github.com/r3labs/sse/v2 2.10.0, github.com/tmaxmax/go-sse 0.12.0, gopkg.in/cenkalti/backoff.v1 1.1.0
 # Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
 # Date: 2026-11-30
@@ -29,7 +29,7 @@ import (
   "gopkg.in/cenkalti/backoff.v1"
 )
 
-// The server says one block, then one with data that tells the client that all was said.
+// The server sends one block, then one whose data tells the client to stop.
 func main() {
   for _, block := range []string{": a comment\n\n", "retry: 3000\n\n", "id: 7\n\n", "data: a\n\n"} {
     server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -82,6 +82,6 @@ if [[ $seen != '": a comment\n\n": r3labs 0, go-sse 0, its Read 0
 "retry: 3000\n\n": r3labs 1, go-sse 1, its Read 0
 "id: 7\n\n": r3labs 1, go-sse 1, its Read 1
 "data: a\n\n": r3labs 1, go-sse 1, its Read 1' ]]; then
-  echo "This has changed: events without data for a lone retry and a lone id were expected" >&2
+  echo "Changed: expected events without data for a lone retry and a lone id" >&2
   exit 1
 fi

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Guess: the scope that an ASGI server gives an application has the types and values that the specification names: the port of
-# `server` is an integer, and a request of HTTP/1.0 has the version "1.0".
-# What happens: with granian the port is a string, and the version of HTTP/1.0 is "1". With uvicorn both are as the specification says.
+# Guess: the scope that an ASGI server passes to an application has the types and values of the specification: the port in `server` is an
+# integer, and an HTTP/1.0 request has the version "1.0".
+# What happens: with granian the port is a string, and the version of HTTP/1.0 is "1". With uvicorn both follow the specification.
 # Packages: granian 2.8.9, uvicorn 0.54.0
 # Source: https://asgi.readthedocs.io/en/latest/specs/www.html#http-connection-scope
 # Date: 2026-11-30
@@ -62,6 +62,6 @@ for name in granian uvicorn; do
   server=''
 done
 if [[ $seen != " ('1', 'str') ('1.0', 'int')" ]]; then
-  echo "This has changed: '1' and a string of granian, '1.0' and an integer of uvicorn were expected" >&2
+  echo "Changed: expected '1' and a string from granian, '1.0' and an integer from uvicorn" >&2
   exit 1
 fi

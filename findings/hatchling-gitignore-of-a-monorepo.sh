@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Guess: hatchling leaves out of a package what Git ignores there: `/build` in the .gitignore at the top of a repository is the folder at
-# its top and no other, and a .gitignore further down counts for what is below it.
-# What happens: it takes one file alone, the nearest .gitignore of the project's folder or above, and reads it as if it stood in the
-# project's folder. So the sdist of `app` lacks `app/build`, which Git keeps, and the wheel has what `app/src/.gitignore` ignores.
+# Guess: hatchling excludes from a package what Git ignores there: `/build` in the .gitignore at the root of a repository means only the
+# directory at the root, and a .gitignore in a subdirectory applies below it.
+# What happens: it uses only one file, the nearest .gitignore in the project's directory or above, and reads it as if it were in the
+# project's directory. So the sdist of `app` lacks `app/build`, which Git tracks, and the wheel contains what `app/src/.gitignore`
+# ignores.
 # Packages: hatchling 1.33.0
 # Source: https://git-scm.com/docs/gitignore#_pattern_format
 # Date: 2026-11-30
@@ -38,9 +39,9 @@ cd app
 "$folder/v/bin/python" -m hatchling build > "$folder/log" 2>&1 || { cat "$folder/log" && exit 1; }
 of_wheel=$("$folder/v/bin/python" -m zipfile -l dist/app-1-*.whl | grep -o '^app/[^ ]*' | xargs)
 of_sdist=$(tar -tzf dist/app-1.tar.gz | sed -n 's/^app-1\///p' | grep -E '^build|\.tmp$' | xargs)
-printf 'Git keeps: %s\nthe wheel: %s\nof build and *.tmp the sdist has: %s\n' "$by_git" "$of_wheel" "$of_sdist"
+printf 'Git tracks: %s\nwheel contains: %s\nsdist contains of build and *.tmp: %s\n' "$by_git" "$of_wheel" "$of_sdist"
 if [[ "$by_git" != 'app/build/rules.txt app/src/app/__init__.py' || "$of_wheel" != 'app/__init__.py app/scratch.tmp' ||
   "$of_sdist" != src/app/scratch.tmp ]]; then
-  echo "This has changed: scratch.tmp in both, and no build/rules.txt in the sdist were expected" >&2
+  echo "Changed: expected scratch.tmp in both, and no build/rules.txt in the sdist" >&2
   exit 1
 fi

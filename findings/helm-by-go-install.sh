@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Guess: `helm template` without --kube-version renders for the Kubernetes that the Helm was made for, about the newest one; how it
-# was built does not matter, as the number comes with the modules of Kubernetes that it is linked to.
-# What happens: a Helm 3.22.0 that `go install` built renders for Kubernetes 1.20: the release's build sets the number by flags of
-# the linker. So `kubeVersion: ">=1.25-0"` in Chart.yaml is refused. A Helm 4.3.1 built in the same way renders for 1.37.
+# Guess: `helm template` without --kube-version renders for the Kubernetes version that this Helm was released for, roughly the newest
+# one; how it was built does not matter, because the version comes from the Kubernetes modules that it is linked with.
+# What happens: a Helm 3.22.0 built with `go install` renders for Kubernetes 1.20: the release build sets the version with linker flags.
+# So `kubeVersion: ">=1.25-0"` in Chart.yaml is rejected. A Helm 4.3.1 built the same way renders for 1.37.
 # Packages: helm.sh/helm/v3 3.22.0, helm.sh/helm/v4 4.3.1
 # Source: https://helm.sh/docs/chart_template_guide/builtin_objects/
 # Date: 2026-11-30
@@ -25,6 +25,6 @@ for each in helm.sh/helm/v3@v3.22.0 helm.sh/helm/v4@v4.3.1; do
   seen+=" $kubernetes"
 done
 if [[ $seen != " v1.20.0 v1.37.0" ]]; then
-  echo "This has changed: v1.20.0 and v1.37.0 were expected" >&2
+  echo "Changed: expected v1.20.0 and v1.37.0" >&2
   exit 1
 fi

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Guess: an umbrella that has one chart twice, under two aliases, gives both the same values; what the chart imports from its
-# own library by `import-values` is there in each.
-# What happens: with Helm 3.12.3 and 3.22.0 the second alias has none of the imported values, without a word: `default` in
-# its templates, or an empty field, hides it. The aliases share the list of the chart's dependencies, in which Helm replaces each
-# name under `import-values` by a map of a type that it does not read at the second alias. With Helm 4.3.1 both have them.
+# Guess: an umbrella chart with the same chart under two aliases gives both the same values; what the chart imports from its own library
+# with `import-values` is present in each.
+# What happens: with Helm 3.12.3 and 3.22.0 the second alias silently lacks all imported values: `default` in its templates, or an empty
+# field, hides it. The aliases share the list of the chart's dependencies, in which Helm replaces each name under `import-values` with a
+# map of a type that it skips at the second alias. With Helm 4.3.1 both have them.
 # Packages: helm.sh/helm/v3 3.12.3 and 3.22.0, helm.sh/helm/v4 4.3.1
 # Source: pkg/chartutil/dependencies.go (processImportValues, getAliasDependency) of these versions
 # Date: 2026-11-29
@@ -59,6 +59,6 @@ helm.sh/helm/v3 3.22.0 $lost
 helm.sh/helm/v4 4.3.1 $both
 VERSIONS
 if [[ $changed ]]; then
-  echo "This has changed: the second alias was without its values with Helm 3, and had them with Helm 4" >&2
+  echo "Changed: expected the second alias without its values in Helm 3, and with them in Helm 4" >&2
   exit 1
 fi

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Guess: `--set` knows `null`, `true` and `false` as YAML and JSON write them, so that `name=Null` is a name; and `map={}` is an empty
-# map, as in a values file, where it leaves the keys that the chart's own values have.
-# What happens: they count in any case: `name=nUll` takes the name out, and `name=FALSE` is a boolean. `map={}` is a list that holds one
-# empty text, in place of the map with its keys. Helm 3 and 4 are alike; --set-json reads `map={}` as a values file does.
+# Guess: `--set` recognises `null`, `true` and `false` as YAML and JSON spell them, so `name=Null` is a string; and `map={}` is an empty
+# map, as in a values file, where it keeps the keys of the chart's own values.
+# What happens: they are case-insensitive: `name=nUll` removes the name, and `name=FALSE` is a boolean. `map={}` is a list with one empty
+# string, which replaces the map and its keys. Helm 3 and 4 behave the same; --set-json reads `map={}` as a values file does.
 # Packages: helm.sh/helm/v3 3.22.0, helm.sh/helm/v4 4.3.1
 # Source: https://helm.sh/docs/intro/using_helm/#the-format-and-limitations-of---set
 # Date: 2026-11-30
@@ -36,6 +36,6 @@ for each in helm.sh/helm/v3@v3.22.0 helm.sh/helm/v4@v4.3.1; do
   see '["ada",{"a":1}]' "$helm" --set-json 'map={}'
 done
 if [[ $changed ]]; then
-  echo "This has changed: null, false, a list with one empty text, and the map with its key were expected" >&2
+  echo "Changed: expected null, false, a list with one empty string, and the map with its key" >&2
   exit 1
 fi

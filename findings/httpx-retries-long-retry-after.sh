@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Guess: a client that heeds `Retry-After` waits as long as the server asks, or gives up where that is more than it is willing to wait.
-# What happens: httpx-retries does neither: of an hour it waits two minutes, `max_backoff_wait`, and asks again, as often as it may,
-# so each of its tries is one too early. A date is treated the same.
+# Guess: a client that respects `Retry-After` waits as long as the server asks, or gives up if that exceeds its maximum wait.
+# What happens: httpx-retries does neither: instead of an hour it waits two minutes, `max_backoff_wait`, and retries up to its limit, so
+# every retry is too early. A date is treated the same.
 # Packages: httpx-retries 0.6.0, httpx 0.28.1
 # Source: https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3
 # Date: 2026-11-30
@@ -32,5 +32,5 @@ for asked in ("5", "3600", formatdate(time.time() + 3600, usegmt=True)):
     print(f"Retry-After: {asked}: waits {waits}, then {status}")
     seen.append([*waits, status])
 if seen != [[5, 5, 429], [120, 120, 429], [120, 120, 429]]:
-    sys.exit("This has changed: waits of 5 s, and of 120 s in place of an hour were expected")
+    sys.exit("Changed: expected waits of 5 s, and of 120 s instead of an hour")
 PYTHON

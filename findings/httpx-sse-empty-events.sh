@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Guess: a reader of server-sent events hands over an event for a block that holds `data`, and for no other: a comment that keeps
-# the connection alive, a `retry:` or an `id:` alone make none, as the standard says.
-# What happens: httpx-sse hands over an event without data for a block of only `retry:` or only `id:`; and once any id was seen, for
-# every block, a lone comment too. So each heartbeat is an event, and whoever reads its data as JSON fails on it.
+# Guess: a parser of server-sent events delivers an event for a block that contains `data`, and for no other: a keep-alive comment, or a
+# lone `retry:` or `id:`, produces none, as the standard says.
+# What happens: httpx-sse delivers an event without data for a block with only `retry:` or only `id:`; and after the first id, for every
+# block, even a lone comment. So each heartbeat is an event, and clients that parse its data as JSON fail.
 # Packages: httpx-sse 0.4.3, httpx 0.28.1
 # Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
 # Date: 2026-11-29
@@ -33,5 +33,5 @@ for title, text in BLOCKS.items():
     print(f"{title}: {data}")
     seen.append(data)
 if seen != [[], [""], ["{}"], ["{}", ""]]:
-    sys.exit("This has changed: of a lone retry and of a comment after an id an empty event each was expected")
+    sys.exit("Changed: expected an empty event for a lone retry and for a comment after an id")
 PYTHON

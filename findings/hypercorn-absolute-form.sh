@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
-# Guess: a server takes the absolute form of a target, `GET http://localhost/tasks HTTP/1.1`, as it takes `/tasks`, which RFC 9112
-# demands of it; the `path` of an ASGI scope never has the scheme and the host in it.
-# What happens: hypercorn hands over the whole of it as the path, so a router knows no such place and answers 404. uvicorn hands over
-# the path alone.
+# Guess: a server treats the absolute form of a request target, `GET http://localhost/tasks HTTP/1.1`, like `/tasks`, as RFC 9112
+# requires; the `path` of an ASGI scope never contains scheme and host.
+# What happens: hypercorn passes the whole target as the path, so a router finds no route and returns 404. uvicorn passes only the path.
 # Packages: hypercorn 0.18.0, uvicorn 0.54.0, httptools 0.9.0
 # Source: https://www.rfc-editor.org/rfc/rfc9112#section-3.2.2
 # Date: 2026-11-30
@@ -63,6 +62,6 @@ for name in hypercorn uvicorn; do
   server=''
 done
 if [[ $seen != " http://localhost/tasks /tasks" ]]; then
-  echo "This has changed: the whole target of hypercorn and /tasks of uvicorn were expected" >&2
+  echo "Changed: expected the whole target from hypercorn and /tasks from uvicorn" >&2
   exit 1
 fi

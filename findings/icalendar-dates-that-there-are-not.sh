@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Guess: what recurs every month from the 31st on comes in months with 31 days alone, and what recurs every year from the 29th of
-# February on in leap years alone, as RFC 5545 leaves out a date that there is not.
-# What happens: python-dateutil does so. rrule-temporal, by which node-ical counts, takes the last day of February instead and then
-# stays with it: the 31st is the 28th from then on. ical.js counts months right, and makes the 1st of March of the 29th of February.
-# With BYMONTHDAY in the rule all of them are right.
+# Guess: a monthly rule that starts on the 31st recurs only in months with 31 days, and a yearly rule that starts on 29 February only in
+# leap years, since RFC 5545 skips invalid dates.
+# What happens: python-dateutil does so. rrule-temporal, which node-ical uses, takes the last day of February instead and then keeps it:
+# the 31st is the 28th from then on. ical.js handles months correctly, but turns 29 February into 1 March. With BYMONTHDAY in the rule all
+# of them are correct.
 # Packages: python-dateutil 4.0.0; npm ical.js 2.2.1, rrule-temporal 1.6.0 (which node-ical 0.26.1 takes)
 # Source: https://www.rfc-editor.org/rfc/rfc5545#section-3.3.10 ("invalid dates")
 # Date: 2026-11-30
@@ -60,6 +60,6 @@ for command in 'v/bin/python dates.py' 'node icaljs.mjs' 'node temporal.mjs'; do
   see "$years" 2024-02-29 'FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=29' "${command[@]}"
 done
 if [[ $changed ]]; then
-  echo "This has changed: the 28th of rrule-temporal and the 1st of March of ical.js were expected" >&2
+  echo "Changed: expected the 28th from rrule-temporal and 1 March from ical.js" >&2
   exit 1
 fi

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Guess: a quote or a line end in a parameter, such as the name of who takes part, is written `^'` and `^n`, as RFC 6868 has said
-# since 2013, and readers of iCalendar undo it.
-# What happens: icalendar and ical.js do. vobject and node-ical give the name with the carets in it.
+# Guess: a quote or line break in a parameter, such as the name of an attendee, is encoded as `^'` and `^n`, as RFC 6868 has specified
+# since 2013, and iCalendar parsers decode it.
+# What happens: icalendar and ical.js do. vobject and node-ical return the name with the carets.
 # Packages: icalendar 7.3.2, vobject 0.9.9; npm ical.js 2.2.1, node-ical 0.26.1
 # Source: https://www.rfc-editor.org/rfc/rfc6868#section-3
 # Date: 2026-11-30
@@ -44,5 +44,5 @@ for library, name in seen.items():
     print(f"{library}: {name}")
 QUOTED, CARETS = 'The "A" team', "The ^'A^' team"
 if seen != {"icalendar": QUOTED, "vobject": CARETS, "ical.js": QUOTED, "node-ical": CARETS}:
-    sys.exit("This has changed: quotes of icalendar and ical.js, carets of vobject and node-ical were expected")
+    sys.exit("Changed: expected quotes from icalendar and ical.js, carets from vobject and node-ical")
 PYTHON

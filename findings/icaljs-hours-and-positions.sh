@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Guess: BYHOUR, BYSETPOS and BYWEEKNO of a rule count with ical.js, by which Thunderbird and Nextcloud show calendars, for each frequency
-# for which RFC 5545 has them.
-# What happens: of two hours on a day of each year it gives the first alone. With FREQ=DAILY it passes over BYSETPOS, so that the last
-# of two hours is both of them. The Monday of week 52 is each Monday from the week after on. python-dateutil gives what was meant.
+# Guess: ical.js, which Thunderbird and Nextcloud use to show calendars, supports BYHOUR, BYSETPOS and BYWEEKNO for every frequency for
+# which RFC 5545 defines them.
+# What happens: of two hours on one day of each year it returns only the first. With FREQ=DAILY it ignores BYSETPOS, so the last of two
+# hours is both of them. The Monday of week 52 is every Monday from the following week on. python-dateutil returns the intended dates.
 # Packages: python-dateutil 4.0.0; npm ical.js 2.2.1
 # Source: https://www.rfc-editor.org/rfc/rfc5545#section-3.3.10
 # Date: 2026-11-30
@@ -30,7 +30,7 @@ from datetime import datetime
 
 from dateutil.rrule import rrulestr
 
-RULES = {  # rule: start, what ical.js gives
+RULES = {  # rule: start, what ical.js returns
     "FREQ=YEARLY;BYMONTH=11;BYMONTHDAY=30;BYHOUR=19,21": (
         "2026-11-30T19:00",
         ["2026-11-30T19:00", "2027-11-30T19:00", "2028-11-30T19:00"],
@@ -53,5 +53,5 @@ for rule, (start, expected) in RULES.items():
     print(f"  ical.js:  {', '.join(by_icaljs)}")
     changed = changed or by_icaljs != expected
 if changed:
-    sys.exit("This has changed: one hour of two, both for the last one, and every Monday were expected of ical.js")
+    sys.exit("Changed: expected one hour of two, both for the last one, and every Monday from ical.js")
 PYTHON

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Guess: a library that makes merge patches finds every difference between two JSON documents: that 1 became `true`, too. Between
-# two equal ones it makes the patch that changes nothing, `{}`.
-# What happens: json-merge-patch of Python compares as Python does, for which 1 is `True` and 0 is `False`: the patch is empty, and
-# the change is lost. json-merge-patch of npm makes `undefined` of two equal documents, which JSON cannot write, so that a PATCH
-# is sent without a body.
+# Guess: a library that creates merge patches detects every difference between two JSON documents, including a change from 1 to `true`.
+# For two equal documents it creates the patch that changes nothing, `{}`.
+# What happens: Python's json-merge-patch compares with Python's equality, for which 1 equals `True` and 0 equals `False`: the patch is
+# empty, and the change is lost. npm's json-merge-patch returns `undefined` for two equal documents, which JSON cannot represent, so a
+# PATCH is sent without a body.
 # Packages: json-merge-patch 0.3.0 (Python); npm json-merge-patch 1.0.2
 # Source: https://www.rfc-editor.org/rfc/rfc7396#section-1
 # Date: 2026-11-29
@@ -32,6 +32,6 @@ see 'Python, false to 0' '{}' "$(by_python '{"on": false}' '{"on": 0}')"
 see 'npm, 1 to true' '{ on: true }' "$(by_node '{"on": 1}' '{"on": true}')"
 see 'npm, equal documents' undefined "$(by_node '{"on": 1}' '{"on": 1}')"
 if [[ $changed ]]; then
-  echo "This has changed: two empty patches, one with true, and undefined were expected" >&2
+  echo "Changed: expected two empty patches, one with true, and undefined" >&2
   exit 1
 fi

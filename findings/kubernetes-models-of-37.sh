@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Guess: the models of the Kubernetes client for Python are what they were for ten years: an attribute of any name can be set,
-# a value of any type is kept, and the server says what is wrong with it. A new major version of the client is a new Kubernetes.
-# What happens: up to 36 that is so; in 37 the models are pydantic's. A misspelt attribute and a value of the wrong type raise
-# pydantic's ValidationError where they are set, names are taken as in YAML (`resourceVersion`) as well, and where `except ValueError`
-# caught a missing field it still does. A field that the client does not know in an answer is dropped, in both.
+# Guess: the models of the Kubernetes Python client work as they have for ten years: an attribute of any name can be set, a value of any
+# type is kept, and the server reports errors. A new major version of the client means a new Kubernetes version.
+# What happens: this is true up to 36; in 37 the models are pydantic's. A misspelt attribute and a value of the wrong type raise
+# pydantic's ValidationError when set, names are also accepted as in YAML (`resourceVersion`), and an `except ValueError` that caught a
+# missing field still does. A response field that the client does not know is dropped, in both.
 # Packages: kubernetes 36.0.3 and 37.0.2
 # Source: kubernetes/client/models/v1_object_meta.py of these versions
 # Date: 2026-11-29
@@ -46,11 +46,11 @@ models_of() { # version
 
 old=$(models_of 36.0.3)
 new=$(models_of 37.0.2)
-echo "A misspelt attribute, a number as a name, a name as in YAML, a list without items:"
+echo "A misspelt attribute, a number as name, a field name as in YAML, a list without items:"
 echo "36.0.3: $old"
 echo "37.0.2: $new"
 raised='ValidationError(ValueError)'
 if [[ $old != "taken 3 TypeError ValueError" || $new != "$raised $raised 7 $raised" ]]; then
-  echo "This has changed" >&2
+  echo "Changed: expected ValidationError in 37 for all but the name as in YAML" >&2
   exit 1
 fi

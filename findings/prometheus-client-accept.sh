@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Guess: prometheus_client chooses between its text format and OpenMetrics by the weights of Accept, as HTTP says: `q=0` is
-# never given, and of two the heavier wins. For an OpenMetrics version that it cannot write it falls back to one that it can.
-# What happens: no weight is looked at, so OpenMetrics is given to whoever mentions it, even with `q=0`. Asked for version 2.0.0
-# it says 2.0.0 in the content type, and the body is what it writes for 1.0.0, to the byte.
+# Guess: prometheus_client chooses between its text format and OpenMetrics by the weights of Accept, as HTTP specifies: `q=0` is never
+# sent, and the higher weight wins. For an unsupported OpenMetrics version it falls back to a supported one.
+# What happens: weights are ignored, so a client that mentions OpenMetrics gets it, even with `q=0`. For version 2.0.0 the content type
+# says 2.0.0, while the body is byte-identical to that of 1.0.0.
 # Packages: prometheus_client 0.26.0
 # Source: https://www.rfc-editor.org/rfc/rfc9110#section-12.4.2 (weights)
 # Date: 2026-11-29

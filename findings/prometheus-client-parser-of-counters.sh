@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Guess: the parser of prometheus_client gives each sample of the text format under the name that it has there. Names that end in
-# `_total` are demanded by OpenMetrics alone: in the text format a counter may be called `jobs`, as Prometheus stores it.
-# What happens: it appends `_total` to the sample of such a counter, so that who looks for `jobs` finds nothing. The same sample in
-# a gauge keeps its name.
+# Guess: prometheus_client's parser returns each sample of the text format under its own name. Only OpenMetrics requires names that end in
+# `_total`: in the text format a counter may be called `jobs`, as Prometheus stores it.
+# What happens: it appends `_total` to the sample of such a counter, so a lookup of `jobs` finds nothing. The same sample in a gauge keeps
+# its name.
 # Packages: prometheus_client 0.26.0
 # Source: https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format
 # Date: 2026-11-30
@@ -26,5 +26,5 @@ for kind in ("counter", "gauge"):
     seen += [sample.name for sample in family.samples]
     print(f"{text!r} -> {family.samples}")
 if seen != ["jobs_total", "jobs"]:
-    sys.exit("This has changed: jobs_total of the counter and jobs of the gauge were expected")
+    sys.exit("Changed: expected jobs_total for the counter and jobs for the gauge")
 PYTHON

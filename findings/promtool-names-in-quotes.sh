@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Guess: Prometheus 3 takes names of any UTF-8 without a flag, so its promtool takes `{"http.requests"} 1` wherever it takes metrics.
-# What happens: `promtool check rules` takes such a name, and `promtool check metrics` refuses it as invalid.
+# Guess: Prometheus 3 accepts any UTF-8 name without a flag, so its promtool accepts `{"http.requests"} 1` wherever it reads metrics.
+# What happens: `promtool check rules` accepts such a name, and `promtool check metrics` rejects it as invalid.
 # Packages: github.com/prometheus/prometheus 0.316.0 (Prometheus 3.16.0)
 # Source: https://prometheus.io/docs/guides/utf8/
 # Date: 2026-11-30
@@ -17,6 +17,6 @@ printf '# HELP "http.requests" Requests.\n# TYPE "http.requests" gauge\n{"http.r
 said=$(./promtool check metrics < exposition 2>&1) && status=0 || status=$?
 echo "promtool check metrics: $said"
 if [[ $status == 0 || $said != *'invalid metric name'* ]]; then
-  echo "This has changed: a refusal of the name was expected" >&2
+  echo "Changed: expected the name to be rejected" >&2
   exit 1
 fi

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Guess: `pytest -m 'not docker'` selects every test where no test has such a mark. pytest's `strict`, or `strict_markers`, is
-# about marks in test files.
-# What happens: with either of them an expression of -m that names a mark which is not registered is an error, and the exit code is
-# that of a wrong command line. So one -m for several folders works only where each folder registers every mark of it.
+# Guess: `pytest -m 'not docker'` selects every test if no test has this mark. pytest's `strict`, or `strict_markers`, applies to marks in
+# test files.
+# What happens: with either of them, an -m expression that names an unregistered mark is an error, with the exit code of an invalid
+# command line. So one -m for several directories works only if each registers all of its marks.
 # Packages: pytest 9.2.0
 # Source: https://docs.pytest.org/en/stable/reference/reference.html#confval-strict_markers
 # Date: 2026-11-29
@@ -29,6 +29,6 @@ strict_markers 4
 strict 4
 SETTINGS
 if [[ $changed ]]; then
-  echo "This has changed: 0, 4 and 4 were expected" >&2
+  echo "Changed: expected 0, 4 and 4" >&2
   exit 1
 fi

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Guess: `matchType: =` is a string, in PyYAML as in what Kubernetes reads manifests with; if not there, then in ruamel.yaml, which
-# is of YAML 1.2 by default.
-# What happens: a plain `=` has a type of its own in YAML 1.1, "value", which PyYAML recognises and has no reader for: `safe_load`
-# raises an error, `CSafeLoader` too, and so does the safe reader of ruamel.yaml, which kept it in 1.2. yaml of npm reads a string.
-# The CustomResourceDefinitions of the Prometheus operator hold such a value (the operators of Alertmanager's matchers).
+# Guess: `matchType: =` is a string, in PyYAML as in Kubernetes' YAML parser; if not there, then in ruamel.yaml, which defaults to YAML
+# 1.2.
+# What happens: a plain `=` has its own type in YAML 1.1, "value", which PyYAML resolves but has no constructor for: `safe_load` raises an
+# error, as do `CSafeLoader` and the safe loader of ruamel.yaml, which kept it in 1.2. npm's yaml returns a string. The
+# CustomResourceDefinitions of the Prometheus operator contain such a value (the operators of Alertmanager's matchers).
 # Packages: PyYAML 6.0.3, ruamel.yaml 0.19.1; npm yaml 2.9.1
 # Source: https://yaml.org/type/value.html
 # Date: 2026-11-29
@@ -36,7 +36,7 @@ for read in (
     except (yaml.constructor.ConstructorError, ruamel.yaml.constructor.ConstructorError) as error:
         seen.append("error")
         print(error.problem)
-print("npm yaml, ruamel.yaml, PyYAML, PyYAML by libyaml:", *seen)
+print("npm yaml, ruamel.yaml, PyYAML, PyYAML with libyaml:", *seen)
 if seen != ["=", "error", "error", "error"]:
-    sys.exit("This has changed: a string and three errors were expected")
+    sys.exit("Changed: expected a string and three errors")
 PYTHON

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Guess: a parser of rate limit headers reads what the newest draft of the IETF says, a name with its parameters, as in
-# `RateLimit: "default";r=50;t=30`; or it says that it found nothing.
-# What happens: ratelimit-header-parser knows older drafts alone. Of the newest form it makes an object whose every number is NaN, and
-# whose `reset` is an invalid date; it gives `undefined` only where there is no such header. Code that compares `remaining` with
-# 0 never waits.
+# Guess: a parser of rate limit headers supports the newest IETF draft, a name with parameters, as in `RateLimit: "default";r=50;t=30`; or
+# it reports that it found nothing.
+# What happens: ratelimit-header-parser supports only older drafts. It parses the newest form into an object in which every number is NaN
+# and `reset` is an invalid date; it returns `undefined` only if there is no such header. Code that compares `remaining` with 0 never
+# waits.
 # Packages: npm ratelimit-header-parser 0.1.0
 # Source: https://datatracker.ietf.org/doc/html/draft-ietf-httpapi-ratelimit-headers-10#section-4
 # Date: 2026-11-30
@@ -28,7 +28,7 @@ for (const headers of [
   seen.push(read?.remaining)
 }
 if (JSON.stringify(seen.map(String)) !== '["50","NaN","undefined"]') {
-  console.error("This has changed: 50, NaN and undefined were expected")
+  console.error("Changed: expected 50, NaN and undefined")
   process.exit(1)
 }
 JS

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Guess: `rule.all()` and `rule.after()` of rrule.js give occurrences in the order of time, whatever the order of the values of BYHOUR:
-# RFC 5545 has sets, and python-dateutil, of which rrule.js is a port, sorts them.
-# What happens: within a day they come in the order in which BYHOUR names them. COUNT then ends a day at the wrong one, and
-# `after()` skips those that stand behind a later one.
+# Guess: `rule.all()` and `rule.after()` of rrule.js return occurrences in chronological order, whatever the order of the values of
+# BYHOUR: RFC 5545 defines sets, and python-dateutil, of which rrule.js is a port, sorts them.
+# What happens: within a day they are returned in the order of BYHOUR. COUNT then ends a day at the wrong one, and `after()` skips those
+# listed after a later one.
 # Packages: rrule (npm) 2.8.1, python-dateutil 4.0.0
 # Source: https://www.rfc-editor.org/rfc/rfc5545#section-3.3.10
 # Date: 2026-11-29
@@ -33,10 +33,10 @@ console.log([...rule.all(), rule.after(new Date("2027-01-06T06:00:00Z"))].map(sh
 JS
 by_dateutil=$(venv/bin/python occurrences.py)
 by_rrule=$(node occurrences.cjs)
-echo 'Three times at 18 and at 9 from the 6th on, as day.hour, and then the first after six on the 6th:'
+echo 'Three occurrences at 18:00 and 09:00 from the 6th on, as day.hour, then the first after 06:00 on the 6th:'
 echo "python-dateutil: $by_dateutil"
 echo "rrule.js:        $by_rrule"
 if [[ $by_dateutil != '06.09 06.18 07.09 06.09' || $by_rrule != '06.18 06.09 07.18 06.18' ]]; then
-  echo 'That has changed: rrule.js had 18 before 9.'
+  echo 'Changed: expected rrule.js to return 18 before 9'
   exit 1
 fi

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Guess: the copy that SQLite's backup makes is one file that needs no other, which a program can read wherever it lies; as a copy it has
-# the settings that a new database has, as one by VACUUM INTO has.
-# What happens: the copy of a database in WAL mode is in WAL mode. Whoever only reads it makes two files beside it, and from a folder
-# that cannot be written to it is not read without `immutable=1`. The copy by VACUUM INTO has no WAL.
+# Guess: the copy made by SQLite's backup API is a single self-contained file, which a program can read from any directory; as a copy it
+# has the settings of a new database, like one made by VACUUM INTO.
+# What happens: the copy of a database in WAL mode is in WAL mode. Even a reader creates two files next to it, and in a read-only
+# directory it cannot be read without `immutable=1`. The copy made by VACUUM INTO has no WAL.
 # Packages: Python's sqlite3 (SQLite 3.40 and later), aiosqlite 0.22.1
 # Source: https://sqlite.org/wal.html#read_only_databases
 # Date: 2026-11-29
@@ -23,7 +23,7 @@ import aiosqlite
 
 
 async def beside(copy):
-    """What a reader makes beside the copy."""
+    """The files that a reader creates next to the copy."""
     async with aiosqlite.connect(copy) as db:
         await db.execute_fetchall("SELECT * FROM t")
         return sorted(set(os.listdir(".")) & {f"{copy}-wal", f"{copy}-shm"})
@@ -40,8 +40,8 @@ async def main():
 
 
 seen = asyncio.run(main())
-print("Beside the copy of backup:", *seen[0])
-print("Beside the copy of VACUUM INTO:", *seen[1])
+print("Next to the copy by backup:", *seen[0])
+print("Next to the copy by VACUUM INTO:", *seen[1])
 if seen != (["backup.db-shm", "backup.db-wal"], []):
-    sys.exit("This has changed: two files and none were expected")
+    sys.exit("Changed: expected two files and none")
 PYTHON

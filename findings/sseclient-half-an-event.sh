@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Guess: an event that the end of the connection cuts off before its blank line is not handed over, as the standard says, so a reader
-# never sees half of one. The id of the last event stays that of those after it which have none.
-# What happens: sseclient-py hands over what it has of the last event, so that a line of data that is cut off comes as an event of its
-# own, and its JSON cannot be read; and an event without an id has the id None. httpx-sse does what the standard says.
+# Guess: an event that is truncated by the end of the connection, before its blank line, is not delivered, as the standard says, so a
+# client never sees half of one. The last event ID persists for later events without one.
+# What happens: sseclient-py delivers the incomplete last event, so a truncated line of data becomes an event whose JSON cannot be parsed;
+# and an event without an ID has the ID None. httpx-sse follows the standard.
 # Packages: sseclient-py 1.9.0, httpx-sse 0.4.3, httpx 0.28.1
 # Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
 # Date: 2026-11-30
@@ -28,7 +28,7 @@ by_sseclient = [(event.id, event.data) for event in sseclient.SSEClient(iter([ST
 print("httpx-sse:", by_httpx)
 print("sseclient-py:", by_sseclient)
 if by_httpx != [("7", '{"n": 1}'), ("7", '{"n": 2}')]:
-    sys.exit("This has changed: two events, both with the id 7, were expected of httpx-sse")
+    sys.exit("Changed: expected two events from httpx-sse, both with the ID 7")
 if by_sseclient != [("7", '{"n": 1}'), (None, '{"n": 2}'), ("8", '{"n":')]:
-    sys.exit("This has changed: half an event as the third, and no id of the second were expected of sseclient-py")
+    sys.exit("Changed: expected half an event as the third, and a second without an ID, from sseclient-py")
 PYTHON

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Guess: Starlark is one language with a specification, so a Tiltfile that starlark-pyo3 (in Rust) evaluates is one that Tilt (in Go)
-# does; a function that calls itself is refused by both, as the specification wants it.
-# What happens: the one in Rust lets a function call itself, and counts the characters of a string; the one in Go refuses the one,
-# when the function is called, and counts bytes. So a test by the former is blind to both.
+# Guess: Starlark is one language with a specification, so a Tiltfile that starlark-pyo3 (in Rust) evaluates also works in Tilt (in Go);
+# both reject recursion, as the specification requires.
+# What happens: the Rust implementation allows recursion, and counts the characters of a string; the Go implementation rejects recursion,
+# when the function is called, and counts bytes. So a test with the former misses both.
 # Packages: starlark-pyo3 2026.1.3; go.starlark.net v0.0.0-20260908191801-89a6a09411d5
 # Source: https://github.com/bazelbuild/starlark/blob/master/spec.md#functions
 # Date: 2026-11-29
@@ -39,6 +39,6 @@ in_go() { # expression
 seen="$(in_rust 'half(8)'), $(in_rust 'len("café")'), $(in_go 'half(8)'), $(in_go 'len("café")')"
 echo "Recursion and length, in Rust and in Go: $seen"
 if [[ $seen != "3, 4, called recursively, 5" ]]; then
-  echo "This has changed: 3, 4, called recursively, 5 were expected" >&2
+  echo "Changed: expected 3, 4, called recursively, 5" >&2
   exit 1
 fi

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Guess: `todo done` writes back a VTODO with its status changed and all else as it was, categories with a comma in their name, which
-# RFC 5545 escapes, among them. So it can share a calendar with other programs.
-# What happens: todoman keeps the categories in its cache as one text with commas between, and splits it at each of them. Marking a
-# task as done makes two categories of `salt, pepper`, the second with a space in front, and writes them into the file.
+# Guess: `todo done` writes back a VTODO with its status changed and everything else unchanged, including categories with a comma in their
+# name, which RFC 5545 escapes. So it can share a calendar with other programs.
+# What happens: todoman caches the categories as one comma-separated string and splits it at every comma. Marking a task as done turns
+# `salt, pepper` into two categories, the second with a leading space, and writes them to the file.
 # Packages: todoman 4.7.0, icalendar 7.3.2
 # Source: https://www.rfc-editor.org/rfc/rfc5545#section-3.8.1.2
 # Date: 2026-11-30
@@ -28,6 +28,6 @@ v/bin/todo --config config.py 'done' 1 > /dev/null
 after=$(categories)
 printf 'before: %s\nafter:  %s\n' "$before" "$after"
 if [[ "$before" != "open ['oil', 'salt, pepper']" || "$after" != "COMPLETED [' pepper', 'oil', 'salt']" ]]; then
-  echo "This has changed: two categories before and three after were expected" >&2
+  echo "Changed: expected two categories before and three after" >&2
   exit 1
 fi

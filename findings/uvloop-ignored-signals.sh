@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Guess: a child process starts with the signals ignored that its parent ignores, as POSIX says for exec. So under `nohup`, or in
-# a program that ignores SIGHUP, the tools that it starts survive the end of the terminal, too; uvloop is asyncio, but faster.
-# What happens: asyncio's own loop keeps to it. A child started by uvloop has every signal at its default again, so SIGHUP ends
-# it while its parent goes on.
+# Guess: a child process inherits ignored signals from its parent, as POSIX specifies for exec. So under `nohup`, or in a program that
+# ignores SIGHUP, the tools that it starts also survive the end of the terminal; uvloop is a faster asyncio.
+# What happens: asyncio's own loop complies. A child started by uvloop has every signal reset to its default, so SIGHUP terminates it
+# while its parent keeps running.
 # Packages: uvloop 0.23.0
 # Source: https://pubs.opengroup.org/onlinepubs/9799919799/functions/exec.html
 # Date: 2026-11-29
@@ -33,6 +33,6 @@ signal.signal(signal.SIGHUP, signal.SIG_IGN)
 seen = asyncio.run(in_child()), uvloop.run(in_child())
 print(f"SIGHUP in the child of a parent that ignores it: {seen[0]} with asyncio's loop, {seen[1]} with uvloop")
 if seen != ("SIG_IGN", "SIG_DFL"):
-    sys.exit("This has changed: SIG_IGN and SIG_DFL were expected")
+    sys.exit("Changed: expected SIG_IGN and SIG_DFL")
 PYTHON
 v/bin/python children.py

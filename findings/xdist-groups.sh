@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Guess: with `pytest -n 2 --dist loadgroup`, tests under one mark xdist_group run one after the other in one worker, as
-# pytest-xdist documents; where a version of pytest no longer fits, it says so.
-# What happens: with pytest 9.2.0 and pytest-xdist 3.8.0 the mark is not seen. Tests of one group run in both workers at
-# once, without a warning, so what a group shares (a database, a port, a namespace) is used by two. xdist writes the
-# group into the private attribute `_nodeid` of a test, which pytest 9.2 reads no more. With pytest 8.4.2 it holds.
-# Packages: pytest 9.2.0, pytest-xdist 3.8.0; beside them pytest 8.4.2
+# Guess: with `pytest -n 2 --dist loadgroup`, tests with the same xdist_group mark run sequentially in one worker, as pytest-xdist
+# documents; it reports an incompatible version of pytest.
+# What happens: with pytest 9.2.0 and pytest-xdist 3.8.0 the mark is ignored. Tests of one group silently run in both workers at once, so
+# shared resources (a database, a port, a namespace) are used concurrently. xdist writes the group into the private attribute `_nodeid` of
+# a test, which pytest 9.2 no longer reads. It works with pytest 8.4.2.
+# Packages: pytest 9.2.0, pytest-xdist 3.8.0; for comparison pytest 8.4.2
 # Source: xdist/remote.py (pytest_collection_modifyitems) and _pytest/nodes.py of these versions
 # Date: 2026-11-29
 set -euo pipefail
@@ -40,6 +40,6 @@ old=$(workers_with 8.4.2)
 new=$(workers_with 9.2.0)
 echo "Workers that ran the tests of one group: $old with pytest 8.4.2, $new with pytest 9.2.0"
 if [[ $old != 1 || $new != 2 ]]; then
-  echo "This has changed: 1 and 2 were expected" >&2
+  echo "Changed: expected 1 and 2" >&2
   exit 1
 fi

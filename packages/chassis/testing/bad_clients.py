@@ -92,7 +92,7 @@ async def connected(service: Service) -> AsyncIterator[Client]:
 async def connection_to(host: str, port: int) -> AsyncIterator[Client]:
     """A connection to this address, until the end of the block."""
     connection = socket.socket()
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # unread data is to stay in the service
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # so that unread data stays in the service
     connection.setblocking(False)
     await asyncio.get_running_loop().sock_connect(connection, (host, port))
     client = Client(*await asyncio.open_connection(sock=connection))
@@ -138,29 +138,29 @@ async def send_without_reading(client: Client, headers: bytes) -> None:
                 await client.send(b"\r\n")
 
 
-async def assert_no_leaks(service: Service, bad: Callable[[Client], Awaitable[None]], times: int) -> None:
+async def assert_no_leaks(service: Service, misbehave: Callable[[Client], Awaitable[None]], times: int) -> None:
     """Fails if rounds of a hundred concurrent bad clients leak memory, files or requests, or cause a 5xx."""
 
-    async def one() -> None:
+    async def run_client() -> None:
         async with connected(service) as client:
-            await bad(client)
+            await misbehave(client)
 
     async def rounds(number: int) -> int:
         for _ in range(number):
-            await asyncio.gather(*(one() for _ in range(100)))
+            await asyncio.gather(*(run_client() for _ in range(100)))
         async with httpx2.AsyncClient(base_url=service.url, timeout=DEADLINE_SECONDS) as client:
 
-            async def is_idle() -> bool:  # nothing is in flight but this request itself
+            async def is_idle() -> bool:  # only this request is in flight
                 return sum_of((await client.get("/metrics")).text, "http_requests_in_flight") == 1
 
             await wait_until(is_idle)
             memory: int = (await client.get("/health")).json()["memory_bytes"]
             return memory
 
-    before = await rounds(1)  # fills caches, and opens what is opened once
+    before = await rounds(1)  # warm-up: fills caches and opens long-lived files
     files = _files(service)
     growth = []
-    for _ in range(3):  # a leak grows each time; memory that the allocator keeps does not
+    for _ in range(3):  # a leak grows each time; memory retained by the allocator does not
         after = await rounds(times)
         growth.append(round((after - before) / MIB, 1))
         before = after

@@ -16,7 +16,7 @@ CALLER = "00f067aa0ba902b7"
 
 
 class Collector:
-    """What the collector has received."""
+    """The spans and the resource that the collector has received."""
 
     def __init__(self, url: str) -> None:
         self.url = url

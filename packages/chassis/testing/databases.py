@@ -29,17 +29,17 @@ POSTGRES_OPTIONS = "-c autovacuum=off"
 """task-api's change feed waits for every transaction that is older than a change, including autovacuum's: a test would
 sometimes see the change late."""
 IN_MEMORY = "/var/lib/postgresql/data"
-"""Data directory on tmpfs: no test here cuts the power. fsync stays on: without it a service reports `degraded`."""
+"""Data directory on tmpfs: no test simulates a power loss. fsync stays on: without it a service reports `degraded`."""
 NOBODY = 65534
 
-# Not pg_stat_activity, of which a transaction sees the snapshot of its first access.
+# Not pg_stat_activity: a transaction sees it as of its first access.
 BLOCKED = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))"
 """Number of sessions that wait for a lock held by the querying connection."""
 
 
 @contextlib.contextmanager
 def running_postgres() -> Iterator[str]:
-    """The URL of a PostgreSQL until the end of the block: a container, or else a local server made by `initdb`."""
+    """The URL of a PostgreSQL until the end of the block: a container, or without Docker a server made by `initdb`."""
     if docker_is_available():
         container = PostgresContainer(POSTGRES_IMAGE, driver=None).with_command(f"postgres {POSTGRES_OPTIONS}")
         with container.with_tmpfs_mount(IN_MEMORY) as server:

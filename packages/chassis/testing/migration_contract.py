@@ -33,7 +33,7 @@ class MigrationContract:
     def title(self) -> str:
         return self.first.removesuffix(".sql").replace("_", " ")
 
-    async def test_one_that_was_changed_since_is_refused_by_its_name_until_it_is_put_back(
+    async def test_a_changed_migration_is_rejected_by_name_until_it_is_restored(
         self, start: Start, folder: Path
     ) -> None:
         await start()
@@ -48,13 +48,13 @@ class MigrationContract:
         file.write_text(before)
         await start()
 
-    async def test_other_ends_of_lines_are_no_change(self, start: Start, folder: Path) -> None:
+    async def test_different_line_endings_are_not_a_change(self, start: Start, folder: Path) -> None:
         await start()
         file = folder / self.first
         file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
         await start()
 
-    async def test_what_a_release_without_checksums_applied_is_taken_as_it_is(
+    async def test_migrations_applied_without_checksums_are_accepted(
         self, start: Start, folder: Path, execute: Execute
     ) -> None:
         await start()
@@ -65,7 +65,7 @@ class MigrationContract:
         with pytest.raises(StoreUnavailable, match=self.title):
             await start()
 
-    async def test_a_release_without_checksums_works_on_the_new_schema(
+    async def test_a_release_without_checksums_works_with_the_new_schema(
         self, start: Start, folder: Path, execute: Execute
     ) -> None:
         await start()
@@ -76,7 +76,7 @@ class MigrationContract:
         assert await execute(WITHOUT_CHECKSUM) == []
 
     @pytest.mark.parametrize("rest", ["ALTER TABLE half ADD COLUMN", "INSERT INTO half VALUES"])
-    async def test_half_of_one_leaves_nothing_behind(
+    async def test_a_failed_migration_leaves_nothing_behind(
         self, start: Start, folder: Path, execute: Execute, rest: str
     ) -> None:
         await start()

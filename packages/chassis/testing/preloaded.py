@@ -30,7 +30,7 @@ RECORD_BYTES = 16
 
 
 class ForkedProcess:
-    """A process with the part of subprocess.Popen[str] that these tests use. The command starts with sys.executable.
+    """A process with the subset of subprocess.Popen[str] that these tests use. The command starts with sys.executable.
 
     preloaded: the module whose imports are done before the fork. path: PYTHONPATH during these imports.
     """

@@ -88,7 +88,7 @@ class Program:
                 file.seek(0)
             return subprocess.CompletedProcess(process.args, code, stdout.read(), stderr.read())
 
-    def refused(self, *arguments: str, **settings: str) -> str:
+    def expect_error(self, *arguments: str, **settings: str) -> str:
         """Runs a command that must fail with exit code 1; returns its one-line error."""
         done = self.run(*arguments, **settings)
         assert done.returncode == 1

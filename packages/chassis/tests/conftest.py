@@ -1,3 +1,3 @@
-"""What all tests of the chassis share."""
+"""Plugins of all chassis tests."""
 
 pytest_plugins = ["event_loop", "postgres_fixtures"]

@@ -12,4 +12,4 @@ SOURCES = (TESTS, SOURCE)
 PROGRAM = Program("hello", "HELLO_", SOURCES)
 NOTES = Program("notes", "NOTES_", SOURCES)
 
-environment, refused, serving = PROGRAM.environment, PROGRAM.refused, PROGRAM.serving
+environment, expect_error, serving = PROGRAM.environment, PROGRAM.expect_error, PROGRAM.serving

@@ -101,7 +101,7 @@ def claims_of(issuer: Issuer, **changed: object) -> dict[str, object]:
     return {name: value for name, value in claims.items() if value is not None}
 
 
-def signed(
+def bearer_jwt(
     issuer: Issuer,
     key: Key = KEYS["ES256"],
     *,
@@ -136,7 +136,7 @@ def write_tokens(path: Path, *lines: str) -> None:
 # --- without authentication -------------------------------------------------------------------------------------------
 
 
-async def test_nobody_is_asked_on_a_laptop() -> None:
+async def test_without_authentication_callers_are_anonymous_and_may_write() -> None:
     assert await NoAuth().authenticate(None) is ANONYMOUS
     assert ANONYMOUS.scopes == {"read", "write"}
 
@@ -153,18 +153,18 @@ def test_a_token_is_long_and_only_its_hash_is_stored() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "  ", "two\nlines", "bell\a"])
-def test_a_token_needs_a_name_that_fits_on_a_line(name: str) -> None:
+def test_a_token_name_must_be_one_printable_line(name: str) -> None:
     with pytest.raises(ValueError, match="name of printable characters"):
         new_token(name, ["read"])
 
 
 @pytest.mark.parametrize("scopes", [[], ["admin"], ["read", "admin"]])
-def test_a_token_needs_scopes_that_exist(scopes: list[Scope]) -> None:
+def test_a_token_needs_valid_scopes(scopes: list[Scope]) -> None:
     with pytest.raises(ValueError, match="read, write or both"):
         new_token("ci", scopes)
 
 
-async def test_a_token_says_who_calls_and_what_it_may_do(tmp_path: Path) -> None:
+async def test_a_token_determines_subject_and_scopes(tmp_path: Path) -> None:
     reader, read_line = new_token("dashboard", ["read"])
     writer, write_line = new_token("import job", ["write"])
     write_tokens(tmp_path / "tokens", "# made in March", "", read_line, f"  {write_line}\r", "")
@@ -173,7 +173,7 @@ async def test_a_token_says_who_calls_and_what_it_may_do(tmp_path: Path) -> None
     assert await auth.authenticate(f"bearer  {writer}") == Caller("import job", frozenset({"write"}))
 
 
-async def test_a_request_without_a_bearer_token_is_told_how_to_send_one_but_of_no_error(tmp_path: Path) -> None:
+async def test_a_request_without_a_bearer_token_gets_a_challenge_without_an_error(tmp_path: Path) -> None:
     write_tokens(tmp_path / "tokens", new_token("ci", ["read"])[1])
     for authorization in (None, "", "Bearer", "Bearer ", "Basic YTpi", "tsk_alone"):
         error = await rejection(TokenAuth(tmp_path / "tokens"), authorization)
@@ -181,20 +181,20 @@ async def test_a_request_without_a_bearer_token_is_told_how_to_send_one_but_of_n
         assert "Authorization: Bearer" in error.detail
 
 
-async def test_a_token_that_is_not_in_the_file_is_refused_without_being_repeated(tmp_path: Path) -> None:
+async def test_an_unknown_token_is_rejected_without_being_echoed(tmp_path: Path) -> None:
     token, line = new_token("ci", ["read"])
     write_tokens(tmp_path / "tokens", line)
     auth = TokenAuth(tmp_path / "tokens")
-    for wrong in (new_token("ci", ["read"])[0], token[:-1], token + "A", line.split()[0], "\xff\xfe", "a b"):
-        error = await rejection(auth, f"Bearer {wrong}")
+    for invalid in (new_token("ci", ["read"])[0], token[:-1], token + "A", line.split()[0], "\xff\xfe", "a b"):
+        error = await rejection(auth, f"Bearer {invalid}")
         assert error.challenge("orders") == (
             'Bearer realm="orders", error="invalid_token", '
             'error_description="Unknown token: it was mistyped or revoked."'
         )
-        assert wrong not in error.challenge("orders") + repr(error)
+        assert invalid not in error.challenge("orders") + repr(error)
 
 
-async def test_a_changed_token_file_is_followed_within_a_second(tmp_path: Path, clock: Clock) -> None:
+async def test_a_changed_token_file_is_reloaded_within_a_second(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "tokens"
     (old, old_line), (new, new_line) = new_token("ci", ["read"]), new_token("ci", ["read"])
     write_tokens(path, old_line)
@@ -207,7 +207,7 @@ async def test_a_changed_token_file_is_followed_within_a_second(tmp_path: Path, 
     await rejection(auth, f"Bearer {old}")
 
 
-async def test_an_unchanged_token_file_is_not_read_again(
+async def test_an_unchanged_token_file_is_not_reloaded(
     tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -229,16 +229,16 @@ async def test_an_emptied_token_file_revokes_every_token(tmp_path: Path, clock: 
     await rejection(auth, f"Bearer {token}")
 
 
-@pytest.mark.parametrize("damage", ["wrong", "missing"])
-async def test_tokens_stay_valid_while_the_changed_file_cannot_be_used_and_the_log_says_so_once(
-    damage: Literal["wrong", "missing"], tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("damage", ["invalid", "missing"])
+async def test_tokens_stay_valid_while_the_new_file_is_unusable_and_the_error_is_logged_once(
+    damage: Literal["invalid", "missing"], tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "tokens"
     token, line = new_token("ci", ["read"])
     write_tokens(path, line)
     auth = TokenAuth(path, clock=clock)
-    if damage == "wrong":
-        write_tokens(path, line, token)  # the token where its hash should be
+    if damage == "invalid":
+        write_tokens(path, line, token)  # the token instead of its hash
     else:
         path.unlink()
     for _ in range(3):
@@ -256,7 +256,7 @@ async def test_tokens_stay_valid_while_the_changed_file_cannot_be_used_and_the_l
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    "invalid",
     [
         "tsk_c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2U read ci",
         f"{'a' * 63} read ci",
@@ -266,17 +266,17 @@ async def test_tokens_stay_valid_while_the_changed_file_cannot_be_used_and_the_l
         f"{'a' * 64}",
     ],
 )
-def test_a_wrong_line_keeps_the_service_from_starting_and_is_named_but_not_shown(wrong: str, tmp_path: Path) -> None:
+def test_an_invalid_line_prevents_startup_and_only_its_number_is_shown(invalid: str, tmp_path: Path) -> None:
     path = tmp_path / "tokens"
-    write_tokens(path, "# a comment", "", wrong)
+    write_tokens(path, "# a comment", "", invalid)
     with pytest.raises(ValueError, match="Line 3 of the token file") as raised:
         TokenAuth(path)
     assert str(path) in str(raised.value)
-    assert wrong not in str(raised.value)
-    assert wrong.split()[0] not in str(raised.value)
+    assert invalid not in str(raised.value)
+    assert invalid.split()[0] not in str(raised.value)
 
 
-def test_a_file_that_is_no_text_is_a_wrong_line(tmp_path: Path) -> None:
+def test_a_binary_file_is_reported_as_an_invalid_line(tmp_path: Path) -> None:
     (tmp_path / "tokens").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match="Line 1 of the token file"):
         TokenAuth(tmp_path / "tokens")
@@ -286,14 +286,14 @@ def test_a_file_that_is_no_text_is_a_wrong_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("alg", KEYS)
-async def test_a_jwt_of_the_issuer_is_accepted_with_every_kind_of_key_pair(
+async def test_a_jwt_of_the_issuer_is_accepted_with_every_asymmetric_algorithm(
     alg: str, issuer: Issuer, oidc: OIDCAuth
 ) -> None:
     if alg == "EdDSA":  # joserfc warns about the name when it signs; the service must accept it without a warning
         with pytest.warns(UserWarning, match="RFC 9864"):
-            authorization = signed(issuer, KEYS[alg], alg=alg)
+            authorization = bearer_jwt(issuer, KEYS[alg], alg=alg)
     else:
-        authorization = signed(issuer, KEYS[alg], alg=alg)
+        authorization = bearer_jwt(issuer, KEYS[alg], alg=alg)
     issuer.keys = list(KEYS.values())
     assert await oidc.authenticate(authorization) == Caller("ada", frozenset({"read"}))
 
@@ -310,10 +310,10 @@ async def test_a_jwt_of_the_issuer_is_accepted_with_every_kind_of_key_pair(
         ({"scope": None}, set()),
     ],
 )
-async def test_scopes_are_read_from_the_claims_that_issuers_use(
+async def test_scopes_are_read_from_the_claims_scope_and_scp(
     claims: dict[str, Any], expected: set[str], issuer: Issuer, oidc: OIDCAuth
 ) -> None:
-    assert (await oidc.authenticate(signed(issuer, **claims))).scopes == expected
+    assert (await oidc.authenticate(bearer_jwt(issuer, **claims))).scopes == expected
 
 
 @pytest.mark.parametrize(
@@ -326,14 +326,14 @@ async def test_scopes_are_read_from_the_claims_that_issuers_use(
         {"header": {"nonce": "of an issuer's own"}},
     ],
 )
-async def test_a_token_is_accepted_within_the_leeway_and_among_other_audiences(
+async def test_a_token_is_accepted_within_the_leeway_and_with_several_audiences(
     accepted: dict[str, Any], issuer: Issuer, oidc: OIDCAuth
 ) -> None:
-    assert (await oidc.authenticate(signed(issuer, **accepted))).subject == "ada"
+    assert (await oidc.authenticate(bearer_jwt(issuer, **accepted))).subject == "ada"
 
 
 @pytest.mark.parametrize(
-    ("wrong", "expected"),
+    ("invalid", "expected"),
     [
         ({"iss": "https://elsewhere.example"}, "iss"),
         ({"iss": None}, "iss"),
@@ -351,60 +351,60 @@ async def test_a_token_is_accepted_within_the_leeway_and_among_other_audiences(
         ({"sub": 7}, "sub"),
     ],
 )
-async def test_a_token_for_somebody_else_or_another_time_is_refused(
-    wrong: dict[str, Any], expected: str, issuer: Issuer, oidc: OIDCAuth
+async def test_a_token_with_invalid_claims_is_rejected(
+    invalid: dict[str, Any], expected: str, issuer: Issuer, oidc: OIDCAuth
 ) -> None:
-    error = await rejection(oidc, signed(issuer, **wrong))
+    error = await rejection(oidc, bearer_jwt(issuer, **invalid))
     assert error.error == "invalid_token"
     assert expected in error.detail
 
 
-def encoded(part: object) -> str:
+def base64url(part: object) -> str:
     text = part if isinstance(part, bytes) else json.dumps(part).encode()
     return base64.urlsafe_b64encode(text).rstrip(b"=").decode()
 
 
 @pytest.mark.parametrize("alg", ["none", "NONE", "HS256", "HS384", "HS512", "ES256K", ["RS256"], None, 7])
-async def test_an_algorithm_without_a_key_pair_is_refused_without_asking_the_issuer(
+async def test_an_unsupported_algorithm_is_rejected_without_fetching_keys(
     alg: object, issuer: Issuer, oidc: OIDCAuth
 ) -> None:
-    token = f"{encoded({'alg': alg, 'kid': 'elliptic'})}.{encoded(claims_of(issuer))}."
+    token = f"{base64url({'alg': alg, 'kid': 'elliptic'})}.{base64url(claims_of(issuer))}."
     assert (await rejection(oidc, f"Bearer {token}")).error == "invalid_token"
     assert issuer.fetches == 0
 
 
-async def test_the_public_key_is_not_taken_for_a_shared_secret(issuer: Issuer, oidc: OIDCAuth) -> None:
+async def test_the_public_key_is_not_accepted_as_an_hmac_secret(issuer: Issuer, oidc: OIDCAuth) -> None:
     key = KEYS["RS256"]
     assert isinstance(key, RSAKey)
     issuer.keys = [key]
-    assert await oidc.authenticate(signed(issuer, key, alg="RS256"))
-    # By hand: joserfc does not sign this well-known forgery.
-    unsigned = f"{encoded({'alg': 'HS256', 'kid': 'rsa'})}.{encoded(claims_of(issuer))}"
+    assert await oidc.authenticate(bearer_jwt(issuer, key, alg="RS256"))
+    # Signed by hand: joserfc refuses to create this well-known forgery.
+    unsigned = f"{base64url({'alg': 'HS256', 'kid': 'rsa'})}.{base64url(claims_of(issuer))}"
     forged = hmac.digest(key.as_pem(private=False), unsigned.encode(), "sha256")
-    assert "algorithm" in (await rejection(oidc, f"Bearer {unsigned}.{encoded(forged)}")).detail
+    assert "algorithm" in (await rejection(oidc, f"Bearer {unsigned}.{base64url(forged)}")).detail
 
 
-async def test_a_shared_secret_among_the_published_keys_is_not_used(issuer: Issuer, oidc: OIDCAuth) -> None:
+async def test_a_published_symmetric_key_is_ignored(issuer: Issuer, oidc: OIDCAuth) -> None:
     secret = OctKey.generate_key(256, {"kid": "secret"})
     issuer.foreign_keys = [secret.as_dict(private=True)]
-    await rejection(oidc, signed(issuer, secret, alg="HS256"))
+    await rejection(oidc, bearer_jwt(issuer, secret, alg="HS256"))
 
 
-async def test_a_key_is_used_only_for_what_it_was_published_for(issuer: Issuer, oidc: OIDCAuth) -> None:
+async def test_a_published_encryption_key_verifies_no_signature(issuer: Issuer, oidc: OIDCAuth) -> None:
     encrypting = ECKey.generate_key("P-256", {"kid": "encrypting"})
     issuer.keys = [KEYS["ES256"]]
     issuer.foreign_keys = [{**encrypting.as_dict(private=False), "use": "enc"}]
-    await rejection(oidc, signed(issuer, encrypting))
+    await rejection(oidc, bearer_jwt(issuer, encrypting))
 
 
-async def test_a_token_that_was_changed_after_signing_is_refused(issuer: Issuer, oidc: OIDCAuth) -> None:
-    header, _, signature = signed(issuer).split(".")
+async def test_a_tampered_token_is_rejected(issuer: Issuer, oidc: OIDCAuth) -> None:
+    header, _, signature = bearer_jwt(issuer).split(".")
     claims = claims_of(issuer, scope="tasks:read tasks:write")
-    assert "signature" in (await rejection(oidc, f"{header}.{encoded(claims)}.{signature}")).detail
+    assert "signature" in (await rejection(oidc, f"{header}.{base64url(claims)}.{signature}")).detail
 
 
-async def test_a_key_of_another_hand_with_a_known_name_is_refused(issuer: Issuer, oidc: OIDCAuth) -> None:
-    assert "signature" in (await rejection(oidc, signed(issuer, elliptic_key("elliptic")))).detail
+async def test_a_foreign_key_with_a_known_kid_is_rejected(issuer: Issuer, oidc: OIDCAuth) -> None:
+    assert "signature" in (await rejection(oidc, bearer_jwt(issuer, elliptic_key("elliptic")))).detail
 
 
 @pytest.mark.parametrize(
@@ -416,22 +416,22 @@ async def test_a_key_of_another_hand_with_a_known_name_is_refused(issuer: Issuer
         "\xff.\xff.\xff",
         "." * 100_000,
         "a" * 1_000_000,
-        f"{encoded(['alg', 'b64'])}.e30.x",
-        f"{encoded(['alg'])}.e30.x",
-        f"{encoded('alg')}.e30.x",
-        f"{encoded({'alg': 'ES256', 'crit': 7})}.e30.x",
-        f"{encoded({'alg': 'ES256', 'crit': [[]]})}.e30.x",
-        f"{encoded({'alg': 'ES256', 'crit': ['exp'], 'exp': 1})}.e30.x",
-        f"{encoded({'alg': 'ES256', 'kid': 7})}.e30.x",
-        f"{encoded({'alg': 'ES256', 'kid': 'elliptic'})}.e30.x",
-        f"{encoded({'alg': 'ES256', 'kid': 'elliptic'})}.e30.",
-        f"{encoded({'alg': 'ES256', 'kid': 'elliptic'})}.%%.AAAA",
-        f"{encoded(b'[' * 380)}.e30.x",
+        f"{base64url(['alg', 'b64'])}.e30.x",
+        f"{base64url(['alg'])}.e30.x",
+        f"{base64url('alg')}.e30.x",
+        f"{base64url({'alg': 'ES256', 'crit': 7})}.e30.x",
+        f"{base64url({'alg': 'ES256', 'crit': [[]]})}.e30.x",
+        f"{base64url({'alg': 'ES256', 'crit': ['exp'], 'exp': 1})}.e30.x",
+        f"{base64url({'alg': 'ES256', 'kid': 7})}.e30.x",
+        f"{base64url({'alg': 'ES256', 'kid': 'elliptic'})}.e30.x",
+        f"{base64url({'alg': 'ES256', 'kid': 'elliptic'})}.e30.",
+        f"{base64url({'alg': 'ES256', 'kid': 'elliptic'})}.%%.AAAA",
+        f"{base64url(b'[' * 380)}.e30.x",
         "tsk_c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2U",
     ],
     ids=range(18),
 )
-async def test_garbage_is_refused_and_never_repeated(
+async def test_a_malformed_token_is_rejected_and_never_echoed(
     garbage: str, oidc: OIDCAuth, caplog: pytest.LogCaptureFixture
 ) -> None:
     error = await rejection(oidc, f"Bearer {garbage}")
@@ -442,59 +442,57 @@ async def test_garbage_is_refused_and_never_repeated(
         assert garbage not in error.detail + caplog.text
 
 
-async def test_claims_that_are_no_object_are_refused_though_signed(issuer: Issuer, oidc: OIDCAuth) -> None:
+async def test_a_signed_payload_that_is_not_an_object_is_rejected(issuer: Issuer, oidc: OIDCAuth) -> None:
     for payload in (b"[]", b"x", b"\xff"):
         token = jws.serialize_compact({"alg": "ES256", "kid": "elliptic"}, payload, KEYS["ES256"])
         await rejection(oidc, f"Bearer {token}")
     assert issuer.fetches == 1
 
 
-async def test_keys_are_fetched_once_and_used_again(issuer: Issuer, oidc: OIDCAuth, clock: Clock) -> None:
+async def test_keys_are_cached_for_15_minutes(issuer: Issuer, oidc: OIDCAuth, clock: Clock) -> None:
     for _ in range(20):
         clock.seconds += 40
-        await oidc.authenticate(signed(issuer))
+        await oidc.authenticate(bearer_jwt(issuer))
     assert issuer.fetches == 1
     clock.seconds += 140
-    await oidc.authenticate(signed(issuer))
+    await oidc.authenticate(bearer_jwt(issuer))
     assert issuer.fetches == 2
 
 
-async def test_requests_that_come_together_wait_for_one_fetch(issuer: Issuer, oidc: OIDCAuth) -> None:
-    callers = await asyncio.gather(*(oidc.authenticate(signed(issuer)) for _ in range(30)))
+async def test_concurrent_requests_share_one_fetch_of_the_keys(issuer: Issuer, oidc: OIDCAuth) -> None:
+    callers = await asyncio.gather(*(oidc.authenticate(bearer_jwt(issuer)) for _ in range(30)))
     assert {caller.subject for caller in callers} == {"ada"}
     assert issuer.fetches == 1
 
 
-async def test_a_rotated_key_is_fetched_when_a_token_names_it(issuer: Issuer, oidc: OIDCAuth, clock: Clock) -> None:
+async def test_a_rotated_key_is_fetched_when_a_token_uses_it(issuer: Issuer, oidc: OIDCAuth, clock: Clock) -> None:
     old, new = KEYS["ES256"], elliptic_key("next")
-    await oidc.authenticate(signed(issuer, old))
+    await oidc.authenticate(bearer_jwt(issuer, old))
     issuer.keys = [old, new]
     clock.seconds += 10
-    await oidc.authenticate(signed(issuer, new))
-    await oidc.authenticate(signed(issuer, old))
+    await oidc.authenticate(bearer_jwt(issuer, new))
+    await oidc.authenticate(bearer_jwt(issuer, old))
     assert issuer.fetches == 2
 
 
-async def test_a_withdrawn_key_is_refused_after_a_quarter_of_an_hour(
-    issuer: Issuer, oidc: OIDCAuth, clock: Clock
-) -> None:
-    await oidc.authenticate(signed(issuer))
+async def test_a_withdrawn_key_is_rejected_after_15_minutes(issuer: Issuer, oidc: OIDCAuth, clock: Clock) -> None:
+    await oidc.authenticate(bearer_jwt(issuer))
     issuer.keys = [elliptic_key("next")]
     clock.seconds += 15 * 60
-    assert "does not publish" in (await rejection(oidc, signed(issuer))).detail
+    assert "does not publish" in (await rejection(oidc, bearer_jwt(issuer))).detail
 
 
-async def test_a_flood_of_forged_key_names_asks_the_issuer_once_in_ten_seconds(
+async def test_unknown_kids_trigger_at_most_one_fetch_every_ten_seconds(
     issuer: Issuer, oidc: OIDCAuth, clock: Clock
 ) -> None:
-    await oidc.authenticate(signed(issuer))
+    await oidc.authenticate(bearer_jwt(issuer))
     for number in range(200):
         clock.seconds += 0.1
-        await rejection(oidc, signed(issuer, header={"kid": f"forged {number}"}))
+        await rejection(oidc, bearer_jwt(issuer, header={"kid": f"forged {number}"}))
     assert 2 <= issuer.fetches <= 3
 
 
-async def test_a_token_without_a_key_name_is_accepted_while_there_is_only_one_key(
+async def test_a_token_without_a_kid_is_accepted_while_only_one_key_is_published(
     issuer: Issuer, oidc: OIDCAuth, clock: Clock
 ) -> None:
     nameless = ECKey.generate_key("P-256", {"kid": "elliptic"})
@@ -509,24 +507,24 @@ async def test_a_token_without_a_key_name_is_accepted_while_there_is_only_one_ke
 async def test_the_last_known_keys_are_used_while_the_issuer_is_down(
     issuer: Issuer, oidc: OIDCAuth, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await oidc.authenticate(signed(issuer))
+    await oidc.authenticate(bearer_jwt(issuer))
     issuer.broken = True
     for _ in range(5):
         clock.seconds += 3600
-        assert (await oidc.authenticate(signed(issuer))).subject == "ada"
+        assert (await oidc.authenticate(bearer_jwt(issuer))).subject == "ada"
     assert "the last known keys stay in use" in caplog.text
     assert "Bearer" not in caplog.text
 
 
 async def test_a_known_key_does_not_wait_for_a_slow_issuer(issuer: Issuer, clock: Clock) -> None:
-    """Only one request refreshes the keys when they are old."""
+    """Only one request refreshes expired keys."""
     auth = OIDCAuth(issuer.url, AUDIENCE, clock=clock, now=lambda: NOW, scope_prefix="tasks")
-    await auth.authenticate(signed(issuer))
+    await auth.authenticate(bearer_jwt(issuer))
     clock.seconds += 3600
     finished: list[str] = []
 
     async def call(name: str) -> None:
-        await auth.authenticate(signed(issuer))
+        await auth.authenticate(bearer_jwt(issuer))
         finished.append(name)
 
     await asyncio.gather(call("refreshes"), call("does not wait"))
@@ -534,36 +532,36 @@ async def test_a_known_key_does_not_wait_for_a_slow_issuer(issuer: Issuer, clock
     assert issuer.fetches == 2
 
 
-async def test_no_token_can_be_checked_before_the_issuer_gave_its_keys_and_then_it_can(
+async def test_tokens_cannot_be_verified_until_the_issuers_keys_are_fetched(
     issuer: Issuer, oidc: OIDCAuth, clock: Clock
 ) -> None:
     issuer.broken = True
     with pytest.raises(AuthUnavailable, match="issuer is not responding"):
-        await oidc.authenticate(signed(issuer))
+        await oidc.authenticate(bearer_jwt(issuer))
     issuer.broken = False
     with pytest.raises(AuthUnavailable):  # not fetched again yet
-        await oidc.authenticate(signed(issuer))
+        await oidc.authenticate(bearer_jwt(issuer))
     clock.seconds += 1
-    assert (await oidc.authenticate(signed(issuer))).subject == "ada"
+    assert (await oidc.authenticate(bearer_jwt(issuer))).subject == "ada"
 
 
-async def test_an_issuer_that_nobody_listens_for_is_unavailable(issuer: Issuer) -> None:
-    authorization = signed(issuer)
+async def test_an_unreachable_issuer_makes_authentication_unavailable(issuer: Issuer) -> None:
+    authorization = bearer_jwt(issuer)
     issuer.close()
     with pytest.raises(AuthUnavailable):
         await OIDCAuth(issuer.url, AUDIENCE, scope_prefix="tasks").authenticate(authorization)
 
 
-async def test_keys_of_an_issuer_with_another_name_are_not_taken(
+async def test_a_discovery_document_of_another_issuer_is_rejected(
     issuer: Issuer, oidc: OIDCAuth, caplog: pytest.LogCaptureFixture
 ) -> None:
     issuer.claimed_url = issuer.url + "/"
     with pytest.raises(AuthUnavailable):
-        await oidc.authenticate(signed(issuer))
+        await oidc.authenticate(bearer_jwt(issuer))
     assert "discovery document" in caplog.text
 
 
-async def test_keys_that_are_not_understood_are_passed_over(issuer: Issuer, oidc: OIDCAuth) -> None:
+async def test_unsupported_and_malformed_keys_are_skipped(issuer: Issuer, oidc: OIDCAuth) -> None:
     issuer.foreign_keys = [
         "no key",
         {},
@@ -574,7 +572,7 @@ async def test_keys_that_are_not_understood_are_passed_over(issuer: Issuer, oidc
         {"kty": "RSA", "kid": "elliptic"},
         {"kty": "OKP", "crv": "Ed25519", "x": "AA"},
     ]
-    assert (await oidc.authenticate(signed(issuer))).subject == "ada"
+    assert (await oidc.authenticate(bearer_jwt(issuer))).subject == "ada"
 
 
 # --- settings ---------------------------------------------------------------------------------------------------------
@@ -589,19 +587,19 @@ async def test_keys_that_are_not_understood_are_passed_over(issuer: Issuer, oidc
         ("oidc", "https://login.example", None, "ORDERS_OIDC_AUDIENCE"),
     ],
 )
-def test_a_missing_setting_is_named(
+def test_a_missing_or_invalid_setting_is_named(
     auth: Literal["tokens", "oidc"], issuer_url: str | None, audience: str | None, missing: str
 ) -> None:
     with pytest.raises(InvalidSettings, match=missing):
         create_authenticator(Settings(auth=auth, oidc_issuer=issuer_url, oidc_audience=audience), scope_prefix="tasks")
 
 
-def test_a_token_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_token_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidSettings, match=f"Cannot read the token file {tmp_path}/none: No such file"):
         create_authenticator(Settings(auth="tokens", auth_token_file=tmp_path / "none"), scope_prefix="tasks")
 
 
-def test_each_way_of_authentication_can_be_chosen(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_every_authentication_mode_can_be_configured(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "tokens").touch()
     issuer_url = "https://login.example"
     assert isinstance(create_authenticator(Settings(auth="none"), scope_prefix="tasks"), NoAuth)
@@ -626,7 +624,7 @@ def test_each_way_of_authentication_can_be_chosen(tmp_path: Path, caplog: pytest
 
 
 @contextmanager
-def an_app(authenticator: Authenticator) -> Iterator[TestClient]:
+def app_client(authenticator: Authenticator) -> Iterator[TestClient]:
     app = FastAPI()
     app.state.authenticator = authenticator
     app.state.realm = "orders"
@@ -656,21 +654,21 @@ def an_app(authenticator: Authenticator) -> Iterator[TestClient]:
         yield client
 
 
-def test_a_route_answers_401_403_or_the_caller(tmp_path: Path) -> None:
+def test_a_route_returns_401_403_or_the_caller(tmp_path: Path) -> None:
     token, line = new_token("dashboard", ["read"])
     write_tokens(tmp_path / "tokens", line)
-    with an_app(TokenAuth(tmp_path / "tokens")) as client:
+    with app_client(TokenAuth(tmp_path / "tokens")) as client:
         missing = client.get("/tasks")
         assert missing.status_code == 401
         assert missing.headers["www-authenticate"] == 'Bearer realm="orders"'
 
-        wrong = client.get("/tasks", headers={"Authorization": "Bearer tsk_wrong"})
-        assert wrong.status_code == 401
-        assert 'error="invalid_token"' in wrong.headers["www-authenticate"]
+        invalid = client.get("/tasks", headers={"Authorization": "Bearer tsk_wrong"})
+        assert invalid.status_code == 401
+        assert 'error="invalid_token"' in invalid.headers["www-authenticate"]
 
-        good = {"Authorization": f"Bearer {token}"}
-        assert client.get("/tasks", headers=good).json() == "dashboard"
-        forbidden = client.post("/tasks", headers=good)
+        valid = {"Authorization": f"Bearer {token}"}
+        assert client.get("/tasks", headers=valid).json() == "dashboard"
+        forbidden = client.post("/tasks", headers=valid)
         assert forbidden.status_code == 403
         assert forbidden.headers["www-authenticate"] == 'Bearer error="insufficient_scope", scope="write"'
         assert forbidden.json()["detail"] == "This needs the scope write, which the credential does not have."
@@ -682,21 +680,21 @@ def basic(text: bytes) -> dict[str, str]:
     return {"Authorization": f"Basic {base64.b64encode(text).decode()}"}
 
 
-def test_a_route_may_take_the_token_as_the_password_of_basic(tmp_path: Path) -> None:
+def test_a_route_may_accept_the_token_as_basic_auth_password(tmp_path: Path) -> None:
     token, line = new_token("calendar", ["read"])
     write_tokens(tmp_path / "tokens", line)
-    with an_app(TokenAuth(tmp_path / "tokens")) as client:
+    with app_client(TokenAuth(tmp_path / "tokens")) as client:
         for name in ("", "calendar", "gr\u00fcn"):
             assert client.get("/tasks.ics", headers=basic(f"{name}:{token}".encode())).json() == "calendar"
         assert client.get("/tasks.ics", headers={"Authorization": f"Bearer {token}"}).json() == "calendar"
-        for wrong in (
+        for invalid in (
             b"calendar",
             b"calendar:",
             b"calendar:tsk_wrong",
             token.encode() + b":",
             b"\xff:" + token.encode(),
         ):
-            response = client.get("/tasks.ics", headers=basic(wrong))
+            response = client.get("/tasks.ics", headers=basic(invalid))
             assert response.status_code == 401
             assert token not in response.text + str(response.headers)
         assert client.get("/tasks.ics", headers={"Authorization": "Basic ???"}).status_code == 401
@@ -704,32 +702,32 @@ def test_a_route_may_take_the_token_as_the_password_of_basic(tmp_path: Path) -> 
         assert missing == 'Basic realm="orders", charset="UTF-8", Bearer realm="orders"'
 
 
-def test_other_routes_take_no_basic(tmp_path: Path) -> None:
+def test_other_routes_reject_basic_auth(tmp_path: Path) -> None:
     token, line = new_token("calendar", ["read", "write"])
     write_tokens(tmp_path / "tokens", line)
-    with an_app(TokenAuth(tmp_path / "tokens")) as client:
+    with app_client(TokenAuth(tmp_path / "tokens")) as client:
         password = basic(b":" + token.encode())
         for response in (client.get("/tasks", headers=password), client.post("/tasks", headers=password)):
             assert response.status_code == 401
             assert response.headers["www-authenticate"] == 'Bearer realm="orders"'
 
 
-def test_a_route_answers_503_while_tokens_cannot_be_checked(issuer: Issuer, oidc: OIDCAuth) -> None:
+def test_a_route_returns_503_while_tokens_cannot_be_verified(issuer: Issuer, oidc: OIDCAuth) -> None:
     issuer.broken = True
-    with an_app(oidc) as client:
-        response = client.get("/tasks", headers={"Authorization": signed(issuer)})
+    with app_client(oidc) as client:
+        response = client.get("/tasks", headers={"Authorization": bearer_jwt(issuer)})
         assert response.status_code == 503
         assert response.headers["retry-after"] == "1"
 
 
-def test_a_route_asks_nobody_without_authentication() -> None:
-    with an_app(NoAuth()) as client:
+def test_without_authentication_a_route_ignores_credentials() -> None:
+    with app_client(NoAuth()) as client:
         assert client.get("/tasks", headers={"Authorization": "Basic nonsense"}).status_code == 200
         assert client.post("/tasks").json() == "written"
 
 
-def test_the_openapi_document_names_bearer_tokens_where_they_are_needed() -> None:
-    with an_app(NoAuth()) as client:
+def test_the_openapi_document_declares_the_security_schemes_of_each_route() -> None:
+    with app_client(NoAuth()) as client:
         document = client.get("/openapi.json").json()
     assert document["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
     assert document["paths"]["/tasks"]["get"]["security"] == [{"bearer": []}]

@@ -27,7 +27,7 @@ GZIP = {"Accept-Encoding": "gzip, deflate, br"}
 BODY = b"water the plants " * 200
 
 
-async def sent(response: Response, coding: str = "gzip") -> tuple[dict[str, str], bytes]:
+async def send_compressed(response: Response, coding: str = "gzip") -> tuple[dict[str, str], bytes]:
     """The headers and the body of a response that went through compression."""
     messages: list[Message] = []
 
@@ -47,11 +47,11 @@ async def sent(response: Response, coding: str = "gzip") -> tuple[dict[str, str]
 @pytest.mark.parametrize("kind", ["application/json", "text/calendar; charset=utf-8", "application/problem+json"])
 @pytest.mark.parametrize("size", [MIN_BYTES, INLINE_BYTES * 3])
 @pytest.mark.parametrize(("coding", "decompress"), [("gzip", gzip.decompress), ("zstd", zstd.decompress)])
-async def test_a_large_text_is_compressed(
+async def test_large_text_is_compressed(
     coding: str, decompress: Callable[[bytes], bytes], kind: str, size: int
 ) -> None:
     body = b"x" * size
-    headers, packed = await sent(Response(body, headers={"ETag": 'W/"1"', "Content-Type": kind}), coding)
+    headers, packed = await send_compressed(Response(body, headers={"ETag": 'W/"1"', "Content-Type": kind}), coding)
     assert decompress(packed) == body
     assert (headers["content-encoding"], headers["vary"], headers["etag"]) == (coding, "Accept-Encoding", 'W/"1"')
     assert int(headers["content-length"]) == len(packed) < size
@@ -68,40 +68,40 @@ async def test_a_large_text_is_compressed(
         (BODY, {"ETag": '"v7"'}),  # a strong ETag would stand for two representations
     ],
 )
-async def test_what_is_small_or_not_to_be_changed_is_sent_as_it_is(body: bytes, headers: dict[str, str]) -> None:
-    got, plain = await sent(Response(body, headers={"Content-Type": "text/plain", **headers}))
+async def test_small_or_untransformable_content_is_sent_unchanged(body: bytes, headers: dict[str, str]) -> None:
+    sent_headers, plain = await send_compressed(Response(body, headers={"Content-Type": "text/plain", **headers}))
     assert plain == body
-    assert got["content-length"] == str(len(body))
-    assert got.get("content-encoding") == headers.get("Content-Encoding")
+    assert sent_headers["content-length"] == str(len(body))
+    assert sent_headers.get("content-encoding") == headers.get("Content-Encoding")
 
 
-async def test_a_stream_is_sent_piece_by_piece() -> None:
+async def test_a_stream_is_sent_uncompressed() -> None:
     async def events() -> Any:
         for _ in range(2):
             yield BODY
 
     for kind in ("text/event-stream", "text/plain"):
-        headers, plain = await sent(StreamingResponse(events(), media_type=kind))
+        headers, plain = await send_compressed(StreamingResponse(events(), media_type=kind))
         assert plain == BODY * 2
         assert "content-encoding" not in headers
 
 
-async def test_a_file_which_comes_in_pieces_is_sent_piece_by_piece_and_of_its_length() -> None:
+async def test_a_file_sent_in_pieces_stays_uncompressed_and_keeps_its_length() -> None:
     async def pieces() -> Any:
         for _ in range(2):
             yield BODY
 
     length = {"Content-Length": str(2 * len(BODY))}
-    headers, plain = await sent(StreamingResponse(pieces(), media_type="text/plain", headers=length))
+    headers, plain = await send_compressed(StreamingResponse(pieces(), media_type="text/plain", headers=length))
     assert plain == BODY * 2
     assert (headers["content-length"], headers.get("content-encoding")) == (length["Content-Length"], None)
 
 
-@pytest.mark.parametrize(("size", "waits"), [(INLINE_BYTES, False), (INLINE_BYTES + 1, True)])
-async def test_others_have_their_turn_while_much_is_compressed(size: int, waits: bool) -> None:
+@pytest.mark.parametrize(("size", "yields"), [(INLINE_BYTES, False), (INLINE_BYTES + 1, True)])
+async def test_compressing_large_content_does_not_block_the_event_loop(size: int, yields: bool) -> None:
     others = asyncio.create_task(asyncio.sleep(0))
-    await sent(Response(b"x" * size, media_type="text/plain"))
-    assert others.done() is waits
+    await send_compressed(Response(b"x" * size, media_type="text/plain"))
+    assert others.done() is yields
     await others
 
 
@@ -117,11 +117,11 @@ async def test_others_have_their_turn_while_much_is_compressed(size: int, waits:
         ],
     ],
 )
-def test_a_response_is_compressed_as_its_client_prefers(header: str, coding: str | None) -> None:
+def test_the_coding_is_negotiated_by_accept_encoding(header: str, coding: str | None) -> None:
     assert negotiate(header.encode()) == coding
 
 
-def test_the_service_compresses_for_who_asks() -> None:
+def test_the_service_compresses_if_the_client_accepts_it() -> None:
     with TestClient(create_app(Hello, Settings())) as client:
         plain = client.get("/openapi.json", headers={"Accept-Encoding": "identity"})
         packed = client.get("/openapi.json", headers=GZIP)

@@ -1,4 +1,4 @@
-"""Entity tags of If-Match and If-None-Match, by RFC 9110."""
+"""Entity tags of If-Match and If-None-Match (RFC 9110)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from chassis.problems import Problem
 @pytest.mark.parametrize(
     ("lines", "value"), [([], None), ([b'"v1"'], '"v1"'), ([b'"v1", "v2"', b'"v3"'], '"v1", "v2", "v3"')]
 )
-def test_several_lines_of_a_header_are_one_list(lines: list[bytes], value: str | None) -> None:
+def test_repeated_header_lines_are_combined(lines: list[bytes], value: str | None) -> None:
     headers = [(b"if-none-match", b'"other"'), *((b"if-match", line) for line in lines)]
     assert combined_field_value(Request({"type": "http", "headers": headers}), "if-match") == value
 
@@ -33,19 +33,19 @@ def test_several_lines_of_a_header_are_one_list(lines: list[bytes], value: str |
         (" ", set()),
     ],
 )
-def test_a_list_of_entity_tags_is_read(value: str, tags: set[str]) -> None:
+def test_a_list_of_entity_tags_is_parsed(value: str, tags: set[str]) -> None:
     assert entity_tags("If-Match", value) == frozenset(tags)
 
 
 @pytest.mark.parametrize("value", ["*", " * "])
-def test_a_star_is_any(value: str) -> None:
+def test_a_star_means_any_entity_tag(value: str) -> None:
     assert entity_tags("If-Match", value) is None
 
 
 @pytest.mark.parametrize(
     "value", ["v1", '"v1', 'v1"', '"v1" "v2"', 'w/"v1"', 'W/ "v1"', '*, "v1"', '"v1", *', "*,*", '"a b"', "'v1'", "W/*"]
 )
-def test_what_is_no_list_of_entity_tags_is_refused(value: str) -> None:
+def test_an_invalid_list_of_entity_tags_is_rejected(value: str) -> None:
     with pytest.raises(Problem) as raised:
         entity_tags("If-Match", value)
     assert (raised.value.status, raised.value.type) == (400, "invalid-entity-tag")
@@ -62,7 +62,7 @@ def test_what_is_no_list_of_entity_tags_is_refused(value: str) -> None:
         ('"1"', 'W/"1"', False, True),
     ],
 )
-def test_tags_are_compared_as_the_rfc_says(one: str, other: str, strongly: bool, weakly: bool) -> None:
+def test_tags_are_compared_as_in_rfc_9110(one: str, other: str, strongly: bool, weakly: bool) -> None:
     """The examples of section 8.8.3.2."""
     tags = entity_tags("If-Match", other)
     assert is_strongly_matched(one, tags) == strongly

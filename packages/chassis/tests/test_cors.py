@@ -8,7 +8,7 @@ import httpx2
 import pytest
 from hello.service import Hello, Settings
 from programs import Service
-from running import refused, serving
+from running import expect_error, serving
 from starlette.testclient import TestClient
 
 from chassis.app import create_app
@@ -33,7 +33,7 @@ def preflight(service: Service, origin: str) -> httpx2.Response:
     return httpx2.options(f"{service.url}/v1/hello", headers=headers)
 
 
-def test_a_page_of_an_origin_that_is_named_may_send_what_the_api_takes(service: Service) -> None:
+def test_a_preflight_from_an_allowed_origin_succeeds(service: Service) -> None:
     response = preflight(service, PAGE)
     assert response.status_code == 200
     assert response.headers["Access-Control-Allow-Origin"] == PAGE
@@ -45,13 +45,13 @@ def test_a_page_of_an_origin_that_is_named_may_send_what_the_api_takes(service: 
     assert response.headers["X-Request-ID"]  # it is logged like other requests
 
 
-def test_a_page_of_another_origin_may_not(service: Service) -> None:
+def test_a_preflight_from_another_origin_is_rejected(service: Service) -> None:
     response = preflight(service, "https://app.example.com.evil.test")
     assert response.status_code == 400
     assert "Access-Control-Allow-Origin" not in response.headers
 
 
-def test_a_page_may_read_every_answer_and_its_headers(service: Service) -> None:
+def test_a_page_can_read_every_response_and_its_headers(service: Service) -> None:
     """With a limit of one: the second request gets a 429, and a large one a 413 from the edge."""
     page = {"Origin": PAGE}
     responses = [httpx2.post(f"{service.url}/v1/hello", json={"name": "you"}, headers=page) for _ in range(2)]
@@ -65,13 +65,13 @@ def test_a_page_may_read_every_answer_and_its_headers(service: Service) -> None:
         assert {"ETag", "Link", "Location", "Retry-After", "RateLimit", "X-Request-ID"} <= set(exposed)
 
 
-def test_a_cache_is_told_that_a_page_gets_another_answer_than_who_is_none(service: Service) -> None:
+def test_responses_vary_by_origin_even_if_the_request_has_none(service: Service) -> None:
     response = httpx2.get(f"{service.url}/livez")
     assert (response.status_code, response.headers["Vary"]) == (200, "Origin")
     assert not [name for name in response.headers if name.startswith("access-control-")]
 
 
-def test_a_page_sees_a_defect_of_the_service_as_what_it_is() -> None:
+def test_a_page_can_read_an_internal_server_error() -> None:
     app = create_app(Hello, Settings(cors_origins="*"))
 
     @app.get("/broken")
@@ -84,7 +84,7 @@ def test_a_page_sees_a_defect_of_the_service_as_what_it_is() -> None:
     assert response.headers["Access-Control-Allow-Origin"] == "*"
 
 
-def test_without_the_setting_no_page_may() -> None:
+def test_cors_is_disabled_by_default() -> None:
     with TestClient(create_app(Hello, Settings())) as client:
         response = client.get("/v1/hello", headers={"Origin": PAGE})
     assert not [name for name in response.headers if name.startswith("access-control-")]
@@ -101,7 +101,7 @@ def test_without_the_setting_no_page_may() -> None:
         ("null", "as browsers send them"),
     ],
 )
-def test_what_no_browser_sends_is_refused(origins: str, rule: str) -> None:
-    line = refused("serve", HELLO_CORS_ORIGINS=origins)
+def test_origins_that_no_browser_sends_are_rejected(origins: str, rule: str) -> None:
+    line = expect_error("serve", HELLO_CORS_ORIGINS=origins)
     assert line.startswith("HELLO_CORS_ORIGINS: ")
     assert rule in line

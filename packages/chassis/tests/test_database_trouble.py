@@ -1,4 +1,4 @@
-"""PostgreSQL goes down, hangs, rejects or is slow: nothing waits forever, and what can be retried is."""
+"""PostgreSQL is down, hangs, rejects or is slow: every wait is bounded, and whatever can be retried is."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from uuid import uuid4
 import asyncpg
 import pytest
 from databases import BLOCKED, connected, pool_of
+from note_stores import TEXT, add, behind_proxy, open_store
 from notes.store import LOCK, NotesStore, metrics
-from opened import TEXT, add, behind_proxy, opened
 from prometheus_client import REGISTRY
 from proxy import Proxy
 from running import NOTES
@@ -44,7 +44,7 @@ def increase(before: dict[str, float]) -> dict[str, float]:
     return {state: count - before.get(state, 0) for state, count in retries().items() if count > before.get(state, 0)}
 
 
-async def test_a_connection_that_is_cut_is_replaced_within_the_request(postgres_url: str) -> None:
+async def test_a_cut_connection_is_replaced_within_the_request(postgres_url: str) -> None:
     async with behind_proxy(postgres_url) as (store, proxy):
         note = await add(store)
         for _ in range(10):
@@ -52,7 +52,7 @@ async def test_a_connection_that_is_cut_is_replaced_within_the_request(postgres_
             assert await store.get(note) == TEXT
 
 
-async def test_a_restart_of_the_server_needs_none_of_the_process(postgres_url: str) -> None:
+async def test_a_restart_of_the_server_does_not_require_one_of_the_service(postgres_url: str) -> None:
     async with behind_proxy(postgres_url, pool_size=3) as (store, proxy):
         note = await add(store)
         await asyncio.gather(*(store.get(note) for _ in range(20)))
@@ -64,7 +64,7 @@ async def test_a_restart_of_the_server_needs_none_of_the_process(postgres_url: s
 
 
 @pytest.mark.parametrize("operation", ["get", "add", "ping"])
-async def test_a_half_open_connection_holds_nobody_for_longer_than_the_limit(operation: str, postgres_url: str) -> None:
+async def test_a_half_open_connection_blocks_no_request_beyond_the_limit(operation: str, postgres_url: str) -> None:
     async with behind_proxy(postgres_url, seconds=0.5, statement_seconds=0.2, pool_size=2) as (store, proxy):
         note = await add(store)
         proxy.freeze()
@@ -75,7 +75,7 @@ async def test_a_half_open_connection_holds_nobody_for_longer_than_the_limit(ope
         }
         start = time.monotonic()
         results = await asyncio.gather(*(work[operation]() for _ in range(20)), return_exceptions=True)
-        assert time.monotonic() - start < 10  # forever, without the limit of half a second; machines may be busy
+        assert time.monotonic() - start < 10  # without the limit of half a second, forever; the machine may be busy
         assert {type(result) for result in results} <= {StoreUnavailable, StoreBusy}
         # Frozen connections are discarded, so the next request does not need them to thaw.
         proxy.thaw()
@@ -83,7 +83,7 @@ async def test_a_half_open_connection_holds_nobody_for_longer_than_the_limit(ope
 
 
 @contextlib.asynccontextmanager
-async def frozen_while_it_migrates(url: str, when: bytes, **settings: str) -> AsyncIterator[tuple[Process, Proxy]]:
+async def frozen_during_migration(url: str, when: bytes, **settings: str) -> AsyncIterator[tuple[Process, Proxy]]:
     """Starts the service as a process; its connections freeze for good at the response that contains these bytes."""
     froze = asyncio.Event()
 
@@ -116,19 +116,17 @@ STAGES = {"look-up": b"to_regclass", "lock": b"SET\0", "migration": b"pg_advisor
 
 
 @pytest.mark.parametrize("stage", STAGES)
-async def test_a_signal_ends_a_start_whose_migration_froze(stage: str, postgres_url: str) -> None:
-    async with frozen_while_it_migrates(postgres_url, STAGES[stage]) as (process, _):
+async def test_a_signal_stops_a_startup_whose_migration_froze(stage: str, postgres_url: str) -> None:
+    async with frozen_during_migration(postgres_url, STAGES[stage]) as (process, _):
         process.terminate()
         start = time.monotonic()
         assert await process.wait() == 0
-        # Not only after a graceful close without a response, and a second attempt.
+        # Without waiting for a graceful close that gets no response, and a second attempt.
         assert time.monotonic() - start < MIGRATION_CONNECT_SECONDS
 
 
 @pytest.mark.parametrize("stage", STAGES)
-async def test_a_migration_that_froze_is_given_up(
-    stage: str, postgres_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_frozen_migration_times_out(stage: str, postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for bound in ("CONNECT", "WAIT"):
         monkeypatch.setattr(schema, f"MIGRATION_{bound}_SECONDS", 1.0)
     monkeypatch.setattr(schema, "MIGRATION_SECONDS", 1.0)
@@ -145,18 +143,18 @@ async def test_a_migration_that_froze_is_given_up(
             await store.open()
 
 
-async def test_a_start_that_waits_for_a_migration_that_hangs_says_how_to_end_it(
+async def test_startup_blocked_by_a_hung_migration_reports_how_to_terminate_it(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(schema, "MIGRATION_WAIT_SECONDS", 1.0)
     store = NotesStore(postgres_url, limits=Limits(), wait_seconds=0)
-    hanging = await asyncpg.connect(postgres_url)
-    await hanging.execute(f"SELECT pg_advisory_lock({LOCK})")
-    with pytest.raises(StoreUnavailable, match="Another session has held the migration lock") as caught:
+    hung = await asyncpg.connect(postgres_url)
+    await hung.execute(f"SELECT pg_advisory_lock({LOCK})")
+    with pytest.raises(StoreUnavailable, match="Another session has held the migration lock") as raised:
         await store.open()
-    statement = str(caught.value).partition("terminated: ")[2]
-    async with connected(postgres_url) as repairing:
-        assert await repairing.fetchval(statement)
+    statement = str(raised.value).partition("terminated: ")[2]
+    async with connected(postgres_url) as admin:
+        assert await admin.fetchval(statement)
     await store.open()
     await store.close()
 
@@ -171,13 +169,13 @@ async def test_a_start_that_waits_for_a_migration_that_hangs_says_how_to_end_it(
     ],
     ids=lambda rejection: type(rejection).__name__,
 )
-async def test_a_server_that_lets_nobody_in_is_a_storage_that_is_not_there(
+async def test_a_server_that_rejects_logins_is_an_unavailable_storage(
     rejection: asyncpg.PostgresError, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def reject(*_: object, **__: object) -> None:
         raise rejection
 
-    async with opened(postgres_url) as store:
+    async with open_store(postgres_url) as store:
         monkeypatch.setattr(asyncpg, "connect", reject)
         with pytest.raises(StoreUnavailable, match=str(rejection)):
             await store.ping()
@@ -185,7 +183,7 @@ async def test_a_server_that_lets_nobody_in_is_a_storage_that_is_not_there(
         await store.ping()
 
 
-async def test_connections_that_froze_while_idle_cost_one_attempt_together(postgres_url: str) -> None:
+async def test_frozen_idle_connections_cost_one_attempt_in_total(postgres_url: str) -> None:
     async with behind_proxy(postgres_url, seconds=10, statement_seconds=0.2, pool_size=3) as (store, proxy):
         note = await add(store)
         await asyncio.gather(*(store.get(note) for _ in range(3)))
@@ -195,7 +193,7 @@ async def test_connections_that_froze_while_idle_cost_one_attempt_together(postg
         assert increase(before) == {"timeout": 1}
 
 
-async def test_who_waits_for_a_connection_that_broke_opens_another_in_its_place(postgres_url: str) -> None:
+async def test_waiters_for_a_broken_connection_open_a_new_one(postgres_url: str) -> None:
     async with behind_proxy(postgres_url, seconds=10, statement_seconds=0.2, pool_size=1) as (store, proxy):
         note = await add(store)
         before = retries()
@@ -204,36 +202,36 @@ async def test_who_waits_for_a_connection_that_broke_opens_another_in_its_place(
         assert increase(before) == {"timeout": 1}  # the one that used it; the others only waited
 
 
-async def test_who_waits_too_long_for_a_connection_is_told_that_all_are_busy(postgres_url: str) -> None:
+async def test_waiting_too_long_for_a_connection_fails_as_busy(postgres_url: str) -> None:
     now = asyncio.get_running_loop().time
     async with pool_of(postgres_url, size=1, metrics=metrics) as pool:
-        held = await pool.acquire(deadline=now() + DEADLINE_SECONDS)
+        connection = await pool.acquire(deadline=now() + DEADLINE_SECONDS)
         with pytest.raises(StoreBusy):
             await pool.acquire(deadline=now() + 0.3)
-        pool.release(held)
+        pool.release(connection)
         pool.release(await pool.acquire(deadline=now() + DEADLINE_SECONDS))
 
 
-async def test_a_connection_is_not_opened_for_longer_than_the_request_has(postgres_url: str) -> None:
+async def test_opening_a_connection_is_bounded_by_the_requests_deadline(postgres_url: str) -> None:
     now = asyncio.get_running_loop().time
     async with Proxy(postgres_url).running() as proxy, pool_of(proxy.url, size=1, metrics=metrics) as pool:
         pool.release(await pool.acquire(deadline=now() + DEADLINE_SECONDS))
         pool.discard_idle()
         proxy.freeze()
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(DEADLINE_SECONDS) as whole:
+            async with asyncio.timeout(DEADLINE_SECONDS) as outer:
                 await pool.acquire(deadline=now() + 0.1)
-        assert not whole.expired()
+        assert not outer.expired()
 
 
-async def test_a_slow_network_is_waited_for(postgres_url: str) -> None:
+async def test_a_slow_network_is_tolerated(postgres_url: str) -> None:
     async with behind_proxy(postgres_url) as (store, proxy):
         note = await add(store)
         proxy.delay(0.1)
         assert await store.get(note) == TEXT
 
 
-async def test_work_that_nobody_heard_of_is_settled_and_done_once(postgres_url: str) -> None:
+async def test_an_in_doubt_write_is_resolved_and_applied_once(postgres_url: str) -> None:
     async with behind_proxy(postgres_url) as (store, proxy):
         cuts = 0
 
@@ -249,16 +247,16 @@ async def test_work_that_nobody_heard_of_is_settled_and_done_once(postgres_url: 
         assert await store.get(note) == TEXT
 
 
-async def test_what_is_found_done_is_durable_before_it_is_acknowledged(
+async def test_a_write_found_committed_is_durable_before_it_is_acknowledged(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without the standby this waits; services/task-api/tests/test_synchronous_standby.py has one."""
     real = database.make_durable
     async with behind_proxy(postgres_url) as (store, proxy), connected(postgres_url) as other:
-        note, found = uuid4(), []
+        note, texts = uuid4(), []
 
         async def make_durable(db: asyncpg.Connection[asyncpg.Record]) -> None:
-            found.append(await other.fetchval("SELECT text FROM notes WHERE id = $1", note))
+            texts.append(await other.fetchval("SELECT text FROM notes WHERE id = $1", note))
             before = await other.fetchval("SELECT pg_current_wal_flush_lsn()::text")
             await real(db)
             assert await other.fetchval("SELECT pg_current_wal_flush_lsn() > $1::text::pg_lsn", before)
@@ -272,11 +270,11 @@ async def test_what_is_found_done_is_durable_before_it_is_acknowledged(
         monkeypatch.setattr(database, "make_durable", make_durable)
         proxy.before_response = cut_once
         await store.add(note, TEXT)
-        assert found == [TEXT]
+        assert texts == [TEXT]
 
 
-async def test_a_deadlock_is_tried_again(postgres_url: str) -> None:
-    async with opened(postgres_url, pool_size=2, lock_seconds=5) as store:
+async def test_a_deadlock_is_retried(postgres_url: str) -> None:
+    async with open_store(postgres_url, pool_size=2, lock_seconds=5) as store:
         one, two = await add(store), await add(store)
         before = retries()
         # Each holds the lock that the other needs next: PostgreSQL aborts one of them after a second.
@@ -295,8 +293,8 @@ async def test_a_deadlock_is_tried_again(postgres_url: str) -> None:
         assert [await store.get(note) for note in (one, two)] == ["left", "left"]
 
 
-async def test_a_statement_that_takes_too_long_is_ended_by_the_server(postgres_url: str) -> None:
-    async with opened(postgres_url, statement_seconds=0.2) as store:
+async def test_a_slow_statement_is_cancelled_by_the_server(postgres_url: str) -> None:
+    async with open_store(postgres_url, statement_seconds=0.2) as store:
         note = await add(store)
         async with connected(postgres_url) as other, other.transaction():
             await other.execute("LOCK TABLE notes")
@@ -306,8 +304,8 @@ async def test_a_statement_that_takes_too_long_is_ended_by_the_server(postgres_u
         assert await store.get(note) == TEXT
 
 
-async def test_a_lock_is_waited_for_as_long_as_is_set(postgres_url: str) -> None:
-    async with opened(postgres_url, lock_seconds=0.2) as store:
+async def test_the_wait_for_a_lock_is_bounded_by_its_setting(postgres_url: str) -> None:
+    async with open_store(postgres_url, lock_seconds=0.2) as store:
         note = await add(store)
         async with connected(postgres_url) as other, other.transaction():
             await other.execute("LOCK TABLE notes")
@@ -315,32 +313,34 @@ async def test_a_lock_is_waited_for_as_long_as_is_set(postgres_url: str) -> None
                 await store.get(note)
 
 
-async def test_too_many_connections_are_waited_for(postgres_url: str, caplog: pytest.LogCaptureFixture) -> None:
-    async with opened(postgres_url, pool_size=1) as store, connected(postgres_url) as admin:
-        limited = await _role(admin, "CONNECTION LIMIT 1")
+async def test_startup_retries_while_there_are_too_many_connections(
+    postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with open_store(postgres_url, pool_size=1) as store, connected(postgres_url) as admin:
+        role = await _create_role(admin, "CONNECTION LIMIT 1")
         try:
-            url = _as(limited, postgres_url)
+            url = _with_role(role, postgres_url)
             holder = await asyncpg.connect(url)
-            crowded = NotesStore(url, limits=Limits(), wait_seconds=DEADLINE_SECONDS)
-            opening = asyncio.create_task(crowded.open())
+            limited_store = NotesStore(url, limits=Limits(), wait_seconds=DEADLINE_SECONDS)
+            opening = asyncio.create_task(limited_store.open())
             async with asyncio.timeout(DEADLINE_SECONDS):
                 while "too many connections for role" not in caplog.text and not opening.done():
                     await asyncio.sleep(0.01)
             await holder.close()
             await opening
-            await crowded.ping()
-            await crowded.close()
+            await limited_store.ping()
+            await limited_store.close()
             await store.ping()
         finally:
-            await admin.execute(f"DROP OWNED BY {limited}; DROP ROLE {limited}")
+            await admin.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
-async def test_a_server_that_only_reads_now_is_left_for_the_one_that_writes(postgres_url: str) -> None:
+async def test_a_server_that_became_read_only_is_replaced_by_the_new_primary(postgres_url: str) -> None:
     """As after a failover behind a proxy: the next connection may reach the new primary."""
-    async with opened(postgres_url), connected(postgres_url) as admin:
-        role = await _role(admin, "")
+    async with open_store(postgres_url), connected(postgres_url) as admin:
+        role = await _create_role(admin, "")
         try:
-            async with opened(_as(role, postgres_url)) as store:
+            async with open_store(_with_role(role, postgres_url)) as store:
                 await admin.execute(f"ALTER ROLE {role} SET default_transaction_read_only = on")
                 await admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1", role)
                 before = retries()
@@ -354,8 +354,8 @@ async def test_a_server_that_only_reads_now_is_left_for_the_one_that_writes(post
             await admin.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
-async def test_more_than_may_wait_are_told_so_at_once(postgres_url: str) -> None:
-    async with opened(postgres_url, pool_size=1, queue_size=2, lock_seconds=5, statement_seconds=5) as store:
+async def test_requests_beyond_the_queue_limit_are_rejected_immediately(postgres_url: str) -> None:
+    async with open_store(postgres_url, pool_size=1, queue_size=2, lock_seconds=5, statement_seconds=5) as store:
         note = await add(store)
         async with connected(postgres_url) as other:
             transaction = other.transaction()
@@ -369,8 +369,8 @@ async def test_more_than_may_wait_are_told_so_at_once(postgres_url: str) -> None
         assert await asyncio.gather(*admitted) == [TEXT] * 3
 
 
-async def test_who_gives_up_waiting_leaves_no_gap_in_the_pool(postgres_url: str) -> None:
-    async with opened(postgres_url, pool_size=2) as store:
+async def test_cancelled_waiters_leak_no_connection(postgres_url: str) -> None:
+    async with open_store(postgres_url, pool_size=2) as store:
         note = await add(store)
         for round_ in range(50):
             readers = [asyncio.create_task(store.get(note)) for _ in range(10)]
@@ -388,7 +388,7 @@ async def test_who_gives_up_waiting_leaves_no_gap_in_the_pool(postgres_url: str)
         assert gauges["connections"] in {1, 2}
 
 
-async def test_a_connection_that_nobody_used_for_long_is_not_trusted(
+async def test_a_connection_that_was_idle_for_long_is_replaced(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with behind_proxy(postgres_url) as (store, proxy):
@@ -401,7 +401,7 @@ async def test_a_connection_that_nobody_used_for_long_is_not_trusted(
         assert proxy.opened == opened_before + 1
 
 
-async def _role(admin: asyncpg.Connection[asyncpg.Record], options: str) -> str:
+async def _create_role(admin: asyncpg.Connection[asyncpg.Record], options: str) -> str:
     schema = await admin.fetchval("SELECT current_schema()")
     name = f"role_{schema}"
     await admin.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'x' {options}; GRANT ALL ON SCHEMA {schema} TO {name}")
@@ -409,6 +409,6 @@ async def _role(admin: asyncpg.Connection[asyncpg.Record], options: str) -> str:
     return name
 
 
-def _as(role: str, url: str) -> str:
-    """The URL with a role that `_role` created, instead of the server's owner."""
+def _with_role(role: str, url: str) -> str:
+    """The URL with a role that `_create_role` created, instead of the server's owner."""
     return re.sub(r"//[^@]+@", f"//{role}:x@", url)

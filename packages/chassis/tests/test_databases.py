@@ -1,4 +1,4 @@
-"""How the tests find a database."""
+"""How tests find a database."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from databases import docker_is_available
 
 
-def test_a_docker_that_does_not_answer_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_docker_leaks_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", "unix:///nobody/listens.sock")
     assert not docker_is_available()
-    gc.collect()  # what is still open would be a warning here, and so an error
+    gc.collect()  # a socket still open would cause a warning here, which is an error

@@ -10,7 +10,7 @@ from chassis.app import create_app
 from chassis.health import HealthState
 
 
-def test_a_defect_is_answered_without_its_details() -> None:
+def test_an_unexpected_error_is_a_500_without_details() -> None:
     async def broken() -> None:
         raise RuntimeError("secret detail")
 
@@ -23,9 +23,7 @@ def test_a_defect_is_answered_without_its_details() -> None:
     assert "secret detail" not in response.text
 
 
-def test_background_work_that_ends_by_a_defect_is_not_silent(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_failed_background_task_is_logged(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     async def broken(_: object) -> None:
         raise RuntimeError("a defect")
 

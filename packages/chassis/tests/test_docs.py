@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 from chassis.app import create_app
 
 
-def test_the_page_and_all_its_files_come_from_the_service_itself() -> None:
+def test_the_page_loads_all_its_files_from_the_service() -> None:
     with TestClient(create_app(Hello, Settings())) as client:
         page = client.get("/docs")
         assert page.status_code == 200
@@ -26,7 +26,7 @@ def test_the_page_and_all_its_files_come_from_the_service_itself() -> None:
 
 
 @pytest.mark.parametrize("path", ["/hello", ""])
-def test_behind_a_proxy_that_takes_a_prefix_off_every_link_has_it(path: str) -> None:
+def test_behind_a_prefix_stripping_proxy_every_link_has_the_prefix(path: str) -> None:
     with serving(HELLO_ROOT_PATH=path) as service, httpx2.Client(base_url=service.url) as client:
         page = client.get("/docs").text
         links = re.findall(r"[\"'](/[^\"']+(?:css|js|png|json))[\"']", page)

@@ -28,7 +28,7 @@ def readiness(service: Service) -> httpx2.Response:
     return httpx2.get(f"{service.url}/readyz?verbose")
 
 
-def test_while_it_drains_it_serves_but_is_not_ready() -> None:
+def test_while_draining_it_serves_but_is_not_ready() -> None:
     with serving(HELLO_DRAIN_SECONDS="300") as service, httpx2.Client(base_url=service.url) as client:
         assert client.get("/readyz").status_code == 200
         assert "connection" not in client.get("/v1/hello").headers
@@ -39,14 +39,14 @@ def test_while_it_drains_it_serves_but_is_not_ready() -> None:
             "[-]not-draining failed",
             "readyz check failed",
         ]
-        response = client.post("/v1/hello", json={"name": "who is still served"})
+        response = client.post("/v1/hello", json={"name": "late client"})
         assert (response.status_code, response.headers["connection"]) == (201, "close")
         assert httpx2.get(f"{service.url}/livez").status_code == 200
         assert service.stop() == 0  # the second signal does not wait for the drain
 
 
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
-def test_without_a_drain_it_ends_at_once_with_a_stream_open(sig: signal.Signals) -> None:
+def test_without_a_drain_it_stops_immediately_despite_an_open_stream(sig: signal.Signals) -> None:
     with (
         serving(HELLO_GRACEFUL_SECONDS="300") as service,  # longer than `stop` waits for
         httpx2.Client(base_url=service.url, timeout=DEADLINE_SECONDS) as client,
@@ -57,22 +57,22 @@ def test_without_a_drain_it_ends_at_once_with_a_stream_open(sig: signal.Signals)
         assert service.stop(sig) == 0
 
 
-async def test_a_request_in_flight_is_finished_before_the_end(postgres_url: str) -> None:
+async def test_a_request_in_flight_completes_before_shutdown(postgres_url: str) -> None:
     async with _waiting_request(postgres_url, graceful_seconds=20) as (service, release, responses):
         service.process.send_signal(signal.SIGTERM)
-        eventually(lambda: _refuses(service), "the listener is closed")
+        eventually(lambda: _refuses_connections(service), "the listener is closed")
         await release()
         assert service.process.wait(DEADLINE_SECONDS) == 0
     assert responses == [(201, "close", "")]
 
 
-async def test_a_request_that_does_not_end_in_time_is_told_so(postgres_url: str) -> None:
+async def test_a_request_that_exceeds_the_grace_period_gets_503(postgres_url: str) -> None:
     async with _waiting_request(postgres_url, graceful_seconds=1) as (service, _, responses):
         assert service.stop() == 0
     assert responses == [(503, "close", "1")]
 
 
-async def test_an_answer_that_has_begun_is_not_begun_again_when_the_process_waits_no_longer() -> None:
+async def test_a_started_response_is_not_replaced_when_shutdown_cancels_it() -> None:
     sent: list[str] = []
 
     async def send(message: Message) -> None:
@@ -95,9 +95,9 @@ async def test_an_answer_that_has_begun_is_not_begun_again_when_the_process_wait
     assert sent == ["http.response.start"]
 
 
-def test_it_answers_that_it_is_not_ready_while_its_storage_is_not_there() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent, socket.create_server(("127.0.0.1", 0)) as free:
-        url = f"postgresql://me:pw@127.0.0.1:{silent.getsockname()[1]}/notes"
+def test_it_reports_not_ready_while_its_storage_is_unavailable() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as unresponsive, socket.create_server(("127.0.0.1", 0)) as free:
+        url = f"postgresql://me:pw@127.0.0.1:{unresponsive.getsockname()[1]}/notes"
         port = free.getsockname()[1]
         free.close()
         process = subprocess.Popen(
@@ -110,8 +110,8 @@ def test_it_answers_that_it_is_not_ready_while_its_storage_is_not_there() -> Non
                 eventually(lambda: _status(client, "/livez") == 200, "it responds")
                 assert client.get("/readyz").status_code == 503
                 assert client.get("/readyz?verbose").text.startswith("[-]started failed\n")
-                refused = client.get(f"/v1/notes/{uuid4()}")
-                assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+                response = client.get(f"/v1/notes/{uuid4()}")
+                assert (response.status_code, response.headers["retry-after"]) == (503, "1")
                 health = client.get("/health")
                 assert (health.status_code, health.json()["status"]) == (503, "degraded")
             process.terminate()
@@ -151,7 +151,7 @@ async def _waiting_request(
             thread.join(DEADLINE_SECONDS)
 
 
-def _refuses(service: Service) -> bool:
+def _refuses_connections(service: Service) -> bool:
     try:
         httpx2.get(f"{service.url}/livez")
     except httpx2.TransportError:

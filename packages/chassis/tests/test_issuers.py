@@ -298,12 +298,12 @@ def rows() -> dict[str, dict[str, str]]:
 ROWS = rows()
 
 
-def test_every_row_of_the_page_has_a_token_here() -> None:
+def test_every_documented_issuer_has_a_token_shape() -> None:
     assert ROWS.keys() == SHAPES.keys()
 
 
 @pytest.fixture(autouse=True)
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+def long_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     """These tests must not depend on how busy the machine is."""
     monkeypatch.setattr(oidc, "FETCH_TIMEOUT_SECONDS", 60.0)
 
@@ -329,7 +329,7 @@ def authenticator(issuer: Issuer, row: dict[str, str]) -> Authenticator:
 
 
 @pytest.mark.parametrize("name", SHAPES)
-async def test_an_issuers_token_is_read_with_the_settings_of_its_row(name: str, issuer: Issuer) -> None:
+async def test_a_token_is_verified_with_the_documented_settings_of_its_issuer(name: str, issuer: Issuer) -> None:
     shape = SHAPES[name]
     auth = authenticator(issuer, ROWS[name])
     assert await auth.authenticate(token(issuer, shape)) == Caller(shape.subject, frozenset({"read", "write"}))
@@ -343,13 +343,13 @@ async def test_an_issuers_token_is_read_with_the_settings_of_its_row(name: str, 
 PLAIN = Shape({"sub": "ada", "aud": "tasks", "scope": "tasks:read"}, "ada", without={})
 
 
-async def test_names_of_ones_own_take_the_place_of_the_usual_ones(issuer: Issuer) -> None:
+async def test_custom_scope_names_replace_the_defaults(issuer: Issuer) -> None:
     auth = authenticator(issuer, {"oidc_audience": "tasks", "oidc_read": "viewer, editor", "oidc_write": ""})
     assert (await auth.authenticate(token(issuer, PLAIN, scope="read write tasks:read"))).scopes == frozenset()
     assert (await auth.authenticate(token(issuer, PLAIN, scope="editor write"))).scopes == {"read"}
 
 
-async def test_claims_are_read_together_and_a_name_to_the_letter_before_its_dots(issuer: Issuer) -> None:
+async def test_all_claims_are_combined_and_a_literal_name_takes_precedence_over_a_path(issuer: Issuer) -> None:
     auth = authenticator(issuer, {"oidc_audience": "tasks", "oidc_claim": "a.b, a.b.c, none.such, scope.*"})
     cases: list[tuple[dict[str, object], set[str]]] = [
         ({"a.b": "read", "a": {"b": "write"}}, {"read"}),
@@ -365,7 +365,7 @@ async def test_claims_are_read_together_and_a_name_to_the_letter_before_its_dots
         assert (await auth.authenticate(token(issuer, PLAIN, **{"scope": None, **claims}))).scopes == scopes, claims
 
 
-async def test_one_of_several_audiences_is_enough_and_none_is_not(issuer: Issuer) -> None:
+async def test_one_matching_audience_is_required(issuer: Issuer) -> None:
     auth = authenticator(issuer, {"oidc_audience": "web, phone"})
     assert (await auth.authenticate(token(issuer, PLAIN, aud=["phone", "other"]))).subject == "ada"
     for audience in ("web, phone", "", [], None, {"web": 1}, [["web"]]):
@@ -373,7 +373,7 @@ async def test_one_of_several_audiences_is_enough_and_none_is_not(issuer: Issuer
             await auth.authenticate(token(issuer, PLAIN, aud=audience))
 
 
-async def test_beside_another_claim_for_the_audience_aud_has_to_fit_where_it_is_there(issuer: Issuer) -> None:
+async def test_with_another_audience_claim_aud_must_match_if_present(issuer: Issuer) -> None:
     auth = authenticator(issuer, {"oidc_audience": "tasks", "oidc_audience_claim": "client_id"})
     assert (await auth.authenticate(token(issuer, PLAIN, aud=None, client_id="tasks"))).subject == "ada"
     for claims in ({"client_id": "tasks", "aud": "other"}, {"aud": "tasks"}, {"client_id": "other", "aud": None}):
@@ -381,7 +381,7 @@ async def test_beside_another_claim_for_the_audience_aud_has_to_fit_where_it_is_
             await auth.authenticate(token(issuer, PLAIN, **claims))
 
 
-async def test_another_claim_names_the_caller_only_where_the_first_is_missing(issuer: Issuer) -> None:
+async def test_the_next_subject_claim_is_used_only_if_the_first_is_missing(issuer: Issuer) -> None:
     auth = authenticator(issuer, {"oidc_audience": "tasks", "oidc_subject_claim": "sub, client_id"})
     assert (await auth.authenticate(token(issuer, PLAIN, client_id="job"))).subject == "ada"
     # Not just `job`: that may be the `sub` of another caller.
@@ -392,7 +392,7 @@ async def test_another_claim_names_the_caller_only_where_the_first_is_missing(is
 
 
 @pytest.mark.parametrize(
-    ("pattern", "fits", "does_not"),
+    ("pattern", "matching", "other"),
     [
         ("repo:o/r:ref:refs/heads/*", ["repo:o/r:ref:refs/heads/a/b"], ["repo:o/r:ref:refs/heads/", "repo:o/r:ref:x"]),
         ("repo:o/*:environment:live", ["repo:o/r:environment:live"], ["repo:o/r:ref:a:environment:live", "repo:o/r"]),
@@ -400,13 +400,13 @@ async def test_another_claim_names_the_caller_only_where_the_first_is_missing(is
         ("a.c, x", ["a.c", "x"], ["abc", "xx", "a.cx", "x\n"]),
     ],
 )
-async def test_a_star_in_a_subject_is_anything_but_a_colon(
-    pattern: str, fits: list[str], does_not: list[str], issuer: Issuer
+async def test_a_star_in_a_subject_matches_anything_but_a_colon(
+    pattern: str, matching: list[str], other: list[str], issuer: Issuer
 ) -> None:
     auth = authenticator(issuer, {"oidc_audience": "tasks", "oidc_write_subjects": pattern})
-    for subject in fits:
+    for subject in matching:
         assert (await auth.authenticate(token(issuer, PLAIN, sub=subject, scope=None))).scopes == {"write"}
-    for subject in does_not:
+    for subject in other:
         assert (await auth.authenticate(token(issuer, PLAIN, sub=subject, scope=None))).scopes == frozenset()
 
 
@@ -414,7 +414,7 @@ async def test_a_star_in_a_subject_is_anything_but_a_colon(
 
 
 @pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"])
-async def test_a_ca_of_ones_own_is_trusted_by_ssl_cert_file_alone(
+async def test_a_private_ca_is_trusted_only_through_ssl_cert_file(
     variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE"):

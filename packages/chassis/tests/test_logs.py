@@ -41,12 +41,12 @@ def client(service: Service) -> Iterator[httpx2.Client]:
         yield open_client
 
 
-def test_a_request_is_one_line_of_json(service: Service, client: httpx2.Client) -> None:
+def test_a_request_is_logged_as_one_json_line(service: Service, client: httpx2.Client) -> None:
     response = client.get("/v1/hello")
     (line,) = lines_of(service, response.headers["x-request-id"])
-    at = datetime.fromisoformat(line.pop("timestamp"))
-    assert abs(datetime.now(UTC) - at) < timedelta(minutes=1)
-    assert at.utcoffset() == timedelta(0)
+    timestamp = datetime.fromisoformat(line.pop("timestamp"))
+    assert abs(datetime.now(UTC) - timestamp) < timedelta(minutes=1)
+    assert timestamp.utcoffset() == timedelta(0)
     assert 0 < line.pop("duration_ms") < DEADLINE_SECONDS * 1000
     assert line == {
         "level": "info",
@@ -61,7 +61,7 @@ def test_a_request_is_one_line_of_json(service: Service, client: httpx2.Client) 
     }
 
 
-def test_the_line_of_a_request_has_the_template_of_its_route(service: Service, client: httpx2.Client) -> None:
+def test_the_log_line_of_a_request_contains_its_route_template(service: Service, client: httpx2.Client) -> None:
     path = f"/v1/hello/{uuid4()}"
     (line,) = lines_of(service, client.get(path).headers["x-request-id"])
     assert (line["path"], line["route"], line["status"]) == (path, "/v1/hello/{name}", 200)
@@ -70,11 +70,11 @@ def test_the_line_of_a_request_has_the_template_of_its_route(service: Service, c
 def test_probes_are_logged_only_when_they_fail(service: Service, client: httpx2.Client) -> None:
     for path in ("/livez", "/readyz", "/health", "/metrics"):
         assert lines_of(service, client.get(path).headers["x-request-id"]) == []
-    refused = client.get("/metrics", headers={"Authorization": ""})
-    assert [line["status"] for line in lines_of(service, refused.headers["x-request-id"])] == [401]
+    rejected = client.get("/metrics", headers={"Authorization": ""})
+    assert [line["status"] for line in lines_of(service, rejected.headers["x-request-id"])] == [401]
 
 
-def test_probes_are_not_logged_either_where_the_service_lies_below_a_path() -> None:
+def test_probes_are_not_logged_below_a_root_path_either() -> None:
     with serving(HELLO_ROOT_PATH="/below") as service, httpx2.Client(base_url=service.url) as client:
         probe, other = client.get("/livez"), client.get("/v1/hello")
         assert (probe.status_code, other.status_code) == (200, 200)
@@ -82,7 +82,7 @@ def test_probes_are_not_logged_either_where_the_service_lies_below_a_path() -> N
 
 
 @pytest.mark.parametrize("request_id", ["a", "A-Z_a.z-0", "x" * 128, "0" * 32])
-def test_the_clients_request_id_is_kept(service: Service, client: httpx2.Client, request_id: str) -> None:
+def test_a_valid_request_id_of_the_client_is_kept(service: Service, client: httpx2.Client, request_id: str) -> None:
     request_id = request_id[:96] + uuid4().hex[:32] if len(request_id) == 128 else request_id
     response = client.get("/v1/hello", headers={"X-Request-ID": request_id})
     assert response.headers.get_list("x-request-id") == [request_id]
@@ -93,14 +93,14 @@ def test_the_clients_request_id_is_kept(service: Service, client: httpx2.Client,
     "request_id",
     [b"", b"x" * 129, b"a b", b"a\tb", b'a"b', b"a,b", b"a/b", b"\xc3\xa4", b"\xff", b"{}", b"\x1b", b"%0a"],
 )
-def test_another_request_id_is_replaced(service: Service, request_id: bytes) -> None:
+def test_an_invalid_request_id_is_replaced(service: Service, request_id: bytes) -> None:
     response = send_raw(service, b"GET /v1/hello HTTP/1.1\r\nHost: x\r\nX-Request-ID: " + request_id + b"\r\n\r\n")
     if response.startswith(b"HTTP/1.1 400"):
         assert request_id == b"\x1b"  # not allowed in a header
         return
-    (own,) = re.findall(rb"x-request-id: (.*)\r\n", response)
-    assert re.fullmatch(rb"[0-9a-f]{32}", own)
-    assert len(lines_of(service, own.decode())) == 1
+    (generated,) = re.findall(rb"x-request-id: (.*)\r\n", response)
+    assert re.fullmatch(rb"[0-9a-f]{32}", generated)
+    assert len(lines_of(service, generated.decode())) == 1
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_another_request_id_is_replaced(service: Service, request_id: bytes) -> 
         ("", None),
     ],
 )
-def test_the_line_has_the_callers_trace(
+def test_the_log_line_contains_the_callers_trace_id(
     service: Service, client: httpx2.Client, traceparent: str, trace: str | None
 ) -> None:
     response = client.get("/v1/hello", headers={"traceparent": traceparent})
@@ -127,7 +127,7 @@ def test_the_line_has_the_callers_trace(
     assert line.get("trace_id") == trace
 
 
-def test_no_path_forges_a_line_or_reaches_the_terminal(service: Service) -> None:
+def test_a_path_cannot_forge_log_lines_or_inject_control_characters(service: Service) -> None:
     wait_for_log(service)
     before = len(service.log)
     response = send_raw(service, b"GET " + HOSTILE + b" HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -138,12 +138,12 @@ def test_no_path_forges_a_line_or_reaches_the_terminal(service: Service) -> None
     assert all(" " <= character <= "~" for line in service.log for character in line.rstrip("\n"))
 
 
-def test_a_long_path_is_cut(service: Service, client: httpx2.Client) -> None:
+def test_a_long_path_is_truncated(service: Service, client: httpx2.Client) -> None:
     (line,) = lines_of(service, client.get("/" + "x" * 10_000).headers["x-request-id"])
     assert len(line["path"]) == 500
 
 
-def test_what_the_server_says_itself_is_json_too(service: Service) -> None:
+def test_the_servers_own_messages_are_json_too(service: Service) -> None:
     assert send_raw(service, b"\x16\x03\x01\r\n\r\n").startswith(b"HTTP/1.1 400")
     wait_for_log(service)
     lines = [json.loads(line) for line in service.log]  # all lines of this module's tests
@@ -151,7 +151,7 @@ def test_what_the_server_says_itself_is_json_too(service: Service) -> None:
     assert all({"timestamp", "level", "message"} <= line.keys() for line in lines)
 
 
-async def test_all_lines_of_a_request_have_its_id_and_none_the_databases_password(postgres_server: str) -> None:
+async def test_all_log_lines_of_a_request_contain_its_id_and_none_the_database_password(postgres_server: str) -> None:
     password, schema = uuid4().hex, f"test_{uuid4().hex}"
     url = re.sub(r"//[^@]+@", f"//owner:{password}@", postgres_server)
     async with connected(postgres_server) as admin:
@@ -218,7 +218,7 @@ def _read_until(terminal: int, end: bytes | None) -> bytes:
     return output
 
 
-def test_people_on_a_terminal_read_lines_in_colour() -> None:
+def test_log_lines_on_a_terminal_are_readable_and_coloured() -> None:
     with on_a_terminal() as (url, process, terminal):
         httpx2.get(f"{url}/v1/hello", headers={"X-Request-ID": "of-the-list"})
         httpx2.get(url + HOSTILE.decode(), headers={"X-Request-ID": "of-the-hostile"})
@@ -236,7 +236,7 @@ def test_people_on_a_terminal_read_lines_in_colour() -> None:
     assert not any(line.startswith("{") for line in plain)
 
 
-def test_people_who_want_no_colour_get_none() -> None:
+def test_no_color_disables_colours() -> None:
     with on_a_terminal(no_color="1") as (url, process, terminal):
         httpx2.get(f"{url}/v1/hello")
         process.terminate()

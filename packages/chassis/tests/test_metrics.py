@@ -13,8 +13,8 @@ import pytest
 from databases import connected, pool_of
 from expositions import OPENMETRICS, families, value
 from hello.service import Hello, Settings
+from note_stores import add, open_store
 from notes.store import metrics
-from opened import add, opened
 from programs import DEADLINE_SECONDS, eventually
 from prometheus_client import CollectorRegistry
 from starlette.testclient import TestClient
@@ -53,14 +53,14 @@ def client() -> Iterator[TestClient]:
         (OPENMETRICS_1, OPENMETRICS_1),
     ],
 )
-def test_both_formats_can_be_read(client: TestClient, accept: str, content_type: str) -> None:
+def test_both_formats_can_be_parsed(client: TestClient, accept: str, content_type: str) -> None:
     response = client.get("/metrics", headers={"Accept": accept})
     assert response.headers["content-type"].startswith(content_type)
     assert response.headers["cache-control"] == "no-store"
     assert families(response).keys() >= FAMILIES
 
 
-def test_a_request_is_counted_and_timed_under_its_routes_template(client: TestClient) -> None:
+def test_requests_are_counted_and_timed_by_route_template(client: TestClient) -> None:
     route = {"method": "GET", "route": "/v1/hello/{name}"}
     counted = value(client, "http_requests_total", {**route, "status": "200"})
     timed = value(client, "http_request_duration_seconds_count", route)
@@ -71,8 +71,8 @@ def test_a_request_is_counted_and_timed_under_its_routes_template(client: TestCl
 
 
 @pytest.mark.timeout(600)
-def test_the_number_of_series_does_not_grow_with_what_clients_ask_for(client: TestClient) -> None:
-    def ask(number: int) -> None:
+def test_clients_cannot_increase_the_number_of_series(client: TestClient) -> None:
+    def send_requests(number: int) -> None:
         for _ in range(number):
             client.get(f"/v1/hello/{uuid4()}")
             client.delete(f"/v1/hello/{uuid4()}")
@@ -83,32 +83,32 @@ def test_the_number_of_series_does_not_grow_with_what_clients_ask_for(client: Te
     def series() -> int:
         return sum(len(family.samples) for family in families(client.get("/metrics")).values())
 
-    ask(1)
+    send_requests(1)
     series()
     before = series()
-    ask(20)
+    send_requests(20)
     assert series() == before
 
 
-def test_what_runs_is_told(client: TestClient) -> None:
+def test_build_info_contains_what_is_running(client: TestClient) -> None:
     python = ".".join(map(str, sys.version_info[:3]))
     expected = {"version": "1.2.3", "revision": "abc123", "python": python, "storage": "none"}
     (sample,) = families(client.get("/metrics"))["hello_build_info"].samples
     assert (sample.labels, sample.value) == (expected, 1)
 
 
-def test_a_blocked_event_loop_shows(client: TestClient) -> None:
-    def late() -> float:
+def test_a_blocked_event_loop_is_measured(client: TestClient) -> None:
+    def lagging_ticks() -> float:
         name = "hello_event_loop_lag_seconds"
         return value(client, f"{name}_count") - value(client, f"{name}_bucket", {"le": "0.25"})
 
-    before = late()
+    before = lagging_ticks()
     assert client.portal is not None
     client.portal.call(time.sleep, health.TICK_SECONDS + 0.3)
-    eventually(lambda: late() > before, "the lag")
+    eventually(lambda: lagging_ticks() > before, "the lag")
 
 
-async def test_the_pool_tells_how_it_is_used(client: TestClient, postgres_url: str) -> None:
+async def test_the_pool_exposes_its_usage(client: TestClient, postgres_url: str) -> None:
     def pool() -> dict[str, float]:
         kinds = ("max_connections", "connections", "idle_connections", "waiting")
         return {kind: value(client, f"notes_db_pool_{kind}") for kind in kinds}
@@ -119,38 +119,38 @@ async def test_the_pool_tells_how_it_is_used(client: TestClient, postgres_url: s
         connections.release(await connections.acquire(deadline=deadline))
         assert pool() == {"max_connections": 2, "connections": 1, "idle_connections": 1, "waiting": 0}
         before = value(client, "notes_db_pool_acquire_seconds_count")
-        held = [await connections.acquire(deadline=deadline) for _ in range(2)]
+        acquired = [await connections.acquire(deadline=deadline) for _ in range(2)]
         waiting = asyncio.create_task(connections.acquire(deadline=deadline))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert pool() == {"max_connections": 2, "connections": 2, "idle_connections": 0, "waiting": 1}
-        for connection in held:
+        for connection in acquired:
             connections.release(connection)
         connections.release(await waiting)
         assert pool() == {"max_connections": 2, "connections": 2, "idle_connections": 2, "waiting": 0}
         assert value(client, "notes_db_pool_acquire_seconds_count") == before + 3
 
 
-async def test_work_done_again_is_counted_by_what_ended_it(client: TestClient, postgres_url: str) -> None:
-    def counted() -> float:
+async def test_retries_are_counted_by_sqlstate(client: TestClient, postgres_url: str) -> None:
+    def retries() -> float:
         return value(client, "notes_db_retries_total", {"sqlstate": "40001"})
 
-    async with opened(postgres_url, seconds=DEADLINE_SECONDS) as store, connected(postgres_url) as admin:
+    async with open_store(postgres_url, seconds=DEADLINE_SECONDS) as store, connected(postgres_url) as admin:
         await admin.execute(
             "CREATE FUNCTION fails() RETURNS trigger LANGUAGE plpgsql AS "
             "$$ BEGIN RAISE EXCEPTION 'again' USING ERRCODE = '40001'; END $$"
         )
         await admin.execute("CREATE TRIGGER fails BEFORE INSERT ON notes FOR EACH ROW EXECUTE FUNCTION fails()")
-        before = counted()
+        before = retries()
         writing = asyncio.create_task(add(store))
         async with asyncio.timeout(DEADLINE_SECONDS):
-            while counted() <= before:
+            while retries() <= before:
                 await asyncio.sleep(0.01)
         await admin.execute("DROP TRIGGER fails ON notes")
         await writing
 
 
-def test_metrics_are_for_who_may_read_and_health_is_for_all(tmp_path: Path) -> None:
+def test_metrics_require_the_scope_read_and_health_is_public(tmp_path: Path) -> None:
     (reader, line), (writer, other) = new_token("prometheus", ["read"]), new_token("ann", ["write"])
     (tmp_path / "tokens").write_text(f"{line}\n{other}\n")
     settings = Settings(auth="tokens", auth_token_file=tmp_path / "tokens")
@@ -171,15 +171,15 @@ def throttling(root: Path) -> dict[str, float | None]:
     return {name: registry.get_sample_value(f"hello_cpu_{name}_total") for name in names}
 
 
-def test_the_cpu_limits_effect_is_read_from_either_version_of_cgroups(tmp_path: Path) -> None:
-    nothing = {"periods": None, "throttled_periods": None, "throttled_seconds": None}
-    assert throttling(tmp_path) == nothing
+def test_cpu_throttling_is_read_from_cgroups_v1_and_v2(tmp_path: Path) -> None:
+    no_samples = {"periods": None, "throttled_periods": None, "throttled_seconds": None}
+    assert throttling(tmp_path) == no_samples
     (tmp_path / "cpu").mkdir()
     (tmp_path / "cpu" / "cpu.stat").write_text(V1)
     assert throttling(tmp_path) == {"periods": 50, "throttled_periods": 8, "throttled_seconds": 2.5}
     # Without a limit the file has only the usage, as at the root of version 2.
     (tmp_path / "cpu" / "cpu.stat").unlink()
     (tmp_path / "cpu.stat").write_text("usage_usec 5000\nuser_usec 4000\nsystem_usec 1000\n")
-    assert throttling(tmp_path) == nothing
+    assert throttling(tmp_path) == no_samples
     (tmp_path / "cpu.stat").write_text(V2)
     assert throttling(tmp_path) == {"periods": 40, "throttled_periods": 7, "throttled_seconds": 1.5}

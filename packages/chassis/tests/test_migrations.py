@@ -15,9 +15,9 @@ import asyncpg
 import pytest
 from databases import connected
 from migration_contract import Execute, MigrationContract, Start
+from note_stores import TEXT, add, open_store
 from notes import store
 from notes.store import NotesStore
-from opened import TEXT, add, opened
 
 from chassis.postgres import schema
 from chassis.postgres.database import Limits
@@ -36,7 +36,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return copies
 
 
-async def started(url: str) -> None:
+async def start_and_stop(url: str) -> None:
     """Starts and stops a store, like a process of the service."""
     notes = NotesStore(url, limits=Limits(), wait_seconds=0)
     await notes.open()
@@ -45,7 +45,7 @@ async def started(url: str) -> None:
 
 @pytest.fixture
 def start(postgres_url: str) -> Start:
-    return lambda: started(postgres_url)
+    return lambda: start_and_stop(postgres_url)
 
 
 @pytest.fixture
@@ -65,44 +65,44 @@ class TestPostgresql(MigrationContract):
 
 @contextlib.asynccontextmanager
 async def without_checksums(url: str) -> AsyncIterator[Connection]:
-    await started(url)
+    await start_and_stop(url)
     async with connected(url) as connection:
         await connection.execute("ALTER TABLE schema_migrations DROP COLUMN checksum")
         yield connection
 
 
-async def test_a_dump_keeps_nobody_from_starting(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_running_dump_does_not_block_startup(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(schema, "RECORD_WAIT_SECONDS", 0.05)
     async with without_checksums(postgres_url) as dump:
         async with dump.transaction():
             await dump.execute("LOCK TABLE schema_migrations IN ACCESS SHARE MODE")
-            await started(postgres_url)
-        await started(postgres_url)
+            await start_and_stop(postgres_url)
+        await start_and_stop(postgres_url)
         assert await dump.fetchval("SELECT count(*) FROM schema_migrations WHERE checksum IS NULL") == 0
 
 
-async def test_a_migration_that_finds_its_table_locked_is_tried_again_and_says_who_to_look_for(
+async def test_a_migration_blocked_by_a_table_lock_can_be_retried_and_its_error_finds_the_holder(
     postgres_url: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(schema, "MIGRATION_WAIT_SECONDS", 1.0)
-    await started(postgres_url)
+    await start_and_stop(postgres_url)
     (folder / "0099_more.sql").write_text("ALTER TABLE notes ADD COLUMN more text")
     async with connected(postgres_url) as other, connected(postgres_url) as admin:
         async with other.transaction():
             await other.execute("LOCK TABLE notes")
-            with pytest.raises(StoreUnavailable, match=r"another session has locked a table: .*lock timeout") as caught:
-                await started(postgres_url)
-            assert "fix" not in str(caught.value)
-            oldest = (await admin.fetch(str(caught.value).partition("transactions: ")[2]))[0]
+            with pytest.raises(StoreUnavailable, match=r"another session has locked a table: .*lock timeout") as raised:
+                await start_and_stop(postgres_url)
+            assert "fix" not in str(raised.value)
+            oldest = (await admin.fetch(str(raised.value).partition("transactions: ")[2]))[0]
             assert "LOCK TABLE notes" in oldest["query"]
-        await started(postgres_url)
+        await start_and_stop(postgres_url)
         assert await admin.fetchval("SELECT count(more) FROM notes") == 0
 
 
-async def test_who_may_not_change_the_schema_starts_on_what_others_applied(postgres_url: str) -> None:
+async def test_a_role_without_ddl_privileges_starts_if_all_migrations_are_applied(postgres_url: str) -> None:
     role = f"reader_{uuid4().hex}"
     parts = urlsplit(postgres_url)
-    own = parts._replace(netloc=f"{role}:x@{parts.netloc.rpartition('@')[2]}").geturl()
+    role_url = parts._replace(netloc=f"{role}:x@{parts.netloc.rpartition('@')[2]}").geturl()
     async with without_checksums(postgres_url) as owner:
         schema = await owner.fetchval("SELECT current_schema()")
         await owner.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'x'")
@@ -111,12 +111,12 @@ async def test_who_may_not_change_the_schema_starts_on_what_others_applied(postg
                 f"GRANT USAGE ON SCHEMA {schema} TO {role}; GRANT SELECT ON schema_migrations TO {role};"
                 f"GRANT SELECT, INSERT, UPDATE, DELETE ON notes TO {role}"
             )
-            await started(own)
+            await start_and_stop(role_url)
         finally:
             await owner.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
-async def test_a_role_that_migrates_and_one_that_serves_share_the_schema(postgres_url: str) -> None:
+async def test_separate_roles_for_migrating_and_serving_share_the_schema(postgres_url: str) -> None:
     """As documented in docs/extend.md."""
     owner, serving = f"owner_{uuid4().hex}", f"serving_{uuid4().hex}"
     parts = urlsplit(postgres_url)
@@ -131,11 +131,11 @@ async def test_a_role_that_migrates_and_one_that_serves_share_the_schema(postgre
             f"ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA {schema} GRANT USAGE ON SEQUENCES TO {serving}"
         )
         try:
-            own = parts._replace(netloc=f"{serving}:x@{host}").geturl()
+            role_url = parts._replace(netloc=f"{serving}:x@{host}").geturl()
             with pytest.raises(StoreUnavailable, match=r"permission denied.*command `migrate` with the URL of a role"):
-                await started(own)
-            await started(parts._replace(netloc=f"{owner}:x@{host}").geturl())
-            async with opened(own) as notes:
+                await start_and_stop(role_url)
+            await start_and_stop(parts._replace(netloc=f"{owner}:x@{host}").geturl())
+            async with open_store(role_url) as notes:
                 assert await notes.get(await add(notes)) == TEXT
         finally:
             await admin.execute(f"DROP OWNED BY {owner} CASCADE; DROP OWNED BY {serving}; DROP ROLE {owner}, {serving}")

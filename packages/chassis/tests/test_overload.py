@@ -12,7 +12,7 @@ from programs import DEADLINE_SECONDS
 from running import NOTES
 
 
-async def test_more_work_than_the_database_can_do_is_refused_at_once(postgres_url: str) -> None:
+async def test_excess_requests_are_rejected_immediately(postgres_url: str) -> None:
     settings = {
         "NOTES_DATABASE_URL": postgres_url,
         "NOTES_DATABASE_POOL_SIZE": "1",
@@ -21,9 +21,9 @@ async def test_more_work_than_the_database_can_do_is_refused_at_once(postgres_ur
         "NOTES_DATABASE_STATEMENT_SECONDS": "25",
         "NOTES_DATABASE_SECONDS": "25",
     }
-    with NOTES.serving(**settings) as busy:
+    with NOTES.serving(**settings) as service:
         other = await asyncpg.connect(postgres_url)
-        async with httpx2.AsyncClient(base_url=busy.url, timeout=DEADLINE_SECONDS) as client:
+        async with httpx2.AsyncClient(base_url=service.url, timeout=DEADLINE_SECONDS) as client:
             note = (await client.post("/v1/notes", json={"text": "x"})).json()
             transaction = other.transaction()
             await transaction.start()
@@ -32,10 +32,10 @@ async def test_more_work_than_the_database_can_do_is_refused_at_once(postgres_ur
             for holds in ("notes_db_pool_idle_connections 0.0", "notes_db_pool_waiting 1.0"):
                 waiting.append(asyncio.create_task(client.get(f"/v1/notes/{note}")))
                 await wait_until(partial(_has_line, client, holds))
-            refused = await client.get(f"/v1/notes/{note}")
-            assert refused.status_code == 503
-            assert refused.json()["type"] == "/problems/overloaded"
-            assert refused.headers["retry-after"] == "1"
+            rejected = await client.get(f"/v1/notes/{note}")
+            assert rejected.status_code == 503
+            assert rejected.json()["type"] == "/problems/overloaded"
+            assert rejected.headers["retry-after"] == "1"
             assert "notes_db_rejected_total 1.0" in (await client.get("/metrics")).text
             health = await client.get("/health")
             assert (health.status_code, health.json()["status"]) == (200, "ok")

@@ -70,12 +70,12 @@ def pointers(body: Any) -> set[str]:
         ([], ""),
     ],
 )
-def test_a_pointer_leads_to_what_is_wrong(body: Any, expected: str) -> None:
+def test_the_pointer_locates_the_error(body: Any, expected: str) -> None:
     assert expected in pointers(body)
     assert all(_leads_somewhere(body, target) for target in pointers(body))
 
 
-def test_the_name_of_what_a_model_chose_is_not_taken_for_a_member_of_that_name() -> None:
+def test_a_union_tag_is_not_mistaken_for_a_member() -> None:
     body = {"parts": [{"kind": "text", "text": 5}]}
     loc = ("parts", 0, "text", "text")
     assert pointer(body, loc, missing=False, value=5) == "/parts/0/text"
@@ -85,7 +85,7 @@ def test_the_name_of_what_a_model_chose_is_not_taken_for_a_member_of_that_name()
     assert pointer(both, ("item", "create", "title"), missing=False, value=both["item"]["title"]) == "/item/title"
 
 
-def test_a_long_path_through_names_chosen_for_it_takes_no_time() -> None:
+def test_a_pathological_path_takes_no_exponential_time() -> None:
     body: Any = {}
     for _ in range(200):
         body = {"a": body, "b": 1}
@@ -93,7 +93,7 @@ def test_a_long_path_through_names_chosen_for_it_takes_no_time() -> None:
 
 
 def _leads_somewhere(body: Any, target: str) -> bool:
-    """Whether all but the last step, which may be a member that is missing, is in the body."""
+    """Whether the body contains all steps but the last, which may be a missing member."""
     for name in [step.replace("~1", "/").replace("~0", "~") for step in target.split("/")[1:-1]]:
         body = body[int(name)] if isinstance(body, list) else body[name]
     return True

@@ -1,4 +1,4 @@
-"""PgBouncer between the service and PostgreSQL: two settings cover what works, all else is rejected by name."""
+"""PgBouncer between the service and PostgreSQL: two settings cover what works; everything else is rejected by name."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from uuid import uuid4
 
 import pytest
 from databases import connected
+from note_stores import TEXT, add, open_store
 from notes import store
 from notes.store import LOCK, NotesStore
-from opened import TEXT, add, opened
 from pgbouncer import Pooled, running_pgbouncers
 
 from chassis.postgres import database
@@ -28,7 +28,7 @@ IGNORE = "statement_timeout,lock_timeout,idle_in_transaction_session_timeout"
 POOLERS: dict[str, dict[str, object]] = {
     "session": {"pool_mode": "session"},
     "transaction": {"pool_mode": "transaction", "max_prepared_statements": 100},
-    "forgetful": {"pool_mode": "transaction", "max_prepared_statements": 0},  # as all before 1.21
+    "forgetful": {"pool_mode": "transaction", "max_prepared_statements": 0},  # like all versions before 1.21
     "ignoring": {"pool_mode": "session", "ignore_startup_parameters": IGNORE},
     "statement": {"pool_mode": "statement", "max_prepared_statements": 100},
 }
@@ -49,28 +49,31 @@ def pooled() -> Iterator[Pooled]:
 @pytest.fixture
 async def name(pooled: Pooled) -> str:
     """An empty database for this test."""
-    made = f"test_{uuid4().hex}"
+    database_name = f"test_{uuid4().hex}"
     async with connected(pooled.server) as admin:
-        await admin.execute(f"CREATE DATABASE {made}")
-    return made
+        await admin.execute(f"CREATE DATABASE {database_name}")
+    return database_name
 
 
 @pytest.mark.parametrize("mode", WORKING)
 async def test_the_service_works_through_a_pooler(mode: str, pooled: Pooled, name: str) -> None:
     url = pooled.url(mode, name)
-    async with opened(url, pool_size=4, **WORKING[mode]) as one, opened(url, pool_size=4, **WORKING[mode]) as two:
-        notes = await asyncio.gather(*(add(of) for of in (one, two) * 20))
-        assert await asyncio.gather(*(of.get(note) for note in notes for of in (one, two))) == [TEXT] * 80
-        await asyncio.gather(*(of.replace(notes[:2], "left") for of in (one, two)))
+    async with (
+        open_store(url, pool_size=4, **WORKING[mode]) as one,
+        open_store(url, pool_size=4, **WORKING[mode]) as two,
+    ):
+        notes = await asyncio.gather(*(add(each) for each in (one, two) * 20))
+        assert await asyncio.gather(*(each.get(note) for note in notes for each in (one, two))) == [TEXT] * 80
+        await asyncio.gather(*(each.replace(notes[:2], "left") for each in (one, two)))
         assert (await one.get(notes[0]), await two.count()) == ("left", 40)
 
 
 @pytest.mark.parametrize("mode", WORKING)
-async def test_migrations_leave_no_lock_behind_and_the_next_release_applies_its_own(
+async def test_migrations_release_their_lock_and_the_next_release_applies_its_own(
     mode: str, pooled: Pooled, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def start() -> None:
-        async with opened(pooled.url(mode, name), pool_size=2, **WORKING[mode]):
+        async with open_store(pooled.url(mode, name), pool_size=2, **WORKING[mode]):
             pass
 
     await asyncio.gather(start(), start(), start())
@@ -84,28 +87,28 @@ async def test_migrations_leave_no_lock_behind_and_the_next_release_applies_its_
         assert await own.fetchval("SELECT count(*) FROM schema_migrations") == 2
 
 
-async def test_a_release_that_locks_its_session_is_waited_for(postgres_url: str) -> None:
+async def test_startup_waits_for_a_release_that_holds_a_session_lock(postgres_url: str) -> None:
     """Earlier releases did: while one of them migrates, this one must wait."""
-    async with connected(postgres_url) as theirs:
-        await theirs.execute(f"SELECT pg_advisory_lock({LOCK})")
-        ours = NotesStore(postgres_url, limits=Limits(), wait_seconds=0)
-        opening = asyncio.create_task(ours.open())
-        while not await theirs.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"):
+    async with connected(postgres_url) as earlier:
+        await earlier.execute(f"SELECT pg_advisory_lock({LOCK})")
+        notes_store = NotesStore(postgres_url, limits=Limits(), wait_seconds=0)
+        opening = asyncio.create_task(notes_store.open())
+        while not await earlier.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"):
             await asyncio.sleep(0.01)
-        await theirs.execute(
+        await earlier.execute(
             "CREATE TABLE schema_migrations (number integer PRIMARY KEY, name text NOT NULL,"
             " applied_at timestamptz NOT NULL DEFAULT now())"
         )
-        await theirs.execute((store.CONFIG.migrations / "0001_notes.sql").read_text())
-        await theirs.execute("INSERT INTO schema_migrations VALUES (1, 'notes')")
-        await theirs.execute(f"SELECT pg_advisory_unlock({LOCK})")
+        await earlier.execute((store.CONFIG.migrations / "0001_notes.sql").read_text())
+        await earlier.execute("INSERT INTO schema_migrations VALUES (1, 'notes')")
+        await earlier.execute(f"SELECT pg_advisory_unlock({LOCK})")
         await opening
-        await add(ours)
-        await ours.close()
+        await add(notes_store)
+        await notes_store.close()
 
 
-async def test_through_a_pooler_of_sessions_each_has_the_limits_that_are_set(pooled: Pooled, name: str) -> None:
-    async with opened(
+async def test_with_session_pooling_the_configured_timeouts_apply(pooled: Pooled, name: str) -> None:
+    async with open_store(
         f"{pooled.url('session', name)}?search_path=public", statement_seconds=0.2, pooler="session"
     ) as one:
         note = await add(one)
@@ -115,10 +118,12 @@ async def test_through_a_pooler_of_sessions_each_has_the_limits_that_are_set(poo
                 await one.get(note)
 
 
-async def test_through_a_pooler_of_transactions_the_roles_limits_hold_and_are_asked_for(
+async def test_with_transaction_pooling_timeouts_missing_on_the_role_are_logged(
     pooled: Pooled, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with opened(pooled.url("transaction", name), statement_seconds=0.2, seconds=1, pooler="transaction") as one:
+    async with open_store(
+        pooled.url("transaction", name), statement_seconds=0.2, seconds=1, pooler="transaction"
+    ) as one:
         logged = " ".join(record.message for record in caplog.records if "pooler drops" in record.message)
         assert re.findall(r"ALTER ROLE test SET (\w+ = \S+)", logged) == [
             "statement_timeout = '0.2s'",
@@ -133,7 +138,7 @@ async def test_through_a_pooler_of_transactions_the_roles_limits_hold_and_are_as
         assert await one.get(note) == TEXT
 
 
-async def test_limits_that_are_set_on_the_role_hold_through_a_pooler_of_transactions(
+async def test_with_transaction_pooling_timeouts_of_the_role_apply(
     pooled: Pooled, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     limits = Limits(statement_seconds=0.2, lock_seconds=0.1, seconds=30, pooler="transaction")
@@ -176,7 +181,7 @@ async def test_limits_that_are_set_on_the_role_hold_through_a_pooler_of_transact
         ),
     ],
 )
-async def test_what_cannot_work_is_refused_at_the_start(
+async def test_an_unsupported_pooler_configuration_fails_startup(
     mode: str, query: str, limits: dict[str, Any], expected: str, pooled: Pooled, name: str
 ) -> None:
     url = pooled.url(mode, name) + query
@@ -184,26 +189,26 @@ async def test_what_cannot_work_is_refused_at_the_start(
         await NotesStore(url, limits=Limits(**limits), wait_seconds=300).open()
 
 
-async def test_a_prepared_statement_that_a_pooler_loses_is_no_defect_of_the_service(
+async def test_a_prepared_statement_lost_by_a_pooler_is_not_an_internal_error(
     pooled: Pooled, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where others use the pooler meanwhile, the start may not have seen it."""
+    """While other clients use the pooler, the check at startup may miss it."""
 
     async def verify_prepared_statements(*_: object, **__: object) -> None: ...
 
     monkeypatch.setattr(database, "verify_prepared_statements", verify_prepared_statements)
     url = pooled.url("forgetful", name)
     async with (
-        opened(url, pool_size=1, pooler="transaction") as notes,
+        open_store(url, pool_size=1, pooler="transaction") as notes,
         connected(url) as other,
     ):
-        await notes.get(uuid4())  # prepared, in the server that PgBouncer gives out next, as that used last
+        await notes.get(uuid4())  # prepared on the server connection that PgBouncer assigns next: the last one used
         async with other.transaction():
             with pytest.raises(StoreUnavailable, match="NOTES_DATABASE_PREPARED_STATEMENTS=false"):
                 await notes.get(uuid4())
 
 
-async def test_a_database_that_the_pooler_does_not_find_is_told(pooled: Pooled) -> None:
+async def test_a_database_unknown_to_the_pooler_is_reported(pooled: Pooled) -> None:
     with pytest.raises(StoreUnavailable, match=r"does not exist.*NOTES_DATABASE_URL"):
         await NotesStore(
             pooled.url("transaction", "nowhere"), limits=Limits(pooler="transaction"), wait_seconds=300

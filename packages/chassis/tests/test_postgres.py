@@ -9,9 +9,9 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 from databases import connected
+from note_stores import open_store
 from notes.service import Settings
 from notes.store import NotesStore
-from opened import opened
 
 from chassis.postgres import database
 from chassis.postgres.database import Limits
@@ -26,17 +26,17 @@ def _free_port() -> int:
         return port
 
 
-async def test_a_server_that_is_not_there_is_named_without_its_password() -> None:
+async def test_an_unreachable_server_is_named_without_the_password() -> None:
     port = _free_port()
     url = f"postgresql://me:hunter2@127.0.0.1:{port}/notes"
-    nowhere = NotesStore(url, limits=Limits(pool_size=1), wait_seconds=0)
+    store = NotesStore(url, limits=Limits(pool_size=1), wait_seconds=0)
     with pytest.raises(StoreUnavailable) as error:
-        await nowhere.open()
+        await store.open()
     assert f"127.0.0.1:{port}/notes" in str(error.value)
     assert "hunter2" not in str(error.value)
 
 
-async def test_a_server_is_waited_for_as_long_as_it_takes_and_the_log_says_so_now_and_then(
+async def test_startup_waits_for_the_server_indefinitely_and_logs_it_occasionally(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database, "CONNECT_RETRY_SECONDS", 0)
@@ -66,7 +66,7 @@ async def test_a_server_is_waited_for_as_long_as_it_takes_and_the_log_says_so_no
     assert logged[0].endswith("Is it running, and does NOTES_DATABASE_URL name the right host and port?")
 
 
-async def test_a_server_that_starts_late_is_waited_for(postgres_url: str) -> None:
+async def test_startup_waits_for_a_server_that_starts_late(postgres_url: str) -> None:
     real = urlsplit(postgres_url)
     port = _free_port()
     late = NotesStore(
@@ -98,22 +98,22 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     await writer.wait_closed()
 
 
-async def test_a_role_that_may_not_log_in_ends_at_once_and_says_so(postgres_url: str) -> None:
+async def test_a_role_that_may_not_log_in_fails_startup_immediately(postgres_url: str) -> None:
     real = urlsplit(postgres_url)
-    stranger = urlunsplit(real._replace(netloc=f"stranger:hunter2@{real.hostname}:{real.port}"))
+    url = urlunsplit(real._replace(netloc=f"stranger:hunter2@{real.hostname}:{real.port}"))
     async with connected(postgres_url) as admin:
         await admin.execute("CREATE ROLE stranger NOLOGIN")
         try:
             with pytest.raises(StoreUnavailable, match=r"cannot be used: .*NOTES_DATABASE_URL") as error:
-                await NotesStore(stranger, limits=Limits(pool_size=1), wait_seconds=60).open()
+                await NotesStore(url, limits=Limits(pool_size=1), wait_seconds=60).open()
             assert "hunter2" not in str(error.value)
         finally:
             await admin.execute("DROP ROLE stranger")
 
 
-async def test_connections_cut_by_the_server_are_replaced(postgres_url: str) -> None:
-    async with opened(postgres_url, pool_size=1) as store, connected(postgres_url) as admin:
-        for _ in range(20):  # when asyncpg notices it varies
+async def test_connections_terminated_by_the_server_are_replaced(postgres_url: str) -> None:
+    async with open_store(postgres_url, pool_size=1) as store, connected(postgres_url) as admin:
+        for _ in range(20):  # when asyncpg detects it varies
             await store.ping()
             cut = await admin.fetchval(
                 "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
@@ -128,8 +128,8 @@ async def test_connections_cut_by_the_server_are_replaced(postgres_url: str) -> 
 
 
 async def test_a_request_is_one_round_trip(postgres_url: str) -> None:
-    """What asyncpg's own pool sends when a connection is released would be a second one."""
-    async with opened(postgres_url, pool_size=1) as store, connected(postgres_url) as admin:
+    """asyncpg's own pool would add a second one when it releases a connection."""
+    async with open_store(postgres_url, pool_size=1) as store, connected(postgres_url) as admin:
         await store.count()
         last = await admin.fetch(
             "SELECT query FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"

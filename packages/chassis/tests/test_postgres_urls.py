@@ -1,4 +1,4 @@
-"""PostgreSQL URLs as providers issue them, and with the mistakes of writing them by hand."""
+"""PostgreSQL URLs as issued by providers, and with typical mistakes of URLs written by hand."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 from databases import connected
+from note_stores import add, open_store
 from notes.service import Settings
 from notes.store import NotesStore
-from opened import add, opened
 from pydantic import SecretStr, ValidationError
 from running import NOTES
 from tls import Authority
@@ -35,10 +35,10 @@ LIBPQ = {
     *("sslpassword", "sslrootcert", "sslsni", "target_session_attrs", "tcp_user_timeout"),
     "user",
 }
-"""PostgreSQL 18's: https://www.postgresql.org/docs/18/libpq-connect.html#LIBPQ-PARAMKEYWORDS"""
+"""Of PostgreSQL 18: https://www.postgresql.org/docs/18/libpq-connect.html#LIBPQ-PARAMKEYWORDS"""
 
 
-def test_a_parameter_of_libpq_works_or_is_ignored_or_is_refused_by_its_name() -> None:
+def test_every_libpq_parameter_is_supported_ignored_or_rejected_by_name() -> None:
     assert IGNORED <= LIBPQ
     assert LIBPQ | {"search_path"} >= SUPPORTED
     for name in LIBPQ - SUPPORTED - IGNORED:
@@ -54,12 +54,12 @@ def test_a_parameter_of_libpq_works_or_is_ignored_or_is_refused_by_its_name() ->
         "target_session_attrs=read-write&application_name=mine",
     ],
 )
-async def test_a_url_as_a_provider_hands_it_out_is_taken(
+async def test_urls_as_issued_by_providers_are_accepted(
     query: str, postgres_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     url = postgres_url.replace("postgresql://", "postgres://") + f"&{query}\n"
     with caplog.at_level(logging.INFO, "chassis"):
-        async with opened(url) as store:
+        async with open_store(url) as store:
             await store.ping()
     ignored = sorted(field.partition("=")[0] for field in query.split("&") if field.partition("=")[0] in IGNORED)
     messages = [record.message for record in caplog.records if "Ignoring" in record.message]
@@ -69,10 +69,10 @@ async def test_a_url_as_a_provider_hands_it_out_is_taken(
     )
 
 
-async def test_what_the_url_says_of_the_session_holds(postgres_url: str) -> None:
+async def test_session_parameters_of_the_url_apply(postgres_url: str) -> None:
     server, _, schema = postgres_url.partition("?search_path=")
     url = f"{server}?options={quote(f'-c search_path={schema}')}&application_name={schema}+1"
-    async with opened(url) as store, connected(postgres_url) as admin:
+    async with open_store(url) as store, connected(postgres_url) as admin:
         await add(store)
         assert await admin.fetchval("SELECT count(*) FROM notes") == 1
         seen = "SELECT count(*) FROM pg_stat_activity WHERE application_name = current_schema() || '+1'"
@@ -104,7 +104,7 @@ async def test_what_the_url_says_of_the_session_holds(postgres_url: str) -> None
         ("sslrootcert=system&ssl_min_protocol_version=TLSv1.3", "cannot be combined with ssl_min_protocol_version"),
     ],
 )
-def test_a_query_that_cannot_be_done_is_named(query: str, expected: str) -> None:
+def test_an_unsupported_query_is_reported_by_parameter(query: str, expected: str) -> None:
     with pytest.raises(ValueError, match=expected) as error:
         parse(f"{UNUSED_URL}?{query}")
     assert "hunter2" not in str(error.value)
@@ -133,14 +133,14 @@ def test_a_query_that_cannot_be_done_is_named(query: str, expected: str) -> None
     ],
 )
 @pytest.mark.parametrize("command", ["migrate", "openapi"])
-def test_a_url_that_is_none_is_one_line_without_any_of_the_password(url: str, expected: str, command: str) -> None:
-    line = NOTES.refused(command, NOTES_DATABASE_URL=url)
+def test_an_invalid_url_is_a_one_line_error_without_the_password(url: str, expected: str, command: str) -> None:
+    line = NOTES.expect_error(command, NOTES_DATABASE_URL=url)
     assert line.startswith("NOTES_DATABASE_URL: ")
     assert expected in line
     assert "hunter2" not in line
 
 
-def test_who_makes_settings_of_a_wrong_url_is_not_shown_it() -> None:
+def test_the_validation_error_of_an_invalid_url_omits_the_password() -> None:
     with pytest.raises(ValidationError) as error:
         Settings(database_url=SecretStr("postgresql://me:a@hunter2@host/notes"))
     assert "hunter2" not in str(error.value) + repr(error.value)
@@ -164,13 +164,13 @@ def test_who_makes_settings_of_a_wrong_url_is_not_shown_it() -> None:
         ("postgresql://db/my%20notes?sslmode=", "db/my notes"),
     ],
 )
-def test_what_libpq_takes_is_taken(url: str, where: str) -> None:
+def test_urls_that_libpq_accepts_are_accepted(url: str, where: str) -> None:
     address = parse(url)
     assert address.where == where
     assert "p%40w" not in repr(address)
 
 
-def test_every_choice_is_one_of_asyncpgs() -> None:
+def test_the_choices_are_those_of_asyncpg() -> None:
     from asyncpg.connect_utils import SessionAttribute, SSLMode, SSLNegotiation
 
     assert {mode.name.replace("_", "-") for mode in SSLMode} == set(CHOICES["sslmode"])
@@ -178,28 +178,28 @@ def test_every_choice_is_one_of_asyncpgs() -> None:
     assert {way.value for way in SSLNegotiation} == set(CHOICES["sslnegotiation"])
 
 
-def test_the_systems_cas_are_asked_where_the_url_says_so(tmp_path: Path) -> None:
+def test_the_systems_cas_are_used_if_the_url_says_so(tmp_path: Path) -> None:
     certificate, key = Authority(tmp_path, "ours").sign("me")
     tls = parse(f"{UNUSED_URL}?sslrootcert=system&sslcert={certificate}&sslkey={key}").tls
     assert tls is not None
     assert (tls.verify_mode, tls.check_hostname) == (ssl.CERT_REQUIRED, True)
 
 
-async def test_a_host_that_is_a_folder_is_asked_by_its_socket(tmp_path: Path) -> None:
+async def test_a_host_that_is_a_directory_is_a_unix_socket(tmp_path: Path) -> None:
     store = NotesStore(f"postgresql://me:hunter2@/notes?host={tmp_path}", limits=Limits(), wait_seconds=0)
     with pytest.raises(StoreUnavailable, match=rf"PostgreSQL at {tmp_path}/notes cannot be reached"):
         await store.open()
 
 
-async def test_a_password_of_all_that_is_percent_encoded_is_understood(postgres_url: str) -> None:
-    odd = "@:/?#[]%+ &="
+async def test_a_percent_encoded_password_is_decoded(postgres_url: str) -> None:
+    special_characters = "@:/?#[]%+ &="
     role = f"odd_{urlsplit(postgres_url).query[-12:]}"
     async with connected(postgres_url) as admin:
-        await admin.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{odd}'")
+        await admin.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{special_characters}'")
         try:
             host = urlsplit(postgres_url).netloc.rpartition("@")[2]
-            own = urlsplit(postgres_url)._replace(netloc=f"{role}:{quote(odd, safe='')}@{host}").geturl()
-            async with connected(parse(own).dsn) as theirs:
-                assert await theirs.fetchval("SELECT current_user") == role
+            url = urlsplit(postgres_url)._replace(netloc=f"{role}:{quote(special_characters, safe='')}@{host}").geturl()
+            async with connected(parse(url).dsn) as db:
+                assert await db.fetchval("SELECT current_user") == role
         finally:
             await admin.execute(f"DROP ROLE {role}")

@@ -64,7 +64,7 @@ def client() -> Iterator[TestClient]:
         ("text/plain" + ",x/y;q=0.1" * 1000, TEXT),
     ],
 )
-def test_prometheus_gets_metrics_and_everybody_else_json(
+def test_prometheus_gets_metrics_and_other_clients_get_json(
     client: TestClient, accept: str | None, media_type: str
 ) -> None:
     if accept is None:
@@ -82,13 +82,13 @@ def test_prometheus_gets_metrics_and_everybody_else_json(
         assert samples["hello_health_status"] == 1
 
 
-def test_all_lines_of_the_header_are_read(client: TestClient) -> None:
+def test_repeated_accept_headers_are_combined(client: TestClient) -> None:
     for lines in ([JSON + ";q=0.1", TEXT], [TEXT, JSON + ";q=0.1"]):
         response = client.get("/health", headers=[("Accept", line) for line in lines])
         assert response.headers["content-type"].startswith(TEXT)
 
 
-def test_health_says_what_runs_and_how_it_is() -> None:
+def test_health_reports_version_and_status() -> None:
     with TestClient(create_app(Hello, Settings(revision="abc123"))) as client:
         health = client.get("/health").json()
     assert health["status"] == "ok"
@@ -112,14 +112,14 @@ def test_readiness_lists_its_checks(client: TestClient) -> None:
     assert client.get("/livez").status_code == 200
 
 
-class Countless(Hello):
+class HelloWithoutCount(Hello):
     """A service without a count."""
 
     health = HealthTexts()
 
 
-def test_what_a_service_does_not_count_is_in_no_form_of_its_health() -> None:
-    with TestClient(create_app(Countless, Settings())) as client:
+def test_without_a_count_every_format_of_health_omits_it() -> None:
+    with TestClient(create_app(HelloWithoutCount, Settings())) as client:
         health = client.get("/health").json()
         gauges = read(client.get("/health", headers={"Accept": TEXT}))
         documented = client.get("/openapi.json").json()["components"]["schemas"]["Health"]

@@ -15,23 +15,23 @@ from chassis.problems import Problem
 from chassis.rate_limit import MAX_CALLERS, RateLimit
 
 
-def test_no_rate_is_limited_unless_it_is_set() -> None:
+def test_there_is_no_rate_limit_by_default() -> None:
     with serving() as service, httpx2.Client(base_url=service.url) as client:
         responses = [client.get("/v1/hello") for _ in range(20)]
     assert {response.status_code for response in responses} == {200}
     assert not any("ratelimit" in name for name in responses[-1].headers)
 
 
-def test_a_request_too_many_is_told_when_to_come_back() -> None:
+def test_an_excess_request_gets_429_with_retry_after() -> None:
     with serving(HELLO_RATE_LIMIT="3/minute") as limited, httpx2.Client(base_url=limited.url) as client:
         responses = [client.get("/v1/hello", headers={"X-Forwarded-For": f"10.0.0.{n}"}) for n in range(4)]
         assert [response.status_code for response in responses] == [200, 200, 200, 429]  # the header is ignored
         assert [response.headers["ratelimit"].split(";")[1] for response in responses] == ["r=2", "r=1", "r=0", "r=0"]
         assert {response.headers["ratelimit-policy"] for response in responses} == {'"default";q=3;w=60'}
-        refused = responses[-1]
-        assert refused.json()["type"] == "/problems/rate-limited"
-        assert 18 <= int(refused.headers["retry-after"]) <= 20  # each request has a third of the minute
-        reset = refused.headers["ratelimit"].split(";t=")[1]
+        rejected = responses[-1]
+        assert rejected.json()["type"] == "/problems/rate-limited"
+        assert 18 <= int(rejected.headers["retry-after"]) <= 20  # each request takes a third of the minute
+        reset = rejected.headers["ratelimit"].split(";t=")[1]
         assert 55 <= int(reset) <= 60
         assert any("HELLO_TRUSTED_PROXIES" in line for line in limited.log)  # a proxy's clients would share its address
         # Probes are not limited, and do not count.
@@ -42,7 +42,7 @@ def test_a_request_too_many_is_told_when_to_come_back() -> None:
                 assert "ratelimit" not in probe.headers
 
 
-def test_a_rate_is_limited_by_token_and_who_has_none_by_address(tmp_path: Path) -> None:
+def test_the_limit_applies_per_token_or_per_address_without_a_valid_one(tmp_path: Path) -> None:
     (ann, line), (bob, other) = new_token("ann", ["read"]), new_token("bob", ["read"])
     (tmp_path / "tokens").write_text(f"{line}\n{other}\n")
     settings = {"HELLO_AUTH": "tokens", "HELLO_AUTH_TOKEN_FILE": str(tmp_path / "tokens")}
@@ -64,7 +64,7 @@ def test_a_rate_is_limited_by_token_and_who_has_none_by_address(tmp_path: Path) 
         assert statuses("guess", "10.0.0.4", 1) == [401]
         # The address that the proxy added counts, not those that the client sent.
         assert statuses("guess", "10.9.9.9, 10.0.0.3", 1) == [429]
-        # With IPv6, a subscriber has a whole network of addresses.
+        # An IPv6 subscriber has a whole network of addresses.
         guesses = [statuses("guess", f"2001:db8:0:1::{n}", 1)[0] for n in range(4)]
         assert guesses == [401, 401, 401, 429]
         assert statuses("guess", "2001:db8:0:2::1", 1) == [401]
@@ -77,15 +77,15 @@ async def _acquire(limit: RateLimit, caller: str) -> Request:
     return request
 
 
-async def test_a_rate_is_that_of_any_time_not_of_the_clocks_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_limit_does_not_reset_at_clock_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     limit = RateLimit("6/minute")
     for _ in range(6):
         await _acquire(limit, "ann")
-    with pytest.raises(Problem) as refused:
+    with pytest.raises(Problem) as raised:
         await _acquire(limit, "ann")
-    assert refused.value.headers == {"Retry-After": "10"}
+    assert raised.value.headers == {"Retry-After": "10"}
     now += 10  # as Retry-After says
     await _acquire(limit, "ann")
     with pytest.raises(Problem):
@@ -95,14 +95,14 @@ async def test_a_rate_is_that_of_any_time_not_of_the_clocks_minute(monkeypatch: 
         await _acquire(limit, "ann")
 
 
-async def test_what_remains_is_counted_down_by_one_whatever_the_clock_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time, "monotonic", lambda: 12345.678)  # a share of a minute is no whole number
+async def test_the_remaining_quota_decreases_by_one_despite_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "monotonic", lambda: 12345.678)  # a request's share of the minute is not an integer
     limit = RateLimit("100/minute")
     headers = [dict((await _acquire(limit, "ann")).state.rate_limit_headers) for _ in range(100)]
     assert [header[b"ratelimit"].split(b";")[1] for header in headers] == [b"r=%d" % n for n in reversed(range(100))]
 
 
-async def test_callers_who_stay_away_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_inactive_callers_are_evicted(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     limit = RateLimit("10/second")
@@ -115,7 +115,7 @@ async def test_callers_who_stay_away_are_forgotten(monkeypatch: pytest.MonkeyPat
     assert limit.tracked_callers() == 1
 
 
-async def test_a_flood_of_callers_does_not_fill_the_memory() -> None:
+async def test_the_number_of_tracked_callers_is_bounded() -> None:
     limit = RateLimit("2/day")
     await _acquire(limit, "ann")
     for n in range(MAX_CALLERS + 500):

@@ -52,7 +52,7 @@ class Server:
     def url(self, user: str, query: str = "", *, host: str = "localhost", database: str | None = None) -> str:
         return f"postgresql://{user}:x@{host}:{self.port}{database or self.database}?{query}"
 
-    async def put(self, file: str, text: str) -> None:
+    async def write_file(self, file: str, text: str) -> None:
         """Writes a file to the data directory, readable only by the server."""
         async with connected(self.admin) as admin:
             folder = await admin.fetchval("SHOW data_directory")
@@ -64,10 +64,10 @@ class Server:
                 f"COPY (SELECT line FROM lines ORDER BY number) TO PROGRAM 'umask 077; cat > {folder}/{file}'"
             )
 
-    async def present(self, certificate: tuple[Path, Path]) -> None:
+    async def use_certificate(self, certificate: tuple[Path, Path]) -> None:
         """Uses this certificate for new connections."""
         for name, file in zip(("server.crt", "server.key"), certificate, strict=True):
-            await self.put(name, file.read_text())
+            await self.write_file(name, file.read_text())
         await self.reload()
 
     async def reload(self) -> None:
@@ -91,8 +91,8 @@ def running_server() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 async def server(running_server: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server]:
-    made = Server(running_server, Authority(tmp_path_factory.mktemp("ca"), "ca"))
-    async with connected(made.admin) as admin:
+    server = Server(running_server, Authority(tmp_path_factory.mktemp("ca"), "ca"))
+    async with connected(server.admin) as admin:
         await admin.execute("CREATE DATABASE closed")
         await admin.execute(ROLES)
         hba = Path(await admin.fetchval("SHOW hba_file")).name
@@ -103,10 +103,10 @@ async def server(running_server: str, tmp_path_factory: pytest.TempPathFactory) 
             "ssl_ca_file = 'ca.crt'",
         ):
             await admin.execute(f"ALTER SYSTEM SET {setting}")
-    await made.put("ca.crt", made.authority.file.read_text())
-    await made.put(hba, HBA)
-    await made.present(made.authority.sign("localhost"))
-    yield made
+    await server.write_file("ca.crt", server.authority.file.read_text())
+    await server.write_file(hba, HBA)
+    await server.use_certificate(server.authority.sign("localhost"))
+    yield server
     # Closing a TLS connection takes a handshake, during which it is still open. Closing the loop before that fails, and
     # so do the tests after it (uvloop 0.23).
     async with asyncio.timeout(DEADLINE_SECONDS):
@@ -114,7 +114,7 @@ async def server(running_server: str, tmp_path_factory: pytest.TempPathFactory) 
             await asyncio.sleep(0.01)
 
 
-async def refusal(url: str, *, wait_seconds: float = 10 * DEADLINE_SECONDS) -> str:
+async def startup_error(url: str, *, wait_seconds: float = 10 * DEADLINE_SECONDS) -> str:
     """The error of a failed start, which does not wait if a retry cannot help."""
     async with asyncio.timeout(DEADLINE_SECONDS):
         with pytest.raises(StoreUnavailable) as error:
@@ -146,31 +146,33 @@ async def refusal(url: str, *, wait_seconds: float = 10 * DEADLINE_SECONDS) -> s
         ("tls_only", "sslmode=verify-full&sslrootcert={ca}", {"host": "127.0.0.1"}, "Use the host name .* certificate"),
     ],
 )
-async def test_a_refusal_is_told_at_once_and_with_the_next_step(
+async def test_a_rejected_connection_fails_immediately_with_the_next_step(
     user: str, query: str, options: dict[str, str], expected: str, server: Server, tmp_path: Path
 ) -> None:
     query = query.format(ca=server.authority.file, other=Authority(tmp_path, "other").file)
     url = server.url(user, query, **options)
     if ":" in user:
         url = url.replace(":x@", "@")
-    message = await refusal(url)
+    message = await startup_error(url)
     assert re.search(expected, message), message
     assert message.startswith(
         ("PostgreSQL at localhost:", "PostgreSQL at 127.0.0.1:", "The user in NOTES_DATABASE_URL", "no schema")
     )
 
 
-async def test_a_certificate_that_has_expired_is_told_at_once(server: Server) -> None:
-    await server.present(server.authority.sign("localhost", days=-1))
+async def test_an_expired_certificate_fails_immediately(server: Server) -> None:
+    await server.use_certificate(server.authority.sign("localhost", days=-1))
     try:
-        message = await refusal(server.url("tls_only", f"sslmode=verify-full&sslrootcert={server.authority.file}"))
+        message = await startup_error(
+            server.url("tls_only", f"sslmode=verify-full&sslrootcert={server.authority.file}")
+        )
     finally:
-        await server.present(server.authority.sign("localhost"))
+        await server.use_certificate(server.authority.sign("localhost"))
     assert re.search(r"expired.*\. Renew the server's certificate", message), message
 
 
-async def test_a_server_without_tls_is_told_at_once(postgres_url: str) -> None:
-    message = await refusal(f"{postgres_url}&sslmode=require")
+async def test_a_server_without_tls_fails_immediately(postgres_url: str) -> None:
+    message = await startup_error(f"{postgres_url}&sslmode=require")
     assert "rejected SSL upgrade. Enable TLS on the server" in message
 
 
@@ -181,8 +183,10 @@ async def test_a_server_without_tls_is_told_at_once(postgres_url: str) -> None:
         ("app", "target_session_attrs=standby", "Is there a primary.* target_session_attrs=read-write"),
     ],
 )
-async def test_what_may_pass_is_waited_for_and_then_told(user: str, query: str, expected: str, server: Server) -> None:
-    message = await refusal(server.url(user, query), wait_seconds=0)
+async def test_a_transient_rejection_is_retried_and_then_reported(
+    user: str, query: str, expected: str, server: Server
+) -> None:
+    message = await startup_error(server.url(user, query), wait_seconds=0)
     assert re.search(f"cannot be reached: .*{expected}", message), message
 
 
@@ -195,7 +199,9 @@ async def test_what_may_pass_is_waited_for_and_then_told(user: str, query: str, 
         ("by_certificate", "sslmode=verify-ca&sslrootcert={ca}&sslcert={certificate}&sslkey={key}", "127.0.0.1"),
     ],
 )
-async def test_as_docs_extend_md_says_it_the_service_gets_in(user: str, query: str, host: str, server: Server) -> None:
+async def test_the_service_connects_as_documented_in_extend_md(
+    user: str, query: str, host: str, server: Server
+) -> None:
     certificate, key = server.authority.sign("by_certificate")
     query = query.format(ca=server.authority.file, certificate=certificate, key=key)
     store = NotesStore(server.url(user, f"{query}&search_path={user}", host=host), limits=Limits(), wait_seconds=0)

@@ -15,7 +15,7 @@ from chassis.routes import Router
 
 
 def tenant() -> str:
-    return "nobody"
+    return "default"
 
 
 plain, prefixed, limited = Router(), Router(), Router(max_body_size=10)
@@ -36,7 +36,7 @@ async def add_tenant(name: Annotated[str, Body()]) -> str:
     return name
 
 
-class WithTenants(Hello):
+class HelloWithTenants(Hello):
     def add_to(self, app: FastAPI) -> None:
         super().add_to(app)
         app.include_router(plain)
@@ -46,35 +46,35 @@ class WithTenants(Hello):
 
 @pytest.fixture
 def app() -> FastAPI:
-    return create_app(WithTenants, Hello.settings())
+    return create_app(HelloWithTenants, Hello.settings())
 
 
-def test_the_routes_of_a_router_are_made_once_for_all_applications(app: FastAPI) -> None:
+def test_the_routes_of_a_router_are_built_once_for_all_applications(app: FastAPI) -> None:
     """FastAPI would rebuild each on the first request."""
-    (made,) = (route for route in plain.routes if isinstance(route, APIRoute))
-    (served,) = (route for route in app.routes if isinstance(route, APIRoute) and route.path == made.path)
-    assert served.dependant is made.dependant
+    (built,) = (route for route in plain.routes if isinstance(route, APIRoute))
+    (included,) = (route for route in app.routes if isinstance(route, APIRoute) and route.path == built.path)
+    assert included.dependant is built.dependant
 
 
-def test_a_dependency_is_overridden_in_one_application_alone(app: FastAPI) -> None:
-    app.dependency_overrides[tenant] = lambda: "somebody"
+def test_a_dependency_override_affects_one_application_only(app: FastAPI) -> None:
+    app.dependency_overrides[tenant] = lambda: "other"
     for path in ("/v1/tenant", "/v2/tenant"):
         with TestClient(app) as client:
-            assert client.get(path).json() == "somebody"
-        with TestClient(create_app(WithTenants, Hello.settings())) as client:
-            assert client.get(path).json() == "nobody"
+            assert client.get(path).json() == "other"
+        with TestClient(create_app(HelloWithTenants, Hello.settings())) as client:
+            assert client.get(path).json() == "default"
 
 
-def test_a_router_that_is_included_with_a_prefix_and_tags_has_them(app: FastAPI) -> None:
+def test_an_included_router_has_its_prefix_and_tags(app: FastAPI) -> None:
     assert app.openapi()["paths"]["/v2/tenant"]["get"]["tags"] == ["tenants"]
 
 
-def test_a_limit_of_the_router_holds(app: FastAPI) -> None:
+def test_the_body_limit_of_a_router_applies(app: FastAPI) -> None:
     with TestClient(app) as client:
         assert client.post("/v1/tenants", json="short").json() == "short"
         assert client.post("/v1/tenants", json="too long for it").status_code == 413
 
 
-def test_an_operation_is_called_as_its_function(app: FastAPI) -> None:
+def test_the_operation_id_is_the_name_of_the_function(app: FastAPI) -> None:
     paths = app.openapi()["paths"]
     assert [paths[path]["get"]["operationId"] for path in ("/v1/tenant", "/health")] == ["get_tenant", "health"]

@@ -49,7 +49,7 @@ def test_every_setting_has_its_default() -> None:
     assert Settings().model_dump() == DEFAULTS
 
 
-def test_the_databases_own_limits_are_the_settings_defaults() -> None:
+def test_the_default_limits_of_the_database_equal_those_of_the_settings() -> None:
     settings = Settings()
     expected = Limits(
         pool_size=settings.database_pool_size,
@@ -83,7 +83,7 @@ WRONG = {
 }
 
 
-def test_each_wrong_limit_is_one_line_that_names_it_and_what_is_allowed() -> None:
+def test_each_invalid_setting_is_one_line_with_its_name_and_rule() -> None:
     done = NOTES.run("serve", "--port", "0", **{name: value for name, (value, _) in WRONG.items()})
     assert done.returncode == 1
     lines = dict(line.split(": ", 1) for line in done.stderr.splitlines())

@@ -31,9 +31,9 @@ def groups() -> list[dict[str, Any]]:
     downloaded = json.loads(done.stdout)
     assert downloaded.get("Sum") == VERSIONS["WYCHEPROOF_SUM"], done.stdout + done.stderr
     vectors = json.loads((Path(downloaded["Dir"]) / "testvectors_v1/json_web_signature_test.json").read_text())
-    found: list[dict[str, Any]] = vectors["testGroups"]
-    assert sum(len(group["tests"]) for group in found) == vectors["numberOfTests"] > 400
-    return found
+    groups: list[dict[str, Any]] = vectors["testGroups"]
+    assert sum(len(group["tests"]) for group in groups) == vectors["numberOfTests"] > 400
+    return groups
 
 
 async def is_accepted(auth: OIDCAuth, token: str) -> bool:
@@ -45,8 +45,8 @@ async def is_accepted(auth: OIDCAuth, token: str) -> bool:
 
 @pytest.mark.full
 @pytest.mark.go  # the vectors are a Go module
-async def test_the_vectors_are_accepted_and_refused_as_they_say(groups: list[dict[str, Any]]) -> None:
-    wrong, accepted = [], 0
+async def test_valid_vectors_are_accepted_and_invalid_ones_rejected(groups: list[dict[str, Any]]) -> None:
+    errors, accepted = [], 0
     for group in groups:
         issuer = Issuer()
         try:
@@ -59,11 +59,11 @@ async def test_the_vectors_are_accepted_and_refused_as_they_say(groups: list[dic
                     and group.get("public") is not None
                     and vector["tcId"] not in OTHER_ALGORITHM
                 )
-                found = await is_accepted(auth, vector["jws"])
-                accepted += found
-                if found != expected:
-                    wrong.append((vector["tcId"], vector["comment"], vector["result"], str(group.get("public"))[:90]))
+                verified = await is_accepted(auth, vector["jws"])
+                accepted += verified
+                if verified != expected:
+                    errors.append((vector["tcId"], vector["comment"], vector["result"], str(group.get("public"))[:90]))
         finally:
             issuer.close()
-    assert wrong == []
+    assert errors == []
     assert accepted > 20

@@ -13,7 +13,7 @@ from chassis.storage import StoreBusy, StoreUnavailable
 @pytest.mark.parametrize(
     ("error", "type_"), [(StoreUnavailable, "storage-unavailable"), (StoreBusy, "overloaded")], ids=["lost", "busy"]
 )
-def test_a_request_that_needs_a_storage_that_is_lost_or_busy_is_told_to_come_back(
+def test_an_unavailable_or_overloaded_storage_is_a_503_with_retry_after(
     error: type[StoreUnavailable], type_: str
 ) -> None:
     async def lost() -> None:

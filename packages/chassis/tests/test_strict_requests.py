@@ -1,4 +1,4 @@
-"""Undeclared query parameters and forms of a body are rejected, not ignored."""
+"""Undeclared query parameters and unsupported bodies are rejected, not ignored."""
 
 from __future__ import annotations
 
@@ -29,63 +29,65 @@ class Item(BaseModel):
     amount: Annotated[int, Field(gt=0)]
 
 
-def by_name(name: str = "", tags: Annotated[list[str] | None, Query()] = None) -> tuple[str, list[str]]:
+def name_and_tags(name: str = "", tags: Annotated[list[str] | None, Query()] = None) -> tuple[str, list[str]]:
     return name, tags or []
 
 
-ours, theirs, inner = Router(), APIRouter(), APIRouter()
+chassis_router, fastapi_router, inner_router = Router(), APIRouter(), APIRouter()
 
 
-@ours.get("/v1/things")
+@chassis_router.get("/v1/things")
 async def list_things(
-    found: Annotated[tuple[str, list[str]], Depends(by_name)], page_size: int = 50, kind: Annotated[str, Query()] = ""
+    filters: Annotated[tuple[str, list[str]], Depends(name_and_tags)],
+    page_size: int = 50,
+    kind: Annotated[str, Query()] = "",
 ) -> list[object]:
-    return [*found, page_size, kind]
+    return [*filters, page_size, kind]
 
 
-@theirs.get("/filtered")
+@fastapi_router.get("/filtered")
 async def list_filtered(filters: Annotated[Filters, Query()]) -> Filters:
     return filters
 
 
-@inner.get("/inner")
+@inner_router.get("/inner")
 async def list_inner(extra: str = "") -> str:
     return extra
 
 
-@ours.post("/v1/items")
+@chassis_router.post("/v1/items")
 async def add_item(item: Item) -> Item:
     return item
 
 
-@ours.post("/v1/maybe")
+@chassis_router.post("/v1/maybe")
 async def add_maybe(item: Annotated[Item | None, Body()] = None) -> Item | None:
     return item
 
 
-@ours.post("/v1/guarded", dependencies=[Depends(requires("write"))])
+@chassis_router.post("/v1/guarded", dependencies=[Depends(requires("write"))])
 async def add_guarded(item: Item) -> Item:
     return item
 
 
-theirs.include_router(inner)
+fastapi_router.include_router(inner_router)
 
 
-def known(tenant: str = "") -> str:
+def tenant_parameter(tenant: str = "") -> str:
     return tenant
 
 
-class WithThings(Hello):
+class HelloWithItems(Hello):
     def add_to(self, app: FastAPI) -> None:
         super().add_to(app)
-        app.include_router(ours)
+        app.include_router(chassis_router)
         app.include_router(notes)
-        app.include_router(theirs, prefix="/v2", dependencies=[Depends(known)])
+        app.include_router(fastapi_router, prefix="/v2", dependencies=[Depends(tenant_parameter)])
 
 
 @pytest.fixture
 def client() -> Iterator[TestClient]:
-    with TestClient(create_app(WithThings, Settings())) as client:
+    with TestClient(create_app(HelloWithItems, Settings())) as client:
         yield client
 
 
@@ -109,32 +111,32 @@ def errors(response: httpx2.Response) -> dict[str, str]:
         ("page_size=5&page_size=5", "page_size", "was sent 2 times"),
     ],
 )
-def test_a_parameter_that_is_not_declared_is_refused_by_its_name(
+def test_an_undeclared_or_repeated_parameter_is_rejected_by_name(
     client: TestClient, query: str, parameter: str, hint: str
 ) -> None:
-    ((found, detail),) = errors(client.get(f"/v1/things?{query}")).items()
-    assert found == parameter
+    ((name, detail),) = errors(client.get(f"/v1/things?{query}")).items()
+    assert name == parameter
     assert hint in detail
 
 
-def test_what_is_declared_is_taken_wherever_it_is_declared(client: TestClient) -> None:
+def test_declared_parameters_are_accepted_wherever_they_are_declared(client: TestClient) -> None:
     assert client.get("/v1/things?tags=a&tags=b&name=n&page_size=1&kind=").json() == ["n", ["a", "b"], 1, ""]
     assert client.get("/v2/filtered?colour=red&sizes=1&sizes=2&tenant=t").json() == {"colour": "red", "sizes": [1, 2]}
     assert client.get("/v2/inner?extra=more&tenant=t").json() == "more"
 
 
 @pytest.mark.parametrize("path", ["/v2/filtered?color=red", "/v2/inner?color=red", "/v1/notes/1?color=red"])
-def test_routers_of_fastapis_own_are_as_strict(client: TestClient, path: str) -> None:
+def test_fastapis_own_routers_are_as_strict(client: TestClient, path: str) -> None:
     assert "color" in errors(client.get(path))
 
 
-def test_all_that_is_wrong_is_said_at_once_but_not_without_end(client: TestClient) -> None:
+def test_all_errors_are_reported_at_once_up_to_a_limit(client: TestClient) -> None:
     assert errors(client.get("/v1/things?page_size=x&knd=1")).keys() == {"page_size", "knd"}
     assert len(errors(client.get("/v1/things?" + "&".join(f"p{n}" for n in range(5000))))) == MAX_NAMED
 
 
 @pytest.mark.parametrize("path", ["/health", "/livez", "/readyz", "/metrics", "/docs", "/openapi.json"])
-def test_probes_and_pages_do_not_mind_what_monitors_put_behind_them(client: TestClient, path: str) -> None:
+def test_probes_and_pages_accept_undeclared_parameters(client: TestClient, path: str) -> None:
     assert client.get(f"{path}?_=1700000000").status_code == 200
 
 
@@ -150,7 +152,7 @@ def post(client: TestClient, path: str, body: bytes, **headers: str) -> httpx2.R
     "content_type",
     [JSON, "application/json; charset=utf-8", "Application/JSON;charset=UTF-8", 'application/json;a="b"'],
 )
-def test_json_is_json_whatever_its_parameters(client: TestClient, content_type: str) -> None:
+def test_json_is_accepted_with_any_media_type_parameters(client: TestClient, content_type: str) -> None:
     assert post(client, "/v1/items", ITEM, content_type=content_type).status_code == 200
 
 
@@ -167,7 +169,7 @@ def test_json_is_json_whatever_its_parameters(client: TestClient, content_type: 
         {"content_type": "a/\x01"},
     ],
 )
-def test_a_body_of_another_type_is_refused_with_those_that_are_taken(
+def test_an_unsupported_media_type_is_rejected_with_the_accepted_ones(
     client: TestClient, headers: dict[str, str]
 ) -> None:
     response = post(client, "/v1/items", ITEM, **headers)
@@ -178,7 +180,7 @@ def test_a_body_of_another_type_is_refused_with_those_that_are_taken(
 
 
 @pytest.mark.parametrize("coding", ["gzip", "br", "identity, gzip", "x"])
-def test_a_coding_that_is_not_understood_is_refused(client: TestClient, coding: str) -> None:
+def test_an_unsupported_content_coding_is_rejected(client: TestClient, coding: str) -> None:
     response = post(client, "/v1/items", ITEM, content_type=JSON, content_encoding=coding)
     assert response.status_code == 415
     assert coding in response.json()["detail"]
@@ -199,14 +201,14 @@ def test_a_coding_that_is_not_understood_is_refused(client: TestClient, coding: 
         b"[" * 100_000,
     ],
 )
-def test_a_body_that_is_not_json_in_utf_8_is_a_problem_of_its_own(client: TestClient, body: bytes) -> None:
+def test_a_body_that_is_not_json_in_utf_8_has_a_dedicated_problem_type(client: TestClient, body: bytes) -> None:
     response = post(client, "/v1/items", body, content_type=JSON)
     assert response.status_code == 400
     assert response.json()["type"] == "/problems/invalid-json"
     assert response.json()["errors"] == []
 
 
-def test_a_body_may_be_left_out_where_it_is_optional(client: TestClient) -> None:
+def test_an_optional_body_may_be_omitted(client: TestClient) -> None:
     assert client.post("/v1/maybe").json() is None
     assert post(client, "/v1/maybe", b"", content_type=JSON).json() is None
     assert post(client, "/v1/maybe", b"", content_type="text/plain").json() is None
@@ -215,27 +217,27 @@ def test_a_body_may_be_left_out_where_it_is_optional(client: TestClient) -> None
     assert client.post("/v1/items").status_code == 422
 
 
-def test_who_may_not_ask_is_told_that_and_no_more(tmp_path: Path) -> None:
+def test_an_unauthenticated_caller_gets_no_validation_errors(tmp_path: Path) -> None:
     token, line = new_token("writer", ["write"])
     (tmp_path / "tokens").write_text(line + "\n")
     settings = Settings(auth="tokens", auth_token_file=tmp_path / "tokens", rate_limit="4/hour")
-    with TestClient(create_app(WithThings, settings)) as client:
-        wrong: list[tuple[str, bytes, dict[str, str]]] = [
+    with TestClient(create_app(HelloWithItems, settings)) as client:
+        invalid_requests: list[tuple[str, bytes, dict[str, str]]] = [
             ("/v1/guarded?x=1", ITEM, {"content_type": JSON}),
             ("/v1/guarded", ITEM, {}),
             ("/v1/guarded", b"{", {"content_type": JSON}),
             ("/v1/guarded", b"\xff", {"content_type": JSON}),
         ]
-        for path, body, headers in wrong[:3]:
+        for path, body, headers in invalid_requests[:3]:
             assert post(client, path, body, **headers).status_code == 401
         statuses = [
             post(client, path, body, authorization=f"Bearer {token}", **headers).status_code
-            for path, body, headers in [*wrong, wrong[0]]
+            for path, body, headers in [*invalid_requests, invalid_requests[0]]
         ]
         assert statuses == [422, 415, 400, 400, 429]  # each counts once
 
 
-def test_the_document_says_what_every_route_may_answer(client: TestClient) -> None:
+def test_the_openapi_document_lists_the_error_responses_of_every_route(client: TestClient) -> None:
     paths: dict[str, Any] = client.get("/openapi.json").json()["paths"]
     assert {"400", "415", "422"} <= paths["/v1/items"]["post"]["responses"].keys()
     for path in ("/v1/things", "/v2/filtered", "/v2/inner", "/v1/notes/{note_id}"):
@@ -245,7 +247,7 @@ def test_the_document_says_what_every_route_may_answer(client: TestClient) -> No
     assert not [method for path in paths.values() for method in path if method in ("head", "options")]
 
 
-def test_what_is_not_in_the_document_is_left_alone() -> None:
+def test_routes_outside_the_openapi_document_are_not_strict() -> None:
     async def hidden(request: Request) -> dict[str, str]:
         return dict(request.query_params)
 

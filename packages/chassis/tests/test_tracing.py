@@ -32,7 +32,7 @@ def collector() -> Iterator[Collector]:
         yield listening
 
 
-def test_off_nothing_of_it_is_imported_and_no_span_is_made() -> None:
+def test_disabled_tracing_imports_nothing_and_creates_no_spans() -> None:
     program = """
 import sys
 from starlette.testclient import TestClient
@@ -55,7 +55,7 @@ print(made, [name for name in sys.modules if name.startswith(("opentelemetry.sdk
     assert done.stdout == "[] []\n", done.stderr
 
 
-def test_a_request_is_one_span_below_its_callers_with_those_of_the_database_below_it(
+def test_a_request_span_is_a_child_of_the_callers_and_the_parent_of_its_statements(
     collector: Collector, postgres_url: str
 ) -> None:
     settings = {
@@ -77,7 +77,7 @@ def test_a_request_is_one_span_below_its_callers_with_those_of_the_database_belo
         "POST /v1/notes": [INSERT],
         "GET /v1/notes/{note_id}": [GET],
     }
-    assert len(collector.spans_of(TRACE)) == 4  # none of single messages, dependencies, serialization, probes
+    assert len(collector.spans_of(TRACE)) == 4  # none for single messages, dependencies, serialization, probes
     assert {request.parent_span_id.hex() for request in requests.values()} == {CALLER}
     assert {span.trace_id.hex() for span in collector.spans if span.kind == Span.SPAN_KIND_SERVER} == {TRACE}
     route = attributes(requests["GET /v1/notes/{note_id}"])
@@ -90,7 +90,7 @@ def test_a_request_is_one_span_below_its_callers_with_those_of_the_database_belo
     assert collector.resource["deployment.environment.name"] == "test"
 
 
-def test_the_line_of_a_request_has_the_trace_that_began_with_it(collector: Collector) -> None:
+def test_the_log_line_of_a_request_contains_the_id_of_a_new_trace(collector: Collector) -> None:
     with serving(OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, OTEL_TRACES_SAMPLER="always_on") as service:
         httpx2.get(f"{service.url}/v1/hello")
         assert service.stop() == 0
@@ -98,7 +98,7 @@ def test_the_line_of_a_request_has_the_trace_that_began_with_it(collector: Colle
     assert {span.trace_id.hex() for span in collector.spans} == {line["trace_id"]}
 
 
-def test_the_caller_decides_what_is_traced_and_else_one_in_ten_is(collector: Collector) -> None:
+def test_the_callers_sampling_decision_applies_and_the_default_is_one_in_ten(collector: Collector) -> None:
     with serving(
         OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, OTEL_SERVICE_NAME="greetings", OTEL_BSP_SCHEDULE_DELAY="100"
     ) as service:
@@ -112,36 +112,36 @@ def test_the_caller_decides_what_is_traced_and_else_one_in_ten_is(collector: Col
         assert service.stop() == 0
     assert len(collector.spans_of(sampled)) == 5
     assert len(collector.spans_of(unsampled)) == 0
-    # 30 of 300 are to be expected; outside of this it is in one of ten million runs.
+    # 30 of 300 are expected; one run in ten million is outside this range.
     assert 5 <= len(collector.spans) - 5 <= 65
     assert collector.resource["service.name"] == "greetings"
 
 
 @contextmanager
-def _silent() -> Iterator[str]:
+def _unresponsive() -> Iterator[str]:
     """Accepts connections and never responds."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
 
 
 @contextmanager
-def _nobody() -> Iterator[str]:
-    with _silent() as url:
+def _unreachable() -> Iterator[str]:
+    with _unresponsive() as url:
         pass
     yield url
 
 
-@pytest.mark.parametrize("collector_that_is_not", [_silent, _nobody])
-def test_without_a_collector_requests_are_answered_and_the_end_comes_in_time(
-    collector_that_is_not: Callable[[], AbstractContextManager[str]],
+@pytest.mark.parametrize("unavailable_collector", [_unresponsive, _unreachable])
+def test_without_a_collector_requests_succeed_and_shutdown_is_on_time(
+    unavailable_collector: Callable[[], AbstractContextManager[str]],
 ) -> None:
-    at_once = {"OTEL_BSP_SCHEDULE_DELAY": "10", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "5"}
+    small_batches = {"OTEL_BSP_SCHEDULE_DELAY": "10", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "5"}
     with (
-        collector_that_is_not() as url,
-        serving(OTEL_EXPORTER_OTLP_ENDPOINT=url, OTEL_TRACES_SAMPLER="always_on", **at_once) as service,
+        unavailable_collector() as url,
+        serving(OTEL_EXPORTER_OTLP_ENDPOINT=url, OTEL_TRACES_SAMPLER="always_on", **small_batches) as service,
     ):
         with httpx2.Client(base_url=service.url, timeout=5) as client:
-            for _ in range(20):  # more than a batch, so that it is being sent
+            for _ in range(20):  # more than a batch, so that one is being sent
                 assert client.get("/v1/hello").status_code == 200
         start = time.monotonic()
         assert service.stop() == 0
@@ -149,11 +149,11 @@ def test_without_a_collector_requests_are_answered_and_the_end_comes_in_time(
     assert any("traces were not sent" in line for line in service.log)
 
 
-async def test_the_last_traces_are_sent_while_the_storage_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    both = asyncio.Barrier(2)
+async def test_the_last_traces_are_sent_while_the_storage_closes(monkeypatch: pytest.MonkeyPatch) -> None:
+    barrier = asyncio.Barrier(2)
 
     async def wait_for_the_other(*_: object) -> None:
-        await both.wait()
+        await barrier.wait()
 
     monkeypatch.setattr(tracing, "shutdown", wait_for_the_other)
     monkeypatch.setattr(Hello, "close", wait_for_the_other)
@@ -162,5 +162,5 @@ async def test_the_last_traces_are_sent_while_the_storage_is_closed(monkeypatch:
         pass
 
 
-def test_each_of_them_gets_the_second_that_the_chart_has_for_the_end() -> None:
+def test_sending_traces_and_closing_the_storage_may_take_the_second_that_the_chart_reserves() -> None:
     assert (tracing.SHUTDOWN_SECONDS, CLOSE_SECONDS) == (1, 1)

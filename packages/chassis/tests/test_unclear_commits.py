@@ -7,7 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from opened import TEXT, opened
+from note_stores import TEXT, open_store
 from proxy import Proxy
 
 from chassis.postgres import database
@@ -28,7 +28,7 @@ async def hold_the_next_connection(pool: Pool, until: asyncio.Event) -> None:
     pool.release(connection)
 
 
-async def test_who_cannot_learn_what_became_of_a_commit_is_not_told_that_nothing_was_done(
+async def test_an_unresolved_in_doubt_commit_is_not_reported_as_rejected(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pools: list[Pool] = []
@@ -40,8 +40,8 @@ async def test_who_cannot_learn_what_became_of_a_commit_is_not_told_that_nothing
     monkeypatch.setattr(database, "Pool", create_pool)
     async with (
         Proxy(postgres_url).running() as proxy,
-        opened(proxy.url, pool_size=1, queue_size=0) as store,
-        opened(postgres_url) as other,
+        open_store(proxy.url, pool_size=1, queue_size=0) as store,
+        open_store(postgres_url) as other,
     ):
         note, until = uuid4(), asyncio.Event()
         await store.ping()
@@ -55,10 +55,10 @@ async def test_who_cannot_learn_what_became_of_a_commit_is_not_told_that_nothing
         proxy.before_response = cut_and_let_another_in
         adding = asyncio.create_task(store.add(note, TEXT))
         await asyncio.sleep(0)  # it has the connection now
-        holding = asyncio.create_task(hold_the_next_connection(pools[0], until))
+        blocker = asyncio.create_task(hold_the_next_connection(pools[0], until))
         with pytest.raises(StoreUnavailable) as error:
             await adding
         until.set()
-        await holding
+        await blocker
         assert type(error.value) is StoreUnavailable, "StoreBusy promises that nothing was changed"
         assert await other.get(note) == TEXT

@@ -1,5 +1,5 @@
 """Concurrent GETs share a statement, transparently. The chassis' part is tested in
-packages/chassis/tests/test_joined_reads.py."""
+packages/chassis/tests/test_batching.py."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""A minimal service, for the tests of what every service has."""
+"""A minimal service, for tests of what every service has."""

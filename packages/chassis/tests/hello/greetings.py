@@ -44,7 +44,7 @@ class Greeter:
         self._wake()
 
     async def listen(self, past: int) -> AsyncIterator[str]:
-        """`past` long greetings, then new ones as they come."""
+        """`past` long greetings, then new ones as they arrive."""
         yield "retry: 2000\n\n"
         for _ in range(past):
             yield f"data: {LONG}\n\n"
@@ -79,7 +79,7 @@ async def say_hello_often(times: int) -> str:
 
 @router.get("/stream", response_class=StreamingResponse, dependencies=READS)
 async def listen(request: Request, past: int = 0) -> StreamingResponse:
-    """Greetings as they come."""
+    """Greetings as they arrive."""
     greeter: Greeter = request.app.state.greeter
     return StreamingResponse(greeter.listen(past), media_type="text/event-stream")
 

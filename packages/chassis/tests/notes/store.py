@@ -24,8 +24,8 @@ CONFIG = DatabaseConfig("notes", "NOTES_DATABASE_URL", Path(__file__).parent / "
 
 GET = "SELECT id, text FROM notes WHERE id = $1"
 GET_MANY = """
-    SELECT found.* FROM unnest($1::uuid[]) AS wanted (id),
-        LATERAL (SELECT id, text FROM notes WHERE notes.id = wanted.id LIMIT 1) AS found
+    SELECT note.* FROM unnest($1::uuid[]) AS requested (id),
+        LATERAL (SELECT id, text FROM notes WHERE notes.id = requested.id LIMIT 1) AS note
 """
 INSERT = "INSERT INTO notes (id, text) VALUES ($1, $2)"
 

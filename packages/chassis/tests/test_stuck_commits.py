@@ -18,14 +18,14 @@ pytestmark = [pytest.mark.docker, pytest.mark.postgresql]
 
 POOL_SIZE = 3
 WRITE_SECONDS = 0.1
-"""Between two writes: without the limit each leaves a backend behind, twenty while one of them is pending."""
+"""Between two writes: without the limit each leaks a backend, twenty while one of them is pending."""
 BACKENDS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'notes'"
 
 
 @pytest.fixture
 def pair() -> Iterator[Replicated]:
-    with replicated() as both:
-        yield both
+    with replicated() as replicas:
+        yield replicas
 
 
 async def backends(pair: Replicated) -> int:
@@ -35,7 +35,7 @@ async def backends(pair: Replicated) -> int:
 
 
 @pytest.mark.full
-async def test_commits_that_wait_for_a_standby_take_no_more_backends_than_twice_the_pool(
+async def test_commits_stuck_without_a_standby_use_at_most_twice_the_pool_size_in_backends(
     pair: Replicated, record_property: Callable[[str, object], None]
 ) -> None:
     writes: list[asyncio.Task[int]] = []

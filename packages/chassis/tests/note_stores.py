@@ -1,4 +1,4 @@
-"""An open store of notes for a test."""
+"""Open stores of notes, for tests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TEXT = "Water the plants"
 
 
 @contextlib.asynccontextmanager
-async def opened(url: str, **limits: Any) -> AsyncIterator[NotesStore]:
+async def open_store(url: str, **limits: Any) -> AsyncIterator[NotesStore]:
     """A store that is open until the end of the block."""
     store = NotesStore(url, limits=Limits(**limits), wait_seconds=0)
     await store.open()
@@ -29,7 +29,7 @@ async def opened(url: str, **limits: Any) -> AsyncIterator[NotesStore]:
 @contextlib.asynccontextmanager
 async def behind_proxy(url: str, **limits: Any) -> AsyncIterator[tuple[NotesStore, Proxy]]:
     """The same, with a proxy between it and its database."""
-    async with Proxy(url).running() as proxy, opened(proxy.url, **limits) as store:
+    async with Proxy(url).running() as proxy, open_store(proxy.url, **limits) as store:
         yield store, proxy
 
 

@@ -11,8 +11,8 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 from databases import BLOCKED, connected
+from note_stores import TEXT, add, behind_proxy, open_store
 from notes.store import GET, GET_MANY, NotesStore, metrics
-from opened import TEXT, add, behind_proxy, opened
 from prometheus_client import REGISTRY
 
 from chassis.postgres.batching import MAX_BATCH_SIZE, Batcher
@@ -22,7 +22,7 @@ from chassis.storage import StoreBusy, StoreUnavailable
 DEADLINE_SECONDS = 30
 LEADERS = 1
 """The maximum number of statements in flight."""
-PATIENT = {"seconds": 60, "statement_seconds": 60, "lock_seconds": 60}
+LONG_TIMEOUTS = {"seconds": 60, "statement_seconds": 60, "lock_seconds": 60}
 """Limits that no test here reaches."""
 
 
@@ -43,9 +43,9 @@ class Statements:
         self.hold: asyncio.Event | None = None
         """If there is one, results are delayed until it is set."""
         for method in ("fetch", "fetchrow"):
-            monkeypatch.setattr(asyncpg.Connection, method, self._recorded(getattr(asyncpg.Connection, method)))
+            monkeypatch.setattr(asyncpg.Connection, method, self._record(getattr(asyncpg.Connection, method)))
 
-    def _recorded(self, real: Callable[..., Any]) -> Callable[..., Any]:
+    def _record(self, real: Callable[..., Any]) -> Callable[..., Any]:
         async def execute(db: Any, query: str, *values: Any) -> Any:
             if query not in (GET, GET_MANY):
                 return await real(db, query, *values)
@@ -87,7 +87,7 @@ async def locked(url: str) -> AsyncIterator[Callable[[], Any]]:
         yield lambda: other.fetchval(BLOCKED)
 
 
-async def leading(store: NotesStore, note: UUID, blocked: Callable[[], Any]) -> list[asyncio.Task[str | None]]:
+async def start_leaders(store: NotesStore, note: UUID, blocked: Callable[[], Any]) -> list[asyncio.Task[str | None]]:
     """Reads by leaders, all blocked in PostgreSQL."""
     reads = [asyncio.create_task(store.get(note)) for _ in range(LEADERS)]
     async with asyncio.timeout(DEADLINE_SECONDS):
@@ -96,95 +96,93 @@ async def leading(store: NotesStore, note: UUID, blocked: Callable[[], Any]) -> 
     return reads
 
 
-async def waiting(store: NotesStore, notes: list[UUID]) -> list[asyncio.Task[str | None]]:
+async def start_waiters(store: NotesStore, notes: list[UUID]) -> list[asyncio.Task[str | None]]:
     """Reads that wait for the next batch."""
     reads = [asyncio.create_task(store.get(note)) for note in notes]
     await until(lambda: metric("pool_waiting") == len(reads))
     return reads
 
 
-async def test_one_client_alone_sends_the_statement_for_one_row(postgres_url: str, statements: Statements) -> None:
-    async with opened(postgres_url) as store:
+async def test_a_single_client_sends_the_single_row_statement(postgres_url: str, statements: Statements) -> None:
+    async with open_store(postgres_url) as store:
         note = await add(store)
         assert [await store.get(note) for _ in range(10)] == [TEXT] * 10
     assert statements.keys == [1] * 10
     assert statements.max_in_flight == 1
 
 
-async def test_those_who_wait_are_one_statement_and_each_has_its_own_row(
+async def test_waiting_reads_share_one_statement_and_each_gets_its_own_row(
     postgres_url: str, statements: Statements
 ) -> None:
-    async with opened(postgres_url, **PATIENT) as store:
+    async with open_store(postgres_url, **LONG_TIMEOUTS) as store:
         notes = [uuid4() for _ in range(10)]
         for note in notes:
             await store.add(note, str(note))
         async with locked(postgres_url) as blocked:
-            first = await leading(store, notes[0], blocked)
+            first = await start_leaders(store, notes[0], blocked)
             missing = uuid4()
-            wanted = [*notes, missing, notes[3]]  # one that does not exist, and a duplicate
-            others = await waiting(store, wanted)
+            requested = [*notes, missing, notes[3]]  # one that does not exist, and a duplicate
+            others = await start_waiters(store, requested)
         assert await asyncio.gather(*first) == [str(notes[0])] * LEADERS
-        assert await asyncio.gather(*others) == [None if note == missing else str(note) for note in wanted]
-    assert_batched(statements, len(wanted))
+        assert await asyncio.gather(*others) == [None if note == missing else str(note) for note in requested]
+    assert_batched(statements, len(requested))
 
 
-async def test_no_more_than_one_statement_is_under_way_and_other_work_finds_a_connection(
+async def test_at_most_one_batch_is_in_flight_and_other_work_gets_a_connection(
     postgres_url: str, statements: Statements
 ) -> None:
-    async with opened(postgres_url, pool_size=LEADERS + 1, **PATIENT) as store:
+    async with open_store(postgres_url, pool_size=LEADERS + 1, **LONG_TIMEOUTS) as store:
         note = await add(store)
         async with locked(postgres_url) as blocked:
-            first = await leading(store, note, blocked)
-            others = await waiting(store, [note] * 20)
+            first = await start_leaders(store, note, blocked)
+            others = await start_waiters(store, [note] * 20)
             async with asyncio.timeout(DEADLINE_SECONDS):
                 await store.ping()
         assert await asyncio.gather(*first, *others) == [TEXT] * (LEADERS + 20)
     assert statements.max_in_flight == LEADERS
 
 
-async def test_a_statement_asks_for_so_many_rows_and_no_more(postgres_url: str, statements: Statements) -> None:
-    async with opened(postgres_url, queue_size=1000, **PATIENT) as store:
+async def test_a_batch_has_a_maximum_size(postgres_url: str, statements: Statements) -> None:
+    async with open_store(postgres_url, queue_size=1000, **LONG_TIMEOUTS) as store:
         note = await add(store)
         async with locked(postgres_url) as blocked:
-            first = await leading(store, note, blocked)
-            others = await waiting(store, [note] * (2 * MAX_BATCH_SIZE + 1))
+            first = await start_leaders(store, note, blocked)
+            others = await start_waiters(store, [note] * (2 * MAX_BATCH_SIZE + 1))
         assert set(await asyncio.gather(*first, *others)) == {TEXT}
     assert statements.keys[LEADERS : LEADERS + 2] == [MAX_BATCH_SIZE] * 2
     assert sum(statements.keys) == LEADERS + 2 * MAX_BATCH_SIZE + 1
 
 
-async def test_a_statement_that_is_under_way_answers_nobody_who_comes_later(
-    postgres_url: str, statements: Statements
-) -> None:
+async def test_a_statement_in_flight_does_not_serve_later_reads(postgres_url: str, statements: Statements) -> None:
     """Like a client that reads its own write while an older read of the same row is in flight."""
-    async with opened(postgres_url, **PATIENT) as store, asyncio.timeout(DEADLINE_SECONDS):
+    async with open_store(postgres_url, **LONG_TIMEOUTS) as store, asyncio.timeout(DEADLINE_SECONDS):
         note = await add(store)
         statements.hold = asyncio.Event()
         old = [asyncio.create_task(store.get(note)) for _ in range(LEADERS)]
         await until(lambda: len(statements.keys) == LEADERS)
         await store.replace([note], "new")
-        later = await waiting(store, [note] * 3)
+        later = await start_waiters(store, [note] * 3)
         statements.hold.set()
         assert await asyncio.gather(*old) == [TEXT] * LEADERS
         assert await asyncio.gather(*later) == ["new"] * 3
 
 
-async def test_who_comes_while_a_connection_is_waited_for_is_taken_along(
+async def test_reads_that_arrive_while_the_leader_waits_for_a_connection_join_its_batch(
     postgres_url: str, statements: Statements
 ) -> None:
-    async with opened(postgres_url, pool_size=1, **PATIENT) as store:
+    async with open_store(postgres_url, pool_size=1, **LONG_TIMEOUTS) as store:
         note = await add(store)
         async with locked(postgres_url):
-            holding = asyncio.create_task(store.count())
+            blocker = asyncio.create_task(store.count())
             await asyncio.sleep(0)
-            reads = await waiting(store, [note] * 10)  # one of them waits for the connection
-        await holding
+            reads = await start_waiters(store, [note] * 10)  # one of them waits for the connection
+        await blocker
         assert await asyncio.gather(*reads) == [TEXT] * 10
     assert statements.keys == [10]
 
 
-async def test_the_lead_is_handed_over_however_they_come(postgres_url: str, statements: Statements) -> None:
-    async with opened(postgres_url, **PATIENT) as store, asyncio.timeout(DEADLINE_SECONDS):
+async def test_leadership_is_handed_over_in_any_order_of_arrival(postgres_url: str, statements: Statements) -> None:
+    async with open_store(postgres_url, **LONG_TIMEOUTS) as store, asyncio.timeout(DEADLINE_SECONDS):
         notes = [await add(store) for _ in range(5)]
 
         async def client(number: int) -> None:
@@ -202,14 +200,12 @@ async def test_the_lead_is_handed_over_however_they_come(postgres_url: str, stat
     assert statements.keys == [1]
 
 
-async def test_where_a_leader_is_cancelled_those_it_asked_for_are_asked_for_again(
-    postgres_url: str, statements: Statements
-) -> None:
-    async with opened(postgres_url, **PATIENT) as store:
+async def test_the_batch_of_a_cancelled_leader_is_retried(postgres_url: str, statements: Statements) -> None:
+    async with open_store(postgres_url, **LONG_TIMEOUTS) as store:
         note = await add(store)
         async with locked(postgres_url) as blocked:
-            first = await leading(store, note, blocked)
-            others = await waiting(store, [note] * 5)
+            first = await start_leaders(store, note, blocked)
+            others = await start_waiters(store, [note] * 5)
             first[0].cancel()
             await until(lambda: 5 in statements.keys)  # the first of the others is the leader now
             others[0].cancel()
@@ -229,12 +225,12 @@ async def assert_idle(store: NotesStore, note: UUID, statements: Statements) -> 
     assert_batched(statements, 6)
 
 
-async def test_who_is_cancelled_while_it_waits_leaves_no_trace(postgres_url: str, statements: Statements) -> None:
-    async with opened(postgres_url, **PATIENT) as store:
+async def test_a_cancelled_waiter_leaves_no_trace(postgres_url: str, statements: Statements) -> None:
+    async with open_store(postgres_url, **LONG_TIMEOUTS) as store:
         note = await add(store)
         async with locked(postgres_url) as blocked:
-            first = await leading(store, note, blocked)
-            others = await waiting(store, [note] * 6)
+            first = await start_leaders(store, note, blocked)
+            others = await start_waiters(store, [note] * 6)
             for read in others[::2]:
                 read.cancel()
             await asyncio.wait(others[::2])
@@ -244,10 +240,10 @@ async def test_who_is_cancelled_while_it_waits_leaves_no_trace(postgres_url: str
         await assert_idle(store, note, statements)
 
 
-async def test_a_lead_is_not_lost_with_who_is_cancelled_in_the_moment_it_is_given(
+async def test_leadership_is_not_lost_if_the_next_leader_is_cancelled_during_handover(
     postgres_url: str, statements: Statements
 ) -> None:
-    async with opened(postgres_url, **PATIENT) as store, asyncio.timeout(DEADLINE_SECONDS):
+    async with open_store(postgres_url, **LONG_TIMEOUTS) as store, asyncio.timeout(DEADLINE_SECONDS):
         note = await add(store)
         for turns in range(40):
             reads = [asyncio.create_task(store.get(note)) for _ in range(12)]
@@ -256,9 +252,9 @@ async def test_a_lead_is_not_lost_with_who_is_cancelled_in_the_moment_it_is_give
             for read in reads[turns % 3 :: 3]:
                 read.cancel()
             results = await asyncio.gather(*reads, return_exceptions=True)
-            answered = [result for result in results if not isinstance(result, asyncio.CancelledError)]
-            assert len(answered) >= 8
-            assert set(answered) == {TEXT}
+            texts = [result for result in results if not isinstance(result, asyncio.CancelledError)]
+            assert len(texts) >= 8
+            assert set(texts) == {TEXT}
         await assert_idle(store, note, statements)
 
 
@@ -297,7 +293,7 @@ class FakeDatabase:
         return reads
 
 
-async def test_who_waits_to_be_joined_for_too_long_is_told_that_all_are_busy() -> None:
+async def test_waiting_too_long_for_a_batch_fails_as_busy() -> None:
     database = FakeDatabase(seconds=0.1)
     first = await database.get(*range(LEADERS))
     rejected = metric("rejected_total")
@@ -311,7 +307,7 @@ async def test_who_waits_to_be_joined_for_too_long_is_told_that_all_are_busy() -
     assert database.statements == [[key] for key in range(LEADERS)]
 
 
-async def test_who_was_joined_waits_no_longer_than_it_may_and_fails_nobody_else() -> None:
+async def test_a_read_that_times_out_in_a_batch_fails_no_other() -> None:
     database = FakeDatabase(seconds=0.5)
     await database.get(*range(LEADERS))
     leader, impatient = await database.get(7, 8)
@@ -325,7 +321,7 @@ async def test_who_was_joined_waits_no_longer_than_it_may_and_fails_nobody_else(
     assert metric("rejected_total") == rejected
 
 
-async def test_where_the_storage_is_closed_each_of_those_who_wait_is_told_so() -> None:
+async def test_closing_the_storage_fails_every_waiter() -> None:
     database = FakeDatabase(seconds=DEADLINE_SECONDS)
     first = await database.get(*range(LEADERS))
     others = await database.get(7, 8, 9)
@@ -337,12 +333,12 @@ async def test_where_the_storage_is_closed_each_of_those_who_wait_is_told_so() -
     assert [str(result) for result in results] == ["the storage is not open"] * 3
 
 
-async def test_they_count_among_those_who_may_wait(postgres_url: str) -> None:
-    async with opened(postgres_url, queue_size=4, **PATIENT) as store:
+async def test_batched_reads_count_towards_the_queue_limit(postgres_url: str) -> None:
+    async with open_store(postgres_url, queue_size=4, **LONG_TIMEOUTS) as store:
         note = await add(store)
         async with locked(postgres_url) as blocked:
-            first = await leading(store, note, blocked)
-            others = await waiting(store, [note] * 4)
+            first = await start_leaders(store, note, blocked)
+            others = await start_waiters(store, [note] * 4)
             with pytest.raises(StoreBusy, match="4 requests are already waiting"):
                 await store.get(note)
             more = [asyncio.create_task(store.count()) for _ in range(5 - LEADERS)]  # each gets a connection
@@ -352,13 +348,13 @@ async def test_they_count_among_those_who_may_wait(postgres_url: str) -> None:
         await asyncio.gather(*first, *others, *more)
 
 
-async def test_who_is_given_the_lead_keeps_its_place_however_many_came_meanwhile(postgres_url: str) -> None:
-    async with opened(postgres_url, pool_size=1, queue_size=3, **PATIENT) as store:
+async def test_a_new_leader_keeps_its_place_in_the_queue(postgres_url: str) -> None:
+    async with open_store(postgres_url, pool_size=1, queue_size=3, **LONG_TIMEOUTS) as store:
         note = await add(store)
         async with locked(postgres_url):
-            holding = asyncio.create_task(store.count())
+            blocker = asyncio.create_task(store.count())
             await asyncio.sleep(0)
-            reads = await waiting(store, [note] * 3)  # the first is the leader, and waits for the connection
+            reads = await start_waiters(store, [note] * 3)  # the first is the leader, and waits for the connection
             reads[0].cancel()  # the second becomes the leader
             await asyncio.wait(reads[:1])
             late = asyncio.create_task(store.get(note))
@@ -366,28 +362,28 @@ async def test_who_is_given_the_lead_keeps_its_place_however_many_came_meanwhile
             with pytest.raises(StoreBusy):
                 await store.get(note)
         assert await asyncio.gather(*reads[1:], late) == [TEXT] * 3
-        await holding
+        await blocker
 
 
-async def test_each_is_told_how_long_it_waited(postgres_url: str) -> None:
-    async with opened(postgres_url, **PATIENT) as store:
+async def test_the_wait_of_each_read_is_measured(postgres_url: str) -> None:
+    async with open_store(postgres_url, **LONG_TIMEOUTS) as store:
         note = await add(store)
         count, seconds = metric("pool_acquire_seconds_count"), metric("pool_acquire_seconds_sum")
         async with locked(postgres_url) as blocked:
-            first = await leading(store, note, blocked)
-            others = await waiting(store, [note] * 5)
+            first = await start_leaders(store, note, blocked)
+            others = await start_waiters(store, [note] * 5)
             await asyncio.sleep(0.2)
         await asyncio.gather(*first, *others)
         assert metric("pool_acquire_seconds_count") == count + LEADERS + 5
         assert metric("pool_acquire_seconds_sum") - seconds >= 5 * 0.2
 
 
-async def test_what_postgresql_refuses_is_refused_to_each(postgres_url: str, statements: Statements) -> None:
-    async with opened(postgres_url, seconds=60, statement_seconds=60, lock_seconds=0.5) as store:
+async def test_a_database_error_fails_every_read_of_the_batch(postgres_url: str, statements: Statements) -> None:
+    async with open_store(postgres_url, seconds=60, statement_seconds=60, lock_seconds=0.5) as store:
         note = await add(store)
         async with locked(postgres_url) as blocked:
-            first = await leading(store, note, blocked)
-            others = await waiting(store, [note] * 5)
+            first = await start_leaders(store, note, blocked)
+            others = await start_waiters(store, [note] * 5)
             results = await asyncio.gather(*first, *others, return_exceptions=True)
             assert statements.keys == [1] * LEADERS + [5]
         assert {type(result) for result in results} == {StoreUnavailable}
@@ -395,8 +391,10 @@ async def test_what_postgresql_refuses_is_refused_to_each(postgres_url: str, sta
         await assert_idle(store, note, statements)
 
 
-async def test_what_nobody_foresaw_is_raised_to_each(postgres_url: str, statements: Statements) -> None:
-    async with opened(postgres_url, **PATIENT) as store, connected(postgres_url) as other:
+async def test_an_unexpected_error_is_raised_to_every_read_of_the_batch(
+    postgres_url: str, statements: Statements
+) -> None:
+    async with open_store(postgres_url, **LONG_TIMEOUTS) as store, connected(postgres_url) as other:
         note = await add(store)
         await other.execute("ALTER TABLE notes RENAME TO elsewhere")
         results = await asyncio.gather(*(store.get(note) for _ in range(10)), return_exceptions=True)
@@ -405,7 +403,7 @@ async def test_what_nobody_foresaw_is_raised_to_each(postgres_url: str, statemen
         await assert_idle(store, note, statements)
 
 
-async def test_a_connection_that_is_cut_under_a_statement_of_many_costs_nobody_its_answer(postgres_url: str) -> None:
+async def test_a_cut_connection_fails_no_read_of_the_batch(postgres_url: str) -> None:
     async with behind_proxy(postgres_url) as (store, proxy), asyncio.timeout(DEADLINE_SECONDS):
         note = await add(store)
         for _ in range(10):
@@ -415,9 +413,7 @@ async def test_a_connection_that_is_cut_under_a_statement_of_many_costs_nobody_i
             assert await asyncio.gather(*reads) == [TEXT] * 20
 
 
-async def test_each_of_those_whose_connection_froze_tries_again_for_itself(
-    postgres_url: str, statements: Statements
-) -> None:
+async def test_reads_on_a_frozen_connection_are_retried_individually(postgres_url: str, statements: Statements) -> None:
     async with behind_proxy(postgres_url, seconds=30, statement_seconds=0.2) as (store, proxy):
         note = await add(store)
         await asyncio.gather(*(store.get(note) for _ in range(10)))
@@ -427,7 +423,7 @@ async def test_each_of_those_whose_connection_froze_tries_again_for_itself(
         await assert_idle(store, note, statements)
 
 
-async def test_while_the_server_is_gone_each_is_told_so_and_when_it_is_back_assert_idle(
+async def test_reads_fail_while_the_server_is_down_and_recover_afterwards(
     postgres_url: str, statements: Statements
 ) -> None:
     async with behind_proxy(postgres_url, seconds=3) as (store, proxy):
@@ -440,18 +436,18 @@ async def test_while_the_server_is_gone_each_is_told_so_and_when_it_is_back_asse
         await assert_idle(store, note, statements)
 
 
-async def test_without_prepared_statements_it_is_the_same(postgres_url: str, statements: Statements) -> None:
-    async with opened(postgres_url, prepared_statements=False) as store:
+async def test_batching_works_without_prepared_statements(postgres_url: str, statements: Statements) -> None:
+    async with open_store(postgres_url, prepared_statements=False) as store:
         note = await add(store)
         assert await asyncio.gather(*(store.get(note) for _ in range(20))) == [TEXT] * 20
     assert len(statements.keys) < 20
 
 
-async def test_where_statements_are_traced_each_has_its_own(
+async def test_tracing_of_statements_disables_batching(
     postgres_url: str, statements: Statements, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Batcher, "disabled", True)
-    async with opened(postgres_url) as store:
+    async with open_store(postgres_url) as store:
         note = await add(store)
         assert await asyncio.gather(*(store.get(note) for _ in range(20))) == [TEXT] * 20
     assert statements.keys == [1] * 20
