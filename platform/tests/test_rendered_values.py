@@ -48,10 +48,10 @@ def test_custom_spread_constraints_replace_the_charts_and_count_the_apis_pods() 
     assert [constraint["whenUnsatisfiable"] for constraint in spread()] == ["ScheduleAnyway"] * 2
     selector = spread()[0]["labelSelector"]
     zones = {"topologyKey": "topology.kubernetes.io/zone", "maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule"}
-    selector = {"matchLabels": {"a": "b"}}
-    assert spread(*with_json(topologySpreadConstraints=[zones, zones | {"labelSelector": selector, "maxSkew": 2}])) == [
+    custom = {"matchLabels": {"a": "b"}}
+    assert spread(*with_json(topologySpreadConstraints=[zones, zones | {"labelSelector": custom, "maxSkew": 2}])) == [
         zones | {"labelSelector": selector},
-        zones | {"labelSelector": selector, "maxSkew": 2},
+        zones | {"labelSelector": custom, "maxSkew": 2},
     ]
 
 
