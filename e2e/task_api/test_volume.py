@@ -100,7 +100,7 @@ def test_data_moves_to_a_volume_of_any_size_through_a_backup(namespace: Namespac
     (install,) = (number for number, line in enumerate(lines) if line.startswith("helm install"))
     namespace.run(adapt("\n".join(lines[: install - 1]), namespace, tmp_path))
     rejected = namespace.attempt(adapt(lines[install], namespace, tmp_path))
-    assert "the volume that is there, data-task-api-postgres-0, has 2Gi and would stay so" in rejected.stderr
+    assert "the existing volume, data-task-api-postgres-0, has 2Gi and would not be resized" in rejected.stderr
     output = namespace.run(adapt("\n".join(lines[install - 1 :]), namespace, tmp_path))
     (safety,) = re.findall(r"The previous data is in (\S+)\.$", output, re.MULTILINE)
     namespace.run(f"rm {safety}")

@@ -134,7 +134,7 @@ def fuzz(copy: Path, python: str, **settings: str) -> tuple[int, list[str], list
     calls.write_text("")
     summary.write_text("")
     (copy / f"services/{SERVICE}/.venv/bin/python").write_text(f'#!/bin/sh\necho "$@" >> {calls}\n{python}\n')
-    for tool in ("docker", "initdb"):
+    for tool in ("docker", "initdb", "go", "npm", "chromium"):
         (copy / "with").mkdir(exist_ok=True)
         (copy / "with" / tool).write_text("#!/bin/sh\n")
         (copy / "with" / tool).chmod(0o755)
