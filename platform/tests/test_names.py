@@ -61,12 +61,12 @@ def test_numeric_looking_labels_stay_strings() -> None:
     assert deployment["spec"]["selector"]["matchLabels"]["app"] == "123"
 
 
-@pytest.mark.parametrize("release", ["7", "a.b", "1-shop"])
-def test_release_name_invalid_for_a_service_is_rejected_before_anything_is_created(release: str) -> None:
-    message = rejection_message(release)
-    assert f"after the release {release} and the chart {SERVICE}" in message
+@pytest.mark.parametrize("release_name", ["7", "a.b", "1-shop"])
+def test_release_name_invalid_for_a_service_is_rejected_before_anything_is_created(release_name: str) -> None:
+    message = rejection_message(release_name)
+    assert f"after the release {release_name} and the chart {SERVICE}" in message
     assert "rename the release, or set fullnameOverride" in message
-    assert "mine" in names(release, *sets("fullnameOverride=mine"))
+    assert "mine" in names(release_name, *sets("fullnameOverride=mine"))
 
 
 @pytest.mark.parametrize("name", ["Mine", "1a", "a_b", "a.b", "-a", "a-", "a" * 42])
