@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -50,3 +51,33 @@ def test_every_hook_runs_what_lint_runs(hook: dict[str, str]) -> None:
     command, checked_by_lint = hook["entry"].removeprefix(".venv/bin/").split(), LINT[hook["name"]]
     assert isinstance(checked_by_lint, tuple)
     assert checked_by_lint[: len(command)] == tuple(command)
+
+
+PARAPHRASES = {
+    "anew": "again",
+    "by itself": "automatically, or on its own",
+    "for want of": "without",
+    "goes back": "rolls back",
+    "hurry": "stop immediately",
+    "in the place of": "instead of",
+    "mend": "fix",
+    "the road": "the pipeline",
+    "turned away": "rejected",
+    "way back": "rollback",
+    "whoever": "the caller",
+}
+APPLIED = re.compile(r"(services|skeletons)/.*/migrations/.*\.sql")
+"""Never changed: the checksum of an applied migration is stored."""
+
+
+@pytest.mark.parametrize("paraphrase", PARAPHRASES)
+def test_texts_use_standard_terms(paraphrase: str) -> None:
+    wording = re.compile(rf"\b{paraphrase}\b", re.IGNORECASE)
+    found = [
+        f"{file}:{number}: write {PARAPHRASES[paraphrase]!r}: {line.strip()}"
+        for file in text_files()
+        if not APPLIED.fullmatch(file) and file != Path(__file__).relative_to(REPOSITORY).as_posix()
+        for number, line in enumerate((REPOSITORY / file).read_text().splitlines(), 1)
+        if wording.search(line)
+    ]
+    assert found == []

@@ -139,7 +139,7 @@ def cases(seed: int | None, many: int) -> list[tuple[str, datetime, list[datetim
 @pytest.mark.generated
 @pytest.mark.node
 def test_occurrences_of_generated_rules_match_dateutil_and_rrule_js(seed: int | None, javascript: Javascript) -> None:
-    """They parse the rule themselves, and count from its first occurrence, whereas each task here starts anew."""
+    """They parse the rule themselves, and count from its first occurrence, whereas each task here starts over."""
     made = cases(seed, RULES if seed is None else FUZZ_RULES)
     assert sum(len(found) for _, _, found in made) > 4 * len(made)
     for rule, first, found in made:

@@ -70,7 +70,7 @@ class History:
         if not self.strikes:
             return 0.0
         first = self.strikes[0][0]
-        # Reads do not count: nginx retries them on another pod by itself.
+        # Reads do not count: nginx retries them on another pod.
         done = {("create", "201"), ("change", "200")}
         times = [first, *sorted(a.ended for a in self.attempts if (a.kind, a.answer) in done and a.ended > first)]
         return max((after - before for before, after in itertools.pairwise(times)), default=0.0)
