@@ -157,7 +157,9 @@ def api(trust: ssl.SSLContext, https_port: int) -> Iterator[httpx2.Client]:
 
 
 @pytest.fixture(scope="session")
-def make_namespace(tmp_path_factory: pytest.TempPathFactory, image: str, https_port: int) -> Iterator[MakeNamespace]:
+def make_shared_namespace(
+    tmp_path_factory: pytest.TempPathFactory, image: str, https_port: int
+) -> Iterator[MakeNamespace]:
     """Creates namespaces that admit only restricted pods, each with a certificate; deletes them at the end of the
     run."""
 
@@ -181,18 +183,32 @@ def make_namespace(tmp_path_factory: pytest.TempPathFactory, image: str, https_p
         namespace.run(f"kubectl delete namespace {namespace.name} --wait=false")  # the next run waits for it
 
 
+@pytest.fixture(scope="module")
+def make_namespace(make_shared_namespace: MakeNamespace) -> Iterator[MakeNamespace]:
+    """The same, but their pods are deleted after the file: the nodes have no room for the releases of all files."""
+    namespaces: list[Namespace] = []
+
+    def make(name: str) -> Namespace:
+        namespaces.append(make_shared_namespace(name))
+        return namespaces[-1]
+
+    yield make
+    for namespace in namespaces:
+        namespace.run("kubectl delete cronjobs,jobs,deployments,statefulsets,pods --all --grace-period=1 --wait=false")
+
+
 @pytest.fixture(scope="session")
-def release(make_namespace: MakeNamespace) -> Namespace:
+def release(make_shared_namespace: MakeNamespace) -> Namespace:
     """The chart in a dedicated namespace; every test that uses it leaves three replicas."""
-    namespace = make_namespace("e2e-chart")
+    namespace = make_shared_namespace("e2e-chart")
     namespace.install()
     return namespace
 
 
 @pytest.fixture(scope="session")
-def smallest(make_namespace: MakeNamespace) -> Namespace:
+def smallest(make_shared_namespace: MakeNamespace) -> Namespace:
     """The smallest possible release, one pod below the path /below; it may still be starting."""
-    namespace = make_namespace("e2e-path")
+    namespace = make_shared_namespace("e2e-path")
     in_memory = "--set database.inMemory=true" if HAS_DATABASE else ""
     namespace.run(
         f"helm install {SERVICE} ./platform/helm/{SERVICE} {namespace.values} --set ingress.path=/below"

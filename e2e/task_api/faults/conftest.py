@@ -59,9 +59,9 @@ def wait_until_settled(namespace: Namespace, gone: Collection[str] = ()) -> None
 
 
 @pytest.fixture(scope="session")
-def installed(make_namespace: MakeNamespace) -> Namespace:
+def installed(make_shared_namespace: MakeNamespace) -> Namespace:
     """The chart with three replicas and the bundled PostgreSQL. No autoscaling: only the fault has an effect."""
-    namespace = make_namespace("e2e-faults")
+    namespace = make_shared_namespace("e2e-faults")
     namespace.values += f" {QUICK_DOWN} --set autoscaling.maxReplicas={REPLICAS}"
     namespace.install(REPLICAS)
     return namespace
