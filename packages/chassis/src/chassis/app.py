@@ -99,7 +99,7 @@ def _log_task_failure(task: asyncio.Task[None]) -> None:
 
 
 class _Application(FastAPI):
-    """Documents the errors as the service really sends them; EdgeMiddleware is the outermost layer."""
+    """Documents the errors as the service really sends them; EdgeMiddleware is in front of FastAPI's layers."""
 
     def include_router(self, router: APIRouter, **options: Any) -> None:
         """As FastAPI does, but without rebuilding the routes that a Router has at this time."""

@@ -25,7 +25,7 @@ requests_in_flight = Gauge("http_requests_in_flight", "Requests in flight, inclu
 
 
 class Metrics:
-    """The metrics of every service whose names start with its own. One instance per namespace and process.
+    """Metrics that every service has, with its own prefix. One instance per namespace and process.
 
     namespace: prefix of the names, as in task_api_build_info.
     """

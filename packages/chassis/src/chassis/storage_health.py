@@ -14,7 +14,7 @@ from chassis.storage import StoreBusy, StoreUnavailable
 COUNT_SECONDS = 5.0
 """Interval at which items are counted, independent of requests."""
 PING_SECONDS = 1.0
-"""How long the result of a ping is reused: /health is open to everybody."""
+"""How long the result of a ping is reused: /health is public."""
 
 OK = Check(status="ok")
 

@@ -47,7 +47,7 @@ def _sqlite_file(service: TaskApi, with_postgresql: str) -> Path:
             return store.path
         case store if store.kind == "memory":
             raise StoreUnavailable(
-                "Tasks are stored in memory, so there is no file to back up. TASKS_DATABASE_URL sets the storage."
+                "Tasks are stored in memory, so there is no file. TASKS_DATABASE_URL sets the storage."
             )
         case _:
             raise StoreUnavailable(

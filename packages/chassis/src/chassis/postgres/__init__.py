@@ -1,1 +1,1 @@
-"""PostgreSQL: asyncpg, and what a service needs on top of it. Requires asyncpg, which the chassis does not install."""
+"""PostgreSQL: asyncpg, and what a service needs on top of it. Requires asyncpg, which services declare themselves."""

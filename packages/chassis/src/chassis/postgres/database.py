@@ -376,7 +376,7 @@ class Database:
         try:
             return await self._open_connection()
         except PermanentConnectionError as error:
-            raise StoreUnavailable(f"PostgreSQL rejected the connection: {error}") from error
+            raise StoreUnavailable(f"PostgreSQL cannot be used: {error}") from error
 
     async def _open_connection(self) -> Connection:
         return await connect(

@@ -35,7 +35,7 @@ def back_up(database: Path, file: Path) -> int:
     if file.exists():
         raise StoreUnavailable(f"{file} already exists and is not overwritten. Choose another file, or remove it.")
     with _translate_errors(f"Cannot back up {database.absolute()} to {file}", "No partial file is left."):
-        # In a temporary folder, removed with all files that SQLite creates beside a database.
+        # In a temporary folder, removed with all files that SQLite creates next to a database.
         with tempfile.TemporaryDirectory(prefix=".backup-", dir=file.parent) as folder:
             copy = Path(folder, file.name)
             _copy(database, copy)

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
 
 KEY = "uuid_send(id) || int4send(version) || timestamptz_send(updated_at) || xidsend(xmin)"
-"""Differs wherever the content differs. Not by the version alone: after a restore the same version can have other
-content. Nor by the time as well: a row changed by hand keeps both, but not the transaction that wrote it."""
+"""Differs wherever the content differs. The version alone does not: after a restore, the same version can have other
+content. Nor do version and time: a row changed by hand keeps both, but not the transaction that wrote it."""
 
 KEYS, KEYS_AND_FIELDS = Dialect(KEY), Dialect(f"{KEY}, {FIELDS}")
 
@@ -65,7 +65,7 @@ class TaskJsonCache:
         if not (missing := [key for key in keys if key not in entries]):
             return [(key, entries[key]) for key in keys]
         self._mostly_missing[is_first] = 2 * len(missing) > len(keys)
-        cached = {key: entries[key] for key in keys if key in entries}  # they may be evicted meanwhile
+        cached = {key: entries[key] for key in keys if key in entries}  # they may be evicted while waiting
         cached |= self._add(await db.fetch(GET_BY_ID, [UUID(bytes=key[:16]) for key in missing]))
         if all(key in cached for key in missing):
             return [(key, cached[key]) for key in keys]

@@ -154,9 +154,9 @@ def _is_over(rule: Rule, first: date) -> bool:
 
 
 def _same_occurrences(rule: Rule, start: datetime, due: datetime) -> bool:
-    """Whether the rule has the same occurrences counted from the start as counted from the due.
+    """Whether the rule gives the same occurrences counted from the start as counted from the due.
 
-    A rule that counts days or hours has; months differ in length. A rule that names days has if both are on the same
+    A rule that counts days or hours does; months differ in length. A rule that names days does if both are on the same
     day, unless it also names times of day.
     """
     if not rule.by:
@@ -211,5 +211,5 @@ def _to_vdatetime(time: datetime) -> vDatetime:
 
 
 def _whole_seconds(time: datetime) -> datetime:
-    """Compares what is written: a DUE half a second after DTSTART would be written as the same DATE-TIME."""
+    """Truncated before comparisons, too: a DUE half a second after DTSTART would be written as the same DATE-TIME."""
     return time.replace(microsecond=0)
