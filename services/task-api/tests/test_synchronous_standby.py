@@ -21,7 +21,7 @@ from task_api.tasks.models import Task
 
 pytestmark = [pytest.mark.docker, pytest.mark.postgresql]
 
-Strike = Callable[[Replicated], Coroutine[Any, Any, object]]
+Fault = Callable[[Replicated], Coroutine[Any, Any, object]]
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +46,8 @@ async def restart_immediate(pair: Replicated) -> None:
 
 
 FULL = pytest.mark.full
-STRIKES = pytest.mark.parametrize(
-    "strike", [restart_fast, pytest.param(end_sessions, marks=FULL), pytest.param(restart_immediate, marks=FULL)]
+FAULTS = pytest.mark.parametrize(
+    "inject_fault", [restart_fast, pytest.param(end_sessions, marks=FULL), pytest.param(restart_immediate, marks=FULL)]
 )
 
 
@@ -91,20 +91,22 @@ async def waiting_writes(
         await asyncio.to_thread(pair.start_standby)
 
 
-@STRIKES
-async def test_a_visible_write_missing_on_the_standby_is_not_acknowledged(strike: Strike, pair: Replicated) -> None:
+@FAULTS
+async def test_a_visible_write_missing_on_the_standby_is_not_acknowledged(
+    inject_fault: Fault, pair: Replicated
+) -> None:
     async with opened(pair.url, **LIMITS) as store, waiting_writes(store, pair) as commits:
-        await strike(pair)
+        await inject_fault(pair)
         for error in await asyncio.gather(*commits, return_exceptions=True):
             assert isinstance(error, StoreUnavailable), error
             assert not isinstance(error, StoreBusy), "StoreBusy promises that nothing was changed"
 
 
-@STRIKES
-async def test_a_write_is_acknowledged_once_the_standby_is_back(strike: Strike, pair: Replicated) -> None:
+@FAULTS
+async def test_a_write_is_acknowledged_once_the_standby_is_back(inject_fault: Fault, pair: Replicated) -> None:
     async with opened(pair.url, seconds=60, statement_seconds=30, lock_seconds=30) as store:
         async with waiting_writes(store, pair) as commits:
-            await strike(pair)
+            await inject_fault(pair)
         assert await asyncio.gather(*commits) == [None] * len(commits)
 
 
