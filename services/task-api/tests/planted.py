@@ -129,7 +129,7 @@ def plant(bug: str) -> None:
         case "acknowledge-group-before-commit":
             patch.object(url, "SQLiteStore", AcknowledgesGroupBeforeCommit).start()
             patch.object(database, "Batcher", AcknowledgesBatchBeforeCommit).start()
-        case "answer-outside-the-transaction":
+        case "response-outside-the-transaction":
             patch.object(SQLiteStore, "commit", store_record_after_commit).start()
         case "no-drain":
             patch.object(_Server, "drain", exit_without_drain).start()

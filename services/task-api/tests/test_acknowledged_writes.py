@@ -51,7 +51,7 @@ def test_a_process_killed_during_writes_loses_no_acknowledged_write(
         ("acknowledge-before-commit", "lost", "sqlite"),
         ("acknowledge-group-before-commit", "lost", "sqlite"),
         pytest.param("acknowledge-group-before-commit", "lost", "postgresql", marks=pytest.mark.postgresql),
-        ("answer-outside-the-transaction", "duplicated", "sqlite"),
+        ("response-outside-the-transaction", "duplicated", "sqlite"),
     ],
 )
 def test_a_planted_durability_bug_is_detected(
