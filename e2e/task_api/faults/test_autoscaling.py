@@ -50,7 +50,7 @@ def test_scaling_under_load_fails_no_request(
         assert "Requests/sec" in output, output
         assert "Non-2xx" not in output, output
         assert "Socket errors" not in output, output
-        clients.mark_fault("calm")
+        clients.mark_fault("end of load")
         victim.run(f"helm upgrade task-api {CHART} {victim.values} --wait")
         eventually(lambda: replicas(victim) == REPLICAS, f"scaled down to {REPLICAS} pods", seconds=180)
         wait_until_settled(victim)

@@ -74,7 +74,7 @@ def test_certificate_rotation(
             )
             clients.wait_until_recovered()
         finally:
-            clients.mark_fault("and back")
+            clients.mark_fault("second rotation")
             victim.run(f"kubectl patch secret task-api-tls --patch-file {tmp_path}/before.json")
             eventually(
                 lambda: served_certificate(victim, https_port) == ssl.PEM_cert_to_DER_cert(old),

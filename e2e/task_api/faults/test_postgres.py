@@ -59,6 +59,6 @@ def test_terminated_connections_lose_nothing(victim: Namespace, clients_during: 
     )
     with clients_during("PostgreSQL: all connections terminated, ten times") as clients:
         for _ in range(10):
-            clients.mark_fault("cut")
+            clients.mark_fault("terminate")
             assert int(victim.run(cut)) > 0
             clients.wait_until_recovered(3)

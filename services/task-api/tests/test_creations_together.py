@@ -121,7 +121,7 @@ async def test_a_lost_group_commit_is_repeated_one_by_one(postgres_url: str) -> 
         connected(postgres_url) as db,
     ):
         group = await start_group(store, postgres_url, *tasks)
-        await holder.wait_until_somebody_waits()
+        await holder.wait_for_blocked_insert()
         lost: int = await db.fetchval("SELECT pid FROM pg_locks WHERE NOT granted")
         await db.execute("SELECT pg_terminate_backend($1)", lost)
         waits = "SELECT pid FROM pg_locks WHERE NOT granted AND pid <> $1"
@@ -131,7 +131,7 @@ async def test_a_lost_group_commit_is_repeated_one_by_one(postgres_url: str) -> 
         # They are settled sequentially, and do not take a connection each.
         assert not any(one.done() for one in group[1:])
         assert await store.get(tasks[1].id) is None
-        await holder.let_go()
+        await holder.roll_back()
         await asyncio.gather(*group)
     assert await transactions(postgres_url) == 6
     await assert_each_is_there_once(postgres_url, *tasks)
@@ -142,10 +142,10 @@ async def test_a_cancelled_creation_does_not_cancel_its_group(cancelled: int, po
     tasks = [a_task() for _ in range(5)]
     async with opened(postgres_url, **PATIENT) as store, holding(postgres_url, tasks[3]) as holder:
         group = await start_group(store, postgres_url, *tasks)
-        await holder.wait_until_somebody_waits()
+        await holder.wait_for_blocked_insert()
         group[cancelled].cancel()
         await asyncio.wait([group[cancelled]])
-        await holder.let_go()
+        await holder.roll_back()
         outcomes = await asyncio.gather(*group, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes].count(type(None)) == 4
     await assert_each_is_there_once(postgres_url, *(task for n, task in enumerate(tasks) if n != cancelled))

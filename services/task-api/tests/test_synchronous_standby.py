@@ -80,9 +80,9 @@ async def waiting_writes(
     ]
     async with holding(pair.url, plain) as holder:
         commits = await start_group(store, pair.url, keyed, plain, keys=[str(keyed.id)])
-        await holder.wait_until_somebody_waits()
+        await holder.wait_for_blocked_insert()
         await asyncio.to_thread(pair.stop_standby)
-        await holder.let_go()
+        await holder.roll_back()
     try:
         commits += [asyncio.create_task(store.commit([write], now=write.task.updated_at)) for write in writes]
         await wait_for(3, pair)
