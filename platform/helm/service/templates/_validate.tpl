@@ -294,34 +294,34 @@ What two charts of one release, such as two aliases of this one, must not share:
 and path, a database's Secret. `.Release` is one dictionary for all charts of a release: each records there what it uses.
 */}}
 {{- define "service.conflicts" -}}
-{{- $taken := get .Release "taken" | default dict }}
-{{- $_ := set .Release "taken" $taken }}
-{{- $mine := printf "%s (%s)" .Chart.Name (trimSuffix "/templates" .Template.BasePath) }}
+{{- $claimed := get .Release "claimed" | default dict }}
+{{- $_ := set .Release "claimed" $claimed }}
+{{- $chart := printf "%s (%s)" .Chart.Name (trimSuffix "/templates" .Template.BasePath) }}
 {{- $fullname := include "service.fullname" . }}
-{{- $takes := dict (printf "nameOverride or alias, %s" (include "service.name" .)) "nameOverride" }}
+{{- $claims := dict (printf "nameOverride or alias, %s" (include "service.name" .)) "nameOverride" }}
 {{- range list "" "-postgres" "-database" "-backup" "-test" "-dashboard" "-redirect" }}
-{{- $_ := set $takes (printf "name of objects, %s%s" $fullname .) "fullnameOverride" }}
+{{- $_ := set $claims (printf "name of objects, %s%s" $fullname .) "fullnameOverride" }}
 {{- end }}
 {{- if eq (include "service.database" .) "bundled" }}
-{{- $_ := set $takes (printf "Secret of a bundled database, %s" (include "service.bundledSecret" .)) "database.bundled.existingSecret" }}
+{{- $_ := set $claims (printf "Secret of a bundled database, %s" (include "service.bundledSecret" .)) "database.bundled.existingSecret" }}
 {{- end }}
 {{- if or .Values.ingress.enabled .Values.httpRoute.enabled }}
-{{- $of := list }}
-{{- if .Values.ingress.enabled }}{{ $of = append $of .Values.ingress.className }}{{ end }}
-{{- if .Values.httpRoute.enabled }}{{ $of = append $of (toJson .Values.httpRoute.parentRefs) }}{{ end }}
+{{- $entryPoints := list }}
+{{- if .Values.ingress.enabled }}{{ $entryPoints = append $entryPoints .Values.ingress.className }}{{ end }}
+{{- if .Values.httpRoute.enabled }}{{ $entryPoints = append $entryPoints (toJson .Values.httpRoute.parentRefs) }}{{ end }}
 {{- range $host := prepend (default list .Values.ingress.extraHosts) .Values.ingress.host }}
-{{- range $of }}
-{{- $_ := set $takes (printf "host and path, %s%s of %s" $host $.Values.ingress.path .) "ingress.host or ingress.path" }}
+{{- range $entryPoints }}
+{{- $_ := set $claims (printf "host and path, %s%s of %s" $host $.Values.ingress.path .) "ingress.host or ingress.path" }}
 {{- end }}
 {{- end }}
 {{- end }}
 {{- $errors := list }}
-{{- range $what, $value := $takes }}
-{{- $whose := get $taken $what | default $mine }}
-{{- if ne $whose $mine }}
-{{- $errors = append $errors (printf "%s and %s have the same %s. One would use the pods or the data of the other: set another %s for one of them." $mine $whose $what $value) }}
+{{- range $what, $value := $claims }}
+{{- $claimant := get $claimed $what | default $chart }}
+{{- if ne $claimant $chart }}
+{{- $errors = append $errors (printf "%s and %s have the same %s. One would use the pods or the data of the other: set another %s for one of them." $chart $claimant $what $value) }}
 {{- end }}
-{{- $_ := set $taken $what $whose }}
+{{- $_ := set $claimed $what $claimant }}
 {{- end }}
 {{- toYaml $errors }}
 {{- end }}
