@@ -12,7 +12,7 @@ import pytest
 from creating import create, holding, start_group
 from making import a_task
 from replicated import Replicated, replicated
-from stores import opened
+from stores import open_store
 
 from chassis.postgres import database
 from task_api.store import IdempotencyRecord, StoreBusy, StoreUnavailable, Write
@@ -95,7 +95,7 @@ async def waiting_writes(
 async def test_a_visible_write_missing_on_the_standby_is_not_acknowledged(
     inject_fault: Fault, pair: Replicated
 ) -> None:
-    async with opened(pair.url, **LIMITS) as store, waiting_writes(store, pair) as commits:
+    async with open_store(pair.url, **LIMITS) as store, waiting_writes(store, pair) as commits:
         await inject_fault(pair)
         for error in await asyncio.gather(*commits, return_exceptions=True):
             assert isinstance(error, StoreUnavailable), error
@@ -104,7 +104,7 @@ async def test_a_visible_write_missing_on_the_standby_is_not_acknowledged(
 
 @FAULTS
 async def test_a_write_is_acknowledged_once_the_standby_is_back(inject_fault: Fault, pair: Replicated) -> None:
-    async with opened(pair.url, seconds=60, statement_seconds=30, lock_seconds=30) as store:
+    async with open_store(pair.url, seconds=60, statement_seconds=30, lock_seconds=30) as store:
         async with waiting_writes(store, pair) as commits:
             await inject_fault(pair)
         assert await asyncio.gather(*commits) == [None] * len(commits)
@@ -121,7 +121,7 @@ async def test_without_waiting_for_the_standby_a_failover_loses_acknowledged_wri
 
     monkeypatch.setattr(database, "make_durable", believe)
     with replicated() as pair:
-        async with opened(pair.url, seconds=4, statement_seconds=3) as store:
+        async with open_store(pair.url, seconds=4, statement_seconds=3) as store:
             task = a_task()
             await asyncio.to_thread(pair.stop_standby)
             commit = asyncio.create_task(store.commit([Write(task, "created")], now=task.updated_at))
@@ -130,5 +130,5 @@ async def test_without_waiting_for_the_standby_a_failover_loses_acknowledged_wri
             assert await commit is None
             assert await store.get(task.id) == task
         await asyncio.to_thread(pair.promote)
-        async with opened(pair.standby_url) as promoted:
+        async with open_store(pair.standby_url) as promoted:
             assert await promoted.get(task.id) is None
