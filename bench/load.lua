@@ -1,5 +1,5 @@
--- Requests for wrk, and its results as one line of JSON: wrk ... -s load.lua URL -- get|post|list ROWS ID_FORMAT
--- or a fixed path: -- path PATH
+-- wrk script: sends requests, and prints the results as one line of JSON. wrk ... -s load.lua URL -- get|post|list ROWS ID_FORMAT
+-- or with a fixed path: -- path PATH
 local kind, rows, id
 local fixed
 

@@ -203,7 +203,7 @@ def test_each_job_runs_after_its_dependencies(pushed: Run) -> None:
 
 def test_each_job_runs_on_the_pushed_commit(pushed: Run) -> None:
     commit = pushed.commit
-    out = f"check out {commit}, depth 1, credentials kept: false"
+    out = f"check out {commit}, depth 1, persist-credentials false"
     # With the image's Python and with the newest, concurrently.
     tested = [
         f"make {what} at {commit} with {python}"
@@ -213,19 +213,19 @@ def test_each_job_runs_on_the_pushed_commit(pushed: Run) -> None:
     assert sorted(pushed.journal_of("test")) == sorted([out, out, *tested])
     assert pushed.journal_of("lint") == [out, f"make lint at {commit}", f"make test-platform at {commit}"]
     assert [line for line in pushed.journal_of("e2e") if not line.startswith("sudo ")] == [
-        *(out, f"get image-{SERVICE}", f"make up at {commit}", f"make e2e at {commit}")
+        *(out, f"download image-{SERVICE}", f"make up at {commit}", f"make e2e at {commit}")
     ]
 
 
 def test_scan_runs_before_login_and_login_before_push(pushed: Run, registry: Registry) -> None:
     digest = pushed.outputs["build-scan-push.digest"]
     assert pushed.journal_of("build-scan-push") == [
-        f"check out {pushed.commit}, depth 1, credentials kept: false",
+        f"check out {pushed.commit}, depth 1, persist-credentials false",
         f"build {SERVICE}:{pushed.commit} as images/{SERVICE}",
         f"scan images/{SERVICE} {digest}",
-        f"keep image-{SERVICE}",
+        f"upload image-{SERVICE}",
         f"log in to {registry.host} as somebody",
-        f"keep digest-{SERVICE}",
+        f"upload digest-{SERVICE}",
     ]
     steps = list(pushed.steps_of("build-scan-push"))
     assert steps.index("Log in to the registry") < steps.index("Push the scanned image with the same digest")
@@ -287,7 +287,7 @@ def test_outdated_push_moves_nothing(runner: Runner, registry: Registry, product
 
 
 def test_failed_scan_prevents_the_push(runner: Runner, registry: Registry) -> None:
-    run = runner.push(runner.origin.commit("With a hole"), fails=[f"scan images/{SERVICE}"])
+    run = runner.push(runner.origin.commit("With a vulnerability"), fails=[f"scan images/{SERVICE}"])
     assert not run.succeeded
     assert run.jobs == {"test": "success", "lint": "success", "build-scan-push": "failure", "gate": "failure"}
     *before, scan = run.journal_of("build-scan-push")
@@ -310,7 +310,7 @@ def test_failed_e2e_prevents_the_deploy(runner: Runner, registry: Registry, prod
         **dict.fromkeys(("test", "lint", "build-scan-push", "sign"), "success"),
         **dict.fromkeys(("e2e", "gate"), "failure"),
     }
-    assert run.journal_of("e2e")[-2:] == ["kind export logs reports/kind --name task-platform", "keep kind-logs"]
+    assert run.journal_of("e2e")[-2:] == ["kind export logs reports/kind --name task-platform", "upload kind-logs"]
     assert (registry.digest(SERVICE, "latest"), production.revisions()) == (latest, revisions)
 
 
@@ -342,7 +342,7 @@ def test_pull_request_is_tested_without_access_to_secrets(
     assert run.succeeded, run.log
     assert run.jobs == dict.fromkeys(("test", "lint", "e2e", "gate"), "success")
     assert [line for line in run.journal_of("e2e") if not line.startswith("sudo ")] == [
-        f"check out {commit}, depth 1, credentials kept: false",
+        f"check out {commit}, depth 1, persist-credentials false",
         *(f"make up at {commit}", f"make e2e at {commit}"),
     ]
     for secret in {**WORKFLOW_SECRETS, **SECRETS, **production.secrets}.values():

@@ -157,7 +157,7 @@ def test_vulnerability_with_a_fix_is_found_by_the_scanners_own_container_and_dat
     record = tmp_path / "usr/lib/python3/site-packages/PyYAML-5.1.dist-info/METADATA"
     record.parent.mkdir(parents=True)
     record.write_text("Metadata-Version: 2.1\nName: PyYAML\nVersion: 5.1\nLicense: MIT\n")
-    image = f"{SERVICE}:known-hole"
+    image = f"{SERVICE}:known-vulnerability"
     build = ["docker", "build", "--quiet", "--tag", image, "--file", "-", str(tmp_path)]
     subprocess.run(build, input="FROM scratch\nCOPY usr /usr\n", text=True, capture_output=True, check=True)
     layout = tmp_path / "layout"

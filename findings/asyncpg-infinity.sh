@@ -42,8 +42,8 @@ import asyncpg
 
 async def main():
     db = await asyncpg.connect(host=sys.argv[1], port=54321, user="postgres", database="postgres")
-    rows = await db.fetch("SELECT * FROM (VALUES ('infinity'::timestamptz), ('2026-11-29 08:00Z')) AS t (moment)")
-    values = [row["moment"] for row in rows]
+    rows = await db.fetch("SELECT * FROM (VALUES ('infinity'::timestamptz), ('2026-11-29 08:00Z')) AS t (instant)")
+    values = [row["instant"] for row in rows]
     back = await db.fetchval("SELECT $1::timestamptz::text", values[0])
     await db.close()
     return values, back

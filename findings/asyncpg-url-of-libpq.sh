@@ -49,12 +49,12 @@ async def main():
     return sent
 
 
-seen = {}
+actual = {}
 for library, sent in zip(("asyncpg", "psycopg"), asyncio.run(main())):
-    seen[library] = {name: sent.get(name) for name in ("application_name", "connect_timeout", "load_balance_hosts")}
-    print(library, seen[library])
-if list(seen["asyncpg"].values()) != ["a b", "5", "disable"]:
+    actual[library] = {name: sent.get(name) for name in ("application_name", "connect_timeout", "load_balance_hosts")}
+    print(library, actual[library])
+if list(actual["asyncpg"].values()) != ["a b", "5", "disable"]:
     sys.exit("Changed: expected asyncpg to send all three, with a space")
-if list(seen["psycopg"].values()) != ["a+b", None, None]:
+if list(actual["psycopg"].values()) != ["a+b", None, None]:
     sys.exit("Changed: expected psycopg to send only the name, with a plus")
 PYTHON

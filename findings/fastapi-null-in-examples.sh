@@ -41,8 +41,8 @@ def task() -> Task:
 print("pydantic:", json.dumps(Task.model_json_schema()["examples"][0]))
 print("fastapi: ", json.dumps(app.openapi()["components"]["schemas"]["Task"]["examples"][0]))
 PY
-venv/bin/python example.py | tee seen
-if ! grep -q '^pydantic:.*"due": null' seen || ! grep -Fxq 'fastapi:  {"more": [{}], "title": "Water the plants"}' seen; then
+venv/bin/python example.py | tee actual
+if ! grep -q '^pydantic:.*"due": null' actual || ! grep -Fxq 'fastapi:  {"more": [{}], "title": "Water the plants"}' actual; then
   echo 'Changed: expected pydantic to keep the null and FastAPI to drop it'
   exit 1
 fi

@@ -76,9 +76,9 @@ for each in github.com/r3labs/sse/v2@v2.10.0 github.com/tmaxmax/go-sse@v0.12.0 g
   go get "$each" > log 2>&1 || { cat log && exit 1; }
 done
 go mod tidy > log 2>&1 || { cat log && exit 1; }
-seen=$(go run .)
-echo "$seen"
-if [[ $seen != '": a comment\n\n": r3labs 0, go-sse 0, its Read 0
+actual=$(go run .)
+echo "$actual"
+if [[ $actual != '": a comment\n\n": r3labs 0, go-sse 0, its Read 0
 "retry: 3000\n\n": r3labs 1, go-sse 1, its Read 0
 "id: 7\n\n": r3labs 1, go-sse 1, its Read 1
 "data: a\n\n": r3labs 1, go-sse 1, its Read 1' ]]; then

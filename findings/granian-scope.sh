@@ -27,7 +27,7 @@ async def app(scope, receive, send):
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 PYTHON
-cat > ask.py << 'PYTHON'
+cat > request.py << 'PYTHON'
 import socket
 import sys
 import time
@@ -45,7 +45,7 @@ with connection:
     connection.sendall(b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n")
     print(connection.makefile("rb").read().decode().partition("\r\n\r\n")[2])
 PYTHON
-seen=''
+actual=''
 for name in granian uvicorn; do
   port=$(v/bin/python -c 'import socket; s = socket.create_server(("127.0.0.1", 0)); print(s.getsockname()[1])')
   if [[ $name == granian ]]; then
@@ -54,14 +54,14 @@ for name in granian uvicorn; do
     v/bin/uvicorn --host 127.0.0.1 --port "$port" app:app > "$name.log" 2>&1 &
   fi
   server=$!
-  answer=$(v/bin/python ask.py "$port")
-  echo "$name: $answer"
-  seen+=" $answer"
+  response=$(v/bin/python request.py "$port")
+  echo "$name: $response"
+  actual+=" $response"
   kill "$server"
   wait "$server" || true
   server=''
 done
-if [[ $seen != " ('1', 'str') ('1.0', 'int')" ]]; then
+if [[ $actual != " ('1', 'str') ('1.0', 'int')" ]]; then
   echo "Changed: expected '1' and a string from granian, '1.0' and an integer from uvicorn" >&2
   exit 1
 fi

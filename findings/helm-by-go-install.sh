@@ -14,17 +14,17 @@ cd "$folder"
 
 mkdir -p chart/templates
 printf 'apiVersion: v2\nname: chart\nversion: 0.1.0\n' > chart/Chart.yaml
-printf 'seen: {{ .Capabilities.KubeVersion }}\n' > chart/templates/seen.yaml
+printf 'actual: {{ .Capabilities.KubeVersion }}\n' > chart/templates/actual.yaml
 
-seen=''
+actual=''
 for each in helm.sh/helm/v3@v3.22.0 helm.sh/helm/v4@v4.3.1; do
   version=${each#*@}
   GOBIN=$folder/$version go install "${each%@*}/cmd/helm@$version" > log 2>&1 || { cat log && exit 1; }
-  kubernetes=$("$folder/$version/helm" template release chart | sed -n 's/^seen: //p')
+  kubernetes=$("$folder/$version/helm" template release chart | sed -n 's/^actual: //p')
   echo "Helm $version: $kubernetes"
-  seen+=" $kubernetes"
+  actual+=" $kubernetes"
 done
-if [[ $seen != " v1.20.0 v1.37.0" ]]; then
+if [[ $actual != " v1.20.0 v1.37.0" ]]; then
   echo "Changed: expected v1.20.0 and v1.37.0" >&2
   exit 1
 fi

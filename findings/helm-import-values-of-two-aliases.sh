@@ -50,9 +50,9 @@ sizes_with() { # module, version
 
 lost='first=imported second=none' both='first=imported second=imported' changed=''
 while read -r module version expected; do
-  seen=$(sizes_with "$module" "$version")
-  echo "Helm $version: $seen"
-  if [[ $seen != "$expected" ]]; then changed=1; fi
+  actual=$(sizes_with "$module" "$version")
+  echo "Helm $version: $actual"
+  if [[ $actual != "$expected" ]]; then changed=1; fi
 done << VERSIONS
 helm.sh/helm/v3 3.12.3 $lost
 helm.sh/helm/v3 3.22.0 $lost

@@ -15,25 +15,25 @@ cd "$folder"
 mkdir -p chart/templates
 printf 'apiVersion: v2\nname: chart\nversion: 0.1.0\n' > chart/Chart.yaml
 printf 'name: ada\nmap: {a: 1}\n' > chart/values.yaml
-printf 'seen: {{ list .Values.name .Values.map | toJson }}\n' > chart/templates/seen.yaml
+printf 'actual: {{ list .Values.name .Values.map | toJson }}\n' > chart/templates/actual.yaml
 
 changed=''
-see() { # expected, helm, version, options
-  local expected=$1 helm=$2 seen
+check() { # expected, helm, version, options
+  local expected=$1 helm=$2 actual
   shift 2
-  seen=$("$helm" template release chart "$@" | sed -n 's/^seen: //p')
-  echo "  $*: $seen"
-  if [[ $seen != "$expected" ]]; then changed=1; fi
+  actual=$("$helm" template release chart "$@" | sed -n 's/^actual: //p')
+  echo "  $*: $actual"
+  if [[ $actual != "$expected" ]]; then changed=1; fi
 }
 for each in helm.sh/helm/v3@v3.22.0 helm.sh/helm/v4@v4.3.1; do
   version=${each#*@}
   GOBIN=$folder/$version go install "${each%@*}/cmd/helm@$version" > log 2>&1 || { cat log && exit 1; }
   helm=$folder/$version/helm
   echo "Helm $version"
-  see '[null,{"a":1}]' "$helm" --set name=nUll
-  see '[false,{"a":1}]' "$helm" --set name=FALSE
-  see '["ada",[""]]' "$helm" --set 'map={}'
-  see '["ada",{"a":1}]' "$helm" --set-json 'map={}'
+  check '[null,{"a":1}]' "$helm" --set name=nUll
+  check '[false,{"a":1}]' "$helm" --set name=FALSE
+  check '["ada",[""]]' "$helm" --set 'map={}'
+  check '["ada",{"a":1}]' "$helm" --set-json 'map={}'
 done
 if [[ $changed ]]; then
   echo "Changed: expected null, false, a list with one empty string, and the map with its key" >&2

@@ -32,8 +32,8 @@ httptools.HttpRequestParser(by_httptools).feed_data(REQUEST)
 connection = h11.Connection(h11.SERVER)
 connection.receive_data(REQUEST)
 by_h11 = dict(connection.next_event().headers)
-seen = by_httptools[b"x-plan"], by_h11[b"x-plan"]
-print(f"httptools: {seen[0]}, h11: {seen[1]}")
-if seen != (b"free  ", b"free"):
+actual = by_httptools[b"x-plan"], by_h11[b"x-plan"]
+print(f"httptools: {actual[0]}, h11: {actual[1]}")
+if actual != (b"free  ", b"free"):
     sys.exit("Changed: expected trailing spaces from httptools and none from h11")
 PYTHON

@@ -23,14 +23,14 @@ from httpx_retries import Retry, RetryTransport
 
 waits = []
 time.sleep = waits.append
-seen = []
-for asked in ("5", "3600", formatdate(time.time() + 3600, usegmt=True)):
+actual = []
+for value in ("5", "3600", formatdate(time.time() + 3600, usegmt=True)):
     waits.clear()
-    answers = httpx.MockTransport(lambda _request: httpx.Response(429, headers={"Retry-After": asked}))
-    with httpx.Client(transport=RetryTransport(transport=answers, retry=Retry(total=2))) as client:
+    mock = httpx.MockTransport(lambda _request: httpx.Response(429, headers={"Retry-After": value}))
+    with httpx.Client(transport=RetryTransport(transport=mock, retry=Retry(total=2))) as client:
         status = client.get("http://localhost/").status_code
-    print(f"Retry-After: {asked}: waits {waits}, then {status}")
-    seen.append([*waits, status])
-if seen != [[5, 5, 429], [120, 120, 429], [120, 120, 429]]:
+    print(f"Retry-After: {value}: waits {waits}, then {status}")
+    actual.append([*waits, status])
+if actual != [[5, 5, 429], [120, 120, 429], [120, 120, 429]]:
     sys.exit("Changed: expected waits of 5 s, and of 120 s instead of an hour")
 PYTHON

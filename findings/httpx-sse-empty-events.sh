@@ -26,12 +26,12 @@ BLOCKS = {
     "data with an id": b"id: 7\ndata: {}\n\n",
     "a comment after an id": b"data: {}\nid: 7\n\n: still here\n\n",
 }
-seen = []
+actual = []
 for title, text in BLOCKS.items():
-    answer = httpx.Response(200, headers={"Content-Type": "text/event-stream"}, content=text)
-    data = [event.data for event in EventSource(answer).iter_sse()]
+    response = httpx.Response(200, headers={"Content-Type": "text/event-stream"}, content=text)
+    data = [event.data for event in EventSource(response).iter_sse()]
     print(f"{title}: {data}")
-    seen.append(data)
-if seen != [[], [""], ["{}"], ["{}", ""]]:
+    actual.append(data)
+if actual != [[], [""], ["{}"], ["{}", ""]]:
     sys.exit("Changed: expected an empty event for a lone retry and for a comment after an id")
 PYTHON

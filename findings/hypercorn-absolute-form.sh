@@ -27,7 +27,7 @@ async def app(scope, receive, send):
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 PYTHON
-cat > ask.py << 'PYTHON'
+cat > request.py << 'PYTHON'
 import socket
 import sys
 import time
@@ -45,7 +45,7 @@ with connection:
     connection.sendall(b"GET http://localhost/tasks HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
     print(connection.makefile("rb").read().decode().partition("\r\n\r\n")[2])
 PYTHON
-seen=''
+actual=''
 for name in hypercorn uvicorn; do
   port=$(v/bin/python -c 'import socket; s = socket.create_server(("127.0.0.1", 0)); print(s.getsockname()[1])')
   if [[ $name == hypercorn ]]; then
@@ -54,14 +54,14 @@ for name in hypercorn uvicorn; do
     v/bin/uvicorn --http httptools --host 127.0.0.1 --port "$port" app:app > "$name.log" 2>&1 &
   fi
   server=$!
-  answer=$(v/bin/python ask.py "$port")
-  echo "$name: $answer"
-  seen+=" $answer"
+  response=$(v/bin/python request.py "$port")
+  echo "$name: $response"
+  actual+=" $response"
   kill "$server"
   wait "$server" || true
   server=''
 done
-if [[ $seen != " http://localhost/tasks /tasks" ]]; then
+if [[ $actual != " http://localhost/tasks /tasks" ]]; then
   echo "Changed: expected the whole target from hypercorn and /tasks from uvicorn" >&2
   exit 1
 fi

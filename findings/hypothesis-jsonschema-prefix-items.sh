@@ -20,7 +20,7 @@ import jsonschema
 from hypothesis import HealthCheck, given, settings
 from hypothesis_jsonschema import from_schema
 
-seen = {}
+actual = {}
 for draft, items, validator in [
     ("07", {"items": [{"type": "string"}]}, jsonschema.Draft7Validator),
     ("2020-12", {"prefixItems": [{"type": "string"}]}, jsonschema.Draft202012Validator),
@@ -34,8 +34,8 @@ for draft, items, validator in [
         valid.append(validator(schema).is_valid(value))
 
     make()
-    seen[draft] = valid.count(False)
-    print(f"Draft {draft}: {seen[draft]} of {len(valid)} values are invalid")
-if seen["07"] or seen["2020-12"] < 25:
+    actual[draft] = valid.count(False)
+    print(f"Draft {draft}: {actual[draft]} of {len(valid)} values are invalid")
+if actual["07"] or actual["2020-12"] < 25:
     sys.exit("Changed: expected none and nearly all")
 PYTHON

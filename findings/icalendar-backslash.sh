@@ -30,13 +30,13 @@ import ics
 text = open("a.ics", newline="").read()
 (event,) = icalendar.Calendar.from_ical(text).walk("VEVENT")
 (other,) = ics.Calendar(text).events
-seen = {
+actual = {
     "icalendar": [str(event["SUMMARY"]), len(event.categories)],
     "ics": [other.name, len(other.categories)],
     "node-ical": json.load(open("by-node")),
 }
-for library, (title, categories) in seen.items():
+for library, (title, categories) in actual.items():
     print(f"{library}: {title!r}, {categories} categories")
-if seen != {"icalendar": [r"C:\new", 2], "ics": ["C:\\\new", 2], "node-ical": ["C:\\\new", 3]}:
+if actual != {"icalendar": [r"C:\new", 2], "ics": ["C:\\\new", 2], "node-ical": ["C:\\\new", 3]}:
     sys.exit("Changed: expected one correct, two with a line break, three categories from node-ical")
 PYTHON

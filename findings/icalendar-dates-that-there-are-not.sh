@@ -40,24 +40,24 @@ console.log(found.all((_, count) => count < 5).slice(0, 5).map((each) => each.to
 JS
 
 changed=''
-see() { # expected, start, rule, command
-  local seen
-  seen=$("${@:4}" "$2" "$3")
-  echo "$3 from $2, ${*:4}: $seen"
-  if [[ $seen != "$1" ]]; then changed=1; fi
+check() { # expected, start, rule, command
+  local actual
+  actual=$("${@:4}" "$2" "$3")
+  echo "$3 from $2, ${*:4}: $actual"
+  if [[ $actual != "$1" ]]; then changed=1; fi
 }
 months='2026-01-31 2026-03-31 2026-05-31 2026-07-31 2026-08-31'
-see "$months" 2026-01-31 FREQ=MONTHLY v/bin/python dates.py
-see "$months" 2026-01-31 FREQ=MONTHLY node icaljs.mjs
-see '2026-01-31 2026-02-28 2026-03-28 2026-04-28 2026-05-28' 2026-01-31 FREQ=MONTHLY node temporal.mjs
+check "$months" 2026-01-31 FREQ=MONTHLY v/bin/python dates.py
+check "$months" 2026-01-31 FREQ=MONTHLY node icaljs.mjs
+check '2026-01-31 2026-02-28 2026-03-28 2026-04-28 2026-05-28' 2026-01-31 FREQ=MONTHLY node temporal.mjs
 years='2024-02-29 2028-02-29 2032-02-29 2036-02-29 2040-02-29'
-see "$years" 2024-02-29 FREQ=YEARLY v/bin/python dates.py
-see '2024-02-29 2025-03-01 2026-03-01 2027-03-01 2028-02-29' 2024-02-29 FREQ=YEARLY node icaljs.mjs
-see '2024-02-29 2025-02-28 2026-02-28 2027-02-28 2028-02-28' 2024-02-29 FREQ=YEARLY node temporal.mjs
+check "$years" 2024-02-29 FREQ=YEARLY v/bin/python dates.py
+check '2024-02-29 2025-03-01 2026-03-01 2027-03-01 2028-02-29' 2024-02-29 FREQ=YEARLY node icaljs.mjs
+check '2024-02-29 2025-02-28 2026-02-28 2027-02-28 2028-02-28' 2024-02-29 FREQ=YEARLY node temporal.mjs
 for command in 'v/bin/python dates.py' 'node icaljs.mjs' 'node temporal.mjs'; do
   read -ra command <<< "$command"
-  see "$months" 2026-01-31 'FREQ=MONTHLY;BYMONTHDAY=31' "${command[@]}"
-  see "$years" 2024-02-29 'FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=29' "${command[@]}"
+  check "$months" 2026-01-31 'FREQ=MONTHLY;BYMONTHDAY=31' "${command[@]}"
+  check "$years" 2024-02-29 'FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=29' "${command[@]}"
 done
 if [[ $changed ]]; then
   echo "Changed: expected the 28th from rrule-temporal and 1 March from ical.js" >&2

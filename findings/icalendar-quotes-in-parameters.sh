@@ -35,14 +35,14 @@ import vobject
 
 text = open("a.ics", newline="").read()
 (event,) = icalendar.Calendar.from_ical(text).walk("VEVENT")
-seen = {
+actual = {
     "icalendar": event["ATTENDEE"].params["CN"],
     "vobject": vobject.readOne(text).vevent.attendee.params["CN"][0],
     **dict(zip(("ical.js", "node-ical"), json.load(open("by-node")))),
 }
-for library, name in seen.items():
+for library, name in actual.items():
     print(f"{library}: {name}")
 QUOTED, CARETS = 'The "A" team', "The ^'A^' team"
-if seen != {"icalendar": QUOTED, "vobject": CARETS, "ical.js": QUOTED, "node-ical": CARETS}:
+if actual != {"icalendar": QUOTED, "vobject": CARETS, "ical.js": QUOTED, "node-ical": CARETS}:
     sys.exit("Changed: expected quotes from icalendar and ical.js, carets from vobject and node-ical")
 PYTHON

@@ -23,14 +23,14 @@ print(json_merge_patch.create_patch(*map(json.loads, sys.argv[1:])))' "$@"
 by_node() { node -e 'console.log(require("json-merge-patch").generate(...process.argv.slice(1).map(JSON.parse)))' "$@"; }
 
 changed=''
-see() { # what, expected, seen
+check() { # what, expected, actual
   echo "$1: $3"
   if [[ $2 != "$3" ]]; then changed=1; fi
 }
-see 'Python, 1 to true' '{}' "$(by_python '{"on": 1}' '{"on": true}')"
-see 'Python, false to 0' '{}' "$(by_python '{"on": false}' '{"on": 0}')"
-see 'npm, 1 to true' '{ on: true }' "$(by_node '{"on": 1}' '{"on": true}')"
-see 'npm, equal documents' undefined "$(by_node '{"on": 1}' '{"on": 1}')"
+check 'Python, 1 to true' '{}' "$(by_python '{"on": 1}' '{"on": true}')"
+check 'Python, false to 0' '{}' "$(by_python '{"on": false}' '{"on": 0}')"
+check 'npm, 1 to true' '{ on: true }' "$(by_node '{"on": 1}' '{"on": true}')"
+check 'npm, equal documents' undefined "$(by_node '{"on": 1}' '{"on": 1}')"
 if [[ $changed ]]; then
   echo "Changed: expected two empty patches, one with true, and undefined" >&2
   exit 1

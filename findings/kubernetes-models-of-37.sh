@@ -17,7 +17,7 @@ cat > models.py << 'PYTHON'
 from kubernetes.client import V1ObjectMeta, V1PodList
 
 
-def seen(make):
+def outcome(make):
     try:
         return str(make())
     except Exception as error:
@@ -31,10 +31,10 @@ def misspelt():
 
 
 print(
-    seen(misspelt),
-    seen(lambda: V1ObjectMeta(name=3).name),
-    seen(lambda: V1ObjectMeta(resourceVersion="7").resource_version),
-    seen(lambda: V1PodList().items),
+    outcome(misspelt),
+    outcome(lambda: V1ObjectMeta(name=3).name),
+    outcome(lambda: V1ObjectMeta(resourceVersion="7").resource_version),
+    outcome(lambda: V1PodList().items),
 )
 PYTHON
 

@@ -14,7 +14,7 @@ cd "$folder"
 python3 -m venv v
 v/bin/pip install --quiet --disable-pip-version-check opentelemetry-sdk==1.45.1
 
-cat > share.py << 'PYTHON'
+cat > sample.py << 'PYTHON'
 import sys
 
 from opentelemetry.sdk.trace import TracerProvider
@@ -25,14 +25,14 @@ PYTHON
 export OTEL_TRACES_SAMPLER=parentbased_traceidratio
 changed=''
 for argument in 10% 10; do
-  kept=$(OTEL_TRACES_SAMPLER_ARG=$argument v/bin/python share.py)
-  echo "OTEL_TRACES_SAMPLER_ARG=$argument samples $kept of 1000"
-  if [[ $kept != 1000 ]]; then changed=1; fi
+  sampled=$(OTEL_TRACES_SAMPLER_ARG=$argument v/bin/python sample.py)
+  echo "OTEL_TRACES_SAMPLER_ARG=$argument samples $sampled of 1000"
+  if [[ $sampled != 1000 ]]; then changed=1; fi
 done
-kept=$(OTEL_TRACES_SAMPLER_ARG=0.1 v/bin/python share.py)
-echo "OTEL_TRACES_SAMPLER_ARG=0.1 samples $kept of 1000"
-if ((kept > 300)); then changed=1; fi
-if OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT=many v/bin/python share.py > log 2>&1; then changed=1; fi
+sampled=$(OTEL_TRACES_SAMPLER_ARG=0.1 v/bin/python sample.py)
+echo "OTEL_TRACES_SAMPLER_ARG=0.1 samples $sampled of 1000"
+if ((sampled > 300)); then changed=1; fi
+if OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT=many v/bin/python sample.py > log 2>&1; then changed=1; fi
 tail -n 1 log
 if [[ $changed ]]; then
   echo "Changed: expected all, all, about 100 and an error" >&2

@@ -27,29 +27,29 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 BASE = "http://127.0.0.1:4318"
 
 
-def sent(**variables):
+def exported_request(**variables):
     """The URL and the timeout of the request that exports a span."""
-    seen = []
+    exported = []
 
     def send(session, request, **options):
         timeout = options["timeout"]
-        seen.append((request.url, timeout[-1] if isinstance(timeout, tuple) else timeout))
-        answer = requests.Response()
-        answer.status_code = 200
-        return answer
+        exported.append((request.url, timeout[-1] if isinstance(timeout, tuple) else timeout))
+        response = requests.Response()
+        response.status_code = 200
+        return response
 
     with patch.dict(os.environ, variables), patch.object(requests.Session, "send", send):
         provider = TracerProvider()
         provider.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter()))
         provider.get_tracer("a").start_span("b").end()
-    print(variables, "->", *seen)
-    return seen[0]
+    print(variables, "->", *exported)
+    return exported[0]
 
 
 changed = [
-    sent(OTEL_EXPORTER_OTLP_TIMEOUT="10000")[1] < 9000,
-    sent(OTEL_EXPORTER_OTLP_ENDPOINT=f"{BASE}/v1/traces")[0] != f"{BASE}/v1/traces/v1/traces",
-    sent(OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=BASE)[0] != f"{BASE}/",
+    exported_request(OTEL_EXPORTER_OTLP_TIMEOUT="10000")[1] < 9000,
+    exported_request(OTEL_EXPORTER_OTLP_ENDPOINT=f"{BASE}/v1/traces")[0] != f"{BASE}/v1/traces/v1/traces",
+    exported_request(OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=BASE)[0] != f"{BASE}/",
 ]
 if any(changed):
     sys.exit("Changed: expected seconds, the path twice and no path")

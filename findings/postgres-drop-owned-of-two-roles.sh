@@ -43,16 +43,16 @@ import asyncpg
 async def main():
     db = await asyncpg.connect(host=sys.argv[1], port=54322, user="postgres", database="postgres")
     await db.execute("CREATE ROLE owner; CREATE ROLE other")
-    seen = []
+    actual = []
     for roles in ("owner, other", "other, owner"):
         await db.execute("ALTER DEFAULT PRIVILEGES FOR ROLE owner GRANT SELECT ON TABLES TO other")
         try:
-            seen.append(await db.execute(f"DROP OWNED BY {roles}"))
+            actual.append(await db.execute(f"DROP OWNED BY {roles}"))
         except asyncpg.InternalServerError as error:
-            seen.append(str(error))
-        print(f"DROP OWNED BY {roles}: {seen[-1]}")
+            actual.append(str(error))
+        print(f"DROP OWNED BY {roles}: {actual[-1]}")
     await db.close()
-    if not seen[0].startswith("could not find tuple for default ACL") or seen[1] != "DROP OWNED":
+    if not actual[0].startswith("could not find tuple for default ACL") or actual[1] != "DROP OWNED":
         sys.exit("Changed: expected the first to fail and the second to work")
 
 

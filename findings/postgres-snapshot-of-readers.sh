@@ -40,7 +40,7 @@ import sys
 
 import asyncpg
 
-HOLD = {
+HOLDS_XMIN = {
     "SELECT nextval('s')": True,
     "SELECT * FROM t FOR UPDATE": True,
     "CREATE TEMP TABLE u (x int)": True,
@@ -54,24 +54,24 @@ def connect(database):
 
 
 async def main():
-    here = await connect("postgres")
-    await here.execute("CREATE DATABASE other")
-    await here.execute("CREATE TABLE outbox (x int)")
-    there = await connect("other")
-    await there.execute("CREATE SEQUENCE s; CREATE TABLE t (x int); INSERT INTO t VALUES (1)")
-    seen = {}
-    for statement in HOLD:
-        held = there.transaction(isolation="repeatable_read")
-        await held.start()
-        await there.execute(statement)
-        written = await here.fetchval("INSERT INTO outbox VALUES (1) RETURNING pg_current_xact_id()::text::bigint")
-        waits_for = await here.fetchval("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
-        await held.rollback()
-        seen[statement] = waits_for <= written
-        print(f"{statement}, in another database: {'holds xmin back' if seen[statement] else 'does not'}")
-    await there.close()
-    await here.close()
-    if seen != HOLD:
+    local = await connect("postgres")
+    await local.execute("CREATE DATABASE other")
+    await local.execute("CREATE TABLE outbox (x int)")
+    other = await connect("other")
+    await other.execute("CREATE SEQUENCE s; CREATE TABLE t (x int); INSERT INTO t VALUES (1)")
+    actual = {}
+    for statement in HOLDS_XMIN:
+        transaction = other.transaction(isolation="repeatable_read")
+        await transaction.start()
+        await other.execute(statement)
+        xid = await local.fetchval("INSERT INTO outbox VALUES (1) RETURNING pg_current_xact_id()::text::bigint")
+        xmin = await local.fetchval("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
+        await transaction.rollback()
+        actual[statement] = xmin <= xid
+        print(f"{statement}, in another database: {'holds xmin back' if actual[statement] else 'does not'}")
+    await other.close()
+    await local.close()
+    if actual != HOLDS_XMIN:
         sys.exit("Changed: expected only the first three to hold xmin back")
 
 

@@ -20,19 +20,19 @@ from prometheus_client.exposition import choose_encoder
 
 registry = CollectorRegistry()
 Gauge("rooms", "Rooms that are free", registry=registry).set(3)
-OPEN = "application/openmetrics-text"
+OPENMETRICS = "application/openmetrics-text"
 
 
-def given(accept):
+def encode_for(accept):
     encode, content_type = choose_encoder(accept)
     print(f"Accept: {accept}\n  -> {content_type}")
     return content_type, encode(registry)
 
 
-assert given(f"text/plain;q=1, {OPEN};version=1.0.0;q=0.1")[0].startswith(OPEN)
-assert given(f"text/plain, {OPEN};version=1.0.0;q=0")[0].startswith(OPEN)
-first = given(f"{OPEN};version=1.0.0")
-second = given(f"{OPEN};version=2.0.0")
+assert encode_for(f"text/plain;q=1, {OPENMETRICS};version=1.0.0;q=0.1")[0].startswith(OPENMETRICS)
+assert encode_for(f"text/plain, {OPENMETRICS};version=1.0.0;q=0")[0].startswith(OPENMETRICS)
+first = encode_for(f"{OPENMETRICS};version=1.0.0")
+second = encode_for(f"{OPENMETRICS};version=2.0.0")
 assert "version=2.0.0" in second[0]
 assert first[1] == second[1]
 PYTHON

@@ -19,12 +19,12 @@ import sys
 
 from prometheus_client.parser import text_string_to_metric_families
 
-seen = []
+actual = []
 for kind in ("counter", "gauge"):
     text = f"# TYPE jobs {kind}\njobs 3\n"
     (family,) = text_string_to_metric_families(text)
-    seen += [sample.name for sample in family.samples]
+    actual += [sample.name for sample in family.samples]
     print(f"{text!r} -> {family.samples}")
-if seen != ["jobs_total", "jobs"]:
+if actual != ["jobs_total", "jobs"]:
     sys.exit("Changed: expected jobs_total for the counter and jobs for the gauge")
 PYTHON

@@ -14,9 +14,9 @@ GOBIN=$folder go install github.com/prometheus/prometheus/cmd/promtool@v0.316.0 
 printf 'groups: [{name: a, rules: [{record: b, expr: %s}]}]\n' "'sum({\"http.requests\"})'" > rules.yml
 printf '# HELP "http.requests" Requests.\n# TYPE "http.requests" gauge\n{"http.requests"} 1\n' > exposition
 ./promtool check rules rules.yml
-said=$(./promtool check metrics < exposition 2>&1) && status=0 || status=$?
-echo "promtool check metrics: $said"
-if [[ $status == 0 || $said != *'invalid metric name'* ]]; then
+output=$(./promtool check metrics < exposition 2>&1) && status=0 || status=$?
+echo "promtool check metrics: $output"
+if [[ $status == 0 || $output != *'invalid metric name'* ]]; then
   echo "Changed: expected the name to be rejected" >&2
   exit 1
 fi

@@ -25,18 +25,18 @@ import ruamel.yaml
 import yaml
 
 text = open("a.yaml").read()
-seen = [sys.argv[1]]
+actual = [sys.argv[1]]
 for read in (
     ruamel.yaml.YAML(typ="safe", pure=True).load,
     yaml.safe_load,
     lambda text: yaml.load(text, Loader=yaml.CSafeLoader),
 ):
     try:
-        seen.append(read(text)["matchType"])
+        actual.append(read(text)["matchType"])
     except (yaml.constructor.ConstructorError, ruamel.yaml.constructor.ConstructorError) as error:
-        seen.append("error")
+        actual.append("error")
         print(error.problem)
-print("npm yaml, ruamel.yaml, PyYAML, PyYAML with libyaml:", *seen)
-if seen != ["=", "error", "error", "error"]:
+print("npm yaml, ruamel.yaml, PyYAML, PyYAML with libyaml:", *actual)
+if actual != ["=", "error", "error", "error"]:
     sys.exit("Changed: expected a string and three errors")
 PYTHON

@@ -14,10 +14,10 @@ trap 'rm -rf "$folder"' EXIT
 cd "$folder"
 npm install --silent --no-fund --no-audit --prefix . ratelimit-header-parser@0.1.0 > /dev/null
 
-cat > see.mjs << 'JS'
+cat > parse.mjs << 'JS'
 import { parseRateLimit } from "ratelimit-header-parser"
 
-const seen = []
+const actual = []
 for (const headers of [
   { RateLimit: "limit=100, remaining=50, reset=30" },
   { RateLimit: '"default";r=50;t=30', "RateLimit-Policy": '"default";q=100;w=60' },
@@ -25,11 +25,11 @@ for (const headers of [
 ]) {
   const read = parseRateLimit(new Headers(headers))
   console.log(headers, read)
-  seen.push(read?.remaining)
+  actual.push(read?.remaining)
 }
-if (JSON.stringify(seen.map(String)) !== '["50","NaN","undefined"]') {
+if (JSON.stringify(actual.map(String)) !== '["50","NaN","undefined"]') {
   console.error("Changed: expected 50, NaN and undefined")
   process.exit(1)
 }
 JS
-node see.mjs
+node parse.mjs

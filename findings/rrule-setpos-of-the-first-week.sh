@@ -20,21 +20,21 @@ cat > occurrences.py << 'PY'
 from dateutil.rrule import rrulestr
 
 rule = rrulestr("DTSTART:20270106T090000\nRRULE:FREQ=WEEKLY;BYDAY=MO,FR;BYSETPOS=1;COUNT=3")
-print(*(moment.date() for moment in rule))
+print(*(occurrence.date() for occurrence in rule))
 PY
 cat > occurrences.cjs << 'JS'
 const { rrulestr } = require("rrule");
 
 const rule = rrulestr("DTSTART:20270106T090000Z\nRRULE:FREQ=WEEKLY;BYDAY=MO,FR;BYSETPOS=1;COUNT=3");
-console.log(rule.all().map((moment) => moment.toISOString().slice(0, 10)).join(" "));
+console.log(rule.all().map((occurrence) => occurrence.toISOString().slice(0, 10)).join(" "));
 JS
 by_dateutil=$(venv/bin/python occurrences.py)
 by_rrule=$(node occurrences.cjs)
 echo "The first of Monday and Friday of each week, from Wednesday 2027-01-06:"
 echo "python-dateutil: $by_dateutil"
 echo "rrule.js:        $by_rrule"
-seen='2027-01-08 2027-01-11 2027-01-18'
-if [[ $by_dateutil != "$seen" || $by_rrule != "$seen" ]]; then
+expected='2027-01-08 2027-01-11 2027-01-18'
+if [[ $by_dateutil != "$expected" || $by_rrule != "$expected" ]]; then
   echo 'Changed: expected the Friday of the first week, 2027-01-08'
   exit 1
 fi

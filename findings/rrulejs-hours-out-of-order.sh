@@ -22,14 +22,14 @@ from datetime import datetime
 from dateutil.rrule import rrulestr
 
 rule = rrulestr("DTSTART:20270106T060000\nRRULE:FREQ=DAILY;BYHOUR=18,9;COUNT=3")
-print(*(f"{moment:%d.%H}" for moment in rule), f"{rule.after(datetime(2027, 1, 6, 6)):%d.%H}")
+print(*(f"{occurrence:%d.%H}" for occurrence in rule), f"{rule.after(datetime(2027, 1, 6, 6)):%d.%H}")
 PY
 cat > occurrences.cjs << 'JS'
 const { rrulestr } = require("rrule");
 
 const rule = rrulestr("DTSTART:20270106T060000Z\nRRULE:FREQ=DAILY;BYHOUR=18,9;COUNT=3");
-const shown = (moment) => `${moment.toISOString().slice(8, 10)}.${moment.toISOString().slice(11, 13)}`;
-console.log([...rule.all(), rule.after(new Date("2027-01-06T06:00:00Z"))].map(shown).join(" "));
+const format = (occurrence) => `${occurrence.toISOString().slice(8, 10)}.${occurrence.toISOString().slice(11, 13)}`;
+console.log([...rule.all(), rule.after(new Date("2027-01-06T06:00:00Z"))].map(format).join(" "));
 JS
 by_dateutil=$(venv/bin/python occurrences.py)
 by_rrule=$(node occurrences.cjs)

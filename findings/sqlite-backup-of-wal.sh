@@ -22,7 +22,7 @@ import sys
 import aiosqlite
 
 
-async def beside(copy):
+async def created_files(copy):
     """The files that a reader creates next to the copy."""
     async with aiosqlite.connect(copy) as db:
         await db.execute_fetchall("SELECT * FROM t")
@@ -36,12 +36,12 @@ async def main():
         await db.commit()
         await db.backup(copy)
         await db.execute("VACUUM INTO 'vacuum.db'")
-    return await beside("backup.db"), await beside("vacuum.db")
+    return await created_files("backup.db"), await created_files("vacuum.db")
 
 
-seen = asyncio.run(main())
-print("Next to the copy by backup:", *seen[0])
-print("Next to the copy by VACUUM INTO:", *seen[1])
-if seen != (["backup.db-shm", "backup.db-wal"], []):
+actual = asyncio.run(main())
+print("Next to the copy by backup:", *actual[0])
+print("Next to the copy by VACUUM INTO:", *actual[1])
+if actual != (["backup.db-shm", "backup.db-wal"], []):
     sys.exit("Changed: expected two files and none")
 PYTHON

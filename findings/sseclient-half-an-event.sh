@@ -22,8 +22,8 @@ import sseclient
 from httpx_sse import EventSource
 
 STREAM = b'id: 7\ndata: {"n": 1}\n\ndata: {"n": 2}\n\nid: 8\ndata: {"n":'
-answer = httpx.Response(200, headers={"Content-Type": "text/event-stream"}, content=STREAM)
-by_httpx = [(event.id, event.data) for event in EventSource(answer).iter_sse()]
+response = httpx.Response(200, headers={"Content-Type": "text/event-stream"}, content=STREAM)
+by_httpx = [(event.id, event.data) for event in EventSource(response).iter_sse()]
 by_sseclient = [(event.id, event.data) for event in sseclient.SSEClient(iter([STREAM])).events()]
 print("httpx-sse:", by_httpx)
 print("sseclient-py:", by_sseclient)

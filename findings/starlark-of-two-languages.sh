@@ -33,12 +33,12 @@ PYTHON
 }
 in_go() { # expression
   { cat half.star && echo "print($1)"; } > all.star
-  if ./starlark all.star > said 2>&1; then cat said; else grep -o 'called recursively' said; fi
+  if ./starlark all.star > output 2>&1; then cat output; else grep -o 'called recursively' output; fi
 }
 
-seen="$(in_rust 'half(8)'), $(in_rust 'len("café")'), $(in_go 'half(8)'), $(in_go 'len("café")')"
-echo "Recursion and length, in Rust and in Go: $seen"
-if [[ $seen != "3, 4, called recursively, 5" ]]; then
+actual="$(in_rust 'half(8)'), $(in_rust 'len("café")'), $(in_go 'half(8)'), $(in_go 'len("café")')"
+echo "Recursion and length, in Rust and in Go: $actual"
+if [[ $actual != "3, 4, called recursively, 5" ]]; then
   echo "Changed: expected 3, 4, called recursively, 5" >&2
   exit 1
 fi

@@ -30,9 +30,9 @@ async def in_child():
 
 
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
-seen = asyncio.run(in_child()), uvloop.run(in_child())
-print(f"SIGHUP in the child of a parent that ignores it: {seen[0]} with asyncio's loop, {seen[1]} with uvloop")
-if seen != ("SIG_IGN", "SIG_DFL"):
+actual = asyncio.run(in_child()), uvloop.run(in_child())
+print(f"SIGHUP in the child of a parent that ignores it: {actual[0]} with asyncio's loop, {actual[1]} with uvloop")
+if actual != ("SIG_IGN", "SIG_DFL"):
     sys.exit("Changed: expected SIG_IGN and SIG_DFL")
 PYTHON
 v/bin/python children.py

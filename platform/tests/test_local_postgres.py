@@ -123,18 +123,18 @@ def test_without_docker_one_line_says_what_to_do(folder: Path) -> None:
 
 def test_configured_database_is_used(folder: Path) -> None:
     unreachable = {URL: "postgresql://nobody@127.0.0.1:1/none", "ORDER_NOTES_DATABASE_WAIT_SECONDS": "0"}
-    done = run(folder, "serve", docker="echo docker was asked >&2", **unreachable)
+    done = run(folder, "serve", docker="echo docker was called >&2", **unreachable)
     assert "PostgreSQL at 127.0.0.1:1/none cannot be reached" in done.stderr
-    assert "docker was asked" not in done.stderr
+    assert "docker was called" not in done.stderr
 
 
 def test_command_that_needs_no_database_starts_none(folder: Path) -> None:
-    done = run(folder, "openapi", docker="echo docker was asked >&2")
+    done = run(folder, "openapi", docker="echo docker was called >&2")
     assert done.stderr == ""
     assert json.loads(done.stdout)["info"]["title"] == "Order Notes API"
 
 
 def test_database_in_use_by_another_run_is_left_alone(folder: Path) -> None:
-    done = run(folder, "serve", docker="case $1 in ps) echo 0123456789ab ;; info) ;; *) echo $1 was asked >&2 ;; esac")
+    done = run(folder, "serve", docker="case $1 in ps) echo 0123456789ab ;; info) ;; *) echo $1 was called >&2 ;; esac")
     assert done.returncode == 1
     assert re.fullmatch(r"The PostgreSQL of order-notes is already running\. .*: docker rm --force \S+\n", done.stderr)

@@ -220,7 +220,7 @@ def test_required_tilt_version_is_set(tilt: Tilt) -> None:
 
 # --- validation by the model ----------------------------------------------------------
 
-WHOLE = """
+VALID = """
 docker_build('app', '.', target='dev', only=['src', 'lock'], live_update=[fall_back_on(['lock']), sync('src', '/app')])
 k8s_yaml(read_file('app.yaml'))
 k8s_resource('app', port_forwards=[port_forward(8000, 8000)])
@@ -247,13 +247,13 @@ def model_of(folder: Path, tiltfile: str) -> Tilt:
 
 
 def test_model_accepts_a_valid_tiltfile(tmp_path: Path) -> None:
-    tilt = model_of(tmp_path, WHOLE).read()
+    tilt = model_of(tmp_path, VALID).read()
     assert tilt.builds["app"].syncs == [("src", "/app")]
     assert tilt.applied[0]["metadata"]["labels"] == {"app.kubernetes.io/managed-by": "tilt"}
 
 
 @pytest.mark.parametrize(
-    ("right", "wrong", "why"),
+    ("valid", "invalid", "message"),
     [
         ("docker_build(", "docker_biuld(", "docker_biuld"),
         ("target=", "stage=", "stage"),
@@ -274,20 +274,24 @@ def test_model_accepts_a_valid_tiltfile(tmp_path: Path) -> None:
         ("port_forwards=", "objects=['app:Secret'], port_forwards=", "0 objects are identified"),
         ("port_forwards=", "objects=['app:Deployment'], port_forwards=", "could be found in remaining"),
         ("port_forwards=", "labels=['a b'], port_forwards=", "Invalid label"),
-        ("port_forwards=", "links=['https://app'], port_forwards=", "link() alone"),
-        ("port_forward(8000, 8000)", "'8000:8000'", "port_forward() alone"),
-        ("port_forward(8000, 8000)", "port_forward('8000', 8000)", "a port is a number"),
-        ("port_forward(8000, 8000)", "port_forward(80000, 8000)", "not in the range of ports"),
+        ("port_forwards=", "links=['https://app'], port_forwards=", "supports only link()"),
+        ("port_forward(8000, 8000)", "'8000:8000'", "supports only port_forward()"),
+        ("port_forward(8000, 8000)", "port_forward('8000', 8000)", "a port must be a number"),
+        ("port_forward(8000, 8000)", "port_forward(80000, 8000)", "port out of range"),
         ("k8s_yaml(", "k8s_resource('app')\nk8s_yaml(", "a second k8s_resource for 'app'"),
         ("k8s_yaml(", "k8s_yaml(read_file('app.yaml'))\nk8s_yaml(", "Duplicate YAML"),
-        ("k8s_yaml(", "local_resource('a', 'b')\nlocal_resource('a', 'b')\nk8s_yaml(", "a resource named 'a' already"),
-        ("k8s_yaml(", "ci_settings(timeout='ten')\nk8s_yaml(", "ten is no duration"),
+        (
+            "k8s_yaml(",
+            "local_resource('a', 'b')\nlocal_resource('a', 'b')\nk8s_yaml(",
+            "a resource named 'a' already exists",
+        ),
+        ("k8s_yaml(", "ci_settings(timeout='ten')\nk8s_yaml(", "ten is not a duration"),
     ],
 )
-def test_model_rejects_an_invalid_tiltfile(tmp_path: Path, right: str, wrong: str, why: str) -> None:
-    assert right in WHOLE
-    with pytest.raises(Exception, match=re.escape(why)):
-        model_of(tmp_path, WHOLE.replace(right, wrong)).read()
+def test_model_rejects_an_invalid_tiltfile(tmp_path: Path, valid: str, invalid: str, message: str) -> None:
+    assert valid in VALID
+    with pytest.raises(Exception, match=re.escape(message)):
+        model_of(tmp_path, VALID.replace(valid, invalid)).read()
 
 
 def test_tiltfile_means_the_same_in_tilts_starlark() -> None:

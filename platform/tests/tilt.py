@@ -1,8 +1,8 @@
 """A model of Tilt 0.37: evaluates a Tiltfile without a cluster.
 
-Functions have the signatures of Tilt (internal/tiltfile of v0.37.6), without what the Tiltfile here does not need: an
-unknown function or argument is an error, as is a path that does not exist. `helm` is the real one. After evaluation the
-same things are errors as in Tilt: images that nothing runs, resources that are no workload, missing objects.
+Functions have the signatures of Tilt (internal/tiltfile of v0.37.6), limited to those that the Tiltfile here needs: an
+unknown function or argument is an error, as is a path that does not exist. `helm` is the real one. After evaluation,
+unused images, resources without a workload and missing objects are errors, as in Tilt.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ WORKLOADS = {"Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob", "Pod"}
 TRIGGER_MODES = {"TRIGGER_MODE_AUTO": "auto", "TRIGGER_MODE_MANUAL": "manual"}
 
 
-class Refused(Exception):
+class TiltfileError(Exception):
     """An error with which Tilt would stop."""
 
 
@@ -111,7 +111,7 @@ class Tilt:
         return self.context
 
     def fail(self, msg: str) -> None:
-        raise Refused(msg)
+        raise TiltfileError(msg)
 
     def version_settings(self, check_updates: bool = True, constraint: str = "") -> None:
         self.version_constraint = constraint
@@ -119,7 +119,7 @@ class Tilt:
     def ci_settings(self, k8s_grace_period: str = "", timeout: str = "30m", readiness_timeout: str = "5m") -> None:
         for duration in filter(None, (k8s_grace_period, timeout, readiness_timeout)):
             if not duration[:-1].isdigit() or duration[-1] not in "smh":
-                raise Refused(f"{duration} is no duration")
+                raise TiltfileError(f"{duration} is not a duration")
 
     def define_string(self, name: str, args: bool = False, usage: str = "") -> None:
         self._defined[name] = str
@@ -130,14 +130,14 @@ class Tilt:
     def parse(self) -> dict[str, Any]:
         for name, value in self.settings.items():
             if not isinstance(value, self._defined.get(name, ())):
-                raise Refused(f"tilt_config.json specifies {name}, which is unknown or of another type")
+                raise TiltfileError(f"tilt_config.json specifies {name}, which is unknown or of another type")
         return self.settings
 
     def getenv(self, key: str, default: str = "") -> str:
         return self.environment.get(key, default)
 
     def listdir(self, directory: str, recursive: bool = False) -> list[str]:
-        """Only files, as absolute paths; Tilt lists no folders."""
+        """Only files, as absolute paths; Tilt does not list directories."""
         paths = self._path(directory).rglob("*") if recursive else self._path(directory).iterdir()
         return sorted(str(path) for path in paths if path.is_file())
 
@@ -167,7 +167,7 @@ class Tilt:
             command += ["--set", pair]
         done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            raise Refused(done.stderr)
+            raise TiltfileError(done.stderr)
         documents = done.stdout.split("---\n")
         return "---\n".join(text for text in documents if not _is_helm_test(text))
 
@@ -179,7 +179,7 @@ class Tilt:
 
     def sync(self, local_path: str, remote_path: str) -> dict[str, str]:
         if not remote_path.startswith("/"):
-            raise Refused(f"sync destination {remote_path!r} is not absolute")
+            raise TiltfileError(f"sync destination {remote_path!r} is not absolute")
         self._path(local_path)
         return {"step": "sync", "local": local_path, "remote": remote_path}
 
@@ -201,23 +201,25 @@ class Tilt:
     ) -> None:
         steps = live_update or []
         if [step["step"] for step in steps] != sorted(step["step"] for step in steps):
-            raise Refused("fall_back_on steps must appear at the start of the list")
+            raise TiltfileError("fall_back_on steps must appear at the start of the list")
         if ref in self.builds:
-            raise Refused(f"Image for ref {ref!r} has already been defined")
+            raise TiltfileError(f"Image for ref {ref!r} has already been defined")
         included = [self._path(context) / path for path in _listed(only) or ["."]]
         for path in included:
             if "*" in str(path):
-                raise Refused(f"'only' does not support '*' file globs: {path}")
+                raise TiltfileError(f"'only' does not support '*' file globs: {path}")
             self._path(str(path))
         if ignore:
-            raise Refused("the model does not know `ignore`: .dockerignore says it for every builder")
+            raise TiltfileError(
+                "the model does not support `ignore`: use .dockerignore, which applies to every builder"
+            )
         for step in steps:
             for file in [step["local"]] if step["step"] == "sync" else step["files"]:
                 if not any((self.folder / file).is_relative_to(path) for path in included):
-                    raise Refused(f"{step['step']} step source {file!r} is not a child of any watched filepaths")
+                    raise TiltfileError(f"{step['step']} step source {file!r} is not a child of any watched filepaths")
         stages = [line.split()[-1] for line in self._path(dockerfile).read_text().splitlines() if " AS " in line]
         if target and target not in stages:
-            raise Refused(f"{dockerfile} has no stage {target}")
+            raise TiltfileError(f"{dockerfile} has no stage {target}")
         self.builds[ref] = Build(
             target=target,
             build_args=build_args or {},
@@ -229,8 +231,8 @@ class Tilt:
     def k8s_yaml(self, text: str, /, allow_duplicates: bool = False) -> None:
         for manifest in yaml.safe_load_all(text):
             if _fragment(manifest) in map(_fragment, self.applied) and not allow_duplicates:
-                raise Refused(f"Duplicate YAML: {_fragment(manifest)}")
-            # Whatever the label was: Tilt uses it to find its own objects.
+                raise TiltfileError(f"Duplicate YAML: {_fragment(manifest)}")
+            # Tilt overwrites this label and uses it to find its objects.
             manifest["metadata"].setdefault("labels", {})["app.kubernetes.io/managed-by"] = "tilt"
             self.applied.append(manifest)
 
@@ -245,7 +247,7 @@ class Tilt:
     ) -> None:
         for command, environment in ((apply_cmd, apply_env), (delete_cmd, delete_env)):
             if not command.startswith(f'printf %s "$OBJECTS" | kubectl --context {self.context} ') or not environment:
-                raise Refused("the model knows commands alone that hand OBJECTS to kubectl")
+                raise TiltfileError("the model supports only commands that pipe OBJECTS to kubectl")
         self.by_command[name] = list(yaml.safe_load_all((apply_env or {})["OBJECTS"]))
         self.applied += self.by_command[name]
 
@@ -254,9 +256,9 @@ class Tilt:
     ) -> dict[str, Any]:
         for port in (local_port, container_port):
             if isinstance(port, bool) or not isinstance(port, int):
-                raise Refused(f"a port is a number, not {port!r}")
+                raise TiltfileError(f"a port must be a number, not {port!r}")
             if not 0 <= port < 65536 or not local_port:
-                raise Refused(f"not in the range of ports: {port}")
+                raise TiltfileError(f"port out of range: {port}")
         return {"local": local_port, "container": container_port, "name": name, "path": link_path, "host": host}
 
     def link(self, url: str, name: str = "") -> dict[str, str]:
@@ -273,15 +275,15 @@ class Tilt:
         labels: str | list[str] = "",
     ) -> None:
         if new_name:
-            raise Refused("the model does not know `new_name`")
+            raise TiltfileError("the model does not support `new_name`")
         if workload in self.resources:
-            raise Refused(f"the model does not know a second k8s_resource for {workload!r}")
+            raise TiltfileError(f"the model does not support a second k8s_resource for {workload!r}")
         for forward in port_forwards or []:
             if not isinstance(forward, dict) or "local" not in forward:
-                raise Refused(f"the model knows port_forward() alone, not {forward!r}")
+                raise TiltfileError(f"the model supports only port_forward(), not {forward!r}")
         for address in links or []:
             if not isinstance(address, dict) or "url" not in address:
-                raise Refused(f"the model knows link() alone, not {address!r}")
+                raise TiltfileError(f"the model supports only link(), not {address!r}")
         self.resources[workload] = Resource(
             objects or [], port_forwards or [], resource_deps or [], links or [], _labels(labels)
         )
@@ -299,11 +301,11 @@ class Tilt:
         env: dict[str, str] | None = None,
     ) -> None:
         if name in self.local_resources:
-            raise Refused(f"there is a resource named {name!r} already")
+            raise TiltfileError(f"a resource named {name!r} already exists")
         for path in _listed(deps):
             self._path(path)
         if resource_deps:
-            raise Refused("the model does not know `resource_deps` of local resources")
+            raise TiltfileError("the model does not support `resource_deps` of local resources")
         self.local_resources[name] = LocalResource(
             _listed(cmd), _listed(deps), auto_init, trigger_mode, _labels(labels)
         )
@@ -314,31 +316,33 @@ class Tilt:
         return {m["metadata"]["name"]: m for m in self.applied if m["kind"] in WORKLOADS}
 
     def images(self) -> set[str]:
-        """The images of all containers, without tags, by which Tilt finds where to put what it built."""
+        """The images of all containers, without tags. Tilt replaces those that match a build."""
         pods = [m["spec"]["template"]["spec"] for m in self.workloads().values()]
         return {c["image"].rpartition(":")[0] for pod in pods for c in pod["containers"]}
 
     def uncategorized(self) -> set[str]:
         """Objects that belong to no resource: neither a workload or its Service, nor named by a resource."""
-        by_itself = {_fragment(m) for m in self.applied if m["kind"] in WORKLOADS or self._is_service_of_a_workload(m)}
+        assigned = {_fragment(m) for m in self.applied if m["kind"] in WORKLOADS or self._is_service_of_a_workload(m)}
         named = {name.lower() for resource in self.resources.values() for name in resource.objects}
         named |= {_fragment(manifest) for name in self.resources for manifest in self.by_command.get(name, [])}
-        return {_fragment(manifest) for manifest in self.applied} - by_itself - named
+        return {_fragment(manifest) for manifest in self.applied} - assigned - named
 
     def _assemble(self) -> None:
         for ref in self.builds:
             if ref not in self.images():
-                raise Refused(f"Image not used in any Kubernetes config: {ref}")
+                raise TiltfileError(f"Image not used in any Kubernetes config: {ref}")
         fragments = [_fragment(manifest) for manifest in self.applied]
         assigned = [_fragment(m) for m in self.applied if m["kind"] in WORKLOADS or self._is_service_of_a_workload(m)]
         for name, resource in self.resources.items():
             if name not in self.workloads():
-                raise Refused(f"k8s_resource specified unknown resource {name!r}")
+                raise TiltfileError(f"k8s_resource specified unknown resource {name!r}")
             for requested in (fragment.lower() for fragment in resource.objects):
                 if fragments.count(requested) != 1:
-                    raise Refused(f"{fragments.count(requested)} objects are identified by the fragment {requested!r}")
+                    raise TiltfileError(
+                        f"{fragments.count(requested)} objects are identified by the fragment {requested!r}"
+                    )
                 if requested in assigned:
-                    raise Refused(
+                    raise TiltfileError(
                         f"No object identified by the fragment {requested!r} could be found in remaining YAML"
                     )
                 assigned.append(requested)
@@ -352,7 +356,7 @@ class Tilt:
     def _path(self, path: str) -> Path:
         absolute = self.folder / path
         if not absolute.exists():
-            raise Refused(f"{path} does not exist")
+            raise TiltfileError(f"{path} does not exist")
         return absolute
 
 
@@ -365,7 +369,7 @@ def _listed(one_or_more: str | list[str]) -> list[str]:
 def _labels(labels: str | list[str]) -> list[str]:
     for label in _listed(labels):
         if len(label) > 63 or not label.replace("-", "").replace("_", "").replace(".", "").isalnum():
-            raise Refused(f"Invalid label {label!r}")
+            raise TiltfileError(f"Invalid label {label!r}")
     return _listed(labels)
 
 

@@ -18,13 +18,13 @@ Eight clients send requests continuously, in the cluster through the ingress: fo
 Idempotency-Key, two update three shared tasks with If-Match, two read acknowledged tasks. Every unexpected response
 is counted as received, before any retry.
 
-- **promise**: kept, broken, or the trial did not complete and was not evaluated.
+- **guarantee**: held, violated, or incomplete: the trial did not complete and was not evaluated.
 - **requests**: all requests sent. **failed**: a status that the API does not define for such a request, or no response,
   including refused connections.
 - **unknown**: writes whose response did not tell whether they were applied; each was resolved by a retry.
-- **lost**, **duplicated**: acknowledged writes that are missing, or present more than once. **done though refused**:
-  writes that are present, though their client received an error. **wrong versions**: tasks whose versions are not
-  1, 2, 3, …. All read back after the fault, from the lists and from the change feed.
+- **lost**, **duplicated**: acknowledged writes that are missing, or present more than once. **applied though
+  rejected**: writes that are present, though their client received an error. **wrong versions**: tasks whose versions
+  are not 1, 2, 3, …. All read back after the fault, from the lists and from the change feed.
 - **longest gap**: the longest time without an acknowledged write. **recovery**: from a fault to the end of the last
   request that failed because of it.
 

@@ -29,7 +29,7 @@ def test_scaling_under_load_fails_no_request(
     grow = f"helm upgrade task-api {CHART} {victim.values} --set autoscaling.maxReplicas={PEAK_REPLICAS} --wait"
     with clients_during(f"autoscaler: {REPLICAS} to {PEAK_REPLICAS} pods and back", graceful=True) as clients:
         victim.run(grow)
-        clients.strike("load")
+        clients.mark_fault("load")
         load = victim.start(
             f"{wrk} --threads 1 --connections {CONNECTIONS} --duration {LOAD_SECONDS}s --timeout 10s"
             f" --header 'Host: {victim.host}' 'https://127.0.0.1:{https_port}/v1/tasks?page_size=1'",
@@ -50,7 +50,7 @@ def test_scaling_under_load_fails_no_request(
         assert "Requests/sec" in output, output
         assert "Non-2xx" not in output, output
         assert "Socket errors" not in output, output
-        clients.strike("calm")
+        clients.mark_fault("end of load")
         victim.run(f"helm upgrade task-api {CHART} {victim.values} --wait")
         eventually(lambda: replicas(victim) == REPLICAS, f"scaled down to {REPLICAS} pods", seconds=180)
         wait_until_settled(victim)

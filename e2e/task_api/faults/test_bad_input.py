@@ -185,7 +185,7 @@ def test_twenty_thousand_bad_requests_cause_no_500_and_no_restart(
         clients_during("bad input", graceful=True, connect=lambda: client_with(victim, token)) as clients,
         ThreadPoolExecutor(CONNECTIONS + TRICKLES) as pool,
     ):
-        clients.strike("bad input")
+        clients.mark_fault("bad input")
         trickles = [pool.submit(trickle, Sender(victim.host, https_port), token) for _ in range(TRICKLES)]
         for batch in pool.map(send, (requests[n::CONNECTIONS] for n in range(CONNECTIONS))):
             results += batch

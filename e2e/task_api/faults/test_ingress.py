@@ -60,7 +60,7 @@ def test_certificate_rotation(
     with clients_during(
         "TLS certificate rotated, one connection per request", graceful=True, connect=connect
     ) as clients:
-        clients.strike("rotation")
+        clients.mark_fault("rotation")
         try:
             victim.run(
                 "kubectl create secret tls task-api-tls --cert new.crt --key new.key --dry-run=client -o yaml"
@@ -72,9 +72,9 @@ def test_certificate_rotation(
                 "the new certificate is served",
                 seconds=60,
             )
-            clients.go_on()
+            clients.wait_until_recovered()
         finally:
-            clients.strike("and back")
+            clients.mark_fault("second rotation")
             victim.run(f"kubectl patch secret task-api-tls --patch-file {tmp_path}/before.json")
             eventually(
                 lambda: served_certificate(victim, https_port) == ssl.PEM_cert_to_DER_cert(old),
@@ -86,7 +86,7 @@ def test_certificate_rotation(
 def test_ingress_controller_restart(victim: Namespace, clients_during: ClientsDuring) -> None:
     pod = victim.run(f"{CONTROLLER} get pods -l app.kubernetes.io/component=controller -o name").strip()
     with clients_during("ingress controller: pod deleted") as clients:
-        clients.strike("delete")
+        clients.mark_fault("delete")
         victim.run(f"{CONTROLLER} delete {pod} --wait=false")
         eventually(
             lambda: pod not in victim.run(f"{CONTROLLER} get pods -o name"), "the old controller is gone", seconds=120

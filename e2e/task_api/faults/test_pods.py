@@ -36,13 +36,13 @@ def test_rolling_update_and_rollback_fail_no_request(
     with clients_during("rolling update to another image, then `helm rollback`", graceful=True) as clients:
         try:
             old = pods(victim)
-            clients.strike("rolling update")
+            clients.mark_fault("rolling update")
             victim.run(f"helm upgrade task-api {CHART} {victim.values} --set image.tag={tag} --wait")
             wait_until_settled(victim, old)
             assert builds(victim) == {"next"}
         finally:
             old = pods(victim)
-            clients.strike("rollback")
+            clients.mark_fault("rollback")
             victim.run(f"helm rollback task-api {before} --wait")
         wait_until_settled(victim, old)
         assert builds(victim) == first
@@ -51,7 +51,7 @@ def test_rolling_update_and_rollback_fail_no_request(
 def test_graceful_pod_deletion_fails_no_request(victim: Namespace, clients_during: ClientsDuring) -> None:
     with clients_during("half of the pods deleted gracefully", graceful=True) as clients:
         half = pods(victim)[: REPLICAS // 2 + 1]
-        clients.strike("delete")
+        clients.mark_fault("delete")
         victim.run(f"kubectl delete pod {' '.join(half)} --wait=false")
         wait_until_settled(victim, half)
 
@@ -60,7 +60,7 @@ def test_graceful_pod_deletion_fails_no_request(victim: Namespace, clients_durin
 def test_forced_pod_deletion_loses_nothing(victim: Namespace, clients_during: ClientsDuring) -> None:
     with clients_during("half of the pods force-deleted") as clients:
         half = pods(victim)[: REPLICAS // 2 + 1]
-        clients.strike("delete --force")
+        clients.mark_fault("delete --force")
         victim.run(f"kubectl delete pod {' '.join(half)} --grace-period=0 --force")
         wait_until_settled(victim, half)
 
@@ -72,7 +72,7 @@ def test_repeated_pod_deletion(victim: Namespace, clients_during: ClientsDuring,
     with clients_during(f"half of the pods {deleted}, three times", graceful=not force) as clients:
         for _ in range(3):
             half = pods(victim)[: REPLICAS // 2 + 1]
-            clients.strike("delete")
+            clients.mark_fault("delete")
             victim.run(
                 f"kubectl delete pod {' '.join(half)} " + ("--grace-period=0 --force" if force else "--wait=false")
             )
@@ -84,7 +84,7 @@ def test_processes_killed_from_the_node_lose_nothing(victim: Namespace, clients_
     before = restarts(victim)
     with clients_during("SIGKILL of each pod's process, one after the other") as clients:
         for pod in pods(victim):
-            clients.strike(f"SIGKILL of {pod}")
+            clients.mark_fault(f"SIGKILL of {pod}")
             signal_pod(victim, pod, "KILL")
             wait_for_restart(victim, pod, before[pod])
             victim.wait_for_replicas(REPLICAS)
@@ -96,7 +96,7 @@ def test_stopped_process_is_removed_from_the_endpoints_and_loses_nothing(
 ) -> None:
     pod = pods(victim)[0]
     with clients_during(f"SIGSTOP of one pod's process for {STOPPED_SECONDS} s") as clients:
-        clients.strike("SIGSTOP")
+        clients.mark_fault("SIGSTOP")
         signal_pod(victim, pod, "STOP")
         started = clients.history.now()
         try:
@@ -124,7 +124,7 @@ def pods_by_node(namespace: Namespace) -> dict[str, list[str]]:
 def test_node_drain_fails_no_request(victim: Namespace, clients_during: ClientsDuring) -> None:
     node, moving = max(pods_by_node(victim).items(), key=lambda item: len(item[1]))
     with clients_during("node drained and uncordoned", graceful=True) as clients:
-        clients.strike("drain")
+        clients.mark_fault("drain")
         try:
             # Only the API's pods: moving the bundled PostgreSQL is a separate fault.
             victim.run(
@@ -144,7 +144,7 @@ def test_failing_deploy_is_killed_and_rolled_back_without_a_failed_request(
     """The image does not exist, and the deploy itself is killed while it waits."""
     before = revision(victim)
     with clients_during("deploy of a missing image, killed, rolled back", graceful=True) as clients:
-        clients.strike("deploy")
+        clients.mark_fault("deploy")
         deploy = victim.start(
             f"helm upgrade task-api {CHART} {victim.values} --set image.tag=nowhere --wait", tmp_path / "deploy"
         )
@@ -157,7 +157,7 @@ def test_failing_deploy_is_killed_and_rolled_back_without_a_failed_request(
         finally:
             deploy.kill()
             deploy.wait(timeout=10)
-            clients.strike("rollback")
+            clients.mark_fault("rollback")
             victim.run(f"helm rollback task-api {before} --wait")
         wait_until_settled(victim)
 
@@ -178,10 +178,10 @@ def test_clients_detect_a_service_that_acknowledges_before_it_commits(
         victim.run(f"helm upgrade task-api {CHART} {victim.values} --set image.tag={tag} --wait")
         wait_until_settled(victim)
         # No updates or reads: they would immediately reveal what is missing.
-        with trial(victim.client, tmp_path / "history.jsonl", writers=8, changers=0, readers=0) as clients:
+        with trial(victim.client, tmp_path / "history.jsonl", writers=8, updaters=0, readers=0) as clients:
             restarted = restarts(victim)
             for pod in pods(victim):
-                clients.strike(f"SIGKILL of {pod}")
+                clients.mark_fault(f"SIGKILL of {pod}")
                 signal_pod(victim, pod, "KILL")
                 wait_for_restart(victim, pod, restarted[pod])
             victim.wait_for_replicas(REPLICAS)

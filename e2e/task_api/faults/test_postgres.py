@@ -19,7 +19,7 @@ def test_killed_postgres_loses_nothing_and_restarts_no_pod(victim: Namespace, cl
     api = restarts(victim)
     before = restarts(victim, SELECTOR)[POSTGRES]
     with clients_during("PostgreSQL: SIGKILL") as clients:
-        clients.strike("SIGKILL")
+        clients.mark_fault("SIGKILL")
         signal_pod(victim, POSTGRES, "KILL")
         eventually(lambda: restarts(victim, SELECTOR)[POSTGRES] > before, "PostgreSQL restarts", seconds=60)
         wait_until_back(victim)
@@ -34,7 +34,7 @@ def test_deleted_postgres_pod_loses_nothing_and_restarts_no_pod(
     uid = f"kubectl get pod {POSTGRES} -o jsonpath='{{.metadata.uid}}'"
     with clients_during("PostgreSQL: pod deleted") as clients:
         old = victim.run(uid)
-        clients.strike("delete")
+        clients.mark_fault("delete")
         victim.run(f"kubectl delete pod {POSTGRES} --wait=false")
         eventually(lambda: victim.attempt(uid).stdout not in {"", old}, "there is a new pod", seconds=90)
         wait_until_back(victim)
@@ -45,7 +45,7 @@ def test_deleted_postgres_pod_loses_nothing_and_restarts_no_pod(
 def test_restarted_postgres_loses_nothing_and_restarts_no_pod(victim: Namespace, clients_during: ClientsDuring) -> None:
     api = restarts(victim)
     with clients_during("PostgreSQL: `kubectl rollout restart`") as clients:
-        clients.strike("restart")
+        clients.mark_fault("restart")
         victim.run("kubectl rollout restart statefulset/task-api-postgres")
         wait_until_back(victim)
     assert restarts(victim) == api
@@ -59,6 +59,6 @@ def test_terminated_connections_lose_nothing(victim: Namespace, clients_during: 
     )
     with clients_during("PostgreSQL: all connections terminated, ten times") as clients:
         for _ in range(10):
-            clients.strike("cut")
+            clients.mark_fault("terminate")
             assert int(victim.run(cut)) > 0
-            clients.go_on(3)
+            clients.wait_until_recovered(3)

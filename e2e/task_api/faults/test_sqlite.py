@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from acknowledged.processes import kill_in_a_loop, serving_process
+from acknowledged.processes import kill_repeatedly, serving_process
 from acknowledged.row import Row
 from acknowledged.trial import judged
 from e2e.cluster import REPOSITORY
@@ -26,6 +26,6 @@ def test_two_hundred_kills_lose_nothing_and_leave_the_file_intact(
     with serving_process(command, environment, tmp_path / "log") as service:
         fault = f"`make run` on SQLite: SIGKILL, {KILLS} times"
         with judged(fault, service.client, REPOSITORY / "reports/faults/sqlite.jsonl", record_row) as running:
-            kill_in_a_loop(running, service, KILLS, database)
-    assert len(running.history.strikes) == KILLS
+            kill_repeatedly(running, service, KILLS, database)
+    assert len(running.history.faults) == KILLS
     assert running.history.failures, "no client noticed the kills"

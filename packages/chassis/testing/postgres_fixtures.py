@@ -17,7 +17,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for marker, need in needs.items():
         description = f"{marker}: needs {need}. scripts/test.sh skips it if that is missing, and reports it"
         config.addinivalue_line("markers", description)
-    full = "full: takes long, so `make test` skips it and `make test-full` runs it"
+    full = "full: slow; skipped by `make test`, run by `make test-full`"
     config.addinivalue_line("markers", full)
 
 

@@ -1,4 +1,4 @@
-"""A TCP load balancer between clients and pods, which learns late that a pod is gone."""
+"""A TCP load balancer between clients and processes, whose list of backends the test updates."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class Balancer:
         try:
             yield self
         finally:
-            asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
+            asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
             self._loop.call_soon_threadsafe(self._loop.stop)
             thread.join()
             self._loop.close()
 
-    async def _end(self) -> None:
+    async def _close(self) -> None:
         self._server.close()
         for connection in list(self._connections):
             connection.cancel()

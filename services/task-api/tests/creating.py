@@ -30,12 +30,12 @@ class Holder:
         await self._transaction.start()
         await self._db.execute(CREATE_TASK, *row_of(task), "created", "{}")
 
-    async def wait_until_somebody_waits(self) -> None:
+    async def wait_for_blocked_insert(self) -> None:
         async with asyncio.timeout(DEADLINE_SECONDS):
             while await self._db.fetchval(BLOCKED) == 0:
                 await asyncio.sleep(0.01)
 
-    async def let_go(self) -> None:
+    async def roll_back(self) -> None:
         await self._transaction.rollback()
 
 
@@ -59,16 +59,15 @@ def record_of(task: Task, key: str) -> IdempotencyRecord:
 async def start_group(
     store: PostgresStore, url: str, *tasks: Task, keys: Sequence[str] = ()
 ) -> list[asyncio.Task[IdempotencyRecord | None]]:
-    """Starts creating these in one transaction, after an earlier one that the group had to wait for. keys: of the
-    first."""
+    """Starts creating these in one transaction, queued behind an earlier one. keys: of the first tasks."""
     before = a_task()
     async with holding(url, before) as holder:
         first = create(store, before)
-        await holder.wait_until_somebody_waits()
+        await holder.wait_for_blocked_insert()
         group = [
             create(store, task, key) for task, key in zip(tasks, [*keys, *[""] * (len(tasks) - len(keys))], strict=True)
         ]
         await asyncio.sleep(0)  # now they are queued
-        await holder.let_go()
+        await holder.roll_back()
         await first
     return group

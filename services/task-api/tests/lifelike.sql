@@ -1,7 +1,7 @@
 -- Realistic tasks, :rows of them over two years, for tests of query plans (test_plans.py, bench/size.py): most are done,
--- and the open ones are mostly of the last weeks; a few huge projects, one of them long finished, and many small ones;
--- labels from one task in two down to one in thousands, two of which never occur together.
--- Deterministic: r has numbers in [0, 1), derived from the row number.
+-- and most open ones are a few weeks old; a few huge projects, one of them finished long ago, and many small ones; labels
+-- of every second task down to one in thousands, two of which never occur together.
+-- Deterministic: r contains numbers in [0, 1), derived from the row number.
 INSERT INTO tasks
 SELECT ('01990000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid,
        'Task ' || (r[1] * 100000)::integer, repeat('It has not rained for a while. ', (r[2] * 8)::integer),

@@ -1,4 +1,4 @@
-"""A task made without the API, for tests of the stores."""
+"""Creates tasks without the API, for tests of the stores."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from task_api.tasks.models import Priority, Status, Task
 NOW = datetime(2026, 11, 23, 12, 30, 15, 123456, tzinfo=UTC)
 
 
-def a_task(**differences: object) -> Task:
-    """A new task with only a title, except for these differences."""
-    whole = Task(
+def a_task(**fields: object) -> Task:
+    """A new task with only a title and these fields."""
+    task = Task(
         id=uuid7(),
         title="Water the plants",
         description=None,
@@ -38,4 +38,4 @@ def a_task(**differences: object) -> Task:
         deleted_at=None,
         version=1,
     )
-    return whole.model_copy(update=differences)
+    return task.model_copy(update=fields)

@@ -1,4 +1,4 @@
-"""The service with a planted bug, which loses, repeats or rejects writes: the tests must detect it.
+"""The service with an injected bug that loses, repeats or rejects writes: the tests must detect it.
 
 python planted.py BUG serve
 """
@@ -22,36 +22,36 @@ from task_api.store import IdempotencyRecord, Write, url
 from task_api.store.postgres import PostgresStore
 from task_api.store.sqlite import PendingWrite, SQLiteStore
 
-LATE_SECONDS = 0.05
+DELAY_SECONDS = 0.05
 
 Commit = Callable[..., Awaitable[IdempotencyRecord | None]]
 
 real_commit = SQLiteStore.commit
-under_way: set[asyncio.Task[IdempotencyRecord | None]] = set()
+pending_commits: set[asyncio.Task[IdempotencyRecord | None]] = set()
 
 
 def acknowledge_before(commit: Commit) -> Commit:
-    """Acknowledges first, and commits a moment later."""
+    """Acknowledges first, and commits shortly after."""
 
     async def acknowledge(*args: Any, **kwargs: Any) -> IdempotencyRecord | None:
         async def later() -> IdempotencyRecord | None:
-            await asyncio.sleep(LATE_SECONDS)
+            await asyncio.sleep(DELAY_SECONDS)
             return await commit(*args, **kwargs)
 
         task = asyncio.create_task(later())
-        under_way.add(task)
-        task.add_done_callback(under_way.discard)
+        pending_commits.add(task)
+        task.add_done_callback(pending_commits.discard)
         return None
 
     return acknowledge
 
 
 class AcknowledgesBatchBeforeCommit(Batcher[Any, Any]):
-    """Acknowledges a group first, and commits it a moment later."""
+    """Acknowledges a group first, and commits it shortly after."""
 
     def __init__(self, *args: Any, execute_many: Callable[..., Awaitable[Any]], **kwargs: Any) -> None:
         async def late(db: Any, items: list[Any]) -> Any:
-            await asyncio.sleep(4 * LATE_SECONDS)  # longer than the killer waits
+            await asyncio.sleep(4 * DELAY_SECONDS)  # longer than the delay before each kill
             return await execute_many(db, items)
 
         super().__init__(*args, execute_many=late, **kwargs)
@@ -65,17 +65,17 @@ class AcknowledgesBatchBeforeCommit(Batcher[Any, Any]):
 
 
 class AcknowledgesGroupBeforeCommit(SQLiteStore):
-    """Acknowledges a whole group when its work is done, and commits it a moment later."""
+    """Acknowledges a group after its statements, and commits it shortly after."""
 
     def _commit(self, connection: sqlite3.Connection, group: list[PendingWrite]) -> list[Any]:
         loop = group[0].done.get_loop()
 
-        def tell(_db: sqlite3.Connection) -> None:
-            for one in group:
-                loop.call_soon_threadsafe(one.done.set_result, None)
-            time.sleep(LATE_SECONDS)
+        def acknowledge(_db: sqlite3.Connection) -> None:
+            for write in group:
+                loop.call_soon_threadsafe(write.done.set_result, None)
+            time.sleep(DELAY_SECONDS)
 
-        group.append(PendingWrite(tell, 1, loop.create_future()))
+        group.append(PendingWrite(acknowledge, 1, loop.create_future()))
         return super()._commit(connection, group)
 
 
@@ -85,11 +85,11 @@ async def store_record_after_commit(
     """Stores the idempotency record in a separate transaction."""
     if record is None:
         return await real_commit(self, writes, now=now)
-    # Looked up first, as real code does: without a fault in between, every retry gets the right response.
+    # Looked up first, as real code does: without a fault in between, every retry gets the correct response.
     if (existing := await self._run(lambda db: _existing(db, record))) is not None:
         return existing
     await real_commit(self, writes, now=now)
-    await asyncio.sleep(LATE_SECONDS)
+    await asyncio.sleep(DELAY_SECONDS)
     return await real_commit(self, [], record, now=now)
 
 
@@ -102,7 +102,7 @@ def _existing(db: sqlite3.Connection, record: IdempotencyRecord) -> IdempotencyR
 def join_in_flight(get: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
     """Joins a read to a statement for the same row that is already in flight.
 
-    Not by `plant`: test_joined_reads.py has it in its own process, to be sure that such a statement is in flight.
+    Not used by `plant`: test_joined_reads.py uses it in its own process, to ensure that such a statement is in flight.
     """
     in_flight: dict[object, asyncio.Future[Any]] = {}
 
@@ -115,13 +115,13 @@ def join_in_flight(get: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitabl
     return join
 
 
-def end_without_drain(self: _Server) -> None:
-    """Exits at the first signal, even with requests in flight."""
+def exit_without_drain(self: _Server) -> None:
+    """Exits on the first signal, even with requests in flight."""
     self.force_shutdown()
 
 
 def plant(bug: str) -> None:
-    """Adds the bug to the service."""
+    """Injects the bug into the service."""
     match bug:
         case "acknowledge-before-commit":
             for store in (SQLiteStore, PostgresStore):
@@ -129,10 +129,10 @@ def plant(bug: str) -> None:
         case "acknowledge-group-before-commit":
             patch.object(url, "SQLiteStore", AcknowledgesGroupBeforeCommit).start()
             patch.object(database, "Batcher", AcknowledgesBatchBeforeCommit).start()
-        case "answer-outside-the-transaction":
+        case "response-outside-the-transaction":
             patch.object(SQLiteStore, "commit", store_record_after_commit).start()
         case "no-drain":
-            patch.object(_Server, "drain", end_without_drain).start()
+            patch.object(_Server, "drain", exit_without_drain).start()
         case _:
             raise ValueError(bug)
 

@@ -128,10 +128,10 @@ class Server:
 @contextlib.contextmanager
 def backed_up() -> Iterator[Server]:
     """Runs until the end of the block."""
-    assert docker_is_available(), "Docker does not answer, and what is backed up runs in a container. Start it"
+    assert docker_is_available(), "Docker is not running, and the backed-up server runs in a container. Start it"
     ports = free_port(), free_port()
     container = DockerContainer(POSTGRES_IMAGE).with_kwargs(entrypoint=["bash", "-c", SETUP], user="postgres")
     with container.with_bind_ports(FIRST, ports[0]).with_bind_ports(SECOND, ports[1]):
-        eventually(lambda: container.exec("test -e /tmp/ready").exit_code == 0, "the server is there", seconds=60)
+        eventually(lambda: container.exec("test -e /tmp/ready").exit_code == 0, "the server is running", seconds=60)
         first, second = (f"postgresql://test@127.0.0.1:{port}/postgres" for port in ports)
         yield Server(first, second, container)

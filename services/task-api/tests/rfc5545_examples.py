@@ -1,14 +1,14 @@
-"""The examples of RFC 5545, section 3.8.5.3: rules, when each begins, and the days and times on which it comes next.
+"""The examples of RFC 5545, section 3.8.5.3: rules, their start dates and their next occurrences.
 
-Times are those of New York. A list without an end has `...` after it. One differs from the RFC, which counts 15:00 to a
-rule until 13:00 (17:00 in UTC): an erratum.
+Times are in the time zone of New York. `...` marks lists that continue. One example differs from the RFC, which lists
+15:00 for a rule that ends at 13:00 (17:00 UTC): an erratum.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
 
-_NINE = {
+_AT_NINE = {
     ("FREQ=DAILY;COUNT=10", "1997-09-02"): "9-3 9-4 9-5 9-6 9-7 9-8 9-9 9-10 9-11",
     ("FREQ=DAILY;UNTIL=19971224T000000Z", "1997-12-20"): "12-21 12-22 12-23",
     (
@@ -87,28 +87,28 @@ _NINE = {
     ("FREQ=WEEKLY;INTERVAL=2;COUNT=4;BYDAY=TU,SU;WKST=SU", "1997-08-05"): "8-17 8-19 8-31",
     ("FREQ=MONTHLY;BYMONTHDAY=15,30;COUNT=5", "2007-01-15"): "1-30 2-15 3-15 3-30",
 }
-"""Those that come at nine in the morning, as they begin; `9-3` is of the year before it."""
+"""Rules that start at 09:00 and recur at that time. A date without a year is in the year of the previous one."""
 
-_HOURS = {
+_INTRADAY = {
     "FREQ=HOURLY;INTERVAL=3;UNTIL=19970902T170000Z": "2T12:00",
     "FREQ=MINUTELY;INTERVAL=15;COUNT=6": "2T09:15 2T09:30 2T09:45 2T10:00 2T10:15",
     "FREQ=MINUTELY;INTERVAL=90;COUNT=4": "2T10:30 2T12:00 2T13:30",
     "FREQ=DAILY;BYHOUR=9,10,11,12,13,14,15,16;BYMINUTE=0,20,40": "HOURS ...",
     "FREQ=MINUTELY;INTERVAL=20;BYHOUR=9,10,11,12,13,14,15,16": "HOURS ...",
 }
-"""Those of hours and minutes, from September 2, 1997."""
+"""Rules with several times a day, starting on 2 September 1997."""
 
 
-def _nine(first: str, days: str) -> list[datetime]:
-    year, found = first[:4], []
+def _at_nine(start: str, days: str) -> list[datetime]:
+    year, dates = start[:4], []
     for day in days.removesuffix("...").split():
         *other, month, day_of_month = day.split("-")
         year = other[0] if other else year
-        found.append(datetime.fromisoformat(f"{year}-{month:0>2}-{day_of_month:0>2}T09:00"))
-    return found
+        dates.append(datetime.fromisoformat(f"{year}-{month:0>2}-{day_of_month:0>2}T09:00"))
+    return dates
 
 
-def _hours(times: str) -> list[datetime]:
+def _intraday(times: str) -> list[datetime]:
     office = " ".join(
         f"{day}T{hour:02}:{minute:02}" for day in (2, 3) for hour in range(9, 17) for minute in (0, 20, 40)
     )
@@ -118,12 +118,12 @@ def _hours(times: str) -> list[datetime]:
 
 EXAMPLES = [
     *(
-        (rule, datetime.fromisoformat(f"{first}T09:00"), _nine(first, days), days.endswith("..."))
-        for (rule, first), days in _NINE.items()
+        (rule, datetime.fromisoformat(f"{start}T09:00"), _at_nine(start, days), days.endswith("..."))
+        for (rule, start), days in _AT_NINE.items()
     ),
     *(
-        (rule, datetime.fromisoformat("1997-09-02T09:00"), _hours(times), times.endswith("..."))
-        for rule, times in _HOURS.items()
+        (rule, datetime.fromisoformat("1997-09-02T09:00"), _intraday(times), times.endswith("..."))
+        for rule, times in _INTRADAY.items()
     ),
 ]
-"""(rule, first, those after it, whether there are more)"""
+"""(rule, start, next occurrences, whether there are more)"""

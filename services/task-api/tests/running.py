@@ -14,4 +14,4 @@ PROGRAM = Program("task_api", "TASKS_", SOURCES)
 SERVE = PROGRAM.serve
 
 environment, start, serving = PROGRAM.environment, PROGRAM.start, PROGRAM.serving
-run, refused = PROGRAM.run, PROGRAM.expect_error
+run, expect_error = PROGRAM.run, PROGRAM.expect_error

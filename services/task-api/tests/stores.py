@@ -1,4 +1,4 @@
-"""A store in PostgreSQL for a test."""
+"""A PostgreSQL store for a test."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from task_api.store.postgres import PostgresStore
 
 
 @contextlib.asynccontextmanager
-async def opened(url: str, **limits: Any) -> AsyncIterator[PostgresStore]:
-    """A store that is open until the end of the block."""
+async def open_store(url: str, **limits: Any) -> AsyncIterator[PostgresStore]:
+    """An open store, closed at the end of the block."""
     store = PostgresStore(url, limits=Limits(**limits), wait_seconds=0)
     await store.open()
     try:

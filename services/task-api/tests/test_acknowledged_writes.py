@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
-from acknowledged.processes import Process, client_of, kill_in_a_loop, serving_process
+from acknowledged.processes import Process, client_of, kill_repeatedly, serving_process
 from acknowledged.row import Row
 from acknowledged.trial import judged, trial
 from balancer import Balancer
@@ -39,7 +39,7 @@ def test_a_process_killed_during_writes_loses_no_acknowledged_write(
     with process(SERVE, tmp_path / "log", TASKS_DATABASE_URL=f"sqlite:///{database}") as service:
         fault = f"process on SQLite: SIGKILL, {KILLS} times"
         with judged(fault, service.client, tmp_path / "history.jsonl", keep) as running:
-            kill_in_a_loop(running, service, KILLS, database)
+            kill_repeatedly(running, service, KILLS, database)
         assert running.history.failures, "no client noticed that the process was killed"
 
 
@@ -51,7 +51,7 @@ def test_a_process_killed_during_writes_loses_no_acknowledged_write(
         ("acknowledge-before-commit", "lost", "sqlite"),
         ("acknowledge-group-before-commit", "lost", "sqlite"),
         pytest.param("acknowledge-group-before-commit", "lost", "postgresql", marks=pytest.mark.postgresql),
-        ("answer-outside-the-transaction", "duplicated", "sqlite"),
+        ("response-outside-the-transaction", "duplicated", "sqlite"),
     ],
 )
 def test_a_planted_durability_bug_is_detected(
@@ -60,9 +60,9 @@ def test_a_planted_durability_bug_is_detected(
     database = tmp_path / "tasks.db" if storage == "sqlite" else None
     url = f"sqlite:///{database}" if database else request.getfixturevalue("postgres_url")
     with process([*PLANTED, bug, "serve"], tmp_path / "log", TASKS_DATABASE_URL=url) as service:
-        # No changers: two of them would detect the missing If-Match check at once.
-        with trial(service.client, tmp_path / "history.jsonl", writers=8, changers=0, readers=0) as running:
-            kill_in_a_loop(running, service, KILLS, database, writes=20)  # by then they run concurrently
+        # No updaters: two of them would detect the missing If-Match check at once.
+        with trial(service.client, tmp_path / "history.jsonl", writers=8, updaters=0, readers=0) as running:
+            kill_repeatedly(running, service, KILLS, database, writes=20)  # by then they run concurrently
         assert getattr(running.verdict, seen), f"{bug} went unseen: {running.verdict}"
 
 
@@ -86,12 +86,12 @@ def test_a_rollout_fails_no_request_unless_the_drain_is_disabled(
             for n, ending in enumerate(old):
                 new = stack.enter_context(process(command, tmp_path / f"new-{n}", **settings))
                 balancer.backends = [*balancer.backends, new.port]
-                running.strike("SIGTERM")
+                running.mark_fault("SIGTERM")
                 ending.send(signal.SIGTERM)
                 time.sleep(PROPAGATION_SECONDS)  # no wait: the delay of the update is what is tested
                 balancer.backends = [port for port in balancer.backends if port != ending.port]
                 assert ending.wait() == 0
-    assert running.verdict.broken_promises == []
+    assert running.verdict.violations == []
     assert running.verdict.unknown == 0
     if drains:
         assert running.failures() == []

@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from running import DEADLINE_SECONDS, SERVICE, refused, run, serving
+from running import DEADLINE_SECONDS, SERVICE, expect_error, run, serving
 
 import task_api
 
@@ -39,7 +39,7 @@ def test_an_acknowledged_task_survives_kill_9(tmp_path: Path) -> None:
 
 
 def test_a_read_only_folder_is_a_one_line_error() -> None:
-    error = refused("serve", "--port", "0", TASKS_DATABASE_URL="sqlite:////dev/null/folder/tasks.db")
+    error = expect_error("serve", "--port", "0", TASKS_DATABASE_URL="sqlite:////dev/null/folder/tasks.db")
     assert "/dev/null/folder/tasks.db" in error
 
 
@@ -53,7 +53,7 @@ def test_a_read_only_folder_is_a_one_line_error() -> None:
     ],
 )
 def test_an_invalid_url_is_a_one_line_error_without_its_value(value: str, rule: str) -> None:
-    error = refused("serve", TASKS_DATABASE_URL=value)
+    error = expect_error("serve", TASKS_DATABASE_URL=value)
     assert error.startswith("TASKS_DATABASE_URL")
     assert rule in error
     assert "hunter2" not in error

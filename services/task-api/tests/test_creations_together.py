@@ -9,7 +9,7 @@ from creating import DEADLINE_SECONDS, create, holding, record_of, start_group
 from databases import connected
 from making import NOW, a_task
 from proxy import Proxy
-from stores import opened
+from stores import open_store
 
 from task_api.store import IdempotencyKeyInUse, VersionConflict
 from task_api.store.postgres import PostgresStore
@@ -25,7 +25,7 @@ async def transactions(url: str) -> int:
 
 
 async def assert_each_is_there_once(url: str, *tasks: Task) -> None:
-    async with opened(url) as other:
+    async with open_store(url) as other:
         assert await other.get_many([task.id for task in tasks]) == {task.id: task for task in tasks}
         changes = [change.task for change in await other.changes(None, size=1000)]
     assert {task.id: [change for change in changes if change.id == task.id] for task in tasks} == {
@@ -34,7 +34,7 @@ async def assert_each_is_there_once(url: str, *tasks: Task) -> None:
 
 
 async def test_waiting_creations_share_one_transaction(postgres_url: str) -> None:
-    async with opened(postgres_url, **PATIENT) as store:
+    async with open_store(postgres_url, **PATIENT) as store:
         tasks = [a_task(labels=["home"] * (n % 2), title=f"number {n}") for n in range(15)]
         await asyncio.gather(*await start_group(store, postgres_url, *tasks))
     assert await transactions(postgres_url) == 2  # including the one before them
@@ -49,13 +49,13 @@ async def test_sixteen_clients_need_less_than_a_third_of_a_commit_per_task(postg
             await create(store, task)
             assert await store.get(task.id) == task
 
-    async with opened(postgres_url) as store:
+    async with open_store(postgres_url) as store:
         await asyncio.gather(*(client(store, own) for own in tasks))
     assert await transactions(postgres_url) < 0.3 * 16 * 20
 
 
 async def test_a_failed_creation_does_not_fail_its_group(postgres_url: str) -> None:
-    async with opened(postgres_url, **PATIENT) as store:
+    async with open_store(postgres_url, **PATIENT) as store:
         taken = a_task()
         await create(store, taken)
         tasks = [a_task(), a_task(), a_task()]
@@ -66,7 +66,7 @@ async def test_a_failed_creation_does_not_fail_its_group(postgres_url: str) -> N
 
 
 async def test_each_keyed_creation_gets_its_own_record(postgres_url: str) -> None:
-    async with opened(postgres_url, **PATIENT) as store:
+    async with open_store(postgres_url, **PATIENT) as store:
         earlier = a_task()
         await create(store, earlier, "used")
         tasks = [a_task() for _ in range(5)]
@@ -77,14 +77,14 @@ async def test_each_keyed_creation_gets_its_own_record(postgres_url: str) -> Non
     assert records == [record_of(tasks[0], "new"), record_of(tasks[2], "twice")]
     assert await transactions(postgres_url) == 3  # the earlier one, the one before the group, and the group
     await assert_each_is_there_once(postgres_url, earlier, tasks[0], tasks[2], tasks[4])
-    async with opened(postgres_url) as other:
+    async with open_store(postgres_url) as other:
         assert await other.get_many([tasks[1].id, tasks[3].id]) == {}
 
 
 async def test_a_key_in_use_rejects_only_its_own_request(postgres_url: str) -> None:
     limits = {**PATIENT, "lock_seconds": 1}
     tasks = [a_task() for _ in range(4)]
-    async with opened(postgres_url, **limits) as store, connected(postgres_url) as db:
+    async with open_store(postgres_url, **limits) as store, connected(postgres_url) as db:
         transaction = db.transaction()
         await transaction.start()
         await db.execute("INSERT INTO answers VALUES ('ann', 'in use', 'fingerprint', 201, '{}', now())")
@@ -104,7 +104,7 @@ async def test_an_in_doubt_group_commit_is_settled_one_by_one(postgres_url: str)
         cuts += is_of_a_group
         return is_of_a_group
 
-    async with Proxy(postgres_url).running() as proxy, opened(proxy.url, **PATIENT) as store:
+    async with Proxy(postgres_url).running() as proxy, open_store(proxy.url, **PATIENT) as store:
         proxy.before_response = cut_once
         tasks = [a_task() for _ in range(5)]
         await asyncio.gather(*await start_group(store, postgres_url, *tasks))
@@ -116,12 +116,12 @@ async def test_an_in_doubt_group_commit_is_settled_one_by_one(postgres_url: str)
 async def test_a_lost_group_commit_is_repeated_one_by_one(postgres_url: str) -> None:
     tasks = [a_task() for _ in range(5)]
     async with (
-        opened(postgres_url, **PATIENT) as store,
+        open_store(postgres_url, **PATIENT) as store,
         holding(postgres_url, tasks[1]) as holder,
         connected(postgres_url) as db,
     ):
         group = await start_group(store, postgres_url, *tasks)
-        await holder.wait_until_somebody_waits()
+        await holder.wait_for_blocked_insert()
         lost: int = await db.fetchval("SELECT pid FROM pg_locks WHERE NOT granted")
         await db.execute("SELECT pg_terminate_backend($1)", lost)
         waits = "SELECT pid FROM pg_locks WHERE NOT granted AND pid <> $1"
@@ -131,7 +131,7 @@ async def test_a_lost_group_commit_is_repeated_one_by_one(postgres_url: str) -> 
         # They are settled sequentially, and do not take a connection each.
         assert not any(one.done() for one in group[1:])
         assert await store.get(tasks[1].id) is None
-        await holder.let_go()
+        await holder.roll_back()
         await asyncio.gather(*group)
     assert await transactions(postgres_url) == 6
     await assert_each_is_there_once(postgres_url, *tasks)
@@ -140,12 +140,12 @@ async def test_a_lost_group_commit_is_repeated_one_by_one(postgres_url: str) -> 
 @pytest.mark.parametrize("cancelled", [0, 2], ids=["who-leads", "who-is-led"])
 async def test_a_cancelled_creation_does_not_cancel_its_group(cancelled: int, postgres_url: str) -> None:
     tasks = [a_task() for _ in range(5)]
-    async with opened(postgres_url, **PATIENT) as store, holding(postgres_url, tasks[3]) as holder:
+    async with open_store(postgres_url, **PATIENT) as store, holding(postgres_url, tasks[3]) as holder:
         group = await start_group(store, postgres_url, *tasks)
-        await holder.wait_until_somebody_waits()
+        await holder.wait_for_blocked_insert()
         group[cancelled].cancel()
         await asyncio.wait([group[cancelled]])
-        await holder.let_go()
+        await holder.roll_back()
         outcomes = await asyncio.gather(*group, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes].count(type(None)) == 4
     await assert_each_is_there_once(postgres_url, *(task for n, task in enumerate(tasks) if n != cancelled))

@@ -28,7 +28,7 @@ Fault = Callable[[Proxy, Trial, OnLoop], None]
 def clients_of(
     database_url: str, fault: str, folder: Path, keep: Callable[[Row], None], *, graceful: bool = False
 ) -> Iterator[Trial]:
-    """Clients of a process on that database, healthy before and after the block and told the truth."""
+    """Clients of a process on that database, healthy before and after the block, and checked after it."""
     with (
         serving_process(SERVE, environment(TASKS_DATABASE_URL=database_url), folder / "log", start) as service,
         judged(fault, service.client, folder / "history.jsonl", keep, graceful=graceful) as running,
@@ -38,28 +38,28 @@ def clients_of(
 
 def cut(proxy: Proxy, running: Trial, on_loop: OnLoop) -> None:
     for _ in range(5):
-        running.strike("cut")
+        running.mark_fault("cut")
         on_loop(proxy.cut)
-        running.go_on(3)
+        running.wait_until_recovered(3)
 
 
 def delay(proxy: Proxy, running: Trial, on_loop: OnLoop) -> None:
-    running.strike("delayed")
+    running.mark_fault("delayed")
     on_loop(lambda: proxy.delay(0.1))
-    running.go_on(3)
+    running.wait_until_recovered(3)
     on_loop(lambda: proxy.delay(0))
 
 
 def half_open(proxy: Proxy, running: Trial, on_loop: OnLoop) -> None:
-    running.strike("half-open")
+    running.mark_fault("half-open")
     on_loop(proxy.freeze_open)
-    running.go_on(3)
+    running.wait_until_recovered(3)
 
 
 def silent(proxy: Proxy, running: Trial, on_loop: OnLoop) -> None:
-    running.strike("silent")
+    running.mark_fault("silent")
     on_loop(proxy.freeze)
-    eventually(lambda: running.history.failures, "clients are told that the storage does not answer")
+    eventually(lambda: running.history.failures, "clients get errors")
     on_loop(proxy.thaw)
 
 
@@ -89,15 +89,13 @@ async def test_network_failures_lose_no_acknowledged_write(
     async with Proxy(postgres_url).running() as proxy:
         running = await asyncio.to_thread(live, proxy)  # the proxy runs here
     # 409: PostgreSQL may still hold the key for a transaction whose connection is frozen.
-    assert {failure.answer for failure in running.history.failures} <= {"409", "503"}
+    assert {failure.result for failure in running.history.failures} <= {"409", "503"}
 
 
 @pytest.fixture
 def own_postgres() -> Iterator[tuple[DockerContainer, str]]:
     """A PostgreSQL for this test with a small disk, and its URL. It restarts automatically, as in Kubernetes."""
-    assert docker_is_available(), (
-        "Docker does not answer, and only the PostgreSQL of a container may be broken so. Start it"
-    )
+    assert docker_is_available(), "Docker is not running, and this test needs PostgreSQL in a container. Start it"
     port = free_port()
     container = (
         DockerContainer(POSTGRES_IMAGE)
@@ -130,11 +128,11 @@ def test_a_full_disk_loses_nothing_and_the_service_recovers(
 ) -> None:
     container, url = own_postgres
     with clients_of(url, "process: PostgreSQL's disk full", tmp_path, keep) as running:
-        running.strike("disk full")
-        assert inside(container, f"cat /dev/zero > {VOLUME}/filler") != 0, "the disk has no end"
-        eventually(lambda: len(running.history.failures) > 20, "clients are told that a write cannot be done")
+        running.mark_fault("disk full")
+        assert inside(container, f"cat /dev/zero > {VOLUME}/filler") != 0, "the disk did not become full"
+        eventually(lambda: len(running.history.failures) > 20, "clients get errors for writes")
         assert inside(container, f"rm {VOLUME}/filler") == 0
-    assert {attempt.answer for attempt in running.history.failures} == {"503"}
+    assert {attempt.result for attempt in running.history.failures} == {"503"}
 
 
 @pytest.mark.docker
@@ -149,7 +147,7 @@ def test_a_postgres_restart_loses_nothing_and_the_service_recovers(
 ) -> None:
     container, url = own_postgres
     with clients_of(url, f"process: PostgreSQL restarted, mode {mode}", tmp_path, keep) as running:
-        running.strike("restart")
+        running.mark_fault("restart")
         stop = f"read -r pid < {VOLUME}/pgdata/postmaster.pid; kill -{signal} $pid"
         assert inside(container, f"set -e; {stop}; while kill -0 $pid; do sleep 0.05; done") == 0
-    assert {failure.answer for failure in running.history.failures} <= {"503"}
+    assert {failure.result for failure in running.history.failures} <= {"503"}

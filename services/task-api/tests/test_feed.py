@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 from making import a_task
-from stores import opened
+from stores import open_store
 
 from task_api.store import Store, StoreBusy, StoredChange, StoreUnavailable, Write
 from task_api.store.memory import MemoryStore
@@ -45,7 +45,7 @@ async def received(followers: list[Follower], titles: list[str]) -> None:
 
 
 async def test_more_followers_than_queue_slots_are_all_served(postgres_url: str) -> None:
-    async with opened(postgres_url, pool_size=1, queue_size=2) as store:
+    async with open_store(postgres_url, pool_size=1, queue_size=2) as store:
         followed = Feed(store)
         await add(store, "before")
         followers = [Follower(followed) for _ in range(FOLLOWERS)]

@@ -6,17 +6,17 @@ import pytest
 from acknowledged.history import Attempt, History
 
 
-def created(ended: float, answer: str = "201") -> Attempt:
-    return Attempt("writer", "create", ended - 0.1, ended, answer, good=answer == "201")
+def created(ended: float, result: str = "201") -> Attempt:
+    return Attempt("writer", "create", ended - 0.1, ended, result, expected=result == "201")
 
 
 def failed(began: float, ended: float, client: str = "writer") -> Attempt:
-    return Attempt(client, "create", began, ended, "502", good=False)
+    return Attempt(client, "create", began, ended, "502", expected=False)
 
 
-def history(strikes: list[float], attempts: list[Attempt]) -> History:
+def history(faults: list[float], attempts: list[Attempt]) -> History:
     made = History()
-    made.strikes += [(at, "strike") for at in strikes]
+    made.faults += [(at, "fault") for at in faults]
     made.attempts += attempts
     return made
 
@@ -26,15 +26,15 @@ def test_the_longest_gap_starts_at_the_first_fault() -> None:
 
 
 def test_the_longest_gap_is_measured_between_writes_only() -> None:
-    read = Attempt("reader", "read", 13, 14, "200", good=True)
+    read = Attempt("reader", "read", 13, 14, "200", expected=True)
     attempts = [created(10.5), read, created(15, "503"), created(16)]
     assert history([10], attempts).longest_gap() == pytest.approx(5.5)
 
 
 def test_a_successful_change_ends_a_gap_and_a_version_mismatch_does_not() -> None:
     changes = [
-        Attempt("changer", "change", 11, 12, "200", good=True),
-        Attempt("changer", "change", 12, 14, "412", good=True),
+        Attempt("updater", "update", 11, 12, "200", expected=True),
+        Attempt("updater", "update", 12, 14, "412", expected=True),
     ]
     assert history([10], [*changes, created(15)]).longest_gap() == pytest.approx(3)
 

@@ -15,7 +15,7 @@ from making import NOW, a_task
 from planted import join_in_flight
 from proxy import Proxy
 from pydantic import SecretStr
-from stores import opened
+from stores import open_store
 
 from chassis.postgres.batching import Batcher
 from task_api.app import create_app
@@ -112,7 +112,7 @@ async def test_a_thousand_clients_read_the_same_as_from_the_memory_store(postgre
     """Each reads its own task after each write, tasks that others do not write, and missing ones."""
     memory, missing = MemoryStore(), a_task().id
     still = [a_task() for _ in range(20)]
-    async with opened(postgres_url, queue_size=2000, seconds=120) as store:
+    async with open_store(postgres_url, queue_size=2000, seconds=120) as store:
         for each in (store, memory):
             for task in still:
                 await each.commit([Write(task, "created")], now=NOW)

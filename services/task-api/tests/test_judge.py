@@ -1,4 +1,4 @@
-"""The judge detects every way in which a promise can be broken."""
+"""The judge detects every possible violation of the guarantee."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def created(name: str, outcome: Outcome = "ok") -> Operation:
 
 
 def changed(name: str, version: int, token: str, outcome: Outcome = "ok") -> Operation:
-    return Operation("changer", "change", token, outcome, unclear=False, task=f"id-{name}", version=version)
+    return Operation("updater", "update", token, outcome, unclear=False, task=f"id-{name}", version=version)
 
 
 def verdict(
@@ -53,7 +53,7 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_consistent_history_has_no_violations() -> None:
-    feed = [task("a"), task("b"), task("a", 2, changer="x"), task("a", 3, changer="x", other="y")]
+    feed = [task("a"), task("b"), task("a", 2, updater="x"), task("a", 3, updater="x", other="y")]
     operations = [
         created("a"),
         created("b"),
@@ -62,7 +62,7 @@ def test_a_consistent_history_has_no_violations() -> None:
         changed("a", 3, "z", "failed"),
     ]
     found = verdict(operations, [feed[3], feed[1]], feed)
-    assert found.broken_promises == []
+    assert found.violations == []
     assert (found.acknowledged, found.failed, found.unknown) == (3, 2, 0)
 
 
@@ -79,14 +79,14 @@ def test_a_task_missing_from_the_feed_is_lost() -> None:
     assert len(verdict([], [task("a")], []).lost) == 1
 
 
-@pytest.mark.parametrize("kind", ["read", "change"])
+@pytest.mark.parametrize("kind", ["read", "update"])
 def test_an_acknowledged_task_that_was_once_not_found_is_lost(kind: str) -> None:
-    attempt = Attempt("client", kind, began=1, ended=2, answer="404", good=False)
+    attempt = Attempt("client", kind, began=1, ended=2, result="404", expected=False)
     assert len(verdict([], [], [], [attempt]).lost) == 1
 
 
 def test_an_acknowledged_change_in_a_different_version_is_lost() -> None:
-    feed = [task("a"), task("a", 2), task("a", 3, changer="x")]
+    feed = [task("a"), task("a", 2), task("a", 3, updater="x")]
     assert len(verdict([changed("a", 2, "x")], [feed[-1]], feed).lost) == 1
 
 
@@ -96,22 +96,22 @@ def test_two_tasks_of_one_creation_are_a_duplicate() -> None:
 
 
 def test_a_change_applied_twice_is_a_duplicate() -> None:
-    feed = [task("a"), task("a", 2, changer="x"), task("a", 3, changer="x")]
+    feed = [task("a"), task("a", 2, updater="x"), task("a", 3, updater="x")]
     assert len(verdict([changed("a", 2, "x")], [feed[-1]], feed).duplicated) == 1
 
 
 def test_a_version_with_two_changes_is_detected() -> None:
-    feed = [task("a"), task("a", 2, changer="x", other="y")]
+    feed = [task("a"), task("a", 2, updater="x", other="y")]
     assert len(verdict([], [feed[-1]], feed).duplicated) == 1
 
 
 def test_a_rejected_creation_that_exists_is_detected() -> None:
-    assert len(verdict([created("a", "failed")], [task("a")], [task("a")]).undead) == 1
+    assert len(verdict([created("a", "failed")], [task("a")], [task("a")]).applied_though_rejected) == 1
 
 
 def test_a_rejected_change_that_exists_is_detected() -> None:
-    feed = [task("a"), task("a", 2, changer="x")]
-    assert len(verdict([changed("a", 2, "x", "failed")], [feed[-1]], feed).undead) == 1
+    feed = [task("a"), task("a", 2, updater="x")]
+    assert len(verdict([changed("a", 2, "x", "failed")], [feed[-1]], feed).applied_though_rejected) == 1
 
 
 @pytest.mark.parametrize("versions", [[1, 3], [1, 2, 2], [2], [2, 1]])
@@ -121,7 +121,7 @@ def test_version_gaps_duplicates_and_disorder_are_detected(versions: list[int]) 
 
 
 def test_a_list_that_differs_from_the_feed_is_detected() -> None:
-    assert len(verdict([], [task("a", 2, changer="x")], [task("a"), task("a", 2)]).wrong_versions) == 1
+    assert len(verdict([], [task("a", 2, updater="x")], [task("a"), task("a", 2)]).wrong_versions) == 1
 
 
 def test_all_pages_of_the_list_and_of_the_feed_are_read() -> None:
@@ -142,5 +142,5 @@ def test_all_pages_of_the_list_and_of_the_feed_are_read() -> None:
     history.operations += [created(name) for name in "abc"]
     with httpx2.Client(base_url="http://fake", transport=httpx2.MockTransport(answer)) as http:
         found = judge(history, http, project=PROJECT, since="0")
-    assert found.broken_promises == []
+    assert found.violations == []
     assert requests == [("/v1/tasks", str(n)) for n in range(3)] + [("/v1/changes", str(n)) for n in range(4)]

@@ -11,7 +11,7 @@ import pytest
 from databases import connected
 from making import a_task
 from proxy import Proxy
-from stores import opened
+from stores import open_store
 
 from task_api.store import IdempotencyKeyInUse, IdempotencyRecord, StoreUnavailable, Write
 from task_api.store.postgres import PostgresStore
@@ -23,7 +23,7 @@ DEADLINE_SECONDS = 30
 
 @contextlib.asynccontextmanager
 async def behind_proxy(url: str, **limits: Any) -> AsyncIterator[tuple[PostgresStore, Proxy]]:
-    async with Proxy(url).running() as proxy, opened(proxy.url, **limits) as store:
+    async with Proxy(url).running() as proxy, open_store(proxy.url, **limits) as store:
         yield store, proxy
 
 
@@ -87,7 +87,7 @@ async def test_a_transaction_on_a_frozen_connection_does_not_block_others_foreve
 async def test_an_in_doubt_commit_is_settled_and_applied_once(
     count: int, keyed: bool, tag: bytes | None, postgres_url: str
 ) -> None:
-    async with behind_proxy(postgres_url) as (store, proxy), opened(postgres_url) as other:
+    async with behind_proxy(postgres_url) as (store, proxy), open_store(postgres_url) as other:
         tasks = [a_task() for _ in range(count)]
         record = IdempotencyRecord("ann", "key", "fingerprint", 201, tasks[0].model_dump_json()) if keyed else None
         last = (
@@ -109,7 +109,7 @@ async def test_an_in_doubt_commit_is_settled_and_applied_once(
 
 
 async def test_an_in_doubt_update_does_not_conflict_with_itself(postgres_url: str) -> None:
-    async with behind_proxy(postgres_url) as (store, proxy), opened(postgres_url) as other:
+    async with behind_proxy(postgres_url) as (store, proxy), open_store(postgres_url) as other:
         task = await create(store)
         changed = rules.update(task, TaskPatch(title="changed"), now=task.updated_at)
         cut = False
@@ -129,7 +129,7 @@ async def test_an_in_doubt_update_does_not_conflict_with_itself(postgres_url: st
 
 
 async def test_a_lost_commit_is_not_confused_with_another_of_the_same_timestamp(postgres_url: str) -> None:
-    async with behind_proxy(postgres_url) as (store, proxy), opened(postgres_url) as other:
+    async with behind_proxy(postgres_url) as (store, proxy), open_store(postgres_url) as other:
         first = await create(other)
         await store.ping()
         responses = cut_first(proxy)
@@ -164,7 +164,7 @@ async def test_an_update_retried_while_the_server_executes_it_is_applied_once(po
 async def test_a_record_of_another_request_is_not_confused_with_a_lost_commit(
     postgres_url: str,
 ) -> None:
-    async with behind_proxy(postgres_url) as (store, proxy), opened(postgres_url) as other:
+    async with behind_proxy(postgres_url) as (store, proxy), open_store(postgres_url) as other:
         task = a_task()
         existing = IdempotencyRecord("ann", "key", "fingerprint", 201, "{}")
         await other.commit([], existing, now=task.updated_at)

@@ -55,13 +55,13 @@ async def test_pods_of_two_releases_serve_side_by_side(
         connect = functools.partial(client_of, balancer.url)
         fault = "processes: a release with a migration beside the old one, and back"
         with judged(fault, connect, tmp_path / "history.jsonl", keep, graceful=True) as running:
-            running.strike("migration")
+            running.mark_fault("migration")
             new = stack.enter_context(serving_process([*NEXT, "good", "serve"], settings, tmp_path / "new", start))
             balancer.backends = [old.port, new.port]
             # The old release on the new schema, as after a rollback.
             again = stack.enter_context(serving_process(SERVE, settings, tmp_path / "again", start))
             balancer.backends = [old.port, new.port, again.port]
-            running.go_on()
+            running.wait_until_recovered()
             for ending in (old, new):
                 ending.send(signal.SIGTERM)
                 balancer.backends = [port for port in balancer.backends if port != ending.port]
@@ -78,7 +78,7 @@ async def test_a_failed_migration_changes_nothing_and_old_pods_keep_serving(
     with serving_process(SERVE, settings, tmp_path / "old", start) as old:
         fault = "processes: a release whose migration fails"
         with judged(fault, old.client, tmp_path / "history.jsonl", keep, graceful=True) as running:
-            running.strike("failing migration")
+            running.mark_fault("failing migration")
             failing = Process([*NEXT, "bad", "serve"], settings, tmp_path / "new", start)
             failing.start()
             try:

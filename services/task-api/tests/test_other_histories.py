@@ -15,7 +15,7 @@ from databases import connected
 from making import NOW, a_task
 from replicated import replicated
 from restored import FIRST, SECOND, Server, backed_up
-from stores import opened
+from stores import open_store
 
 from chassis.postgres.schema import migrate
 from chassis.postgres.url import parse
@@ -100,10 +100,10 @@ async def assert_continues(store: Store, reader: Reader, *, valid: int = 3) -> N
 async def test_cursors_survive_a_failover_without_data_loss() -> None:
     reader = Reader()
     with replicated() as pair:
-        async with opened(pair.url, seconds=30, statement_seconds=20) as store:
+        async with open_store(pair.url, seconds=30, statement_seconds=20) as store:
             await write_until_known(store, reader)
         await asyncio.to_thread(pair.promote_running)
-        async with opened(pair.standby_url) as store:
+        async with open_store(pair.standby_url) as store:
             await assert_continues(store, reader)
 
 
@@ -113,13 +113,13 @@ async def test_cursors_survive_a_failover_without_data_loss() -> None:
 async def test_readers_of_changes_lost_in_a_failover_get_an_error() -> None:
     reader = Reader()
     with replicated() as pair:
-        async with opened(pair.url, seconds=30, statement_seconds=20) as store:
+        async with open_store(pair.url, seconds=30, statement_seconds=20) as store:
             await write_until_known(store, reader)
             await asyncio.to_thread(pair.disable_synchronous_replication)
             await asyncio.to_thread(pair.stop_standby)
             await write_what_is_lost(store, reader)
         await asyncio.to_thread(pair.promote)
-        async with opened(pair.standby_url) as store:
+        async with open_store(pair.standby_url) as store:
             await assert_continues(store, reader)
 
 
@@ -143,13 +143,13 @@ def server(container: Server) -> Server:
 @pytest.mark.postgresql
 async def test_readers_past_a_point_in_time_recovery_get_an_error(server: Server) -> None:
     reader = Reader()
-    async with opened(server.url) as store:
+    async with open_store(server.url) as store:
         await write_until_known(store, reader)
         async with connected(server.url) as db:
             await db.execute("SELECT pg_create_restore_point('good')")
         await write_what_is_lost(store, reader)
     await asyncio.to_thread(server.recover_to, "good")
-    async with opened(server.second_url) as store:
+    async with open_store(server.second_url) as store:
         await assert_continues(store, reader)
 
 
@@ -159,13 +159,13 @@ async def test_readers_past_a_point_in_time_recovery_get_an_error(server: Server
 async def test_readers_past_a_restored_volume_snapshot_get_an_error(server: Server) -> None:
     """It has the server's identifier and timeline."""
     reader = Reader()
-    async with opened(server.url) as store:
+    async with open_store(server.url) as store:
         await write_until_known(store, reader)
     await asyncio.to_thread(server.snapshot)
-    async with opened(server.url) as store:
+    async with open_store(server.url) as store:
         await write_what_is_lost(store, reader)
     await asyncio.to_thread(server.back_to_snapshot)
-    async with opened(server.url) as store:
+    async with open_store(server.url) as store:
         await assert_continues(store, reader)
 
 
@@ -173,7 +173,7 @@ async def test_readers_past_a_restored_volume_snapshot_get_an_error(server: Serv
 
 
 async def dump_and_go_on(server: Server, reader: Reader) -> None:
-    async with opened(server.url) as store:
+    async with open_store(server.url) as store:
         await write_until_known(store, reader)
         await asyncio.to_thread(server.dump)
         await write_what_is_lost(store, reader)
@@ -184,7 +184,7 @@ async def dump_and_go_on(server: Server, reader: Reader) -> None:
 async def test_a_dump_can_be_restored_under_running_pods(server: Server) -> None:
     reader = Reader()
     await dump_and_go_on(server, reader)
-    async with opened(server.url) as store:
+    async with open_store(server.url) as store:
         await asyncio.to_thread(server.restore, FIRST)
         await assert_continues(store, reader)
 
@@ -196,7 +196,7 @@ async def test_a_dump_restored_into_a_new_server_under_running_pods_continues_th
     reader = Reader()
     await dump_and_go_on(server, reader)
     await asyncio.to_thread(server.start_second)
-    async with opened(server.second_url) as store, opened(server.second_url) as other:
+    async with open_store(server.second_url) as store, open_store(server.second_url) as other:
         await write(store, "of the young server")
         await asyncio.to_thread(server.restore, SECOND)
         await assert_continues(store, reader)
@@ -211,7 +211,7 @@ async def test_an_sql_dump_restored_into_a_new_server_continues_the_feed(server:
     await dump_and_go_on(server, reader)
     await asyncio.to_thread(server.start_second)
     await asyncio.to_thread(server.restore_with_psql)
-    async with opened(server.second_url) as store:
+    async with open_store(server.second_url) as store:
         await assert_continues(store, reader)
 
 
@@ -222,7 +222,7 @@ async def test_rows_copied_into_a_new_server_continue_the_feed(server: Server) -
     reader = Reader()
     await dump_and_go_on(server, reader)
     await asyncio.to_thread(server.start_second)
-    async with opened(server.second_url) as store:
+    async with open_store(server.second_url) as store:
         await write(store, "of the young server")
         await asyncio.to_thread(server.restore_rows)
         await assert_continues(store, reader)
@@ -233,7 +233,7 @@ async def test_rows_copied_into_a_new_server_continue_the_feed(server: Server) -
 @pytest.mark.postgresql
 async def test_a_fully_purged_feed_continues_in_a_new_server(server: Server) -> None:
     reader = Reader()
-    async with opened(server.url) as store:
+    async with open_store(server.url) as store:
         await write_until_known(store, reader)
         await store.purge(deleted_before=NOW + timedelta(days=1), records_before=NOW)
         await asyncio.to_thread(server.dump)
@@ -241,7 +241,7 @@ async def test_a_fully_purged_feed_continues_in_a_new_server(server: Server) -> 
     await asyncio.to_thread(server.start_second)
     await asyncio.to_thread(server.restore_with_psql)
     del reader.cursors[:2], reader.titles[:2]  # these are purged
-    async with opened(server.second_url) as store:
+    async with open_store(server.second_url) as store:
         assert await store.changes(None, size=1) == []
         await assert_continues(store, reader, valid=1)
 
@@ -254,7 +254,7 @@ async def test_a_restored_database_can_be_restored_again(server: Server) -> None
     await dump_and_go_on(server, reader)
     await asyncio.to_thread(server.start_second)
     await asyncio.to_thread(server.restore, SECOND)
-    async with opened(server.second_url) as store:
+    async with open_store(server.second_url) as store:
         await assert_continues(store, reader)
         await asyncio.to_thread(server.restore, SECOND)
         await assert_continues(store, reader)
@@ -273,12 +273,12 @@ async def test_writes_during_a_restore_succeed_or_fail_and_readers_miss_none(ser
             with contextlib.suppress(StoreUnavailable):
                 await write(store, "meanwhile")
 
-    async with opened(server.url) as store:
+    async with open_store(server.url) as store:
         await write_until_known(store, reader)
         await asyncio.to_thread(server.dump)
     if port == SECOND:
         await asyncio.to_thread(server.start_second)
-    async with opened(server.url if port == FIRST else server.second_url) as store:
+    async with open_store(server.url if port == FIRST else server.second_url) as store:
         writers = [asyncio.create_task(keep_writing(store)) for _ in range(4)]
         try:
             await asyncio.to_thread(server.restore, port)
@@ -305,11 +305,11 @@ async def test_a_dump_of_the_previous_release_restored_over_this_one_continues_t
         for title in "abc":
             await old.execute(OLD_WRITE, NOW, a_task(title=title).model_dump_json())
     await asyncio.to_thread(server.dump)
-    async with opened(server.url) as store:
+    async with open_store(server.url) as store:
         await reader.read(store, "c")
         await write_what_is_lost(store, reader)
         await asyncio.to_thread(server.restore, FIRST)
-    async with opened(server.url) as store:
+    async with open_store(server.url) as store:
         await assert_continues(store, reader)
 
 
@@ -355,7 +355,7 @@ async def test_cursors_are_compatible_with_the_previous_release(postgres_url: st
         for title in "abc":
             await written.fetch(NOW, a_task(title=title).model_dump_json())
         before = [row["cursor"] for row in await read.fetch("0", 0)]
-        async with opened(postgres_url) as store:
+        async with open_store(postgres_url) as store:
             assert [c.cursor for c in await store.changes(None, size=9)] == before
             await written.fetch(NOW, a_task(title="d").model_dump_json())
             await write(store, "e")

@@ -14,7 +14,7 @@ import asyncpg
 import pytest
 from databases import connected
 from making import a_task
-from stores import opened
+from stores import open_store
 
 from task_api.store import Write, from_url, postgres_lists, sqlite
 from task_api.store.listing import has_owner, is_read_in_order, scan_in_order, select
@@ -103,7 +103,7 @@ PAIRS += LATER_PAIRS
 
 
 async def test_every_list_is_read_in_the_order_of_an_index_on_every_page(postgres_url: str) -> None:
-    async with opened(postgres_url) as store, connected(postgres_url) as db:
+    async with open_store(postgres_url) as store, connected(postgres_url) as db:
         await _fill(db)
         for index, filters, sort in LISTS:
             query = Query(filters, read_order(sort))
@@ -117,7 +117,7 @@ async def test_every_list_is_read_in_the_order_of_an_index_on_every_page(postgre
 
 
 async def test_a_list_without_filters_uses_a_cached_plan(postgres_url: str) -> None:
-    async with opened(postgres_url) as store, connected(postgres_url) as db:
+    async with open_store(postgres_url) as store, connected(postgres_url) as db:
         await _fill(db)
         first = Query(Filters(), read_order("-created_at"))
         last = (await store.page(first, size=20))[-1]
@@ -138,7 +138,7 @@ async def test_a_plan_cached_on_a_small_table_uses_the_primary_key(
     statement: str, rows: int, postgres_url: str
 ) -> None:
     """It is cached until the table is analyzed, and the table may have grown since."""
-    async with opened(postgres_url) as store, connected(postgres_url) as db:
+    async with open_store(postgres_url) as store, connected(postgres_url) as db:
         for _ in range(rows):
             await store.commit([Write(a_task(), "created")], now=NOW)
         await db.execute("SET plan_cache_mode = force_generic_plan")
@@ -154,7 +154,7 @@ async def test_no_list_reads_more_than_the_probe_and_its_best_index(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _probe(FEWER // 2, monkeypatch)
-    async with opened(postgres_url), connected(postgres_url) as db:
+    async with open_store(postgres_url), connected(postgres_url) as db:
         await _fill(db)
         found = {name: await _count(db, Filters(**conditions)) for name, conditions in CONDITIONS.items()}
         for names in [(name,) for name in CONDITIONS] + PAIRS:
@@ -178,7 +178,7 @@ async def test_no_list_reads_more_than_the_probe_and_its_best_index(
 
 
 async def test_counts_read_a_bounded_number_of_rows(postgres_url: str) -> None:
-    async with opened(postgres_url), connected(postgres_url) as db:
+    async with open_store(postgres_url), connected(postgres_url) as db:
         await _fill(db)
         for kind in get_args(NameKind):
             before = await _reads(db)
@@ -192,7 +192,7 @@ async def test_counts_read_a_bounded_number_of_rows(postgres_url: str) -> None:
 
 async def test_a_list_is_the_same_whatever_the_plan(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     _probe(0, monkeypatch)
-    async with opened(postgres_url), connected(postgres_url) as db:
+    async with open_store(postgres_url), connected(postgres_url) as db:
         await _fill(db, FEWER)
         for names in [(name,) for name in CONDITIONS] + PAIRS:
             filters = Filters(**{name: value for chosen in names for name, value in CONDITIONS[chosen].items()})
@@ -253,7 +253,7 @@ async def _reads(db: asyncpg.Connection[asyncpg.Record]) -> int:
 
 
 async def test_large_counts_are_estimated_without_deleted_tasks(postgres_url: str) -> None:
-    async with opened(postgres_url) as store, connected(postgres_url) as db:
+    async with open_store(postgres_url) as store, connected(postgres_url) as db:
         await _fill(db)
         await db.execute("UPDATE tasks SET deleted_at = updated_at WHERE position < 5000")
         await db.execute("VACUUM ANALYZE tasks")

@@ -11,14 +11,14 @@ from uuid import UUID
 import pytest
 from databases import connected
 from making import a_task
-from stores import opened
+from stores import open_store
 
 from task_api.store import ChangesPurged, IdempotencyKeyInUse, IdempotencyRecord, Write
 from task_api.tasks.models import Task
 
 
 async def test_readers_do_not_miss_a_change_that_commits_late(postgres_url: str) -> None:
-    async with opened(postgres_url, pool_size=1) as tasks_store, connected(postgres_url) as other:
+    async with open_store(postgres_url, pool_size=1) as tasks_store, connected(postgres_url) as other:
         early, late = a_task(), a_task()
         transaction = other.transaction()
         await transaction.start()
@@ -34,7 +34,7 @@ async def test_readers_do_not_miss_a_change_that_commits_late(postgres_url: str)
 
 
 async def test_readers_miss_nothing_during_concurrent_writes(postgres_url: str) -> None:
-    async with opened(postgres_url, pool_size=5) as tasks_store:
+    async with open_store(postgres_url, pool_size=5) as tasks_store:
         tasks = [a_task() for _ in range(200)]
         seen: list[UUID] = []
 
@@ -56,7 +56,7 @@ async def test_readers_miss_nothing_during_concurrent_writes(postgres_url: str) 
 
 
 async def test_a_key_is_in_use_while_its_first_request_is_in_progress(postgres_url: str) -> None:
-    async with opened(postgres_url, pool_size=1) as tasks_store, connected(postgres_url) as other:
+    async with open_store(postgres_url, pool_size=1) as tasks_store, connected(postgres_url) as other:
         transaction = other.transaction()
         await transaction.start()
         await other.execute(
@@ -78,7 +78,7 @@ async def test_a_key_is_in_use_while_its_first_request_is_in_progress(postgres_u
 
 async def test_lagging_readers_get_an_error_after_a_purge_by_another_pod(postgres_url: str) -> None:
     """As when two pods with different clocks purge concurrently."""
-    async with opened(postgres_url) as tasks_store, connected(postgres_url) as other:
+    async with open_store(postgres_url) as tasks_store, connected(postgres_url) as other:
         task = a_task()
         await tasks_store.commit([Write(task, "created")], now=task.updated_at)
         cursor = await tasks_store.last_cursor()
@@ -91,7 +91,7 @@ async def test_lagging_readers_get_an_error_after_a_purge_by_another_pod(postgre
 
 
 async def test_changes_not_yet_visible_are_not_purged(postgres_url: str) -> None:
-    async with opened(postgres_url) as tasks_store, connected(postgres_url) as other:
+    async with open_store(postgres_url) as tasks_store, connected(postgres_url) as other:
         before = await tasks_store.last_cursor()
         task = a_task()
         transaction = other.transaction()
@@ -105,7 +105,7 @@ async def test_changes_not_yet_visible_are_not_purged(postgres_url: str) -> None
 
 
 async def test_a_concurrent_purge_leaves_no_undetected_gap(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with opened(postgres_url) as reader, opened(postgres_url) as purger, connected(postgres_url) as db:
+    async with open_store(postgres_url) as reader, open_store(postgres_url) as purger, connected(postgres_url) as db:
         tasks = [a_task() for _ in range(2)]
         for task in tasks:
             await purger.commit([Write(task, "created")], now=task.updated_at)

@@ -27,18 +27,18 @@ def test_a_successful_trial_has_a_row(service: Service, tmp_path: Path) -> None:
     with judged("none", lambda: client_of(service.url), tmp_path / "history", rows.append, graceful=True):
         pass
     (row,) = rows
-    assert (row.fault, row.promise, row.failed, row.lost) == ("none", "kept", 0, 0)
+    assert (row.fault, row.guarantee, row.failed, row.lost) == ("none", "held", 0, 0)
     assert row.requests > 0
 
 
-def test_a_trial_that_raises_has_a_row_did_not_end(service: Service, tmp_path: Path) -> None:
+def test_a_trial_that_raises_has_an_incomplete_row(service: Service, tmp_path: Path) -> None:
     rows: list[Row] = []
     with (
         pytest.raises(ZeroDivisionError),
         judged("none", lambda: client_of(service.url), tmp_path / "history", rows.append),
     ):
         raise ZeroDivisionError
-    assert [row.promise for row in rows] == ["did not end"]
+    assert [row.guarantee for row in rows] == ["incomplete"]
     assert "?" in rows[0].cells
 
 
@@ -46,28 +46,28 @@ def test_a_trial_that_cannot_start_has_a_row(tmp_path: Path) -> None:
     rows: list[Row] = []
     with pytest.raises(OSError, match="no service"), judged("none", no_service, tmp_path / "history", rows.append):
         pass
-    assert [(row.promise, row.requests) for row in rows] == [("did not end", 0)]
+    assert [(row.guarantee, row.requests) for row in rows] == [("incomplete", 0)]
 
 
 def no_service() -> httpx2.Client:
     raise OSError("no service")
 
 
-def test_an_unexpected_failed_request_breaks_the_promise(service: Service, tmp_path: Path) -> None:
+def test_an_unexpected_failed_request_violates_the_guarantee(service: Service, tmp_path: Path) -> None:
     rows: list[Row] = []
     with (
         pytest.raises(AssertionError, match="no client may notice"),
         judged("none", lambda: client_of(service.url), tmp_path / "history", rows.append, graceful=True) as running,
     ):
-        running.history.attempts.append(Attempt("client", "create", 0, 1, "502", good=False))
-    assert [(row.promise, row.failed) for row in rows] == [("broken", 1)]
+        running.history.attempts.append(Attempt("client", "create", 0, 1, "502", expected=False))
+    assert [(row.guarantee, row.failed) for row in rows] == [("violated", 1)]
 
 
 def test_a_row_round_trips(tmp_path: Path) -> None:
-    verdict = Verdict(lost=["a"], undead=["b", "c"], wrong_versions=["d"], unclear=3)
-    row = Row.of("a fault", "broken", History(), verdict)
+    verdict = Verdict(lost=["a"], applied_though_rejected=["b", "c"], wrong_versions=["d"], unclear=3)
+    row = Row.of("a fault", "violated", History(), verdict)
     row.write(tmp_path / "rows" / "row.json")
     assert Row.read(tmp_path / "rows" / "row.json") == row
     cells = dict(zip(COLUMNS, row.cells, strict=True))
-    assert cells["promise"] == "**broken**"
-    assert [cells[name] for name in ("lost", "done though refused", "wrong versions", "unknown")] == [*"1213"]
+    assert cells["guarantee"] == "**violated**"
+    assert [cells[name] for name in ("lost", "applied though rejected", "wrong versions", "unknown")] == [*"1213"]

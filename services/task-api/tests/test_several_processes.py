@@ -48,11 +48,11 @@ def test_killing_one_of_several_processes_loses_nothing(
     connect = functools.partial(client_of, balancer.url)
     fault = f"processes: SIGKILL of one of {PROCESSES}"
     with judged(fault, connect, tmp_path / "history.jsonl", keep) as running:
-        running.strike("SIGKILL")
+        running.mark_fault("SIGKILL")
         processes[0].kill()
         eventually(lambda: running.history.failures, "a client notices")
         balancer.backends = [each.port for each in processes[1:]]
-        running.go_on(5)
+        running.wait_until_recovered(5)
         processes[0].start()
         processes[0].wait_until_ready()
         balancer.backends = [each.port for each in processes]
@@ -70,12 +70,12 @@ def test_a_paused_process_repeats_nothing_when_it_resumes(
 
     fault = f"processes: SIGSTOP of one of {PROCESSES}"
     with judged(fault, connect, tmp_path / "history.jsonl", keep) as running:
-        running.strike("SIGSTOP")
+        running.mark_fault("SIGSTOP")
         processes[0].send(signal.SIGSTOP)
         try:
             eventually(lambda: running.history.failures, "a client gives up waiting")
             balancer.backends = [each.port for each in processes[1:]]
-            running.go_on(5)
+            running.wait_until_recovered(5)
         finally:
             processes[0].send(signal.SIGCONT)
         processes[0].wait_until_ready()

@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from running import Service, eventually, refused, run, serving
+from running import Service, eventually, expect_error, run, serving
 
 from chassis.storage import StoreUnavailable
 from task_api.store import sqlite_backup
@@ -166,24 +166,24 @@ def test_a_restore_creates_the_file_and_migrates_the_schema(database: Path, tmp_
 def test_a_backup_does_not_overwrite_files(database: Path, tmp_path: Path) -> None:
     mine = tmp_path / "mine.txt"
     mine.write_text("not to be lost")
-    assert "already exists and is not overwritten" in refused("backup", str(mine), **settings(database))
+    assert "already exists and is not overwritten" in expect_error("backup", str(mine), **settings(database))
     assert mine.read_text() == "not to be lost"
-    assert "is the database itself" in refused("backup", str(database), **settings(database))
+    assert "is the database itself" in expect_error("backup", str(database), **settings(database))
 
 
 def test_a_backup_without_a_database_is_an_error(tmp_path: Path) -> None:
     missing, backup = tmp_path / "missing.db", tmp_path / "backup.db"
-    assert f"There is no SQLite file {missing}" in refused("backup", str(backup), **settings(missing))
+    assert f"There is no SQLite file {missing}" in expect_error("backup", str(backup), **settings(missing))
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "tasks.db").write_bytes(b"")
-    assert "it does not have the tables of this service" in refused(
+    assert "it does not have the tables of this service" in expect_error(
         "backup", str(backup), **settings(tmp_path / "tasks.db")
     )
     assert not backup.exists()
 
 
 def test_a_backup_into_a_missing_folder_is_an_error(database: Path, tmp_path: Path) -> None:
-    error = refused("backup", str(tmp_path / "nowhere/backup.db"), **settings(database))
+    error = expect_error("backup", str(tmp_path / "nowhere/backup.db"), **settings(database))
     assert "No such file or directory" in error
     assert "No partial file is left." in error
 
@@ -208,7 +208,7 @@ def test_a_backup_on_a_full_disk_leaves_no_partial_file(database: Path, tmp_path
 def test_an_invalid_backup_is_not_restored(database: Path, tmp_path: Path, content: bytes, reason: str) -> None:
     (tmp_path / "wrong").write_bytes(content)
     before = database.read_bytes()
-    error = refused("restore", str(tmp_path / "wrong"), **settings(database))
+    error = expect_error("restore", str(tmp_path / "wrong"), **settings(database))
     assert reason in error
     assert "Nothing was changed." in error
     assert database.read_bytes() == before
@@ -222,7 +222,7 @@ def test_a_backup_with_a_torn_page_is_not_restored(database: Path, tmp_path: Pat
         (size,) = db.execute("PRAGMA page_size").fetchone()
     whole = backup.read_bytes()
     backup.write_bytes(whole[: (page - 1) * size] + b"\xff" * size + whole[page * size :])
-    error = refused("restore", str(backup), **settings(database))
+    error = expect_error("restore", str(backup), **settings(database))
     assert "Nothing was changed." in error
     with serving(**settings(database)) as service:
         assert titles(service) == ["kept"]
@@ -251,7 +251,7 @@ def test_a_restore_that_times_out_on_a_lock_changes_nothing(
 )
 @pytest.mark.parametrize("command", ["backup", "restore"])
 def test_other_backends_get_advice_on_backups(tmp_path: Path, command: str, url: str, message: str) -> None:
-    error = refused(command, str(tmp_path / "tasks.db"), TASKS_DATABASE_URL=url)
+    error = expect_error(command, str(tmp_path / "tasks.db"), TASKS_DATABASE_URL=url)
     assert message in error
     assert "hunter2" not in error
     assert list(tmp_path.iterdir()) == []

@@ -12,7 +12,7 @@ import pytest
 from creating import create, holding, start_group
 from making import a_task
 from replicated import Replicated, replicated
-from stores import opened
+from stores import open_store
 
 from chassis.postgres import database
 from task_api.store import IdempotencyRecord, StoreBusy, StoreUnavailable, Write
@@ -21,7 +21,7 @@ from task_api.tasks.models import Task
 
 pytestmark = [pytest.mark.docker, pytest.mark.postgresql]
 
-Strike = Callable[[Replicated], Coroutine[Any, Any, object]]
+Fault = Callable[[Replicated], Coroutine[Any, Any, object]]
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +46,8 @@ async def restart_immediate(pair: Replicated) -> None:
 
 
 FULL = pytest.mark.full
-STRIKES = pytest.mark.parametrize(
-    "strike", [restart_fast, pytest.param(end_sessions, marks=FULL), pytest.param(restart_immediate, marks=FULL)]
+FAULTS = pytest.mark.parametrize(
+    "inject_fault", [restart_fast, pytest.param(end_sessions, marks=FULL), pytest.param(restart_immediate, marks=FULL)]
 )
 
 
@@ -80,9 +80,9 @@ async def waiting_writes(
     ]
     async with holding(pair.url, plain) as holder:
         commits = await start_group(store, pair.url, keyed, plain, keys=[str(keyed.id)])
-        await holder.wait_until_somebody_waits()
+        await holder.wait_for_blocked_insert()
         await asyncio.to_thread(pair.stop_standby)
-        await holder.let_go()
+        await holder.roll_back()
     try:
         commits += [asyncio.create_task(store.commit([write], now=write.task.updated_at)) for write in writes]
         await wait_for(3, pair)
@@ -91,20 +91,22 @@ async def waiting_writes(
         await asyncio.to_thread(pair.start_standby)
 
 
-@STRIKES
-async def test_a_visible_write_missing_on_the_standby_is_not_acknowledged(strike: Strike, pair: Replicated) -> None:
-    async with opened(pair.url, **LIMITS) as store, waiting_writes(store, pair) as commits:
-        await strike(pair)
+@FAULTS
+async def test_a_visible_write_missing_on_the_standby_is_not_acknowledged(
+    inject_fault: Fault, pair: Replicated
+) -> None:
+    async with open_store(pair.url, **LIMITS) as store, waiting_writes(store, pair) as commits:
+        await inject_fault(pair)
         for error in await asyncio.gather(*commits, return_exceptions=True):
             assert isinstance(error, StoreUnavailable), error
             assert not isinstance(error, StoreBusy), "StoreBusy promises that nothing was changed"
 
 
-@STRIKES
-async def test_a_write_is_acknowledged_once_the_standby_is_back(strike: Strike, pair: Replicated) -> None:
-    async with opened(pair.url, seconds=60, statement_seconds=30, lock_seconds=30) as store:
+@FAULTS
+async def test_a_write_is_acknowledged_once_the_standby_is_back(inject_fault: Fault, pair: Replicated) -> None:
+    async with open_store(pair.url, seconds=60, statement_seconds=30, lock_seconds=30) as store:
         async with waiting_writes(store, pair) as commits:
-            await strike(pair)
+            await inject_fault(pair)
         assert await asyncio.gather(*commits) == [None] * len(commits)
 
 
@@ -119,7 +121,7 @@ async def test_without_waiting_for_the_standby_a_failover_loses_acknowledged_wri
 
     monkeypatch.setattr(database, "make_durable", believe)
     with replicated() as pair:
-        async with opened(pair.url, seconds=4, statement_seconds=3) as store:
+        async with open_store(pair.url, seconds=4, statement_seconds=3) as store:
             task = a_task()
             await asyncio.to_thread(pair.stop_standby)
             commit = asyncio.create_task(store.commit([Write(task, "created")], now=task.updated_at))
@@ -128,5 +130,5 @@ async def test_without_waiting_for_the_standby_a_failover_loses_acknowledged_wri
             assert await commit is None
             assert await store.get(task.id) == task
         await asyncio.to_thread(pair.promote)
-        async with opened(pair.standby_url) as promoted:
+        async with open_store(pair.standby_url) as promoted:
             assert await promoted.get(task.id) is None

@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 from databases import connected
 from making import NOW, a_task
-from stores import opened
+from stores import open_store
 
 from task_api.store import Write, postgres, task_json
 from task_api.store.memory import MemoryStore
@@ -45,7 +45,7 @@ def between_statements(change: Callable[[], Awaitable[object]], monkeypatch: pyt
 
 
 async def test_an_update_by_another_pod_is_visible_at_once(postgres_url: str) -> None:
-    async with opened(postgres_url) as store, opened(postgres_url) as pod:
+    async with open_store(postgres_url) as store, open_store(postgres_url) as pod:
         first, second = a_task(title="a"), a_task(title="b")
         await create(store, first, second)
         assert await titles(store) == ["a", "b"]
@@ -55,7 +55,7 @@ async def test_an_update_by_another_pod_is_visible_at_once(postgres_url: str) ->
 
 
 async def test_a_row_changed_by_hand_is_visible_though_version_and_time_are_the_same(postgres_url: str) -> None:
-    async with opened(postgres_url) as store, connected(postgres_url) as db:
+    async with open_store(postgres_url) as store, connected(postgres_url) as db:
         await create(store, a_task(title="a"))
         assert await titles(store) == ["a"]
         await db.execute("UPDATE tasks SET title = 'b'")
@@ -63,7 +63,7 @@ async def test_a_row_changed_by_hand_is_visible_though_version_and_time_are_the_
 
 
 async def test_a_restored_row_is_visible_though_version_and_time_are_the_same(postgres_url: str) -> None:
-    async with opened(postgres_url) as store, connected(postgres_url) as db:
+    async with open_store(postgres_url) as store, connected(postgres_url) as db:
         await create(store, a_task(title="a"))
         await db.execute("CREATE TABLE backup AS SELECT * FROM tasks; UPDATE backup SET title = 'restored'")
         assert await titles(store) == ["a"]
@@ -74,7 +74,7 @@ async def test_a_restored_row_is_visible_though_version_and_time_are_the_same(po
 async def test_a_page_is_consistent_if_a_task_is_updated_between_two_statements(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with opened(postgres_url) as store, opened(postgres_url) as pod:
+    async with open_store(postgres_url) as store, open_store(postgres_url) as pod:
         first, second = a_task(title="a"), a_task(title="b")
         await create(store, first, second)
         changed = first.model_copy(update={"title": "z", "version": 2})
@@ -85,7 +85,7 @@ async def test_a_page_is_consistent_if_a_task_is_updated_between_two_statements(
 async def test_a_page_is_consistent_if_a_task_is_removed_between_two_statements(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with opened(postgres_url) as store, connected(postgres_url) as db:
+    async with open_store(postgres_url) as store, connected(postgres_url) as db:
         await create(store, a_task(title="a"), a_task(title="b"))
         between_statements(lambda: db.execute("DELETE FROM tasks WHERE title = 'a'"), monkeypatch)
         assert await titles(store) == ["b"]
@@ -106,7 +106,7 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 async def test_a_cached_page_takes_one_statement_that_reads_only_keys(postgres_url: str, statements: list[str]) -> None:
-    async with opened(postgres_url) as store:
+    async with open_store(postgres_url) as store:
         await create(store, a_task(title="a"), a_task(title="b"))
         for _ in range(3):
             statements.clear()
@@ -118,7 +118,7 @@ async def test_a_cached_page_takes_one_statement_that_reads_only_keys(postgres_u
 async def test_an_updated_task_of_a_cached_page_is_the_only_row_that_is_read(
     postgres_url: str, statements: list[str]
 ) -> None:
-    async with opened(postgres_url) as store:
+    async with open_store(postgres_url) as store:
         first, *others = (a_task(title=title) for title in "abc")
         await create(store, first, *others)
         for _ in range(3):
@@ -132,7 +132,7 @@ async def test_an_updated_task_of_a_cached_page_is_the_only_row_that_is_read(
 async def test_a_reader_of_a_list_that_is_not_cached_soon_takes_one_statement_per_page(
     postgres_url: str, statements: list[str]
 ) -> None:
-    async with opened(postgres_url) as store:
+    async with open_store(postgres_url) as store:
         await create(store, *(a_task(title=f"{n:02}") for n in range(12)))
         query, counts = LIST, []
         for _ in range(6):
@@ -144,7 +144,7 @@ async def test_a_reader_of_a_list_that_is_not_cached_soon_takes_one_statement_pe
 
 
 async def test_the_cache_is_bounded_and_evicts_the_oldest_entries_first(postgres_url: str) -> None:
-    async with opened(postgres_url) as store, connected(postgres_url) as db:
+    async with open_store(postgres_url) as store, connected(postgres_url) as db:
         tasks = [a_task(title=f"{n:02}") for n in range(20)]
         await create(store, *tasks)
         (size,) = {len(content) for _, content in await store.page_json(LIST, size=20)}
@@ -162,7 +162,7 @@ async def test_concurrent_readers_and_writers_see_consistent_pages(
     """Every page is sorted and complete, and the last one is equal to that of the memory store."""
     chance = random.Random(7)
     monkeypatch.setattr(postgres, "MAX_CACHE_BYTES", max_bytes)
-    async with opened(postgres_url) as store, opened(postgres_url) as pod:
+    async with open_store(postgres_url) as store, open_store(postgres_url) as pod:
         model = MemoryStore()
         tasks = {task.id: task for task in (a_task(title=f"{n:03}") for n in range(30))}
         for of in (store, model):

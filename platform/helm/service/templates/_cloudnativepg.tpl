@@ -54,8 +54,8 @@ spec:
     parameters:
       # While no second instance is available, the server holds commits whose clients are gone, each with a connection:
       # up to a full pool per pod.
-      {{- $held := mul (include "service.mostPods" . | int) (int .Values.database.poolSize) }}
-      max_connections: {{ add (int .Values.database.maxConnections) $held | toString | quote }}
+      {{- $connections := mul (include "service.maxPods" . | int) (int .Values.database.poolSize) }}
+      max_connections: {{ add (int .Values.database.maxConnections) $connections | toString | quote }}
     # A write is acknowledged once any second instance has it, and never before.
     synchronous:
       method: any

@@ -23,7 +23,7 @@ app.kubernetes.io/component: database
 
 {{/* Where the service stores its data: external, cloudNativePG, memory or bundled; none if it stores nothing. */}}
 {{- define "service.database" -}}
-{{- if not (include "service.keeps" .) -}} none
+{{- if not (include "service.storedData" .) -}} none
 {{- else if .Values.database.existingSecret -}} external
 {{- else if .Values.database.cloudNativePG.enabled -}} cloudNativePG
 {{- else if .Values.database.inMemory -}} memory
@@ -50,14 +50,14 @@ cnpg.io/cluster: {{ include "service.postgres.fullname" . }}
 {{- end }}
 
 {{/* The maximum number of pods in service at once: during a rollout, maxSurge more than desired. */}}
-{{- define "service.mostPods" -}}
+{{- define "service.maxPods" -}}
 {{- $pods := int .Values.replicaCount }}
 {{- if or .Values.autoscaling.enabled (kindIs "invalid" .Values.replicaCount) }}{{ $pods = int .Values.autoscaling.maxReplicas }}{{ end }}
-{{- add $pods (include "service.count" (list $pods .Values.rollingUpdate.maxSurge 99) | int) }}
+{{- add $pods (include "service.podCount" (list $pods .Values.rollingUpdate.maxSurge 99) | int) }}
 {{- end }}
 
 {{/* A number of pods from a number or a percentage: rounded up with 99, and down with 0. */}}
-{{- define "service.count" -}}
+{{- define "service.podCount" -}}
 {{- $count := index . 1 | toString }}
 {{- if hasSuffix "%" $count }}
 {{- div (add (mul (index . 0) (trimSuffix "%" $count | int)) (index . 2)) 100 }}

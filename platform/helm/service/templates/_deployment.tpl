@@ -34,7 +34,7 @@ spec:
   {{- end }}
   strategy:
     {{- if eq $database "memory" }}
-    # Two concurrent pods would have different {{ include "service.keeps" . }}.
+    # Two concurrent pods would have different {{ include "service.storedData" . }}.
     type: Recreate
     {{- else }}
     type: RollingUpdate

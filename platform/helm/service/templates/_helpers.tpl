@@ -5,12 +5,12 @@ chart's values.
 */}}
 {{- define "service.defaults" -}}
 {{- if not .Values.library.imported }}
-{{- include "service.defaults.into" (list .Values .Values.library.exports.defaults) }}
+{{- include "service.defaults.merge" (list .Values .Values.library.exports.defaults) }}
 {{- end }}
 {{- end }}
 
 {{/* Not Helm's `merge`: it treats false, 0 and an empty list as unset. */}}
-{{- define "service.defaults.into" -}}
+{{- define "service.defaults.merge" -}}
 {{- $values := first . }}
 {{- range $key, $default := last . }}
 {{- if not (hasKey $values $key) }}
@@ -18,34 +18,34 @@ chart's values.
 {{- else if kindIs "invalid" (get $values $key) }}
 {{- $_ := unset $values $key }}
 {{- else if and (kindIs "map" $default) (kindIs "map" (get $values $key)) }}
-{{- include "service.defaults.into" (list (get $values $key) $default) }}
+{{- include "service.defaults.merge" (list (get $values $key) $default) }}
 {{- end }}
 {{- end }}
 {{- end }}
 
 {{/* The chart's name, or its alias in a parent chart. Together with the release's name it selects pods. */}}
 {{- define "service.name" -}}
-{{- list (.Values.nameOverride | default .Chart.Name | toString) 63 | include "service.short" }}
+{{- list (.Values.nameOverride | default .Chart.Name | toString) 63 | include "service.truncate" }}
 {{- end }}
 
 {{/* Truncates a string to a maximum length. A truncated one ends with a hash of the full string, so that it stays unique. */}}
-{{- define "service.short" -}}
+{{- define "service.truncate" -}}
 {{- $text := first . | trimSuffix "-" }}
-{{- $most := last . }}
-{{- if le (len $text) $most }}
+{{- $max := last . }}
+{{- if le (len $text) $max }}
 {{- $text }}
 {{- else }}
-{{- printf "%s-%s" ($text | trunc (sub $most 9 | int) | trimSuffix "-") (sha256sum $text | trunc 8) }}
+{{- printf "%s-%s" ($text | trunc (sub $max 9 | int) | trimSuffix "-") (sha256sum $text | trunc 8) }}
 {{- end }}
 {{- end }}
 
 {{/* The service's name in settings and metrics (order_items), titles (Order Items) and alerts (OrderItems). */}}
 {{- define "service.name.snake" -}}
-{{- include "service.called" . | replace "-" "_" }}
+{{- include "service.canonicalName" . | replace "-" "_" }}
 {{- end }}
 
 {{- define "service.name.title" -}}
-{{- include "service.called" . | replace "-" " " | title }}
+{{- include "service.canonicalName" . | replace "-" " " | title }}
 {{- end }}
 
 {{- define "service.name.pascal" -}}
@@ -58,10 +58,10 @@ because it is used with suffixes in labels, which allow 63: up to 11 characters 
 Kubernetes, for the pods of a StatefulSet (https://github.com/kubernetes/kubernetes/issues/64023).
 */}}
 {{- define "service.fullname" -}}
-{{- .Values.fullnameOverride | default (list (include "service.fullname.whole" .) 41 | include "service.short") }}
+{{- .Values.fullnameOverride | default (list (include "service.fullname.untruncated" .) 41 | include "service.truncate") }}
 {{- end }}
 
-{{- define "service.fullname.whole" -}}
+{{- define "service.fullname.untruncated" -}}
 {{- $name := .Values.nameOverride | default .Chart.Name | toString }}
 {{- if contains $name .Release.Name }}
 {{- .Release.Name }}

@@ -52,10 +52,10 @@ NOTE: the certificate is the Secret {{ .Values.ingress.tls.secretName }}. Withou
 {{- end }}
 {{- if eq (include "service.database" .) "memory" }}
 
-WARNING: database.inMemory is true. All {{ include "service.keeps" . }} are lost whenever the pod stops.
+WARNING: database.inMemory is true. All {{ include "service.storedData" . }} are lost whenever the pod stops.
 {{- else if eq (include "service.database" .) "bundled" }}
 
-NOTE: {{ include "service.keeps" . }} are in the bundled PostgreSQL, a single pod. For production use your own: database.existingSecret.
+NOTE: {{ include "service.storedData" . }} are in the bundled PostgreSQL, a single pod. For production use your own: database.existingSecret.
   Its volume and password are kept after an uninstall, for the next install under the same name.
 {{- if not (include "service.backup" .) }}
   It is not backed up: set database.bundled.backup.enabled, or run `make backup` (docs/operate.md).
@@ -105,6 +105,6 @@ startup.periodSeconds until the kubelet notices, and minReadySeconds.
 {{- define "service.rolloutSeconds" -}}
 {{- $replicas := int (ternary .Values.autoscaling.maxReplicas .Values.replicaCount .Values.autoscaling.enabled) }}
 {{- /* If both round to 0, Kubernetes makes one pod unavailable. */}}
-{{- $wave := max 1 (add (include "service.count" (list $replicas .Values.rollingUpdate.maxSurge 99)) (include "service.count" (list $replicas .Values.rollingUpdate.maxUnavailable 0))) }}
+{{- $wave := max 1 (add (include "service.podCount" (list $replicas .Values.rollingUpdate.maxSurge 99)) (include "service.podCount" (list $replicas .Values.rollingUpdate.maxUnavailable 0))) }}
 {{- mul (div (sub (add $replicas $wave) 1) $wave) (add 4 (int .Values.probes.startup.periodSeconds) (int .Values.minReadySeconds)) }}
 {{- end }}

@@ -20,19 +20,19 @@ Helm would evaluate Prometheus' own templates in them. A group that is in two fi
 */}}
 {{- define "service.alerts" -}}
 {{- $files := list (.Subcharts.library.Files.Get "files/alerts.yaml") }}
-{{- if include "service.keeps" . }}
+{{- if include "service.storedData" . }}
 {{- $files = append $files (.Subcharts.library.Files.Get "files/alerts-database.yaml") }}
 {{- end }}
 {{- $groups := list }}
 {{- range $file := append $files (.Files.Get "files/alerts.yaml") }}
-{{- range $group := include "service.named" (list $ $file) | fromYaml | dig "groups" list }}
-{{- $there := false }}
+{{- range $group := include "service.fillPlaceholders" (list $ $file) | fromYaml | dig "groups" list }}
+{{- $existing := false }}
 {{- range $groups }}
 {{- if eq .name $group.name }}
-{{- $there = set . "rules" (concat .rules $group.rules) }}
+{{- $existing = set . "rules" (concat .rules $group.rules) }}
 {{- end }}
 {{- end }}
-{{- if not $there }}
+{{- if not $existing }}
 {{- $groups = append $groups $group }}
 {{- end }}
 {{- end }}
@@ -41,10 +41,10 @@ Helm would evaluate Prometheus' own templates in them. A group that is in two fi
 {{- end }}
 
 {{/* Replaces the placeholders in a file's text (the second argument) with this release's names. */}}
-{{- define "service.named" -}}
+{{- define "service.fillPlaceholders" -}}
 {{- $text := last . }}
 {{- with first . }}
-{{- $stream := include "service.stream" . }}
+{{- $stream := include "service.streamingRoute" . }}
 {{- $text = $text | replace ", route!=\"/stream\"" (ternary (printf ", route!=%q" $stream) "" (ne $stream "")) }}
 {{- $text = $text | replace "namespace=\"default\"" (printf "namespace=%q" .Release.Namespace) }}
 {{- $text = $text | replace "BACKUP_MAX_AGE_SECONDS" (mul 3600 (int .Values.database.bundled.backup.maxAgeHours) | toString) }}

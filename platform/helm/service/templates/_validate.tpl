@@ -7,7 +7,7 @@ are reported at once.
 {{- $database := include "service.database" . }}
 {{- $errors := list }}
 {{- $name := include "service.name" . }}
-{{- $keeps := include "service.keeps" . }}
+{{- $storedData := include "service.storedData" . }}
 
 {{- /* First, and separately: the checks below rely on strings. */}}
 {{- $schema := .Subcharts.library.Files.Get "files/values.schema.json" | fromJson }}
@@ -19,7 +19,7 @@ are reported at once.
 {{- $errors = append $errors $error }}
 {{- end }}
 
-{{- range $key := include "service.self" . | fromYaml | keys | sortAlpha }}
+{{- range $key := include "service.metadata" . | fromYaml | keys | sortAlpha }}
 {{- if not (has $key (list "name" "environmentPrefix" "keeps" "stream" "runbooks" "test")) }}
 {{- $errors = append $errors (printf "files/service.yaml of the chart has %s, which is not a key of the library, or it is not valid YAML." $key) }}
 {{- end }}
@@ -45,7 +45,7 @@ are reported at once.
 {{- $errors = append $errors (printf "ingress.path is %q. It must be / or a prefix such as /%s: a leading slash, no trailing slash, and only letters, digits, - and _." $values.ingress.path $name) }}
 {{- end }}
 
-{{- if and (not $keeps) (ne (toJson $values.database) (toJson $values.library.exports.defaults.database)) }}
+{{- if and (not $storedData) (ne (toJson $values.database) (toJson $values.library.exports.defaults.database)) }}
 {{- $errors = append $errors (printf "A value of database is set, but %s has no database. Remove it." $name) }}
 {{- end }}
 
@@ -54,15 +54,15 @@ are reported at once.
 {{- if $values.database.cloudNativePG.enabled }}{{ $chosen = append $chosen "database.cloudNativePG.enabled" }}{{ end }}
 {{- if $values.database.inMemory }}{{ $chosen = append $chosen "database.inMemory" }}{{ end }}
 {{- if gt (len $chosen) 1 }}
-{{- $errors = append $errors (printf "%s are mutually exclusive. %s are stored in one place: set one of them." (join " and " $chosen) (title $keeps)) }}
+{{- $errors = append $errors (printf "%s are mutually exclusive. %s are stored in one place: set one of them." (join " and " $chosen) (title $storedData)) }}
 {{- end }}
 
 {{- if and $values.database.inMemory (or $values.autoscaling.enabled (ne (int $values.replicaCount) 1)) }}
-{{- $errors = append $errors (printf "database.inMemory is true and there may be more than one replica. Each pod would have its own %s, and clients would see different ones with every request. Set autoscaling.enabled=false and replicaCount=1, or choose a database." $keeps) }}
+{{- $errors = append $errors (printf "database.inMemory is true and there may be more than one replica. Each pod would have its own %s, and clients would see different ones with every request. Set autoscaling.enabled=false and replicaCount=1, or choose a database." $storedData) }}
 {{- end }}
 
 {{- if has $database (list "bundled" "cloudNativePG" "external") }}
-{{- $pods := include "service.mostPods" . | int }}
+{{- $pods := include "service.maxPods" . | int }}
 {{- $used := add (mul $pods (int $values.database.poolSize)) (int $values.database.reservedConnections) }}
 {{- if ge $used (int64 $values.database.maxConnections) }}
 {{- $errors = append $errors (printf "%d pods (the maximum, including maxSurge) x database.poolSize %d + database.reservedConnections %d = %d connections, which is not below database.maxConnections %d. Lower autoscaling.maxReplicas or database.poolSize, or raise max_connections of the database and database.maxConnections." $pods (int $values.database.poolSize) (int $values.database.reservedConnections) $used (int $values.database.maxConnections)) }}
@@ -70,7 +70,7 @@ are reported at once.
 {{- end }}
 
 {{- with $values.database.bundled.backup }}
-{{- if and .enabled $keeps (ne $database "bundled") }}
+{{- if and .enabled $storedData (ne $database "bundled") }}
 {{- $errors = append $errors "database.bundled.backup.enabled is true, but the database is not the bundled one. Set it to false, and use the backups of your own database." }}
 {{- end }}
 {{- if and .s3.bucket (not .s3.existingSecret) }}
@@ -100,7 +100,7 @@ are reported at once.
 {{- range $path, $of := $resources }}
 {{- range $what, $request := dig "requests" dict ($of | default dict) | default dict }}
 {{- $limit := dig "limits" $what "" $of | default "" }}
-{{- if and (toString $limit) (gt (include "service.amount" $request | float64) (include "service.amount" $limit | float64)) }}
+{{- if and (toString $limit) (gt (include "service.parseQuantity" $request | float64) (include "service.parseQuantity" $limit | float64)) }}
 {{- $errors = append $errors (printf "%s.requests.%s is %v, and %s.limits.%s is %v. A request cannot exceed its limit: lower the request or raise the limit." $path $what $request $path $what $limit) }}
 {{- end }}
 {{- end }}
@@ -153,18 +153,18 @@ are reported at once.
 {{- end }}
 
 {{- $own := list "tmp" "tokens" "database-certificates" }}
-{{- $there := $own }}
+{{- $volumes := $own }}
 {{- range $values.extraVolumes }}
 {{- if has .name $own }}
 {{- $errors = append $errors (printf "extraVolumes has %s, which the chart defines. Choose another name." .name) }}
-{{- else if has .name $there }}
+{{- else if has .name $volumes }}
 {{- $errors = append $errors (printf "extraVolumes has %s twice. Remove one of them." .name) }}
 {{- end }}
-{{- $there = append $there .name }}
+{{- $volumes = append $volumes .name }}
 {{- end }}
 {{- $paths := list "/tmp" "/run/secrets/tokens" "/run/secrets/database" }}
 {{- range $values.extraVolumeMounts }}
-{{- if not (has .name $there) }}
+{{- if not (has .name $volumes) }}
 {{- $errors = append $errors (printf "extraVolumeMounts has %s, but extraVolumes has no volume of that name. Add it there." .name) }}
 {{- end }}
 {{- if has (trimSuffix "/" .mountPath) $paths }}
@@ -178,7 +178,7 @@ are reported at once.
 {{- range $setting, $value := dict "CLAIM" "claim" "READ" "read" "WRITE" "write" "READ_SUBJECTS" "readSubjects" "WRITE_SUBJECTS" "writeSubjects" "AUDIENCE_CLAIM" "audienceClaim" "SUBJECT_CLAIM" "subjectClaim" }}
 {{- $_ := set $valueOf (printf "OIDC_%s" $setting) (printf "auth.oidc.%s" $value) }}
 {{- end }}
-{{- if $keeps }}
+{{- if $storedData }}
 {{- $valueOf = mergeOverwrite $valueOf (dict "DATABASE_URL" "database.existingSecret" "DATABASE_POOL_SIZE" "database.poolSize") }}
 {{- end }}
 {{- if or $values.ingress.enabled $values.httpRoute.enabled }}
@@ -232,7 +232,7 @@ Reports every value that is not a string where the schema requires one, one per 
 {{- end }}
 
 {{/* A quantity as a number: 1Ki is 1024. */}}
-{{- define "service.amount" -}}
+{{- define "service.parseQuantity" -}}
 {{- $unit := toString . | regexFind "[A-Za-z]*$" }}
 {{- $units := dict "" 1 "n" 1e-9 "u" 1e-6 "m" 1e-3 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "P" 1e15 "E" 1e18 }}
 {{- $_ := mergeOverwrite $units (dict "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 "Pi" 1125899906842624 "Ei" 1152921504606846976) }}
@@ -294,34 +294,34 @@ What two charts of one release, such as two aliases of this one, must not share:
 and path, a database's Secret. `.Release` is one dictionary for all charts of a release: each records there what it uses.
 */}}
 {{- define "service.conflicts" -}}
-{{- $taken := get .Release "taken" | default dict }}
-{{- $_ := set .Release "taken" $taken }}
-{{- $mine := printf "%s (%s)" .Chart.Name (trimSuffix "/templates" .Template.BasePath) }}
+{{- $claimed := get .Release "claimed" | default dict }}
+{{- $_ := set .Release "claimed" $claimed }}
+{{- $chart := printf "%s (%s)" .Chart.Name (trimSuffix "/templates" .Template.BasePath) }}
 {{- $fullname := include "service.fullname" . }}
-{{- $takes := dict (printf "nameOverride or alias, %s" (include "service.name" .)) "nameOverride" }}
+{{- $claims := dict (printf "nameOverride or alias, %s" (include "service.name" .)) "nameOverride" }}
 {{- range list "" "-postgres" "-database" "-backup" "-test" "-dashboard" "-redirect" }}
-{{- $_ := set $takes (printf "name of objects, %s%s" $fullname .) "fullnameOverride" }}
+{{- $_ := set $claims (printf "name of objects, %s%s" $fullname .) "fullnameOverride" }}
 {{- end }}
 {{- if eq (include "service.database" .) "bundled" }}
-{{- $_ := set $takes (printf "Secret of a bundled database, %s" (include "service.bundledSecret" .)) "database.bundled.existingSecret" }}
+{{- $_ := set $claims (printf "Secret of a bundled database, %s" (include "service.bundledSecret" .)) "database.bundled.existingSecret" }}
 {{- end }}
 {{- if or .Values.ingress.enabled .Values.httpRoute.enabled }}
-{{- $of := list }}
-{{- if .Values.ingress.enabled }}{{ $of = append $of .Values.ingress.className }}{{ end }}
-{{- if .Values.httpRoute.enabled }}{{ $of = append $of (toJson .Values.httpRoute.parentRefs) }}{{ end }}
+{{- $entryPoints := list }}
+{{- if .Values.ingress.enabled }}{{ $entryPoints = append $entryPoints .Values.ingress.className }}{{ end }}
+{{- if .Values.httpRoute.enabled }}{{ $entryPoints = append $entryPoints (toJson .Values.httpRoute.parentRefs) }}{{ end }}
 {{- range $host := prepend (default list .Values.ingress.extraHosts) .Values.ingress.host }}
-{{- range $of }}
-{{- $_ := set $takes (printf "host and path, %s%s of %s" $host $.Values.ingress.path .) "ingress.host or ingress.path" }}
+{{- range $entryPoints }}
+{{- $_ := set $claims (printf "host and path, %s%s of %s" $host $.Values.ingress.path .) "ingress.host or ingress.path" }}
 {{- end }}
 {{- end }}
 {{- end }}
 {{- $errors := list }}
-{{- range $what, $value := $takes }}
-{{- $whose := get $taken $what | default $mine }}
-{{- if ne $whose $mine }}
-{{- $errors = append $errors (printf "%s and %s have the same %s. One would use the pods or the data of the other: set another %s for one of them." $mine $whose $what $value) }}
+{{- range $what, $value := $claims }}
+{{- $claimant := get $claimed $what | default $chart }}
+{{- if ne $claimant $chart }}
+{{- $errors = append $errors (printf "%s and %s have the same %s. One would use the pods or the data of the other: set another %s for one of them." $chart $claimant $what $value) }}
 {{- end }}
-{{- $_ := set $taken $what $whose }}
+{{- $_ := set $claimed $what $claimant }}
 {{- end }}
 {{- toYaml $errors }}
 {{- end }}
@@ -336,11 +336,11 @@ Without a cluster, as in `helm template`, there is nothing to compare with.
 {{- $fullname := include "service.fullname" . }}
 {{- $postgres := include "service.postgres.fullname" . }}
 
-{{- $whole := include "service.fullname.whole" . }}
-{{- if and (not .Values.fullnameOverride) (gt (len $whole) 41) }}
-{{- $before := $whole | trunc 41 | trimSuffix "-" }}
-{{- $there := lookup "apps/v1" "Deployment" .Release.Namespace $before }}
-{{- if and $there (eq (dig "metadata" "annotations" "meta.helm.sh/release-name" "" $there) .Release.Name) }}
+{{- $untruncated := include "service.fullname.untruncated" . }}
+{{- if and (not .Values.fullnameOverride) (gt (len $untruncated) 41) }}
+{{- $before := $untruncated | trunc 41 | trimSuffix "-" }}
+{{- $existing := lookup "apps/v1" "Deployment" .Release.Namespace $before }}
+{{- if and $existing (eq (dig "metadata" "annotations" "meta.helm.sh/release-name" "" $existing) .Release.Name) }}
 {{- $errors = append $errors (printf "The objects of this release are named %s, as truncated by an earlier version of the chart, and would be named %s, with an empty database. To keep the names and the data set fullnameOverride=%s." $before $fullname $before) }}
 {{- end }}
 {{- end }}
@@ -353,7 +353,7 @@ Without a cluster, as in `helm template`, there is nothing to compare with.
 
 {{- if eq (include "service.database" .) "bundled" }}
 {{- $bundled := .Values.database.bundled }}
-{{- $wanted := include "service.amount" $bundled.storage | float64 }}
+{{- $requested := include "service.parseQuantity" $bundled.storage | float64 }}
 {{- $grow := printf "To resize it while the database keeps running: docs/operate.md#grow-the-volume-of-the-database. Or set database.bundled.storage back to" }}
 {{- $set := lookup "apps/v1" "StatefulSet" .Release.Namespace $postgres }}
 {{- if $set }}
@@ -361,9 +361,9 @@ Without a cluster, as in `helm template`, there is nothing to compare with.
 {{- $errors = append $errors (printf "The StatefulSet %s is from an earlier version of the chart, and its Service selects every database of the release. Its selector is immutable, so delete it, with about a minute without the database, and then upgrade; the volume is kept: %s delete statefulset %s" $postgres $kubectl $postgres) }}
 {{- end }}
 {{- $claim := (index $set.spec.volumeClaimTemplates 0).spec }}
-{{- $there := $claim.resources.requests.storage }}
-{{- if ne (include "service.amount" $there | float64) $wanted }}
-{{- $errors = append $errors (printf "database.bundled.storage is %v, but the database volume was created with %v. That is immutable in a StatefulSet, and the upgrade would fail halfway. %s %v." $bundled.storage $there $grow $there) }}
+{{- $existing := $claim.resources.requests.storage }}
+{{- if ne (include "service.parseQuantity" $existing | float64) $requested }}
+{{- $errors = append $errors (printf "database.bundled.storage is %v, but the database volume was created with %v. That is immutable in a StatefulSet, and the upgrade would fail halfway. %s %v." $bundled.storage $existing $grow $existing) }}
 {{- end }}
 {{- $class := dig "storageClassName" "" $claim }}
 {{- if ne $class (default "" $bundled.storageClassName) }}
@@ -371,9 +371,9 @@ Without a cluster, as in `helm template`, there is nothing to compare with.
 {{- end }}
 {{- else }}
 {{- with lookup "v1" "PersistentVolumeClaim" .Release.Namespace (printf "data-%s-0" $postgres) }}
-{{- $there := .spec.resources.requests.storage }}
-{{- if lt (include "service.amount" $there | float64) $wanted }}
-{{- $errors = append $errors (printf "database.bundled.storage is %v, but the existing volume, data-%s-0, has %v and would not be resized. %s %v." $bundled.storage $postgres $there $grow $there) }}
+{{- $existing := .spec.resources.requests.storage }}
+{{- if lt (include "service.parseQuantity" $existing | float64) $requested }}
+{{- $errors = append $errors (printf "database.bundled.storage is %v, but the existing volume, data-%s-0, has %v and would not be resized. %s %v." $bundled.storage $postgres $existing $grow $existing) }}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -381,9 +381,9 @@ Without a cluster, as in `helm template`, there is nothing to compare with.
 {{- if and (eq (include "service.backup" .) "volume") (not $bundled.backup.volume.existingClaim) }}
 {{- $volume := $bundled.backup.volume }}
 {{- with lookup "v1" "PersistentVolumeClaim" .Release.Namespace (include "service.backup.fullname" .) }}
-{{- $there := .spec.resources.requests.storage }}
-{{- if lt (include "service.amount" $volume.size | float64) (include "service.amount" $there | float64) }}
-{{- $errors = append $errors (printf "database.bundled.backup.volume.size is %v, but the backup volume has %v. A volume cannot shrink: set it to %v." $volume.size $there $there) }}
+{{- $existing := .spec.resources.requests.storage }}
+{{- if lt (include "service.parseQuantity" $volume.size | float64) (include "service.parseQuantity" $existing | float64) }}
+{{- $errors = append $errors (printf "database.bundled.backup.volume.size is %v, but the backup volume has %v. A volume cannot shrink: set it to %v." $volume.size $existing $existing) }}
 {{- end }}
 {{- if and $volume.storageClassName (ne $volume.storageClassName (dig "spec" "storageClassName" "" .)) }}
 {{- $errors = append $errors (printf "database.bundled.backup.volume.storageClassName is %q, but that of the backup volume is %q. It is immutable: change it back, or set existingClaim to another claim." $volume.storageClassName (dig "spec" "storageClassName" "" .)) }}

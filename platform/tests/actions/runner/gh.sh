@@ -1,6 +1,6 @@
 #!/bin/bash
-# Stands for GitHub's own command: answers from the repository that stands for GitHub's, and from the gates of the runs
-# that came before. Like it, it does nothing without a token.
+# Stands in for GitHub's CLI: responds from the local repository that stands in for GitHub's, and from the gates of
+# previous runs. Like the real one, it requires a token.
 set -euo pipefail
 
 if [[ -z ${GH_TOKEN:-} ]]; then
@@ -20,7 +20,7 @@ case "$*" in
     cp "${*: -1}" "$PIPELINE_RUN/notes"
     ;;
   *)
-    echo "gh $*: this stand-in has no answer. Give platform/tests/actions/runner/gh.sh one." >&2
+    echo "gh $* is not supported by this stand-in. Add it to platform/tests/actions/runner/gh.sh." >&2
     exit 64
     ;;
 esac

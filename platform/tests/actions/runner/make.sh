@@ -1,5 +1,5 @@
 #!/bin/bash
-# Stands for the targets of make that take minutes and have tests of their own. Notes on which commit it was called, and for which Python.
+# Stands in for make, whose targets take minutes and have their own tests. Writes the target, commit and Python to the journal.
 set -euo pipefail
 
 note "make $* at $(git rev-parse HEAD)${PYTHON:+ with $PYTHON}"

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Stands for a runner's sudo: changes nothing on the machine of the test.
+# Stands in for a runner's sudo: does not change the machine that runs the tests.
 set -euo pipefail
 
 note "sudo $*"

@@ -1,5 +1,5 @@
-"""Clients that write during faults, and the judge that verifies what they were told.
+"""Clients that write during faults, and a checker of the responses they got.
 
-Shared by the tests of the service and of the cluster: every fault is checked by the same clients and the same judge.
-They know only the HTTP API of the service, and import nothing from it.
+Shared by the tests of the service and of the cluster, for every fault. They use only the HTTP API of the service, and
+import nothing from it.
 """

@@ -1,4 +1,4 @@
-"""Writers, changers and readers: threads with a persistent connection each."""
+"""Writers, updaters and readers: threads with a persistent connection each."""
 
 from __future__ import annotations
 
@@ -16,39 +16,39 @@ from acknowledged.history import Attempt, History, Operation
 
 Connect = Callable[[], httpx2.Client]
 """Opens a separate connection for a client."""
-Effect = Literal["done", "not done", "unknown"]
+Effect = Literal["applied", "not applied", "unknown"]
 
 PAUSE_SECONDS = 0.03
-PATIENCE_SECONDS = 90.0
-"""How long a client retries."""
-ONE_IN_TEN = 0.1
+RETRY_SECONDS = 90.0
+"""Maximum time for retries."""
+INVALID_RATIO = 0.1
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a response says about the effect of its request."""
+class AttemptResult:
+    """The outcome of one attempt, according to its response."""
 
     effect: Effect
     response: httpx2.Response | None
 
 
 def effect_of(response: httpx2.Response) -> Effect:
-    """Whether the request was done, according to its response. Clients rely on docs/problems.md only."""
+    """Whether the request was applied, according to its response. Clients rely on docs/problems.md only."""
     if response.is_success:
-        return "done"
+        return "applied"
     if response.status_code == 409:
         return "unknown"  # an earlier attempt with this key is still in progress
     if response.is_client_error:
-        return "not done"
-    # A 5xx may come from a proxy whose server did it anyway. Only one type says that nothing was done.
+        return "not applied"
+    # A 5xx may come from a proxy although the server applied the request. Only one problem type excludes that.
     overloaded = response.headers.get("content-type") == "application/problem+json" and response.json().get(
         "type", ""
     ).endswith("/overloaded")
-    return "not done" if overloaded else "unknown"
+    return "not applied" if overloaded else "unknown"
 
 
 class Client(threading.Thread):
-    """Repeats its operation until told to stop, and then completes the current one.
+    """Repeats its operation until `stop`, and then completes the current one.
 
     http: its connection, while the thread runs.
     """
@@ -60,23 +60,23 @@ class Client(threading.Thread):
         self._connect = connect
         self._history = history
         self._project = project
-        self._ending = threading.Event()
-        self.good_in_a_row = 0
+        self._stopping = threading.Event()
+        self.consecutive_successes = 0
         self.crashed: BaseException | None = None
 
-    def end(self) -> None:
-        self._ending.set()
+    def stop(self) -> None:
+        self._stopping.set()
 
     def run(self) -> None:
         try:
             with self._connect() as self.http:
-                while not self._ending.wait(PAUSE_SECONDS * (0.5 + random.random())):
-                    self.act()
-        except BaseException as error:  # a thread that dies unnoticed would make the test check nothing
+                while not self._stopping.wait(PAUSE_SECONDS * (0.5 + random.random())):
+                    self.run_once()
+        except BaseException as error:  # an unnoticed crash of the thread would make the test check nothing
             self.crashed = error
             raise
 
-    def act(self) -> None:
+    def run_once(self) -> None:
         raise NotImplementedError
 
     def send(
@@ -84,71 +84,71 @@ class Client(threading.Thread):
         kind: str,
         method: str,
         path: str,
-        good: set[int],
+        expected: set[int],
         json: dict[str, object] | None = None,
         headers: dict[str, str] | None = None,
-    ) -> Answer:
-        """Sends one request and records it. good: the expected statuses."""
+    ) -> AttemptResult:
+        """Sends a request and records the attempt. expected: the expected statuses."""
         began = self._history.now()
         try:
             response = self.http.request(method, path, json=json, headers=headers)
         except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
-            answer, status = Answer("not done", None), repr(error)
+            result, status = AttemptResult("not applied", None), repr(error)
         except httpx2.TransportError as error:
-            answer, status = Answer("unknown", None), repr(error)
+            result, status = AttemptResult("unknown", None), repr(error)
         else:
-            answer, status = Answer(effect_of(response), response), str(response.status_code)
-        well = answer.response is not None and answer.response.status_code in good
-        self._history.attempts.append(Attempt(self.name, kind, began, self._history.now(), status, well))
-        self.good_in_a_row = self.good_in_a_row + 1 if well else 0
-        return answer
+            result, status = AttemptResult(effect_of(response), response), str(response.status_code)
+        as_expected = result.response is not None and result.response.status_code in expected
+        self._history.attempts.append(Attempt(self.name, kind, began, self._history.now(), status, as_expected))
+        self.consecutive_successes = self.consecutive_successes + 1 if as_expected else 0
+        return result
 
-    def wait_before(self, again: int, answer: Answer) -> None:
-        """Waits between attempts: as the server says, or with exponential backoff and jitter."""
-        retry_after = "" if answer.response is None else answer.response.headers.get("retry-after", "")
-        seconds = float(retry_after) if retry_after.isdigit() else min(1.0, 0.05 * 2**again)
+    def back_off(self, retries: int, result: AttemptResult) -> None:
+        """Waits before the next attempt: for Retry-After, or with exponential backoff and jitter."""
+        retry_after = "" if result.response is None else result.response.headers.get("retry-after", "")
+        seconds = float(retry_after) if retry_after.isdigit() else min(1.0, 0.05 * 2**retries)
         time.sleep(seconds * (0.5 + random.random() / 2))
 
-    def wait_after_refusal(self, answer: Answer) -> None:
-        """Before the next operation, if this one could not be served."""
-        if answer.response is None or answer.response.is_server_error:
-            self.wait_before(2, answer)
+    def back_off_if_unavailable(self, result: AttemptResult) -> None:
+        """Waits before the next operation if this one got no response or a 5xx."""
+        if result.response is None or result.response.is_server_error:
+            self.back_off(2, result)
 
 
 class Writer(Client):
-    """Creates tasks, each under its own key. Some are invalid and must never be visible."""
+    """Creates tasks, each with its own key. Some are invalid and must never be visible."""
 
     def __init__(self, name: str, connect: Connect, history: History, project: str, known: list[str]) -> None:
         super().__init__(name, connect, history, project)
         self._known = known
 
-    def act(self) -> None:
-        token, invalid = uuid4().hex, random.random() < ONE_IN_TEN
+    def run_once(self) -> None:
+        token, invalid = uuid4().hex, random.random() < INVALID_RATIO
         task: dict[str, object] = {"title": token, "project": self._project, "percent_done": 101 if invalid else 1}
-        unclear, tries, deadline = False, 0, time.monotonic() + PATIENCE_SECONDS
+        unclear, retries, deadline = False, 0, time.monotonic() + RETRY_SECONDS
         while True:
-            good = {422} if invalid else {201, 409} if unclear else {201}
-            answer = self.send("create", "POST", "/v1/tasks", good, task, {"Idempotency-Key": token})
-            if answer.effect == "done":
-                assert answer.response is not None
-                created = answer.response.json()
-                if invalid:  # 201 instead of 422: what must not exist exists
+            expected = {422} if invalid else {201, 409} if unclear else {201}
+            result = self.send("create", "POST", "/v1/tasks", expected, task, {"Idempotency-Key": token})
+            if result.effect == "applied":
+                assert result.response is not None
+                created = result.response.json()
+                if invalid:  # 201 instead of 422: the task must not exist
                     self._note(token, "failed", unclear=unclear)
                     return
                 self._known.append(created["id"])
                 self._note(token, "ok", unclear=unclear, task=created["id"], version=created["version"])
                 return
-            # After a definite rejection without an earlier unclear attempt the client may give up.
-            if answer.effect == "not done" and (not unclear or invalid):
+            # A client may give up after a rejection if no earlier attempt was unclear.
+            if result.effect == "not applied" and (not unclear or invalid):
                 self._note(token, "failed", unclear=unclear)
-                self.wait_after_refusal(answer)
+                self.back_off_if_unavailable(result)
                 return
-            unclear = unclear or answer.effect == "unknown"
+            unclear = unclear or result.effect == "unknown"
             if time.monotonic() > deadline:
                 self._note(token, "unknown", unclear=True)
                 return
-            self.wait_before(tries, answer)
-            tries += 1
+            self.back_off(retries, result)
+            retries += 1
 
     def _note(
         self,
@@ -162,56 +162,56 @@ class Writer(Client):
         self._history.operations.append(Operation(self.name, "create", token, outcome, unclear, task, version))
 
 
-class Changer(Client):
-    """Updates tasks concurrently with other changers, with If-Match."""
+class Updater(Client):
+    """Updates tasks concurrently with other updaters, with If-Match."""
 
     def __init__(self, name: str, connect: Connect, history: History, project: str, tasks: list[str]) -> None:
         super().__init__(name, connect, history, project)
         self._tasks = tasks
 
-    def act(self) -> None:
+    def run_once(self) -> None:
         task, token = random.choice(self._tasks), uuid4().hex
         found = self.send("read", "GET", f"/v1/tasks/{task}", {200})
-        if found.effect != "done" or found.response is None:
-            self.wait_before(2, found)
+        if found.effect != "applied" or found.response is None:
+            self.back_off(2, found)
             return
         version = int(found.response.json()["version"])
-        unclear, tries, deadline = False, 0, time.monotonic() + PATIENCE_SECONDS
+        unclear, retries, deadline = False, 0, time.monotonic() + RETRY_SECONDS
         while True:
-            answer = self.send(
-                "change",
+            result = self.send(
+                "update",
                 "PATCH",
                 f"/v1/tasks/{task}",
                 {200, 412},
                 {"metadata": {self.name: token}},
                 {"If-Match": f'"v{version}"'},
             )
-            if answer.effect == "done":
-                assert answer.response is not None
-                self._note(token, "ok", unclear, task, int(answer.response.json()["version"]))
+            if result.effect == "applied":
+                assert result.response is not None
+                self._note(token, "ok", unclear, task, int(result.response.json()["version"]))
                 return
-            if answer.effect == "not done" and not unclear:
+            if result.effect == "not applied" and not unclear:
                 self._note(token, "failed", unclear, task, version + 1)
-                self.wait_after_refusal(answer)
+                self.back_off_if_unavailable(result)
                 return
-            if answer.response is not None and answer.response.status_code == 412:
-                # That version is outdated, by an earlier attempt or another client: the task's content tells by which.
+            if result.response is not None and result.response.status_code == 412:
+                # An earlier attempt or another client updated the task: its content shows which.
                 found = self.send("read", "GET", f"/v1/tasks/{task}", {200})
-                if found.effect == "done" and found.response is not None:
+                if found.effect == "applied" and found.response is not None:
                     mine = found.response.json()["metadata"].get(self.name) == token
                     self._note(token, "ok" if mine else "failed", unclear, task, version + 1)
                     return
-            unclear = unclear or answer.effect == "unknown"
+            unclear = unclear or result.effect == "unknown"
             if time.monotonic() > deadline:
                 self._note(token, "unknown", unclear, task, version + 1)
                 return
-            self.wait_before(tries, answer)
-            tries += 1
+            self.back_off(retries, result)
+            retries += 1
 
     def _note(
         self, token: str, outcome: Literal["ok", "failed", "unknown"], unclear: bool, task: str, version: int
     ) -> None:
-        self._history.operations.append(Operation(self.name, "change", token, outcome, unclear, task, version))
+        self._history.operations.append(Operation(self.name, "update", token, outcome, unclear, task, version))
 
 
 class Reader(Client):
@@ -221,10 +221,10 @@ class Reader(Client):
         super().__init__(name, connect, history, project)
         self._known = known
 
-    def act(self) -> None:
+    def run_once(self) -> None:
         if self._known and random.random() < 0.7:
-            answer = self.send("read", "GET", f"/v1/tasks/{random.choice(self._known)}", {200})
+            result = self.send("read", "GET", f"/v1/tasks/{random.choice(self._known)}", {200})
         else:
-            answer = self.send("list", "GET", f"/v1/tasks?project={self._project}&page_size=20", {200})
-        if answer.effect != "done":
-            self.wait_before(2, answer)
+            result = self.send("list", "GET", f"/v1/tasks?project={self._project}&page_size=20", {200})
+        if result.effect != "applied":
+            self.back_off(2, result)

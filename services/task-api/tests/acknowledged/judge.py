@@ -1,4 +1,4 @@
-"""Reads everything back and checks the fate of every acknowledged write."""
+"""The checker: reads all tasks back and compares them with the responses that clients got."""
 
 from __future__ import annotations
 
@@ -18,95 +18,94 @@ FEED_SECONDS = 30.0
 
 @dataclass
 class Verdict:
-    """The number of operations by outcome, and each that contradicts what its client was told."""
+    """The number of operations by outcome, and each operation that contradicts its response."""
 
     acknowledged: int = 0
     failed: int = 0
     unclear: int = 0
-    """Of those two: how many were resolved only by a retry."""
+    """Of these two: resolved only by a retry."""
     unknown: int = 0
     """Never resolved."""
     lost: list[str] = field(default_factory=list)
     duplicated: list[str] = field(default_factory=list)
-    undead: list[str] = field(default_factory=list)
-    """Done although the client was told that it was not."""
+    applied_though_rejected: list[str] = field(default_factory=list)
+    """Applied although the response said otherwise."""
     wrong_versions: list[str] = field(default_factory=list)
 
     @property
-    def broken_promises(self) -> list[str]:
+    def violations(self) -> list[str]:
         return [
             *(f"lost: {what}" for what in self.lost),
             *(f"duplicated: {what}" for what in self.duplicated),
-            *(f"done, though told otherwise: {what}" for what in self.undead),
+            *(f"applied though rejected: {what}" for what in self.applied_though_rejected),
             *(f"versions: {what}" for what in self.wrong_versions),
         ]
 
     def __str__(self) -> str:
         return (
-            f"{self.acknowledged} writes acknowledged, {self.failed} refused, {self.unclear} of them settled by asking"
-            f" again, {self.unknown} never settled; {len(self.lost)} lost, {len(self.duplicated)} duplicated,"
-            f" {len(self.undead)} done though refused, {len(self.wrong_versions)} tasks with wrong versions"
+            f"{self.acknowledged} writes acknowledged, {self.failed} rejected, {self.unclear} of them resolved by a"
+            f" retry, {self.unknown} unresolved; {len(self.lost)} lost, {len(self.duplicated)} duplicated,"
+            f" {len(self.applied_though_rejected)} applied though rejected,"
+            f" {len(self.wrong_versions)} tasks with wrong versions"
         )
 
 
 def judge(history: History, http: httpx2.Client, *, project: str, since: str) -> Verdict:
-    """The verdict on a history of clients that have ended.
+    """The verdict on a history whose clients have stopped.
 
-    project: of all their tasks. since: the feed cursor before the first of them.
+    project: the project of all their tasks. since: the feed cursor before the first of them.
     """
     stored = _stored(http, project)
     versions = _versions(http, project, since, stored)
     verdict = Verdict()
     by_title = Counter(task["title"] for task in stored.values())
     created = Counter(task["title"] for of_task in versions.values() for task in of_task if task["version"] == 1)
-    # The changes and their versions: a version has the token of its writer, the previous one had another.
-    changes: dict[str, list[tuple[str, int]]] = defaultdict(list)
+    # The versions by token: each version has the token of its writer, which the previous version did not have.
+    updates: dict[str, list[tuple[str, int]]] = defaultdict(list)
     for task_id, of_task in versions.items():
         for before, task in itertools.pairwise(of_task):
             new = task["metadata"].items() - before["metadata"].items()
             for _, token in new:
-                changes[token].append((task_id, task["version"]))
-            # Each change writes a unique token: a version without a new one is a change applied twice.
+                updates[token].append((task_id, task["version"]))
+            # Each update writes a unique token: a version without a new one is an update applied twice.
             if len(new) != 1 and task["version"] != before["version"]:
-                verdict.duplicated.append(f"version {task['version']} of task {task_id} brings {len(new)} new tokens")
+                verdict.duplicated.append(f"version {task['version']} of task {task_id} has {len(new)} new tokens")
         numbers = [task["version"] for task in of_task]
         if numbers != list(range(1, len(numbers) + 1)):
             verdict.wrong_versions.append(f"the feed has versions {numbers} of task {task_id}")
         elif task_id not in stored:
-            verdict.lost.append(f"task {task_id} is in the feed and in no list")
+            verdict.lost.append(f"task {task_id} is in the feed but in no list")
         elif stored[task_id] != of_task[-1]:
-            verdict.wrong_versions.append(f"task {task_id} is not as the feed last told of it")
+            verdict.wrong_versions.append(f"task {task_id} differs from its last version in the feed")
     for task_id in stored.keys() - versions.keys():
-        verdict.lost.append(f"task {task_id} is in the list and not in the feed")
+        verdict.lost.append(f"task {task_id} is in the list but not in the feed")
 
     for operation in history.operations:
         what = f"{operation.kind} {operation.token} of {operation.client}"
         if operation.kind == "create":
             times = max(by_title[operation.token], created[operation.token])
-            there = operation.task in stored and stored[operation.task]["title"] == operation.token
+            found = operation.task in stored and stored[operation.task]["title"] == operation.token
         else:
-            times = len(changes[operation.token])
-            there = (operation.task, operation.version) in changes[operation.token]
+            times = len(updates[operation.token])
+            found = (operation.task, operation.version) in updates[operation.token]
         if times > 1:
             verdict.duplicated.append(f"{what}: {times} times")
         match operation.outcome:
             case "ok":
                 verdict.acknowledged += 1
                 verdict.unclear += operation.unclear
-                if not there:
+                if not found:
                     verdict.lost.append(f"{what}: task {operation.task}, version {operation.version}")
             case "failed":
                 verdict.failed += 1
                 verdict.unclear += operation.unclear
                 if times:
-                    verdict.undead.append(what)
+                    verdict.applied_though_rejected.append(what)
             case "unknown":
                 verdict.unknown += 1
     for attempt in history.attempts:
-        if attempt.kind in {"read", "change"} and attempt.answer == "404":
-            verdict.lost.append(
-                f"a task that was acknowledged was not found by {attempt.client}, {attempt.ended:.3f} s"
-            )
+        if attempt.kind in {"read", "update"} and attempt.result == "404":
+            verdict.lost.append(f"{attempt.client} got a 404 for an acknowledged task after {attempt.ended:.3f} s")
     return verdict
 
 

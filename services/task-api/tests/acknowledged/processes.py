@@ -1,4 +1,4 @@
-"""The service as a process that is killed and restarted on the same port."""
+"""The service as a process that tests kill and restart on the same port."""
 
 from __future__ import annotations
 
@@ -53,15 +53,15 @@ class Start(Protocol):
     def __call__(self, command: Sequence[str], env: Mapping[str, str], stdout: IO[Any], stderr: IO[Any]) -> Running: ...
 
 
-def start_anew(command: Sequence[str], env: Mapping[str, str], stdout: IO[Any], stderr: IO[Any]) -> Running:
+def start_in_new_session(command: Sequence[str], env: Mapping[str, str], stdout: IO[Any], stderr: IO[Any]) -> Running:
     return subprocess.Popen(command, env=env, stdout=stdout, stderr=stderr, start_new_session=True)
 
 
 class Process:
-    """A command that serves on TASKS_PORT and logs to a file."""
+    """A command that listens on TASKS_PORT and logs to a file."""
 
     def __init__(
-        self, command: list[str], environment: Mapping[str, str], log: Path, start: Start = start_anew
+        self, command: list[str], environment: Mapping[str, str], log: Path, start: Start = start_in_new_session
     ) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -76,14 +76,14 @@ class Process:
 
     def start(self) -> None:
         with self._log.open("ab") as log:
-            # In its own session and process group: `make run` may be a shell that waits for the server
+            # In its own session and process group: `make run` may be a shell that waits for the server.
             self._process = self._start(self._command, self._environment, log, log)
 
     def wait_until_ready(self) -> None:
         deadline = time.monotonic() + DEADLINE_SECONDS
         while not self._is_ready():
             assert self._process is not None
-            assert self._process.poll() is None, f"it ended:\n{self._log.read_text()[-2000:]}"
+            assert self._process.poll() is None, f"the process exited:\n{self._log.read_text()[-2000:]}"
             assert time.monotonic() < deadline, f"not ready:\n{self._log.read_text()[-2000:]}"
             time.sleep(0.02)
 
@@ -111,7 +111,7 @@ class Process:
 
 @contextlib.contextmanager
 def serving_process(
-    command: list[str], environment: Mapping[str, str], log: Path, start: Start = start_anew
+    command: list[str], environment: Mapping[str, str], log: Path, start: Start = start_in_new_session
 ) -> Iterator[Process]:
     """A process that serves until the end of the block."""
     process = Process(command, environment, log, start)
@@ -123,9 +123,9 @@ def serving_process(
         process.kill()
 
 
-def assert_whole(database: Path) -> None:
+def assert_not_corrupt(database: Path) -> None:
     """Fails if a SQLite file that no process has open is corrupt."""
-    # On a copy: opening the file itself would recover it, which is up to the service.
+    # On a copy: opening the file itself would recover it, which the service must do.
     with tempfile.TemporaryDirectory() as folder:
         for file in (database, database.with_name(f"{database.name}-wal")):
             if file.exists():
@@ -134,22 +134,24 @@ def assert_whole(database: Path) -> None:
             assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
-def kill_in_a_loop(
+def kill_repeatedly(
     running: Trial, process: Process, times: int, database: Path | None = None, *, writes: int = 5
 ) -> None:
-    """Kills the process during writes and restarts it, several times. database: a SQLite file, which must be intact in
-    between."""
+    """Kills the process during writes and restarts it, several times.
+
+    database: a SQLite file, checked for corruption after each kill.
+    """
     for _ in range(times):
         before = _acknowledged(running)
         deadline = time.monotonic() + DEADLINE_SECONDS
         while _acknowledged(running) < before + writes:
-            assert time.monotonic() < deadline, f"not within {DEADLINE_SECONDS:.0f} s: {writes} writes after a start"
+            assert time.monotonic() < deadline, f"fewer than {writes} writes within {DEADLINE_SECONDS:.0f} s of a start"
             time.sleep(0.01)
-        time.sleep(random.random() * 0.05)  # no wait: it has to survive at any time
-        running.strike("kill -9")
+        time.sleep(random.random() * 0.05)  # kill it at a random time
+        running.mark_fault("kill -9")
         process.kill()
         if database is not None:
-            assert_whole(database)
+            assert_not_corrupt(database)
         process.start()
 
 

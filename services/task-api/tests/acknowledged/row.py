@@ -1,4 +1,4 @@
-"""The cost of one fault, as a row of a page."""
+"""The effect of one fault, as a row of the report."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Literal
 from acknowledged.history import History
 from acknowledged.judge import Verdict
 
-Promise = Literal["kept", "broken", "did not end"]
+Guarantee = Literal["held", "violated", "incomplete"]
 
 COLUMNS = (
-    *("fault", "promise", "requests", "failed", "unknown", "lost", "duplicated", "done though refused"),
+    *("fault", "guarantee", "requests", "failed", "unknown", "lost", "duplicated", "applied though rejected"),
     *("wrong versions", "longest gap", "recovery"),
 )
 
@@ -23,28 +23,28 @@ class Row:
     """The measurements of one trial."""
 
     fault: str
-    promise: Promise
+    guarantee: Guarantee
     requests: int = 0
     failed: int = 0
     unknown: int = 0
     lost: int = 0
     duplicated: int = 0
-    undead: int = 0
+    applied_though_rejected: int = 0
     wrong_versions: int = 0
     longest_gap: float = 0.0
     recovery: float = 0.0
 
     @classmethod
-    def of(cls, fault: str, promise: Promise, history: History, verdict: Verdict) -> Row:
+    def of(cls, fault: str, guarantee: Guarantee, history: History, verdict: Verdict) -> Row:
         return cls(
             fault,
-            promise,
+            guarantee,
             requests=len(history.attempts),
             failed=len(history.failures),
             unknown=verdict.unclear + verdict.unknown,
             lost=len(verdict.lost),
             duplicated=len(verdict.duplicated),
-            undead=len(verdict.undead),
+            applied_though_rejected=len(verdict.applied_though_rejected),
             wrong_versions=len(verdict.wrong_versions),
             longest_gap=history.longest_gap(),
             recovery=history.recovery(),
@@ -52,14 +52,14 @@ class Row:
 
     @property
     def cells(self) -> list[str]:
-        """In the order of COLUMNS. Without a verdict its columns are unknown."""
-        judged = (self.unknown, self.lost, self.duplicated, self.undead, self.wrong_versions)
+        """In the order of COLUMNS. Without a verdict, its columns are `?`."""
+        judged = (self.unknown, self.lost, self.duplicated, self.applied_though_rejected, self.wrong_versions)
         return [
             self.fault,
-            self.promise if self.promise == "kept" else f"**{self.promise}**",
+            self.guarantee if self.guarantee == "held" else f"**{self.guarantee}**",
             f"{self.requests:,}",
             f"{self.failed:,}",
-            *("?" if self.promise == "did not end" else f"{count:,}" for count in judged),
+            *("?" if self.guarantee == "incomplete" else f"{count:,}" for count in judged),
             f"{self.longest_gap:.1f} s",
             f"{self.recovery:.1f} s" if self.failed else "none needed",
         ]

@@ -1,4 +1,4 @@
-"""One fault, the clients that live through it, and the verdict."""
+"""A fault, the clients that run during it, and the verdict."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import httpx2
 
-from acknowledged.clients import Changer, Client, Connect, Reader, Writer
+from acknowledged.clients import Client, Connect, Reader, Updater, Writer
 from acknowledged.history import History
 from acknowledged.judge import Verdict, judge
 from acknowledged.row import Row
@@ -19,69 +19,71 @@ READY_SECONDS = 120.0
 
 
 class Trial:
-    """Running clients; `strike` records a fault. The verdict is available at the end."""
+    """Running clients; `mark_fault` records a fault. The verdict is available at the end."""
 
-    def __init__(self, connect: Connect, *, writers: int, changers: int, readers: int) -> None:
+    def __init__(self, connect: Connect, *, writers: int, updaters: int, readers: int) -> None:
         self.history = History()
         self.verdict = Verdict()
         self.connect = connect
         self.project = f"trial-{uuid4().hex[:12]}"
         with connect() as http:
-            self.since: str = _prepared(http.get("/v1/changes?since=now"))["next_since"]
+            self.since: str = _json(http.get("/v1/changes?since=now"))["next_since"]
             shared = [
-                _prepared(http.post("/v1/tasks", json={"title": f"shared {n}", "project": self.project}))["id"]
+                _json(http.post("/v1/tasks", json={"title": f"shared {n}", "project": self.project}))["id"]
                 for n in range(3)
             ]
         known = list(shared)
         common = (connect, self.history, self.project)
         self.clients: list[Client] = [
             *(Writer(f"writer-{n}", *common, known) for n in range(writers)),
-            *(Changer(f"changer-{n}", *common, shared) for n in range(changers)),
+            *(Updater(f"updater-{n}", *common, shared) for n in range(updaters)),
             *(Reader(f"reader-{n}", *common, known) for n in range(readers)),
         ]
 
-    def strike(self, what: str) -> None:
+    def mark_fault(self, name: str) -> None:
         """Records the start of a fault."""
-        self.history.strike(what)
+        self.history.mark_fault(name)
 
-    def go_on(self, times: int = 20, *, seconds: float = READY_SECONDS) -> None:
-        """Returns once every client got so many good responses in a row."""
+    def wait_until_recovered(self, times: int = 20, *, seconds: float = READY_SECONDS) -> None:
+        """Returns once every client got this number of consecutive expected responses."""
         for client in self.clients:
-            client.good_in_a_row = 0
+            client.consecutive_successes = 0
         deadline = time.monotonic() + seconds
-        while late := [client.name for client in self.clients if client.good_in_a_row < times]:
+        while late := [client.name for client in self.clients if client.consecutive_successes < times]:
             for client in self.clients:
-                assert client.crashed is None, f"{client.name} ended: {client.crashed!r}"
-            last = "\n".join(f"{a.ended:.2f} s {a.client} {a.kind}: {a.answer}" for a in self.history.failures[-10:])
-            assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {times} good answers for {late}\n{last}"
+                assert client.crashed is None, f"{client.name} crashed: {client.crashed!r}"
+            recent = "\n".join(f"{a.ended:.2f} s {a.client} {a.kind}: {a.result}" for a in self.history.failures[-10:])
+            assert time.monotonic() < deadline, f"{late} did not recover within {seconds:.0f} s:\n{recent}"
             time.sleep(0.05)
 
     def failures(self) -> list[str]:
         """The requests without an expected response, for assertion messages."""
-        return [f"{a.ended:.2f} s {a.client} {a.kind}: {a.answer}" for a in self.history.failures]
+        return [f"{a.ended:.2f} s {a.client} {a.kind}: {a.result}" for a in self.history.failures]
 
 
 @contextmanager
 def trial(
-    connect: Connect, history_file: Path, *, writers: int = 4, changers: int = 2, readers: int = 2
+    connect: Connect, history_file: Path, *, writers: int = 4, updaters: int = 2, readers: int = 2
 ) -> Iterator[Trial]:
     """Clients that are healthy at the start of the block, must recover by its end, and are judged after it."""
-    running = Trial(connect, writers=writers, changers=changers, readers=readers)
+    running = Trial(connect, writers=writers, updaters=updaters, readers=readers)
     for client in running.clients:
         client.start()
     try:
-        running.go_on(5)
+        running.wait_until_recovered(5)
         yield running
-        running.go_on()
+        running.wait_until_recovered()
     finally:
         for client in running.clients:
-            client.end()
+            client.stop()
         for client in running.clients:
             client.join(timeout=READY_SECONDS)
         running.history.write(history_file)
     for client in running.clients:
-        assert not client.is_alive(), f"{client.name} did not end: what it still does would be judged half"
-        assert client.crashed is None, f"{client.name} ended: {client.crashed!r}"
+        assert not client.is_alive(), (
+            f"{client.name} did not stop: its current operation would be missing from the verdict"
+        )
+        assert client.crashed is None, f"{client.name} crashed: {client.crashed!r}"
     with connect() as http:
         running.verdict = judge(running.history, http, project=running.project, since=running.since)
     with history_file.open("a") as lines:
@@ -92,28 +94,28 @@ def trial(
 def judged(
     fault: str, connect: Connect, history_file: Path, keep: Callable[[Row], None], *, graceful: bool = False
 ) -> Iterator[Trial]:
-    """A trial that fails on a broken promise, and whose row is kept in any case.
+    """A trial that fails if the guarantee is violated, and passes its row to `keep` in any case.
 
     graceful: no request may fail.
     """
-    running, ended = None, False
+    running, completed = None, False
     try:
         with trial(connect, history_file) as running:
             yield running
-        ended = True
+        completed = True
     finally:
         history, verdict = (running.history, running.verdict) if running else (History(), Verdict())
-        whole = not (verdict.broken_promises or verdict.unknown or (graceful and history.failures))
-        keep(Row.of(fault, "did not end" if not ended else "kept" if whole else "broken", history, verdict))
-    seen = f"{verdict}; the history is in {history_file}"
-    assert verdict.broken_promises == [], seen
-    assert verdict.unknown == 0, seen
-    assert verdict.acknowledged > 0, seen
+        held = not (verdict.violations or verdict.unknown or (graceful and history.failures))
+        keep(Row.of(fault, "incomplete" if not completed else "held" if held else "violated", history, verdict))
+    message = f"{verdict}; the history is in {history_file}"
+    assert verdict.violations == [], message
+    assert verdict.unknown == 0, message
+    assert verdict.acknowledged > 0, message
     if graceful:
         assert running.failures() == [], f"no client may notice this; the history is in {history_file}"
 
 
-def _prepared(response: httpx2.Response) -> dict[str, str]:
+def _json(response: httpx2.Response) -> dict[str, str]:
     assert response.is_success, f"{response.request.url}: {response.status_code} {response.text}"
-    prepared: dict[str, str] = response.json()
-    return prepared
+    document: dict[str, str] = response.json()
+    return document

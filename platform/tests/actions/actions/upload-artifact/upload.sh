@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# A folder's content becomes the content of the artifact; a name is given once in a run, unless it may be replaced.
+# As in the action: of a directory, its content is uploaded; artifact names are unique in a run, unless overwritten.
 set -euo pipefail
 
 artifact=$PIPELINE_RUN/artifacts/$NAME
 if [[ $OVERWRITE == true ]]; then rm -rf "$artifact"; fi
 if [[ -e $artifact ]]; then
-  echo "There is an artifact $NAME in this run already. Name it otherwise, or let it be replaced (overwrite)." >&2
+  echo "This run already has an artifact $NAME. Choose another name, or set overwrite." >&2
   exit 1
 fi
 if [[ -z $(find "$FROM" -type f 2> /dev/null) ]]; then
@@ -15,4 +15,4 @@ if [[ -z $(find "$FROM" -type f 2> /dev/null) ]]; then
 fi
 mkdir -p "$artifact"
 if [[ -d $FROM ]]; then cp -R "$FROM/." "$artifact"; else cp "$FROM" "$artifact"; fi
-note "keep $NAME"
+note "upload $NAME"

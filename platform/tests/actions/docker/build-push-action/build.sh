@@ -6,7 +6,7 @@ while read -r line; do if [[ -n $line ]]; then options+=(--build-arg "$line"); f
 while read -r line; do if [[ -n $line ]]; then options+=(--label "$line"); fi; done <<< "$LABELS"
 layout=$(sed -n 's/^type=oci,dest=\([^,]*\),tar=false\(,.*\)*$/\1/p' <<< "$OUTPUTS")
 if [[ -z $layout ]]; then
-  echo "outputs: $OUTPUTS is not what this stand-in makes: type=oci,dest=FOLDER,tar=false. Teach it." >&2
+  echo "outputs: $OUTPUTS is not supported by this stand-in, only type=oci,dest=FOLDER,tar=false. Add it to build.sh." >&2
   exit 1
 fi
 docker build "${options[@]}" "$CONTEXT"

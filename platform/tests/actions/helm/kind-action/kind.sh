@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Notes what is asked; logs are a file that says so.
+# Writes its calls to the journal; exported logs are a single placeholder file.
 set -euo pipefail
 
 note "kind $*"

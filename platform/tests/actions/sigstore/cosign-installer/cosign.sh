@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Stands for cosign without a key, which needs Sigstore's services and a token of GitHub's. It knows what was signed in
-# this run, and by which workflow: another's is not verified.
+# Stands in for keyless cosign, which requires Sigstore's services and a GitHub OIDC token. It knows the signatures of this
+# run and their workflow identities, and rejects any other identity.
 set -euo pipefail
 
 note "cosign $*"
@@ -9,5 +9,5 @@ signatures=$PIPELINE_RUN/signatures
 case "$1 $2" in
   'sign --yes') echo "$identity ${*: -1}" >> "$signatures" ;;
   'verify --certificate-identity') grep --fixed-strings --line-regexp "$3 ${*: -1}" "$signatures" ;;
-  *) echo "cosign $*: this stand-in does not know that. Teach it." >&2 && exit 64 ;;
+  *) echo "cosign $*: not supported by this stand-in. Add it to cosign.sh." >&2 && exit 64 ;;
 esac

@@ -1,5 +1,5 @@
 // Reads [{start: "2026-01-01T09:00:00Z", rule: "FREQ=...", count: 5}, ...], and writes for each the first `count`
-// occurrences after the start, as rrule.js finds them: [["2026-01-02T09:00:00.000Z", ...], ...].
+// occurrences after the start, according to rrule.js: [["2026-01-02T09:00:00.000Z", ...], ...].
 import { readFileSync } from "node:fs";
 import rrule from "rrule";
 
