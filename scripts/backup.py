@@ -27,6 +27,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from itertools import chain, count
 from pathlib import Path
 from typing import IO, Any
 
@@ -226,8 +227,11 @@ def _atomic_write(file: Path) -> Iterator[tuple[IO[bytes], Path]]:
     os.close(folder)
 
 
-def _default_file(release: str, suffix: str = "") -> Path:
-    return Path("backups", f"{release}{suffix}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.dump")
+def default_file(release: str, now: datetime, suffix: str = "") -> Path:
+    """A file that does not exist yet, even for the second one within a second."""
+    name = f"{release}{suffix}-{now:%Y%m%dT%H%M%SZ}"
+    files = (Path("backups", f"{name}{number}.dump") for number in chain([""], (f"-{n}" for n in count(2))))
+    return next(file for file in files if not file.exists())
 
 
 def _format_rows(rows: Rows) -> str:
@@ -253,7 +257,7 @@ def restore(database: Database, file: Path) -> None:
         print(f"  {table:<24}{before.get(table, '-'):>12}{after.get(table, '-'):>12}")
     print(flush=True)
     _confirm(database.release)
-    safety = _default_file(database.release, "-before-restore")
+    safety = default_file(database.release, datetime.now(UTC), "-before-restore")
     backup(database, safety, lambda to: database.run(DUMP, to=to))
     schema = database.run(SCHEMA)
     for attempt in range(1, MAX_ATTEMPTS + 1):
@@ -376,7 +380,7 @@ def run_command(arguments: list[str]) -> None:
                 backup(database, Path(file) if file else Path("backups", name), write)
         case ["backup"] if not source:
             database = find()
-            target = Path(file) if file else _default_file(database.release)
+            target = Path(file) if file else default_file(database.release, datetime.now(UTC))
             backup(database, target, lambda to: database.run(DUMP, to=to))
         case ["backup"]:
             raise Refused(

@@ -9,11 +9,13 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from manifests import REPOSITORY
+from scripts.backup import default_file
 
 pytestmark = pytest.mark.docker
 
@@ -206,6 +208,16 @@ def test_failed_dump_reports_the_reason_and_leaves_no_backup(shop: Shop) -> None
 
 
 # --- restore --------------------------------------------------------------------------
+
+
+def test_backups_within_the_same_second_have_different_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("backups").mkdir()
+    files = []
+    for _ in range(3):
+        files.append(default_file("orders", datetime(2026, 12, 1, tzinfo=UTC)))
+        files[-1].touch()
+    assert [file.name for file in files] == [f"orders-20261201T000000Z{number}.dump" for number in ("", "-2", "-3")]
 
 
 def test_restore_brings_back_the_backup_and_saves_the_previous_data(shop: Shop) -> None:
