@@ -18,6 +18,7 @@ from task_api.store.postgres import PostgresStore
 from task_api.store.postgres_lists import find
 from task_api.store.task_json import OVERHEAD_BYTES, TaskJsonCache
 from task_api.tasks.models import Task
+from task_api.tasks.preconditions import list_etag
 from task_api.tasks.query import Query, next_page, read_order
 
 LIST = Query(order=read_order("title"))
@@ -190,3 +191,7 @@ async def test_concurrent_readers_and_writers_see_consistent_pages(
         await asyncio.gather(write(), *(read() for _ in range(4)))
         expected = [content for _, content in await model.page_json(LIST, size=20)]
         assert [content for _, content in await store.page_json(LIST, size=20)] == expected
+
+
+def test_etag_of_a_list_differs_if_a_release_writes_the_same_tasks_differently() -> None:
+    assert list_etag([(b"stamp", b"1")], b"[1]") != list_etag([(b"stamp", b"2")], b"[2]")

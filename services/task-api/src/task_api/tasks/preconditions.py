@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -67,10 +68,11 @@ def list_etag(tasks: Sequence[TaskJson], content: bytes) -> str:
     """A page's weak ETag: it is the same in every content coding.
 
     tasks: those read for the page. content: the page, which may have room only for the first of them, and is longer if
-    there is a next page. Hashing the stamps of 50 tasks from PostgreSQL takes 2 µs, hashing the page 12.
+    there is a next page. The stamps identify the stored tasks, the checksum how this release writes them: 2 and 3 µs
+    for 50 tasks from PostgreSQL, hashing the page takes 12.
     """
     stamps = hashlib.sha256(b"".join([stamp for stamp, _ in tasks])).hexdigest()[:32]
-    return f'W/"{stamps}-{len(content):x}"'
+    return f'W/"{stamps}-{len(content):x}-{zlib.crc32(content):08x}"'
 
 
 def content_etag(content: bytes) -> str:
