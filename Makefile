@@ -32,11 +32,10 @@ LOOPS ?=
 SERVICES := $(patsubst services/%/pyproject.toml,%,$(wildcard services/*/pyproject.toml))
 export SERVICE
 
-# Python environments: one per service and one for the chassis, one for the platform's check and test tools, one for checkov.
+# Python environments: one per service and one for the chassis, one for the platform's check and test tools.
 SERVICE_ENVIRONMENTS := $(SERVICES:%=services/%/.venv/dev.stamp)
 CHASSIS_ENVIRONMENT := packages/chassis/.venv/dev.stamp
 TOOLS_ENVIRONMENT := .venv/tools.stamp
-CHECKOV_ENVIRONMENT := .tools/checkov/tools.stamp
 BENCH_ENVIRONMENT := .tools/bench/bench.stamp
 
 ##@ Getting started
@@ -74,7 +73,7 @@ doctor: ## Check this machine's tools and print how to fix problems
 ##@ Develop
 
 .PHONY: lint
-lint: $(CHASSIS_ENVIRONMENT) $(SERVICE_ENVIRONMENTS) $(TOOLS_ENVIRONMENT) $(CHECKOV_ENVIRONMENT) ## Run all static checks
+lint: $(CHASSIS_ENVIRONMENT) $(SERVICE_ENVIRONMENTS) $(TOOLS_ENVIRONMENT) ## Run all static checks
 	@scripts/lint.sh $(SERVICES)
 
 .PHONY: test-platform
@@ -270,9 +269,6 @@ $(CHASSIS_ENVIRONMENT): packages/chassis/requirements-dev.txt always
 
 $(TOOLS_ENVIRONMENT): requirements-tools.txt always
 	@scripts/install.sh .venv $< $@
-
-$(CHECKOV_ENVIRONMENT): requirements-checkov.txt always
-	@scripts/install.sh .tools/checkov $< $@
 
 $(BENCH_ENVIRONMENT): bench/requirements.txt always
 	@scripts/install.sh .tools/bench $< $@

@@ -15,7 +15,6 @@ compile() {
 
 compile requirements-uv.in --output-file requirements-uv.txt
 compile requirements-tools.in --output-file requirements-tools.txt
-compile requirements-checkov.in --output-file requirements-checkov.txt
 chassis=packages/chassis/pyproject.toml
 compile "$chassis" --all-extras --group "$chassis:dev" --output-file packages/chassis/requirements-dev.txt
 for service in "$@"; do

@@ -152,7 +152,7 @@ def test_every_file_of_a_kind_is_read_by_its_check() -> None:
         "YAML (yamllint)": r"(?!(platform/helm|skeletons)/.*/templates/).*\.ya?ml",
         "Markdown (pymarkdown)": r"(?!bench/findings).*\.md",
         "Workflows (actionlint)": r"\.github/workflows/.*",
-        "Charts, security (checkov)": r"(platform/helm|skeletons/[^/]*/chart)/.*",
+        "Manifests, Kubernetes 1.37 (kubeconform)": r"(platform/helm|skeletons/[^/]*/chart)/.*",
     }.items():
         files = [path for path in FILES if re.fullmatch(pattern, path)]
         assert files

@@ -17,6 +17,7 @@ SLEEP_ACTION_KUBERNETES = "1.30"
 """The first with the sleep action for preStop."""
 NEWEST_KUBERNETES = "1.37"
 """The newest version with schemas."""
+KUBERNETES_VERSIONS = (OLDEST_KUBERNETES, SLEEP_ACTION_KUBERNETES, NEWEST_KUBERNETES)
 
 RAW_MANIFESTS = ("platform/k8s", "platform/k8s/monitoring", "platform/deployer", "platform/cluster")
 """Folders of manifests that are applied as they are: by a user, by `make kubeconfig-ci`, by `make up MONITORING=1`."""
@@ -48,6 +49,7 @@ class Charts:
         charts = [chart for chart in sorted(repository.glob("platform/helm/*/")) if chart != self.library]
         self.charts = charts + sorted(repository.glob("skeletons/*/chart/"))
         self._rendering: defaultdict[tuple[str, str], Lock] = defaultdict(Lock)
+        self._writing_schemas = Lock()
 
     def rendered(self, helm: str, kubernetes: str) -> Path:
         """A folder with one file per chart and values file.
@@ -100,31 +102,34 @@ class Charts:
             raise Failed("".join(failures))
 
     def manifests(self, kubernetes: str) -> None:
-        rendered = sorted(self.rendered("helm", kubernetes).iterdir()) if shutil.which("helm") else []
-        run("kubernetes-validate", "--strict", "--kubernetes-version", kubernetes, *raw_manifests(), *rendered)
+        """Against the schemas of this Kubernetes version and of the operators; a kind without a schema is an error."""
+        schemas = self._schemas()
+        locations = [
+            *("-schema-location", f"{schemas}/built-in/{kubernetes}/{{{{.ResourceKind}}}}{{{{.KindSuffix}}}}.json"),
+            *("-schema-location", f"{schemas}/{{{{.Group}}}}/{{{{.ResourceKind}}}}_{{{{.ResourceAPIVersion}}}}.json"),
+        ]
+        command = ["kubeconform", "-strict", "-summary", "-kubernetes-version", f"{kubernetes}.0", *locations]
+        run(*command, *raw_manifests(), self.rendered("helm", kubernetes))
 
-    def custom_resources(self) -> None:
-        """kubernetes-validate ignores custom resources; here a kind without a schema is an error."""
+    def _schemas(self) -> Path:
+        """The folder with the schemas, written once per version of what they are made of."""
         operators = [os.environ["PROMETHEUS_OPERATOR_MANIFEST"], os.environ["GATEWAY_API_MANIFEST"]]
         cloudnative_pg = f"github.com/cloudnative-pg/cloudnative-pg@{os.environ['CLOUDNATIVE_PG_VERSION']}"
-        schemas = Path(".tools/schemas")
-        stamp, sources = schemas / "from", " ".join([NEWEST_KUBERNETES, *operators, cloudnative_pg])
-        if not stamp.exists() or stamp.read_text() != sources:
+        folder = Path(".tools/schemas")
+        stamp, sources = folder / "from", " ".join([*KUBERNETES_VERSIONS, *operators, cloudnative_pg])
+        with self._writing_schemas:
+            if stamp.exists() and stamp.read_text() == sources:
+                return folder
             from scripts.lint.schemas import (
                 write_schemas,  # not in tests, where platform/ on the path breaks this import
             )
 
-            shutil.rmtree(schemas, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
             module = json.loads(run("go", "mod", "download", "-json", cloudnative_pg))["Dir"]
             clusters = f"{module}/config/crd/bases/postgresql.cnpg.io_clusters.yaml"
-            write_schemas(schemas, NEWEST_KUBERNETES, [*operators, clusters])
+            write_schemas(folder, [*KUBERNETES_VERSIONS], [*operators, clusters])
             stamp.write_text(sources)
-        locations = [
-            *("-schema-location", f"{schemas}/built-in/{{{{.ResourceKind}}}}{{{{.KindSuffix}}}}.json"),
-            *("-schema-location", f"{schemas}/{{{{.Group}}}}/{{{{.ResourceKind}}}}_{{{{.ResourceAPIVersion}}}}.json"),
-        ]
-        command = ["kubeconform", "-strict", "-summary", "-kubernetes-version", f"{NEWEST_KUBERNETES}.0", *locations]
-        run(*command, *raw_manifests(), self.rendered("helm", NEWEST_KUBERNETES))
+        return folder
 
     def compare_helm_versions(self) -> None:
         """All supported Helm versions must render the same. Only empty lines and generated passwords may differ."""
@@ -170,10 +175,6 @@ class Charts:
         run(*lint, self.rendered("helm", NEWEST_KUBERNETES), "platform/deployer", "platform/cluster")
         if Path("platform/k8s").exists():
             run(*lint, "--exclude", "latest-tag", "platform/k8s")
-
-    def checkov(self) -> None:
-        checkov = [".tools/checkov/bin/checkov", "--config-file", ".checkov.yaml", "--directory"]
-        run(*checkov, self.rendered("helm", NEWEST_KUBERNETES))
 
     def tests(self, chart: Path) -> None:
         """The library's tests, which apply to every service's chart, and the chart's own."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-READ_BY_ALL = r"versions\.env|pyproject\.toml|requirements-(tools|checkov)\.txt|\.[^/]*|scripts/lint/.*"
+READ_BY_ALL = r"versions\.env|pyproject\.toml|requirements-tools\.txt|\.[^/]*|scripts/lint/.*"
 """The tools' versions and settings, and the runner itself."""
 
 Command = tuple[str, ...]

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from scripts.lint import documents
-from scripts.lint.charts import NEWEST_KUBERNETES, OLDEST_KUBERNETES, SLEEP_ACTION_KUBERNETES, Charts, name_of
+from scripts.lint.charts import KUBERNETES_VERSIONS, Charts, name_of
 from scripts.lint.check import Check, Command
 
 CHASSIS = "packages/chassis"
@@ -53,14 +53,12 @@ def checks(services: list[str], files: Iterable[str], charts: Charts) -> Iterato
 
     for chart in charts.charts:
         yield Check(f"Chart {name_of(chart)} (helm lint)", CHART_FILES, partial(charts.lint, chart), needs="helm")
-    for kubernetes in (OLDEST_KUBERNETES, SLEEP_ACTION_KUBERNETES, NEWEST_KUBERNETES):
-        title = f"Manifests, Kubernetes {kubernetes} (kubernetes-validate)"
-        yield Check(title, CHART_FILES, partial(charts.manifests, kubernetes))
-    yield Check("Manifests, custom resources (kubeconform)", CHART_FILES, charts.custom_resources, needs="go")
+    for kubernetes in KUBERNETES_VERSIONS:
+        title = f"Manifests, Kubernetes {kubernetes} (kubeconform)"
+        yield Check(title, CHART_FILES, partial(charts.manifests, kubernetes), needs="go")
     yield Check("Charts with Helm 3.12, 3 and 4 (diff)", CHART_FILES, charts.compare_helm_versions, needs="go")
     yield Check("Charts, good practice (kube-score)", CHART_FILES, charts.kube_score, needs="go")
     yield Check("Charts and manifests, good practice (kube-linter)", CHART_FILES, charts.kube_linter, needs="go")
-    yield Check("Charts, security (checkov)", CHART_FILES, charts.checkov, needs="helm")
     for chart in charts.charts:
         name = name_of(chart)
         yield Check(f"Chart {name}, tests (helm-unittest)", CHART_FILES, partial(charts.tests, chart), needs="go")

@@ -63,7 +63,7 @@ def read(manifest: str) -> str:
 
 def write_built_in(folder: Path, version: str) -> None:
     package = Path(kubernetes_validate.__file__).parent / f"kubernetes-json-schema/v{version}.0-local-strict"
-    target = folder / "built-in"
+    target = folder / "built-in" / version
     target.mkdir(parents=True, exist_ok=True)
     for file in package.glob("*.json"):
         # The files reference each other by their URLs on kubernetes.io; here they are in the same folder.
@@ -72,11 +72,12 @@ def write_built_in(folder: Path, version: str) -> None:
         (target / file.name).write_text(json.dumps(schema))
 
 
-def write_schemas(folder: Path, version: str, manifests: list[str]) -> None:
-    """FOLDER/built-in/ gets the kinds of that Kubernetes version, from the package kubernetes-validate.
+def write_schemas(folder: Path, versions: list[str], manifests: list[str]) -> None:
+    """FOLDER/built-in/VERSION/ gets the kinds of that Kubernetes version, from the package kubernetes-validate.
     FOLDER/GROUP/ gets custom resources, from CustomResourceDefinitions: a manifest is a release's file or its URL.
     Raises Failed."""
-    write_built_in(folder, version)
+    for version in versions:
+        write_built_in(folder, version)
     for manifest in manifests:
         try:
             written = write_custom(folder, manifest)
