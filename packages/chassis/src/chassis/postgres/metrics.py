@@ -29,7 +29,8 @@ class DatabaseMetrics:
             ["sqlstate"],
         )
         self.rejected_total = Counter(
-            f"{namespace}_db_rejected", "Requests rejected with 503 because too many were already waiting"
+            f"{namespace}_db_rejected",
+            "Requests rejected with 503 because too many were waiting, they waited too long, or commits are stuck",
         )
         self.held_commits = Gauge(
             f"{namespace}_db_held_commits",
