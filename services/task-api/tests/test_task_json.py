@@ -16,6 +16,7 @@ from task_api.store import Write, postgres, task_json
 from task_api.store.memory import MemoryStore
 from task_api.store.postgres import PostgresStore
 from task_api.store.postgres_lists import find
+from task_api.store.postgres_rows import Dialect
 from task_api.store.task_json import OVERHEAD_BYTES, TaskJsonCache
 from task_api.tasks.models import Task
 from task_api.tasks.preconditions import list_etag
@@ -36,8 +37,10 @@ def between_statements(change: Callable[[], Awaitable[object]], monkeypatch: pyt
     """Runs `change` once, after the keys of the next page were read."""
     changes = [change]
 
-    async def find_then_change(*arguments: object) -> list[asyncpg.Record]:
-        rows = await find(*arguments)  # type: ignore[arg-type]
+    async def find_then_change(
+        db: asyncpg.Connection[asyncpg.Record], query: Query, size: int, dialect: Dialect
+    ) -> list[asyncpg.Record]:
+        rows = await find(db, query, size, dialect)
         if changes:
             await changes.pop()()
         return rows
