@@ -130,7 +130,7 @@ async def test_an_updated_task_of_a_cached_page_is_the_only_row_that_is_read(
         await store.commit([Write(first.model_copy(update={"title": "z", "version": 2}), "updated")], now=NOW)
         statements.clear()
         assert await titles(store) == ["b", "c", "z"]
-    assert [statement == task_json.GET_BY_ID for statement in statements] == [False, True]
+    assert [statement == task_json.GET_BY_IDS for statement in statements] == [False, True]
 
 
 async def test_a_reader_of_a_list_that_is_not_cached_soon_takes_one_statement_per_page(

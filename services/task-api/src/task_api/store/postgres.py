@@ -13,7 +13,7 @@ from chassis.postgres.database import Database, DatabaseConfig, Limits, transact
 from task_api.store import migrations
 from task_api.store.metrics import metrics
 from task_api.store.postgres_lists import find, names, page
-from task_api.store.postgres_rows import FIELDS, Dialect, task_of
+from task_api.store.postgres_rows import FIELDS, Dialect, select_by_ids, task_of
 from task_api.store.postgres_writes import Commit, commit, create_together, settle
 from task_api.store.protocol import (
     IDEMPOTENCY_HOURS,
@@ -34,12 +34,7 @@ if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
 
 GET_TASK = f"SELECT {FIELDS} FROM tasks WHERE id = $1"
-# Uses the primary key whatever the size of the table. For `id = ANY ($1)` PostgreSQL scans a small table, and keeps
-# that cached plan while the table grows, until it is analyzed: ten times the CPU of a GET after 40,000 more tasks.
-GET_TASKS = f"""
-    SELECT found.* FROM unnest($1::uuid[]) AS requested (id),
-        LATERAL (SELECT {FIELDS} FROM tasks WHERE tasks.id = requested.id LIMIT 1) AS found
-"""
+GET_TASKS = select_by_ids(FIELDS)
 
 VISIBLE_BEFORE = "(SELECT (pg_snapshot_xmin(pg_current_snapshot())::text::bigint + changes_ahead())::text::xid8)"
 """Older than every running transaction: no entry can appear before it any more."""

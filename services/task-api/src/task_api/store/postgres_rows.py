@@ -115,6 +115,19 @@ def task_of(row: Iterable[Any]) -> Task:
     )
 
 
+def select_by_ids(columns: str) -> str:
+    """The statement for the rows with the ids in the array $1.
+
+    It uses the primary key whatever the size of the table. For `id = ANY ($1)` PostgreSQL scans a small table, and
+    keeps that cached plan while the table grows, until it is analyzed: ten times the CPU of a GET after 40,000 more
+    tasks.
+    """
+    return f"""
+        SELECT found.* FROM unnest($1::uuid[]) AS requested (id),
+            LATERAL (SELECT {columns} FROM tasks WHERE tasks.id = requested.id LIMIT 1) AS found
+    """
+
+
 class Dialect:
     def __init__(self, columns: str = FIELDS) -> None:
         self.columns = columns

@@ -14,7 +14,7 @@ from uuid import UUID
 import asyncpg
 
 from task_api.store.postgres_lists import find
-from task_api.store.postgres_rows import FIELDS, Dialect, task_of
+from task_api.store.postgres_rows import FIELDS, Dialect, select_by_ids, task_of
 from task_api.store.protocol import TaskJson
 from task_api.tasks.models import to_json
 from task_api.tasks.query import Query
@@ -28,10 +28,7 @@ content. Nor do version and time: a row changed by hand keeps both, but not the 
 
 KEYS, KEYS_AND_FIELDS = Dialect(KEY), Dialect(f"{KEY}, {FIELDS}")
 
-GET_BY_ID = f"""
-    SELECT found.* FROM unnest($1::uuid[]) AS requested (id),
-        LATERAL (SELECT {KEY}, {FIELDS} FROM tasks WHERE tasks.id = requested.id LIMIT 1) AS found
-"""
+GET_BY_IDS = select_by_ids(KEYS_AND_FIELDS.columns)
 
 MAX_CACHE_BYTES = 16 * 1024 * 1024
 OVERHEAD_BYTES = 250
@@ -66,7 +63,7 @@ class TaskJsonCache:
             return [(key, entries[key]) for key in keys]
         self._mostly_missing[is_first] = 2 * len(missing) > len(keys)
         cached = {key: entries[key] for key in keys if key in entries}  # they may be evicted while waiting
-        cached |= self._add(await db.fetch(GET_BY_ID, [UUID(bytes=key[:16]) for key in missing]))
+        cached |= self._add(await db.fetch(GET_BY_IDS, [UUID(bytes=key[:16]) for key in missing]))
         if all(key in cached for key in missing):
             return [(key, cached[key]) for key in keys]
         return self._convert(await find(db, query, size, KEYS_AND_FIELDS), is_first=is_first)
