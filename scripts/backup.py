@@ -99,9 +99,8 @@ class Database:
 
     def rows_in(self, dump: Path) -> Rows:
         """The row counts of a dump, all of which is read. Raises Failed if it is not a complete dump."""
-        with dump.open(
-            "rb", buffering=0
-        ) as file:  # unbuffered: the program that gets it reads from the file's position
+        # Unbuffered: the program that gets it reads from the file's position.
+        with dump.open("rb", buffering=0) as file:
             if file.read(len(MAGIC)) != MAGIC:
                 raise Failed("not a dump in pg_dump's custom format")
             file.seek(0)
