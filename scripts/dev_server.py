@@ -285,7 +285,7 @@ class DevServer:
         if self._ahead_is_stale:
             self._ahead_is_stale = False
             return self._serve
-        if self._failure is not None:
+        if self._failure is not None and not self._children:  # the old code still accepts connections until it exits
             failure, self._failure = self._failure, None
             return partial(serve_failure, failure, self._listeners)
         return None

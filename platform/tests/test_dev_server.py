@@ -209,6 +209,16 @@ def test_syntax_error_is_returned_and_its_fix_is_served(dev: Running) -> None:
         dev.serves(f"ground-0 first-0 second-{version}")
 
 
+def test_old_code_answers_no_more_once_an_error_is_returned(dev: Running) -> None:
+    stubborn = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)  # until it is killed\n"
+    dev.save("work/__main__.py", stubborn + MAIN)
+    dev.edit("work/second.py", 1)
+    dev.serves("ground-0 first-0 second-1")
+    dev.save("work/__init__.py", "def")
+    dev.fails("SyntaxError")
+    assert {dev.fetch()[0] for _ in range(100)} == {500}
+
+
 def test_saved_code_runs_whatever_was_preloaded(dev: Running) -> None:
     """With any interval: the next process does not exist yet, imports, waits, or continues."""
     chance = random.Random(20261129)
