@@ -49,12 +49,22 @@ def acknowledge_before(commit: Commit) -> Commit:
 class AcknowledgesBatchBeforeCommit(Batcher[Any, Any]):
     """Acknowledges a group first, and commits it shortly after."""
 
-    def __init__(self, *args: Any, execute_many: Callable[..., Awaitable[Any]], **kwargs: Any) -> None:
-        async def late(db: Any, items: list[Any]) -> Any:
+    def __init__(
+        self,
+        *args: Any,
+        execute_one: Callable[..., Awaitable[Any]],
+        execute_many: Callable[..., Awaitable[Any]],
+        **kwargs: Any,
+    ) -> None:
+        async def one(db: Any, item: Any) -> Any:
+            await asyncio.sleep(DELAY_SECONDS)  # others arrive: a fast server has no groups of this few clients
+            return await execute_one(db, item)
+
+        async def many(db: Any, items: list[Any]) -> Any:
             await asyncio.sleep(4 * DELAY_SECONDS)  # longer than the delay before each kill
             return await execute_many(db, items)
 
-        super().__init__(*args, execute_many=late, **kwargs)
+        super().__init__(*args, execute_one=one, execute_many=many, **kwargs)
 
     async def _execute(self, item: Any, batch: Any, db: Any) -> Any:
         if self._settle is not None:

@@ -8,6 +8,7 @@ versions of Python: they leave no room for another layer or a second log line.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import sys
@@ -121,11 +122,14 @@ async def ask(app: FastAPI, method: str, path: str, body: bytes = b"") -> tuple[
         nonlocal calls
         calls += event in ("call", "c_call")
 
+    gc.collect()
+    gc.disable()  # what a collection calls belongs to other tests
     sys.setprofile(count)
     try:
         await app(scope, receive, send)
     finally:
         sys.setprofile(None)
+        gc.enable()
     return sent[0]["status"], sent[1]["body"], calls
 
 
