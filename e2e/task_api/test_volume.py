@@ -77,7 +77,7 @@ def test_changed_storage_class_is_rejected(namespace: Namespace) -> None:
     )
 
 
-def test_volume_grows_under_the_running_database(namespace: Namespace, tmp_path: Path) -> None:
+def test_volume_grows_under_the_running_database(namespace: Namespace) -> None:
     with namespace.client() as client:
         path, content = EXAMPLE.write(client)
     pod = (

@@ -94,7 +94,7 @@ def typed_commands(block: Block) -> list[str]:
 @pytest.mark.parametrize("block", TYPED, ids=str)
 def test_data_is_deleted_only_if_the_commands_before_succeeded(block: Block) -> None:
     """A pasted block continues after a failure, such as that of the backup."""
-    destructive = r"helm uninstall|kubectl delete (pvc|statefulset|secret)|kubectl drain|make (restore|down)\b|run\.sh restore"
+    destructive = r"helm uninstall|kubectl (drain|delete (pvc|statefulset|secret))|(make|run\.sh) (restore|down)\b"
     _, *later = [command for command in typed_commands(block) if not command.startswith("export ")] or [""]
     assert [command for command in later if re.search(destructive, command)] == []
 
