@@ -34,9 +34,9 @@ type reply[Result any] struct {
 type handoff int
 
 const (
-	none  handoff = iota
-	lead          // the waiter leads the next batch
-	retry         // its batch failed: the waiter executes its item alone
+	served handoff = iota // result is the waiter's
+	lead                  // the waiter leads the next batch
+	retry                 // its batch failed: the waiter executes its item alone
 )
 
 func newBatcher[Item, Result any](
