@@ -216,7 +216,6 @@ def _compare_responses(servers: Mapping[str, Server], db: Database) -> None:
     service = servers["service"]
     paths = [*(f"/v1/tasks/{ID_FORMAT % n}" for n in (7, ROWS, *range(100, 130))), "/v1/tasks"]
     expected = [service.get(path) for path in paths]
-    keys = json.loads(service.get("/v1/tasks", "POST", NEW)).keys()
     with ThreadPoolExecutor(CONNECTIONS) as clients:  # concurrent requests, which are batched
         for name in servers.keys() - {"constant"}:
             for path, own, response in zip(paths, expected, clients.map(servers[name].get, paths), strict=True):
@@ -224,6 +223,7 @@ def _compare_responses(servers: Mapping[str, Server], db: Database) -> None:
                     raise BenchmarkError(
                         f"{RUNGS[name]}: response of {path} is\n{response[:600]!r}\nexpected\n{own[:600]!r}"
                     )
+        keys = json.loads(service.get("/v1/tasks", "POST", NEW)).keys()
         for name in servers.keys() - {"constant"}:
             posts = [clients.submit(servers[name].get, "/v1/tasks", "POST", NEW) for _ in range(CONNECTIONS)]
             for created in [json.loads(post.result()) for post in posts]:
