@@ -64,9 +64,11 @@ class Database:
         main = self._main_process
         return [int(pid) for pid in (main, *Path(f"/proc/{main}/task/{main}/children").read_text().split())]
 
-    def cpu_seconds(self) -> dict[int, float]:
-        """CPU time by process."""
-        return {pid: cpu_seconds(pid) for pid in self.processes()}
+    def cpu_seconds(self) -> float:
+        """CPU time of all its processes, including those that ended: pgx closes a connection whose request is canceled,
+        as all are when wrk ends."""
+        ended = Path(f"/proc/{self._main_process}/stat").read_text().rpartition(")")[2].split()[13:15]
+        return sum(map(cpu_seconds, self.processes())) + sum(map(int, ended)) / os.sysconf("SC_CLK_TCK")
 
     def fill(self, first: int, last: int) -> None:
         """Inserts the tasks with these numbers; the schema was migrated by the service before.

@@ -251,19 +251,16 @@ def wrk(
     id_format: str = ID_FORMAT,
 ) -> Figures:
     """db: the server's PostgreSQL, if it has one."""
-    before, postgres_before = cpu_seconds(server.pid), db.cpu_seconds() if db else {}
+    before, postgres_before = cpu_seconds(server.pid), db.cpu_seconds() if db else 0
     result = _send(server, request, clients, seconds, id_format)
     time.sleep(SETTLE_SECONDS)
     cpu, requests = cpu_seconds(server.pid) - before, result["requests"]
     # At the end wrk leaves a request on each connection that the server still processes and wrk does not count.
     processed = requests + clients
     busy = cpu / processed * requests / result["seconds"]
-    postgres_us = None
-    if db:
-        used = sum(after - postgres_before.get(pid, 0) for pid, after in db.cpu_seconds().items())
-        postgres_us = used / processed * 1e6
-        if request in WRITES:
-            db.delete_new()
+    postgres_us = (db.cpu_seconds() - postgres_before) / processed * 1e6 if db else None
+    if db and request in WRITES:
+        db.delete_new()
     per_second, cpu_us = requests / result["seconds"], cpu / processed * 1e6
     return Figures(per_second, result["p50_ms"], result["p99_ms"], cpu_us, busy, postgres_us)
 
