@@ -156,7 +156,7 @@ def remove(name: str) -> None:
     print(f"Removing {name}:\n")
     for path in paths:
         print(f"  {path}")
-        if (ROOT / path).is_dir():
+        if (ROOT / path).is_dir() and not (ROOT / path).is_symlink():
             shutil.rmtree(ROOT / path)
         else:
             (ROOT / path).unlink()

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 from repository_copy import copy_repository, lend_environments
-from under_test import REPOSITORY
 
 NAME = "spare-parts"
 """The second service. Its package has a different name, and its name is not shorter than that of the first."""
@@ -45,7 +44,6 @@ def two_services(folder: Path) -> Path:
     """A commit with a second service in this folder; returns the folder."""
     copy = copy_repository(folder)
     lend_environments(copy)
-    (copy / ".git/info/exclude").write_text(".venv\n.tools\n")  # .gitignore has them as folders, and these are links
     # Nothing to install: the environments are links.
     installs = (copy / "scripts/install.sh").read_text()
     (copy / "scripts/install.sh").write_text("#!/bin/sh\n")
@@ -58,8 +56,7 @@ def two_services(folder: Path) -> Path:
 def only_second_service(two: Path, folder: Path) -> Path:
     """A clone in this folder with only the other service; returns the folder."""
     clone(two, folder)
-    for tool in (".venv", ".tools"):
-        (folder / tool).symlink_to(REPOSITORY / tool)
+    lend_environments(folder)
     for service in sorted(path.name for path in (folder / "services").iterdir() if path.name != NAME):
         done = remove(folder, service)
         assert done.returncode == 0, done.stderr

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from another_service import NAME, only_second_service, run, two_services
+from another_service import NAME, only_second_service, remove, run, two_services
 from scripts.remove_service import NAMING, OF_THE_FIRST
 from under_test import PACKAGE, REPOSITORY, SERVICE
 
@@ -24,6 +24,18 @@ def test_everything_of_the_first_service_is_removed(other_service: Path) -> None
         assert path.startswith(".tools/") or (REPOSITORY / path).exists(), f"there is no {path} to remove"
         assert path.startswith(".tools/") or not (other_service / path).exists()
     assert run(other_service, "scripts/default-service.sh") == f"{NAME}\n"
+
+
+def test_tools_are_only_removed_from_the_copy(tmp_path: Path) -> None:
+    """The copy's are links."""
+    tool = tmp_path / "bench"
+    tool.mkdir()
+    folder = two_services(tmp_path / "two")
+    (folder / ".tools/bench").unlink(missing_ok=True)
+    (folder / ".tools/bench").symlink_to(tool)
+    assert remove(folder, SERVICE).returncode == 0
+    assert tool.is_dir()
+    assert not (folder / ".tools/bench").exists()
 
 
 def test_references_to_one_service_name_the_remaining_one(other_service: Path) -> None:
