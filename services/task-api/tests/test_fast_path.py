@@ -295,7 +295,9 @@ def test_the_errors_compared_are_all_that_have_a_handler() -> None:
     assert create_app(Settings()).exception_handlers.keys() <= {type(error) for error, _ in ERRORS}
 
 
-@pytest.mark.parametrize(("error", "status"), ERRORS, ids=[type(error).__name__ for error, _ in ERRORS])
+@pytest.mark.parametrize(
+    ("error", "status"), ERRORS, ids=[f"{type(error).__name__}-{status}" for error, status in ERRORS]
+)
 def test_errors_are_reported_and_counted_the_same_on_both_paths(error: Exception, status: int) -> None:
     responses = []
     for client in clients():

@@ -11,12 +11,13 @@ Behind Starlette's middleware a GET on PostgreSQL took 117 µs of CPU, in front 
 from __future__ import annotations
 
 import re
+from typing import Any
 from uuid import UUID
 
 from fastapi import FastAPI, Request, Response
 from fastapi.routing import APIRoute
 from pydantic import ValidationError
-from starlette.middleware.exceptions import ExceptionMiddleware
+from starlette._exception_handler import _lookup_exception_handler
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from chassis.auth import requires
@@ -34,8 +35,6 @@ JSON = (b"content-type", b"application/json")
 FALLBACK_HEADERS = {b"if-match", b"if-none-match", b"content-encoding"}
 """Requests with one of these fall back to FastAPI."""
 KEY = re.compile(KEY_PATTERN)
-ERROR = "task_api.error"
-"""The key in the scope of the exception to respond to."""
 
 _reader, _writer = requires("read"), requires("write")
 
@@ -46,20 +45,19 @@ class FastPath:
     def __init__(self, app: FastAPI, fallback: ASGIApp) -> None:
         self._fallback = fallback
         self._parsed_queries: routes.ParsedQueryCache = app.state.parsed_queries
-        self._handled_errors = tuple(kind for kind in app.exception_handlers if isinstance(kind, type))
-        self._error_response = ExceptionMiddleware(_raise_error, app.exception_handlers)
+        self._exception_handlers: dict[Any, Any] = app.exception_handlers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         pending = None
         if scope["type"] == "http" and _is_eligible(scope):
             request, path = Request(scope), scope["path"].removeprefix(scope["root_path"])
-            method, query = scope["method"], scope["query_string"]
+            methods, query = {scope["method"]}, scope["query_string"]
             # A path without parameters is compared, not matched: that saves a call.
-            if method in LIST_TASKS.methods and path == LIST_TASKS.path and (parsed := self._parse(query)):
+            if methods == LIST_TASKS.methods and path == LIST_TASKS.path and (parsed := self._parse(query)):
                 scope["route"], pending = LIST_TASKS, _list(request, *parsed)
-            elif method in GET_TASK.methods and not query and (found := GET_TASK.path_regex.match(path)):
+            elif methods == GET_TASK.methods and not query and (found := GET_TASK.path_regex.match(path)):
                 scope["route"], pending = GET_TASK, _get(request, UUID(found["task_id"]))
-            elif method in CREATE_TASK.methods and path == CREATE_TASK.path and not query and JSON in scope["headers"]:
+            elif methods == CREATE_TASK.methods and path == CREATE_TASK.path and not query and JSON in scope["headers"]:
                 keys = [value.decode("latin-1") for header, value in scope["headers"] if header == b"idempotency-key"]
                 if not keys or (len(keys) == 1 and KEY.fullmatch(keys[0])):
                     try:
@@ -75,9 +73,13 @@ class FastPath:
             await self._fallback(scope, receive, send)
             return
         try:
-            response: ASGIApp = await pending
-        except self._handled_errors as error:
-            scope[ERROR], response = error, self._error_response
+            response = await pending
+        except Exception as error:
+            # As ExceptionMiddleware does; raised again within that, a 404 from memory took 27 µs of CPU instead of 23.
+            handler: Any = _lookup_exception_handler(self._exception_handlers, error)
+            if handler is None:
+                raise
+            response = await handler(request, error)
         await response(scope, receive, send)
 
     def _parse(self, query_string: bytes) -> tuple[routes.ListParams, int, str | None] | None:
@@ -91,11 +93,6 @@ class FastPath:
 
 def _is_eligible(scope: Scope) -> bool:
     return "fastapi.telemetry" not in scope and not any(header in FALLBACK_HEADERS for header, _ in scope["headers"])
-
-
-async def _raise_error(scope: Scope, _receive: Receive, _send: Send) -> None:
-    """What ExceptionMiddleware wraps, to call the exception's handler. Around every request it would cost more."""
-    raise scope[ERROR]
 
 
 async def _get(request: Request, task_id: UUID) -> Response:
