@@ -94,6 +94,7 @@ PATHS = [
     "/v1/task",
     "/v1/tasks:batch",
     f"/v1/tasks/{TASK_ID}",
+    f"/V1/tasks/{TASK_ID}",
     f"/v1/tasks/{TASK_ID.upper()}",
     f"/v1/tasks/{TASK_ID.replace('-', '')}",
     f"/v1/tasks/{TASK_ID.replace('-', '', 1)}",

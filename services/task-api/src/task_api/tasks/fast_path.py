@@ -53,11 +53,11 @@ class FastPath:
             request, path = Request(scope), scope["path"].removeprefix(scope["root_path"])
             methods, query = {scope["method"]}, scope["query_string"]
             # A path without parameters is compared, not matched: that saves a call.
-            if methods == LIST_TASKS.methods and path == LIST_TASKS.path and (parsed := self._parse(query)):
+            if path == LIST_TASKS.path and methods == LIST_TASKS.methods and (parsed := self._parse(query)):
                 scope["route"], pending = LIST_TASKS, _list(request, *parsed)
             elif methods == GET_TASK.methods and not query and (found := GET_TASK.path_regex.match(path)):
                 scope["route"], pending = GET_TASK, _get(request, UUID(found["task_id"]))
-            elif methods == CREATE_TASK.methods and path == CREATE_TASK.path and not query and JSON in scope["headers"]:
+            elif path == CREATE_TASK.path and methods == CREATE_TASK.methods and not query and JSON in scope["headers"]:
                 keys = [value.decode("latin-1") for header, value in scope["headers"] if header == b"idempotency-key"]
                 if not keys or (len(keys) == 1 and KEY.fullmatch(keys[0])):
                     try:
