@@ -7,8 +7,10 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 
-from bench.machine import ADDRESS, OTHER_CORE, ROOT, BenchmarkError, free_port, run
+from bench.machine import ADDRESS, OTHER_CORE, ROOT, BenchmarkError, cpu_seconds, free_port, run
 
 ID_FORMAT = "01990000-0000-7000-8000-%012x"
 """The id of the n-th task, so that a client can compute it from a random number."""
@@ -19,6 +21,11 @@ OPTIONS = (
     "listen_addresses=127.0.0.1", "shared_buffers=512MB", "max_wal_size=8GB", "checkpoint_timeout=1h", "autovacuum=off",
     "max_connections=100",
 )  # fmt: skip
+
+STATISTICS = "shared_preload_libraries=pg_stat_statements"
+"""The option that counts() needs, and the extension pg_stat_statements."""
+NEXT_TRANSACTION = "pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
+"""Exact, unlike pg_stat_database, which backends update once a second."""
 
 
 def image() -> str:
@@ -48,6 +55,21 @@ class Database:
             "--set", "ON_ERROR_STOP=1", self.url, *commands,
         ).strip()  # fmt: skip
 
+    @cached_property
+    def _main_process(self) -> str:
+        return run("docker", "inspect", "--format", "{{.State.Pid}}", self.container).strip()
+
+    def processes(self) -> list[int]:
+        """The ids of its processes, on this machine."""
+        main = self._main_process
+        return [int(pid) for pid in (main, *Path(f"/proc/{main}/task/{main}/children").read_text().split())]
+
+    def cpu_seconds(self) -> float:
+        """CPU time of all its processes, including those that ended: pgx closes a connection whose request is canceled,
+        as all are when wrk ends."""
+        ended = Path(f"/proc/{self._main_process}/stat").read_text().rpartition(")")[2].split()[13:15]
+        return sum(map(cpu_seconds, self.processes())) + sum(map(int, ended)) / os.sysconf("SC_CLK_TCK")
+
     def fill(self, first: int, last: int) -> None:
         """Inserts the tasks with these numbers; the schema was migrated by the service before.
 
@@ -73,8 +95,19 @@ class Database:
     def delete_new(self) -> None:
         """Deletes the created tasks, so that every measurement starts from the same rows."""
         self.execute(
-            "DELETE FROM tasks WHERE title = 'Water the plants'", "TRUNCATE changes", "VACUUM tasks", "CHECKPOINT"
-        )
+            "DELETE FROM tasks WHERE title = 'Water the plants'", "TRUNCATE changes, answers", "VACUUM tasks",
+            "CHECKPOINT",
+        )  # fmt: skip
+
+    def count_statements(self, track: str) -> None:
+        """track: `top`, or `none`, which saves PostgreSQL the CPU time that counting takes."""
+        self.execute(f"ALTER SYSTEM SET pg_stat_statements.track = '{track}'", "SELECT pg_reload_conf()")
+
+    def counts(self) -> tuple[int, int]:
+        """The statements counted so far, and the transactions that wrote."""
+        query = f"SELECT coalesce(sum(calls), 0), {NEXT_TRANSACTION} FROM pg_stat_statements"
+        statements, transactions = self.execute(query).split("|")
+        return int(statements), int(transactions)
 
 
 @contextlib.contextmanager

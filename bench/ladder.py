@@ -5,22 +5,25 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from bench import database
-from bench.database import ID_FORMAT, Database
+from bench.build import CURRENT, Build, earlier
+from bench.database import ID_FORMAT, STATISTICS, Database
 from bench.machine import (
     ADDRESS,
     BENCH_PYTHON,
     OTHER_CORE,
     ROOT,
     SERVER_CORE,
-    SERVICE_PATH,
     SERVICE_PYTHON,
     BenchmarkError,
     Server,
@@ -30,17 +33,22 @@ from bench.machine import (
     serving,
 )
 
-RUNS = 5
+RUNS = 6
+"""An even number: half of them go through the rungs backwards."""
 SECONDS = 2
 WARM_UP_SECONDS = 1
+COUNTED_SECONDS = 1
 CONNECTIONS = 16
 POOL = 5
 """The service's default. Every rung has the same number of connections to PostgreSQL."""
 ROWS = 10_000
-KINDS = ("get", "post", "list")
+BEFORE = os.environ.get("BEFORE", "773f4e26")
+"""The commit of the rungs "5 before", any Git revision. By default the last without any batching: the next one commits
+concurrent writes to SQLite together, then follow PostgreSQL's reads and writes, and cached lists."""
 FULL_SHARE = 0.85
 """With less of its core than this, the service's requests/s depend on the machine rather than on the service."""
 SETTLE_SECONDS = 0.2
+WRITES = ("post", "keyed")
 
 RUNGS = {
     "pgbench": "1 pgbench, prepared",
@@ -49,10 +57,39 @@ RUNGS = {
     "raw": "4 raw ASGI + asyncpg",
     "service": "5 the service",
     "bare": "5 without its middleware",
+    "before": "5 before",
+    "sqlite": "5 on SQLite",
+    "sqlite_before": "5 before, on SQLite",
     "conventional": "6 conventional FastAPI + SQLAlchemy",
     "go": "7 Go, net/http + pgx",
+    "go_batched": "7 Go, batched",
 }
+ON_SQLITE = ("sqlite", "sqlite_before")
+SELECTED = ("service", "before", "go", "go_batched")
+"""Also measured with other numbers of clients."""
 GO_SERVER = ROOT / ".tools/bench-go/server"
+
+
+@dataclass(frozen=True)
+class Load:
+    """What the clients send. request: as load.lua names it."""
+
+    request: str
+    rungs: tuple[str, ...]
+    clients: int = CONNECTIONS
+
+
+LOADS = {
+    "get": Load("get", tuple(RUNGS)),
+    "post": Load("post", tuple(RUNGS)),
+    "list": Load("list", tuple(rung for rung in RUNGS if rung not in ON_SQLITE)),
+    "keyed": Load("keyed", ("service", "before")),
+    **{
+        f"{request}_{clients}": Load(request, SELECTED, clients)
+        for request in ("get", "post", "list")
+        for clients in (1, 64)
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -66,36 +103,50 @@ class Figures:
     """The server's CPU time per request, in microseconds."""
     busy: float | None
     """The server's share of its core: less if other processes ran there, or if it waited for others."""
+    postgres_us: float | None = None
+    """PostgreSQL's CPU time per request: all of its processes."""
+    statements: float | None = None
+    commits: float | None = None
+    """Statements, and transactions that wrote, per request."""
 
 
 Results = dict[str, dict[str, list[Figures]]]
-"""By kind of request and rung, a list of runs."""
+"""By load and rung, a list of runs."""
 
 
 def measure(log: Callable[[str], None]) -> dict[str, object]:
     """Runs everything. Each run measures all rungs before the next run starts, so that changes on this machine
-    affect all of them equally; ratios are within a run."""
-    results: Results = {kind: {rung: [] for rung in RUNGS} for kind in KINDS}
-    with _ladder() as rungs:
+    affect all of them equally; ratios are within a run. Every other run goes through the rungs backwards: of two that
+    are equal the first is up to 3 % faster."""
+    results: Results = {name: {rung: [] for rung in load.rungs} for name, load in LOADS.items()}
+    with earlier(BEFORE) as (commit, before), _ladder(before) as rungs:
         for number in range(RUNS):
-            for kind in KINDS:
-                for name, rung in rungs.items():
-                    figures = rung(kind)
-                    results[kind][name].append(figures)
+            for name, load in LOADS.items():
+                for rung in load.rungs[:: -1 if number % 2 else 1]:
+                    if rung not in rungs:
+                        continue
+                    figures = rungs[rung](load)
+                    results[name][rung].append(figures)
                     cpu = ""
                     if figures.cpu_us is not None and figures.busy is not None:
                         cpu = f"{figures.cpu_us:7.0f} us of CPU per request, {figures.busy:4.0%} of the core"
-                        if (name, kind) == ("service", "get") and figures.busy < FULL_SHARE:
+                        if (rung, name) == ("service", "get") and figures.busy < FULL_SHARE:
                             cpu += f", less than {FULL_SHARE:.0%}: requests/s are limited by something else"
-                    log(f"run {number + 1} of {RUNS}  {kind:4}  {RUNGS[name]:35} {figures.per_second:8.0f}/s {cpu}")
-    return {k: {r: [asdict(f) for f in runs] for r, runs in by.items() if runs} for k, by in results.items()}
+                    log(f"run {number + 1} of {RUNS}  {name:7}  {RUNGS[rung]:35} {figures.per_second:8.0f}/s {cpu}")
+    figures_by_load = {
+        name: {rung: [asdict(one) for one in runs] for rung, runs in by_rung.items() if runs}
+        for name, by_rung in results.items()
+    }
+    return {**figures_by_load, "before": commit}
 
 
 @contextlib.contextmanager
-def _ladder() -> Iterator[Mapping[str, Callable[[str], Figures]]]:
+def _ladder(before: Build) -> Iterator[Mapping[str, Callable[[Load], Figures]]]:
     """Every rung as a function that measures it. All servers run all the time: when idle they cost nothing."""
     with contextlib.ExitStack() as stack:
-        db = stack.enter_context(database.running())
+        db = stack.enter_context(database.running(STATISTICS))
+        db.execute("CREATE EXTENSION pg_stat_statements")
+        db.count_statements("none")
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         servers: dict[str, Server] = {}
 
@@ -104,12 +155,9 @@ def _ladder() -> Iterator[Mapping[str, Callable[[str], Figures]]]:
             argv = [str(part).replace("PORT", str(port)) for part in command]
             servers[name] = stack.enter_context(serving(*argv, port=port, log=folder / f"{name}.log", **environment))
 
-        service_environment = {
-            "TASKS_DATABASE_URL": db.url,
-            "TASKS_DATABASE_POOL_SIZE": str(POOL),
-            "PYTHONPATH": SERVICE_PATH,
-        }
-        serve("service", SERVICE_PYTHON, "-m", "task_api", "serve", "--port", "PORT", **service_environment)
+        settings = {"TASKS_DATABASE_URL": db.url, "TASKS_DATABASE_POOL_SIZE": str(POOL)}
+        service_environment = {**settings, "PYTHONPATH": CURRENT.path}
+        serve("service", *CURRENT.command("PORT"), **service_environment)
         servers["service"].wait_until_ready()
         db.fill(1, ROWS)
         fixture = _fixture(servers["service"], **service_environment)
@@ -119,22 +167,35 @@ def _ladder() -> Iterator[Mapping[str, Callable[[str], Figures]]]:
         rung_environment = {"BENCH_FIXTURE": fixture, "BENCH_POOL": str(POOL), "BENCH_DATABASE_URL": db.url}
         serve("constant", *uvicorn, *quiet, "raw:constant", BENCH_FIXTURE=fixture)
         serve("raw", *uvicorn, *quiet, "raw:database", **rung_environment)
+        serve("before", *before.command("PORT"), **settings, PYTHONPATH=before.path)
         serve("bare", SERVICE_PYTHON, "bench/rungs/bare.py", "serve", "--port", "PORT", **service_environment)
         serve("conventional", *uvicorn, "conventional:app", **rung_environment)
         if GO_SERVER.exists():
             serve("go", GO_SERVER, "PORT", **rung_environment)
+            serve("go_batched", GO_SERVER, "PORT", "batched", **rung_environment)
+        servers["before"].wait_until_ready()
         _compare_responses(servers, db)
 
-        def by_wrk(server: Server) -> Callable[[str], Figures]:
-            return lambda kind: wrk(server, kind, db)
+        def by_wrk(name: str) -> Callable[[Load], Figures]:
+            def measured(load: Load) -> Figures:
+                figures = wrk(servers[name], load.request, db, clients=load.clients)
+                if name not in SELECTED or load.clients != CONNECTIONS:
+                    return figures
+                statements, commits = _count(servers[name], load.request, db)
+                return replace(figures, statements=statements, commits=commits)
 
-        rungs: dict[str, Callable[[str], Figures]] = {name: by_wrk(server) for name, server in servers.items()}
-        rungs["pgbench"] = lambda kind: _pgbench(kind, fixture, db)
-        rungs["loop"] = lambda kind: _loop(kind, rung_environment, db)
-        for rung in servers:
-            for kind in KINDS:
-                wrk(servers[rung], kind, db, seconds=WARM_UP_SECONDS)
-        yield {name: rungs[name] for name in RUNGS if name in rungs}
+            return measured
+
+        rungs = {name: by_wrk(name) for name in servers}
+        rungs["pgbench"] = lambda load: _pgbench(load.request, fixture, db)
+        rungs["loop"] = lambda load: _loop(load.request, rung_environment, db)
+        rungs["sqlite"] = lambda load: _on_sqlite(CURRENT, load)
+        rungs["sqlite_before"] = lambda load: _on_sqlite(before, load)
+        for name, server in servers.items():
+            for load in LOADS.values():
+                if name in load.rungs and load.clients == CONNECTIONS:
+                    wrk(server, load.request, db, seconds=WARM_UP_SECONDS)
+        yield rungs
 
 
 def _fixture(service: Server, **environment: str) -> str:
@@ -154,18 +215,22 @@ def _compare_responses(servers: Mapping[str, Server], db: Database) -> None:
     """Every rung must return the same response as the service, or the comparison is meaningless. Rung 4 byte by
     byte."""
     service = servers["service"]
-    for path in (f"/v1/tasks/{ID_FORMAT % 7}", f"/v1/tasks/{ID_FORMAT % ROWS}", "/v1/tasks"):
-        expected = service.get(path)
+    paths = [*(f"/v1/tasks/{ID_FORMAT % n}" for n in (7, ROWS, *range(100, 130))), "/v1/tasks"]
+    expected = [service.get(path) for path in paths]
+    with ThreadPoolExecutor(CONNECTIONS) as clients:  # concurrent requests, which are batched
         for name in servers.keys() - {"constant"}:
-            response = servers[name].get(path)
-            if response != expected if name in ("raw", "bare") else _comparable(response) != _comparable(expected):
-                raise BenchmarkError(
-                    f"{RUNGS[name]}: response of {path} is\n{response[:600]!r}\nexpected\n{expected[:600]!r}"
-                )
-    keys = json.loads(service.get("/v1/tasks", "POST", NEW)).keys()
-    for name, server in servers.items():
-        if json.loads(server.get("/v1/tasks", "POST", NEW)).keys() != keys:
-            raise BenchmarkError(f"{RUNGS[name]}: response of POST has other fields than the service's")
+            for path, own, response in zip(paths, expected, clients.map(servers[name].get, paths), strict=True):
+                if response != own if name in ("raw", "bare") else _comparable(response) != _comparable(own):
+                    raise BenchmarkError(
+                        f"{RUNGS[name]}: response of {path} is\n{response[:600]!r}\nexpected\n{own[:600]!r}"
+                    )
+        keys = json.loads(service.get("/v1/tasks", "POST", NEW)).keys()
+        for name in servers.keys() - {"constant"}:
+            posts = [clients.submit(servers[name].get, "/v1/tasks", "POST", NEW) for _ in range(CONNECTIONS)]
+            for created in [json.loads(post.result()) for post in posts]:
+                service.get(f"/v1/tasks/{created['id']}")  # raises BenchmarkError if it is not stored
+                if created.keys() != keys:
+                    raise BenchmarkError(f"{RUNGS[name]}: response of POST has other fields than the service's")
     db.delete_new()
 
 
@@ -176,24 +241,67 @@ def _comparable(body: bytes) -> object:
     return found
 
 
-def wrk(server: Server, kind: str, db: Database, *, seconds: int = SECONDS) -> Figures:
-    before = cpu_seconds(server.pid)
-    output = run(
-        "wrk", "--threads", "1", "--connections", str(CONNECTIONS), "--duration", str(seconds), "--script",
-        ROOT / "bench/load.lua", f"http://{ADDRESS}:{server.port}", "--", kind, str(ROWS), ID_FORMAT, core=OTHER_CORE,
-    )  # fmt: skip
+def wrk(
+    server: Server,
+    request: str,
+    db: Database | None,
+    *,
+    clients: int = CONNECTIONS,
+    seconds: int = SECONDS,
+    id_format: str = ID_FORMAT,
+) -> Figures:
+    """db: the server's PostgreSQL, if it has one."""
+    before, postgres_before = cpu_seconds(server.pid), db.cpu_seconds() if db else 0
+    result = _send(server, request, clients, seconds, id_format)
     time.sleep(SETTLE_SECONDS)
-    cpu = cpu_seconds(server.pid) - before
-    if kind == "post":
-        db.delete_new()
-    result = json.loads(output.splitlines()[-1])
-    if result["failed"]:
-        raise BenchmarkError(f"{result['failed']} requests of {kind} failed:\n{output}")
-    requests = result["requests"]
+    cpu, requests = cpu_seconds(server.pid) - before, result["requests"]
     # At the end wrk leaves a request on each connection that the server still processes and wrk does not count.
-    processed = requests + CONNECTIONS
+    processed = requests + clients
     busy = cpu / processed * requests / result["seconds"]
-    return Figures(requests / result["seconds"], result["p50_ms"], result["p99_ms"], cpu / processed * 1e6, busy)
+    postgres_us = (db.cpu_seconds() - postgres_before) / processed * 1e6 if db else None
+    if db and request in WRITES:
+        db.delete_new()
+    per_second, cpu_us = requests / result["seconds"], cpu / processed * 1e6
+    return Figures(per_second, result["p50_ms"], result["p99_ms"], cpu_us, busy, postgres_us)
+
+
+def _count(server: Server, request: str, db: Database) -> tuple[float, float]:
+    """Statements, and transactions that wrote, per request: in a run of its own, since counting takes CPU time."""
+    db.count_statements("top")
+    before = db.counts()
+    processed = _send(server, request, CONNECTIONS, COUNTED_SECONDS)["requests"] + CONNECTIONS
+    time.sleep(SETTLE_SECONDS)
+    after = db.counts()
+    db.count_statements("none")
+    if request in WRITES:
+        db.delete_new()
+    return (after[0] - before[0]) / processed, (after[1] - before[1]) / processed
+
+
+def _send(server: Server, request: str, clients: int, seconds: int, id_format: str = ID_FORMAT) -> dict[str, Any]:
+    """What load.lua prints."""
+    output = run(
+        "wrk", "--threads", "1", "--connections", str(clients), "--duration", str(seconds), "--script",
+        ROOT / "bench/load.lua", f"http://{ADDRESS}:{server.port}", "--", request, str(ROWS), id_format,
+        core=OTHER_CORE,
+    )  # fmt: skip
+    result: dict[str, Any] = json.loads(output.splitlines()[-1])
+    if result["failed"]:
+        raise BenchmarkError(f"{result['failed']} requests of {request} failed:\n{output}")
+    return result
+
+
+def _on_sqlite(build: Build, load: Load) -> Figures:
+    """On a new file with one task, which is the one that GET reads."""
+    # Not in the folder for temporary files: where that is in memory, a COMMIT costs nothing.
+    with tempfile.TemporaryDirectory(dir=ROOT / ".tools") as folder:
+        port = free_port()
+        environment = {"TASKS_DATABASE_URL": f"sqlite:///{folder}/tasks.db", "PYTHONPATH": build.path}
+        with serving(*build.command(str(port)), port=port, log=Path(folder) / "log", **environment) as server:
+            server.wait_until_ready()
+            task = json.loads(server.get("/v1/tasks", "POST", NEW))["id"]
+            wrk(server, load.request, None, seconds=WARM_UP_SECONDS, id_format=task)
+            return wrk(server, load.request, None, id_format=task)
 
 
 def _loop(kind: str, environment: Mapping[str, str], db: Database) -> Figures:
@@ -232,7 +340,7 @@ def _post_script(statement: str) -> str:
     uuid = "('019fffff-0000-7000-8000-' || lpad(to_hex(nextval('bench_numbers')), 12, '0'))::uuid"
     values = [
         uuid, "'Water the plants'", "NULL", "'todo'", "3", "NULL", "'2026-12-01'", "NULL", "ARRAY['home']", "NULL",
-        "NULL", "NULL", "0", "NULL", "0", "'{}'", "now()", "now()", "NULL", "NULL", "1", "'2026-12-01'",
+        "NULL", "NULL", "0", "NULL", "NULL", "NULL", "0", "'{}'", "now()", "now()", "NULL", "NULL", "1", "'2026-12-01'",
         "ARRAY['water', 'the', 'plants']", "'created'", "repeat('x', 480)",
     ]  # fmt: skip
     statement = re.sub(r"\$(\d+)", lambda found: values[int(found[1]) - 1], statement)

@@ -7,16 +7,26 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bench.ladder import CONNECTIONS, FULL_SHARE, POOL, ROWS, RUNGS, RUNS, SECONDS
+from bench.ladder import CONNECTIONS, FULL_SHARE, LOADS, POOL, ROWS, RUNGS, RUNS, SECONDS
+from bench.latency import FIXED_RATE
 from bench.machine import ROOT
 
 Figures = Mapping[str, Any]
 
 REQUESTS = {"get": "GET /v1/tasks/{id}", "post": "POST /v1/tasks", "list": "GET /v1/tasks (50 tasks)"}
+TITLES = {**REQUESTS, "keyed": "POST /v1/tasks with an Idempotency-Key"}
 BASELINES = {
-    "loop": "pgbench", "raw": "constant", "service": "raw", "bare": "raw", "conventional": "service", "go": "service",
+    "loop": "pgbench", "raw": "constant", "service": "raw", "bare": "raw", "before": "service",
+    "sqlite": "sqlite_before", "conventional": "service", "go": "service", "go_batched": "go",
 }  # fmt: skip
 """The rung that each rung is compared with."""
+WITHOUT_HTTP = ("pgbench", "loop")
+"""Their clients are the connections to PostgreSQL."""
+COLUMNS = (
+    ("per_second", 0, 1), ("p50_ms", 2, 1), ("p99_ms", 2, 1), ("cpu_us", 0, 1), ("busy", 0, 100),
+    ("postgres_us", 0, 1), ("statements", 2, 1), ("commits", 2, 1),
+)  # fmt: skip
+"""Columns of the ladder: figure, digits, factor."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +42,24 @@ class Goal:
     unit: str = ""
 
 
-def _speedup(kind: str, rung: str, limit: str) -> Callable[[Figures], float]:
+def _speedup(load: str, rung: str, limit: str) -> Callable[[Figures], float]:
     """How many times faster a rung is than another: by CPU, which is also meaningful with other processes on the
     machine."""
-    return lambda parts: statistics.median(_ratios(parts["ladder"][kind], limit, rung, "cpu_us"))
+    return _ratio(load, limit, rung, "cpu_us")
+
+
+def _ratio(load: str, rung: str, limit: str, figure: str) -> Callable[[Figures], float]:
+    return lambda parts: statistics.median(_ratios(parts["ladder"][load], rung, limit, figure))
+
+
+def _median(load: str, figure: str) -> Callable[[Figures], float]:
+    return lambda parts: statistics.median(run[figure] for run in parts["ladder"][load]["service"])
+
+
+def _key_efficiency(parts: Figures) -> float:
+    """The service's CPU per POST without a key, divided by that with one."""
+    runs = {load: parts["ladder"][load]["service"] for load in ("post", "keyed")}
+    return statistics.median(_ratios(runs, "post", "keyed", "cpu_us"))
 
 
 def _middleware_share(parts: Figures) -> float:
@@ -55,22 +79,63 @@ def _under(limit: float) -> Callable[[float], bool]:
     return lambda value: value < limit
 
 
-def _at_least(minimum: float) -> Callable[[float], bool]:
-    return lambda value: value >= minimum
+def _at_least(minimum: float, name: str, value: Callable[[Figures], float]) -> Goal:
+    return Goal(name, f"{minimum:g} or more", lambda measured: measured >= minimum, value)
+
+
+def _at_most(maximum: float, name: str, value: Callable[[Figures], float]) -> Goal:
+    return Goal(name, f"{maximum:g} or less", lambda measured: measured <= maximum, value)
 
 
 GOALS = [
     *(
-        Goal(f"{title}: ratio to rung 4", "0.85 or more", _at_least(0.85), _speedup(kind, "service", "raw"))
+        _at_least(0.85, f"{title}: ratio to rung 4", _speedup(kind, "service", "raw"))
         for kind, title in REQUESTS.items()
     ),
     *(
-        Goal(f"{title}: ratio to rung 6", "6 or more", _at_least(6), _speedup(kind, "service", "conventional"))
+        _at_least(6, f"{title}: ratio to rung 6", _speedup(kind, "service", "conventional"))
         for kind, title in REQUESTS.items()
     ),
     *(
-        Goal(f"{title}: ratio to rung 7 (Go)", "informational", None, _speedup(kind, "service", "go"))
-        for kind, title in REQUESTS.items()
+        _at_least(minimum, f"{REQUESTS[kind]}: ratio to rung 7 (Go)", _speedup(kind, "service", "go"))
+        for kind, minimum in (("get", 0.7), ("post", 0.7), ("list", 1.3))
+    ),
+    *(
+        Goal(f"{REQUESTS[kind]}: ratio to Go, batched", "informational", None, _speedup(kind, "service", "go_batched"))
+        for kind in ("get", "post")
+    ),
+    _at_least(
+        1.2, f"{REQUESTS['post']}: requests/s, ratio to rung 7 (Go)", _ratio("post", "service", "go", "per_second")
+    ),
+    _at_least(
+        2, f"{REQUESTS['get']}: requests/s, ratio to rung 5 before", _ratio("get", "service", "before", "per_second")
+    ),
+    _at_least(0.85, "POST with an Idempotency-Key: ratio to POST without", _key_efficiency),
+    *(
+        goal
+        for kind in ("get", "post")
+        for goal in (
+            _at_least(
+                0.97, f"{kind.upper()}, one client: requests/s, ratio to rung 5 before",
+                _ratio(f"{kind}_1", "service", "before", "per_second"),
+            ),
+            _at_most(
+                1.05, f"{kind.upper()}, one client: CPU per request, ratio to rung 5 before",
+                _ratio(f"{kind}_1", "service", "before", "cpu_us"),
+            ),
+        )
+    ),
+    Goal(f"Statements per GET, {CONNECTIONS} clients", "under 0.25", _under(0.25), _median("get", "statements")),
+    Goal(f"Commits per POST, {CONNECTIONS} clients", "under 0.3", _under(0.3), _median("post", "commits")),
+    _at_most(
+        0.5, "PostgreSQL's CPU per POST, ratio to rung 5 before", _ratio("post", "service", "before", "postgres_us")
+    ),
+    *(
+        _at_least(
+            minimum, f"{kind.upper()} on SQLite: requests/s, ratio to rung 5 before",
+            _ratio(kind, "sqlite", "sqlite_before", "per_second"),
+        )
+        for kind, minimum in (("post", 3.5), ("get", 0.95))
     ),
     Goal(
         "Share of request ID, limits, metrics and access log in a GET", "under 10 %", _under(10),
@@ -79,6 +144,10 @@ GOALS = [
     Goal(
         "p99/p50 ratio at 70 % of peak throughput, constant arrival rate", "under 5", _under(5),
         lambda parts: parts["latency"]["p99_to_p50"],
+    ),
+    Goal(
+        f"p99 at {FIXED_RATE:,} GET/s, constant arrival rate", "under 5 ms", _under(5),
+        lambda parts: statistics.median(run["fixed_p99_ms"] for run in parts["latency"]["runs"]), " ms",
     ),
     Goal("/health, ratio of a million tasks to ten", "1", _under(1.5), _health),
     Goal("A million tasks, ratio of the 40th page to the first, worst list", "1", _under(1.5), _page_ratio),
@@ -149,54 +218,62 @@ def _ladder(figures: Figures) -> Iterator[str]:
     ladder = figures["ladder"]
     yield from ("", "## Baseline ladder", "")
     yield _describe_run(ladder)
-    yield f"{CONNECTIONS} connections, {POOL} to PostgreSQL, {ROWS} tasks. {RUNS} runs of {SECONDS} s per rung,"
+    yield f"{POOL} connections to PostgreSQL, {ROWS} tasks. {RUNS} runs of {SECONDS} s per rung,"
     yield "interleaved: medians, and ratios as minimum, **median** and maximum of the runs. CPU is the server's"
-    yield "CPU time per request. A ratio above 1 means that the rung is faster."
-    for kind, title in REQUESTS.items():
-        yield from (
-            "",
-            f"### {title}",
-            "",
-            "| rung | requests/s | p50 ms | p99 ms | CPU µs | core % | baseline | requests/s ratio | CPU ratio |",
+    yield "CPU time per request, PostgreSQL that of all its processes; statements, and commits of transactions that"
+    yield "wrote, per request. A ratio above 1 means that the rung is faster."
+    if "before" in ladder["figures"]:
+        yield f'"Before" is the commit {ladder["figures"]["before"]}.'
+    for request, title in TITLES.items():
+        loads = {name: load for name, load in LOADS.items() if load.request == request and name in ladder["figures"]}
+        if not loads:
+            continue
+        yield from ("", f"### {title}", "")
+        yield (
+            "| clients | rung | requests/s | p50 ms | p99 ms | CPU µs | core % | PostgreSQL µs | statements | commits"
+            " | baseline | requests/s ratio | CPU ratio |"
         )
-        yield "|---|---:|---:|---:|---:|---:|---|---|---|"
-        runs = ladder["figures"][kind]
-        for rung in runs:
-            cells = [
-                ""
-                if runs[rung][0].get(name) is None
-                else f"{statistics.median(run[name] for run in runs[rung]) * times:,.{digits}f}"
-                for name, digits, times in (
-                    ("per_second", 0, 1),
-                    ("p50_ms", 2, 1),
-                    ("p99_ms", 2, 1),
-                    ("cpu_us", 0, 1),
-                    ("busy", 0, 100),
-                )
-            ]
-            comparison = ["", "", ""]
-            if rung in BASELINES:
-                baseline = BASELINES[rung]
-                comparison = [
-                    RUNGS[baseline],
-                    _format_spread(_ratios(runs, rung, baseline, "per_second")),
-                    _format_spread(_ratios(runs, baseline, rung, "cpu_us")),
-                ]
-            yield f"| {RUNGS[rung]} | {' | '.join([*cells, *comparison])} |"
-        constrained = sum(run.get("busy", 1) < FULL_SHARE for run in runs["service"])
-        if kind == "get" and constrained:
+        yield "|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|---|---|---|"
+        for name, load in loads.items():
+            runs = ladder["figures"][name]
+            for rung in (rung for rung in load.rungs if rung in runs):
+                yield f"| {POOL if rung in WITHOUT_HTTP else load.clients} | {_rung(runs, rung)} |"
+        constrained = sum(run.get("busy", 1) < FULL_SHARE for run in ladder["figures"][request]["service"])
+        if request == "get" and constrained:
             yield ""
-            yield f"In {constrained} of these runs the service used less than {FULL_SHARE:.0%} of its core: its"
-            yield "requests/s are limited by something else there."
+            yield f"In {constrained} of these runs, with {CONNECTIONS} clients, the service used less than"
+            yield f"{FULL_SHARE:.0%} of its core: its requests/s are limited by something else there."
+
+
+def _rung(runs: Mapping[str, list[Mapping[str, float]]], rung: str) -> str:
+    """The cells of a rung."""
+    cells = [
+        ""
+        if runs[rung][0].get(figure) is None
+        else f"{statistics.median(run[figure] for run in runs[rung]) * factor:,.{digits}f}"
+        for figure, digits, factor in COLUMNS
+    ]
+    baseline = BASELINES.get(rung, "")
+    comparison = ["", "", ""]
+    if baseline in runs:
+        comparison = [
+            RUNGS[baseline],
+            _format_spread(_ratios(runs, rung, baseline, "per_second")),
+            _format_spread(_ratios(runs, baseline, rung, "cpu_us")),
+        ]
+    return " | ".join([RUNGS[rung], *cells, *comparison])
 
 
 def _latency(figures: Figures) -> Iterator[str]:
     if "latency" in figures:
         yield from ("", "## Latency at a constant rate", "", _describe_run(figures["latency"]))
-        yield "GET of a task at 70 % of the peak rate measured just before; vegeta sends without waiting for responses."
-        yield from ("", "| peak requests/s | sent requests/s | p50 ms | p99 ms |", "|---:|---:|---:|---:|")
+        yield f"GET of a task at 70 % of the peak rate measured just before, and at {FIXED_RATE:,}/s: vegeta sends"
+        yield "without waiting for responses."
+        yield from ("", f"| peak requests/s | sent requests/s | p50 ms | p99 ms | p99 ms at {FIXED_RATE:,}/s |")
+        yield "|---:|---:|---:|---:|---:|"
         for run in figures["latency"]["figures"]["runs"]:
-            yield f"| {run['peak']:,.0f} | {run['rate']:,.0f} | {run['p50_ms']:.2f} | {run['p99_ms']:.2f} |"
+            fixed = f"{run['fixed_p99_ms']:.2f}" if "fixed_p99_ms" in run else ""
+            yield f"| {run['peak']:,.0f} | {run['rate']:,.0f} | {run['p50_ms']:.2f} | {run['p99_ms']:.2f} | {fixed} |"
 
 
 def _process(figures: Figures) -> Iterator[str]:

@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from bench import database
-from bench.machine import ADDRESS, ROOT, SERVICE_PYTHON, BenchmarkError, cpu_seconds, free_port, run, serving
+from bench.build import CURRENT, Build, earlier
+from bench.machine import ADDRESS, ROOT, BenchmarkError, cpu_seconds, free_port, serving
 
 ROWS = 2_000_000
 BEFORE = os.environ.get("BEFORE", "HEAD~1")
 """The commit to compare with: any Git revision."""
-SOURCES = ("services/task-api/src", "packages/chassis/src")
 OPTIONS = ("shared_preload_libraries=pg_stat_statements", "shared_buffers=1GB", "maintenance_work_mem=256MB")
 REPETITIONS = 3
 INSERTS, ROUNDS = 2_000, 6
@@ -66,11 +66,9 @@ DELETE_STATISTICS = """
 
 def measure(log: Callable[[str], None]) -> dict[str, object]:
     """CPU is that of the backend of the service's connection: parallel workers are not included."""
-    commit = run("git", "describe", "--always", BEFORE).strip()
-    with database.running(*OPTIONS) as db, tempfile.TemporaryDirectory() as folder:
-        run("sh", "-c", f"git archive {commit} {' '.join(SOURCES)} | tar -x -C {folder}")
+    with database.running(*OPTIONS) as db, earlier(BEFORE) as (commit, before):
         db.execute("CREATE EXTENSION pg_stat_statements")
-        before, after = Path(folder), ROOT
+        after = CURRENT
         with _running_service(before, db) as port:
             _fill(db)
             log(f"inserted {ROWS} tasks")
@@ -83,18 +81,18 @@ def measure(log: Callable[[str], None]) -> dict[str, object]:
         created = {name: definition for name, definition in _indexes(db).items() if name not in existing}
         inserts: dict[str, list[dict[str, float]]] = {"before": [], "after": []}
         for _ in range(ROUNDS):
-            for name, root in (("before", before), ("after", after)):
+            for name, build in (("before", before), ("after", after)):
                 _drop(db, created)
                 db.execute(*(created.values() if name == "after" else ()), "SELECT 1")
-                with _running_service(root, db) as port:
+                with _running_service(build, db) as port:
                     inserts[name].append(_inserts(db, port))
                 log(
                     f"insert, {name}: " + ", ".join(f"{what} {value:,.3f}" for what, value in inserts[name][-1].items())
                 )
         db.execute(DELETE_STATISTICS)
         unknown = {}
-        for name, root in (("after", after), ("before", before)):
-            with _running_service(root, db) as port:
+        for name, build in (("after", after), ("before", before)):
+            with _running_service(build, db) as port:
                 unknown[name] = _lists(db, port, UNKNOWN, log)
             _drop(db, created)
     for name, known in lists.items():
@@ -107,20 +105,19 @@ def measure(log: Callable[[str], None]) -> dict[str, object]:
 
 
 @contextlib.contextmanager
-def _running_service(root: Path, db: database.Database) -> Iterator[int]:
-    """The service of that tree with one connection; yields its port."""
+def _running_service(build: Build, db: database.Database) -> Iterator[int]:
+    """That build of the service with one connection; yields its port."""
     port = free_port()
     environment = {
         "TASKS_DATABASE_URL": db.url,
-        "PYTHONPATH": ":".join(str(root / source) for source in SOURCES),
+        "PYTHONPATH": build.path,
         "TASKS_DATABASE_POOL_SIZE": "1",
         "TASKS_DATABASE_SECONDS": "60",
         "TASKS_DATABASE_STATEMENT_SECONDS": "60",
     }
-    command = (SERVICE_PYTHON, "-m", "task_api", "serve", "--port", str(port))
     with (
         tempfile.TemporaryDirectory() as folder,
-        serving(*command, port=port, log=Path(folder) / "log", **environment) as server,
+        serving(*build.command(str(port)), port=port, log=Path(folder) / "log", **environment) as server,
     ):
         server.wait_until_ready(300)
         yield port
@@ -196,13 +193,12 @@ def _sum_statistics(db: database.Database, what: str) -> float:
 def _backend(db: database.Database) -> int:
     """The process id, on this machine, of the backend of the service's only connection."""
     pid_in_container = db.execute("SELECT pid FROM pg_stat_activity WHERE application_name = 'task-api'")
-    main = run("docker", "inspect", "--format", "{{.State.Pid}}", db.container).strip()
-    for pid in Path(f"/proc/{main}/task/{main}/children").read_text().split():
+    for pid in db.processes():
         if (
             f"\t{pid_in_container}\n"
             in Path(f"/proc/{pid}/status").read_text().partition("NSpid:")[2].partition("NSpgid:")[0]
         ):
-            return int(pid)
+            return pid
     raise BenchmarkError("The service must have exactly one connection to PostgreSQL.")
 
 

@@ -5,6 +5,10 @@
 #   IMAGE_COMMIT   the commit that the image reports, if the pipeline built it
 set -euo pipefail
 CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
+if [[ ! -x .venv/bin/python ]]; then
+  echo "The tests' packages are not installed. Install them and run all tests: make e2e" >&2
+  exit 1
+fi
 . scripts/cluster.sh
 need_cluster
 

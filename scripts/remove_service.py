@@ -26,6 +26,7 @@ OF_THE_FIRST = (
     "scripts/bench.sh",
     "scripts/bench-loop.sh",
     ".tools/bench",
+    ".tools/bench-before",
     ".tools/bench-go",
 )
 """Files that are only about tasks, outside of the service's folders."""

@@ -50,7 +50,7 @@ for folder in packages/chassis skeletons/*/service "${@/#/services/}"; do
   markers=$selected status=0
   # Without testcontainers no test has these markers, and pytest rejects unknown ones.
   if grep --quiet '^testcontainers==' "$folder/requirements-dev.txt"; then markers+=${exclusions:+${markers:+ and }$exclusions}; fi
-  (cd "$folder" && exec "$python" -m pytest --quiet --numprocesses auto --maxschedchunk 1 --durations=10 \
+  (cd "$folder" && exec "$python" -m pytest --quiet --numprocesses auto --durations=10 \
     -m "$markers" ${seed_option[@]+"${seed_option[@]}"}) || status=$?
   if ((status == 5)) && [[ -n ${FUZZ_SEED:-} ]]; then
     echo "$name has no generated tests"

@@ -6,7 +6,7 @@ services/task-api/.venv/bin/python bench/rungs/fixture.py
 import json
 
 from task_api.store.listing import select
-from task_api.store.postgres_rows import FIELDS, PRIORITIES, Dialect
+from task_api.store.postgres_rows import FIELDS, PRIORITIES, Dialect, select_by_ids
 from task_api.store.postgres_writes import CREATE_TASK
 from task_api.tasks.query import Query
 
@@ -15,6 +15,7 @@ print(
     json.dumps(
         {
             "get": f"SELECT {FIELDS} FROM tasks WHERE id = $1",
+            "get_many": select_by_ids(FIELDS),
             "list": statement,
             "post": CREATE_TASK,
             "priorities": PRIORITIES,

@@ -75,6 +75,7 @@ def test_node_that_does_not_return_is_replaced_through_a_backup(release: Namespa
         path = client.post("/v1/tasks", json={"title": "in the backup"}).headers["location"]
         release.run(f"make backup FILE={file}")
         drain(release, node)
-        release.run(REPLACE.commands.replace("tasks.dump", str(file)), seconds=400)
+        commands = REPLACE.commands.replace("~/.kube/production", "$KUBECONFIG").replace("tasks.dump", str(file))
+        release.run(commands, seconds=400)
         assert release.run("kubectl get pod task-api-postgres-0 -o jsonpath='{.spec.nodeName}'") != node
         eventually(lambda: client.get(path).status_code == 200, "the task is readable again", seconds=60)

@@ -169,9 +169,7 @@ def secret(namespace: Namespace, name: str) -> dict[str, str]:
 @pytest.mark.usefixtures("published")
 @pytest.mark.parametrize("section", [section for section in sections(DEPLOY) if section not in DOCKER])
 def test_deployment_guide_commands_work(section: str, empty: Namespace, checkout: Path) -> None:
-    replaced = {"tasks.example.com": empty.host, "NAMESPACE=tasks": f"NAMESPACE={empty.name}"}
-    replaced["kubeconfig-ci-tasks"] = f"kubeconfig-ci-{empty.name}"
-    output = "".join(run(section, DEPLOY, empty, checkout, replaced))
+    output = "".join(run(section, DEPLOY, empty, checkout, {"tasks.example.com": empty.host}))
     remaining = empty.run("kubectl get deployments,statefulsets,secrets,pvc -o name")
     if section == "Deploy with plain manifests":
         assert '"storage":"postgresql"' in output
@@ -179,7 +177,7 @@ def test_deployment_guide_commands_work(section: str, empty: Namespace, checkout
     if section == "Deploy with Helm":
         assert "ok: a task was written, read and deleted" in output
         assert len(empty.run("kubectl get pods -l app=task-api -o name").split()) == 3
-    if section == "Secrets for production":
+    if section == "Production":
         (lines,) = secret(empty, "task-api-tokens").values()
         scopes = {name: scopes for _, scopes, name in map(str.split, lines.splitlines())}
         assert scopes == {"ann": "read,write", "prometheus": "read", "helm-test": "read,write"}
@@ -240,6 +238,8 @@ def test_operations_guide_commands_work(section: str, running: Namespace, checko
     # The URL of an external database, tried on the bundled one, in the server's container, which has psql.
     psql = 'psql "${url/@task-api-postgres/@localhost}"'
     replaced = {'psql "$url"': f"kubectl exec -i statefulset/task-api-postgres -- {psql}"}
+    replaced |= {"~/.kube/production": "$KUBECONFIG", "--namespace=tasks": f"--namespace={running.name}"}
+    replaced["task-api NUMBER"] = "task-api 1"
     if section == "Alerts":
         replaced["POD"] = restarted_pod(running)
     printed = run(section, OPERATE, running, checkout, replaced)

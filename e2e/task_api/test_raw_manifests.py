@@ -31,9 +31,18 @@ def documented_secret(folder: Path) -> str:
 def documented_adoption(namespace: Namespace, copy: Path) -> str:
     """The commands of the chart's README for adoption by Helm; the last is helm's, to which values can be added."""
     (block,) = commands_run_by(THIS, README, "Migrate from the manifests to the chart")
-    return block.commands.replace("platform/k8s/", f"{copy}/").replace(
-        "namespace=default", f"namespace={namespace.name}"
-    )
+    repository, _, tag = namespace.image.rpartition(":")
+    commands = block.commands
+    for old, new in {
+        "platform/k8s/": f"{copy}/",
+        "namespace=default": f"namespace={namespace.name}",
+        "your-dockerhub-username/task-api": repository,
+        "$(git rev-parse HEAD)": tag,
+        "tasks.example.com": namespace.host,
+    }.items():
+        assert old in commands
+        commands = commands.replace(old, new)
+    return commands
 
 
 def edited_copy(folder: Path, namespace: Namespace) -> Path:

@@ -76,7 +76,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def verified_release(make_namespace: MakeNamespace, folder: Path) -> Namespace:
-    """A release with this database, installed by the page's commands."""
+    """A release that is given this database by the page's commands."""
     namespace = make_namespace("e2e-tls")
     namespace.run(CERTIFICATES, folder=folder)
     namespace.run(f"kubectl apply --filename - <<< {shlex.quote(yaml.safe_dump_all(server()))}")
@@ -88,7 +88,8 @@ def verified_release(make_namespace: MakeNamespace, folder: Path) -> Namespace:
         "autoscaling": {"enabled": False},
         "replicaCount": 1,
     }
-    (folder / "production.yaml").write_text(yaml.safe_dump(values))
+    (folder / "values.yaml").write_text(yaml.safe_dump(values))
+    namespace.run("helm install task-api ./platform/helm/task-api -f values.yaml", folder=folder)
     (block,) = commands_run_by(THIS, "docs/security.md", "Verify the database server")
     namespace.run(block.commands.replace("database.example.com", "database"), folder=folder)
     return namespace
@@ -113,7 +114,7 @@ def test_ca_can_be_mounted_from_a_custom_volume(verified_release: Namespace, fol
     url = f"postgresql://tasks:{PASSWORD}@database/tasks?sslmode=verify-full&sslrootcert=system"
     verified_release.run(f"kubectl create secret generic by-volume --from-literal='url={url}'")
     verified_release.run(
-        "helm upgrade task-api platform/helm/task-api -f production.yaml -f volumes.yaml"
+        "helm upgrade task-api platform/helm/task-api -f values.yaml -f volumes.yaml"
         " --set database.existingSecret=by-volume --wait --timeout 120s",
         folder=folder,
     )
@@ -124,7 +125,7 @@ def test_ca_can_be_mounted_from_a_custom_volume(verified_release: Namespace, fol
 def test_server_of_another_ca_is_rejected_with_a_hint(verified_release: Namespace, folder: Path) -> None:
     verified_release.run("kubectl create secret generic other-ca --from-file=ca.crt=other.crt", folder=folder)
     verified_release.run(
-        "helm upgrade task-api platform/helm/task-api -f production.yaml"
+        "helm upgrade task-api platform/helm/task-api -f values.yaml"
         " --set database.existingSecret=database-url --set database.certificatesSecret=other-ca",
         folder=folder,
     )

@@ -18,6 +18,7 @@ pytestmark = [pytest.mark.full, pytest.mark.timeout(600)]
 CHART = "./platform/helm/task-api"
 GROW, MOVE = commands_run_by("e2e/task_api/test_volume.py", "docs/operate.md")
 CLASS = "e2e-growing"
+IMAGE = "kubectl get deployment task-api -o jsonpath='{.spec.template.spec.containers[0].image}'"
 
 
 @pytest.fixture(scope="module")
@@ -41,10 +42,13 @@ def namespace(make_namespace: MakeNamespace, storage_class: str) -> Namespace:
     return namespace
 
 
-def adapt(commands: str, namespace: Namespace, folder: Path) -> str:
-    """The commands, with the placeholder for a values file replaced, and the backup file in another folder."""
-    adapted = commands.replace("-f production.yaml", namespace.values).replace("FILE=", f"FILE={folder}/")
-    return f"export NAMESPACE={namespace.name}\n{adapted}"
+def adapt(commands: str, folder: Path) -> str:
+    """The commands, with the placeholder for the kubeconfig replaced, and their files in another folder."""
+    files = {name: f"{folder}/{name}" for name in ("tasks.dump", "deployed.yaml")}
+    for old, new in {"~/.kube/production": "$KUBECONFIG", **files}.items():
+        assert old in commands
+        commands = commands.replace(old, new)
+    return commands
 
 
 def state(namespace: Namespace) -> str:
@@ -73,20 +77,22 @@ def test_changed_storage_class_is_rejected(namespace: Namespace) -> None:
     )
 
 
-def test_volume_grows_under_the_running_database(namespace: Namespace, tmp_path: Path) -> None:
+def test_volume_grows_under_the_running_database(namespace: Namespace) -> None:
     with namespace.client() as client:
         path, content = EXAMPLE.write(client)
     pod = (
         "kubectl get pod task-api-postgres-0 -o jsonpath='{.metadata.uid} {.status.containerStatuses[0].restartCount}'"
     )
     before = namespace.run(pod)
-    namespace.run(adapt(GROW.commands, namespace, tmp_path))
+    image = namespace.run(IMAGE)
+    namespace.run(GROW.commands)
     namespace.run("kubectl rollout status statefulset/task-api-postgres --timeout=60s")
     assert namespace.run(pod) == before
     claims = "kubectl get statefulset task-api-postgres -o jsonpath='{.spec.volumeClaimTemplates[0].spec.resources}'"
     assert json.loads(namespace.run(claims)) == {"requests": {"storage": "2Gi"}}
     requested_size = "kubectl get pvc data-task-api-postgres-0 -o jsonpath='{.spec.resources.requests.storage}'"
     assert namespace.run(requested_size) == "2Gi"
+    assert namespace.run(IMAGE) == image
     with namespace.client() as client:
         assert client.get(path).json() == content
     # The next upgrade is accepted, in either notation of the size.
@@ -96,14 +102,28 @@ def test_volume_grows_under_the_running_database(namespace: Namespace, tmp_path:
 def test_data_moves_to_a_volume_of_any_size_through_a_backup(namespace: Namespace, tmp_path: Path) -> None:
     with namespace.client() as client:
         path, content = EXAMPLE.write(client)
-    lines = MOVE.commands.splitlines()
-    (install,) = (number for number, line in enumerate(lines) if line.startswith("helm install"))
-    namespace.run(adapt("\n".join(lines[: install - 1]), namespace, tmp_path))
-    rejected = namespace.attempt(adapt(lines[install], namespace, tmp_path))
-    assert "the existing volume, data-task-api-postgres-0, has 2Gi and would not be resized" in rejected.stderr
-    output = namespace.run(adapt("\n".join(lines[install - 1 :]), namespace, tmp_path))
+    image = namespace.run(IMAGE)
+    output = namespace.run(adapt(MOVE.commands, tmp_path), seconds=300)
     (safety,) = re.findall(r"The previous data is in (\S+)\.$", output, re.MULTILINE)
     namespace.run(f"rm {safety}")
     namespace.wait_until_it_serves()
+    assert namespace.run(IMAGE) == image
     with namespace.client() as client:
         assert client.get(path).json() == content
+
+
+def test_release_and_volume_stay_if_the_backup_before_a_move_fails(namespace: Namespace, tmp_path: Path) -> None:
+    (tmp_path / "tasks.dump").write_text("of another day")
+    kept = "kubectl get deployment,statefulset,pvc -o jsonpath='{.items[*].metadata.uid}'"
+    before = namespace.run(kept)
+    failed = namespace.attempt(adapt(MOVE.commands, tmp_path))
+    assert failed.returncode != 0
+    assert "tasks.dump already exists and is not overwritten" in failed.stderr
+    assert namespace.run(kept) == before
+
+
+def test_size_other_than_that_of_a_remaining_volume_is_rejected(namespace: Namespace) -> None:
+    namespace.run("helm uninstall task-api --wait")
+    values = f"{namespace.values} --set database.bundled.storage=2Gi"
+    rejected = namespace.attempt(f"helm install task-api {CHART} {values}")
+    assert "the existing volume, data-task-api-postgres-0, has 3Gi and would not be resized" in rejected.stderr

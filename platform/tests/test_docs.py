@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from documentation import COMMANDS, DATA, REPOSITORY, blocks, links, pages, prose, source
+from documentation import COMMANDS, DATA, REPOSITORY, Block, blocks, links, pages, prose, source
 
 EVERY_BLOCK = [block for page in pages() for block in blocks(page)]
 TYPED = [block for block in EVERY_BLOCK if block.language in COMMANDS]
@@ -84,6 +84,37 @@ def test_every_decision_says_what_would_change_it() -> None:
 
 
 # --- commands -------------------------------------------------------------------------
+
+
+def typed_commands(block: Block) -> list[str]:
+    """What a shell runs even if the command before it failed: a pipe, or commands joined by `&&`, are one."""
+    return re.sub(r"(\\|&&|\|)\n", " ", block.commands).splitlines()
+
+
+@pytest.mark.parametrize("block", TYPED, ids=str)
+def test_data_is_deleted_only_if_the_commands_before_succeeded(block: Block) -> None:
+    """A pasted block continues after a failure, such as that of the backup."""
+    destructive = r"helm uninstall|kubectl (drain|delete (pvc|statefulset|secret))|(make|run\.sh) (restore|down)\b"
+    _, *later = [command for command in typed_commands(block) if not command.startswith("export ")] or [""]
+    assert [command for command in later if re.search(destructive, command)] == []
+
+
+@pytest.mark.parametrize("block", TYPED, ids=str)
+def test_block_names_the_cluster_if_make_and_other_tools_use_it(block: Block) -> None:
+    """Without KUBECONFIG, targets of make use the local cluster, or refuse; kubectl and Helm the current context."""
+    in_cluster = r"^ *make (backup|restore|rollback|deploy|deploy-settle|smoke|history|unhold|kubeconfig-ci)\b"
+    if re.search(in_cluster, block.commands, re.MULTILINE) and re.search(r"\b(kubectl|helm) ", block.commands):
+        assert block.commands.startswith("export KUBECONFIG=")
+
+
+@pytest.mark.parametrize("block", TYPED, ids=str)
+def test_release_is_not_deployed_with_the_default_tag(block: Block) -> None:
+    """Which is `latest`: it replaces the deployed commit, or does not exist."""
+    deploys = [
+        command for command in typed_commands(block) if re.search(r"helm(\.sh)? (install|upgrade)\b.*/helm/", command)
+    ]
+    image = r" --reuse-values| image\.tag=| -f deployed\.yaml"
+    assert [command for command in deploys if not re.search(image, command)] == []
 
 
 def test_every_block_has_a_language() -> None:

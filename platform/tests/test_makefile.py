@@ -51,6 +51,13 @@ def test_e2e_full_selects_every_test() -> None:
     assert "scripts/e2e.sh" in make("--dry-run", "e2e-full").stdout.splitlines()
 
 
+def test_single_e2e_test_without_the_tests_packages_is_rejected_with_the_next_step(tmp_path: Path) -> None:
+    copy_repository(tmp_path)
+    done = subprocess.run([tmp_path / "scripts/e2e.sh", "-k", "certificate"], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "The tests' packages are not installed. Install them and run all tests: make e2e\n"
+
+
 def test_push_without_a_repository_stops_before_the_build() -> None:
     done = make("push")
     assert done.returncode == 2

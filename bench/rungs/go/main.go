@@ -1,4 +1,7 @@
 // Rung 7: the same three endpoints in idiomatic Go, with net/http and pgx.
+//
+//	server PORT            a statement per request
+//	server PORT batched    concurrent GETs by id share a statement, concurrent POSTs a transaction
 package main
 
 import (
@@ -15,12 +18,14 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 type fixture struct {
 	Get        string   `json:"get"`
+	GetMany    string   `json:"get_many"`
 	List       string   `json:"list"`
 	Post       string   `json:"post"`
 	Priorities []string `json:"priorities"`
@@ -67,9 +72,19 @@ type page struct {
 	NextCursor *string `json:"next_cursor"`
 }
 
+// querier is a pool or one of its connections.
+type querier interface {
+	Exec(context.Context, string, ...any) (pgconn.CommandTag, error)
+	Query(context.Context, string, ...any) (pgx.Rows, error)
+	QueryRow(context.Context, string, ...any) pgx.Row
+	SendBatch(context.Context, *pgx.Batch) pgx.BatchResults
+}
+
 type server struct {
 	fixture
-	pool *pgxpool.Pool
+	pool   *pgxpool.Pool
+	fetch  func(context.Context, pgtype.UUID) (*task, error) // nil if there is no such task
+	insert func(context.Context, []any) (struct{}, error)    // the arguments of the statement
 }
 
 func (s *server) read(row pgx.Row) (task, error) {
@@ -95,31 +110,66 @@ func (s *server) read(row pgx.Row) (task, error) {
 	return t, nil
 }
 
+func (s *server) readAll(rows pgx.Rows, capacity int) ([]task, error) {
+	return pgx.AppendRows(make([]task, 0, capacity), rows, func(row pgx.CollectableRow) (task, error) { return s.read(row) })
+}
+
+func (s *server) fetchOne(ctx context.Context, db querier, id pgtype.UUID) (*task, error) {
+	t, err := s.read(db.QueryRow(ctx, s.Get, id))
+	if err == pgx.ErrNoRows {
+		return nil, nil
+	}
+	return &t, err
+}
+
+func (s *server) fetchMany(ctx context.Context, db querier, ids []pgtype.UUID) ([]*task, error) {
+	rows, _ := db.Query(ctx, s.GetMany, ids) // AppendRows returns the error
+	tasks, err := s.readAll(rows, len(ids))
+	byID := make(map[pgtype.UUID]*task, len(tasks))
+	for n := range tasks {
+		byID[tasks[n].ID] = &tasks[n]
+	}
+	results := make([]*task, len(ids))
+	for n, id := range ids {
+		results[n] = byID[id]
+	}
+	return results, err
+}
+
+func (s *server) insertOne(ctx context.Context, db querier, values []any) (none struct{}, err error) {
+	_, err = db.Exec(ctx, s.Post, values...)
+	return none, err
+}
+
+// insertMany sends one Execute per task and one Sync: a single transaction, which is committed when Close returns.
+func (s *server) insertMany(ctx context.Context, db querier, tasks [][]any) ([]struct{}, error) {
+	batch := &pgx.Batch{}
+	for _, values := range tasks {
+		batch.Queue(s.Post, values...)
+	}
+	return make([]struct{}, len(tasks)), db.SendBatch(ctx, batch).Close()
+}
+
 func (s *server) get(w http.ResponseWriter, r *http.Request) {
 	var id pgtype.UUID
 	if id.Scan(r.PathValue("id")) != nil {
 		http.Error(w, "not found", http.StatusNotFound)
 		return
 	}
-	t, err := s.read(s.pool.QueryRow(r.Context(), s.Get, id))
-	if err == pgx.ErrNoRows || err == nil && t.DeletedAt != nil {
+	t, err := s.fetch(r.Context(), id)
+	switch {
+	case err != nil:
+		respond(w, http.StatusOK, nil, err, "")
+	case t == nil || t.DeletedAt != nil:
 		http.Error(w, "not found", http.StatusNotFound)
-		return
+	default:
+		respond(w, http.StatusOK, t, nil, fmt.Sprintf(`"v%d"`, t.Version))
 	}
-	respond(w, http.StatusOK, t, err, fmt.Sprintf(`"v%d"`, t.Version))
 }
 
 func (s *server) list(w http.ResponseWriter, r *http.Request) {
-	rows, err := s.pool.Query(r.Context(), s.List)
-	if err == nil {
-		defer rows.Close()
-	}
-	tasks := make([]task, 0, 51)
-	for err == nil && rows.Next() {
-		var t task
-		t, err = s.read(rows)
-		tasks = append(tasks, t)
-	}
+	rows, _ := s.pool.Query(r.Context(), s.List) // AppendRows returns the error
+	tasks, err := s.readAll(rows, 51)
 	p := page{Items: tasks}
 	if len(tasks) > 50 {
 		p = page{tasks[:50], &s.Cursor}
@@ -150,9 +200,9 @@ func (s *server) create(w http.ResponseWriter, r *http.Request) {
 	words := strings.Fields(strings.ToLower(t.Title))
 	text, err := json.Marshal(t)
 	if err == nil {
-		_, err = s.pool.Exec(r.Context(), s.Post, t.ID, t.Title, t.Description, t.Status, rank, t.DueAt, dueOn,
-			t.StartAt, t.Labels, t.Project, t.Parent, t.Assignee, t.PercentDone, t.Recurrence, t.TimeZone,
-			t.FollowedBy, t.Position, t.Metadata, t.CreatedAt, t.UpdatedAt, t.CompletedAt, t.DeletedAt, t.Version, due, words, "created", string(text))
+		_, err = s.insert(r.Context(), []any{t.ID, t.Title, t.Description, t.Status, rank, t.DueAt, dueOn, t.StartAt,
+			t.Labels, t.Project, t.Parent, t.Assignee, t.PercentDone, t.Recurrence, t.TimeZone, t.FollowedBy, t.Position,
+			t.Metadata, t.CreatedAt, t.UpdatedAt, t.CompletedAt, t.DeletedAt, t.Version, due, words, "created", string(text)})
 	}
 	respond(w, http.StatusCreated, t, err, `"v1"`)
 }
@@ -192,6 +242,13 @@ func main() {
 	s.pool, err = pgxpool.New(context.Background(), os.Getenv("BENCH_DATABASE_URL")+"?pool_max_conns="+os.Getenv("BENCH_POOL"))
 	if err != nil {
 		log.Fatal(err)
+	}
+	if len(os.Args) > 2 && os.Args[2] == "batched" {
+		s.fetch = newBatcher(s.pool, s.fetchOne, s.fetchMany).submit
+		s.insert = newBatcher(s.pool, s.insertOne, s.insertMany).submit
+	} else {
+		s.fetch = func(ctx context.Context, id pgtype.UUID) (*task, error) { return s.fetchOne(ctx, s.pool, id) }
+		s.insert = func(ctx context.Context, values []any) (struct{}, error) { return s.insertOne(ctx, s.pool, values) }
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/tasks", s.list)

@@ -1,3 +1,3 @@
 """Plugins of all chassis tests."""
 
-pytest_plugins = ["event_loop", "postgres_fixtures"]
+pytest_plugins = ["event_loop", "postgres_fixtures", "workers"]

@@ -338,7 +338,9 @@ ROUNDS, UNREAD_ROUNDS = 6, 2
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("kind", BAD)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.full if kind.startswith("trickled") else []) for kind in BAD]
+)
 async def test_a_hundred_concurrent_bad_requests_leak_nothing(impatient: Service, kind: str) -> None:
     await assert_no_leaks(impatient, BAD[kind], ROUNDS)
 

@@ -14,7 +14,9 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import pytest
+import yaml
 from documentation import COMMANDS, REPOSITORY, Block, blocks, commands_run_by, pages, prose
+from manifests import api_container, environment, one, render
 
 TYPED = [block for page in pages() for block in blocks(page) if block.language in COMMANDS]
 SERVICE_TESTS = REPOSITORY / "services/task-api/tests"
@@ -37,6 +39,7 @@ def test_every_path_in_the_text_exists(page: str) -> None:
 # --- commands -------------------------------------------------------------------------
 
 THIS = "platform/tests/task_api/test_docs.py"
+DEPLOY, OPERATE = "docs/deploy.md", "docs/operate.md"
 MANIFESTS = "e2e/task_api/test_raw_manifests.py"
 
 
@@ -96,6 +99,36 @@ def test_failure_of_a_platform_test_ends_with_a_command_that_reruns_it() -> None
     assert "test_docs.py::test_one_test_is_run_alone" in done.stdout, done.stdout + done.stderr
 
 
+def test_documented_values_for_production_require_tokens_and_the_users_own_database(tmp_path: Path) -> None:
+    """docs/deploy.md: rendered with the values file that the page creates."""
+    (deploy,) = commands_run_by(THIS, DEPLOY, "Production")
+    (create,) = (block.commands for block in blocks(DEPLOY) if "cat > deploy/production.yaml" in block.text)
+    (tmp_path / "platform").symlink_to(REPOSITORY / "platform")
+    own_values = create[: create.index("\nEND\n")] + "\nEND\n"
+    command = deploy.commands.replace("upgrade --install", "template").replace("$(git rev-parse HEAD)", "0123456")
+    script = f"{own_values}{command} --kube-version 1.26.0"
+    done = subprocess.run(["bash", "-euc", script], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    rendered = list(yaml.safe_load_all(done.stdout))
+    api = api_container(rendered)
+    assert api["image"] == "your-dockerhub-username/task-api:0123456"
+    assert environment(api)["TASKS_AUTH"] == "tokens"
+    assert one("Ingress", rendered)["spec"]["rules"][0]["host"] == "tasks.example.com"
+    kinds = {manifest["kind"] for manifest in rendered}
+    assert "ServiceMonitor" in kinds
+    assert "StatefulSet" not in kinds
+
+
+def test_documented_values_enable_all_monitoring(tmp_path: Path) -> None:
+    """docs/operate.md"""
+    (block,) = (block for block in blocks(OPERATE) if block.language == "yaml" and block.section == "Monitoring")
+    (tmp_path / "values.yaml").write_text(block.text)
+    rendered = render("--values", str(tmp_path / "values.yaml"))
+    for kind in ("ServiceMonitor", "PrometheusRule"):
+        one(kind, rendered)
+    assert [m["metadata"]["name"] for m in rendered if m["kind"] == "ConfigMap"] == ["task-api-dashboard"]
+
+
 def outputs(section: str) -> dict[str, list[str]]:
     """The documented outputs in the README section, by command."""
     blocks_ = [block.text.splitlines() for block in blocks("README.md") if block.section == section]
@@ -142,14 +175,13 @@ def test_every_command_block_is_run_or_has_a_reason(block: Block) -> None:
 def test_number_of_run_blocks_per_section_is_as_expected() -> None:
     """How many blocks each file runs, by section: an additional one needs an additional call. Of the two guides every
     block is run, so their number does not matter."""
-    guides = ("docs/deploy.md", "docs/operate.md")
     counts = Counter(
         (block.run_by, block.page, block.section)
         for block in TYPED
         if block.run_by
         and not block.reason
         and block.run_by != ".ci/run"
-        and block.page not in guides
+        and block.page not in {DEPLOY, OPERATE}
         # The chart README of another service is a copy of the first one's.
         and (not block.page.startswith("platform/helm/") or "/task-api/" in block.page)
     )

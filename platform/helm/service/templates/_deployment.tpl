@@ -183,8 +183,8 @@ spec:
             - name: http
               containerPort: 8000
               protocol: TCP
-          # Time to wait for the database and migrate its schema, probed every second: with a longer period every new pod
-          # would wait for the next probe.
+          # The process responds before its database is there. Probed every second: with a longer period every new pod would
+          # wait for the next probe.
           startupProbe:
             httpGet:
               path: /livez
