@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
+import fastapi
 import pytest
 from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
 from httpx2 import Response
 from pydantic import SecretStr
+from starlette.exceptions import HTTPException
 from starlette.testclient import TestClient
 
 from chassis.auth import new_token
+from chassis.problems import Problem
 from task_api.app import create_app
 from task_api.settings import Settings
-from task_api.store import IdempotencyRecord, StoreBusy, StoreUnavailable, Write
+from task_api.store import IdempotencyKeyInUse, IdempotencyRecord, StoreBusy, StoreUnavailable, Write
 from task_api.store.memory import MemoryStore
-from task_api.tasks import fast_path, routes
-from task_api.tasks.models import Task
+from task_api.tasks import fast_path, routes, rules
+from task_api.tasks.commands import IdempotencyKeyReused, TaskNotFound, VersionMismatch
+from task_api.tasks.models import NewTask, Task
 from task_api.tasks.query import Filters, Query, read_order
+from task_api.tasks.rules import RuleBroken
 
 BODIES = [
     b'{"title": "Water the plants"}',
@@ -78,14 +84,57 @@ QUERIES = [
     "status[]=done",
     "lable=home",
 ]
+TASK_ID = "01a209b3-fcfd-7015-92d5-ecad43015460"
+PATHS = [
+    "/v1/tasks",
+    "/v1/tasks/",
+    "/v1/tasks%0A",
+    "/v1/tasks//",
+    "/V1/tasks",
+    "/v1/task",
+    "/v1/tasks:batch",
+    f"/v1/tasks/{TASK_ID}",
+    f"/V1/tasks/{TASK_ID}",
+    f"/v1/tasks/{TASK_ID.upper()}",
+    f"/v1/tasks/{TASK_ID.replace('-', '')}",
+    f"/v1/tasks/{TASK_ID.replace('-', '', 1)}",
+    f"/v1/tasks/{TASK_ID}/",
+    f"/v1/tasks/{TASK_ID}%0A",
+    f"/v1/tasks/{TASK_ID}%0A%0A",
+    f"/v1/tasks/%7B{TASK_ID}%7D",
+    f"/v1/tasks/urn:uuid:{TASK_ID}",
+    f"/v1/tasks/{TASK_ID}:undelete",
+    f"/v1/tasks/{TASK_ID}0",
+    f"/v1/tasks/{TASK_ID[:-1]}",
+    f"/v1/tasks/{TASK_ID[:-1]}g",
+    f"/v1/tasks/{TASK_ID[:-1]}%D9%A0",  # a digit of Unicode, which int() takes
+]
+ERRORS = [
+    (Problem(410, "gone", type="test", headers={"X-Test": "1"}), 410),
+    (HTTPException(404), 404),
+    (HTTPException(405), 405),
+    (HTTPException(400, "a", {"X-Test": "1"}), 400),
+    (fastapi.HTTPException(403), 403),  # has the handler of its base class
+    (RequestValidationError([{"type": "missing", "loc": ("query", "q"), "msg": "Field required"}]), 422),
+    (WebSocketRequestValidationError([]), 500),  # its handler closes a WebSocket, and there is none
+    (StoreUnavailable("gone"), 503),
+    (StoreBusy("all in use"), 503),
+    (IdempotencyKeyInUse(), 409),
+    (IdempotencyKeyReused(), 422),
+    (TaskNotFound("deleted"), 404),
+    (VersionMismatch(rules.create(NewTask(title="a"), task_id=UUID(TASK_ID), now=datetime.now(UTC))), 412),
+    (RuleBroken("not allowed"), 422),
+    (ZeroDivisionError(), 500),
+]
+"""An exception of each type that has a handler, one of a subclass, and one without, each with the response's status."""
 
 
-def clients(settings: Settings | None = None) -> Iterator[TestClient]:
+def clients(settings: Settings | None = None, root_path: str = "") -> Iterator[TestClient]:
     """A client that uses the fast path where eligible, and one that never does."""
     plain = {"Accept-Encoding": "identity"}  # compressed, other ids make other lengths
     for left_to_fastapi in (fast_path.FALLBACK_HEADERS, {b"host"}):  # each request has a host
         app = create_app(settings or Settings())
-        with pytest.MonkeyPatch.context() as patch, TestClient(app, headers=plain) as client:
+        with pytest.MonkeyPatch.context() as patch, TestClient(app, headers=plain, root_path=root_path) as client:
             patch.setattr(fast_path, "FALLBACK_HEADERS", left_to_fastapi)
             yield client
 
@@ -199,7 +248,7 @@ def test_getting_a_task_gets_the_same_response_on_both_paths() -> None:
         found.append(client.get(path, headers={"If-Match": '"v2"'}))
         found += [client.get(path.upper().replace("/V1/TASKS", "/v1/tasks")), client.head(path)]
         client.delete(path)
-        found += [client.get(path), client.get("/v1/tasks/01a209b3-fcfd-7015-92d5-ecad43015460")]
+        found += [client.get(path), client.get(f"/v1/tasks/{TASK_ID}")]
         responses.append([comparable(response) for response in found])
     assert responses[0] == responses[1]
     assert [status for status, *_ in responses[0]] == [200, 422, 304, 412, 200, 200, 404, 404]
@@ -213,17 +262,42 @@ def test_unauthorized_requests_are_rejected_the_same_on_both_paths(tmp_path: Pat
     for client in clients(Settings(auth="tokens", auth_token_file=file, database_url=SecretStr("memory://"))):
         credential = {"Authorization": f"Bearer {token}"}
         found = [
-            client.get("/v1/tasks", headers=headers) for headers in ({}, credential, {"Authorization": "Bearer x"})
+            client.get(path, headers=headers)
+            for path in ("/v1/tasks", f"/v1/tasks/{TASK_ID}")
+            for headers in ({}, credential, {"Authorization": "Bearer x"})
         ]
         found.append(client.post("/v1/tasks", json={"title": "Water the plants"}, headers=credential))
         found.append(client.post("/v1/tasks", json={"title": ""}, headers=credential))
         responses.append([comparable(response) for response in found])
     assert responses[0] == responses[1]
-    assert [status for status, *_ in responses[0]] == [401, 200, 401, 403, 403]
+    assert [status for status, *_ in responses[0]] == [401, 200, 401, 401, 404, 401, 403, 403]
 
 
 @pytest.mark.parametrize(
-    ("error", "status"), [(StoreUnavailable("gone"), 503), (StoreBusy("all in use"), 503), (ZeroDivisionError(), 500)]
+    ("root_path", "prefix"),
+    [("", ""), ("", "/"), ("", "/api"), ("/api", "/api"), ("/api", ""), ("/api", "/api/"), ("/api", "/apis")],
+)
+def test_each_path_leads_to_the_same_route_on_both_paths(root_path: str, prefix: str) -> None:
+    responses = []
+    for client in clients(root_path=root_path):
+        client.get(f"{root_path}/v1/tasks")  # so that its query string is cached
+        counted = _counted(client)
+        urls = [f"http://testserver{prefix}{path}" for path in PATHS]
+        found = [
+            comparable(client.request(method, url, json={"title": "Water the plants"} if method == "POST" else None))
+            for url in urls
+            for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+        ]
+        responses.append((found, {line: count - counted.get(line, 0) for line, count in _counted(client).items()}))
+    assert responses[0] == responses[1]
+
+
+def test_the_errors_compared_are_all_that_have_a_handler() -> None:
+    assert create_app(Settings()).exception_handlers.keys() <= {type(error) for error, _ in ERRORS}
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), ERRORS, ids=[f"{type(error).__name__}-{status}" for error, status in ERRORS]
 )
 def test_errors_are_reported_and_counted_the_same_on_both_paths(error: Exception, status: int) -> None:
     responses = []
@@ -233,7 +307,7 @@ def test_errors_are_reported_and_counted_the_same_on_both_paths(error: Exception
         client.app.state.store = _Failing(error)
         counted = _counted(client)
         found = [
-            client.get("/v1/tasks/01a209b3-fcfd-7015-92d5-ecad43015460"),
+            client.get(f"/v1/tasks/{TASK_ID}"),
             client.get("/v1/tasks"),
             client.post("/v1/tasks", json={"title": "Water the plants"}),
         ]

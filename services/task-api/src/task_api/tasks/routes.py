@@ -237,7 +237,10 @@ ListParamsDependency = Annotated[ListParams, Depends(_list_params)]
 
 
 class ParsedQueryCache:
-    """The parsed query strings of lists, without a cursor. Clients repeat a few of them; read by tasks/fast_path.py."""
+    """The parsed query strings of lists, without a cursor: clients repeat a few of them.
+
+    list_tasks fills it, tasks/fast_path.py reads it.
+    """
 
     MAX_ENTRIES, MAX_BYTES = 1000, 500
 
