@@ -47,6 +47,7 @@ class Pool:
         self._wait_limit = wait_limit
         self._idle: list[tuple[Connection, float]] = []  # with the time of the last use; most recent last
         self._open = 0  # in use, idle, or being opened
+        self._closed = False
         self._waiters: deque[asyncio.Future[Connection | None]] = deque()
         # An asyncio timeout per waiter took 14 of the 130 µs of CPU of a GET, with 16 concurrent requests.
         self._deadlines = Deadlines()
@@ -91,7 +92,10 @@ class Pool:
             if not waiter.done():
                 waiter.set_result(connection)
                 return
-        self._idle.append((connection, time.perf_counter()))
+        if self._closed:
+            self.discard(connection)
+        else:
+            self._idle.append((connection, time.perf_counter()))
 
     def discard(self, connection: Connection) -> None:
         """Closes a connection that may be broken or in the middle of a statement. It is terminated without PostgreSQL's
@@ -107,7 +111,8 @@ class Pool:
             self._open -= 1
 
     async def close(self) -> None:
-        """Closes the idle connections gracefully. Those in use are terminated by their users."""
+        """Closes the idle connections gracefully. Those in use are terminated when they are released."""
+        self._closed = True
         idle, self._idle = self._idle, []
         self._open -= len(idle)
         await asyncio.gather(*(connection.close() for connection, _ in idle))
