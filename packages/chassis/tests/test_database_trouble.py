@@ -206,7 +206,7 @@ async def test_waiting_too_long_for_a_connection_fails_as_busy(postgres_url: str
     now = asyncio.get_running_loop().time
     async with pool_of(postgres_url, size=1, metrics=metrics) as pool:
         connection = await pool.acquire(deadline=now() + DEADLINE_SECONDS)
-        with pytest.raises(StoreBusy):
+        with pytest.raises(StoreBusy, match="none of 1 connections became free in time"):
             await pool.acquire(deadline=now() + 0.3)
         pool.release(connection)
         pool.release(await pool.acquire(deadline=now() + DEADLINE_SECONDS))

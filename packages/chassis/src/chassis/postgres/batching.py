@@ -131,7 +131,7 @@ class Batcher(Generic[Item, Result]):
             if isinstance(error, asyncio.CancelledError):
                 raise
             if not was_sent:
-                raise self._wait_limit.timed_out() from None
+                raise self._wait_limit.timed_out("its batch could not be sent in time") from None
             raise StoreUnavailable(f"PostgreSQL is not responding: {reason(error)}") from error
         if not isinstance(outcome, Handoff):
             return outcome

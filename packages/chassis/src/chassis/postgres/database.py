@@ -129,7 +129,7 @@ class Database:
         self._wait_seconds = wait_seconds
         self._pool: Pool | None = None
         self._deadlines = Deadlines()
-        self._wait_limit = WaitLimit(limits.queue_size, limits.pool_size, config.metrics)
+        self._wait_limit = WaitLimit(limits.queue_size, config.metrics)
         self._stuck_commits = StuckCommits(
             limit=limits.pool_size, seconds=limits.attempt_seconds, metrics=config.metrics
         )

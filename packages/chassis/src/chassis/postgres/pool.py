@@ -136,7 +136,7 @@ class Pool:
             raise
         except TimeoutError:
             self._abandon(waiter)
-            raise self._wait_limit.timed_out() from None
+            raise self._wait_limit.timed_out(f"none of {self._max_size} connections became free in time") from None
 
     def _abandon(self, waiter: asyncio.Future[Connection | None]) -> None:
         """The waiter was cancelled or timed out, possibly just as it was assigned a connection or a slot."""
