@@ -108,6 +108,9 @@ def test_timestamps_of_a_task_never_go_backwards() -> None:
     assert rules.update(created(), TaskPatch(title="x"), now=behind).updated_at == NOW
     deleted = rules.delete(created(), now=behind)
     assert (deleted.updated_at, deleted.deleted_at) == (NOW, NOW)
+    assert rules.undelete(deleted, now=behind).updated_at == NOW
+    done = rules.update(created(), TaskPatch(status=Status.DONE), now=behind)
+    assert (done.updated_at, done.completed_at) == (NOW, NOW)
 
 
 def test_a_deleted_task_can_be_undeleted() -> None:

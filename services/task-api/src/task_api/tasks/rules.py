@@ -61,6 +61,7 @@ def create(new: NewTask, *, task_id: UUID, now: datetime) -> Task:
 
 def update(task: Task, patch: TaskPatch, *, now: datetime) -> Task:
     """The task's next version, or the same object if the patch changes nothing. Raises RuleBroken."""
+    now = _not_before_last_update(now, task)
     changed: dict[str, Any] = {name: getattr(patch, name) for name in patch.model_fields_set}
     cleared = {name for name, value in changed.items() if value is None}
     changed |= {name: NewTask.model_fields[name].get_default() for name in cleared}
@@ -143,12 +144,15 @@ def _is_storable(occurrence: Occurrence) -> bool:
 
 def delete(task: Task, *, now: datetime) -> Task:
     """The deleted version of the task."""
-    return _next_version(task, {"deleted_at": max(now, task.updated_at)}, now)
+    now = _not_before_last_update(now, task)
+    return _next_version(task, {"deleted_at": now}, now)
 
 
 def undelete(task: Task, *, now: datetime) -> Task:
     """The restored version of the task, or the same object if it is not deleted."""
-    return task if task.deleted_at is None else _next_version(task, {"deleted_at": None}, now)
+    if task.deleted_at is None:
+        return task
+    return _next_version(task, {"deleted_at": None}, _not_before_last_update(now, task))
 
 
 def purge_cutoff(now: datetime) -> datetime:
@@ -156,6 +160,10 @@ def purge_cutoff(now: datetime) -> datetime:
     return now - timedelta(days=UNDELETE_DAYS)
 
 
+def _not_before_last_update(now: datetime, task: Task) -> datetime:
+    """The time of a change. Clocks of pods differ; the timestamps of a task never go backwards."""
+    return max(now, task.updated_at)
+
+
 def _next_version(task: Task, changed: dict[str, Any], now: datetime) -> Task:
-    # Clocks of pods differ; the timestamps of a task never go backwards.
-    return task.model_copy(update={**changed, "updated_at": max(now, task.updated_at), "version": task.version + 1})
+    return task.model_copy(update={**changed, "updated_at": now, "version": task.version + 1})
