@@ -80,6 +80,12 @@ CACHE_HEADERS = {"Cache-Control": "private, no-cache"}
 """Only private caches may store it, and have to revalidate: a shared cache could serve one caller another's tasks."""
 COMPRESSIBLE_HEADERS = {**CACHE_HEADERS, "Vary": "Accept-Encoding"}
 """For responses large enough to be compressed (chassis/compression.py)."""
+REPLAYED = {
+    "Idempotency-Replayed": {
+        "description": "`true` if this is the response to an earlier request with the same key",
+        "schema": {"type": "string"},
+    }
+}
 LIST_ETAG = {"ETag": {"description": "Changes whenever the content changes", "schema": {"type": "string"}}}
 
 EXAMPLE_CALENDAR = "BEGIN:VCALENDAR\r\nVERSION:2.0\r\nBEGIN:VTODO\r\nSUMMARY:Water the plants\r\n..."
@@ -107,10 +113,7 @@ LINKED_OPERATIONS = ("get_task", "update_task", "delete_task", "undelete_task")
             "headers": {
                 **ETAG,
                 "Location": {"description": "The task's path", "schema": {"type": "string"}},
-                "Idempotency-Replayed": {
-                    "description": "`true` if this is the response to an earlier request with the same key",
-                    "schema": {"type": "string"},
-                },
+                **REPLAYED,
             },
             "links": _links(*LINKED_OPERATIONS),
         },
@@ -414,7 +417,7 @@ async def get_task(
     summary="Update a task",
     response_model=Task,
     responses={
-        200: {"headers": ETAG, "links": _links(*LINKED_OPERATIONS)},
+        200: {"headers": {**ETAG, **REPLAYED}, "links": _links(*LINKED_OPERATIONS)},
         **problem_responses(400, *AUTH, *BODY, 404, 409, 412, 422, 503),
     },
     openapi_extra={
@@ -453,7 +456,7 @@ async def update_task(
     summary="Delete a task",
     description=f"Soft-deletes the task: it can be undeleted for {UNDELETE_DAYS} days.",
     status_code=status.HTTP_204_NO_CONTENT,
-    responses=problem_responses(400, *AUTH, 404, 409, 412, 503),
+    responses={204: {"headers": REPLAYED}, **problem_responses(400, *AUTH, 404, 409, 412, 503)},
 )
 async def delete_task(
     request: Request,
@@ -474,7 +477,7 @@ async def delete_task(
     summary="Undelete a task",
     response_model=Task,
     responses={
-        200: {"headers": ETAG, "links": _links("get_task")},
+        200: {"headers": {**ETAG, **REPLAYED}, "links": _links("get_task")},
         **problem_responses(400, *AUTH, 404, 409, 412, 503),
     },
 )
@@ -498,7 +501,7 @@ async def undelete_task(
     status_code=status.HTTP_207_MULTI_STATUS,
     response_model=BatchAnswer,
     responses={
-        207: {"description": "The result of each item, in request order"},
+        207: {"description": "The result of each item, in request order", "headers": REPLAYED},
         **problem_responses(400, *AUTH, *BODY, 409, 422, 503),
     },
 )
