@@ -256,10 +256,11 @@ class ParsedQueryCache:
 
     def put(self, query_string: bytes, params: ListParams, page_size: int) -> None:
         """Caches a valid query string, unless it is longer than MAX_BYTES. A full cache is emptied."""
+        if query_string in self._parsed or len(query_string) > self.MAX_BYTES:
+            return
         if len(self._parsed) >= self.MAX_ENTRIES:
             self._parsed.clear()
-        if len(query_string) <= self.MAX_BYTES:
-            self._parsed[query_string] = params, page_size
+        self._parsed[query_string] = params, page_size
 
 
 @router.get(
