@@ -1,4 +1,4 @@
-"""The one middleware, through which every request passes."""
+"""The outermost middleware, except for CORS: every request passes through it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from chassis import compression, logs, metrics
 from chassis.body import BODY_COMPLETE, BodyLimits, receive_body
 from chassis.health import PROBES
 from chassis.methods import METHODS
-from chassis.problems import Problem, problem_response
+from chassis.problems import RETRY_ADVICE, Problem, problem_response
 
 if TYPE_CHECKING:
     from chassis.health import HealthState
@@ -57,10 +57,12 @@ class EdgeMiddleware:
         state["request_id"] = headers.context["request_id"]
         request_id = headers.context["request_id"].encode()
         status = CLIENT_GONE
+        response_started = False
 
-        async def send_with_id(message: Message) -> None:
-            nonlocal status
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status, response_started
             if message["type"] == "http.response.start":
+                response_started = True
                 status = message["status"]
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
                 if "rate_limit_headers" in state:
@@ -70,9 +72,9 @@ class EdgeMiddleware:
                     message["headers"].append((b"connection", b"close"))
             await send(message)
 
-        outgoing: Send = send_with_id
+        outgoing: Send = send_with_headers
         if headers.coding is not None:
-            outgoing = compression.with_compression(send_with_id, scope["method"], headers.coding)
+            outgoing = compression.with_compression(send_with_headers, scope["method"], headers.coding)
         self._in_flight += 1
         token = logs.enter_request(headers.context)
         try:
@@ -85,17 +87,17 @@ class EdgeMiddleware:
             else:
                 await self._app(scope, receive, outgoing)
         except asyncio.CancelledError:  # graceful shutdown has timed out
-            if status != CLIENT_GONE:
+            if response_started:
                 raise
-            detail = "The server is shutting down and could not complete the request; its outcome is unknown. Retry."
+            detail = f"The server is shutting down and could not complete the request. {RETRY_ADVICE}"
             problem = Problem(503, detail, headers={"Retry-After": "1"})
-            await problem_response(Request(scope), problem)(scope, receive, send_with_id)
+            await problem_response(Request(scope), problem)(scope, receive, send_with_headers)
         except Exception:
             log.exception("%s %s failed", scope["method"], logs.encoded_path(scope))
-            if status != CLIENT_GONE:
-                raise  # the response has started: the server closes the connection
+            if response_started:
+                raise  # the server closes the connection
             detail = "Internal server error. See the server log for this request_id."
-            await problem_response(Request(scope), Problem(500, detail))(scope, receive, send_with_id)
+            await problem_response(Request(scope), Problem(500, detail))(scope, receive, send_with_headers)
         finally:
             self._in_flight -= 1
             self._record(scope, status, time.perf_counter() - start)
