@@ -14,8 +14,8 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chassis import compression, logs, metrics
-from chassis.body import BODY_COMPLETE, BodyLimits, receive_body
-from chassis.health import PROBES
+from chassis.body import BODY_COMPLETE, BodyLimits, buffer_body_or_reject
+from chassis.health import MONITORING_PATHS
 from chassis.methods import METHODS
 from chassis.problems import RETRY_ADVICE, Problem, problem_response
 
@@ -52,10 +52,10 @@ class EdgeMiddleware:
         headers = _RequestHeaders(scope)
         telemetry = scope.get("fastapi.telemetry")
         if telemetry is not None and telemetry.span is not None:  # the trace may start at this service
-            headers.context["trace_id"] = f"{telemetry.span.get_span_context().trace_id:032x}"
+            headers.log_context["trace_id"] = f"{telemetry.span.get_span_context().trace_id:032x}"
         state = scope.setdefault("state", {})
-        state["request_id"] = headers.context["request_id"]
-        request_id = headers.context["request_id"].encode()
+        state["request_id"] = headers.log_context["request_id"]
+        request_id = headers.log_context["request_id"].encode()
         status = CLIENT_GONE
         response_started = False
 
@@ -76,7 +76,7 @@ class EdgeMiddleware:
         if headers.coding is not None:
             outgoing = compression.with_compression(send_with_headers, scope["method"], headers.coding)
         self._in_flight += 1
-        token = logs.enter_request(headers.context)
+        token = logs.enter_request(headers.log_context)
         try:
             if headers.has_body and not self._body_already_received(scope, headers.length):
                 replayed = await receive_body(
@@ -114,7 +114,7 @@ class EdgeMiddleware:
         route: str = getattr(scope.get("route"), "path_format", None) or "unmatched"
         metrics.responses.count(method, route, status, seconds)
         path = scope["path"].removeprefix(scope.get("root_path", ""))
-        if status >= 400 or path not in PROBES:  # probes come every few seconds
+        if status >= 400 or path not in MONITORING_PATHS:
             client = scope.get("client")
             logs.access(
                 method=method,
@@ -130,7 +130,7 @@ class EdgeMiddleware:
 class _RequestHeaders:
     """The request headers that the middleware needs, read in one pass."""
 
-    __slots__ = ("coding", "context", "has_body", "length")
+    __slots__ = ("coding", "has_body", "length", "log_context")
 
     def __init__(self, scope: Scope) -> None:
         request_id = ""
@@ -152,6 +152,6 @@ class _RequestHeaders:
                 self.coding = compression.negotiate(value)
         if not REQUEST_ID.fullmatch(request_id):  # anything else could forge log lines
             request_id = os.urandom(16).hex()  # 0.2 µs; uuid4() takes 2
-        self.context = {"request_id": request_id}
+        self.log_context = {"request_id": request_id}
         if trace_id is not None:
-            self.context["trace_id"] = trace_id
+            self.log_context["trace_id"] = trace_id
