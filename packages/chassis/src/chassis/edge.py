@@ -79,7 +79,7 @@ class EdgeMiddleware:
         token = logs.enter_request(headers.log_context)
         try:
             if headers.has_body and not self._body_already_received(scope, headers.length):
-                replayed = await receive_body(
+                replayed = await buffer_body_or_reject(
                     scope, receive, outgoing, headers.length, limits=self._limits, slow_clients=self._slow_clients
                 )
                 if replayed is not None:
@@ -109,7 +109,7 @@ class EdgeMiddleware:
         return length is not None and length <= self._limits.max_bytes and BODY_COMPLETE in scope["state"]
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
-        """Counts the request and writes its access log line."""
+        """Counts the request and writes its access log line; monitoring requests are only logged when they fail."""
         method = scope["method"] if scope["method"] in METHODS else "OTHER"
         route: str = getattr(scope.get("route"), "path_format", None) or "unmatched"
         metrics.responses.count(method, route, status, seconds)
