@@ -74,11 +74,11 @@ class Pool:
             self._open -= 1
         if self._open < self._max_size:
             self._open += 1
-            connection = await self._open_connection(deadline)
+            connection = await self._connect_in_slot(deadline)
         else:
             if not waited:
                 self._wait_limit.admit()
-            connection = await self._wait_for_connection(deadline) or await self._open_connection(deadline)
+            connection = await self._wait_for_connection(deadline) or await self._connect_in_slot(deadline)
         self._wait_limit.observe(waited + time.perf_counter() - start)
         return connection
 
@@ -117,8 +117,8 @@ class Pool:
         self._open -= len(idle)
         await asyncio.gather(*(connection.close() for connection, _ in idle))
 
-    async def _open_connection(self, deadline: float) -> Connection:
-        """A new connection in a slot that is already taken."""
+    async def _connect_in_slot(self, deadline: float) -> Connection:
+        """A new connection in a reserved slot, which is released if connecting fails."""
         try:
             return await self._deadlines.enforce(deadline, self._connect())
         except BaseException:
