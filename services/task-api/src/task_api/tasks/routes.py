@@ -18,7 +18,7 @@ from chassis.routes import Router
 from task_api.store import Store
 from task_api.store.protocol import TaskJson
 from task_api.tasks import commands
-from task_api.tasks.commands import IdempotentResult
+from task_api.tasks.commands import WriteResult
 from task_api.tasks.dependencies import CalendarReader, Reader, StoreDependency, Writer
 from task_api.tasks.idempotency import IdempotencyKey, replayed_header, request_key
 from task_api.tasks.models import (
@@ -538,6 +538,6 @@ class RawJSONResponse(Response):
         self.raw_headers += [(b"content-length", b"%d" % len(body)), (b"content-type", b"application/json")]
 
 
-def _task_response(result: IdempotentResult, version: int) -> Response:
+def _task_response(result: WriteResult, version: int) -> Response:
     headers = {"ETag": etag(version), **replayed_header(result)}
     return RawJSONResponse(result.body.encode(), result.status, headers)
