@@ -2,14 +2,14 @@
 
     python dev_server.py PACKAGE HOST PORT
 
-HOST may be ::, for all IPv6 and IPv4 addresses.
+HOST is an IPv4 address, or :: for all IPv6 and IPv4 addresses.
 
 The parent imports the third-party packages, and forks a child that imports the service and the chassis, which are in
 the same folder, and runs the service's command `serve` on the parent's sockets. On a change it forks the next child:
 clients wait in the meantime and are not rejected. If a child exits unexpectedly, as after a syntax error, the next one
 answers every request with the last output.
 
-Once a child serves, the next one is forked ahead of time. It imports everything that precedes the last saved file in
+Once a child serves, the next one is preforked. It imports everything that precedes the last saved file in
 import order, since that file is likely to be saved again, and waits there. If the next change only affects files that
 it has not read, it resumes from there; otherwise it exits, and a new child starts from scratch.
 """
@@ -17,6 +17,7 @@ it has not read, it resumes from there; otherwise it exits, and a new child star
 from __future__ import annotations
 
 import ctypes
+import errno
 import gc
 import importlib.util
 import json
@@ -45,15 +46,21 @@ QUIET_SECONDS = 0.01
 """Files saved together, as by `git checkout`, follow each other faster."""
 STALLED_SECONDS = 5.0
 """How long a file that is being written delays the reload if nothing more is written."""
-STREAM_GRACE_SECONDS = 1.0
-"""How long an open stream may keep the old code running."""
+KILL_AFTER_SECONDS = 1.0
+"""How long requests in flight and open streams may keep the old code running."""
+BACKLOG = 2048
+FAMILY_UNAVAILABLE = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}
+"""Both as in chassis/server.py."""
+INOTIFY_LIMITS = {errno.EMFILE, errno.ENOSPC}
+"""Too many instances or too many watches."""
 TAIL_BYTES = 20_000
 """How much of a child's output is kept for the error response after it exits."""
 SIGNALS = {signal.SIGTERM, signal.SIGINT}
-FORK_AHEAD_DELAY = 0.2
+PREFORK_DELAY = 0.2
 """Seconds between a child's first output and the fork of the next one, so that the first responses have the CPU."""
 STALE_EXIT_CODE = 75
-"""Exit code of a child that has read a file that changed (EX_TEMPFAIL)."""
+"""Exit code of a preforked child that cannot resume: it read a file that changed, or could not import one
+(EX_TEMPFAIL)."""
 
 # Including the creation of the application, which imports more than importing the service does.
 LIST_MODULES = """
@@ -71,9 +78,9 @@ libc = ctypes.CDLL(None, use_errno=True)
 class Watch:
     """Changes below a folder, by inotify(7)."""
 
-    MODIFY, CREATE = 0x2, 0x100
-    CHANGES = 0x8 | 0xC0 | CREATE | 0x200  # closed after writing, moved, created, deleted
-    OVERFLOW, IS_DIRECTORY = 0x4000, 0x40000000
+    IN_MODIFY, IN_CLOSE_WRITE, IN_MOVED_FROM, IN_MOVED_TO, IN_CREATE, IN_DELETE = 0x2, 0x8, 0x40, 0x80, 0x100, 0x200
+    IN_Q_OVERFLOW, IN_ISDIR = 0x4000, 0x40000000
+    CHANGES = IN_CLOSE_WRITE | IN_MOVED_FROM | IN_MOVED_TO | IN_CREATE | IN_DELETE
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -87,11 +94,11 @@ class Watch:
     def fileno(self) -> int:
         return self._fd
 
-    def deadlines(self) -> list[float]:
+    def deadline(self) -> float | None:
         """When to serve the changes, if there are any. Not while a file is being written: half of a migration would be
         applied."""
         quiet = STALLED_SECONDS if self._being_written else QUIET_SECONDS
-        return [self._last + quiet] if self._changed else []
+        return self._last + quiet if self._changed else None
 
     def take(self) -> list[str]:
         """The paths changed since the last call, relative to the folder."""
@@ -108,19 +115,19 @@ class Watch:
             folder, mask, _, length = struct.unpack_from("iIII", events, at)
             name = os.fsdecode(events[at + 16 : at + 16 + length].rstrip(b"\0"))
             at += 16 + length
-            if mask & (self.IS_DIRECTORY | self.OVERFLOW):
+            if mask & (self.IN_ISDIR | self.IN_Q_OVERFLOW):
                 self._watch_folders()
-            if mask & self.OVERFLOW:
+            if mask & self.IN_Q_OVERFLOW:
                 self._being_written.clear()
             path = Path(self._folders.get(folder, "")) / name
-            if mask & self.MODIFY or (mask & self.CREATE and self._is_open(path)):
+            if mask & self.IN_MODIFY or (mask & self.IN_CREATE and self._will_be_written(path)):
                 self._being_written.add((folder, name))
-            elif mask & (self.CHANGES | self.OVERFLOW) and name != "__pycache__":
+            elif mask & (self.CHANGES | self.IN_Q_OVERFLOW) and name != "__pycache__":
                 self._being_written.discard((folder, name))
                 self._changed.add(str(path))
 
-    def _is_open(self, path: Path) -> bool:
-        """Whether a created path will be closed: a file will, a folder or a link has nothing to write."""
+    def _will_be_written(self, path: Path) -> bool:
+        """Whether a created path is a new file, which will be closed once it is written. A folder or a link is not."""
         with suppress(OSError):
             status = (self._root / path).lstat()
             return stat.S_ISREG(status.st_mode) and status.st_nlink == 1
@@ -130,14 +137,15 @@ class Watch:
         for folder, folders, _ in os.walk(self._root):
             with suppress(ValueError):
                 folders.remove("__pycache__")
-            number = libc.inotify_add_watch(self._fd, os.fsencode(folder), self.MODIFY | self.CHANGES)
+            number = libc.inotify_add_watch(self._fd, os.fsencode(folder), self.IN_MODIFY | self.CHANGES)
             if number >= 0 or Path(folder).is_dir():  # else it is already gone
                 self._folders[self._check_result(number)] = os.path.relpath(folder, self._root)
 
     def _check_result(self, result: int) -> int:
         if result < 0:
-            error = os.strerror(ctypes.get_errno())
-            sys.exit(f"Cannot watch {self._root}: {error}. To raise the kernel's limits, see `make doctor`.")
+            code = ctypes.get_errno()
+            hint = " To raise the kernel's limits, see `make doctor`." if code in INOTIFY_LIMITS else ""
+            sys.exit(f"Cannot watch {self._root}: {os.strerror(code)}.{hint}")
         return result
 
 
@@ -150,15 +158,15 @@ class Child:
     kill_at: float | None = None
     """Set once it was asked to exit."""
     change_pipe: int | None = None
-    """For one forked ahead of time: the write end of a pipe that sends it the changes."""
+    """If it is preforked: the write end of a pipe that sends it the changes."""
 
     def end(self) -> None:
         if self.kill_at is None:
             os.kill(self.pid, signal.SIGTERM)
-            self.kill_at = time.monotonic() + STREAM_GRACE_SECONDS
+            self.kill_at = time.monotonic() + KILL_AFTER_SECONDS
 
     def resume(self, changed: Sequence[str]) -> bool:
-        """Sends the changes to a child forked ahead of time. False if it has exited, or the message is too long."""
+        """Sends the changes to a preforked child. False if it has exited, or the message is too long."""
         assert self.change_pipe is not None
         message = json.dumps(changed).encode() + b"\n"
         with suppress(BrokenPipeError):
@@ -166,9 +174,8 @@ class Child:
         return False
 
 
-class ForkedAhead:
-    """In a child forked ahead of time: tracks the files that it has read, and pauses before importing the expected
-    ones.
+class PreforkedChild:
+    """In a preforked child: tracks the files that it has read, and pauses before importing the expected ones.
 
     Until then it must have no visible effect: it runs no command, and its output stays in the pipe.
     """
@@ -230,9 +237,9 @@ class DevServer:
         self._has_preloaded = False
         self._shared_modules: list[str] = []
         """Modules in the watched folder that the service imports from other packages: the chassis."""
-        self._ahead: Child | None = None
-        self._ahead_is_stale = False
-        self._fork_ahead_at: float | None = None
+        self._preforked: Child | None = None
+        self._preforked_is_stale = False
+        self._prefork_at: float | None = None
         self._expected = [f"{package}/__init__.py"]
 
     def run(self) -> Work:
@@ -246,17 +253,17 @@ class DevServer:
                     if self._fork() == 0:
                         return work
                     self._preload()
-                if self._fork_ahead_at is not None and self._fork_ahead_at <= time.monotonic():
-                    self._fork_ahead_at = None
+                if self._prefork_at is not None and self._prefork_at <= time.monotonic():
+                    self._prefork_at = None
                     reading, writing = os.pipe()
                     if self._fork(change_pipe=writing) == 0:
-                        return partial(self._serve_ahead, reading)
+                        return partial(self._serve_preforked, reading)
                     os.close(reading)
                 work = self._wait()
         except KeyboardInterrupt:
             for sig in SIGNALS:
                 signal.signal(sig, signal.SIG_IGN)
-            self._kill_ahead()
+            self._kill_preforked()
             self._end_children()
             while self._children:
                 self._wait()
@@ -264,8 +271,8 @@ class DevServer:
 
     def _wait(self) -> Work | None:
         """Waits for the next event. Returns the function for the next child, if one is needed."""
-        ends = [child.kill_at for child in self._children if child.kill_at is not None]
-        deadlines = [*ends, *self._watch.deadlines(), *filter(None, [self._fork_ahead_at])]
+        events = [child.kill_at for child in self._children] + [self._watch.deadline(), self._prefork_at]
+        deadlines = [event for event in events if event is not None]
         timeout = max(0, min(deadlines) - time.monotonic()) if deadlines else None
         for key, _ in self._selector.select(timeout):
             key.data()
@@ -273,17 +280,17 @@ class DevServer:
         for child in self._children:
             if child.kill_at is not None and child.kill_at <= now:
                 os.kill(child.pid, signal.SIGKILL)
-        if any(due <= now for due in self._watch.deadlines()):
+        if (due := self._watch.deadline()) is not None and due <= now:
             changed = self._watch.take()
             more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
             log(f"Changed: {', '.join(changed[:5])}{more}")
-            self._failure = self._fork_ahead_at = None
-            self._ahead_is_stale = False
+            self._failure = self._prefork_at = None
+            self._preforked_is_stale = False
             self._end_children()
             self._expected = changed
-            return None if self._resume_ahead(changed) else self._serve
-        if self._ahead_is_stale:
-            self._ahead_is_stale = False
+            return None if self._resume_preforked(changed) else self._serve
+        if self._preforked_is_stale:
+            self._preforked_is_stale = False
             return self._serve
         if self._failure is not None and not self._children:  # the old code still accepts connections until it exits
             failure, self._failure = self._failure, None
@@ -291,7 +298,7 @@ class DevServer:
         return None
 
     def _fork(self, *, change_pipe: int | None = None) -> int:
-        """change_pipe: of a child forked ahead of time. Its output is read once it resumes."""
+        """change_pipe: of a preforked child. Its output is read once it resumes."""
         read_end, write_end = os.pipe()
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # none may reach the child while it has the parent's handlers
         pid = os.fork()
@@ -301,7 +308,7 @@ class DevServer:
             for sig in SIGNALS:
                 signal.signal(sig, signal.SIG_DFL)
         elif change_pipe is not None:
-            self._ahead = Child(pid, read_end, change_pipe=change_pipe)
+            self._preforked = Child(pid, read_end, change_pipe=change_pipe)
         else:
             self._follow(Child(pid, read_end))
         os.close(write_end)
@@ -312,18 +319,18 @@ class DevServer:
         self._children.append(child)
         self._selector.register(child.stderr, selectors.EVENT_READ, partial(self._relay, child))
 
-    def _resume_ahead(self, changed: Sequence[str]) -> bool:
-        """Whether a child forked ahead of time resumes with these changes."""
-        child = self._ahead
+    def _resume_preforked(self, changed: Sequence[str]) -> bool:
+        """Whether a preforked child resumes with these changes."""
+        child = self._preforked
         if child is None or not child.resume(changed):
-            self._kill_ahead()
+            self._kill_preforked()
             return False
-        self._ahead = None
+        self._preforked = None
         self._follow(child)
         return True
 
-    def _kill_ahead(self) -> None:
-        child, self._ahead = self._ahead, None
+    def _kill_preforked(self) -> None:
+        child, self._preforked = self._preforked, None
         if child is not None:
             os.kill(child.pid, signal.SIGKILL)
             os.waitpid(child.pid, 0)
@@ -337,8 +344,8 @@ class DevServer:
             sys.stderr.buffer.write(output)
             sys.stderr.flush()
             child.tail = (child.tail + output)[-TAIL_BYTES:]
-            if self._ahead is None and self._has_preloaded and self._fork_ahead_at is None and child.kill_at is None:
-                self._fork_ahead_at = time.monotonic() + FORK_AHEAD_DELAY
+            if self._preforked is None and self._has_preloaded and self._prefork_at is None and child.kill_at is None:
+                self._prefork_at = time.monotonic() + PREFORK_DELAY
             return
         self._selector.unregister(child.stderr)
         os.close(child.stderr)
@@ -347,9 +354,10 @@ class DevServer:
         self._children.remove(child)
         code = os.waitstatus_to_exitcode(os.waitpid(child.pid, 0)[1])
         if child.kill_at is None and child.change_pipe is not None and code == STALE_EXIT_CODE:
-            self._ahead_is_stale = True
+            self._preforked_is_stale = True
         elif child.kill_at is None:
-            reason = f"{self._package} exited unexpectedly (exit code {code})"
+            end = f"exit code {code}" if code >= 0 else f"killed by signal {-code}"
+            reason = f"{self._package} exited unexpectedly ({end})"
             log(f"{reason}: every request gets its last output as the response, until a file is saved")
             self._failure = f"{reason}. It restarts when a file is saved. Its last output:\n\n" + child.tail.decode(
                 errors="replace"
@@ -377,20 +385,20 @@ class DevServer:
         gc.collect()
         gc.freeze()  # a child's garbage collector would traverse it, and copy its pages
 
-    def _serve_ahead(self, change_pipe: int) -> None:
+    def _serve_preforked(self, change_pipe: int) -> None:
         """Imports everything that `_serve` needs, and pauses before the expected changes. Then serves."""
         importlib.invalidate_caches()
         sys.argv = [self._package]
-        ahead = ForkedAhead(self._root, self._expected, change_pipe)
+        preforked = PreforkedChild(self._root, self._expected, change_pipe)
         main = f"{self._package}.__main__"
         try:
             for name in self._shared_modules:
                 with suppress(ModuleNotFoundError):  # deleted since they were listed
                     importlib.import_module(name)
             importlib.import_module(main)
-            ahead.wait()
+            preforked.wait()
         except BaseException:
-            if ahead.resumed:
+            if preforked.resumed:
                 raise
             os._exit(STALE_EXIT_CODE)
         del sys.modules[main]  # it is run again
@@ -403,12 +411,16 @@ class DevServer:
 
 
 def listen(host: str, port: int) -> list[socket.socket]:
-    """Like the service itself; if IPv6 is disabled, only on IPv4."""
+    """One socket for an IPv4 address; for :: one for all IPv4 addresses and, unless IPv6 is disabled, one for all IPv6
+    addresses."""
     if host != "::":
-        return [socket.create_server((host, port), backlog=2048)]
-    listeners = [socket.create_server(("", port), backlog=2048)]
-    with suppress(OSError):
-        listeners.append(socket.create_server(("::", port), family=socket.AF_INET6, backlog=2048))
+        return [socket.create_server((host, port), backlog=BACKLOG)]
+    listeners = [socket.create_server(("", port), backlog=BACKLOG)]
+    try:
+        listeners.append(socket.create_server(("::", port), family=socket.AF_INET6, backlog=BACKLOG))
+    except OSError as error:
+        if error.errno not in FAMILY_UNAVAILABLE:
+            raise
     return listeners
 
 
@@ -435,7 +447,8 @@ def serve_failure(failure: str, listeners: list[socket.socket]) -> None:
     for listener in listeners:
         server = ThreadingHTTPServer(("", 0), FailureHandler, bind_and_activate=False)
         server.socket = listener
-        Thread(target=server.serve_forever, args=[60]).start()  # SIGTERM stops it
+        # SIGTERM stops it: `shutdown`, for which it polls, is never called.
+        Thread(target=server.serve_forever, kwargs={"poll_interval": 60}).start()
 
 
 def log(text: str) -> None:

@@ -56,7 +56,7 @@ for folder in packages/chassis skeletons/*/service "${@/#/services/}"; do
     echo "$name has no generated tests"
   elif ((status)); then
     failed+=("$name")
-    single_test=${single_test:-"cd $folder && $python -m pytest -k NAME"}
+    single_test=${single_test:-"cd $folder && $python -m pytest -k NAME${seed_option[*]+ ${seed_option[*]}}"}
   fi
 done
 if ((${#failed[@]})); then

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
 import http.client
 import os
 import random
@@ -17,6 +19,7 @@ from pathlib import Path
 import pytest
 from manifests import REPOSITORY
 from programs import eventually
+from scripts import dev_server
 
 pytestmark = pytest.mark.linux  # inotify(7) is Linux-only, like the image that runs the dev server
 
@@ -217,6 +220,30 @@ def test_old_code_answers_no_more_once_an_error_is_returned(dev: Running) -> Non
     dev.save("work/__init__.py", "def")
     dev.fails("SyntaxError")
     assert {dev.fetch()[0] for _ in range(100)} == {500}
+
+
+def test_the_signal_that_killed_the_service_is_reported(dev: Running) -> None:
+    dev.save("work/__init__.py", "import os\nos.kill(os.getpid(), 9)\n")
+    dev.fails("exited unexpectedly (killed by signal 9)")
+
+
+@pytest.mark.parametrize(
+    ("code", "is_limit"),
+    [(errno.EMFILE, True), (errno.ENOSPC, True), (errno.EACCES, False)],
+    ids=["EMFILE", "ENOSPC", "EACCES"],
+)
+def test_only_a_reached_limit_is_reported_with_how_to_raise_it(
+    code: int, is_limit: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class FailingLibc:
+        def inotify_init1(self, _flags: int) -> int:
+            ctypes.set_errno(code)
+            return -1
+
+    monkeypatch.setattr(dev_server, "libc", FailingLibc())
+    with pytest.raises(SystemExit, match=os.strerror(code)) as error:
+        dev_server.Watch(tmp_path)
+    assert ("make doctor" in str(error.value)) == is_limit
 
 
 def test_saved_code_runs_whatever_was_preloaded(dev: Running) -> None:

@@ -136,8 +136,8 @@ def test_tests_skipped_without_a_tool_are_reported_and_can_be_forbidden(
     assert (skipped, status) == ([], 0)
 
 
-def fuzz(copy: Path, python: str, **settings: str) -> tuple[int, list[str], list[str]]:
-    """The exit code of `make fuzz`, pytest's arguments of each call, and the step's summary."""
+def fuzz(copy: Path, python: str, **settings: str) -> tuple[int, list[str], list[str], str]:
+    """The exit code of `make fuzz`, pytest's arguments of each call, the step's summary, and the error output."""
     calls, summary = copy / "calls", copy / "summary"
     calls.write_text("")
     summary.write_text("")
@@ -149,11 +149,11 @@ def fuzz(copy: Path, python: str, **settings: str) -> tuple[int, list[str], list
     path = f"{copy}/with:{os.environ['PATH']}"
     assignments = [f"{name}={value}" for name, value in settings.items()]
     done = make("fuzz", *assignments, folder=copy, PATH=path, GITHUB_STEP_SUMMARY=str(summary))
-    return done.returncode, calls.read_text().splitlines(), summary.read_text().splitlines()
+    return done.returncode, calls.read_text().splitlines(), summary.read_text().splitlines(), done.stderr
 
 
 def test_fuzz_runs_once_with_a_given_seed(copy: Path) -> None:
-    code, calls, summary = fuzz(copy, "exit 0", SEED="7")
+    code, calls, summary, _ = fuzz(copy, "exit 0", SEED="7")
     assert (code, summary) == (0, [])
     (call,) = calls
     assert call.endswith("-m generated --hypothesis-seed 7")
@@ -161,18 +161,19 @@ def test_fuzz_runs_once_with_a_given_seed(copy: Path) -> None:
 
 def test_fuzz_uses_a_new_seed_per_round_and_stops_at_the_failing_one(copy: Path) -> None:
     fails_the_third_time = f"test $(wc -l < {copy}/calls) -lt 3"
-    code, calls, summary = fuzz(copy, fails_the_third_time, MINUTES="10")
+    code, calls, summary, errors = fuzz(copy, fails_the_third_time, MINUTES="10")
     assert code == 2
     first, second, third = (int(call.rpartition(" ")[2]) for call in calls)
     assert (second, third) == (first + 1, first + 2)
     assert summary == [f"Failed with seed {third}. Reproduce: make fuzz SEED={third}"]
+    assert f"-m pytest -k NAME --hypothesis-seed {third}\n" in errors
 
 
 def test_fuzz_does_nothing_for_a_service_without_generated_tests(copy: Path) -> None:
     assert fuzz(copy, "exit 5", SEED="7")[0] == 0  # pytest's code for it
     lock = copy / f"services/{SERVICE}/requirements-dev.txt"
     lock.write_text(lock.read_text().replace("hypothesis==", "another=="))
-    code, calls, _ = fuzz(copy, "exit 4", SEED="7")  # and for an unknown option
+    code, calls, *_ = fuzz(copy, "exit 4", SEED="7")  # and for an unknown option
     assert (code, calls) == (0, [])
 
 

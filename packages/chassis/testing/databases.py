@@ -64,7 +64,7 @@ async def connected(url: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record
 @contextlib.asynccontextmanager
 async def pool_of(url: str, *, size: int, metrics: DatabaseMetrics) -> AsyncIterator[Pool]:
     """A store's pool without the store, for tests that hold its connections longer than a request would."""
-    wait_limit = WaitLimit(10, size, metrics)
+    wait_limit = WaitLimit(10, metrics)
     pool = Pool(lambda: asyncpg.connect(url), max_size=size, wait_limit=wait_limit, metrics=metrics)
     try:
         yield pool

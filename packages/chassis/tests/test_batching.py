@@ -262,7 +262,7 @@ class FakeDatabase:
     """A fake database: the test decides when its statements complete."""
 
     def __init__(self, seconds: float) -> None:
-        limit = WaitLimit(10, 5, metrics)
+        limit = WaitLimit(10, metrics)
         self.reads: Batcher[int, tuple[int]] = Batcher(
             self._run, limit, seconds=seconds, execute_one=self._execute_one, execute_many=self._execute_many
         )
@@ -297,7 +297,7 @@ async def test_waiting_too_long_for_a_batch_fails_as_busy() -> None:
     database = FakeDatabase(seconds=0.1)
     first = await database.get(*range(LEADERS))
     rejected = metric("rejected_total")
-    with pytest.raises(StoreBusy, match="became free in time"):
+    with pytest.raises(StoreBusy, match="its batch could not be sent in time"):  # a connection may well be idle
         await database.reads.submit(7)
     assert metric("rejected_total") == rejected + 1
     assert metric("pool_waiting") == 0

@@ -104,6 +104,16 @@ def test_a_port_in_use_is_a_one_line_error() -> None:
     assert "HELLO_PORT=" in error
 
 
+def test_a_port_that_requires_privileges_is_an_error_with_the_next_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    class WithoutPrivileges(socket.socket):
+        def bind(self, address: object) -> None:
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(socket, "socket", WithoutPrivileges)
+    with pytest.raises(CannotListen, match=r"Port 80 requires privileges.* HELLO_PORT=8000"):
+        listen(read_settings(Hello.settings, port=80))
+
+
 def test_an_authentication_mode_without_its_settings_is_a_one_line_error() -> None:
     error = expect_error("serve", HELLO_AUTH="tokens")
     assert "HELLO_AUTH_TOKEN_FILE" in error
@@ -115,6 +125,7 @@ def test_an_authentication_mode_without_its_settings_is_a_one_line_error() -> No
         ("HELLO_PORT", "http", "valid integer"),
         ("HELLO_PORT", "70000", "less than or equal to 65535"),
         ("HELLO_HOST", "nohost.invalid", "is not an address or host name of this machine"),
+        ("HELLO_HOST", "192.0.2.1", "is not an address or host name of this machine"),  # for documentation, RFC 5737
     ],
 )
 def test_an_invalid_setting_is_a_one_line_error_with_its_name_and_rule(name: str, value: str, rule: str) -> None:

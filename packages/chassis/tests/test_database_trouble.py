@@ -206,10 +206,24 @@ async def test_waiting_too_long_for_a_connection_fails_as_busy(postgres_url: str
     now = asyncio.get_running_loop().time
     async with pool_of(postgres_url, size=1, metrics=metrics) as pool:
         connection = await pool.acquire(deadline=now() + DEADLINE_SECONDS)
-        with pytest.raises(StoreBusy):
+        with pytest.raises(StoreBusy, match="none of 1 connections became free in time"):
             await pool.acquire(deadline=now() + 0.3)
         pool.release(connection)
         pool.release(await pool.acquire(deadline=now() + DEADLINE_SECONDS))
+
+
+async def test_a_connection_released_after_the_pool_was_closed_is_terminated(postgres_url: str) -> None:
+    deadline = asyncio.get_running_loop().time() + DEADLINE_SECONDS
+    async with pool_of(postgres_url, size=1, metrics=metrics) as pool:
+        connection = await pool.acquire(deadline=deadline)
+        waiter = asyncio.create_task(pool.acquire(deadline=deadline))
+        await asyncio.sleep(0)
+        await pool.close()
+        pool.release(connection)
+        assert await waiter is connection  # its request was admitted before
+        assert not connection.is_closed()
+        pool.release(connection)
+        assert connection.is_closed()
 
 
 async def test_opening_a_connection_is_bounded_by_the_requests_deadline(postgres_url: str) -> None:

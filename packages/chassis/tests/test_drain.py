@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import socket
 import subprocess
@@ -19,9 +20,11 @@ from programs import DEADLINE_SECONDS, Service, eventually
 from running import NOTES, serving
 from starlette.types import Message, Receive, Scope, Send
 
+from chassis.app import create_app
 from chassis.body import BodyLimits
 from chassis.edge import EdgeMiddleware
 from chassis.health import HealthState
+from chassis.server import serve
 
 
 def readiness(service: Service) -> httpx2.Response:
@@ -93,6 +96,26 @@ async def test_a_started_response_is_not_replaced_when_shutdown_cancels_it() -> 
     with pytest.raises(asyncio.CancelledError):
         await edge(scope, receive, send)
     assert sent == ["http.response.start"]
+
+
+async def test_a_cancellation_while_serving_is_raised_and_not_taken_for_a_signal(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    settings = Settings(port=0)
+    caplog.set_level("INFO")
+    task = asyncio.create_task(serve(create_app(Hello, settings), settings))
+    try:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while "Listening on" not in caplog.text:
+                await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    finally:
+        gc.unfreeze()
+        for sig in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().remove_signal_handler(sig)
+    assert "signal" not in caplog.text
 
 
 def test_it_reports_not_ready_while_its_storage_is_unavailable() -> None:

@@ -149,11 +149,12 @@ NEVER_ENDING = b"GET /livez HTTP/1.1\r\nHost: x\r\na: " + b"x" * 4 * MIB
     [
         b"GET /livez HTTP/1.1\r\nHost: x\r\na: " + b"x" * MAX_HEAD_BYTES + b"\r\n\r\n",
         b"GET /livez HTTP/1.1\r\nHost: x\r\n" + b"a: b\r\n" * MAX_HEAD_BYTES + b"\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: x\r\n" + b"a: b\r\n" * (MAX_HEAD_BYTES // 4) + b"\r\n",
         b"GET /" + b"x" * MAX_HEAD_BYTES + b" HTTP/1.1\r\nHost: x\r\n\r\n",
         with_content_length(b"{}").replace(b"\r\n\r\n", b"\r\na: " + b"x" * MAX_HEAD_BYTES + b"\r\n\r\n"),
         NEVER_ENDING,
     ],
-    ids=["one huge header", "many headers", "a huge path", "with a body", "one that never ends"],
+    ids=["one huge header", "many headers", "many short headers", "a huge path", "with a body", "one that never ends"],
 )
 async def test_headers_over_64_kib_get_431(service: Service, head: bytes) -> None:
     async with connected(service) as client:

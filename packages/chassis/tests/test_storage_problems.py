@@ -27,3 +27,5 @@ def test_an_unavailable_or_overloaded_storage_is_a_503_with_retry_after(
     assert response.json()["type"] == f"/problems/{type_}"
     assert response.headers["retry-after"] == "1"
     assert "10.0.0.7" not in response.text
+    outcome_is_unknown = error is StoreUnavailable
+    assert ("Idempotency-Key" in response.json()["detail"]) == outcome_is_unknown

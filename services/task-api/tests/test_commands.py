@@ -38,7 +38,7 @@ clock = SimpleNamespace(now=0.0)
 CHANGES: dict[str, Callable[[MemoryStore, Task], Awaitable[object]]] = {
     "change": lambda store, task: commands.update(store, task.id, TaskPatch(title="new"), commands.no_precondition),
     "delete": lambda store, task: commands.delete(store, task.id, commands.no_precondition),
-    "undelete": lambda store, task: commands.undelete(store, task.id),
+    "undelete": lambda store, task: commands.undelete(store, task.id, commands.no_precondition),
     "batch": lambda store, task: commands.batch(
         store, Batch.model_validate({"items": [{"action": "update", "id": task.id, "patch": {"title": "new"}}]}), None
     ),
@@ -65,8 +65,8 @@ class Touched(MemoryStore):
     async def commit(
         self, writes: Sequence[Write], record: IdempotencyRecord | None = None, *, now: datetime
     ) -> IdempotencyRecord | None:
-        if writes[-1].type == "deleted" and (follower := await self.get(writes[-1].task.id)) and follower.version == 1:
-            theirs = follower.model_copy(update={"version": 2, "title": "theirs"})
+        if writes[-1].type == "deleted" and (task := await self.get(writes[-1].task.id)) and task.version == 1:
+            theirs = task.model_copy(update={"version": 2, "title": "theirs"})
             await super().commit([Write(theirs, "updated")], now=now)
         return await super().commit(writes, record, now=now)
 
@@ -80,8 +80,8 @@ async def test_a_concurrent_change_to_the_next_occurrence_survives_a_reopen() ->
     await commands.update(store, task.id, TaskPatch(status=Status.TO_DO), commands.no_precondition)
     opened = await commands.get(store, task.id)
     assert opened.followed_by == done.followed_by is not None
-    follower = await commands.get(store, done.followed_by)
-    assert (follower.title, follower.recurrence, opened.recurrence) == ("theirs", "FREQ=DAILY", None)
+    next_task = await commands.get(store, done.followed_by)
+    assert (next_task.title, next_task.recurrence, opened.recurrence) == ("theirs", "FREQ=DAILY", None)
 
 
 @contextlib.asynccontextmanager

@@ -363,3 +363,13 @@ def test_the_parsed_query_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> N
     long = "&".join([f"label={'x' * 100}"] * (cache.MAX_BYTES // 100))
     assert client.get(f"/v1/tasks?{long}").status_code == 200
     assert len(cache) == before
+
+
+def test_a_full_query_cache_is_only_emptied_for_a_new_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routes.ParsedQueryCache, "MAX_ENTRIES", 2)
+    cache, params = routes.ParsedQueryCache(), routes.ListParams(Filters(), read_order("-created_at"))
+    for query_string in (b"project=a", b"project=b", b"project=a", b"x" * (cache.MAX_BYTES + 1)):
+        cache.put(query_string, params, 50)
+    assert len(cache) == 2
+    cache.put(b"project=c", params, 50)
+    assert len(cache) == 1

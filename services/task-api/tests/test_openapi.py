@@ -43,6 +43,20 @@ def test_no_request_schema_has_a_default_that_generated_clients_would_send() -> 
     assert '"default":' not in reached
 
 
+def test_every_operation_with_an_idempotency_key_documents_the_header_of_a_replay() -> None:
+    document = json.loads(DOCUMENT.read_text())
+    operations = [operation for path in document["paths"].values() for operation in path.values()]
+    with_key = [
+        operation
+        for operation in operations
+        if "Idempotency-Key" in {parameter["name"] for parameter in operation.get("parameters", [])}
+    ]
+    assert len(with_key) == 5
+    for operation in with_key:
+        (success,) = (response for status, response in operation["responses"].items() if status < "300")
+        assert "Idempotency-Replayed" in success["headers"], operation["operationId"]
+
+
 def test_metadata_is_described_by_keywords_that_generators_support() -> None:
     assert "patternProperties" not in DOCUMENT.read_text()
     schemas = json.loads(DOCUMENT.read_text())["components"]["schemas"]

@@ -108,6 +108,9 @@ def test_timestamps_of_a_task_never_go_backwards() -> None:
     assert rules.update(created(), TaskPatch(title="x"), now=behind).updated_at == NOW
     deleted = rules.delete(created(), now=behind)
     assert (deleted.updated_at, deleted.deleted_at) == (NOW, NOW)
+    assert rules.undelete(deleted, now=behind).updated_at == NOW
+    done = rules.update(created(), TaskPatch(status=Status.DONE), now=behind)
+    assert (done.updated_at, done.completed_at) == (NOW, NOW)
 
 
 def test_a_deleted_task_can_be_undeleted() -> None:
@@ -121,7 +124,7 @@ def test_a_deleted_task_can_be_undeleted() -> None:
 
 def test_completing_a_recurring_task_moves_the_rule_to_the_next_occurrence() -> None:
     task = created(due_on="2026-11-23", recurrence="FREQ=WEEKLY;COUNT=3", labels=["x"], percent_done=40)
-    done, following = rules.complete(changed(task, status="done"), before=task, task_id=uuid7(), now=LATER)
+    done, following = rules.advance_recurrence(changed(task, status="done"), before=task, task_id=uuid7(), now=LATER)
     assert (done.status, done.recurrence, done.percent_done) == (Status.DONE, None, 100)
     assert following is not None
     assert (following.due_on, following.recurrence) == (date(2026, 11, 30), "FREQ=WEEKLY;COUNT=2")
@@ -130,15 +133,17 @@ def test_completing_a_recurring_task_moves_the_rule_to_the_next_occurrence() -> 
 
 
 def completed(task: Task, **patch: object) -> tuple[Task, Task]:
-    done, following = rules.complete(changed(task, status="done", **patch), before=task, task_id=uuid7(), now=LATER)
+    done, following = rules.advance_recurrence(
+        changed(task, status="done", **patch), before=task, task_id=uuid7(), now=LATER
+    )
     assert following is not None
     return done, following
 
 
-def reopened(done: Task, follower: Task | None, **patch: object) -> tuple[Task, Task | None]:
+def reopened(done: Task, next_task: Task | None, **patch: object) -> tuple[Task, Task | None]:
     reopening = TaskPatch.model_validate({"status": "todo", **patch})
     assert rules.reopens(done, reopening)
-    return rules.reopen(rules.update(done, reopening, now=LATER), reopening, follower=follower, now=LATER)
+    return rules.reopen(rules.update(done, reopening, now=LATER), reopening, next_task=next_task, now=LATER)
 
 
 def test_a_done_task_refers_to_its_next_occurrence() -> None:
@@ -164,7 +169,9 @@ def test_reopening_keeps_a_changed_next_occurrence_and_creates_no_other() -> Non
         opened, removed = reopened(done, touched)
         assert removed is None
         assert (opened.recurrence, opened.followed_by) == (None, following.id)
-        again, other = rules.complete(changed(opened, status="done"), before=opened, task_id=uuid7(), now=LATER)
+        again, other = rules.advance_recurrence(
+            changed(opened, status="done"), before=opened, task_id=uuid7(), now=LATER
+        )
         assert (again.followed_by, other) == (following.id, None)
 
 
@@ -190,7 +197,7 @@ def test_only_a_status_change_from_done_reopens(patch: dict[str, object]) -> Non
 def test_no_other_update_creates_an_occurrence(recurrence: str | None, patch: dict[str, object]) -> None:
     task = created(recurrence=recurrence)
     after = changed(task, **patch)
-    assert rules.complete(after, before=task, task_id=uuid7(), now=LATER) == (after, None)
+    assert rules.advance_recurrence(after, before=task, task_id=uuid7(), now=LATER) == (after, None)
 
 
 @pytest.mark.parametrize(
@@ -203,5 +210,5 @@ def test_no_other_update_creates_an_occurrence(recurrence: str | None, patch: di
 )
 def test_the_last_occurrence_has_no_next(fields: dict[str, object]) -> None:
     task = created(**fields)
-    done, following = rules.complete(changed(task, status="done"), before=task, task_id=uuid7(), now=LATER)
+    done, following = rules.advance_recurrence(changed(task, status="done"), before=task, task_id=uuid7(), now=LATER)
     assert (done.recurrence, following) == (None, None)

@@ -469,10 +469,10 @@ class StoresAgree(RuleBasedStateMachine):
                 if task is before:
                     return []
                 if rules.reopens(before, step.patch):
-                    follower = tasks.get(before.followed_by or before.id)
-                    task, removed = rules.reopen(task, step.patch, follower=follower, now=self.now)
+                    next_task = tasks.get(before.followed_by or before.id)
+                    task, removed = rules.reopen(task, step.patch, next_task=next_task, now=self.now)
                     return [Write(task, "updated")] + ([] if removed is None else [Write(removed, "deleted")])
-                task, following = rules.complete(task, before=before, task_id=step.task_id, now=self.now)
+                task, following = rules.advance_recurrence(task, before=before, task_id=step.task_id, now=self.now)
                 return [Write(task, "updated")] + ([] if following is None else [Write(following, "created")])
             case Delete() if before.deleted_at is None:
                 return [Write(rules.delete(before, now=self.now), "deleted")]

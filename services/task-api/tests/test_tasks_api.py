@@ -450,7 +450,7 @@ def test_a_calendar_has_each_task_of_the_list_once(client: TestClient, number: i
     assert [line for line in lines if line.startswith("SUMMARY:")] == sorted(f"SUMMARY:task {n}" for n in range(number))
 
 
-@pytest.mark.parametrize(("bound", "most"), [("MAX_CALENDAR", 2), ("MAX_CALENDAR_BYTES", 600)])
+@pytest.mark.parametrize(("bound", "most"), [("MAX_CALENDAR_TASKS", 2), ("MAX_CALENDAR_BYTES", 600)])
 def test_a_too_large_calendar_is_rejected(
     client: TestClient, bound: str, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

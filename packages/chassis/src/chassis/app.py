@@ -1,6 +1,7 @@
 """The application factory.
 
-A request goes through connection.py, edge.py and FastAPI to a route; docs/develop.md has the whole request path.
+A request goes through connection.py, cors.py if enabled, edge.py, the service's fast path if it has one, methods.py
+and FastAPI to a route; docs/develop.md has the whole request path.
 """
 
 from __future__ import annotations
@@ -32,20 +33,20 @@ log = logging.getLogger(__name__)
 HEALTH_TAG = {"name": "health", "description": "Health status, probes and metrics; all but the metrics are public"}
 
 
-def create_app(service: type[Service], settings: Settings | None = None) -> FastAPI:
+def create_app(service_class: type[Service], settings: Settings | None = None) -> FastAPI:
     """The API of a service as an ASGI application. Its lifespan opens and closes the service.
 
     settings: an instance of the service's settings class; by default they are read from the environment.
     """
-    settings = settings or read_settings(service.settings)
-    served = service(settings)
-    health_state = health.HealthState(served, revision=settings.revision)
-    telemetry = tracing.telemetry_config(served, settings.revision)
+    settings = settings or read_settings(service_class.settings)
+    service = service_class(settings)
+    health_state = health.HealthState(service, revision=settings.revision)
+    telemetry = tracing.telemetry_config(service, settings.revision)
     app = _Application(
-        title=served.title,
-        version=served.version,
-        description=served.description,
-        openapi_tags=[*served.tags, HEALTH_TAG],
+        title=service.title,
+        version=service.version,
+        description=service.description,
+        openapi_tags=[*service.tags, HEALTH_TAG],
         servers=[{"url": settings.root_path or "/"}],
         docs_url=None,  # FastAPI's own pages load their assets from a CDN
         redoc_url=None,
@@ -56,46 +57,48 @@ def create_app(service: type[Service], settings: Settings | None = None) -> Fast
     )
     app.router.route_class = Route
     app.state.settings = settings
-    app.state.service = served
+    app.state.service = service
     app.state.health_state = health_state
     app.state.telemetry = telemetry
-    app.state.realm = served.name
-    app.state.authenticator = create_authenticator(settings, scope_prefix=served.scope_prefix)
+    app.state.realm = service.name
+    app.state.authenticator = create_authenticator(settings, scope_prefix=service.scope_prefix)
     app.state.rate_limit = None if settings.rate_limit is None else RateLimit(settings.rate_limit)
     app.state.body_limits = BodyLimits(settings.body_max_bytes, settings.body_seconds)
     problems.install_exception_handlers(app)
-    served.add_to(app)
-    app.include_router(health.router(served))
+    service.add_to(app)
+    app.include_router(health.router(service))
     docs.add_pages(app)
     return app
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    served: Service = app.state.service
+    service: Service = app.state.service
     health_state: health.HealthState = app.state.health_state
     try:
-        await served.open()
+        await service.open()
         health_state.started = True
-        coroutines = (*served.background(), health_state.measure_loop_lag())
+        coroutines = (*service.background(), health_state.measure_loop_lag())
         tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
         for task in tasks:
             task.add_done_callback(_log_task_failure)
-        yield
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)  # they may be using the storage
-        served.end_streams()
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)  # they may be using the storage
     finally:
         health_state.started = False
         # Concurrently: they share one second before Kubernetes may kill the process.
-        await asyncio.gather(served.close(), tracing.shutdown(app.state.telemetry))
+        await asyncio.gather(service.close(), tracing.shutdown(app.state.telemetry))
 
 
 def _log_task_failure(task: asyncio.Task[None]) -> None:
     """Background tasks run until they are cancelled; one that fails would do so silently."""
     if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("Background task %s stopped unexpectedly", task.get_coro(), exc_info=error)
+        name = getattr(task.get_coro(), "__qualname__", task.get_name())
+        log.error("Background task %s stopped unexpectedly", name, exc_info=error)
 
 
 class _Application(FastAPI):
@@ -116,7 +119,8 @@ class _Application(FastAPI):
         return bound
 
     def build_middleware_stack(self) -> ASGIApp:
-        """EdgeMiddleware, the service's `wrap_app`, then FastAPI's stack without ServerErrorMiddleware.
+        """CORS if enabled, EdgeMiddleware, the service's `wrap_app`, MethodsMiddleware, then FastAPI's stack without
+        ServerErrorMiddleware.
 
         EdgeMiddleware handles unexpected errors.
         """

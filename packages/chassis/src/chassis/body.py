@@ -43,7 +43,7 @@ class ClientGone(Exception):
     """The client disconnected before it had sent the whole body."""
 
 
-async def receive_body(
+async def buffer_body_or_reject(
     scope: Scope, receive: Receive, send: Send, content_length: int | None, *, limits: BodyLimits, slow_clients: Counter
 ) -> Receive | None:
     """Reads the whole body; returns a `receive` that replays it.
@@ -51,12 +51,12 @@ async def receive_body(
     Returns None if the request is over: the client disconnected, or was sent a 408 or a 413.
     """
     try:
-        body = await read_body(receive, content_length, max_bytes=limits.max_bytes, seconds=limits.seconds)
+        body = await read_limited_body(receive, content_length, max_bytes=limits.max_bytes, seconds=limits.seconds)
     except ClientGone:
         return None
     except BodyTooSlow:
         slow_clients.labels("body").inc()
-        detail = f"The body did not arrive within {limits.seconds:g} s. Retry over a faster connection."
+        detail = f"The body did not arrive within {limits.seconds:g} s. Retry, or send a smaller body."
         problem = Problem(408, detail, type="body-too-slow", headers={"Connection": "close"})
         await problem_response(Request(scope), problem)(scope, receive, send)
         return None
@@ -77,7 +77,7 @@ async def receive_body(
     return replay(body, receive)
 
 
-async def read_body(receive: Receive, content_length: int | None, *, max_bytes: int, seconds: float) -> bytes:
+async def read_limited_body(receive: Receive, content_length: int | None, *, max_bytes: int, seconds: float) -> bytes:
     """The whole body. Raises BodyTooLarge, BodyTooSlow and ClientGone.
 
     content_length: the header's value, if the client sent one. A body without it is counted as it arrives.
@@ -129,7 +129,7 @@ def replay(body: bytes, receive: Receive) -> Receive:
 async def read_received_body(receive: Receive) -> bytes:
     """The body, behind EdgeMiddleware, which has already enforced the limits."""
     body, more = await _next_chunk(receive)
-    while more:
+    while more:  # hardly ever: a body that has arrived, or is replayed, is a single message
         chunk, more = await _next_chunk(receive)
         body += chunk
     return body

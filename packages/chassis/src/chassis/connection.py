@@ -48,6 +48,7 @@ class _Connection(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._head_timer: asyncio.TimerHandle | None = None
+        self._linger_timer: asyncio.TimerHandle | None = None
         self._in_head = False
         self._last_chunk_bytes = 0  # size of the last chunk received
         self._first_chunk_bytes = 0  # size of the chunk in which the head started
@@ -62,6 +63,8 @@ class _Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_head()
+        if self._linger_timer is not None:
+            self._linger_timer.cancel()
         self._cancel_write_timeout()
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
@@ -112,7 +115,8 @@ class _Connection(HttpToolsProtocol):
                 self.headers[index] = (name, value.rstrip(b" \t"))
 
     def _head_bytes(self) -> int:
-        return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        request_line = b"%b %b HTTP/1.1\r\n" % (self.parser.get_method(), self.url)
+        return len(request_line) + sum(len(name) + len(value) + len(": \r\n") for name, value in self.headers)
 
     def on_body(self, body: bytes) -> None:
         if not self._rejected:
@@ -173,7 +177,8 @@ class _Connection(HttpToolsProtocol):
         self._reject(408, f"The headers did not arrive within {self.head_seconds:g} s.")
 
     def _reject(self, status: int, detail: str) -> None:
-        """Sends an error response before the request is complete, and ignores the rest of it."""
+        """Ignores the rest of the request, and closes the connection after an error response or, while the response to
+        the previous request is in progress, after that one."""
         self._end_head()
         self._rejected = True
         if self.cycle is not None and not self.cycle.response_complete:
@@ -187,7 +192,7 @@ class _Connection(HttpToolsProtocol):
             # Closed immediately, the connection would be reset while the client is still sending, and the client would
             # not see the response (RFC 9112, section 9.6). It ends when the client closes it, or after LINGER_SECONDS.
             self.transport.write_eof()
-            self._head_timer = self.loop.call_later(LINGER_SECONDS, self.transport.abort)
+            self._linger_timer = self.loop.call_later(LINGER_SECONDS, self.transport.abort)
 
     def _end_head(self) -> None:
         self._in_head = False

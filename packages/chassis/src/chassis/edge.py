@@ -1,4 +1,4 @@
-"""The one middleware, through which every request passes."""
+"""The outermost middleware, except for CORS: every request passes through it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chassis import compression, logs, metrics
-from chassis.body import BODY_COMPLETE, BodyLimits, receive_body
-from chassis.health import PROBES
+from chassis.body import BODY_COMPLETE, BodyLimits, buffer_body_or_reject
+from chassis.health import MONITORING_PATHS
 from chassis.methods import METHODS
-from chassis.problems import Problem, problem_response
+from chassis.problems import RETRY_ADVICE, Problem, problem_response
 
 if TYPE_CHECKING:
     from chassis.health import HealthState
@@ -52,15 +52,17 @@ class EdgeMiddleware:
         headers = _RequestHeaders(scope)
         telemetry = scope.get("fastapi.telemetry")
         if telemetry is not None and telemetry.span is not None:  # the trace may start at this service
-            headers.context["trace_id"] = f"{telemetry.span.get_span_context().trace_id:032x}"
+            headers.log_context["trace_id"] = f"{telemetry.span.get_span_context().trace_id:032x}"
         state = scope.setdefault("state", {})
-        state["request_id"] = headers.context["request_id"]
-        request_id = headers.context["request_id"].encode()
+        state["request_id"] = headers.log_context["request_id"]
+        request_id = headers.log_context["request_id"].encode()
         status = CLIENT_GONE
+        response_started = False
 
-        async def send_with_id(message: Message) -> None:
-            nonlocal status
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status, response_started
             if message["type"] == "http.response.start":
+                response_started = True
                 status = message["status"]
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
                 if "rate_limit_headers" in state:
@@ -70,14 +72,14 @@ class EdgeMiddleware:
                     message["headers"].append((b"connection", b"close"))
             await send(message)
 
-        outgoing: Send = send_with_id
+        outgoing: Send = send_with_headers
         if headers.coding is not None:
-            outgoing = compression.with_compression(send_with_id, scope["method"], headers.coding)
+            outgoing = compression.with_compression(send_with_headers, scope["method"], headers.coding)
         self._in_flight += 1
-        token = logs.enter_request(headers.context)
+        token = logs.enter_request(headers.log_context)
         try:
             if headers.has_body and not self._body_already_received(scope, headers.length):
-                replayed = await receive_body(
+                replayed = await buffer_body_or_reject(
                     scope, receive, outgoing, headers.length, limits=self._limits, slow_clients=self._slow_clients
                 )
                 if replayed is not None:
@@ -85,17 +87,17 @@ class EdgeMiddleware:
             else:
                 await self._app(scope, receive, outgoing)
         except asyncio.CancelledError:  # graceful shutdown has timed out
-            if status != CLIENT_GONE:
+            if response_started:
                 raise
-            detail = "The server is shutting down and could not complete the request; its outcome is unknown. Retry."
+            detail = f"The server is shutting down and could not complete the request. {RETRY_ADVICE}"
             problem = Problem(503, detail, headers={"Retry-After": "1"})
-            await problem_response(Request(scope), problem)(scope, receive, send_with_id)
+            await problem_response(Request(scope), problem)(scope, receive, send_with_headers)
         except Exception:
             log.exception("%s %s failed", scope["method"], logs.encoded_path(scope))
-            if status != CLIENT_GONE:
-                raise  # the response has started: the server closes the connection
+            if response_started:
+                raise  # the server closes the connection
             detail = "Internal server error. See the server log for this request_id."
-            await problem_response(Request(scope), Problem(500, detail))(scope, receive, send_with_id)
+            await problem_response(Request(scope), Problem(500, detail))(scope, receive, send_with_headers)
         finally:
             self._in_flight -= 1
             self._record(scope, status, time.perf_counter() - start)
@@ -107,12 +109,12 @@ class EdgeMiddleware:
         return length is not None and length <= self._limits.max_bytes and BODY_COMPLETE in scope["state"]
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
-        """Counts the request and writes its access log line."""
+        """Counts the request and writes its access log line; monitoring requests are only logged when they fail."""
         method = scope["method"] if scope["method"] in METHODS else "OTHER"
         route: str = getattr(scope.get("route"), "path_format", None) or "unmatched"
         metrics.responses.count(method, route, status, seconds)
         path = scope["path"].removeprefix(scope.get("root_path", ""))
-        if status >= 400 or path not in PROBES:  # probes come every few seconds
+        if status >= 400 or path not in MONITORING_PATHS:
             client = scope.get("client")
             logs.access(
                 method=method,
@@ -128,7 +130,7 @@ class EdgeMiddleware:
 class _RequestHeaders:
     """The request headers that the middleware needs, read in one pass."""
 
-    __slots__ = ("coding", "context", "has_body", "length")
+    __slots__ = ("coding", "has_body", "length", "log_context")
 
     def __init__(self, scope: Scope) -> None:
         request_id = ""
@@ -150,6 +152,6 @@ class _RequestHeaders:
                 self.coding = compression.negotiate(value)
         if not REQUEST_ID.fullmatch(request_id):  # anything else could forge log lines
             request_id = os.urandom(16).hex()  # 0.2 µs; uuid4() takes 2
-        self.context = {"request_id": request_id}
+        self.log_context = {"request_id": request_id}
         if trace_id is not None:
-            self.context["trace_id"] = trace_id
+            self.log_context["trace_id"] = trace_id

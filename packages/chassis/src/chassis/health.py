@@ -25,7 +25,7 @@ from chassis.service import HealthTexts, Service
 
 TICK_SECONDS = 0.5
 
-PROBES = {"/health", "/metrics", "/livez", "/readyz"}
+MONITORING_PATHS = {"/health", "/metrics", "/livez", "/readyz"}
 """Requested by machines every few seconds: never traced, and logged only when they fail."""
 NO_STORE_HEADERS = {"Vary": "Accept", "Cache-Control": "no-store"}
 

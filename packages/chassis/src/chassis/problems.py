@@ -24,6 +24,12 @@ MAX_DETAIL = 200
 MAX_CANDIDATES = 16
 """How many interpretations of a path are tried; only a body with names chosen for it has more than one."""
 
+RETRY_ADVICE = (
+    "Retry reads in a moment. Whether a write took effect is unknown: retry it with the same Idempotency-Key, or check "
+    "first."
+)
+"""For requests that failed at an unknown point."""
+
 PHRASES = {
     400: "Bad Request",
     401: "Unauthorized",
@@ -134,12 +140,12 @@ def install_exception_handlers(app: FastAPI) -> None:
     @app.exception_handler(StoreUnavailable)
     async def no_storage(request: Request, error: StoreUnavailable) -> JSONResponse:
         log.error("%s %s failed: %s", request.method, logs.encoded_path(request.scope), error)
-        detail = "The storage is unavailable. Retry in a moment."
+        detail = f"The storage is unavailable. {RETRY_ADVICE}"
         return problem_response(request, Problem(503, detail, type="storage-unavailable", headers={"Retry-After": "1"}))
 
     @app.exception_handler(StoreBusy)
     async def busy(request: Request, _error: StoreBusy) -> JSONResponse:
-        detail = "More requests are waiting for the storage than it can serve in time. Retry in a moment."
+        detail = "The storage is too busy to serve this request in time; nothing was changed. Retry in a moment."
         return problem_response(request, Problem(503, detail, type="overloaded", headers={"Retry-After": "1"}))
 
 

@@ -52,7 +52,14 @@ async def serve(app: FastAPI, settings: Settings, *, fds: Sequence[int] = ()) ->
         server = _Server(app, settings)
         opening = asyncio.current_task()
         assert opening is not None
-        _handle_signals(opening.cancel)  # opening may take long, and PID 1 ignores a signal without a handler
+        interrupted = False
+
+        def interrupt() -> None:
+            nonlocal interrupted
+            interrupted = True
+            opening.cancel()
+
+        _handle_signals(interrupt)  # opening may take long, and PID 1 ignores a signal without a handler
         serving = asyncio.create_task(server.serve(sockets=listeners))
         try:
             # uvicorn would turn an error of the lifespan into a logged traceback and exit code 3. Run here, it raises
@@ -71,8 +78,10 @@ async def serve(app: FastAPI, settings: Settings, *, fds: Sequence[int] = ()) ->
                         settings.variable("rate_limit"),
                         settings.variable("trusted_proxies"),
                     )
-                await serving
+                await asyncio.shield(serving)  # if cancelled, uvicorn still has to close the connections
         except asyncio.CancelledError:
+            if not interrupted:
+                raise
             log.info("Received a signal during startup; exiting")
         finally:
             _handle_signals(server.force_shutdown)
@@ -108,7 +117,9 @@ class _Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        yield  # uvicorn would re-raise the signal after a clean shutdown, and exit with code 143
+        # uvicorn would install its own handlers, which skip the drain, and re-raise the signal after a clean shutdown,
+        # for exit code 143.
+        yield
 
     def drain(self) -> None:
         """First signal: not ready, streams end, responses close their connections; then the server stops. A second
@@ -158,10 +169,7 @@ def listen(settings: Settings) -> list[socket.socket]:
             None if host == ANY_ADDRESS else host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
     except (socket.gaierror, UnicodeError):
-        raise CannotListen(
-            f"{settings.variable('host')}: {host!r} is not an address or host name of this machine. "
-            "Use 127.0.0.1 for local connections only, :: for all interfaces."
-        ) from None
+        raise _cannot_listen(settings, port, errno.EADDRNOTAVAIL) from None
     listeners: list[socket.socket] = []
     unavailable: OSError | None = None
     for family, _, _, _, address in sorted(set(addresses), key=lambda each: each[0] == socket.AF_INET):
@@ -175,14 +183,9 @@ def listen(settings: Settings) -> list[socket.socket]:
                 continue
             for listener in listeners:
                 listener.close()
-            if error.errno == errno.EADDRINUSE:
-                raise CannotListen(
-                    f"Port {port} on {host} is already in use. Stop the process that uses it (see `lsof -i :{port}`) "
-                    f"or choose another port: {settings.variable('port')}={port + 1}"
-                ) from error
-            raise _cannot_listen(settings, error) from error
+            raise _cannot_listen(settings, port, error.errno) from error
     if unavailable is not None and not listeners:
-        raise _cannot_listen(settings, unavailable) from unavailable
+        raise _cannot_listen(settings, port, unavailable.errno) from unavailable
     return listeners
 
 
@@ -202,6 +205,24 @@ def _listener(family: int, address: tuple[object, ...]) -> socket.socket:
     return listener
 
 
-def _cannot_listen(settings: Settings, error: OSError) -> CannotListen:
-    address = _host_port(settings.host, settings.port)
-    return CannotListen(f"Cannot listen on {address}: {os.strerror(error.errno or 0)}")
+def _cannot_listen(settings: Settings, port: int, code: int | None) -> CannotListen:
+    host, host_variable, port_variable = settings.host, settings.variable("host"), settings.variable("port")
+    match code:
+        case errno.EADDRINUSE:
+            message = (
+                f"Port {port} on {host} is already in use. Stop the process that uses it (see `lsof -i :{port}`) "
+                f"or choose another port: {port_variable}={port + 1}"
+            )
+        case errno.EADDRNOTAVAIL:
+            message = (
+                f"{host_variable}: {host!r} is not an address or host name of this machine. "
+                "Use 127.0.0.1 for local connections only, :: for all interfaces."
+            )
+        case errno.EACCES:
+            message = f"Port {port} requires privileges. Choose one above 1023: {port_variable}=8000"
+        case _:
+            message = (
+                f"Cannot listen on {_host_port(host, port)}: {os.strerror(code or 0)}. "
+                f"Choose another address or port: {host_variable}, {port_variable}"
+            )
+    return CannotListen(message)

@@ -8,4 +8,4 @@ class StoreUnavailable(Exception):
 
 
 class StoreBusy(StoreUnavailable):
-    """Too many requests are waiting for the storage to serve another one in time. Nothing was changed."""
+    """Other requests keep the storage from serving this one in time. Nothing was changed."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from fastapi.telemetry import TelemetryConfig
 
-from chassis.health import PROBES
+from chassis.health import MONITORING_PATHS
 from chassis.service import Service
 
 log = logging.getLogger(__name__)
@@ -77,4 +77,4 @@ async def shutdown(telemetry: TelemetryConfig) -> None:
 
 
 def _is_probe(scope: MutableMapping[str, Any]) -> bool:
-    return scope["path"].removeprefix(scope.get("root_path", "")) in PROBES
+    return scope["path"].removeprefix(scope.get("root_path", "")) in MONITORING_PATHS

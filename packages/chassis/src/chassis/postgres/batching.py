@@ -63,7 +63,10 @@ class Run(Protocol):
 
 @dataclass(eq=False)
 class Waiter(Generic[Item, Result]):
-    """queued_at: by time.perf_counter. future: gets the result, or a handoff."""
+    """An operation that waits for the next batch or, once its statement was sent, for its result.
+
+    queued_at: by time.perf_counter. future: gets the result, or a handoff.
+    """
 
     item: Item
     queued_at: float
@@ -131,13 +134,17 @@ class Batcher(Generic[Item, Result]):
             if isinstance(error, asyncio.CancelledError):
                 raise
             if not was_sent:
-                raise self._wait_limit.timed_out() from None
+                raise self._wait_limit.timed_out("its batch could not be sent in time") from None
             raise StoreUnavailable(f"PostgreSQL is not responding: {reason(error)}") from error
         if not isinstance(outcome, Handoff):
             return outcome
         return await self._lead(item, time.perf_counter() - waiter.queued_at, settle=outcome is Handoff.SETTLE)
 
     async def _lead(self, item: Item, waited: float = 0, *, settle: bool = False) -> Result:
+        """Executes `item` and what waits when its statement is sent; then passes on the lead.
+
+        waited: how long it has waited already. settle: whether the outcome of an earlier statement is unknown.
+        """
         batch: Batch[Item, Result] = Batch([])
         settle_item = self._settle
         try:
@@ -161,6 +168,7 @@ class Batcher(Generic[Item, Result]):
                 self._hand_over()
 
     async def _execute(self, item: Item, batch: Batch[Item, Result], db: Connection) -> Result:
+        """An attempt of a leader: returns the result of its own item, and gives the followers theirs."""
         followers = batch.followers
         if not self._waiters or batch.handed_over or self.disabled:
             return await self._execute_one(db, item)
@@ -199,7 +207,7 @@ class Batcher(Generic[Item, Result]):
         return waiter.future.result() is not Handoff.LEAD
 
     def _hand_over(self) -> None:
-        """A leader is done: the first waiter leads."""
+        """Passes on the lead to the first waiter in doubt, or else to the first waiter, unless others lead, too."""
         while self._leaders == 1 and (queue := self._in_doubt or self._waiters):
             future = queue.popleft().future
             if not future.done():
@@ -217,11 +225,11 @@ class Batcher(Generic[Item, Result]):
             self._hand_over()
 
     def _release_followers(self, batch: Batch[Item, Result]) -> None:
-        """The statement failed, or its outcome is unknown.
+        """Takes the followers out of the batch, after their statement failed or was abandoned.
 
-        Reads are retried separately, each within its own deadline, as if they had never been batched. Writes are
-        settled one after the other: all at once, with a standby down, they would take all connections, and leave a
-        pending commit in PostgreSQL for each.
+        Reads are executed separately, each within its own deadline, as if they had never been batched. Writes, whose
+        outcome is unknown, are settled one after the other: all at once, with a standby down, they would take all
+        connections, and leave a pending commit in PostgreSQL for each.
         """
         if self._settle is None:
             self._promote_all(batch.followers)

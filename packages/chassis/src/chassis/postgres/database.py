@@ -111,7 +111,7 @@ class DatabaseConfig:
 
 
 class _ReadOnlyServer(StoreUnavailable):
-    """Possibly temporary."""
+    """A standby or a read-only server, as during a failover: retried until wait_seconds have passed."""
 
 
 class Database:
@@ -129,7 +129,7 @@ class Database:
         self._wait_seconds = wait_seconds
         self._pool: Pool | None = None
         self._deadlines = Deadlines()
-        self._wait_limit = WaitLimit(limits.queue_size, limits.pool_size, config.metrics)
+        self._wait_limit = WaitLimit(limits.queue_size, config.metrics)
         self._stuck_commits = StuckCommits(
             limit=limits.pool_size, seconds=limits.attempt_seconds, metrics=config.metrics
         )
@@ -152,7 +152,7 @@ class Database:
                 await self._migrate()
                 await self._verify_privileges()
                 self._pool = Pool(
-                    self._connect,
+                    self._connect_for_pool,
                     max_size=limits.pool_size,
                     wait_limit=self._wait_limit,
                     metrics=config.metrics,
@@ -165,13 +165,13 @@ class Database:
                         f"{next_step(error, config.setting)}"
                     ) from error
                 message = (
-                    f"PostgreSQL at {address.where} is not available yet ({reason(error)}): retrying every second. "
-                    f"{next_step(error, config.setting)}"
+                    f"PostgreSQL at {address.where} is not available yet ({reason(error)}): retrying every "
+                    f"{CONNECT_RETRY_SECONDS:g} s. {next_step(error, config.setting)}"
                 )
-            except _ReadOnlyServer as error:  # as during a failover
+            except _ReadOnlyServer as error:
                 if time.monotonic() >= deadline:
                     raise
-                message = f"{error}: retrying every second"
+                message = f"{error}: retrying every {CONNECT_RETRY_SECONDS:g} s"
             except PermanentConnectionError as error:
                 raise StoreUnavailable(f"PostgreSQL at {address.where} cannot be used: {error}") from error
             except PREPARED_STATEMENT_LOST as error:
@@ -197,7 +197,8 @@ class Database:
                 log.info("Closing the PostgreSQL connections failed: %s", reason(error))
 
     async def ping(self) -> None:
-        """Raises StoreUnavailable if the server is not responding, or if a promise cannot be kept."""
+        """Raises StoreUnavailable if the server is not responding or fails a check (checks.py), or if too many stuck
+        commits keep it from accepting writes."""
 
         async def check(db: Connection) -> list[checks.Finding]:
             await self._stuck_commits.refresh(db)
@@ -224,9 +225,9 @@ class Database:
         settle: replaces `work` after a connection was lost with the outcome of `work` unknown. It resolves the in-doubt
         commit (PostgreSQL's term for prepared ones; here: a COMMIT whose result was lost): what it finds committed is
         durable when this returns. Required for all work whose writes are acknowledged. settle_first: the outcome of an
-        attempt before this call is unknown. seconds: the time limit of an attempt, if not the default. waited: how much
-        of its time the caller has already spent waiting. on_failed_attempt: called after a failed attempt that may be
-        retried.
+        attempt before this call is unknown. seconds: the time limit of this call and of each attempt, if not the
+        defaults. waited: how much of its time the caller has already spent waiting. on_failed_attempt: called after a
+        failed attempt that may be retried.
         """
         pool = self._pool
         if pool is None:
@@ -263,11 +264,13 @@ class Database:
                         settling, work = True, partial(_settle_durably, settle)
                 wait = backoff * SystemRandom().uniform(0.5, 1.5)  # jitter, against a thundering herd
                 if now() + wait > deadline:
-                    raise StoreUnavailable(f"PostgreSQL is not responding: {reason(error)}") from error
+                    raise StoreUnavailable(
+                        f"PostgreSQL could not complete the operation in time: {reason(error)}"
+                    ) from error
                 self._config.metrics.retries_total.labels(sqlstate(error)).inc()
                 await asyncio.sleep(wait)
                 backoff *= 2
-                waited = 0  # before the first attempt
+                waited = 0  # a retry is a new wait: measured separately, and rejected if the queue is full
             except NOT_RETRYABLE as error:
                 raise StoreUnavailable(f"PostgreSQL returned an error: {reason(error)}") from error
             except PREPARED_STATEMENT_LOST as error:
@@ -333,7 +336,7 @@ class Database:
         async with self._probe() as db:
             await verify_session(db, limits.session, setting=setting, pooler=limits.pooler)
             if limits.pooler != "none" and limits.prepared_statements:
-                await verify_prepared_statements(db, self._open_connection, setting=setting, pooler=limits.pooler)
+                await verify_prepared_statements(db, self._connect, setting=setting, pooler=limits.pooler)
             findings = await checks.check_server(db, limits, setting=setting)
         for each in findings:
             message = f"PostgreSQL at {self._address.where}: {each.message}"
@@ -368,17 +371,19 @@ class Database:
     @contextlib.asynccontextmanager
     async def _probe(self) -> AsyncIterator[Connection]:
         """A connection like those of the pool, before the pool exists."""
-        async with closing(await self._open_connection(), CLOSE_SECONDS) as db:
+        async with closing(await self._connect(), CLOSE_SECONDS) as db:
             async with asyncio.timeout(self._limits.attempt_seconds):
                 yield db
 
-    async def _connect(self) -> Connection:
+    async def _connect_for_pool(self) -> Connection:
+        """Like `_connect`, but raises StoreUnavailable. Without the address: /health, which is public, shows the
+        message."""
         try:
-            return await self._open_connection()
+            return await self._connect()
         except PermanentConnectionError as error:
             raise StoreUnavailable(f"PostgreSQL cannot be used: {error}") from error
 
-    async def _open_connection(self) -> Connection:
+    async def _connect(self) -> Connection:
         return await connect(
             self._address,
             setting=self._config.setting,

@@ -47,6 +47,7 @@ class Pool:
         self._wait_limit = wait_limit
         self._idle: list[tuple[Connection, float]] = []  # with the time of the last use; most recent last
         self._open = 0  # in use, idle, or being opened
+        self._closed = False
         self._waiters: deque[asyncio.Future[Connection | None]] = deque()
         # An asyncio timeout per waiter took 14 of the 130 µs of CPU of a GET, with 16 concurrent requests.
         self._deadlines = Deadlines()
@@ -73,11 +74,11 @@ class Pool:
             self._open -= 1
         if self._open < self._max_size:
             self._open += 1
-            connection = await self._open_connection(deadline)
+            connection = await self._connect_in_slot(deadline)
         else:
             if not waited:
                 self._wait_limit.admit()
-            connection = await self._wait_for_connection(deadline) or await self._open_connection(deadline)
+            connection = await self._wait_for_connection(deadline) or await self._connect_in_slot(deadline)
         self._wait_limit.observe(waited + time.perf_counter() - start)
         return connection
 
@@ -91,7 +92,10 @@ class Pool:
             if not waiter.done():
                 waiter.set_result(connection)
                 return
-        self._idle.append((connection, time.perf_counter()))
+        if self._closed:
+            self.discard(connection)
+        else:
+            self._idle.append((connection, time.perf_counter()))
 
     def discard(self, connection: Connection) -> None:
         """Closes a connection that may be broken or in the middle of a statement. It is terminated without PostgreSQL's
@@ -107,13 +111,14 @@ class Pool:
             self._open -= 1
 
     async def close(self) -> None:
-        """Closes the idle connections gracefully. Those in use are terminated by their users."""
+        """Closes the idle connections gracefully. Those in use are terminated when they are released."""
+        self._closed = True
         idle, self._idle = self._idle, []
         self._open -= len(idle)
         await asyncio.gather(*(connection.close() for connection, _ in idle))
 
-    async def _open_connection(self, deadline: float) -> Connection:
-        """A new connection in a slot that is already taken."""
+    async def _connect_in_slot(self, deadline: float) -> Connection:
+        """A new connection in a reserved slot, which is released if connecting fails."""
         try:
             return await self._deadlines.enforce(deadline, self._connect())
         except BaseException:
@@ -131,7 +136,7 @@ class Pool:
             raise
         except TimeoutError:
             self._abandon(waiter)
-            raise self._wait_limit.timed_out() from None
+            raise self._wait_limit.timed_out(f"none of {self._max_size} connections became free in time") from None
 
     def _abandon(self, waiter: asyncio.Future[Connection | None]) -> None:
         """The waiter was cancelled or timed out, possibly just as it was assigned a connection or a slot."""

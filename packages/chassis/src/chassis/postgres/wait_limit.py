@@ -11,12 +11,11 @@ from chassis.storage import StoreBusy
 class WaitLimit:
     """One limit for several wait queues: for a connection (pool.py), and for the next batch (batching.py).
 
-    max_waiting: the maximum number of waiters in all queues together. pool_size: how many connections they wait for.
+    max_waiting: the maximum number of waiters in all queues together.
     """
 
-    def __init__(self, max_waiting: int, pool_size: int, metrics: DatabaseMetrics) -> None:
+    def __init__(self, max_waiting: int, metrics: DatabaseMetrics) -> None:
         self._max_waiting = max_waiting
-        self._pool_size = pool_size
         self._queues: list[Sized] = []
         self._rejected = metrics.rejected_total
         self.observe = metrics.pool_acquire_seconds.observe
@@ -31,11 +30,9 @@ class WaitLimit:
         """Raises StoreBusy if the limit is reached."""
         if sum(map(len, self._queues)) >= self._max_waiting:
             self._rejected.inc()
-            raise StoreBusy(
-                f"{self._max_waiting} requests are already waiting for one of {self._pool_size} connections"
-            )
+            raise StoreBusy(f"{self._max_waiting} requests are already waiting for PostgreSQL")
 
-    def timed_out(self) -> StoreBusy:
-        """The error to raise for a waiter that reached its deadline."""
+    def timed_out(self, message: str) -> StoreBusy:
+        """The error to raise for a waiter that reached its deadline. message: what did not happen in time."""
         self._rejected.inc()
-        return StoreBusy(f"none of {self._pool_size} connections became free in time")
+        return StoreBusy(message)

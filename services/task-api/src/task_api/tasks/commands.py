@@ -34,7 +34,7 @@ from task_api.tasks.models import (
 from task_api.tasks.query import Query, next_page
 
 CONFLICT_RETRY_SECONDS = 5.0
-MAX_CALENDAR = 5000
+MAX_CALENDAR_TASKS = 5000
 MAX_CALENDAR_BYTES = 4 * 1024 * 1024
 CALENDAR_CHUNK = 50
 """Tasks serialized at a time. All 5,000 at once would block the event loop for more than a second."""
@@ -44,8 +44,8 @@ class TaskNotFound(Exception):
     """The task does not exist or is deleted; the message says which."""
 
 
-class VersionMismatch(Exception):
-    """The task is not at the version that the client expects."""
+class PreconditionFailed(Exception):
+    """The task is not at the version that the client expects, or at one that it excludes."""
 
     def __init__(
         self, task: Task, advice: str = "Fetch it again, merge your changes and retry with that version."
@@ -61,7 +61,7 @@ class IdempotencyKeyReused(Exception):
     """The Idempotency-Key was used for another request before."""
 
 
-STATUS_CODES: dict[type[Exception], int] = {TaskNotFound: 404, VersionMismatch: 412, rules.RuleBroken: 422}
+STATUS_CODES: dict[type[Exception], int] = {TaskNotFound: 404, PreconditionFailed: 412, rules.RuleBroken: 422}
 """The HTTP status of each error, as a response and as an item of a batch."""
 
 
@@ -76,7 +76,7 @@ class RequestKey:
 
 
 @dataclass(frozen=True)
-class IdempotentResult:
+class WriteResult:
     """A status and a JSON body. replayed: whether they are those of an earlier request under the same key."""
 
     status: int
@@ -90,22 +90,22 @@ class _RetryBudget:
     def __init__(self) -> None:
         self._deadline = time.monotonic() + CONFLICT_RETRY_SECONDS
 
-    def next_attempt(self) -> datetime:
-        """The time of the next attempt. Raises StoreBusy when the budget is spent."""
+    def start_attempt(self) -> datetime:
+        """The current time, as that of the attempt. Raises StoreBusy when the budget is spent."""
         if time.monotonic() > self._deadline:
-            raise StoreBusy("too many concurrent updates to the same task")
+            raise StoreBusy("too many concurrent updates to the same tasks")
         return datetime.now(UTC)
 
 
 Precondition = Callable[[Task], None]
-"""Raises VersionMismatch if the task is not as the client expects it."""
+"""Raises PreconditionFailed if the task is not as the client expects it."""
 
 
 def no_precondition(_task: Task) -> None:
     """For requests without If-Match and If-None-Match."""
 
 
-async def create(store: Store, new: NewTask, key: RequestKey | None) -> tuple[IdempotentResult, str, int]:
+async def create(store: Store, new: NewTask, key: RequestKey | None) -> tuple[WriteResult, str, int]:
     """Creates a task. Returns the result, and the task's id and version; under a key it may be that of an earlier
     request.
 
@@ -139,8 +139,8 @@ async def export(store: Store, query: Query) -> bytes:
             if name is not None and name not in time_zones:
                 time_zones[name] = await asyncio.to_thread(to_vtimezone, name)
                 size += len(time_zones[name])
-        if len(todos) > MAX_CALENDAR:
-            raise ExportTooLarge(f"The list has more than {MAX_CALENDAR} tasks.")
+        if len(todos) > MAX_CALENDAR_TASKS:
+            raise ExportTooLarge(f"The list has more than {MAX_CALENDAR_TASKS} tasks.")
         if size > MAX_CALENDAR_BYTES:
             raise ExportTooLarge(f"The calendar would be larger than {MAX_CALENDAR_BYTES // 1024 // 1024} MiB.")
         if len(tasks) < CALENDAR_CHUNK:
@@ -151,20 +151,20 @@ async def export(store: Store, query: Query) -> bytes:
 
 async def update(
     store: Store, task_id: UUID, patch: TaskPatch, check_precondition: Precondition, key: RequestKey | None = None
-) -> tuple[IdempotentResult, int]:
+) -> tuple[WriteResult, int]:
     """Updates the task. Returns the result and the task's version.
 
-    Raises TaskNotFound, VersionMismatch and rules.RuleBroken; under a key also IdempotencyKeyReused and
+    Raises TaskNotFound, PreconditionFailed and rules.RuleBroken; under a key also IdempotencyKeyReused and
     store.IdempotencyKeyInUse.
     """
 
     async def decide(task: Task | None, now: datetime) -> tuple[Task, list[Write]]:
         current = _require_not_deleted(task_id, task)
         check_precondition(current)
-        follower = None
+        next_task = None
         if current.followed_by and rules.reopens(current, patch):
-            follower = await store.get(current.followed_by)
-        writes = _update_writes(current, patch, follower, now)
+            next_task = await store.get(current.followed_by)
+        writes = _update_writes(current, patch, next_task, now)
         return writes[0].task if writes else current, writes
 
     return await _decide_and_commit(store, task_id, decide, 200, key)
@@ -172,8 +172,8 @@ async def update(
 
 async def delete(
     store: Store, task_id: UUID, check_precondition: Precondition, key: RequestKey | None = None
-) -> IdempotentResult:
-    """Soft-deletes the task. Raises what `update` raises."""
+) -> WriteResult:
+    """Soft-deletes the task. Raises what `update` raises, but for rules.RuleBroken."""
 
     async def decide(task: Task | None, now: datetime) -> tuple[Task, list[Write]]:
         current = _require_not_deleted(task_id, task)
@@ -186,9 +186,10 @@ async def delete(
 
 
 async def undelete(
-    store: Store, task_id: UUID, check_precondition: Precondition = no_precondition, key: RequestKey | None = None
-) -> tuple[IdempotentResult, int]:
-    """Restores a deleted task; no effect on a task that is not deleted. Returns and raises what `update` does."""
+    store: Store, task_id: UUID, check_precondition: Precondition, key: RequestKey | None = None
+) -> tuple[WriteResult, int]:
+    """Restores a deleted task; no effect on a task that is not deleted. Returns what `update` does, and raises what
+    `delete` does."""
 
     async def decide(task: Task | None, now: datetime) -> tuple[Task, list[Write]]:
         if task is None:
@@ -206,11 +207,12 @@ async def _decide_and_commit(
     decide: Callable[[Task | None, datetime], Awaitable[tuple[Task, list[Write]]]],
     status: int,
     key: RequestKey | None,
-) -> tuple[IdempotentResult, int]:
-    """Commits what `decide` returns, retried on a version conflict. The task is the body of the response."""
+) -> tuple[WriteResult, int]:
+    """Commits what `decide` returns, retried on a version conflict. The result has the task as its body, which a 204
+    omits."""
     budget = _RetryBudget()
     while True:
-        now = budget.next_attempt()
+        now = budget.start_attempt()
         try:
             task, writes = await decide(await store.get(task_id), now)
         except tuple(STATUS_CODES):
@@ -227,14 +229,14 @@ async def _decide_and_commit(
         return result, from_json(result.body)["version"] if result.replayed else task.version
 
 
-async def batch(store: Store, request: Batch, key: RequestKey | None) -> IdempotentResult:
+async def batch(store: Store, request: Batch, key: RequestKey | None) -> WriteResult:
     """All items in one transaction: those that succeed, or with `atomic` all or none.
 
     Raises IdempotencyKeyReused and store.IdempotencyKeyInUse.
     """
     budget = _RetryBudget()
     while True:
-        now = budget.next_attempt()
+        now = budget.start_attempt()
         results, writes = await _decide_batch(store, request, now)
         body = BatchAnswer(results=results).model_dump_json()
         try:
@@ -249,9 +251,9 @@ async def _decide_batch(store: Store, request: Batch, now: datetime) -> tuple[li
     updates = [
         (known[item.id], item.patch) for item in request.items if isinstance(item, UpdateItem) and item.id in known
     ]
-    followers = [task.followed_by for task, patch in updates if task.followed_by and rules.reopens(task, patch)]
-    if followers:
-        known = await store.get_many(followers) | known
+    next_ids = [task.followed_by for task, patch in updates if task.followed_by and rules.reopens(task, patch)]
+    if next_ids:
+        known = await store.get_many(next_ids) | known
     results: list[BatchResult] = []
     writes: list[Write] = []
     for item in request.items:
@@ -280,50 +282,50 @@ def _decide_item(
         return 201, task, [Write(task, "created")]
     before = _require_not_deleted(item.id, known.get(item.id))
     if item.if_version is not None and before.version != item.if_version:
-        raise VersionMismatch(before)
+        raise PreconditionFailed(before)
     if isinstance(item, DeleteItem):
         return 204, None, [Write(rules.delete(before, now=now), "deleted")]
-    follower = known.get(before.followed_by) if before.followed_by and rules.reopens(before, item.patch) else None
-    writes = _update_writes(before, item.patch, follower, now)
+    next_task = known.get(before.followed_by) if before.followed_by and rules.reopens(before, item.patch) else None
+    writes = _update_writes(before, item.patch, next_task, now)
     return 200, writes[0].task if writes else before, writes
 
 
-def _update_writes(task: Task, patch: TaskPatch, follower: Task | None, now: datetime) -> list[Write]:
+def _update_writes(task: Task, patch: TaskPatch, next_task: Task | None, now: datetime) -> list[Write]:
     """The writes of a patch: none, or the task's next version, followed by its next occurrence if that is created, or
-    deleted because the task is reopened. follower: the existing next occurrence."""
+    deleted because the task is reopened. next_task: the existing next occurrence."""
     updated = rules.update(task, patch, now=now)
     if updated is task:
         return []
     if rules.reopens(task, patch):
-        reopened, removed = rules.reopen(updated, patch, follower=follower, now=now)
-        return [Write(reopened, "updated")] + ([] if removed is None else [Write(removed, "deleted")])
-    updated, following = rules.complete(updated, before=task, task_id=uuid7(), now=now)
-    return [Write(updated, "updated")] + ([] if following is None else [Write(following, "created")])
+        reopened, deleted = rules.reopen(updated, patch, next_task=next_task, now=now)
+        return [Write(reopened, "updated")] + ([] if deleted is None else [Write(deleted, "deleted")])
+    updated, created = rules.advance_recurrence(updated, before=task, task_id=uuid7(), now=now)
+    return [Write(updated, "updated")] + ([] if created is None else [Write(created, "created")])
 
 
 def _require_not_deleted(task_id: UUID, task: Task | None) -> Task:
     if task is None:
         raise TaskNotFound(f"There is no task {task_id}.")
     if task.deleted_at is not None:
-        raise TaskNotFound(f"Task {task_id} is deleted. To restore it: POST /v1/tasks/{task_id}:undelete")
+        raise TaskNotFound(f"Task {task_id} is deleted. To restore it: POST to its URL, followed by :undelete")
     return task
 
 
 async def _commit(
     store: Store, writes: Sequence[Write], status: int, body: str, key: RequestKey | None, now: datetime
-) -> IdempotentResult:
+) -> WriteResult:
     """Commits the writes with the idempotency record, or returns the result of an earlier request under the key."""
     if key is None:
         if writes:
             await store.commit(writes, now=now)
-        return IdempotentResult(status, body, replayed=False)
+        return WriteResult(status, body, replayed=False)
     record = IdempotencyRecord(key.subject, key.key, key.fingerprint, status, body)
     existing = await store.commit(writes, record, now=now)
-    return IdempotentResult(status, body, replayed=False) if existing is None else _replay(existing, key)
+    return WriteResult(status, body, replayed=False) if existing is None else _replay(existing, key)
 
 
-def _replay(record: IdempotencyRecord, key: RequestKey) -> IdempotentResult:
+def _replay(record: IdempotencyRecord, key: RequestKey) -> WriteResult:
     """The recorded result. Raises IdempotencyKeyReused."""
     if record.fingerprint != key.fingerprint:
         raise IdempotencyKeyReused
-    return IdempotentResult(record.status, record.body, replayed=True)
+    return WriteResult(record.status, record.body, replayed=True)

@@ -11,7 +11,7 @@ from prometheus_client import Counter
 from pydantic import BaseModel
 
 from task_api.store import IDEMPOTENCY_HOURS
-from task_api.tasks.commands import IdempotentResult, RequestKey
+from task_api.tasks.commands import RequestKey, WriteResult
 from task_api.tasks.models import TaskPatch
 
 replays_total = Counter("task_api_idempotent_replays", "Requests answered with the response to an earlier request")
@@ -57,7 +57,7 @@ def request_key(request: Request, key: str | None, subject: str, body: BaseModel
     return RequestKey(subject, key, hashlib.sha256(canonical.encode()).hexdigest())
 
 
-def replayed_header(result: IdempotentResult) -> dict[str, str]:
+def replayed_header(result: WriteResult) -> dict[str, str]:
     """The Idempotency-Replayed header of a replayed response, which is also counted."""
     if result.replayed:
         replays_total.inc()

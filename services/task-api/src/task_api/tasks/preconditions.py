@@ -11,7 +11,7 @@ from fastapi import Depends, Header, Request
 
 from chassis.conditional import combined_field_value, entity_tags, is_strongly_matched, is_weakly_matched
 from task_api.store.protocol import TaskJson
-from task_api.tasks.commands import Precondition, VersionMismatch, no_precondition
+from task_api.tasks.commands import Precondition, PreconditionFailed, no_precondition
 from task_api.tasks.models import Task, etag
 
 
@@ -57,9 +57,9 @@ def precondition(if_match: str | None, if_none_match: str | None = None) -> Prec
     def check_precondition(task: Task) -> None:
         current = etag(task.version)
         if not is_strongly_matched(current, matching):
-            raise VersionMismatch(task)
+            raise PreconditionFailed(task)
         if is_weakly_matched(current, excluded):
-            raise VersionMismatch(task, "If-None-Match excludes that version.")
+            raise PreconditionFailed(task, "If-None-Match excludes that version.")
 
     return check_precondition
 

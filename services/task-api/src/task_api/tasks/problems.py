@@ -7,7 +7,7 @@ from fastapi.responses import JSONResponse
 
 from chassis.problems import Problem, problem_response
 from task_api.store import IdempotencyKeyInUse
-from task_api.tasks.commands import STATUS_CODES, IdempotencyKeyReused, TaskNotFound, VersionMismatch
+from task_api.tasks.commands import STATUS_CODES, IdempotencyKeyReused, PreconditionFailed, TaskNotFound
 from task_api.tasks.rules import RuleBroken
 
 
@@ -18,9 +18,9 @@ def install_task_problems(app: FastAPI) -> None:
     async def task_not_found(request: Request, error: TaskNotFound) -> JSONResponse:
         return problem_response(request, Problem(STATUS_CODES[TaskNotFound], str(error), type="task-not-found"))
 
-    @app.exception_handler(VersionMismatch)
-    async def version_mismatch(request: Request, error: VersionMismatch) -> JSONResponse:
-        return problem_response(request, Problem(STATUS_CODES[VersionMismatch], str(error), type="version-mismatch"))
+    @app.exception_handler(PreconditionFailed)
+    async def precondition_failed(request: Request, error: PreconditionFailed) -> JSONResponse:
+        return problem_response(request, Problem(STATUS_CODES[PreconditionFailed], str(error), type="version-mismatch"))
 
     @app.exception_handler(RuleBroken)
     async def rule_broken(request: Request, error: RuleBroken) -> JSONResponse:

@@ -18,7 +18,7 @@ from chassis.routes import Router
 from task_api.store import Store
 from task_api.store.protocol import TaskJson
 from task_api.tasks import commands
-from task_api.tasks.commands import IdempotentResult
+from task_api.tasks.commands import WriteResult
 from task_api.tasks.dependencies import CalendarReader, Reader, StoreDependency, Writer
 from task_api.tasks.idempotency import IdempotencyKey, replayed_header, request_key
 from task_api.tasks.models import (
@@ -80,6 +80,12 @@ CACHE_HEADERS = {"Cache-Control": "private, no-cache"}
 """Only private caches may store it, and have to revalidate: a shared cache could serve one caller another's tasks."""
 COMPRESSIBLE_HEADERS = {**CACHE_HEADERS, "Vary": "Accept-Encoding"}
 """For responses large enough to be compressed (chassis/compression.py)."""
+REPLAYED = {
+    "Idempotency-Replayed": {
+        "description": "`true` if this is the response to an earlier request with the same key",
+        "schema": {"type": "string"},
+    }
+}
 LIST_ETAG = {"ETag": {"description": "Changes whenever the content changes", "schema": {"type": "string"}}}
 
 EXAMPLE_CALENDAR = "BEGIN:VCALENDAR\r\nVERSION:2.0\r\nBEGIN:VTODO\r\nSUMMARY:Water the plants\r\n..."
@@ -107,10 +113,7 @@ LINKED_OPERATIONS = ("get_task", "update_task", "delete_task", "undelete_task")
             "headers": {
                 **ETAG,
                 "Location": {"description": "The task's path", "schema": {"type": "string"}},
-                "Idempotency-Replayed": {
-                    "description": "`true` if this is the response to an earlier request with the same key",
-                    "schema": {"type": "string"},
-                },
+                **REPLAYED,
             },
             "links": _links(*LINKED_OPERATIONS),
         },
@@ -256,10 +259,11 @@ class ParsedQueryCache:
 
     def put(self, query_string: bytes, params: ListParams, page_size: int) -> None:
         """Caches a valid query string, unless it is longer than MAX_BYTES. A full cache is emptied."""
+        if query_string in self._parsed or len(query_string) > self.MAX_BYTES:
+            return
         if len(self._parsed) >= self.MAX_ENTRIES:
             self._parsed.clear()
-        if len(query_string) <= self.MAX_BYTES:
-            self._parsed[query_string] = params, page_size
+        self._parsed[query_string] = params, page_size
 
 
 @router.get(
@@ -417,7 +421,7 @@ async def get_task(
     summary="Update a task",
     response_model=Task,
     responses={
-        200: {"headers": ETAG, "links": _links(*LINKED_OPERATIONS)},
+        200: {"headers": {**ETAG, **REPLAYED}, "links": _links(*LINKED_OPERATIONS)},
         **problem_responses(400, *AUTH, *BODY, 404, 409, 412, 422, 503),
     },
     openapi_extra={
@@ -456,7 +460,7 @@ async def update_task(
     summary="Delete a task",
     description=f"Soft-deletes the task: it can be undeleted for {UNDELETE_DAYS} days.",
     status_code=status.HTTP_204_NO_CONTENT,
-    responses=problem_responses(400, *AUTH, 404, 409, 412, 503),
+    responses={204: {"headers": REPLAYED}, **problem_responses(400, *AUTH, 404, 409, 412, 503)},
 )
 async def delete_task(
     request: Request,
@@ -477,7 +481,7 @@ async def delete_task(
     summary="Undelete a task",
     response_model=Task,
     responses={
-        200: {"headers": ETAG, "links": _links("get_task")},
+        200: {"headers": {**ETAG, **REPLAYED}, "links": _links("get_task")},
         **problem_responses(400, *AUTH, 404, 409, 412, 503),
     },
 )
@@ -501,7 +505,7 @@ async def undelete_task(
     status_code=status.HTTP_207_MULTI_STATUS,
     response_model=BatchAnswer,
     responses={
-        207: {"description": "The result of each item, in request order"},
+        207: {"description": "The result of each item, in request order", "headers": REPLAYED},
         **problem_responses(400, *AUTH, *BODY, 409, 422, 503),
     },
 )
@@ -537,6 +541,6 @@ class RawJSONResponse(Response):
         self.raw_headers += [(b"content-length", b"%d" % len(body)), (b"content-type", b"application/json")]
 
 
-def _task_response(result: IdempotentResult, version: int) -> Response:
+def _task_response(result: WriteResult, version: int) -> Response:
     headers = {"ETag": etag(version), **replayed_header(result)}
     return RawJSONResponse(result.body.encode(), result.status, headers)

@@ -61,6 +61,7 @@ def create(new: NewTask, *, task_id: UUID, now: datetime) -> Task:
 
 def update(task: Task, patch: TaskPatch, *, now: datetime) -> Task:
     """The task's next version, or the same object if the patch changes nothing. Raises RuleBroken."""
+    now = _not_before_last_update(now, task)
     changed: dict[str, Any] = {name: getattr(patch, name) for name in patch.model_fields_set}
     cleared = {name for name, value in changed.items() if value is None}
     changed |= {name: NewTask.model_fields[name].get_default() for name in cleared}
@@ -85,18 +86,18 @@ def update(task: Task, patch: TaskPatch, *, now: datetime) -> Task:
     return _next_version(task, changed, now)
 
 
-def complete(done: Task, *, before: Task, task_id: UUID, now: datetime) -> tuple[Task, Task | None]:
-    """`done` as it is stored, and its next occurrence, if its status just became `done` and it recurs.
+def advance_recurrence(updated: Task, *, before: Task, task_id: UUID, now: datetime) -> tuple[Task, Task | None]:
+    """`updated` as it is stored, and its next occurrence, if its status just became `done` and it recurs.
 
     The rule moves to the next occurrence, so that only one task has it; `reopen` moves it back.
     """
-    if done.status is not Status.DONE or before.status is Status.DONE or done.recurrence is None:
-        return done, None
-    occurrence = next_occurrence(done, now=now)
-    finished = done.model_copy(update={"recurrence": None})
+    if updated.status is not Status.DONE or before.status is Status.DONE or updated.recurrence is None:
+        return updated, None
+    occurrence = next_occurrence(updated, now=now)
+    done = updated.model_copy(update={"recurrence": None})
     if occurrence is None or not _is_storable(occurrence):
-        return finished, None
-    following = done.model_copy(
+        return done, None
+    next_task = updated.model_copy(
         update={
             "id": task_id,
             "status": Status.TO_DO,
@@ -112,7 +113,7 @@ def complete(done: Task, *, before: Task, task_id: UUID, now: datetime) -> tuple
             "version": 1,
         }
     )
-    return finished.model_copy(update={"followed_by": task_id}), following
+    return done.model_copy(update={"followed_by": task_id}), next_task
 
 
 def reopens(task: Task, patch: TaskPatch) -> bool:
@@ -121,19 +122,19 @@ def reopens(task: Task, patch: TaskPatch) -> bool:
     return task.status is Status.DONE and status is not Status.DONE and task.followed_by is not None
 
 
-def reopen(reopened: Task, patch: TaskPatch, *, follower: Task | None, now: datetime) -> tuple[Task, Task | None]:
+def reopen(reopened: Task, patch: TaskPatch, *, next_task: Task | None, now: datetime) -> tuple[Task, Task | None]:
     """`reopened` as it is stored, and the deleted version of its next occurrence.
 
-    The next occurrence is deleted and its rule restored, as if the task had never been done. If the next occurrence was
-    changed, done or deleted since, it stays as it is and has the rule: completing `reopened` again creates no other
+    next_task: the next occurrence, which is deleted and its rule restored, as if the task had never been done. If it
+    was changed, done or deleted since, it stays as it is and has the rule: completing `reopened` again creates no other
     one.
     """
-    if follower is None or follower.version != 1:
+    if next_task is None or next_task.version != 1:
         return reopened, None
     restored: dict[str, Any] = {"followed_by": None}
-    if reopened.recurrence is None and "recurrence" not in patch.model_fields_set and follower.recurrence is not None:
-        restored["recurrence"] = with_count_changed(parse(follower.recurrence), 1)
-    return reopened.model_copy(update=restored), delete(follower, now=now)
+    if reopened.recurrence is None and "recurrence" not in patch.model_fields_set and next_task.recurrence is not None:
+        restored["recurrence"] = with_count_changed(parse(next_task.recurrence), 1)
+    return reopened.model_copy(update=restored), delete(next_task, now=now)
 
 
 def _is_storable(occurrence: Occurrence) -> bool:
@@ -143,12 +144,15 @@ def _is_storable(occurrence: Occurrence) -> bool:
 
 def delete(task: Task, *, now: datetime) -> Task:
     """The deleted version of the task."""
-    return _next_version(task, {"deleted_at": max(now, task.updated_at)}, now)
+    now = _not_before_last_update(now, task)
+    return _next_version(task, {"deleted_at": now}, now)
 
 
 def undelete(task: Task, *, now: datetime) -> Task:
     """The restored version of the task, or the same object if it is not deleted."""
-    return task if task.deleted_at is None else _next_version(task, {"deleted_at": None}, now)
+    if task.deleted_at is None:
+        return task
+    return _next_version(task, {"deleted_at": None}, _not_before_last_update(now, task))
 
 
 def purge_cutoff(now: datetime) -> datetime:
@@ -156,6 +160,10 @@ def purge_cutoff(now: datetime) -> datetime:
     return now - timedelta(days=UNDELETE_DAYS)
 
 
+def _not_before_last_update(now: datetime, task: Task) -> datetime:
+    """The time of a change. Clocks of pods differ; the timestamps of a task never go backwards."""
+    return max(now, task.updated_at)
+
+
 def _next_version(task: Task, changed: dict[str, Any], now: datetime) -> Task:
-    # Clocks of pods differ; the timestamps of a task never go backwards.
-    return task.model_copy(update={**changed, "updated_at": max(now, task.updated_at), "version": task.version + 1})
+    return task.model_copy(update={**changed, "updated_at": now, "version": task.version + 1})
