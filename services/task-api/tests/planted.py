@@ -104,7 +104,7 @@ async def store_record_after_commit(
 
 
 def _existing(db: sqlite3.Connection, record: IdempotencyRecord) -> IdempotencyRecord | None:
-    columns = "SELECT subject, key, fingerprint, status, body FROM answers WHERE subject = ? AND key = ?"
+    columns = "SELECT subject, key, fingerprint, status, body FROM idempotency_records WHERE subject = ? AND key = ?"
     row = db.execute(columns, (record.subject, record.key)).fetchone()
     return None if row is None else IdempotencyRecord(*row)
 

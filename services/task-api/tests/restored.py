@@ -107,9 +107,8 @@ class Server:
 
     def restore_rows(self) -> None:
         """Only the rows, into tables of the second that the service has created."""
-        self._run(
-            f"{PSQL} --port={SECOND} --command 'TRUNCATE tasks, changes, changes_purged, answers, schema_migrations'"
-        )
+        tables = "tasks, changes, changes_purged, idempotency_records, schema_migrations"
+        self._run(f"{PSQL} --port={SECOND} --command 'TRUNCATE {tables}'")
         self._run(f"pg_restore --username=test --dbname=postgres --port={SECOND} --data-only /tmp/dump")
 
     def _start_second(self) -> None:

@@ -87,7 +87,7 @@ async def test_a_key_in_use_rejects_only_its_own_request(postgres_url: str) -> N
     async with open_store(postgres_url, **limits) as store, connected(postgres_url) as db:
         transaction = db.transaction()
         await transaction.start()
-        await db.execute("INSERT INTO answers VALUES ('ann', 'in use', 'fingerprint', 201, '{}', now())")
+        await db.execute("INSERT INTO idempotency_records VALUES ('ann', 'in use', 'fingerprint', 201, '{}', now())")
         group = await start_group(store, postgres_url, *tasks, keys=["free", "in use"])
         outcomes = await asyncio.gather(*group, return_exceptions=True)
         await transaction.rollback()

@@ -60,7 +60,8 @@ async def test_a_key_is_in_use_while_its_first_request_is_in_progress(postgres_u
         transaction = other.transaction()
         await transaction.start()
         await other.execute(
-            "INSERT INTO answers (subject, key, fingerprint, status, body, at) VALUES ('', 'k', 'f', 201, '{}', now())"
+            "INSERT INTO idempotency_records (subject, key, fingerprint, status, body, at)"
+            " VALUES ('', 'k', 'f', 201, '{}', now())"
         )
         task = a_task()
         record = IdempotencyRecord("", "k", "f", 201, "[]")

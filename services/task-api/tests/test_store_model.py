@@ -639,7 +639,9 @@ def test_postgresql_behaves_as_memory(seed: int | None, postgres_url: str) -> No
         @contextlib.asynccontextmanager
         async def fresh() -> AsyncIterator[Store]:
             # A separate database for each example would take most of the time.
-            await beside.execute("TRUNCATE tasks, changes, answers; UPDATE changes_purged SET xid = '0', number = 0")
+            await beside.execute(
+                "TRUNCATE tasks, changes, idempotency_records; UPDATE changes_purged SET xid = '0', number = 0"
+            )
             yield opened
 
         async def settle() -> None:

@@ -68,7 +68,9 @@ class PostgresStore(Database):
         return await self._run(lambda db: commit(db, request), lambda db: settle(db, request))
 
     async def get_record(self, subject: str, key: str, *, now: datetime) -> IdempotencyRecord | None:
-        statement = "SELECT fingerprint, status, body FROM answers WHERE subject = $1 AND key = $2 AND at > $3"
+        statement = """
+            SELECT fingerprint, status, body FROM idempotency_records WHERE subject = $1 AND key = $2 AND at > $3
+        """
         oldest = now - timedelta(hours=IDEMPOTENCY_HOURS)
         row = await self._run(lambda db: db.fetchrow(statement, subject, key, oldest))
         return None if row is None else IdempotencyRecord(subject, key, row["fingerprint"], row["status"], row["body"])
@@ -155,7 +157,7 @@ class PostgresStore(Database):
                     deleted_before,
                     visible_before,
                 )
-                await connection.execute("DELETE FROM answers WHERE at < $1", records_before)
+                await connection.execute("DELETE FROM idempotency_records WHERE at < $1", records_before)
             return int(deleted.removeprefix("DELETE "))
 
         return await self._run(purge, seconds=PURGE_SECONDS)

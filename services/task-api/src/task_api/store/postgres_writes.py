@@ -45,7 +45,7 @@ def insert_record(first: int) -> str:
     """
     values = ", ".join(f"${n}" for n in range(first, first + 6))
     return f"""
-        INSERT INTO answers AS existing (subject, key, fingerprint, status, body, at) VALUES ({values})
+        INSERT INTO idempotency_records AS existing (subject, key, fingerprint, status, body, at) VALUES ({values})
         ON CONFLICT (subject, key) DO UPDATE
            SET fingerprint = excluded.fingerprint, status = excluded.status, body = excluded.body, at = excluded.at
          WHERE existing.at <= excluded.at - interval '{IDEMPOTENCY_HOURS} hours'
@@ -177,7 +177,9 @@ async def _insert_record(db: Connection, record: IdempotencyRecord, now: datetim
 async def _existing_record(db: Connection, record: IdempotencyRecord) -> IdempotencyRecord:
     """The stored record with the same key."""
     row = await db.fetchrow(
-        "SELECT fingerprint, status, body FROM answers WHERE subject = $1 AND key = $2", record.subject, record.key
+        "SELECT fingerprint, status, body FROM idempotency_records WHERE subject = $1 AND key = $2",
+        record.subject,
+        record.key,
     )
     assert row is not None, "the insert conflicted with it, and the purge deletes only expired records"
     return IdempotencyRecord(record.subject, record.key, row["fingerprint"], row["status"], row["body"])
@@ -189,7 +191,7 @@ async def _is_committed(db: Connection, request: Commit) -> bool:
     Its ids were made before it, so its entries can be distinguished from those of other clients.
     """
     if request.record is not None:
-        stored = "SELECT body FROM answers WHERE subject = $1 AND key = $2"
+        stored = "SELECT body FROM idempotency_records WHERE subject = $1 AND key = $2"
         return bool(await db.fetchval(stored, request.record.subject, request.record.key) == request.record.body)
     first = request.writes[0]
     committed = "SELECT EXISTS (SELECT FROM changes WHERE at = $1 AND task = $2)"

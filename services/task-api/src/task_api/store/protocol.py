@@ -54,8 +54,6 @@ class Write:
 class IdempotencyRecord:
     """The response to a request with an Idempotency-Key, stored with its writes and replayed to retries.
 
-    The database table `answers` holds the idempotency records.
-
     fingerprint: of the request, to distinguish a retry from another request under the same key. body: JSON.
     """
 

@@ -210,7 +210,7 @@ class SQLiteStore:
             if through is not None:
                 db.execute("UPDATE changes_purged SET number = max(number, ?)", (through,))
                 db.execute("DELETE FROM changes WHERE number <= ?", (through,))
-            db.execute("DELETE FROM answers WHERE at < ?", (_to_text(records_before),))
+            db.execute("DELETE FROM idempotency_records WHERE at < ?", (_to_text(records_before),))
             return deleted
 
         return await self._run(lambda db: _in_transaction(db, purge))
@@ -374,14 +374,16 @@ def _resolve(group: list[PendingWrite], committed: Future[list[Any]]) -> None:
 def _insert_record(db: sqlite3.Connection, record: IdempotencyRecord, now: datetime) -> None:
     """Inserts `record`, replacing an expired one."""
     db.execute(
-        "INSERT OR REPLACE INTO answers (subject, key, fingerprint, status, body, at) VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO idempotency_records (subject, key, fingerprint, status, body, at)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
         (record.subject, record.key, record.fingerprint, record.status, record.body, _to_text(now)),
     )
 
 
 def _find_record(db: sqlite3.Connection, subject: str, key: str, now: datetime) -> IdempotencyRecord | None:
     row = db.execute(
-        "SELECT subject, key, fingerprint, status, body FROM answers WHERE subject = ? AND key = ? AND at > ?",
+        "SELECT subject, key, fingerprint, status, body FROM idempotency_records"
+        " WHERE subject = ? AND key = ? AND at > ?",
         (subject, key, _to_text(now - timedelta(hours=IDEMPOTENCY_HOURS))),
     ).fetchone()
     return None if row is None else IdempotencyRecord(*row)
