@@ -122,8 +122,8 @@ def test_release_and_volume_stay_if_the_backup_before_a_move_fails(namespace: Na
     assert namespace.run(kept) == before
 
 
-def test_size_other_than_that_of_a_remaining_volume_is_rejected(namespace: Namespace) -> None:
+def test_size_larger_than_that_of_a_remaining_volume_is_rejected(namespace: Namespace) -> None:
     namespace.run("helm uninstall task-api --wait")
-    values = f"{namespace.values} --set database.bundled.storage=2Gi"
+    values = f"{namespace.values} --set database.bundled.storage=4Gi"
     rejected = namespace.attempt(f"helm install task-api {CHART} {values}")
     assert "the existing volume, data-task-api-postgres-0, has 3Gi and would not be resized" in rejected.stderr
