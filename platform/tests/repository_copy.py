@@ -29,7 +29,6 @@ def copy_repository(folder: Path) -> Path:
 
 def lend_environments(folder: Path) -> None:
     """Links the repository's Python environments and built tools, which git ignores, into the copy."""
-    (folder / ".git/info/exclude").write_text(".venv\n.tools\n")  # .gitignore has .venv as a folder
     (folder / ".tools").mkdir()
     # Each tool, not their folder: what is removed in the copy is only a link there.
     tools = sorted(path.relative_to(REPOSITORY) for path in REPOSITORY.glob(".tools/*"))

@@ -18,5 +18,4 @@ fi
 git -c advice.detachedHead=false checkout --quiet "${as[@]}" "$ref"
 
 ln -s "$PIPELINE_TOOLS" .tools
-echo /.tools >> .git/info/exclude # the pattern in .gitignore matches directories only, and this is a symbolic link
 note "check out $(git rev-parse HEAD), depth $DEPTH, persist-credentials $PERSIST"
