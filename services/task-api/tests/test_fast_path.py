@@ -24,7 +24,7 @@ from task_api.settings import Settings
 from task_api.store import IdempotencyKeyInUse, IdempotencyRecord, StoreBusy, StoreUnavailable, Write
 from task_api.store.memory import MemoryStore
 from task_api.tasks import fast_path, routes, rules
-from task_api.tasks.commands import IdempotencyKeyReused, TaskNotFound, VersionMismatch
+from task_api.tasks.commands import IdempotencyKeyReused, PreconditionFailed, TaskNotFound
 from task_api.tasks.models import NewTask, Task
 from task_api.tasks.query import Filters, Query, read_order
 from task_api.tasks.rules import RuleBroken
@@ -122,7 +122,7 @@ ERRORS = [
     (IdempotencyKeyInUse(), 409),
     (IdempotencyKeyReused(), 422),
     (TaskNotFound("deleted"), 404),
-    (VersionMismatch(rules.create(NewTask(title="a"), task_id=UUID(TASK_ID), now=datetime.now(UTC))), 412),
+    (PreconditionFailed(rules.create(NewTask(title="a"), task_id=UUID(TASK_ID), now=datetime.now(UTC))), 412),
     (RuleBroken("not allowed"), 422),
     (ZeroDivisionError(), 500),
 ]
