@@ -775,6 +775,7 @@ def test_rollback_is_rejected_if_another_commit_was_deployed_while_it_waited(
     done = rollback_that_waited(site, *words, follows=[revision(3, "three", "deployed", age=0)], serves="three")
     assert done.returncode == 2
     assert "While this waited for the lock, slow-2 was followed by three. Nothing was changed." in done.stderr
+    assert "To roll back three: make rollback" in done.stderr
     assert site.state["held"] is None
     assert site.state["serves"] == "three"
 

@@ -234,7 +234,7 @@ def already_rolled_back(
         )
     raise Refused(
         f"While this waited for the lock, {snapshot[-1].tag} was followed by {now}. Nothing was changed. "
-        "See: make history. To roll back {now}: make rollback"
+        f"See: make history. To roll back {now}: make rollback"
     )
 
 
