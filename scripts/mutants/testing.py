@@ -110,7 +110,7 @@ class Tests:
         try:
             os.environ[MARK] = mark.partition("=")[2]
             command = shlex.join(["bash", "-c", 'cd "$0" && exec "$@"', str(self._folder), *self._command])
-            outcome, output = run_tests(command, timeout=5 + 4 * self.seconds)
+            outcome, output = run_tests(command, timeout=5 + 3 * self.seconds)
         finally:
             _kill_all(mark)
             self._write(original)
