@@ -69,7 +69,7 @@ fuzz: $(SERVICE_ENVIRONMENTS) ## Run the generated tests longer (MINUTES=10 SEED
 	@scripts/fuzz.sh $(SERVICES)
 
 .PHONY: mutants
-mutants: $(CHASSIS_ENVIRONMENT) $(SERVICE_ENVIRONMENTS) $(TOOLS_ENVIRONMENT) $(MUTANTS_ENVIRONMENT) ## Find faults that no test notices (MODULES=edge.py MINUTES=)
+mutants: $(CHASSIS_ENVIRONMENT) $(SERVICE_ENVIRONMENTS) $(TOOLS_ENVIRONMENT) $(MUTANTS_ENVIRONMENT) ## Find faults that no test notices (MODULES= MINUTES=)
 	@scripts/mutants.sh $(MODULES)
 
 .PHONY: doctor

@@ -22,6 +22,7 @@ import pytest
 from fake_cluster import fake_cluster
 from manifests import REPOSITORY
 from scripts.deploy import cluster
+from scripts.deploy.__main__ import __doc__ as usage_text
 from scripts.deploy.kubeconfig import kubeconfig
 from scripts.deploy.processes import Failed, run
 from scripts.deploy.settings import Settings
@@ -294,6 +295,31 @@ def test_kubeconfig_is_removed_after_the_deploy(site: Site) -> None:
     temporary.mkdir()
     assert site.deploy("one", KUBE_CONFIG=wrapped, KUBECONFIG="", TMPDIR=str(temporary)).returncode == 0
     assert list(temporary.iterdir()) == []
+
+
+DURATIONS = {
+    "timeout": "DEPLOY_TIMEOUT",
+    "smoke_timeout": "SMOKE_TIMEOUT",
+    "soak_time": "SOAK_TIME",
+    "lock_timeout": "LOCK_TIMEOUT",
+    "lease_duration": "LEASE_DURATION",
+}
+"""Settings, and the variables that set them."""
+
+
+def test_default_durations_are_those_of_the_usage(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*DURATIONS.values(), "SETTLE_AGE"):
+        monkeypatch.delenv(name, raising=False)
+    settings = Settings.from_env("task-api", "")
+    usage = dict(re.findall(r"^    ([A-Z_]+) \((\d+)s\) ", str(usage_text), re.MULTILINE))
+    assert {name: str(getattr(settings, field)) for field, name in DURATIONS.items()} == usage
+    assert settings.settle_age == settings.timeout + 30
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("2m", 120), ("90s", 90)])
+def test_durations_are_in_seconds_or_minutes(monkeypatch: pytest.MonkeyPatch, text: str, seconds: int) -> None:
+    monkeypatch.setenv("DEPLOY_TIMEOUT", text)
+    assert Settings.from_env("task-api", "").timeout == seconds
 
 
 # --- failures -------------------------------------------------------------------------

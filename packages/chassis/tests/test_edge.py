@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import chassis.edge
 from chassis import logs
-from chassis.body import BodyLimits
+from chassis.body import BODY_COMPLETE, BodyLimits
 from chassis.edge import EdgeMiddleware
 from chassis.health import HealthState
 
@@ -32,7 +32,7 @@ def edge(app: ASGIApp) -> EdgeMiddleware:
 
 
 async def receive() -> Message:
-    return {"type": "http.disconnect"}
+    return {"type": "http.request", "body": b"", "more_body": False}
 
 
 async def call(app: ASGIApp, scope: Mapping[str, Any] = SCOPE) -> list[Message]:
@@ -170,3 +170,36 @@ async def test_a_new_request_id_is_random_and_has_128_bits(contexts: list[Mappin
     first, second = (context["request_id"] for context in contexts)
     assert len(bytes.fromhex(first)) == 16
     assert first != second
+
+
+async def test_log_lines_after_a_request_are_not_its_own() -> None:
+    def fields() -> object:
+        token = logs.enter_request({})
+        logs.leave_request(token)
+        return token.old_value
+
+    before = fields()
+    await call(respond)
+    assert fields() is before
+
+
+@pytest.mark.parametrize(
+    ("length", "has_arrived", "is_read"), [(b"0", False, False), (b"1", False, True), (b"1", True, False)]
+)
+async def test_a_body_is_read_before_the_application_unless_it_has_arrived(
+    length: bytes, has_arrived: bool, is_read: bool
+) -> None:
+    given: list[Receive] = []
+
+    async def app(_scope: Scope, receive: Receive, _send: Send) -> None:
+        given.append(receive)
+
+    state = {BODY_COMPLETE: True} if has_arrived else {}
+    await call(app, {**SCOPE, "headers": [(b"content-length", length)], "state": state})
+    assert len(given) == 1
+    assert (given != [receive]) == is_read
+
+
+async def test_a_body_that_has_arrived_is_rejected_if_it_exceeds_the_limit() -> None:
+    sent = await call(respond, {**SCOPE, "headers": [(b"content-length", b"2")], "state": {BODY_COMPLETE: True}})
+    assert sent[0]["status"] == 413
