@@ -25,7 +25,7 @@ from scripts.deploy import cluster
 from scripts.deploy.__main__ import __doc__ as usage_text
 from scripts.deploy.kubeconfig import kubeconfig
 from scripts.deploy.processes import Failed, run
-from scripts.deploy.settings import Settings
+from scripts.deploy.settings import Settings, settings_per_service
 
 
 class Site:
@@ -295,6 +295,12 @@ def test_kubeconfig_is_removed_after_the_deploy(site: Site) -> None:
     temporary.mkdir()
     assert site.deploy("one", KUBE_CONFIG=wrapped, KUBECONFIG="", TMPDIR=str(temporary)).returncode == 0
     assert list(temporary.iterdir()) == []
+
+
+def test_repository_of_a_single_service_needs_no_placeholder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("IMAGE_DIGESTS", digests(tmp_path, orders="1"))
+    monkeypatch.setenv("IMAGE_REPOSITORY", "docker.io/you/orders")
+    assert [(one.release, one.repository) for one in settings_per_service()] == [("orders", "docker.io/you/orders")]
 
 
 DURATIONS = {
