@@ -24,7 +24,7 @@ from manifests import REPOSITORY
 from scripts.deploy import cluster
 from scripts.deploy.__main__ import __doc__ as usage_text
 from scripts.deploy.kubeconfig import kubeconfig
-from scripts.deploy.processes import Failed, run
+from scripts.deploy.processes import Failed, Refused, run
 from scripts.deploy.settings import Settings, settings_per_service
 
 
@@ -295,6 +295,31 @@ def test_kubeconfig_is_removed_after_the_deploy(site: Site) -> None:
     temporary.mkdir()
     assert site.deploy("one", KUBE_CONFIG=wrapped, KUBECONFIG="", TMPDIR=str(temporary)).returncode == 0
     assert list(temporary.iterdir()) == []
+
+
+@pytest.fixture
+def secret(site: Site, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A kubeconfig, which is in the environment as base64, as on GitHub."""
+    text = "apiVersion: v1\nkind: Config\n"
+    encoded = base64.b64encode(text.encode()).decode()
+    for name, value in {**site.environment, "KUBERC": "on", "KUBECONFIG": "", "KUBE_CONFIG": encoded}.items():
+        monkeypatch.setenv(name, value)
+    return text
+
+
+def test_kubeconfig_of_a_secret_is_a_file_until_the_end(secret: str) -> None:
+    with kubeconfig():
+        file = Path(os.environ["KUBECONFIG"])
+        assert file.read_text() == secret
+        assert "KUBE_CONFIG" not in os.environ
+    assert not file.exists()
+
+
+@pytest.mark.usefixtures("secret")
+def test_kubeconfig_of_a_secret_without_a_server_is_rejected(site: Site) -> None:
+    site.write(**site.state, server=None)
+    with pytest.raises(Refused, match="KUBE_CONFIG does not select a cluster"), kubeconfig():
+        pytest.fail("it was accepted")
 
 
 def test_repository_of_a_single_service_needs_no_placeholder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

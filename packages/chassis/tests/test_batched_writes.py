@@ -15,7 +15,7 @@ from chassis.postgres.batching import Batcher, SplitBatch
 from chassis.postgres.wait_limit import WaitLimit
 from chassis.storage import StoreBusy, StoreUnavailable
 
-DEADLINE_SECONDS = 30
+DEADLINE_SECONDS = 10
 
 
 class FakeDatabase:
