@@ -458,12 +458,16 @@ def test_diagnostics_are_grouped_on_github(site: Site) -> None:
 def test_failing_diagnostic_command_does_not_hide_the_others(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def hang(*_: str, **__: object) -> None:
+    options = []
+
+    def hang(*_: str, **given: object) -> None:
+        options.append(given)
         raise Failed("no answer within 15 s")
 
     monkeypatch.setattr(cluster, "run", hang)
     cluster.diagnose(Settings.from_env("task-api", ""))
     assert capsys.readouterr().out.count("no answer within 15 s") == 5
+    assert options == [{"show": True, "timeout": 15}] * 5
 
 
 # --- interruptions --------------------------------------------------------------------

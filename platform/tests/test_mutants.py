@@ -14,20 +14,12 @@ from under_test import REPOSITORY
 MODULE = """\
 def is_adult(age: int) -> bool:
     return age >= 18
-
-
-def halve(numbers: list[int]) -> None:
-    while numbers:
-        numbers.pop()
 """
 TESTS = """\
-from adults import halve, is_adult
+from adults import is_adult
 
 def test_children_are_no_adults():
     assert is_adult(40) and not is_adult(17)
-
-def test_lists_are_emptied():
-    halve([1])
 """
 BOUNDARY = "-    return age >= 18\n+    return age > 18\n"
 PROJECT = "needs_postgresql = false\n\n[modules]\n'adults.py' = 'test_adults.py --strict-config'\n"
@@ -79,8 +71,8 @@ def test_survivor_fails_the_run_until_it_is_accepted_and_the_working_tree_never_
     done = run_mutants(copy, PROJECT, GITHUB_STEP_SUMMARY=str(summary))
     assert done.returncode == 1, done.stderr
     mutants, killed, timed_out, accepted, survived, not_run = figures(done)
-    assert (timed_out, accepted, not_run) == ("1", "0", "0")  # without its only statement the loop does not end
-    assert int(mutants) == int(killed) + int(timed_out) + int(survived)
+    assert (timed_out, accepted, not_run) == ("0", "0", "0")
+    assert int(mutants) == int(killed) + int(survived)
     assert f"Survives: packages/adults/adults.py, line 2\n{BOUNDARY}" in done.stdout
     last = done.stdout.splitlines()[-1]
     assert last.startswith("Next: for each survivor above write the test that fails with it")

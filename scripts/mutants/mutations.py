@@ -32,7 +32,7 @@ OPERATORS = [
 The same tests kill what the others make, so those would cost time and find little."""
 
 OUTPUT = ("log.", "print(")
-"""Statements that are not deleted: output is tested where it matters."""
+"""Beginnings of statements that are not changed: output is tested where it matters."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def mutants_of(source: str) -> list[Mutant]:
     """The mutants of the module's functions and classes by line, each once; without those that differ from it in
     signatures only. Constants of the module are not changed: their values are decisions, and tests refer to them."""
     seen = {_executed(source)}
-    definitions = _definitions(source)
+    lines = _lines(source)
     mutants = []
     for mutated in (*_by_operators(source), *_by_deletion(source)):
         try:
@@ -56,7 +56,7 @@ def mutants_of(source: str) -> list[Mutant]:
         except SyntaxError:
             continue
         mutant = _mutant(source, mutated)
-        if executed not in seen and mutant.line in definitions:
+        if executed not in seen and mutant.line in lines:
             seen.add(executed)
             mutants.append(mutant)
     return sorted(mutants, key=lambda mutant: mutant.line)
@@ -87,8 +87,7 @@ def _by_deletion(source: str) -> Iterator[str]:
             assert node.end_lineno is not None
             assert node.end_col_offset is not None
             start, end = starts[node.lineno - 1] + node.col_offset, starts[node.end_lineno - 1] + node.end_col_offset
-            if not text[start:end].decode().startswith(OUTPUT):
-                yield (text[:start] + b"pass" + text[end:]).decode()
+            yield (text[:start] + b"pass" + text[end:]).decode()
 
 
 def _is_deletable(node: ast.stmt) -> bool:
@@ -101,14 +100,18 @@ def _is_deletable(node: ast.stmt) -> bool:
             return isinstance(node, ast.AugAssign | ast.Delete | ast.Raise | ast.Return)
 
 
-def _definitions(source: str) -> set[int]:
-    """The lines of functions and classes, with their decorators."""
-    return {
-        line
-        for node in ast.parse(source).body
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
-        for line in range(min(part.lineno for part in (node, *node.decorator_list)), (node.end_lineno or 0) + 1)
-    }
+def _lines(source: str) -> set[int]:
+    """The lines of functions and classes, with their decorators, without those of output."""
+    tree = ast.parse(source)
+    lines: set[int] = set()
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            first = min(part.lineno for part in (node, *node.decorator_list))
+            lines.update(range(first, (node.end_lineno or 0) + 1))
+    for statement in ast.walk(tree):
+        if isinstance(statement, ast.Expr) and ast.unparse(statement).startswith(OUTPUT):
+            lines.difference_update(range(statement.lineno, (statement.end_lineno or 0) + 1))
+    return lines
 
 
 def _executed(source: str) -> str:

@@ -33,10 +33,13 @@ class FakeDatabase:
         self.log: list[str] = []
         """The items of each statement, and what is settled."""
         self.outcomes: list[asyncio.Future[None]] = []
+        self.waited: list[float] = []
+        """How many seconds each call of `_run` is said to have waited."""
 
     async def _run(
         self, work: Callable[[Any], Any], settle: Any, *, settle_first: bool, waited: float, on_failed_attempt: Any
     ) -> Any:
+        self.waited.append(waited)
         if not settle_first:
             try:
                 return await work(self)
@@ -122,6 +125,8 @@ async def test_after_a_lost_statement_its_writes_are_settled_one_by_one_before_l
     await database.end("5")
     assert await asyncio.gather(*batch, *later) == ["settled 2", "settled 3", "settled 4", "wrote 5"]
     assert database.log[2:] == ["settle 2", "settle 3", "settle 4", "5"]
+    assert database.waited[0] == 0  # the first one led at once
+    assert all(0 < seconds < DEADLINE_SECONDS for seconds in database.waited[1:])
     await database.assert_idle()
 
 
