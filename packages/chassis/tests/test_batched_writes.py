@@ -218,6 +218,6 @@ async def test_a_write_that_is_to_settle_when_it_is_cancelled_hands_over() -> No
     batch[1].cancel()
     for statement in ("settle 2", "settle 4"):
         await database.end(statement)
-    assert await asyncio.gather(batch[0], batch[2]) == ["settled 2", "settled 4"]
+    assert [await batch[0], await batch[2]] == ["settled 2", "settled 4"]
     assert database.log[2:] == ["settle 2", "settle 4"]
     await database.assert_idle()
