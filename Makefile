@@ -29,6 +29,7 @@ ifeq ($(origin SERVICE),undefined)
 endif
 PARTS ?=
 LOOPS ?=
+MODULES ?=
 SERVICES := $(patsubst services/%/pyproject.toml,%,$(wildcard services/*/pyproject.toml))
 export SERVICE
 
@@ -37,6 +38,7 @@ SERVICE_ENVIRONMENTS := $(SERVICES:%=services/%/.venv/dev.stamp)
 CHASSIS_ENVIRONMENT := packages/chassis/.venv/dev.stamp
 TOOLS_ENVIRONMENT := .venv/tools.stamp
 BENCH_ENVIRONMENT := .tools/bench/bench.stamp
+MUTANTS_ENVIRONMENT := .tools/mutants/mutants.stamp
 
 ##@ Getting started
 
@@ -66,6 +68,10 @@ test-full: $(CHASSIS_ENVIRONMENT) $(SERVICE_ENVIRONMENTS) ## Like test, includin
 fuzz: $(SERVICE_ENVIRONMENTS) ## Run the generated tests longer (MINUTES=10 SEED=)
 	@scripts/fuzz.sh $(SERVICES)
 
+.PHONY: mutants
+mutants: $(CHASSIS_ENVIRONMENT) $(SERVICE_ENVIRONMENTS) $(TOOLS_ENVIRONMENT) $(MUTANTS_ENVIRONMENT) ## Find faults that no test notices (MODULES= MINUTES=)
+	@scripts/mutants.sh $(MODULES)
+
 .PHONY: doctor
 doctor: ## Check this machine's tools and print how to fix problems
 	@scripts/doctor.sh
@@ -77,7 +83,7 @@ lint: $(CHASSIS_ENVIRONMENT) $(SERVICE_ENVIRONMENTS) $(TOOLS_ENVIRONMENT) ## Run
 	@scripts/lint.sh $(SERVICES)
 
 .PHONY: test-platform
-test-platform: $(SERVICE_ENVIRONMENTS) $(TOOLS_ENVIRONMENT) ## Test charts, scripts, workflows and docs
+test-platform: $(CHASSIS_ENVIRONMENT) $(SERVICE_ENVIRONMENTS) $(TOOLS_ENVIRONMENT) $(MUTANTS_ENVIRONMENT) ## Test charts, scripts, workflows and docs
 	@scripts/test-platform.sh
 
 .PHONY: check
@@ -269,6 +275,9 @@ $(CHASSIS_ENVIRONMENT): packages/chassis/requirements-dev.txt always
 
 $(TOOLS_ENVIRONMENT): requirements-tools.txt always
 	@scripts/install.sh .venv $< $@
+
+$(MUTANTS_ENVIRONMENT): requirements-mutants.txt always
+	@scripts/install.sh .tools/mutants $< $@
 
 $(BENCH_ENVIRONMENT): bench/requirements.txt always
 	@scripts/install.sh .tools/bench $< $@

@@ -6,7 +6,7 @@ set -euo pipefail
 CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/isolate.sh
 
-locks=(requirements-uv.txt requirements-tools.txt bench/requirements.txt packages/chassis/requirements-dev.txt)
+locks=(requirements-uv.txt requirements-tools.txt requirements-mutants.txt bench/requirements.txt packages/chassis/requirements-dev.txt)
 for service in "$@"; do locks+=("services/$service/requirements.txt" "services/$service/requirements-dev.txt"); done
 for lock in services/*/tests/clients/requirements.txt services/*/tests/clients/*/requirements.txt e2e/*/s3/requirements.txt; do
   if [[ -f $lock ]]; then locks+=("$lock"); fi

@@ -54,7 +54,7 @@ printf 'Installing %s packages of %s ' "$(grep -c '==' "$requirements")" "$requi
 log=$environment/install.log
 before=$(state "$requirements")
 : > "$unfinished"
-locked=(--quiet --require-hashes --only-binary :all: --requirement "$requirements")
+locked=(--quiet --no-deps --require-hashes --only-binary :all: --requirement "$requirements")
 if ! "$pip" -I scripts/uv.py pip install --python "$environment/bin/python" "${locked[@]}" > "$log" 2>&1; then
   printf 'with pip, since uv failed (%s) ' "$log"
   if ! "$pip" -I -m pip --python "$environment/bin/python" --disable-pip-version-check install "${locked[@]}" >> "$log" 2>&1; then

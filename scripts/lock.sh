@@ -15,6 +15,8 @@ compile() {
 
 compile requirements-uv.in --output-file requirements-uv.txt
 compile requirements-tools.in --output-file requirements-tools.txt
+# Without yattag, which has no wheel: Cosmic Ray needs it only for its HTML report.
+compile requirements-mutants.in --no-emit-package yattag --output-file requirements-mutants.txt
 chassis=packages/chassis/pyproject.toml
 compile "$chassis" --all-extras --group "$chassis:dev" --output-file packages/chassis/requirements-dev.txt
 for service in "$@"; do

@@ -22,9 +22,10 @@ import pytest
 from fake_cluster import fake_cluster
 from manifests import REPOSITORY
 from scripts.deploy import cluster
+from scripts.deploy.__main__ import __doc__ as usage_text
 from scripts.deploy.kubeconfig import kubeconfig
-from scripts.deploy.processes import Failed, run
-from scripts.deploy.settings import Settings
+from scripts.deploy.processes import Failed, Refused, run
+from scripts.deploy.settings import Settings, settings_per_service
 
 
 class Site:
@@ -296,6 +297,62 @@ def test_kubeconfig_is_removed_after_the_deploy(site: Site) -> None:
     assert list(temporary.iterdir()) == []
 
 
+@pytest.fixture
+def secret(site: Site, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A kubeconfig, which is in the environment as base64, as on GitHub."""
+    text = "apiVersion: v1\nkind: Config\n"
+    encoded = base64.b64encode(text.encode()).decode()
+    for name, value in {**site.environment, "KUBERC": "on", "KUBECONFIG": "", "KUBE_CONFIG": encoded}.items():
+        monkeypatch.setenv(name, value)
+    return text
+
+
+def test_kubeconfig_of_a_secret_is_a_file_until_the_end(secret: str) -> None:
+    with kubeconfig():
+        file = Path(os.environ["KUBECONFIG"])
+        assert file.read_text() == secret
+        assert "KUBE_CONFIG" not in os.environ
+    assert not file.exists()
+
+
+@pytest.mark.usefixtures("secret")
+def test_kubeconfig_of_a_secret_without_a_server_is_rejected(site: Site) -> None:
+    site.write(**site.state, server=None)
+    with pytest.raises(Refused, match="KUBE_CONFIG does not select a cluster"), kubeconfig():
+        pytest.fail("it was accepted")
+
+
+def test_repository_of_a_single_service_needs_no_placeholder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("IMAGE_DIGESTS", digests(tmp_path, orders="1"))
+    monkeypatch.setenv("IMAGE_REPOSITORY", "docker.io/you/orders")
+    assert [(one.release, one.repository) for one in settings_per_service()] == [("orders", "docker.io/you/orders")]
+
+
+DURATIONS = {
+    "timeout": "DEPLOY_TIMEOUT",
+    "smoke_timeout": "SMOKE_TIMEOUT",
+    "soak_time": "SOAK_TIME",
+    "lock_timeout": "LOCK_TIMEOUT",
+    "lease_duration": "LEASE_DURATION",
+}
+"""Settings, and the variables that set them."""
+
+
+def test_default_durations_are_those_of_the_usage(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*DURATIONS.values(), "SETTLE_AGE"):
+        monkeypatch.delenv(name, raising=False)
+    settings = Settings.from_env("task-api", "")
+    usage = dict(re.findall(r"^    ([A-Z_]+) \((\d+)s\) ", str(usage_text), re.MULTILINE))
+    assert {name: str(getattr(settings, field)) for field, name in DURATIONS.items()} == usage
+    assert settings.settle_age == settings.timeout + 30
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("2m", 120), ("90s", 90)])
+def test_durations_are_in_seconds_or_minutes(monkeypatch: pytest.MonkeyPatch, text: str, seconds: int) -> None:
+    monkeypatch.setenv("DEPLOY_TIMEOUT", text)
+    assert Settings.from_env("task-api", "").timeout == seconds
+
+
 # --- failures -------------------------------------------------------------------------
 
 
@@ -401,12 +458,16 @@ def test_diagnostics_are_grouped_on_github(site: Site) -> None:
 def test_failing_diagnostic_command_does_not_hide_the_others(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def hang(*_: str, **__: object) -> None:
+    options = []
+
+    def hang(*_: str, **given: object) -> None:
+        options.append(given)
         raise Failed("no answer within 15 s")
 
     monkeypatch.setattr(cluster, "run", hang)
     cluster.diagnose(Settings.from_env("task-api", ""))
     assert capsys.readouterr().out.count("no answer within 15 s") == 5
+    assert options == [{"show": True, "timeout": 15}] * 5
 
 
 # --- interruptions --------------------------------------------------------------------
@@ -775,6 +836,7 @@ def test_rollback_is_rejected_if_another_commit_was_deployed_while_it_waited(
     done = rollback_that_waited(site, *words, follows=[revision(3, "three", "deployed", age=0)], serves="three")
     assert done.returncode == 2
     assert "While this waited for the lock, slow-2 was followed by three. Nothing was changed." in done.stderr
+    assert "To roll back three: make rollback" in done.stderr
     assert site.state["held"] is None
     assert site.state["serves"] == "three"
 

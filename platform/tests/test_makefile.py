@@ -176,6 +176,12 @@ def test_fuzz_does_nothing_for_a_service_without_generated_tests(copy: Path) -> 
     assert (code, calls) == (0, [])
 
 
+def test_mutants_rejects_minutes_that_are_not_a_number(copy: Path) -> None:
+    done = make("mutants", "MINUTES=1.5", folder=copy)
+    assert done.returncode == 2
+    assert "MINUTES=1.5 is not an integer. For example: make mutants MINUTES=60" in done.stderr
+
+
 @pytest.mark.parametrize("variables", [{"SEED": "x"}, {"MINUTES": "1.5"}])
 def test_fuzz_rejects_values_that_are_not_numbers(copy: Path, variables: dict[str, str]) -> None:
     assert fuzz(copy, "exit 0", **variables)[:2] == (2, [])

@@ -651,6 +651,15 @@ def test_long_fuzzing_runs_on_a_schedule_and_skips_nothing() -> None:
     assert job["env"]["REQUIRE_ALL"] == "1"
 
 
+def test_mutants_are_tested_on_a_schedule_in_bounded_time() -> None:
+    job = WORKFLOWS["rebuild.yml"]["jobs"]["mutants"]
+    (mutants,) = runs(job, "make mutants")
+    minutes = re.fullmatch(r"make mutants MINUTES=(\d+)", job["steps"][mutants]["run"])
+    assert minutes
+    # For the install, and for the tests of a mutant, or of a module without one, that have just started.
+    assert int(job["timeout-minutes"]) >= int(minutes[1]) + 30
+
+
 def test_gate_is_tested_with_a_known_vulnerability_on_a_schedule() -> None:
     assert runs(WORKFLOWS["rebuild.yml"]["jobs"]["gate"], "pytest -m scanner e2e/test_scan.py")
 

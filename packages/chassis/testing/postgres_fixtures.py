@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator
 from uuid import uuid4
 
@@ -38,7 +39,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
-    """The URL of a PostgreSQL for this run."""
+    """The URL of a PostgreSQL for this run: that of TEST_POSTGRES_URL, which `make mutants` sets, or a new one."""
+    if url := os.environ.get("TEST_POSTGRES_URL"):
+        yield url
+        return
     with running_postgres() as url:
         yield url
 

@@ -81,8 +81,9 @@ def test_labels_are_replaced_and_metadata_is_merged() -> None:
 
 def test_merged_metadata_is_bounded() -> None:
     task = created(metadata={f"a{n}": "" for n in range(30)})
+    assert len(changed(task, metadata={f"b{n}": "" for n in range(20)}).metadata) == 50
     with pytest.raises(rules.RuleBroken, match="at most 50"):
-        changed(task, metadata={f"b{n}": "" for n in range(30)})
+        changed(task, metadata={f"b{n}": "" for n in range(21)})
 
 
 def test_a_task_is_due_at_a_date_time_or_on_a_date() -> None:
@@ -120,6 +121,10 @@ def test_a_deleted_task_can_be_undeleted() -> None:
     back = rules.undelete(deleted, now=LATER)
     assert (back.deleted_at, back.version) == (None, 3)
     assert rules.undelete(back, now=LATER) is back
+
+
+def test_deleted_tasks_are_purged_after_30_days() -> None:
+    assert rules.purge_cutoff(LATER) == LATER - timedelta(days=30)
 
 
 def test_completing_a_recurring_task_moves_the_rule_to_the_next_occurrence() -> None:
@@ -198,6 +203,17 @@ def test_no_other_update_creates_an_occurrence(recurrence: str | None, patch: di
     task = created(recurrence=recurrence)
     after = changed(task, **patch)
     assert rules.advance_recurrence(after, before=task, task_id=uuid7(), now=LATER) == (after, None)
+
+
+def test_a_rule_added_to_a_done_task_creates_no_occurrence() -> None:
+    done = changed(created(due_on="2026-11-23"), status="done")
+    recurring = changed(done, recurrence="FREQ=DAILY")
+    assert rules.complete(recurring, before=done, task_id=uuid7(), now=LATER) == (recurring, None)
+
+
+def test_the_last_year_that_can_be_stored_has_occurrences() -> None:
+    _, following = completed(created(recurrence="FREQ=YEARLY", due_on="9997-12-31"))
+    assert following.due_on == date(9998, 12, 31)
 
 
 @pytest.mark.parametrize(

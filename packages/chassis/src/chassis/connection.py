@@ -44,17 +44,22 @@ class _Connection(HttpToolsProtocol):
     head_seconds: float
     write_seconds: float
     slow_clients: Counter
+    # Each is set before it is read.
+    _last_chunk_bytes: int
+    """Size of the last chunk received."""
+    _first_chunk_bytes: int
+    """Size of the chunk in which the head started."""
+    _later_bytes: int
+    """Received after that chunk: the parser buffers an endless header."""
+    _unsent_bytes: int
+    """In the write buffer at the last check."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._head_timer: asyncio.TimerHandle | None = None
         self._linger_timer: asyncio.TimerHandle | None = None
         self._in_head = False
-        self._last_chunk_bytes = 0  # size of the last chunk received
-        self._first_chunk_bytes = 0  # size of the chunk in which the head started
-        self._later_bytes = 0  # received after that chunk: the parser buffers an endless header
         self._rejected = False
-        self._unsent_bytes = 0  # in the write buffer at the last check
         self._write_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
