@@ -24,7 +24,7 @@ class FakeDatabase:
     def __init__(self, seconds: float = DEADLINE_SECONDS, max_waiting: int = 10) -> None:
         self.writes: Batcher[int, str] = Batcher(
             self._run,
-            WaitLimit(max_waiting, 5, metrics),
+            WaitLimit(max_waiting, metrics),
             seconds=seconds,
             execute_one=self._execute_one,
             execute_many=self._execute_many,
