@@ -208,7 +208,7 @@ def test_no_other_update_creates_an_occurrence(recurrence: str | None, patch: di
 def test_a_rule_added_to_a_done_task_creates_no_occurrence() -> None:
     done = changed(created(due_on="2026-11-23"), status="done")
     recurring = changed(done, recurrence="FREQ=DAILY")
-    assert rules.complete(recurring, before=done, task_id=uuid7(), now=LATER) == (recurring, None)
+    assert rules.advance_recurrence(recurring, before=done, task_id=uuid7(), now=LATER) == (recurring, None)
 
 
 def test_the_last_year_that_can_be_stored_has_occurrences() -> None:
