@@ -160,7 +160,6 @@ class Batcher(Generic[Item, Result]):
                 for waiter in batch.followers:  # the statement would fail for each of them
                     if not waiter.future.done():
                         waiter.future.set_exception(error)
-                batch.followers.clear()
             self._release_followers(batch)
             raise
         finally:
