@@ -125,7 +125,7 @@ class Tests:
 
 
 def _kill_all(mark: str) -> None:
-    """Kills what a run has left that timed out or was cancelled: services have sessions of their own. Does nothing on
+    """Kills what a run has left that timed out or was cancelled: services are in process groups of their own. Does nothing on
     macOS, which has no /proc."""
     for environment in Path("/proc").glob("[0-9]*/environ"):
         with suppress(OSError):
