@@ -125,8 +125,8 @@ class Tests:
 
 
 def _kill_all(mark: str) -> None:
-    """Kills what a run has left that timed out or was cancelled: services have sessions of their own. Does nothing on
-    macOS, which has no /proc."""
+    """Kills what a run has left that timed out or was cancelled: services are in process groups of their own. Does
+    nothing on macOS, which has no /proc."""
     for environment in Path("/proc").glob("[0-9]*/environ"):
         with suppress(OSError):
             if mark.encode() in environment.read_bytes().split(b"\0"):
