@@ -95,7 +95,7 @@ class Database:
     def delete_new(self) -> None:
         """Deletes the created tasks, so that every measurement starts from the same rows."""
         self.execute(
-            "DELETE FROM tasks WHERE title = 'Water the plants'", "TRUNCATE changes, answers", "VACUUM tasks",
+            "DELETE FROM tasks WHERE title = 'Water the plants'", "TRUNCATE changes, idempotency_records", "VACUUM tasks",
             "CHECKPOINT",
         )  # fmt: skip
 
