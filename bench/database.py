@@ -95,9 +95,11 @@ class Database:
     def delete_new(self) -> None:
         """Deletes the created tasks, so that every measurement starts from the same rows."""
         self.execute(
-            "DELETE FROM tasks WHERE title = 'Water the plants'", "TRUNCATE changes, idempotency_records", "VACUUM tasks",
+            "DELETE FROM tasks WHERE title = 'Water the plants'",
+            "TRUNCATE changes, idempotency_records",
+            "VACUUM tasks",
             "CHECKPOINT",
-        )  # fmt: skip
+        )
 
     def count_statements(self, track: str) -> None:
         """track: `top`, or `none`, which saves PostgreSQL the CPU time that counting takes."""
