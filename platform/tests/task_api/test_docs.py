@@ -143,9 +143,9 @@ def test_readme_shows_the_output_of_make_test() -> None:
     count, _, what = generated.partition(" ")
     assert count.isdigit()
     assert what.replace("on sqlite", "on {kind}") in (SERVICE_TESTS / "test_generated_requests.py").read_text()
-    passed = [line for line in lines if re.fullmatch(r"\d+ passed in \d+\.\d\ds( \(\d:\d\d:\d\d\))?", line)]
-    assert len(passed) == len(tested) - 1
-    assert re.fullmatch(r"\d+ passed in \d+\.\d\ds \(\d:\d\d:\d\d\)", last)
+    summary = re.compile(r"\d+ passed in \d+\.\d\ds( \(\d:\d\d:\d\d\))?")  # pytest adds minutes if it takes one
+    assert sum(summary.fullmatch(line) is not None for line in lines) == len(tested) - 1
+    assert summary.fullmatch(last)
 
 
 def reason_untested(block: Block) -> str:
