@@ -54,7 +54,9 @@ printf 'Installing %s packages of %s ' "$(grep -c '==' "$requirements")" "$requi
 log=$environment/install.log
 before=$(state "$requirements")
 : > "$unfinished"
-locked=(--quiet --no-deps --require-hashes --only-binary :all: --requirement "$requirements")
+locked=(--quiet --require-hashes --only-binary :all: --requirement "$requirements")
+# A lock that leaves a package out (scripts/lock.sh) says so. Of all others it is checked that they are complete.
+if grep --quiet '^# The following packages were excluded' "$requirements"; then locked+=(--no-deps); fi
 if ! "$pip" -I scripts/uv.py pip install --python "$environment/bin/python" "${locked[@]}" > "$log" 2>&1; then
   printf 'with pip, since uv failed (%s) ' "$log"
   if ! "$pip" -I -m pip --python "$environment/bin/python" --disable-pip-version-check install "${locked[@]}" >> "$log" 2>&1; then

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Mutation testing of the modules in which a silent fault costs most (scripts/mutants/): a fault that no test notices is
+# Mutation testing of modules in which a silent fault costs much (scripts/mutants/): a fault that no test notices is
 # printed, and fails the run unless the project's mutants.toml accepts it.
 #
 #   scripts/mutants.sh [WORD...]   only modules whose path contains one of the words

@@ -33,5 +33,5 @@ def lend_environments(folder: Path) -> None:
     # Each tool, not their folder: what is removed in the copy is only a link there.
     tools = sorted(path.relative_to(REPOSITORY) for path in REPOSITORY.glob(".tools/*"))
     for path in (Path(".venv"), *tools, Path("packages/chassis/.venv"), Path(f"services/{SERVICE}/.venv")):
-        if (REPOSITORY / path).exists() and (folder / path).parent.exists():
+        if (REPOSITORY / path).exists():
             (folder / path).symlink_to(REPOSITORY / path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import glob
@@ -11,7 +12,7 @@ import socket
 import subprocess
 import tempfile
 import warnings
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from pathlib import Path
 
 import asyncpg
@@ -59,6 +60,24 @@ async def connected(url: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record
         yield connection
     finally:
         await connection.close()
+
+
+def complete(work: Coroutine[None, None, None]) -> None:
+    """Runs it from a fixture that is not async. asyncio.run would remove the loop of an async test."""
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(work)
+    loop.close()
+
+
+def execute(url: str, statement: str) -> None:
+    """Executes it on a connection of its own."""
+
+    async def connect_and_execute() -> None:
+        connection = await asyncpg.connect(url)
+        await connection.execute(statement)
+        await connection.close()
+
+    complete(connect_and_execute())
 
 
 @contextlib.asynccontextmanager

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Iterator
 from uuid import uuid4
 
-import asyncpg
 import pytest
-from databases import running_postgres
+from databases import execute, running_postgres
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -51,18 +49,7 @@ def postgres_server() -> Iterator[str]:
 def postgres_url(postgres_server: str) -> Iterator[str]:
     """The URL of an empty schema for this test: creating one takes a fraction of the time of a database."""
     name = f"test_{uuid4().hex}"
-    _execute(postgres_server, f"CREATE SCHEMA {name}")
+    execute(postgres_server, f"CREATE SCHEMA {name}")
     yield f"{postgres_server}?search_path={name}"
     # A test that failed inside a transaction still holds its locks, and they are not released while this waits.
-    _execute(postgres_server, f"SET lock_timeout = '30s'; DROP SCHEMA {name} CASCADE")
-
-
-def _execute(url: str, statement: str) -> None:
-    async def execute() -> None:
-        connection = await asyncpg.connect(url)
-        await connection.execute(statement)
-        await connection.close()
-
-    loop = asyncio.new_event_loop()  # not asyncio.run: it would remove the loop of an async test
-    loop.run_until_complete(execute())
-    loop.close()
+    execute(postgres_server, f"SET lock_timeout = '30s'; DROP SCHEMA {name} CASCADE")

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Literal
 from uuid import uuid4
 
-import asyncpg
 import pytest
 from acknowledged.row import Row
+from databases import complete, execute
 
 from task_api import store
 from task_api.store import Store
@@ -86,7 +85,7 @@ def migrated_schema(postgres_server: str) -> str:
     """The URL of a migrated schema. Migrating one took two thirds of the time of a test of the API."""
     schema = f"test_{uuid4().hex}"
     url = f"{postgres_server}?search_path={schema}"
-    _run_sql(postgres_server, f"CREATE SCHEMA {schema}")
+    execute(postgres_server, f"CREATE SCHEMA {schema}")
     _migrate(url)
     return url
 
@@ -103,7 +102,7 @@ def storage_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
             return f"sqlite:///{file}"
         case "postgresql":
             url: str = request.getfixturevalue("migrated_schema")
-            _run_sql(url, EMPTY)
+            execute(url, EMPTY)
             return url
 
 
@@ -113,22 +112,7 @@ def _migrate(url: str) -> None:
         await migrated.open()
         await migrated.close()
 
-    _complete(migrate())
-
-
-def _run_sql(url: str, statement: str) -> None:
-    async def run() -> None:
-        connection = await asyncpg.connect(url)
-        await connection.execute(statement)
-        await connection.close()
-
-    _complete(run())
-
-
-def _complete(work: Coroutine[None, None, None]) -> None:
-    loop = asyncio.new_event_loop()  # not asyncio.run: it would remove the loop of an async test
-    loop.run_until_complete(work)
-    loop.close()
+    complete(migrate())
 
 
 @pytest.fixture
