@@ -116,9 +116,10 @@ def join_in_flight(get: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitabl
     """
     in_flight: dict[object, asyncio.Future[Any]] = {}
 
-    async def join(self: Batcher[Any, Any], key: object) -> Any:
+    async def join(self: Batcher[Any, Any], item: object) -> Any:
+        key = (self, item)
         if key not in in_flight:
-            in_flight[key] = asyncio.ensure_future(get(self, key))
+            in_flight[key] = asyncio.ensure_future(get(self, item))
             in_flight[key].add_done_callback(lambda _: in_flight.pop(key))
         return await asyncio.shield(in_flight[key])
 

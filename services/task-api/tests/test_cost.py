@@ -55,9 +55,10 @@ class Connected:
     async def fetchrow(self, *_: object) -> tuple[object, ...]:
         return self._row
 
-    async def fetch(self, statement: str, *_: object) -> list[tuple[object, ...]]:
+    async def fetch(self, statement: str, *values: object) -> list[tuple[object, ...]]:
         key: tuple[object, ...] = (self._row[0].bytes,) if KEY in statement else ()
-        return [key + (self._row if FIELDS in statement else ())] * 51
+        rows = 1 if values == (self._row[0],) else 51
+        return [key + (self._row if FIELDS in statement else ())] * rows
 
     async def execute(self, *_: object) -> str:
         return "INSERT 0 1"
@@ -134,23 +135,24 @@ async def ask(app: FastAPI, method: str, path: str, body: bytes = b"") -> tuple[
 
 
 async def cost(app: FastAPI, method: str, path: str, body: bytes = b"") -> int:
-    """The calls for a request that is not the first of its kind."""
-    await ask(app, method, path, body)
+    """The calls for a request after others of its kind, which filled the cache."""
+    for _ in range(2):
+        await ask(app, method, path, body)
     status, _, calls = await ask(app, method, path, body)
     assert status < 300
     return calls
 
 
 async def test_getting_a_task_takes_few_calls(app: FastAPI) -> None:
-    assert await cost(app, "GET", TASK) <= 123
+    assert await cost(app, "GET", TASK) <= 120
 
 
 async def test_creating_a_task_takes_few_calls(app: FastAPI) -> None:
-    assert await cost(app, "POST", "/v1/tasks", NEW) <= 180
+    assert await cost(app, "POST", "/v1/tasks", NEW) <= 174
 
 
 async def test_listing_50_tasks_takes_few_calls(app: FastAPI) -> None:
-    assert await cost(app, "GET", "/v1/tasks") <= 262
+    assert await cost(app, "GET", "/v1/tasks") <= 260
 
 
 async def test_rows_are_not_revalidated() -> None:
@@ -167,18 +169,18 @@ async def test_each_request_is_one_log_line(app: FastAPI, tmp_path: Path) -> Non
     await cost(app, "GET", TASK)
     logging.getLogger("task_api").warning("after them")
     lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
-    assert [line.get("path", line["message"]) for line in lines] == [TASK, TASK, "after them"]
+    assert [line.get("path", line["message"]) for line in lines] == [TASK, TASK, TASK, "after them"]
 
 
 async def test_log_lines_are_written_in_batches_without_delay(app: FastAPI, tmp_path: Path) -> None:
     await cost(app, "GET", TASK)
     assert (tmp_path / "log").read_text() == ""
     async with asyncio.timeout(10):
-        while len((tmp_path / "log").read_text().splitlines()) < 2:
+        while len((tmp_path / "log").read_text().splitlines()) < 3:
             await asyncio.sleep(logs.WAIT_SECONDS)
 
 
 async def test_buffered_log_lines_are_flushed_at_exit(app: FastAPI, tmp_path: Path) -> None:
     await cost(app, "GET", TASK)
     logging.shutdown([weakref.ref(handler) for handler in logging.getLogger().handlers])  # as at exit
-    assert len((tmp_path / "log").read_text().splitlines()) == 2
+    assert len((tmp_path / "log").read_text().splitlines()) == 3

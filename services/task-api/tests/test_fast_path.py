@@ -23,6 +23,7 @@ from task_api.app import create_app
 from task_api.settings import Settings
 from task_api.store import IdempotencyKeyInUse, IdempotencyRecord, StoreBusy, StoreUnavailable, Write
 from task_api.store.memory import MemoryStore
+from task_api.store.protocol import VersionedJson
 from task_api.tasks import fast_path, routes, rules
 from task_api.tasks.commands import IdempotencyKeyReused, PreconditionFailed, TaskNotFound
 from task_api.tasks.models import NewTask, Task
@@ -147,6 +148,9 @@ class _Failing(MemoryStore):
         self._error = error
 
     async def get(self, _task_id: UUID) -> Task | None:
+        raise self._error
+
+    async def get_json(self, _task_id: UUID) -> VersionedJson | None:
         raise self._error
 
     async def page(self, _query: Query, *, size: int) -> list[Task]:

@@ -73,6 +73,18 @@ async def test_a_task_round_trips(tasks_store: Store, task: Task) -> None:
     assert await tasks_store.get(task.id) == changed
 
 
+@pytest.mark.parametrize("task", [a_task(), EVERYTHING])
+async def test_a_task_is_read_as_json_until_it_is_deleted(tasks_store: Store, task: Task) -> None:
+    for version in (task, following(task, title="new")):
+        await keep(tasks_store, version)
+        found = await tasks_store.get_json(task.id)
+        assert found is not None
+        assert (found[0], Task.model_validate_json(found[1])) == (version.version, version)
+    assert await tasks_store.get_json(uuid7()) is None
+    await keep(tasks_store, following(following(task), deleted_at=NOW))
+    assert await tasks_store.get_json(task.id) is None
+
+
 async def test_an_unknown_id_returns_none(tasks_store: Store) -> None:
     task = a_task()
     await keep(tasks_store, task)

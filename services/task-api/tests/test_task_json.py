@@ -18,7 +18,7 @@ from task_api.store.postgres import PostgresStore
 from task_api.store.postgres_lists import find
 from task_api.store.postgres_rows import Dialect
 from task_api.store.task_json import OVERHEAD_BYTES, TaskJsonCache
-from task_api.tasks.models import Task
+from task_api.tasks.models import Task, to_json
 from task_api.tasks.preconditions import list_etag
 from task_api.tasks.query import Query, next_page, read_order
 
@@ -130,7 +130,7 @@ async def test_an_updated_task_of_a_cached_page_is_the_only_row_that_is_read(
         await store.commit([Write(first.model_copy(update={"title": "z", "version": 2}), "updated")], now=NOW)
         statements.clear()
         assert await titles(store) == ["b", "c", "z"]
-    assert [statement == task_json.GET_BY_IDS for statement in statements] == [False, True]
+    assert [statement == task_json.ROWS_OF_MANY for statement in statements] == [False, True]
 
 
 async def test_a_reader_of_a_list_that_is_not_cached_soon_takes_one_statement_per_page(
@@ -145,6 +145,82 @@ async def test_a_reader_of_a_list_that_is_not_cached_soon_takes_one_statement_pe
             counts.append(len(statements))
             query = next_page(query, page[-1])
     assert counts == [2, 2, 1, 1, 1, 1]
+
+
+async def test_a_task_is_read_from_the_cache_and_always_current(postgres_url: str) -> None:
+    """Also where only another pod, or somebody by hand, changed it."""
+    async with open_store(postgres_url) as store, open_store(postgres_url) as pod, connected(postgres_url) as db:
+        task = a_task(title="a")
+        await create(store, task)
+        for _ in range(3):
+            assert await store.get_json(task.id) == (1, to_json(task))
+        changed = task.model_copy(update={"title": "b", "version": 2})
+        await pod.commit([Write(changed, "updated")], now=NOW)
+        assert await store.get_json(task.id) == (2, to_json(changed))
+        await db.execute("UPDATE tasks SET title = 'c'")
+        by_hand = changed.model_copy(update={"title": "c"})
+        assert await store.get_json(task.id) == (2, to_json(by_hand))
+        deleted = by_hand.model_copy(update={"version": 3, "deleted_at": NOW})
+        await pod.commit([Write(deleted, "deleted")], now=NOW)
+        assert await store.get_json(task.id) is None
+        await db.execute("UPDATE tasks SET deleted_at = NULL")
+        assert await store.get_json(task.id) == (3, to_json(deleted.model_copy(update={"deleted_at": None})))
+
+
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize(
+    ("change", "later"), [("UPDATE tasks SET title = 'z' WHERE title = 'a'", "z"), ("DELETE FROM tasks", None)]
+)
+async def test_a_task_that_is_not_cached_is_read_as_it_is_when_its_row_is_read(
+    postgres_url: str, several: bool, change: str, later: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its key was read before."""
+    async with open_store(postgres_url) as store, connected(postgres_url) as db, connected(postgres_url) as other:
+        task = a_task(title="a")
+        await create(store, task)
+        changes = [change]
+        fetch = asyncpg.Connection.fetch
+
+        async def fetch_then_change(
+            db: asyncpg.Connection[asyncpg.Record], statement: str, *values: object
+        ) -> list[asyncpg.Record]:
+            rows: list[asyncpg.Record] = await fetch(db, statement, *values)
+            if changes:
+                await other.execute(changes.pop())
+            return rows
+
+        monkeypatch.setattr(asyncpg.Connection, "fetch", fetch_then_change)
+        ids = [task.id, a_task().id] if several else [task.id]
+        found = await TaskJsonCache(task_json.MAX_CACHE_BYTES).by_ids(db, ids)
+        expected = None if later is None else (1, to_json(task.model_copy(update={"title": later})))
+        assert found == [expected, None][: len(ids)]
+
+
+async def test_a_cached_task_takes_one_statement_that_reads_only_its_key(
+    postgres_url: str, statements: list[str]
+) -> None:
+    async with open_store(postgres_url) as store:
+        task = a_task()
+        await create(store, task)
+        for _ in range(3):
+            statements.clear()
+            await store.get_json(task.id)
+    assert statements == [task_json.KEY_OF_ONE]
+
+
+async def test_readers_of_tasks_that_are_not_cached_soon_take_one_statement_each(
+    postgres_url: str, statements: list[str]
+) -> None:
+    async with open_store(postgres_url) as store:
+        tasks = [a_task() for _ in range(6)]
+        await create(store, *tasks)
+        counts = []
+        for task in [*tasks, *tasks]:
+            statements.clear()
+            assert await store.get_json(task.id) == (1, to_json(task))
+            counts.append(len(statements))
+    assert counts == [2, *[1] * 11]
+    assert statements == [task_json.KEY_OF_ONE]
 
 
 async def test_the_cache_is_bounded_and_evicts_the_oldest_entries_first(postgres_url: str) -> None:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import asyncpg
 
-from chassis.postgres.database import Database, DatabaseConfig, Limits, transaction
+from chassis.postgres.database import Database, DatabaseConfig, Limits, rows_by_key, transaction
 from chassis.postgres.metrics import DatabaseMetrics
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ INSERT = "INSERT INTO notes (id, text) VALUES ($1, $2)"
 class NotesStore(Database):
     def __init__(self, url: str, *, limits: Limits, wait_seconds: float) -> None:
         super().__init__(url, CONFIG, limits=limits, wait_seconds=wait_seconds)
-        self._by_id = self._batch_reads(one=GET, many=GET_MANY)
+        self._by_id = self._batch_reads(rows_by_key(one=GET, many=GET_MANY))
         self._adds = self._batch_writes(execute_one=_add, execute_many=_add_all, settle=_add_if_missing)
 
     async def add(self, note_id: UUID, text: str) -> None:

@@ -60,8 +60,9 @@ class _Requires(SecurityBase):
         self._basic = basic
 
     async def __call__(self, request: Request) -> Caller:
-        authenticator: Authenticator = request.app.state.authenticator
-        rate_limit: RateLimit | None = request.app.state.rate_limit
+        state = request.app.state
+        authenticator: Authenticator = state.authenticator
+        rate_limit: RateLimit | None = state.rate_limit
         if isinstance(authenticator, NoAuth):  # the header is not even read
             if rate_limit is not None:
                 await rate_limit.acquire(request, _address(request))

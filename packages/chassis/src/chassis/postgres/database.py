@@ -286,27 +286,18 @@ class Database:
         """Like `_run`, for writes that are idempotent."""
         return await self._run(work, work)
 
-    def _batch_reads(self, *, one: str, many: str) -> Batcher[Any, asyncpg.Record | None]:
-        """Rows by key; concurrent reads share one statement (chassis.postgres.batching).
+    def _batch_reads(self, read: Callable[[Connection, list[Item]], Coroutine[Any, Any, list[T]]]) -> Batcher[Item, T]:
+        """Independent reads; concurrent ones share one call of `read` (chassis.postgres.batching).
 
-        one: the statement for the row with the key $1. many: the statement for the rows with the keys in the array $1,
-        with the key as the first column; preferably with a subquery per key, LATERAL with LIMIT 1: a plan of `= ANY`
-        that was made while the table was small scans the whole table, and is kept while it grows.
+        read: the results for one or more items, in their order; see also `rows_by_key`.
         """
 
-        async def execute_one(db: Connection, key: Any) -> asyncpg.Record | None:
-            return await db.fetchrow(one, key)
-
-        async def execute_many(db: Connection, keys: list[Any]) -> list[asyncpg.Record | None]:
-            rows = {row[0]: row for row in await db.fetch(many, keys)}
-            return [rows.get(key) for key in keys]
+        async def read_one(db: Connection, item: Item) -> T:
+            (result,) = await read(db, [item])
+            return result
 
         return Batcher(
-            self._run,
-            self._wait_limit,
-            seconds=self._limits.seconds,
-            execute_one=execute_one,
-            execute_many=execute_many,
+            self._run, self._wait_limit, seconds=self._limits.seconds, execute_one=read_one, execute_many=read
         )
 
     def _batch_writes(
@@ -392,6 +383,25 @@ class Database:
             pooler=self._limits.pooler,
             prepared_statements=self._limits.prepared_statements,
         )
+
+
+def rows_by_key(
+    *, one: str, many: str
+) -> Callable[[Connection, list[Any]], Coroutine[Any, Any, list[asyncpg.Record | None]]]:
+    """For `_batch_reads`: the row of each key, or None.
+
+    one: the statement for the row with the key $1. many: the statement for the rows with the keys in the array $1, with
+    the key as the first column; preferably with a subquery per key, LATERAL with LIMIT 1: a plan of `= ANY` that was
+    made while the table was small scans the whole table, and is kept while it grows.
+    """
+
+    async def read(db: Connection, keys: list[Any]) -> list[asyncpg.Record | None]:
+        if len(keys) == 1:
+            return [await db.fetchrow(one, keys[0])]
+        rows = {row[0]: row for row in await db.fetch(many, keys)}
+        return [rows.get(key) for key in keys]
+
+    return read
 
 
 @contextlib.asynccontextmanager

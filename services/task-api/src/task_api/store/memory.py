@@ -20,6 +20,7 @@ from task_api.store.protocol import (
     StoredChange,
     TaskJson,
     VersionConflict,
+    VersionedJson,
     Write,
 )
 from task_api.tasks.models import Task, to_json
@@ -70,6 +71,10 @@ class MemoryStore:
 
     async def get(self, task_id: UUID) -> Task | None:
         return self._tasks.get(task_id)
+
+    async def get_json(self, task_id: UUID) -> VersionedJson | None:
+        task = self._tasks.get(task_id)
+        return None if task is None or task.deleted_at else (task.version, to_json(task))
 
     async def get_many(self, task_ids: Sequence[UUID]) -> dict[UUID, Task]:
         return {task_id: self._tasks[task_id] for task_id in task_ids if task_id in self._tasks}

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import asyncpg
 
-from chassis.postgres.database import Database, DatabaseConfig, Limits, transaction
+from chassis.postgres.database import Database, DatabaseConfig, Limits, rows_by_key, transaction
 from task_api.store import migrations
 from task_api.store.metrics import metrics
 from task_api.store.postgres_lists import find, names, page
@@ -24,6 +24,7 @@ from task_api.store.protocol import (
     OtherHistory,
     StoredChange,
     TaskJson,
+    VersionedJson,
     Write,
 )
 from task_api.store.task_json import MAX_CACHE_BYTES, TaskJsonCache
@@ -56,7 +57,8 @@ class PostgresStore(Database):
         )
         super().__init__(url, config, limits=limits, wait_seconds=wait_seconds)
         self._json = TaskJsonCache(MAX_CACHE_BYTES)
-        self._by_id = self._batch_reads(one=GET_TASK, many=GET_TASKS)
+        self._by_id = self._batch_reads(rows_by_key(one=GET_TASK, many=GET_TASKS))
+        self._json_by_id = self._batch_reads(self._json.by_ids)
         self._creations = self._batch_writes(execute_one=commit, execute_many=create_together, settle=settle)
 
     async def commit(
@@ -78,6 +80,9 @@ class PostgresStore(Database):
     async def get(self, task_id: UUID) -> Task | None:
         row = await self._by_id.submit(task_id)
         return None if row is None else task_of(row)
+
+    async def get_json(self, task_id: UUID) -> VersionedJson | None:
+        return await self._json_by_id.submit(task_id)
 
     async def get_many(self, task_ids: Sequence[UUID]) -> dict[UUID, Task]:
         rows = await self._run(lambda db: db.fetch(GET_TASKS, list(task_ids)))

@@ -115,8 +115,8 @@ def task_of(row: Iterable[Any]) -> Task:
     )
 
 
-def select_by_ids(columns: str) -> str:
-    """The statement for the rows with the ids in the array $1.
+def select_by_ids(columns: str, condition: str = "true") -> str:
+    """The statement for the rows with the ids in the array $1 that fulfil the condition.
 
     It uses the primary key whatever the size of the table. For `id = ANY ($1)` PostgreSQL scans a small table, and
     keeps that cached plan while the table grows, until it is analyzed: ten times the CPU of a GET after 40,000 more
@@ -124,7 +124,7 @@ def select_by_ids(columns: str) -> str:
     """
     return f"""
         SELECT found.* FROM unnest($1::uuid[]) AS requested (id),
-            LATERAL (SELECT {columns} FROM tasks WHERE tasks.id = requested.id LIMIT 1) AS found
+            LATERAL (SELECT {columns} FROM tasks WHERE tasks.id = requested.id AND {condition} LIMIT 1) AS found
     """
 
 

@@ -90,6 +90,9 @@ TaskJson: TypeAlias = tuple[bytes, bytes]
 A tuple: an instance of a class per task takes 6 µs more for a list of 50.
 """
 
+VersionedJson: TypeAlias = tuple[int, bytes]
+"""A task's version, and the task as a response has it."""
+
 
 class Store(Protocol):
     """A storage backend for tasks. A commit that returned is durable (except in memory).
@@ -125,6 +128,9 @@ class Store(Protocol):
 
     async def get(self, task_id: UUID) -> Task | None:
         """The task, also if it is deleted, or None."""
+
+    async def get_json(self, task_id: UUID) -> VersionedJson | None:
+        """The task as JSON, or None if it does not exist or is deleted."""
 
     async def get_many(self, task_ids: Sequence[UUID]) -> dict[UUID, Task]:
         """The existing ones of these tasks, including deleted ones."""

@@ -31,6 +31,7 @@ from task_api.store.protocol import (
     StoredChange,
     TaskJson,
     VersionConflict,
+    VersionedJson,
     Write,
 )
 from task_api.tasks.models import Priority, Status, Task, to_json
@@ -133,6 +134,10 @@ class SQLiteStore:
 
     async def get(self, task_id: UUID) -> Task | None:
         return (await self.get_many([task_id])).get(task_id)
+
+    async def get_json(self, task_id: UUID) -> VersionedJson | None:
+        task = await self.get(task_id)
+        return None if task is None or task.deleted_at else (task.version, to_json(task))
 
     async def get_many(self, task_ids: Sequence[UUID]) -> dict[UUID, Task]:
         ids = json.dumps([str(task_id) for task_id in task_ids])

@@ -1,13 +1,16 @@
-"""Caches the JSON of tasks for lists.
+"""Caches the JSON of tasks for reading one and for lists.
 
 Most of the cost of a list is the conversion of its rows: 23 columns are sent, decoded, made into a Task and serialized.
-So a page reads a key of 32 bytes per task, and complete rows only for the tasks whose JSON is not cached.
+So a page reads a key of 32 bytes per task, and complete rows only for the tasks whose JSON is not cached. Reading a
+task does the same.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections import OrderedDict
 from collections.abc import Sequence
+from enum import Enum, auto
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -15,7 +18,7 @@ import asyncpg
 
 from task_api.store.postgres_lists import find
 from task_api.store.postgres_rows import FIELDS, Dialect, select_by_ids, task_of
-from task_api.store.protocol import TaskJson
+from task_api.store.protocol import TaskJson, VersionedJson
 from task_api.tasks.models import to_json
 from task_api.tasks.query import Query
 
@@ -28,11 +31,23 @@ content. Nor do version and time: a row changed by hand keeps both, but not the 
 
 KEYS, KEYS_AND_FIELDS = Dialect(KEY), Dialect(f"{KEY}, {FIELDS}")
 
-GET_BY_IDS = select_by_ids(KEYS_AND_FIELDS.columns)
+NOT_DELETED = "deleted_at IS NULL"
+KEY_OF_ONE, ROW_OF_ONE = (
+    f"SELECT {dialect.columns} FROM tasks WHERE id = $1 AND {NOT_DELETED}" for dialect in (KEYS, KEYS_AND_FIELDS)
+)
+KEYS_OF_MANY, ROWS_OF_MANY = (select_by_ids(dialect.columns, NOT_DELETED) for dialect in (KEYS, KEYS_AND_FIELDS))
 
 MAX_CACHE_BYTES = 16 * 1024 * 1024
 OVERHEAD_BYTES = 250
 """Memory of an entry besides its JSON: two objects and a slot of the dictionary."""
+
+
+class Reader(Enum):
+    """Who reads tasks: each has its own share of tasks that are cached."""
+
+    FIRST_PAGE = auto()
+    LATER_PAGE = auto()
+    BY_ID = auto()
 
 
 class TaskJsonCache:
@@ -41,13 +56,31 @@ class TaskJsonCache:
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._entries: OrderedDict[bytes, bytes] = OrderedDict()
-        self._mostly_missing = {True: False, False: False}
-        """Whether most of the last first page, and of the last later page, was not cached: then the next one is read
-        with its rows at once. Readers of whole lists would take a second statement for every page otherwise."""
+        self._mostly_missing = dict.fromkeys(Reader, False)
+        """Whether most tasks of the last read of this kind were not cached: then the next one reads rows at once.
+        Readers of whole lists would take a second statement for every page otherwise."""
         self.size_bytes = 0
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    async def by_ids(self, db: Connection, ids: Sequence[UUID]) -> list[VersionedJson | None]:
+        """See Store.get_json, for each of `ids`.
+
+        A row read by a second statement may be newer than its key, or gone: either is right for this request, which
+        came before both.
+        """
+        is_one = len(ids) == 1
+        if self._mostly_missing[Reader.BY_ID]:
+            rows = await db.fetch(ROW_OF_ONE if is_one else ROWS_OF_MANY, ids[0] if is_one else ids)
+            found = self._convert(rows, Reader.BY_ID)
+        else:
+            keys: list[bytes] = [
+                row[0] for row in await db.fetch(KEY_OF_ONE if is_one else KEYS_OF_MANY, ids[0] if is_one else ids)
+            ]
+            found = await self._complete(db, keys, Reader.BY_ID)
+        by_id = {key[:16]: (int.from_bytes(key[16:20], "big"), content) for key, content in found.items()}
+        return [by_id.get(task_id.bytes) for task_id in ids]
 
     async def page(self, db: Connection, query: Query, size: int) -> list[TaskJson]:
         """See Store.page_json.
@@ -55,23 +88,28 @@ class TaskJsonCache:
         The page is consistent: it is the result of a single statement. Rows read by a second one are used only if they
         still have the key that the first one read; otherwise the page is read again, with its rows.
         """
-        entries, is_first = self._entries, query.after is None
-        if self._mostly_missing[is_first]:
-            return self._convert(await find(db, query, size, KEYS_AND_FIELDS), is_first=is_first)
-        keys: list[bytes] = [row[0] for row in await find(db, query, size, KEYS)]
-        if not (missing := [key for key in keys if key not in entries]):
-            return [(key, entries[key]) for key in keys]
-        self._mostly_missing[is_first] = 2 * len(missing) > len(keys)
-        cached = {key: entries[key] for key in keys if key in entries}  # they may be evicted while waiting
-        cached |= self._add(await db.fetch(GET_BY_IDS, [UUID(bytes=key[:16]) for key in missing]))
-        if all(key in cached for key in missing):
-            return [(key, cached[key]) for key in keys]
-        return self._convert(await find(db, query, size, KEYS_AND_FIELDS), is_first=is_first)
+        reader = Reader.FIRST_PAGE if query.after is None else Reader.LATER_PAGE
+        if not self._mostly_missing[reader]:
+            keys: list[bytes] = [row[0] for row in await find(db, query, size, KEYS)]
+            found = await self._complete(db, keys, reader)
+            with contextlib.suppress(KeyError):
+                return [(key, found[key]) for key in keys]
+        return list(self._convert(await find(db, query, size, KEYS_AND_FIELDS), reader).items())
 
-    def _convert(self, rows: Sequence[asyncpg.Record], *, is_first: bool) -> list[TaskJson]:
+    async def _complete(self, db: Connection, keys: Sequence[bytes], reader: Reader) -> dict[bytes, bytes]:
+        """The JSON of the tasks with these keys by key, from the cache or from their rows as they are now."""
+        entries = self._entries
+        with contextlib.suppress(KeyError):
+            return {key: entries[key] for key in keys}
+        found = {key: entries[key] for key in keys if key in entries}  # they may be evicted while waiting
+        missing = [key for key in keys if key not in found]
+        self._mostly_missing[reader] = 2 * len(missing) > len(keys)
+        return found | self._add(await db.fetch(ROWS_OF_MANY, [UUID(bytes=key[:16]) for key in missing]))
+
+    def _convert(self, rows: Sequence[asyncpg.Record], reader: Reader) -> dict[bytes, bytes]:
         missing = sum(row[0] not in self._entries for row in rows)
-        self._mostly_missing[is_first] = 2 * missing > len(rows)
-        return list(self._add(rows).items())
+        self._mostly_missing[reader] = 2 * missing > len(rows)
+        return self._add(rows)
 
     def _add(self, rows: Sequence[asyncpg.Record]) -> dict[bytes, bytes]:
         """Caches the JSON of rows with KEY and FIELDS, and returns it by key, in the order of the rows."""

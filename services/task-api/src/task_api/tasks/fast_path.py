@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import re
 from typing import Any
-from uuid import UUID
 
+from asyncpg.pgproto.pgproto import UUID  # a UUID like any other, parsed in 0.2 µs instead of 1.4
 from fastapi import FastAPI, Request, Response
 from fastapi.routing import APIRoute
 from pydantic import ValidationError
@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from chassis.auth import requires
 from chassis.body import ClientGone, read_received_body, replay
+from task_api.store import Store
 from task_api.tasks import routes
 from task_api.tasks.idempotency import KEY_PATTERN
 from task_api.tasks.models import NewTask
@@ -92,11 +93,18 @@ class FastPath:
 
 
 def _is_eligible(scope: Scope) -> bool:
-    return "fastapi.telemetry" not in scope and not any(header in FALLBACK_HEADERS for header, _ in scope["headers"])
+    for header, _ in scope["headers"]:
+        if header in FALLBACK_HEADERS:
+            return False
+    return "fastapi.telemetry" not in scope
 
 
 async def _get(request: Request, task_id: UUID) -> Response:
-    return await routes.get_task(await _reader(request), task_id, request.app.state.store)
+    caller = await _reader(request)
+    store: Store = request.app.state.store
+    if (found := await store.get_json(task_id)) is None:
+        return await routes.get_task(caller, task_id, store)  # says why it is not found
+    return routes.task_response(*found)
 
 
 async def _list(request: Request, params: routes.ListParams, page_size: int, cursor: str | None) -> Response:

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from fastapi import Body, Depends, Path, Query, Request, Response, status
 from pydantic import StringConstraints
+from starlette.types import Receive, Scope, Send
 
 from chassis.auth import Basic
 from chassis.problems import Problem, problem_responses
@@ -410,10 +411,9 @@ async def get_task(
     task = await commands.get(store, task_id)
     if if_match is not None:  # evaluated first (RFC 9110, section 13.2.2)
         precondition(if_match)(task)
-    headers = {"ETag": etag(task.version), **CACHE_HEADERS}
-    if is_known(headers["ETag"], if_none_match):
-        return Response(status_code=304, headers=headers)
-    return RawJSONResponse(to_json(task), 200, headers)
+    if is_known(tag := etag(task.version), if_none_match):
+        return Response(status_code=304, headers={"ETag": tag, **CACHE_HEADERS})
+    return task_response(task.version, to_json(task))
 
 
 @router.patch(
@@ -452,7 +452,7 @@ async def update_task(
     When it is reopened, that task is deleted and the rule restored, unless that task was changed since.
     """
     key = request_key(request, idempotency_key, caller.subject, patch)
-    return _task_response(*await commands.update(store, task_id, patch, precondition(if_match, if_none_match), key))
+    return _write_response(*await commands.update(store, task_id, patch, precondition(if_match, if_none_match), key))
 
 
 @router.delete(
@@ -496,7 +496,7 @@ async def undelete_task(
 ) -> Response:
     """Restores a deleted task. A task that is not deleted stays unchanged."""
     key = request_key(request, idempotency_key, caller.subject, None)
-    return _task_response(*await commands.undelete(store, task_id, precondition(if_match, if_none_match), key))
+    return _write_response(*await commands.undelete(store, task_id, precondition(if_match, if_none_match), key))
 
 
 @router.post(
@@ -528,8 +528,9 @@ async def batch_tasks(
 
 
 class RawJSONResponse(Response):
-    """A response of serialized JSON. Response itself searches the headers for those that it would add: 7 of the 130 µs
-    of CPU of a GET."""
+    """A response of serialized JSON, without background tasks. Response itself searches the headers for those that it
+    would add: 7 of the 130 µs of CPU of a GET; and prepares for WebSockets and background tasks: 1.6 of 28 in the
+    process."""
 
     def __init__(self, body: bytes, status: int, headers: Mapping[str, str]) -> None:
         self.body = body
@@ -540,7 +541,16 @@ class RawJSONResponse(Response):
         ]
         self.raw_headers += [(b"content-length", b"%d" % len(body)), (b"content-type", b"application/json")]
 
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body})
 
-def _task_response(result: WriteResult, version: int) -> Response:
+
+def task_response(version: int, content: bytes) -> Response:
+    """The response of get_task, also for tasks/fast_path.py."""
+    return RawJSONResponse(content, 200, {"ETag": etag(version), **CACHE_HEADERS})
+
+
+def _write_response(result: WriteResult, version: int) -> Response:
     headers = {"ETag": etag(version), **replayed_header(result)}
     return RawJSONResponse(result.body.encode(), result.status, headers)
