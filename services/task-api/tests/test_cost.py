@@ -144,7 +144,8 @@ async def cost(app: FastAPI, method: str, path: str, body: bytes = b"") -> int:
 
 
 async def test_getting_a_task_takes_few_calls(app: FastAPI) -> None:
-    assert await cost(app, "GET", TASK) <= 120
+    # Five more than without the cache of JSON (store/task_json.py), with which it takes 0.8 of the CPU.
+    assert await cost(app, "GET", TASK) <= 128
 
 
 async def test_creating_a_task_takes_few_calls(app: FastAPI) -> None:
@@ -152,7 +153,7 @@ async def test_creating_a_task_takes_few_calls(app: FastAPI) -> None:
 
 
 async def test_listing_50_tasks_takes_few_calls(app: FastAPI) -> None:
-    assert await cost(app, "GET", "/v1/tasks") <= 260
+    assert await cost(app, "GET", "/v1/tasks") <= 257
 
 
 async def test_rows_are_not_revalidated() -> None:

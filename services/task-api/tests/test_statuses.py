@@ -133,7 +133,7 @@ def provoke(api: Api, operation: str, status: int, monkeypatch: pytest.MonkeyPat
             async def lost(*_: object, **__: object) -> None:
                 raise StoreUnavailable("gone")
 
-            for name in ("ping", "commit", "get", "get_many", "page", "changes", "count_found", "names"):
+            for name in ("ping", "commit", "get", "get_json", "get_many", "page", "changes", "count_found", "names"):
                 monkeypatch.setattr(MemoryStore, name, lost)
             return api.call(operation)
         case _:

@@ -489,7 +489,7 @@ class StoresAgree(RuleBasedStateMachine):
     async def _get(self, task_ids: list[UUID]) -> None:
         found = await self._same(lambda of: of.get_many(task_ids))
         for task_id in task_ids:
-            assert await self._same(methodcaller("get", task_id)) == found.get(task_id)
+            assert await self._same(_task(task_id)) == found.get(task_id)
 
     async def _page_of_tasks_alike(self, which: int, likeness: list[Likeness], pick: int, shift: timedelta) -> None:
         tasks = list((await self.model.get_many(self.ids)).values())
@@ -551,6 +551,22 @@ class StoresAgree(RuleBasedStateMachine):
         ours, theirs = await ask(self.model), await ask(self.other)
         assert ours == theirs
         return ours
+
+
+def _task(task_id: UUID) -> Callable[[Store], Awaitable[Task | None]]:
+    """The task; as JSON it is the same unless it is deleted."""
+
+    async def ask(of: Store) -> Task | None:
+        task, as_json = await of.get(task_id), await of.get_json(task_id)
+        if as_json is None:
+            assert task is None or task.deleted_at is not None
+        else:
+            version, content = as_json
+            assert task is not None
+            assert (version, Task.model_validate_json(content), task.deleted_at) == (task.version, task, None)
+        return task
+
+    return ask
 
 
 def _page(query: Query, size: int) -> Callable[[Store], Awaitable[list[Task]]]:

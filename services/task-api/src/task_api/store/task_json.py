@@ -99,9 +99,10 @@ class TaskJsonCache:
     async def _complete(self, db: Connection, keys: Sequence[bytes], reader: Reader) -> dict[bytes, bytes]:
         """The JSON of the tasks with these keys by key, from the cache or from their rows as they are now."""
         entries = self._entries
-        with contextlib.suppress(KeyError):
+        try:
             return {key: entries[key] for key in keys}
-        found = {key: entries[key] for key in keys if key in entries}  # they may be evicted while waiting
+        except KeyError:
+            found = {key: entries[key] for key in keys if key in entries}  # they may be evicted while waiting
         missing = [key for key in keys if key not in found]
         self._mostly_missing[reader] = 2 * len(missing) > len(keys)
         return found | self._add(await db.fetch(ROWS_OF_MANY, [UUID(bytes=key[:16]) for key in missing]))
