@@ -63,14 +63,18 @@ def served(page: list[str], reports: list[str]) -> Iterator[str]:
         server.server_close()
 
 
+def browser_program() -> str:
+    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    assert program is not None, f"there is none of {BROWSERS}"
+    return program
+
+
 @contextmanager
 def opened(url: str, profile: Path) -> Iterator[None]:
     """Shows the page in Chromium until the end of the block."""
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
-    assert program is not None, f"there is none of {BROWSERS}"
     with (profile.parent / "chromium.log").open("w") as log:
         browser = subprocess.Popen(
-            [program, *QUIET, f"--user-data-dir={profile}", url], stdout=log, stderr=log, env={**os.environ}
+            [browser_program(), *QUIET, f"--user-data-dir={profile}", url], stdout=log, stderr=log, env={**os.environ}
         )
         try:
             yield
@@ -106,3 +110,16 @@ def test_a_cross_origin_page_creates_updates_and_follows_tasks(allowed: bool, tm
                     )
                 else:
                     eventually(lambda: any("Failed to fetch" in report for report in reports), "the page was refused")
+
+
+@pytest.mark.full
+@pytest.mark.chromium
+@pytest.mark.parametrize(("color_scheme", "is_dark"), [(0, True), (1, False)], ids=["dark", "light"])
+def test_the_documentation_follows_the_color_scheme_of_the_browser(
+    color_scheme: int, is_dark: bool, tmp_path: Path
+) -> None:
+    options = [f"--user-data-dir={tmp_path}", f"--blink-settings=preferredColorScheme={color_scheme}", "--dump-dom"]
+    with serving() as service:
+        command = [browser_program(), *QUIET, *options, f"{service.url}/docs"]
+        page = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    assert ('<html class="dark-mode">' in page) is is_dark

@@ -10,6 +10,15 @@ from fastapi.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
 ASSETS = "/docs/assets"
+FOLLOW_COLOR_SCHEME = b"""
+    <script>
+    const dark = matchMedia("(prefers-color-scheme: dark)");
+    const follow = () => document.documentElement.classList.toggle("dark-mode", dark.matches);
+    dark.addEventListener("change", follow);
+    follow();
+    </script>
+    </head>"""
+"""Swagger UI 5 has a dark theme, for a class that only its own layout sets."""
 
 
 def add_pages(app: FastAPI) -> None:
@@ -24,10 +33,11 @@ def add_pages(app: FastAPI) -> None:
     @app.get("/docs", include_in_schema=False)
     async def docs(request: Request) -> HTMLResponse:
         root = request.scope["root_path"]
-        return get_swagger_ui_html(
+        page = get_swagger_ui_html(
             openapi_url=f"{root}{app.openapi_url}",
             title=app.title,
             swagger_js_url=f"{root}{ASSETS}/swagger-ui-bundle.js",
             swagger_css_url=f"{root}{ASSETS}/swagger-ui.css",
             swagger_favicon_url=f"{root}{ASSETS}/favicon.png",
         )
+        return HTMLResponse(bytes(page.body).replace(b"</head>", FOLLOW_COLOR_SCHEME, 1))
