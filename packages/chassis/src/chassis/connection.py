@@ -17,6 +17,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from chassis.body import BODY_COMPLETE
 from chassis.problems import PHRASES
 
+MAX_JOINED_BYTES = 64 * 1024
+"""Up to this size the first part of a body is copied to be written with its head."""
 MAX_HEAD_BYTES = 64 * 1024
 """Limit for request line and headers together. ingress-nginx passes 32 KiB."""
 HEAD_TOO_LARGE = f"Request line and headers exceed the limit of {MAX_HEAD_BYTES} bytes."
@@ -38,6 +40,42 @@ def connection_protocol(head_seconds: float, write_seconds: float, slow_clients:
             self.slow_clients = slow_clients
 
     return BoundedConnection
+
+
+class _JoinedWrites:
+    """The transport of one response: writes its head together with the first part of its body.
+
+    uvicorn writes them one after the other, which takes 6 of the 55 µs of CPU of a GET more, with 16 clients. A head
+    without Content-Length is written at once: the body of a stream may come later.
+    """
+
+    __slots__ = ("_head", "_is_first", "_transport", "is_closing")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._is_first = True
+        self._head = b""
+        self.is_closing = transport.is_closing
+
+    def write(self, data: bytes) -> None:
+        if self._is_first and b"\r\ncontent-length: " in data:
+            self._head = data
+        elif self._head and len(data) <= MAX_JOINED_BYTES:
+            self._transport.write(self._head + data)
+            self._head = b""
+        else:
+            self._write_head()
+            self._transport.write(data)
+        self._is_first = False
+
+    def close(self) -> None:
+        self._write_head()
+        self._transport.close()
+
+    def _write_head(self) -> None:
+        if self._head:
+            self._transport.write(self._head)
+            self._head = b""
 
 
 class _Connection(HttpToolsProtocol):
@@ -109,6 +147,8 @@ class _Connection(HttpToolsProtocol):
         else:
             self._strip_trailing_whitespace()
             super().on_headers_complete()
+            if self.scope["method"] != "HEAD":  # has no body to wait for
+                self.cycle.transport = cast("asyncio.Transport", _JoinedWrites(self.transport))
 
     def _strip_trailing_whitespace(self) -> None:
         """Removes trailing whitespace, which is not part of a field value (RFC 9110, section 5.5): the parser keeps it.
