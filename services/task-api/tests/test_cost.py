@@ -153,7 +153,7 @@ async def test_creating_a_task_takes_few_calls(app: FastAPI) -> None:
 
 
 async def test_listing_50_tasks_takes_few_calls(app: FastAPI) -> None:
-    assert await cost(app, "GET", "/v1/tasks") <= 257
+    assert await cost(app, "GET", "/v1/tasks") <= 229
 
 
 async def test_rows_are_not_revalidated() -> None:

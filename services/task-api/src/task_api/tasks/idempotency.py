@@ -53,7 +53,7 @@ def request_key(request: Request, key: str | None, subject: str, body: BaseModel
         return None
     # In a patch an absent field and a null one differ.
     content = "" if body is None else body.model_dump_json(exclude_unset=isinstance(body, TaskPatch))
-    canonical = f"{request.method} {request.url.path} {content}"
+    canonical = f"{request.method} {request.scope['path']} {content}"
     return RequestKey(subject, key, hashlib.sha256(canonical.encode()).hexdigest())
 
 

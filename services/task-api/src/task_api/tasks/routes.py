@@ -352,7 +352,7 @@ async def list_page(
     # The parameters as sent, except for the cursor.
     sent = parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True)
     parameters = [pair for pair in sent if pair[0] != "cursor"]
-    url = f"{request.url.path}?{urlencode([*parameters, ('cursor', next_cursor)])}"
+    url = f"{request.scope['path']}?{urlencode([*parameters, ('cursor', next_cursor)])}"
     return RawJSONResponse(content, 200, {**headers, "Link": f'<{url}>; rel="next"'})
 
 
