@@ -95,3 +95,17 @@ async def test_deadlines_are_enforced_after_an_idle_period() -> None:
     await asyncio.sleep(TICK_SECONDS * 3)
     with pytest.raises(TimeoutError):
         await deadlines.enforce(now(), forever())
+
+
+async def test_a_deadline_has_passed_at_its_exact_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: 1000.0)
+    task = asyncio.create_task(Deadlines().enforce(1000.0, forever()))
+    await asyncio.wait([task], timeout=60)
+    assert task.done()
+    with pytest.raises(TimeoutError):
+        await task
+
+
+async def test_a_deadline_ends_with_its_operation() -> None:
+    await Deadlines().enforce(now() + TICK_SECONDS, asyncio.sleep(0))
+    await asyncio.sleep(3 * TICK_SECONDS)  # which the deadline must not cancel
