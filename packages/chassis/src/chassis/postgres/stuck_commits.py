@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -54,16 +55,16 @@ class StuckCommits:
         self._rejected = metrics.rejected_total
         self._count = 0
         self._writes_in_flight = 0
-        self._refresh_until = 0.0
+        self._refresh_until = -math.inf
         """By the event loop's clock. Counted only while there may be any: usually, a write costs no count."""
-        self._refreshed_at = 0.0
+        self._refreshed_at: float  # set before it is read
         self._rejecting = False
 
     def connection_abandoned(self) -> None:
         """To be called for each connection that is closed in the middle of an operation."""
         # A commit that was sent just before counts once it is as old as the others.
         self._refresh_until = asyncio.get_running_loop().time() + self._seconds + REFRESH_SECONDS
-        self._refreshed_at = 0.0
+        self._refreshed_at = -math.inf
 
     async def refresh(self, db: Connection) -> None:
         """Counts them."""
