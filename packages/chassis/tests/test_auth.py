@@ -41,6 +41,7 @@ from chassis.auth import (
 from chassis.auth.factory import create_authenticator
 from chassis.auth.oidc import OIDCAuth
 from chassis.problems import Problem
+from chassis.rate_limit import RateLimit
 from chassis.settings import InvalidSettings
 
 AUDIENCE = "tasks"
@@ -57,7 +58,7 @@ class Clock:
     """A clock that the test advances, in seconds."""
 
     def __init__(self) -> None:
-        self.seconds = 0.0
+        self.seconds = 1000.0  # a monotonic clock starts anywhere
 
     def __call__(self) -> float:
         return self.seconds
@@ -177,6 +178,7 @@ async def test_a_request_without_a_bearer_token_gets_a_challenge_without_an_erro
     write_tokens(tmp_path / "tokens", new_token("ci", ["read"])[1])
     for authorization in (None, "", "Bearer", "Bearer ", "Basic YTpi", "tsk_alone"):
         error = await rejection(TokenAuth(tmp_path / "tokens"), authorization)
+        assert str(error) == error.detail
         assert error.challenge("orders") == 'Bearer realm="orders"'
         assert "Authorization: Bearer" in error.detail
 
@@ -194,30 +196,35 @@ async def test_an_unknown_token_is_rejected_without_being_echoed(tmp_path: Path)
         assert invalid not in error.challenge("orders") + repr(error)
 
 
-async def test_a_changed_token_file_is_reloaded_within_a_second(tmp_path: Path, clock: Clock) -> None:
+async def test_each_change_of_the_token_file_is_loaded_within_a_second(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "tokens"
-    (old, old_line), (new, new_line) = new_token("ci", ["read"]), new_token("ci", ["read"])
-    write_tokens(path, old_line)
+    old, line = new_token("ci", ["read"])
+    write_tokens(path, line)
     auth = TokenAuth(path, clock=clock)
-    write_tokens(path, new_line)
-    clock.seconds += 0.9
-    assert (await auth.authenticate(f"Bearer {old}")).subject == "ci"  # not checked again yet
-    clock.seconds += 0.1
-    assert (await auth.authenticate(f"Bearer {new}")).subject == "ci"
-    await rejection(auth, f"Bearer {old}")
+    for _ in range(2):
+        new, line = new_token("ci", ["read"])
+        write_tokens(path, line)
+        clock.seconds += 0.75
+        assert (await auth.authenticate(f"Bearer {old}")).subject == "ci"  # not checked again yet
+        clock.seconds += 0.25
+        assert (await auth.authenticate(f"Bearer {new}")).subject == "ci"
+        await rejection(auth, f"Bearer {old}")
+        old = new
 
 
-async def test_an_unchanged_token_file_is_not_reloaded(
+async def test_a_token_file_is_loaded_once_per_change(
     tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     token, line = new_token("ci", ["read"])
     write_tokens(tmp_path / "tokens", line)
     auth = TokenAuth(tmp_path / "tokens", clock=clock)
-    for _ in range(3):
-        clock.seconds += 1
-        await auth.authenticate(f"Bearer {token}")
-    assert caplog.text.count("Loaded 1 tokens from") == 1
+    for loaded in (1, 2):
+        for _ in range(3):
+            clock.seconds += 1
+            await auth.authenticate(f"Bearer {token}")
+        assert caplog.text.count("Loaded 1 tokens from") == loaded
+        write_tokens(tmp_path / "tokens", line)
 
 
 async def test_an_emptied_token_file_revokes_every_token(tmp_path: Path, clock: Clock) -> None:
@@ -244,15 +251,15 @@ async def test_tokens_stay_valid_while_the_new_file_is_unusable_and_the_error_is
     for _ in range(3):
         clock.seconds += 1
         assert (await auth.authenticate(f"Bearer {token}")).subject == "ci"
-    errors = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
-    assert len(errors) == 1
-    assert str(path) in errors[0]
-    assert token not in caplog.text
 
     added, added_line = new_token("ops", ["write"])
     write_tokens(path, line, added_line)
     clock.seconds += 1
     assert (await auth.authenticate(f"Bearer {added}")).subject == "ops"
+    errors = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert len(errors) == 1
+    assert str(path) in errors[0]
+    assert token not in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -274,6 +281,12 @@ def test_an_invalid_line_prevents_startup_and_only_its_number_is_shown(invalid: 
     assert str(path) in str(raised.value)
     assert invalid not in str(raised.value)
     assert invalid.split()[0] not in str(raised.value)
+
+
+def test_a_token_file_that_is_a_directory_is_reported(tmp_path: Path) -> None:
+    """As it is if a Secret is mounted at the path of the file."""
+    with pytest.raises(ValueError, match=f"Cannot read the token file {tmp_path}: Is a directory"):
+        TokenAuth(tmp_path)
 
 
 def test_a_binary_file_is_reported_as_an_invalid_line(tmp_path: Path) -> None:
@@ -513,7 +526,18 @@ async def test_the_last_known_keys_are_used_while_the_issuer_is_down(
         clock.seconds += 3600
         assert (await oidc.authenticate(bearer_jwt(issuer))).subject == "ada"
     assert "the last known keys stay in use" in caplog.text
+    assert "For more information" not in caplog.text  # the second line of the HTTP client's message
     assert "Bearer" not in caplog.text
+
+
+async def test_the_last_known_keys_are_used_while_the_issuer_publishes_no_usable_one(
+    issuer: Issuer, oidc: OIDCAuth, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    await oidc.authenticate(bearer_jwt(issuer))
+    issuer.keys = []
+    clock.seconds += 15 * 60
+    assert (await oidc.authenticate(bearer_jwt(issuer))).subject == "ada"
+    assert "no usable key" in caplog.text
 
 
 async def test_a_known_key_does_not_wait_for_a_slow_issuer(issuer: Issuer, clock: Clock) -> None:
@@ -559,6 +583,15 @@ async def test_a_discovery_document_of_another_issuer_is_rejected(
     with pytest.raises(AuthUnavailable):
         await oidc.authenticate(bearer_jwt(issuer))
     assert "discovery document" in caplog.text
+
+
+async def test_a_document_of_the_issuer_that_is_no_object_makes_authentication_unavailable(
+    issuer: Issuer, oidc: OIDCAuth, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(issuer, "respond", lambda _path: (200, ["an error message"]))
+    with pytest.raises(AuthUnavailable):
+        await oidc.authenticate(bearer_jwt(issuer))
+    assert "openid-configuration is not a JSON object" in caplog.text
 
 
 async def test_unsupported_and_malformed_keys_are_skipped(issuer: Issuer, oidc: OIDCAuth) -> None:
@@ -697,7 +730,9 @@ def test_a_route_may_accept_the_token_as_basic_auth_password(tmp_path: Path) -> 
             response = client.get("/tasks.ics", headers=basic(invalid))
             assert response.status_code == 401
             assert token not in response.text + str(response.headers)
-        assert client.get("/tasks.ics", headers={"Authorization": "Basic ???"}).status_code == 401
+        damaged = basic(b":" + token.encode())["Authorization"].replace("Basic ", "Basic ?")
+        for authorization in ("Basic ???", damaged):
+            assert client.get("/tasks.ics", headers={"Authorization": authorization}).status_code == 401
         missing = client.get("/tasks.ics").headers["www-authenticate"]
         assert missing == 'Basic realm="orders", charset="UTF-8", Bearer realm="orders"'
 
@@ -735,3 +770,57 @@ def test_the_openapi_document_declares_the_security_schemes_of_each_route() -> N
     assert document["components"]["securitySchemes"]["basic"]["scheme"] == "basic"
     assert document["paths"]["/tasks.ics"]["get"]["security"] == [{"basic": []}, {"bearer": []}]
     assert "security" not in document["paths"]["/health"]["get"]
+
+
+class RecordedCallers(RateLimit):
+    """A rate limit that nobody exceeds, with the callers that it counted."""
+
+    def __init__(self) -> None:
+        super().__init__("1/day")
+        self.callers: list[str] = []
+
+    async def acquire(self, request: Request, caller: str) -> None:
+        self.callers.append(caller)
+
+
+def request_to(
+    authenticator: Authenticator, rate_limit: RateLimit, address: str | None, authorization: str = ""
+) -> Request:
+    app = FastAPI()
+    app.state.authenticator, app.state.realm, app.state.rate_limit = authenticator, "orders", rate_limit
+    headers = [(b"authorization", authorization.encode())]
+    client = None if address is None else (address, 50_000)
+    return Request({"type": "http", "app": app, "headers": headers, "client": client, "state": {}})
+
+
+@pytest.mark.parametrize(
+    ("address", "caller"),
+    [
+        ("10.0.0.1", "address 10.0.0.1"),
+        ("2001:db8:0:1:ffff::7", "address 2001:db8:0:1::/64"),  # the subscriber's network
+        ("fe80::7%eth0", "address fe80::/64"),
+        ("not:an:address", "address not:an:address"),
+        (None, "address "),  # a Unix domain socket
+    ],
+)
+async def test_the_rate_limit_counts_by_address_without_a_valid_credential(
+    address: str | None, caller: str, tmp_path: Path
+) -> None:
+    (tmp_path / "tokens").touch()
+    limit = RecordedCallers()
+    assert await requires("read")(request_to(NoAuth(), limit, address)) is ANONYMOUS
+    with pytest.raises(Problem):
+        await requires("read")(request_to(TokenAuth(tmp_path / "tokens"), limit, address, "Bearer guess"))
+    assert limit.callers == [caller, caller]
+
+
+async def test_the_rate_limit_counts_by_subject_with_a_valid_credential(tmp_path: Path) -> None:
+    token, line = new_token("dashboard", ["read"])
+    write_tokens(tmp_path / "tokens", line)
+    limit = RecordedCallers()
+    request = request_to(TokenAuth(tmp_path / "tokens"), limit, "10.0.0.1", f"Bearer {token}")
+    assert (await requires("read")(request)).subject == "dashboard"
+    assert request.state.subject == "dashboard"  # which is logged
+    with pytest.raises(Problem):
+        await requires("write")(request)
+    assert limit.callers == ["subject dashboard"] * 2
