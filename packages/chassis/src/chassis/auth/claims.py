@@ -89,10 +89,10 @@ def _claim_values(claims: dict[str, Any], claim: str) -> set[str]:
 def _find(claims: dict[str, Any], name: str) -> Any:
     if name in claims:
         return claims[name]
-    dot = name.rfind(".")
-    while dot > 0:
-        inner = claims.get(name[:dot])
+    path, dot, _ = name.rpartition(".")
+    while dot:
+        inner = claims.get(path)
         if isinstance(inner, dict):
-            return _find(inner, name[dot + 1 :])
-        dot = name.rfind(".", 0, dot)
+            return _find(inner, name[len(path) + 1 :])
+        path, dot, _ = path.rpartition(".")
     return None
