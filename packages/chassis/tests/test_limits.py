@@ -6,8 +6,6 @@ import asyncio
 import contextlib
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any
-from unittest.mock import Mock
 
 import httpx2
 import pytest
@@ -237,45 +235,6 @@ async def _connection_to_app(app: ASGIApp, *, head_seconds: float, idle_seconds:
         client.close()
         while state.connections:
             await asyncio.sleep(0.01)
-
-
-class RecordedTimers:
-    """The event loop, with its timers."""
-
-    def __init__(self) -> None:
-        self.loop = asyncio.get_running_loop()
-        self.timers: list[asyncio.TimerHandle] = []
-
-    def call_later(self, seconds: float, callback: Callable[..., object], *arguments: object) -> asyncio.TimerHandle:
-        self.timers.append(self.loop.call_later(seconds, callback, *arguments))
-        return self.timers[-1]
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.loop, name)
-
-
-@pytest.mark.parametrize(
-    ("received", "is_reading", "timers"),
-    [(b"", True, 1), (b"GET /livez HTTP/1.1\r\nHo", True, 2), (b"GET /livez HTTP/1.1\r\nHo", False, 3)],
-    ids=["idle", "in the head", "in the head, with unsent data"],
-)
-async def test_a_reset_connection_leaves_no_timer(received: bytes, is_reading: bool, timers: int) -> None:
-    """It would count a slow client later."""
-    loop = RecordedTimers()
-    config = uvicorn.Config(create_app(Hello, Settings()), log_config=None)
-    config.load()
-    protocol: Callable[..., Any] = connection_protocol(10, 10, Hello.metrics.slow_clients_total)
-    connection = protocol(config=config, server_state=ServerState(), app_state={}, _loop=loop)
-    transport = Mock(asyncio.Transport)
-    transport.get_extra_info.return_value = None
-    connection.connection_made(transport)
-    if received:
-        connection.data_received(received)
-    if not is_reading:
-        connection.pause_writing()
-    assert len(loop.timers) == timers
-    connection.connection_lost(ConnectionResetError())
-    assert [timer for timer in loop.timers if not timer.cancelled()] == []
 
 
 async def test_pipelined_requests_get_their_responses_in_order(service: Service) -> None:
