@@ -96,6 +96,11 @@ KEYS: dict[str, Key] = {
 }
 
 
+def base64url(part: object) -> str:
+    text = part if isinstance(part, bytes) else json.dumps(part).encode()
+    return base64.urlsafe_b64encode(text).rstrip(b"=").decode()
+
+
 def claims_of(issuer: Issuer, **changed: object) -> dict[str, object]:
     """The claims of a valid token, with changes; None omits a claim."""
     claims = {"iss": issuer.url, "aud": AUDIENCE, "sub": "ada", "exp": NOW + 300, "scope": "tasks:read", **changed}
@@ -372,11 +377,6 @@ async def test_a_token_with_invalid_claims_is_rejected(
     assert expected in error.detail
 
 
-def base64url(part: object) -> str:
-    text = part if isinstance(part, bytes) else json.dumps(part).encode()
-    return base64.urlsafe_b64encode(text).rstrip(b"=").decode()
-
-
 @pytest.mark.parametrize("alg", ["none", "NONE", "HS256", "HS384", "HS512", "ES256K", ["RS256"], None, 7])
 async def test_an_unsupported_algorithm_is_rejected_without_fetching_keys(
     alg: object, issuer: Issuer, oidc: OIDCAuth
@@ -408,6 +408,25 @@ async def test_a_published_encryption_key_verifies_no_signature(issuer: Issuer, 
     issuer.keys = [KEYS["ES256"]]
     issuer.foreign_keys = [{**encrypting.as_dict(private=False), "use": "enc"}]
     await rejection(oidc, bearer_jwt(issuer, encrypting))
+
+
+@pytest.mark.filterwarnings("ignore:Key size should be:joserfc.errors.SecurityWarning")
+@pytest.mark.parametrize(
+    ("alg", "key"),
+    [
+        ("EdDSA", {"kty": "OKP", "crv": "X25519", "x": base64url(b"\1" * 32)}),  # for key agreement
+        ("PS512", {"kty": "RSA", "n": base64url(b"\xff" * 64), "e": "AQAB"}),  # too short for the digest
+        ("ES256", {**elliptic_key("odd").as_dict(private=False), "key_ops": ["sign"]}),
+    ],
+    ids=["other use", "too short", "other operation"],
+)
+async def test_a_published_key_that_cannot_verify_signatures_rejects_the_token(
+    alg: str, key: dict[str, Any], issuer: Issuer, oidc: OIDCAuth
+) -> None:
+    issuer.foreign_keys = [{**key, "kid": "odd"}]
+    parts = ({"alg": alg, "kid": "odd"}, claims_of(issuer), b"\0" * 64)
+    token = ".".join(base64url(part) for part in parts)
+    assert "signature" in (await rejection(oidc, f"Bearer {token}")).detail
 
 
 async def test_a_tampered_token_is_rejected(issuer: Issuer, oidc: OIDCAuth) -> None:
@@ -505,12 +524,12 @@ async def test_unknown_kids_trigger_at_most_one_fetch_every_ten_seconds(
     assert 2 <= issuer.fetches <= 3
 
 
-async def test_a_token_without_a_kid_is_accepted_while_only_one_key_is_published(
+async def test_a_token_without_a_kid_is_accepted_while_only_one_key_for_its_algorithm_is_published(
     issuer: Issuer, oidc: OIDCAuth, clock: Clock
 ) -> None:
     nameless = ECKey.generate_key("P-256", {"kid": "elliptic"})
     token = "Bearer " + jwt.encode({"alg": "ES256"}, claims_of(issuer), nameless)
-    issuer.keys = [nameless]
+    issuer.keys = [nameless, KEYS["RS256"], KEYS["ES384"]]
     assert (await oidc.authenticate(token)).subject == "ada"
     issuer.keys = [nameless, elliptic_key("another")]
     clock.seconds += 15 * 60
@@ -583,6 +602,15 @@ async def test_a_discovery_document_of_another_issuer_is_rejected(
     with pytest.raises(AuthUnavailable):
         await oidc.authenticate(bearer_jwt(issuer))
     assert "discovery document" in caplog.text
+
+
+async def test_documents_with_an_error_status_are_not_used(
+    issuer: Issuer, oidc: OIDCAuth, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    respond = issuer.respond
+    monkeypatch.setattr(issuer, "respond", lambda path: (503, respond(path)[1]))
+    with pytest.raises(AuthUnavailable):
+        await oidc.authenticate(bearer_jwt(issuer))
 
 
 async def test_a_document_of_the_issuer_that_is_no_object_makes_authentication_unavailable(
