@@ -146,6 +146,14 @@ async def test_the_last_response_of_a_connection_is_written_before_it_closes() -
     assert await responses(app, GET) == [head + b"12345", CLOSED]
 
 
+async def test_the_head_of_a_large_body_is_written_once() -> None:
+    part = b"x" * (MAX_JOINED_BYTES + 1)
+    size = (b"content-length", b"%d" % (2 * len(part)))
+    app = sending(start(size, (b"connection", b"close")), body(part, more=True), body(part))
+    head = b"HTTP/1.1 200 OK\r\ncontent-length: %b\r\nconnection: close\r\n\r\n" % size[1]
+    assert await responses(app, GET) == [head, part, part, CLOSED]
+
+
 async def test_an_application_that_fails_after_the_head_has_it_written_and_its_connection_closed() -> None:
     async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
         await send(start(SIZE_5))
