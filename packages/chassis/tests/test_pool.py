@@ -17,6 +17,7 @@ from chassis.storage import StoreBusy
 MAX_SIZE, MAX_WAITING = 2, 3
 FAR = 1e9
 """A deadline that no test reaches, by the event loop's clock."""
+pytestmark = pytest.mark.timeout(30)  # of a waiter that nothing wakes
 
 
 class Connection:
