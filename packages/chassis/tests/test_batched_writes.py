@@ -43,9 +43,16 @@ class FakeDatabase:
         if not settle_first:
             try:
                 return await work(self)
+            except asyncpg.DeadlockDetectedError:
+                on_failed_attempt()
+                return await work(self)
             except ConnectionResetError:
                 on_failed_attempt()
-        return await settle(self)
+        try:
+            return await settle(self)
+        except ConnectionResetError:
+            on_failed_attempt()
+            return await settle(self)
 
     async def _execute_one(self, _: Any, item: int) -> str:
         return (await self._execute_many(None, [item]))[0]
@@ -130,6 +137,35 @@ async def test_after_a_lost_statement_its_writes_are_settled_one_by_one_before_l
     await database.assert_idle()
 
 
+async def test_a_second_failure_while_settling_changes_nothing_for_the_others() -> None:
+    database = FakeDatabase()
+    batch = await database.batch_of_three()
+    later = await database.write(5)
+    await database.end("2 3 4", ConnectionResetError())
+    await until(lambda: database.log[2:] == ["settle 2", "settle 3"])
+    await database.end("settle 2", ConnectionResetError())
+    await until(lambda: database.log[4:] == ["settle 2"])
+    assert waiting() == 2
+    database.outcomes[4].set_result(None)
+    assert await batch[0] == "settled 2"
+    for statement in ("settle 3", "settle 4", "5"):
+        await database.end(statement)
+    assert await asyncio.gather(*batch, *later) == ["settled 2", "settled 3", "settled 4", "wrote 5"]
+    await database.assert_idle()
+
+
+async def test_the_leader_of_a_deadlocked_batch_retries_its_own_write_only() -> None:
+    database = FakeDatabase()
+    batch = await database.batch_of_three()
+    later = await database.write(5)
+    await database.end("2 3 4", asyncpg.DeadlockDetectedError("a deadlock"))
+    await until(lambda: database.log[2:] == ["2", "settle 3"])
+    for statement in ("2", "settle 3", "settle 4", "5"):
+        await database.end(statement)
+    assert await asyncio.gather(*batch, *later) == ["wrote 2", "settled 3", "settled 4", "wrote 5"]
+    await database.assert_idle()
+
+
 async def test_writes_in_doubt_count_towards_the_queue_limit() -> None:
     database = FakeDatabase(max_waiting=2)
     first = await database.write(1)
@@ -187,6 +223,7 @@ async def test_a_cancelled_write_in_doubt_delays_no_other() -> None:
     await until(lambda: "settle 3" in database.log)
     batch[2].cancel()
     await asyncio.wait(batch[2:])
+    assert batch[2].cancelled()
     assert waiting() == 1
     for statement in ("settle 2", "settle 3", "5"):
         await database.end(statement)

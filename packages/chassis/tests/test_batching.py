@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 from uuid import UUID, uuid4
@@ -16,6 +17,7 @@ from notes.store import GET, GET_MANY, NotesStore, metrics
 from prometheus_client import REGISTRY
 
 from chassis.postgres.batching import MAX_BATCH_SIZE, Batcher
+from chassis.postgres.deadlines import TICK_SECONDS, Deadlines
 from chassis.postgres.wait_limit import WaitLimit
 from chassis.storage import StoreBusy, StoreUnavailable
 
@@ -259,23 +261,28 @@ async def test_leadership_is_not_lost_if_the_next_leader_is_cancelled_during_han
 
 
 class FakeDatabase:
-    """A fake database: the test decides when its statements complete."""
+    """A fake database: the test decides when its statements complete. After a lost connection it retries."""
 
-    def __init__(self, seconds: float) -> None:
-        limit = WaitLimit(10, metrics)
+    def __init__(self, seconds: float = DEADLINE_SECONDS, *, max_waiting: int = 10) -> None:
+        limit = WaitLimit(max_waiting, metrics)
         self.reads: Batcher[int, tuple[int]] = Batcher(
             self._run, limit, seconds=seconds, execute_one=self._execute_one, execute_many=self._execute_many
         )
         self.is_closed = False
         self.statements: list[list[int]] = []
         self.results: list[asyncio.Future[None]] = []
+        self.loses_a_row = False
 
     async def _run(
         self, work: Callable[[Any], Any], settle: Any, *, settle_first: bool, waited: float, on_failed_attempt: Any
     ) -> Any:
         if self.is_closed:
             raise StoreUnavailable("the storage is not open")
-        return await work(self)
+        try:
+            return await work(self)
+        except ConnectionResetError:
+            on_failed_attempt()
+            return await work(self)
 
     async def _execute_one(self, _: Any, key: int) -> tuple[int]:
         return (await self._execute_many(None, [key]))[0]
@@ -284,13 +291,195 @@ class FakeDatabase:
         self.statements.append(keys)
         self.results.append(asyncio.get_running_loop().create_future())
         await self.results[-1]
-        return [(key,) for key in keys]
+        return [(key,) for key in keys][: len(keys) - self.loses_a_row]
 
     async def get(self, *keys: int) -> list[asyncio.Task[Any]]:
         """A read per key, each started and now waiting."""
         reads = [asyncio.create_task(self.reads.submit(key)) for key in keys]
         await asyncio.sleep(0)
         return reads
+
+    async def complete(self, statement: list[int], error: Exception | None = None) -> None:
+        """Ends the last statement with these keys, once it was sent."""
+        await until(lambda: statement in self.statements)
+        (result,) = (
+            result
+            for keys, result in zip(self.statements, self.results, strict=True)
+            if keys == statement and not result.done()
+        )
+        if error is None:
+            result.set_result(None)
+        else:
+            result.set_exception(error)
+
+    async def batch_of(self, *keys: int) -> list[asyncio.Task[Any]]:
+        """Reads that share a statement in flight."""
+        first = await self.get(0)
+        reads = await self.get(*keys)
+        await self.complete([0])
+        assert await asyncio.gather(*first) == [(0,)]
+        await until(lambda: list(keys) in self.statements)
+        return reads
+
+    async def assert_idle(self) -> None:
+        """There are no waiters and no leader: the next reads are batched like the first ones."""
+        assert metric("pool_waiting") == 0
+        self.statements.clear()
+        self.results.clear()
+        reads = await self.batch_of(1, 2, 3)
+        assert self.statements == [[0], [1, 2, 3]]
+        await self.complete([1, 2, 3])
+        assert await asyncio.gather(*reads) == [(1,), (2,), (3,)]
+
+
+async def test_a_batch_takes_at_most_its_maximum_of_waiters() -> None:
+    database = FakeDatabase(max_waiting=1000)
+    keys = list(range(1, 2 * MAX_BATCH_SIZE + 2))
+    first = await database.get(0)
+    reads = await database.get(*keys)
+    await database.complete([0])
+    for start in range(0, len(keys), MAX_BATCH_SIZE):
+        await database.complete(keys[start : start + MAX_BATCH_SIZE])
+    assert await asyncio.gather(*first, *reads) == [(key,) for key in [0, *keys]]
+
+
+async def test_the_wait_for_a_batch_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    database = FakeDatabase()
+    first = await database.get(0)
+    reads = await database.get(1, 2, 3)
+    count, seconds = metric("pool_acquire_seconds_count"), metric("pool_acquire_seconds_sum")
+    now += 5
+    await database.complete([0])
+    await until(lambda: [1, 2, 3] in database.statements)
+    assert metric("pool_acquire_seconds_count") == count + 2  # the pool measures the leader's
+    assert metric("pool_acquire_seconds_sum") == seconds + 2 * 5
+    await database.complete([1, 2, 3])
+    await asyncio.gather(*first, *reads)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [asyncpg.QueryCanceledError("statement timeout"), ZeroDivisionError("unexpected")],
+    ids=["known", "unknown"],
+)
+async def test_an_error_that_would_be_the_same_alone_fails_every_read_of_the_batch(error: Exception) -> None:
+    database = FakeDatabase()
+    reads = await database.batch_of(1, 2, 3)
+    reads[2].cancel()
+    await database.complete([1, 2, 3], error)
+    assert await asyncio.gather(*reads[:2], return_exceptions=True) == [error, error]
+    assert database.statements == [[0], [1, 2, 3]]
+    await database.assert_idle()
+
+
+async def test_a_statement_with_too_few_results_fails_its_reads_at_once() -> None:
+    database = FakeDatabase()
+    reads = await database.batch_of(1, 2, 3)
+    database.loses_a_row = True
+    await database.complete([1, 2, 3])
+    results = await asyncio.gather(*reads, return_exceptions=True)
+    assert isinstance(results[0], ValueError)
+    assert isinstance(results[2], ValueError)
+
+
+async def test_reads_of_a_rejected_statement_are_executed_separately() -> None:
+    database = FakeDatabase()
+    reads = await database.batch_of(1, 2, 3)
+    await database.complete([1, 2, 3], asyncpg.DataError("out of range"))
+    await until(lambda: len(database.statements) == 5)
+    assert database.statements[2:] == [[1], [2], [3]]
+    for key in (1, 2, 3):
+        await database.complete([key])
+    assert await asyncio.gather(*reads) == [(1,), (2,), (3,)]
+    await database.assert_idle()
+
+
+async def test_after_a_lost_connection_all_reads_are_executed_separately() -> None:
+    database = FakeDatabase()
+    reads = [*await database.batch_of(1, 2), *await database.get(3, 4)]
+    await database.complete([1, 2], ConnectionResetError())
+    await until(lambda: len(database.statements) == 6)
+    assert sorted(database.statements[2:]) == [[1], [2], [3], [4]]
+    for key in (1, 2, 3, 4):
+        await database.complete([key])
+    assert await asyncio.gather(*reads) == [(1,), (2,), (3,), (4,)]
+    await database.assert_idle()
+
+
+async def test_reads_of_a_cancelled_leader_are_executed_separately() -> None:
+    database = FakeDatabase()
+    leader, *others = await database.batch_of(1, 2, 3)
+    leader.cancel()
+    for key in (2, 3):
+        await database.complete([key])
+    assert await asyncio.gather(*others) == [(2,), (3,)]
+    assert leader.cancelled()
+    await database.assert_idle()
+
+
+async def test_a_read_cancelled_during_its_statement_fails_no_other() -> None:
+    database = FakeDatabase()
+    reads = await database.batch_of(1, 2, 3)
+    reads[1].cancel()
+    await database.complete([1, 2, 3])
+    assert await asyncio.gather(*reads[::2]) == [(1,), (3,)]
+    assert reads[1].cancelled()
+    await database.assert_idle()
+
+
+@pytest.mark.parametrize("is_handed_over_first", [True, False])
+async def test_a_read_cancelled_while_it_gets_the_lead_passes_it_on(is_handed_over_first: bool) -> None:
+    database = FakeDatabase()
+    first = await database.get(0)
+    reads = await database.get(1, 2, 3)
+    await database.complete([0])
+    if is_handed_over_first:
+        await asyncio.sleep(0)
+    reads[0].cancel()
+    await database.complete([2, 3])
+    assert await asyncio.gather(*first, *reads[1:]) == [(0,), (2,), (3,)]
+    assert reads[0].cancelled()
+    await database.assert_idle()
+
+
+@pytest.mark.parametrize(
+    ("is_sent", "expected"), [(False, StoreBusy), (True, StoreUnavailable)], ids=["got the lead", "got its result"]
+)
+async def test_a_read_that_times_out_just_as_it_is_woken_says_whether_it_was_sent(
+    is_sent: bool, expected: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def time_out(_self: Deadlines, _deadline: float, woken: asyncio.Future[Any]) -> Any:
+        await asyncio.wait([woken])
+        if woken.result() == (1,) or not is_sent:
+            raise TimeoutError
+        return woken.result()
+
+    monkeypatch.setattr(Deadlines, "enforce", time_out)
+    database = FakeDatabase()
+    first = await database.get(0)
+    reads = await database.get(2, 1) if is_sent else await database.get(1)
+    await database.complete([0])
+    if is_sent:
+        await database.complete([2, 1])
+        assert await reads.pop(0) == (2,)
+    with pytest.raises(expected) as raised:
+        await reads[0]
+    assert type(raised.value) is expected
+    await asyncio.gather(*first)
+    monkeypatch.undo()
+    await database.assert_idle()
+
+
+async def test_disabled_batching_executes_each_read_separately(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Batcher, "disabled", True)
+    database = FakeDatabase()
+    reads = await database.get(1, 2, 3)
+    assert database.statements == [[1], [2], [3]]
+    for key in (1, 2, 3):
+        await database.complete([key])
+    assert await asyncio.gather(*reads) == [(1,), (2,), (3,)]
 
 
 async def test_waiting_too_long_for_a_batch_fails_as_busy() -> None:
@@ -305,6 +494,16 @@ async def test_waiting_too_long_for_a_batch_fails_as_busy() -> None:
         result.set_result(None)
     assert await asyncio.gather(*first) == [(key,) for key in range(LEADERS)]
     assert database.statements == [[key] for key in range(LEADERS)]
+
+
+async def test_a_read_that_waits_for_less_than_its_limit_gets_its_result() -> None:
+    database = FakeDatabase()
+    first = await database.get(0)
+    (read,) = await database.get(1)
+    await asyncio.sleep(3 * TICK_SECONDS)
+    for key in (0, 1):
+        await database.complete([key])
+    assert await asyncio.gather(*first, read) == [(0,), (1,)]
 
 
 async def test_a_read_that_times_out_in_a_batch_fails_no_other() -> None:

@@ -169,7 +169,7 @@ class Batcher(Generic[Item, Result]):
     async def _execute(self, item: Item, batch: Batch[Item, Result], db: Connection) -> Result:
         """An attempt of a leader: returns the result of its own item, and gives the followers theirs."""
         followers = batch.followers
-        if not self._waiters or batch.handed_over or self.disabled:
+        if not self._waiters or batch.handed_over:
             return await self._execute_one(db, item)
         now = time.perf_counter()
         while self._waiters and len(followers) < MAX_BATCH_SIZE - 1:
@@ -187,7 +187,6 @@ class Batcher(Generic[Item, Result]):
         for waiter, result in zip(followers, others, strict=True):
             if not waiter.future.done():
                 waiter.future.set_result(result)
-        followers.clear()
         return own
 
     def _abandon(self, waiter: Waiter[Item, Result]) -> bool:
@@ -198,7 +197,6 @@ class Batcher(Generic[Item, Result]):
             return False
         if waiter in self._in_doubt:
             self._in_doubt.remove(waiter)
-            return True
         if waiter.future.cancelled() or waiter.future.exception() is not None:
             return True
         if isinstance(waiter.future.result(), Handoff):
