@@ -42,11 +42,15 @@ class Timer:
 
 
 class Loop:
-    """The event loop, except for its timers."""
+    """The event loop, except for its clock and timers."""
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
+        self.now = 1000.0
         self.timers: list[Timer] = []
+
+    def time(self) -> float:
+        return self.now
 
     def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
         self.timers.append(Timer(seconds, callback))
@@ -129,8 +133,9 @@ class Connection:
         return [timer.seconds for timer in self.loop.timers if timer.is_pending]
 
     def expire(self, seconds: float) -> None:
-        """Lets its one timer of so many seconds expire."""
+        """Lets its one timer of so many seconds expire, which was started just now."""
         (timer,) = (timer for timer in self.loop.timers if timer.is_pending and timer.seconds == seconds)
+        self.loop.now += seconds
         timer.is_pending = False
         timer.expire()
 
@@ -151,7 +156,7 @@ async def test_a_head_in_one_piece_needs_no_timer(connection: Connection) -> Non
     assert connection.pending == [KEEP_ALIVE_SECONDS]
     await connection.receive(GET)
     assert connection.transport.written.startswith(b"HTTP/1.1 204 ")
-    assert [timer.seconds for timer in connection.loop.timers] == [KEEP_ALIVE_SECONDS] * 2
+    assert [timer.seconds for timer in connection.loop.timers] == [KEEP_ALIVE_SECONDS]
     assert connection.pending == [KEEP_ALIVE_SECONDS]
 
 
@@ -168,7 +173,7 @@ async def test_the_application_learns_that_a_body_is_complete(connection: Connec
 async def test_each_head_in_pieces_has_one_timeout(connection: Connection) -> None:
     for _ in range(2):
         await connection.receive(GET[:5], GET[5:9])
-        assert connection.pending == [HEAD_SECONDS]
+        assert connection.pending == [KEEP_ALIVE_SECONDS, HEAD_SECONDS]
         await connection.receive(GET[9:])
         assert connection.pending == [KEEP_ALIVE_SECONDS]
 
@@ -185,7 +190,7 @@ async def test_a_slow_head_gets_408_and_the_connection_lingers(connection: Conne
     assert connection.transport.written == expected
     assert connection.transport.has_ended
     assert not connection.transport.aborted
-    assert connection.pending == [LINGER_SECONDS]
+    assert connection.pending == [KEEP_ALIVE_SECONDS, LINGER_SECONDS]
     scopes = len(connection.scopes)
     await connection.receive(GET[9:], b"\0")
     assert (connection.transport.written, len(connection.scopes)) == (expected, scopes)
@@ -238,7 +243,7 @@ async def test_an_unfinished_head_has_a_maximum_size(connection: Connection) -> 
     await connection.receive(b"GET / HTTP/1.1\r\na: ", b"x" * MAX_HEAD_BYTES)
     assert connection.transport.written == b""
     await connection.receive(b"x")
-    assert connection.pending == [LINGER_SECONDS]
+    assert connection.pending == [KEEP_ALIVE_SECONDS, LINGER_SECONDS]
     assert connection.transport.written == error_response("431 Request Header Fields Too Large", HEAD_TOO_LARGE)
 
 
@@ -276,10 +281,32 @@ async def test_an_empty_line_restarts_the_keep_alive_timeout(connection: Connect
     assert connection.pending == [KEEP_ALIVE_SECONDS]
 
 
-async def test_an_empty_line_during_a_response_sets_no_timer(connection: Connection) -> None:
+async def test_an_empty_line_during_a_response_does_not_limit_its_duration(connection: Connection) -> None:
     connection.responding.clear()
     await connection.receive(GET, b"\r\n")
-    assert connection.pending == []
+    connection.expire(KEEP_ALIVE_SECONDS)
+    assert not connection.transport.closing
+    connection.responding.set()
+    await connection.run()
+    assert connection.pending == [KEEP_ALIVE_SECONDS]
+
+
+async def test_idle_time_counts_from_the_end_of_the_last_response(connection: Connection) -> None:
+    for idle in (3, 1):
+        connection.loop.now += idle
+        await connection.receive(GET)
+    connection.loop.now -= 4  # the timer is as old as the connection
+    connection.expire(KEEP_ALIVE_SECONDS)
+    assert not connection.transport.closing
+    assert connection.pending == [4]
+    connection.expire(4)
+    assert connection.transport.closing
+
+
+async def test_a_rejected_head_does_not_count_as_idle(connection: Connection) -> None:
+    await connection.receive(TOO_LARGE)
+    connection.expire(KEEP_ALIVE_SECONDS)
+    assert connection.pending == [LINGER_SECONDS]
 
 
 @pytest.mark.parametrize(
