@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime
 from types import SimpleNamespace
+from uuid import UUID
 
 import pytest
 from making import a_task
@@ -55,6 +56,8 @@ async def test_a_version_conflict_is_retried_within_a_time_limit(kind: str, monk
     await store.commit([Write(task, "created")], now=task.updated_at)
     with pytest.raises(StoreBusy):
         await CHANGES[kind](store, task)
+    attempts = Overtaken.overtaken - store.overtaken
+    assert (attempts - 1) * 0.5 == commands.CONFLICT_RETRY_SECONDS
     store.overtaken = 3
     await CHANGES[kind](store, task)
 
@@ -82,6 +85,45 @@ async def test_a_concurrent_change_to_the_next_occurrence_survives_a_reopen() ->
     assert opened.followed_by == done.followed_by is not None
     next_task = await commands.get(store, done.followed_by)
     assert (next_task.title, next_task.recurrence, opened.recurrence) == ("theirs", "FREQ=DAILY", None)
+
+
+class Read(MemoryStore):
+    """Records the ids that are read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ids: list[UUID] = []
+
+    async def get(self, task_id: UUID) -> Task | None:
+        self.ids.append(task_id)
+        return await super().get(task_id)
+
+    async def get_many(self, task_ids: Sequence[UUID]) -> dict[UUID, Task]:
+        self.ids += task_ids
+        return await super().get_many(task_ids)
+
+
+@pytest.mark.parametrize("batch", [False, True], ids=["update", "batch"])
+async def test_the_next_occurrence_is_read_only_to_reopen_a_task(batch: bool) -> None:
+    """Each read is a round trip to the database."""
+    store = Read()
+    task = a_task(recurrence="FREQ=DAILY")
+    await store.commit([Write(task, "created")], now=task.updated_at)
+
+    async def ids_read_by(**patch: object) -> list[UUID]:
+        store.ids.clear()
+        if batch:
+            items = [{"action": "update", "id": task.id, "patch": patch}]
+            await commands.batch(store, Batch.model_validate({"items": items}), None)
+        else:
+            await commands.update(store, task.id, TaskPatch.model_validate(patch), commands.no_precondition)
+        return store.ids.copy()
+
+    assert await ids_read_by(status="done") == [task.id]
+    assert await ids_read_by(title="new") == [task.id]
+    followed_by = (await commands.get(store, task.id)).followed_by
+    assert await ids_read_by(status="todo") == [task.id, followed_by]
+    assert await ids_read_by(title="newer") == [task.id]
 
 
 @contextlib.asynccontextmanager

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import math
 from collections.abc import Sequence
 
 import pytest
-from making import a_task
+from making import NOW, a_task
+from prometheus_client import REGISTRY
 from stores import open_store
 
-from task_api.store import Store, StoreBusy, StoredChange, StoreUnavailable, Write
+from task_api.store import ChangesPurged, OtherHistory, Store, StoreBusy, StoredChange, StoreUnavailable, Write
 from task_api.store.memory import MemoryStore
 from task_api.tasks import feed
+from task_api.tasks.changes import _decode_cursor, _encode_cursor
 from task_api.tasks.changes import _events as changes_as_events
 from task_api.tasks.feed import Feed
 
@@ -42,6 +46,12 @@ async def received(followers: list[Follower], titles: list[str]) -> None:
         while any(follower.titles != titles for follower in followers):
             assert not any(follower.task.done() for follower in followers)
             await asyncio.sleep(0.01)
+
+
+async def take_turns() -> None:
+    """Lets all other tasks run until they wait for time or for an event."""
+    for _ in range(100):
+        await asyncio.sleep(0)
 
 
 async def test_more_followers_than_queue_slots_are_all_served(postgres_url: str) -> None:
@@ -125,7 +135,9 @@ async def test_streams_end_when_the_storage_fails_and_resume_after_it_recovers(
     followed.end()
 
 
-async def test_streams_ahead_of_a_restored_storage_end(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_streams_ahead_of_a_restored_storage_end(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(feed, "POLL_SECONDS", 0.01)
     store = MemoryStore()
     followed = Feed(store)
@@ -139,6 +151,7 @@ async def test_streams_ahead_of_a_restored_storage_end(monkeypatch: pytest.Monke
     await add(store, "new")
     await received([again], ["new"])
     followed.end()
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []  # a restore is no defect
 
 
 async def test_a_busy_storage_does_not_end_streams(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,6 +169,133 @@ async def test_a_busy_storage_does_not_end_streams(monkeypatch: pytest.MonkeyPat
     followed.end()
 
 
+async def test_a_busy_storage_is_read_again_only_after_the_poll_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "POLL_SECONDS", 3600.0)
+    store = Counting()
+    store.error = StoreBusy("all wait")
+    followed = Feed(store)
+    followers = [Follower(followed) for _ in range(3)]
+    await take_turns()
+    assert store.reads == 4  # once by each follower, once by the poller
+    for follower in followers:
+        follower.task.cancel()
+    await asyncio.wait([follower.task for follower in followers])
+
+
+async def test_without_followers_the_storage_is_not_polled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "POLL_SECONDS", 0)
+    store = Counting()
+    followed = Feed(store)
+    followers = [Follower(followed) for _ in range(2)]
+    await add(store, "first")
+    await received(followers, ["first"])
+    followers[0].task.cancel()
+    await asyncio.wait([followers[0].task])
+    await add(store, "second")  # the other one is still served
+    await received(followers[1:], ["first", "second"])
+    followers[1].task.cancel()
+    await asyncio.wait([followers[1].task])
+    reads = store.reads
+    await take_turns()
+    assert store.reads == reads
+
+
+async def test_waiting_streams_end_with_the_feed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "HEARTBEAT_SECONDS", 3600.0)
+    store = MemoryStore()
+    followed = Feed(store)
+    followers = [Follower(followed) for _ in range(3)]
+    await add(store, "first")
+    await received(followers, ["first"])
+    followed.end()
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        await asyncio.gather(*(follower.task for follower in followers))
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("gone"), ChangesPurged(), OtherHistory()], ids=repr)
+async def test_a_stream_that_cannot_catch_up_ends(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if the poller, with another cursor or a moment later, can read."""
+    monkeypatch.setattr(feed, "HEARTBEAT_SECONDS", 3600.0)
+
+    class Failing(MemoryStore):
+        async def changes(self, after: str | None, *, size: int) -> list[StoredChange]:
+            if after is None:
+                raise error
+            return await super().changes(after, size=size)
+
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        await Follower(Feed(Failing())).task
+
+
+async def test_each_change_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "POLL_SECONDS", 0)
+    found: list[str] = []
+
+    class Found(MemoryStore):
+        async def changes(self, after: str | None, *, size: int) -> list[StoredChange]:
+            changes = await super().changes(after, size=size)
+            found.extend(change.task.title for change in changes)
+            return changes
+
+    store = Found()
+    followed = Feed(store)
+    follower = Follower(followed, await store.last_cursor())
+    await take_turns()
+    await store.commit([Write(a_task(title=title), "created") for title in "abc"], now=NOW)
+    await received([follower], [*"abc"])
+    await take_turns()
+    assert found == [*"abc"]
+    followed.end()
+
+
+class Stuck(Counting):
+    """Reads of changes wait until they are let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = asyncio.Event()
+        self.lost = False
+
+    async def changes(self, after: str | None, *, size: int) -> list[StoredChange]:
+        changes = await super().changes(after, size=size)
+        await self.go.wait()
+        return changes
+
+    async def last_cursor(self) -> str:
+        if self.lost:
+            raise StoreUnavailable("gone")
+        return await super().last_cursor()
+
+
+@pytest.mark.parametrize("lost", [True, False], ids=["storage-lost", "feed-ended"])
+async def test_streams_that_wait_to_catch_up_end_without_a_read(lost: bool) -> None:
+    """A hundred of them would each wait for the storage's timeout, one after the other."""
+    store = Stuck()
+    store.lost = lost
+    followed = Feed(store)
+    followers = [Follower(followed) for _ in range(3)]
+    await take_turns()
+    reads = store.reads
+    if not lost:
+        followed.end()
+    store.go.set()
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        await asyncio.gather(*(follower.task for follower in followers))
+    assert store.reads == reads
+
+
+async def test_streams_that_wait_to_catch_up_read_after_new_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "POLL_SECONDS", 0)
+    store = Stuck()
+    followed = Feed(store)
+    followers = [Follower(followed) for _ in range(3)]
+    await take_turns()
+    await add(store, "first")
+    store.go.set()
+    await received(followers, ["first"])
+    followed.end()
+
+
 def test_changes_after_a_recent_cursor_need_no_read() -> None:
     changes: Sequence[StoredChange] = [StoredChange(position, "created", a_task()) for position in "bc"]
     recent = feed.RecentChanges("a", changes)
@@ -164,6 +304,12 @@ def test_changes_after_a_recent_cursor_need_no_read() -> None:
     assert recent.changes_after("c") == []
     assert recent.changes_after("d") is None
     assert recent.changes_after(None) is None
+
+
+@pytest.mark.parametrize("length", range(1, 5))
+def test_a_token_of_any_length_is_decoded_to_its_cursor(length: int) -> None:
+    cursor = "1" * length
+    assert _decode_cursor(_encode_cursor(cursor)) == cursor
 
 
 async def test_a_stream_sends_a_blank_line_only_after_a_change(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,3 +331,34 @@ async def test_a_stream_sends_a_blank_line_only_after_a_change(monkeypatch: pyte
     blocks = sent.split("\n\n")
     assert ["\ndata: {" in block for block in blocks] == [True, True, False]
     assert blocks[0].startswith("retry: 2000\nid: ")
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("gone"), RuntimeError("a defect")], ids=["lost", "defect"])
+async def test_the_lag_is_unknown_while_the_storage_fails(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(feed, "MEASURE_SECONDS", 0)
+    results: list[float | Exception] = []
+
+    async def feed_lag() -> float:
+        if isinstance(results[0], Exception):
+            raise results[0]
+        return results[0]
+
+    async def measured(result: float | Exception) -> float | None:
+        results[:] = [result]
+        await take_turns()
+        return REGISTRY.get_sample_value("task_api_change_feed_lag_seconds")
+
+    store = MemoryStore()
+    monkeypatch.setattr(store, "feed_lag", feed_lag)
+    results.append(0.0)
+    measuring = asyncio.create_task(feed.measure_lag(store))
+    assert await measured(1.5) == 1.5
+    unknown = await measured(error)
+    assert unknown is not None
+    assert math.isnan(unknown)
+    # Only a defect needs a stack trace.
+    assert any(record.exc_info for record in caplog.records) is isinstance(error, RuntimeError)
+    assert await measured(2.5) == 2.5
+    measuring.cancel()

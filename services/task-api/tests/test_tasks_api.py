@@ -3,36 +3,46 @@
 from __future__ import annotations
 
 import base64
+import functools
 import itertools
 import json
-import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import httpx2
 import pytest
+from fastapi import FastAPI
 from httpx2 import Response
 from making import a_task
+from prometheus_client import REGISTRY
 from pydantic import SecretStr
 from running import serving
 from starlette.testclient import TestClient
 
 from task_api.app import create_app
 from task_api.settings import Settings
+from task_api.store import StoredChange, Write
 from task_api.tasks import commands, counts, pages
+from task_api.tasks.feed import CHUNK
 from task_api.tasks.models import EXAMPLE_ID, Status, TaskPage, to_json
 from task_api.tasks.pages import MAX_PAGE_BYTES
 from task_api.tasks.query import Filters, Query, read_order, write_cursor
 
 UNKNOWN = "01a209b3-fcfd-7015-92d5-ecad43015460"
+MIB = 1024 * 1024
 
 
 @pytest.fixture
-def client(storage_url: str) -> Iterator[TestClient]:
-    with TestClient(create_app(Settings(database_url=SecretStr(storage_url)))) as client:
+def app(storage_url: str) -> FastAPI:
+    return create_app(Settings(database_url=SecretStr(storage_url)))
+
+
+@pytest.fixture
+def client(app: FastAPI) -> Iterator[TestClient]:
+    with TestClient(app) as client:
         yield client
 
 
@@ -450,9 +460,9 @@ def test_a_calendar_has_each_task_of_the_list_once(client: TestClient, number: i
     assert [line for line in lines if line.startswith("SUMMARY:")] == sorted(f"SUMMARY:task {n}" for n in range(number))
 
 
-@pytest.mark.parametrize(("bound", "most"), [("MAX_CALENDAR_TASKS", 2), ("MAX_CALENDAR_BYTES", 600)])
+@pytest.mark.parametrize(("bound", "most"), [("MAX_CALENDAR_TASKS", 2), ("MAX_CALENDAR_MIB", 600 / MIB)])
 def test_a_too_large_calendar_is_rejected(
-    client: TestClient, bound: str, most: int, monkeypatch: pytest.MonkeyPatch
+    client: TestClient, bound: str, most: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(commands, bound, most)
     for _ in range(2):
@@ -462,12 +472,19 @@ def test_a_too_large_calendar_is_rejected(
     problem(client.get("/v1/tasks.ics"), 422, "too-many-tasks")
 
 
-def test_time_zones_count_towards_the_calendar_size(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    create(client, due_at="2026-12-01T09:00:00Z", recurrence="FREQ=DAILY", time_zone="Europe/Berlin")
-    calendar = client.get("/v1/tasks.ics").content
-    (zone,) = re.findall(rb"BEGIN:VTIMEZONE.*END:VTIMEZONE\r\n", calendar, re.DOTALL)
-    monkeypatch.setattr(commands, "MAX_CALENDAR_BYTES", len(calendar) - len(zone))
-    problem(client.get("/v1/tasks.ics"), 422, "too-many-tasks")
+def test_tasks_and_time_zones_count_towards_the_calendar_size(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = "/v1/tasks.ics"
+    empty = client.get(path).content
+    for title in ("Water the plants", "Cook"):
+        create(client, title=title, due_at="2026-12-01T09:00:00Z", recurrence="FREQ=DAILY", time_zone="Europe/Berlin")
+    calendar = client.get(path).content
+    assert calendar.count(b"BEGIN:VTIMEZONE") == 1
+    monkeypatch.setattr(commands, "MAX_CALENDAR_MIB", (len(calendar) - len(empty)) / MIB)
+    assert client.get(path).content == calendar
+    monkeypatch.setattr(commands, "MAX_CALENDAR_MIB", (len(calendar) - len(empty) - 1) / MIB)
+    problem(client.get(path), 422, "too-many-tasks")
 
 
 # --- changes of one task --------------------------------------------------------------
@@ -663,8 +680,10 @@ def test_reopening_a_recurring_task_leaves_one_open_task(client: TestClient) -> 
     task = create(client, due_at="2026-03-27T08:00:00Z", recurrence="FREQ=WEEKLY;COUNT=4", time_zone="Europe/Berlin")
     path = f"/v1/tasks/{task['id']}"
     first = client.patch(path, json={"status": "done"}).json()
-    opened = client.patch(path, json={"status": "todo"}).json()
+    reopening = client.patch(path, json={"status": "todo"})
+    opened = reopening.json()
     assert (opened["recurrence"], opened["followed_by"]) == (task["recurrence"], None)
+    assert reopening.headers["etag"] == f'"v{opened["version"]}"'
     assert client.get(f"/v1/tasks/{first['followed_by']}").status_code == 404
     assert [one["type"] for one in client.get("/v1/changes").json()["items"]] == [
         *("created", "updated", "created", "updated", "deleted")
@@ -748,6 +767,29 @@ def test_a_retry_with_its_key_gets_the_first_response(client: TestClient) -> Non
     assert again.headers["etag"] == first.headers["etag"]
     assert (first.headers.get("idempotency-replayed"), again.headers["idempotency-replayed"]) == (None, "true")
     assert len(client.get("/v1/tasks").json()["items"]) == 1
+
+
+@pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "k"}], ids=["without-key", "first-request"])
+def test_only_a_retry_is_marked_and_counted_as_replayed(client: TestClient, headers: dict[str, str]) -> None:
+    def replays() -> float | None:
+        return REGISTRY.get_sample_value("task_api_idempotent_replays_total")
+
+    path, before = f"/v1/tasks/{create(client)['id']}", replays()
+    batch = {"items": [{"action": "create", "task": {"title": "one"}}]}
+    requests = [
+        client.build_request("POST", "/v1/tasks", json={"title": "one"}, headers=headers),
+        client.build_request("PATCH", path, json={"title": "two"}, headers=headers),
+        client.build_request("POST", "/v1/tasks:batch", json=batch, headers=headers),
+        client.build_request("DELETE", path, headers=headers),
+    ]
+    for number, request in enumerate(requests):
+        if headers:
+            request.headers["Idempotency-Key"] += str(number)
+        assert "idempotency-replayed" not in client.send(request).headers
+    assert replays() == before
+    if headers:
+        assert client.send(requests[-1]).headers["idempotency-replayed"] == "true"
+        assert replays() == (before or 0) + 1
 
 
 def test_a_different_request_with_the_key_is_rejected(client: TestClient) -> None:
@@ -940,7 +982,56 @@ def test_a_reader_ahead_of_the_feed_has_to_start_over(client: TestClient, storag
     assert "`since=now`" in document["detail"]
 
 
-@pytest.mark.parametrize("since", ["x", "!", "bm93", "ä", "MS4yLjM"])
+def test_a_reader_behind_the_purged_changes_has_to_start_over(client: TestClient, app: FastAPI) -> None:
+    for _ in range(2):
+        create(client)
+    first, second = (change["id"] for change in client.get("/v1/changes").json()["items"])
+    later = datetime.now(UTC) + timedelta(hours=1)
+    assert client.portal is not None
+    client.portal.call(functools.partial(app.state.store.purge, deleted_before=later, records_before=later))
+    document = problem(client.get("/v1/changes", params={"since": first}), 410, "changes-purged")
+    assert "`since=now`" in document["detail"]
+    assert client.get("/v1/changes", params={"since": second}).json() == {"items": [], "next_since": second}
+
+
+@pytest.mark.parametrize("since", [{}, {"since": "now"}], ids=["beginning", "now"])
+def test_a_reader_misses_no_change_made_just_after_an_empty_page(
+    client: TestClient, app: FastAPI, since: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = app.state.store.changes
+    tasks = [a_task()]
+
+    async def read_and_then_write(after: str | None, *, size: int) -> object:
+        changes = await read(after, size=size)
+        while tasks:
+            await app.state.store.commit([Write(tasks.pop(), "created")], now=datetime.now(UTC))
+        return changes
+
+    monkeypatch.setattr(app.state.store, "changes", read_and_then_write)
+    page = client.get("/v1/changes", params=since).json()
+    assert page["items"] == []
+    assert len(client.get("/v1/changes", params={"since": page["next_since"]}).json()["items"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("accept", "page_size", "read"),
+    [("application/json", 501, 500), ("application/json", 7, 7), ("text/event-stream", 501, CHUNK)],
+)
+def test_a_page_and_the_begin_of_a_stream_are_bounded(
+    client: TestClient, app: FastAPI, accept: str, page_size: int, read: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    async def changes(_after: str | None, *, size: int) -> list[StoredChange]:
+        sizes.append(size)
+        return []
+
+    monkeypatch.setattr(app.state.store, "changes", changes)
+    client.head("/v1/changes", params={"page_size": page_size}, headers={"Accept": accept})
+    assert sizes == [read]
+
+
+@pytest.mark.parametrize("since", ["x", "!", "MTI!z", "bm93", "ä", "MS4yLjM"])
 def test_a_forged_feed_cursor_is_rejected(client: TestClient, since: str) -> None:
     problem(client.get("/v1/changes", params={"since": since}), 400, "invalid-since")
 

@@ -35,7 +35,7 @@ from task_api.tasks.query import Query, next_page
 
 CONFLICT_RETRY_SECONDS = 5.0
 MAX_CALENDAR_TASKS = 5000
-MAX_CALENDAR_BYTES = 4 * 1024 * 1024
+MAX_CALENDAR_MIB = 4
 CALENDAR_CHUNK = 50
 """Tasks serialized at a time. All 5,000 at once would block the event loop for more than a second."""
 
@@ -141,8 +141,8 @@ async def export(store: Store, query: Query) -> bytes:
                 size += len(time_zones[name])
         if len(todos) > MAX_CALENDAR_TASKS:
             raise ExportTooLarge(f"The list has more than {MAX_CALENDAR_TASKS} tasks.")
-        if size > MAX_CALENDAR_BYTES:
-            raise ExportTooLarge(f"The calendar would be larger than {MAX_CALENDAR_BYTES // 1024 // 1024} MiB.")
+        if size > MAX_CALENDAR_MIB * 1024 * 1024:
+            raise ExportTooLarge(f"The calendar would be larger than {MAX_CALENDAR_MIB} MiB.")
         if len(tasks) < CALENDAR_CHUNK:
             return to_ics(todos, time_zones.values())
         query = next_page(query, tasks[-1])
@@ -267,9 +267,9 @@ async def _decide_batch(store: Store, request: Batch, now: datetime) -> tuple[li
             results.append(BatchResult(status=status, task=task))
             if isinstance(item, UpdateItem):
                 await asyncio.sleep(0)  # yields to other requests: finding a next occurrence may take 0.1 s
-    if request.atomic and any(result.status >= 400 for result in results):
+    if request.atomic and any(result.detail is not None for result in results):
         not_done = BatchResult(status=424, detail="Not done: another item of this atomic batch failed.")
-        return [result if result.status >= 400 else not_done for result in results], []
+        return [not_done if result.detail is None else result for result in results], []
     return results, writes
 
 
@@ -285,7 +285,7 @@ def _decide_item(
         raise PreconditionFailed(before)
     if isinstance(item, DeleteItem):
         return 204, None, [Write(rules.delete(before, now=now), "deleted")]
-    next_task = known.get(before.followed_by) if before.followed_by and rules.reopens(before, item.patch) else None
+    next_task = known.get(before.followed_by) if before.followed_by else None
     writes = _update_writes(before, item.patch, next_task, now)
     return 200, writes[0].task if writes else before, writes
 

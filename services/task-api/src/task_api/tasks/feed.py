@@ -161,6 +161,4 @@ class Feed:
         self._recent = recent
         self._storage_lost = recent is None
         previous, self._new_changes = self._new_changes, asyncio.Event()
-        if self._ended:
-            self._new_changes.set()
         previous.set()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import functools
 import hashlib
 import json
@@ -163,7 +162,7 @@ def read_cursor(query: Query, cursor: str) -> tuple[tuple[Any, ...], UUID]:
         content = json.loads(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True))
         fingerprint, values, last = content
         keyset = tuple(_decode(step.key, value) for step, value in zip(query.order, values, strict=True)), UUID(last)
-    except (binascii.Error, ValueError, TypeError, AttributeError, RecursionError):
+    except (ValueError, TypeError, AttributeError, RecursionError):
         raise InvalidCursor("Not a cursor of this list. Start over without a cursor.") from None
     if fingerprint != _fingerprint(query.filters, query.order):
         raise InvalidCursor(

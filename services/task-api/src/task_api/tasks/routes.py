@@ -473,7 +473,7 @@ async def delete_task(
 ) -> Response:
     key = request_key(request, idempotency_key, caller.subject, None)
     result = await commands.delete(store, task_id, precondition(if_match, if_none_match), key)
-    return Response(status_code=204, headers=replayed_header(result))
+    return Response(status_code=result.status, headers=replayed_header(result))
 
 
 @router.post(
