@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 from databases import connected
-from making import a_task
+from making import NOW, a_task
 from proxy import Proxy
 from stores import open_store
 
-from task_api.store import IdempotencyKeyInUse, IdempotencyRecord, StoreUnavailable, Write
+from task_api.store import IdempotencyKeyInUse, IdempotencyRecord, StoreUnavailable, VersionConflict, Write
 from task_api.store.postgres import PostgresStore
 from task_api.tasks import rules
 from task_api.tasks.models import Task, TaskPatch
@@ -81,18 +81,17 @@ async def test_a_transaction_on_a_frozen_connection_does_not_block_others_foreve
 
 @pytest.mark.parametrize(
     ("count", "keyed", "tag"),
-    [(1, False, b"INSERT 0 1\0"), (1, True, None), (2, True, b"COMMIT\0")],
-    ids=["one-statement", "with-idempotency-key", "transaction"],
+    [(1, False, b"INSERT 0 1\0"), (1, True, None), (2, True, b"COMMIT\0"), (0, True, b"COMMIT\0")],
+    ids=["one-statement", "with-idempotency-key", "transaction", "record-alone"],
 )
 async def test_an_in_doubt_commit_is_settled_and_applied_once(
     count: int, keyed: bool, tag: bytes | None, postgres_url: str
 ) -> None:
     async with behind_proxy(postgres_url) as (store, proxy), open_store(postgres_url) as other:
         tasks = [a_task() for _ in range(count)]
-        record = IdempotencyRecord("ann", "key", "fingerprint", 201, tasks[0].model_dump_json()) if keyed else None
-        last = (
-            tag or tasks[0].id.bytes
-        )  # in the response of the single statement that stores the record and creates the task
+        record = IdempotencyRecord("ann", "key", "fingerprint", 201, '{"a": 1}') if keyed else None
+        # Without a tag: in the response of the single statement that stores the record and creates the task.
+        last = tag or tasks[0].id.bytes
         cuts = 0
 
         def cut_once(data: bytes) -> bool:
@@ -102,8 +101,9 @@ async def test_an_in_doubt_commit_is_settled_and_applied_once(
 
         proxy.before_response = cut_once
         writes = [Write(task, "created") for task in tasks]
-        assert await store.commit(writes, record, now=tasks[0].updated_at) is None
+        assert await store.commit(writes, record, now=NOW) is None
         assert cuts == 1
+        assert await other.get_record("ann", "key", now=NOW) == record
         assert await other.get_many([task.id for task in tasks]) == {task.id: task for task in tasks}
         assert [change.task for change in await other.changes(None, size=10)] == tasks
 
@@ -126,6 +126,18 @@ async def test_an_in_doubt_update_does_not_conflict_with_itself(postgres_url: st
         assert cut
         assert await other.get(task.id) == changed
         assert [change.type for change in await other.changes(None, size=10)] == ["created", "updated"]
+
+
+async def test_a_lost_update_after_that_of_another_client_is_a_conflict(postgres_url: str) -> None:
+    async with behind_proxy(postgres_url) as (store, proxy), open_store(postgres_url) as other:
+        task = await create(store)
+        theirs, ours = (rules.update(task, TaskPatch(title=title), now=NOW) for title in ("theirs", "ours"))
+        await other.commit([Write(theirs, "updated")], now=NOW)
+        responses = cut_first(proxy)
+        with pytest.raises(VersionConflict):
+            await store.commit([Write(ours, "updated")], now=NOW)
+        assert len(responses) > 1  # it was repeated
+        assert await other.get(task.id) == theirs
 
 
 async def test_a_lost_commit_is_not_confused_with_another_of_the_same_timestamp(postgres_url: str) -> None:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 from databases import connected
-from making import a_task
+from making import NOW, a_task
 from stores import open_store
 
 from task_api.store import ChangesPurged, IdempotencyKeyInUse, IdempotencyRecord, Write
@@ -55,7 +55,8 @@ async def test_readers_miss_nothing_during_concurrent_writes(postgres_url: str) 
         assert set(seen) == {task.id for task in tasks}
 
 
-async def test_a_key_is_in_use_while_its_first_request_is_in_progress(postgres_url: str) -> None:
+@pytest.mark.parametrize("count", [1, 2], ids=["creation", "batch"])
+async def test_a_key_is_in_use_while_its_first_request_is_in_progress(count: int, postgres_url: str) -> None:
     async with open_store(postgres_url, pool_size=1) as tasks_store, connected(postgres_url) as other:
         transaction = other.transaction()
         await transaction.start()
@@ -63,14 +64,14 @@ async def test_a_key_is_in_use_while_its_first_request_is_in_progress(postgres_u
             "INSERT INTO idempotency_records (subject, key, fingerprint, status, body, at)"
             " VALUES ('', 'k', 'f', 201, '{}', now())"
         )
-        task = a_task()
+        writes = [Write(a_task(), "created") for _ in range(count)]
         record = IdempotencyRecord("", "k", "f", 201, "[]")
         with pytest.raises(IdempotencyKeyInUse):
-            await tasks_store.commit([Write(task, "created")], record, now=task.updated_at)
-        assert await tasks_store.get(task.id) is None
+            await tasks_store.commit(writes, record, now=NOW)
+        assert await tasks_store.count() == 0
 
         # If it ends in time, the request waits for it.
-        waiting = asyncio.create_task(tasks_store.commit([Write(task, "created")], record, now=task.updated_at))
+        waiting = asyncio.create_task(tasks_store.commit(writes, record, now=NOW))
         await transaction.commit()
         existing = await waiting
         assert existing is not None

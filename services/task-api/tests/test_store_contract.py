@@ -288,6 +288,14 @@ async def test_a_conflicting_commit_stores_no_record(tasks_store: Store) -> None
     assert await tasks_store.commit([], a_record(), now=NOW) is None
 
 
+async def test_creating_an_existing_task_with_a_key_is_a_conflict_and_stores_no_record(tasks_store: Store) -> None:
+    task = a_task()
+    await keep(tasks_store, task)
+    with pytest.raises(VersionConflict):
+        await tasks_store.commit([Write(task, "created")], a_record(), now=NOW)
+    assert await tasks_store.get_record("ann", "key-1", now=NOW) is None
+
+
 async def test_exactly_one_of_many_commits_with_a_key_writes(tasks_store: Store) -> None:
     tasks = [a_task() for _ in range(8)]
     results = await asyncio.gather(
@@ -320,7 +328,12 @@ async def test_the_feed_has_every_change_in_commit_order(tasks_store: Store) -> 
     assert await tasks_store.last_cursor() == changes[-1].cursor
 
 
-@pytest.mark.parametrize("position", ["", "x", "-1", "1.2.3", "9" * 30, "²", "1;2"])
+TOO_LONG = "9" * 19
+
+
+@pytest.mark.parametrize(
+    "position", ["", "x", "-1", "1.2.3", TOO_LONG, f"{TOO_LONG}.1", f"1.{TOO_LONG}", "1.", ".1", "²", "1;2"]
+)
 async def test_an_invalid_cursor_is_rejected(tasks_store: Store, position: str) -> None:
     with pytest.raises(InvalidFeedCursor):
         await tasks_store.changes(position, size=1)
@@ -338,6 +351,12 @@ async def test_a_cursor_without_a_change_is_an_error(tasks_store: Store) -> None
 async def test_a_cursor_of_an_earlier_process_is_of_another_history_in_memory() -> None:
     with pytest.raises(OtherHistory):
         await MemoryStore().changes("0", size=1)
+
+
+@pytest.mark.parametrize("storage_url", ["memory", "sqlite"], indirect=True)
+async def test_with_one_writer_at_a_time_the_feed_does_not_lag(tasks_store: Store) -> None:
+    await keep(tasks_store, a_task())
+    assert await tasks_store.feed_lag() == 0
 
 
 # --- purge ----------------------------------------------------------------------------

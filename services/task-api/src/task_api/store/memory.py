@@ -26,6 +26,10 @@ from task_api.store.protocol import (
 from task_api.tasks.models import Task, to_json
 from task_api.tasks.query import Filters, NameKind, Query, sort_value
 
+STARTS = 10**17
+"""The feed starts with a random number below this, so that cursors of an earlier process, whose tasks are lost, are not
+valid in this one."""
+
 
 class MemoryStore:
     kind = "memory"
@@ -33,8 +37,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self._tasks: dict[UUID, Task] = {}
         self._changes: list[StoredChange] = []
-        # A random start, so that cursors of an earlier process, whose tasks are lost, are not valid in this one.
-        self._first = self._purged = secrets.randbelow(10**17)  # the cursor of the last purged change
+        self._first = self._purged = secrets.randbelow(STARTS)  # the cursor of the last purged change
         self._records: dict[tuple[str, str], tuple[IdempotencyRecord, datetime]] = {}
 
     async def open(self) -> None: ...
@@ -109,7 +112,7 @@ class MemoryStore:
     async def changes(self, after: str | None, *, size: int) -> list[StoredChange]:
         if after is None:
             return self._changes[:size]
-        if not (after.isascii() and after.isdigit() and len(after) < 20):
+        if not (after.isascii() and after.isdigit() and len(after) < 19):
             raise InvalidFeedCursor
         if not self._first <= int(after) <= self._purged + len(self._changes):
             raise OtherHistory
@@ -146,5 +149,5 @@ def _compare(query: Query, a: tuple[tuple[Any, ...], UUID], b: tuple[tuple[Any, 
     directions = [step.descending for step in query.order]
     for x, y, descending in zip((*a[0], a[1]), (*b[0], b[1]), (*directions, directions[-1]), strict=True):
         if x != y:
-            return -1 if (x > y if descending else x < y) else 1
+            return -1 if (x > y) is descending else 1
     return 0
