@@ -333,6 +333,21 @@ async def test_a_stream_sends_a_blank_line_only_after_a_change(monkeypatch: pyte
     assert blocks[0].startswith("retry: 2000\nid: ")
 
 
+async def test_a_stream_sends_each_change_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "HEARTBEAT_SECONDS", 0.01)
+    store = MemoryStore()
+    for title in "ab":
+        await add(store, title)
+    followed, ids = Feed(store), []
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        async for text in changes_as_events(await store.changes(None, size=2), followed, None):
+            if text.startswith(":"):  # a heartbeat: it has sent all changes
+                break
+            ids += [line for line in text.splitlines() if line.startswith("id: ")]
+    followed.end()
+    assert len(ids) == len(set(ids)) == 2
+
+
 @pytest.mark.parametrize("error", [StoreUnavailable("gone"), RuntimeError("a defect")], ids=["lost", "defect"])
 async def test_the_lag_is_unknown_while_the_storage_fails(
     error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
