@@ -92,6 +92,22 @@ async def test_lagging_readers_get_an_error_after_a_purge_by_another_pod(postgre
             await tasks_store.changes(cursor, size=10)
 
 
+async def test_a_purge_may_take_longer_than_a_request(postgres_url: str) -> None:
+    slow = """
+        CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(1.1); RETURN old; END';
+        CREATE TRIGGER slow BEFORE DELETE ON tasks FOR EACH ROW EXECUTE FUNCTION slow()
+    """
+    async with (
+        open_store(postgres_url, seconds=1, statement_seconds=1) as tasks_store,
+        connected(postgres_url) as other,
+    ):
+        await other.execute(slow)
+        deleted = a_task(deleted_at=NOW)
+        await tasks_store.commit([Write(deleted, "created")], now=NOW)
+        later = NOW + timedelta(seconds=1)
+        assert await tasks_store.purge(deleted_before=later, records_before=later) == 1
+
+
 async def test_changes_not_yet_visible_are_not_purged(postgres_url: str) -> None:
     async with open_store(postgres_url) as tasks_store, connected(postgres_url) as other:
         before = await tasks_store.last_cursor()
