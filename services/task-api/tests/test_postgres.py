@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +13,7 @@ from databases import connected
 from making import NOW, a_task
 from stores import open_store
 
-from task_api.store import ChangesPurged, IdempotencyKeyInUse, IdempotencyRecord, Write
+from task_api.store import ChangesPurged, IdempotencyKeyInUse, IdempotencyRecord, OtherHistory, Write
 from task_api.tasks.models import Task
 
 
@@ -31,6 +31,28 @@ async def test_readers_do_not_miss_a_change_that_commits_late(postgres_url: str)
         before = await tasks_store.last_cursor()
         await transaction.commit()
         assert [change.task for change in await tasks_store.changes(before, size=10)] == [early, late]
+
+
+async def test_the_feed_lags_by_the_age_of_the_oldest_change_not_yet_visible(postgres_url: str) -> None:
+    now = datetime.now(UTC)
+    async with open_store(postgres_url) as tasks_store, connected(postgres_url) as other:
+
+        async def lag_with_change_at(at: datetime) -> float:
+            await tasks_store.commit([Write(a_task(updated_at=at), "created")], now=at)
+            return await tasks_store.feed_lag()
+
+        async with other.transaction():
+            await other.execute("SELECT pg_current_xact_id()")
+            assert await lag_with_change_at(now + timedelta(hours=1)) == 0  # by the clock of another pod
+            assert await lag_with_change_at(now - timedelta(hours=1)) >= 3600
+        assert await tasks_store.feed_lag() == 0
+
+
+@pytest.mark.parametrize("cursor", [f"{'9' * 18}.1", f"1.{'9' * 18}"])
+async def test_the_longest_cursors_are_valid(cursor: str, postgres_url: str) -> None:
+    async with open_store(postgres_url) as tasks_store:
+        with pytest.raises(OtherHistory):
+            await tasks_store.changes(cursor, size=1)
 
 
 async def test_readers_miss_nothing_during_concurrent_writes(postgres_url: str) -> None:
