@@ -6,16 +6,20 @@ import asyncio
 import contextlib
 import functools
 import sqlite3
+import threading
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from making import NOW, a_task
 
-from task_api.store import IdempotencyRecord, Write
-from task_api.store.sqlite import SQLiteStore
+from chassis.storage import StoreUnavailable
+from task_api.store import IdempotencyRecord, OtherHistory, Write
+from task_api.store import sqlite as under_test
+from task_api.store.sqlite import SQLiteStore, _use_wal
 
 DEADLINE_SECONDS = 30
 
@@ -49,6 +53,7 @@ async def tasks_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncI
 
 async def test_a_write_is_synced_before_it_is_acknowledged(tasks_store: SQLiteStore) -> None:
     """In WAL mode that is synchronous=FULL, which is 2 (https://www.sqlite.org/pragma.html#pragma_synchronous)."""
+    assert "PRAGMA synchronous = FULL" in Watched.statements  # some builds of SQLite have another default
     await tasks_store.close()
     assert Watched.pragmas == [("wal", 2)]
 
@@ -66,7 +71,91 @@ async def test_a_keyed_write_waits_for_a_writing_process(tasks_store: SQLiteStor
                 await asyncio.sleep(0.01)
         other.execute("COMMIT")
     assert await committing is None
+    assert "BEGIN IMMEDIATE" in Watched.statements
     assert await tasks_store.get_record("ann", "key", now=NOW) == record
+
+
+class Locked:
+    """A connection that rejects so many statements with this code."""
+
+    def __init__(self, times: int, code: int) -> None:
+        self.times = times
+        self.code = code
+
+    def execute(self, _statement: str) -> None:
+        if self.times:
+            self.times -= 1
+            error = sqlite3.OperationalError("rejected")
+            error.sqlite_errorcode = self.code
+            raise error
+
+
+@pytest.mark.parametrize(
+    ("times", "code", "sleeps"),
+    [
+        (3, sqlite3.SQLITE_BUSY, 3),
+        (6, sqlite3.SQLITE_BUSY, 6),
+        (7, sqlite3.SQLITE_BUSY, 6),
+        (1, sqlite3.SQLITE_FULL, 0),
+    ],
+    ids=["soon-free", "just-in-time", "too-late", "other-error"],
+)
+def test_the_switch_to_wal_is_retried_while_the_file_is_busy(
+    times: int, code: int, sleeps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []  # a second each, by this clock
+    clock = SimpleNamespace(monotonic=lambda: len(slept), sleep=slept.append)
+    monkeypatch.setattr(under_test, "time", clock)
+    monkeypatch.setattr(under_test, "BUSY_SECONDS", 5)
+    fails = pytest.raises(sqlite3.OperationalError) if times > sleeps else contextlib.nullcontext()
+    with fails:
+        _use_wal(cast("sqlite3.Connection", Locked(times, code)))
+    assert slept == [0.01] * sleeps
+
+
+async def test_missing_folders_are_created(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "a/b/tasks.db", queue_size=10)
+    await store.open()
+    await store.close()
+    assert (tmp_path / "a/b/tasks.db").exists()
+
+
+async def test_a_closed_store_is_unavailable_and_has_no_thread(tasks_store: SQLiteStore) -> None:
+    threads = threading.active_count()
+    await tasks_store.ping()
+    await tasks_store.close()
+    assert threading.active_count() == threads - 1
+    with pytest.raises(StoreUnavailable, match="not open"):
+        await tasks_store.ping()
+
+
+@pytest.mark.parametrize("changed", [False, True], ids=["not-a-database", "changed-migration"])
+async def test_a_store_that_cannot_be_opened_leaves_no_thread_and_no_connection(
+    changed: bool, tasks_store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await tasks_store.close()
+    if changed:
+        with contextlib.closing(sqlite3.connect(tasks_store.path)) as db, db:
+            db.execute("UPDATE schema_migrations SET checksum = 'another'")
+    else:
+        tasks_store.path.write_bytes(b"x" * 4096)
+    closed: list[None] = []
+
+    class Closing(sqlite3.Connection):
+        def close(self) -> None:
+            closed.append(None)
+            super().close()
+
+    monkeypatch.setattr(sqlite3, "connect", functools.partial(sqlite3.connect, factory=Closing))
+    threads = threading.active_count()
+    with pytest.raises(StoreUnavailable):
+        await tasks_store.open()
+    assert (threading.active_count(), len(closed)) == (threads, 1)
+
+
+async def test_the_longest_cursor_is_valid(tasks_store: SQLiteStore) -> None:
+    with pytest.raises(OtherHistory):
+        await tasks_store.changes("9" * 18, size=1)
 
 
 async def test_a_purge_removes_the_search_words(tasks_store: SQLiteStore) -> None:

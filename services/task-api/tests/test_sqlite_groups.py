@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from making import NOW, a_task
+from prometheus_client import REGISTRY
 from pydantic import SecretStr
 from starlette.types import Message, Scope
 
@@ -133,11 +134,13 @@ async def test_waiting_writes_share_one_commit_in_fifo_order(tasks_store: SQLite
 
 
 async def test_a_write_of_one_task_uses_no_savepoint(tasks_store: SQLiteStore) -> None:
-    """It costs as much as the write."""
-    await tasks_store.commit([Write(a_task(), "created"), Write(a_task(), "created")], now=NOW)
+    """It costs as much as the write. Nor does a transaction of its own need one."""
+    there = a_task()
+    await tasks_store.commit([Write(there, "created"), Write(a_task(), "created")], now=NOW)
+    assert [statement for statement in Watched.statements if "SAVEPOINT" in statement] == []
     async with held_up(tasks_store):
-        waiting = [create(tasks_store, a_task()) for _ in range(2)]
-    assert await results(*waiting) == [None] * 2
+        waiting = [create(tasks_store, task) for task in (a_task(), there, a_task())]
+    assert [type(result) for result in await results(*waiting)] == [type(None), VersionConflict, type(None)]
     assert [statement for statement in Watched.statements if "SAVEPOINT" in statement] == []
 
 
@@ -219,6 +222,17 @@ async def test_an_unexpected_error_fails_only_its_own_write(
     assert await fed(tasks_store) == ["first", "before", "after"]
 
 
+@pytest.mark.parametrize("others", [0, 1], ids=["alone", "of-two"])
+async def test_a_failed_write_is_retried_only_if_it_was_in_a_group(others: int, tasks_store: SQLiteStore) -> None:
+    refuse(tasks_store, "wrong", by="ABORT")
+    async with held_up(tasks_store):
+        waiting = [create(tasks_store, a_task(title=title)) for title in ["right"] * others + ["wrong"]]
+    *right, wrong = await results(*waiting)
+    assert right == [None] * others
+    assert isinstance(wrong, sqlite3.IntegrityError)
+    assert Watched.statements.count("BEGIN IMMEDIATE") == 1 + (3 if others else 1)  # the first, a group and each alone
+
+
 async def test_the_first_of_two_updates_to_a_task_wins(tasks_store: SQLiteStore) -> None:
     task = a_task()
     await create(tasks_store, task)
@@ -259,6 +273,29 @@ async def test_a_write_cancelled_in_the_queue_is_skipped(tasks_store: SQLiteStor
     assert await fed(tasks_store) == ["first", "1", "3"]
 
 
+async def test_a_write_cancelled_during_the_commit_does_not_hold_up_its_group(tasks_store: SQLiteStore) -> None:
+    loop = asyncio.get_running_loop()
+
+    def cancel_the_first() -> None:
+        """In the store's thread: returns when the event loop has cancelled it."""
+        done = threading.Event()
+
+        def cancel() -> None:
+            waiting[0].cancel()
+            loop.call_soon(done.set)
+
+        loop.call_soon_threadsafe(cancel)
+        assert done.wait(DEADLINE_SECONDS)
+
+    async with held_up(tasks_store):
+        waiting = [create(tasks_store, a_task(title=title)) for title in "abc"]
+        await asyncio.sleep(0)
+        Watched.before_commit = lambda: cancel_the_first() if commits() == 1 else None
+    outcomes = await results(*waiting)
+    assert [type(outcome) for outcome in outcomes] == [asyncio.CancelledError, type(None), type(None)]
+    assert await fed(tasks_store) == ["first", *"abc"]
+
+
 async def test_a_fully_cancelled_group_writes_nothing(tasks_store: SQLiteStore) -> None:
     async with held_up(tasks_store):
         waiting = [create(tasks_store, a_task()) for _ in range(2)]
@@ -270,20 +307,26 @@ async def test_a_fully_cancelled_group_writes_nothing(tasks_store: SQLiteStore) 
     assert Watched.statements.count("BEGIN IMMEDIATE") == 1
 
 
-async def test_the_group_size_is_bounded_by_tasks(tasks_store: SQLiteStore) -> None:
+@pytest.mark.parametrize(("singles", "expected"), [(GROUP_SIZE, 3), (GROUP_SIZE + 1, 4)], ids=["full", "over"])
+async def test_the_group_size_is_bounded_by_tasks(tasks_store: SQLiteStore, singles: int, expected: int) -> None:
     async with held_up(tasks_store):
-        waiting = [create(tasks_store, a_task()) for _ in range(GROUP_SIZE + 1)]
+        waiting = [create(tasks_store, a_task()) for _ in range(singles)]
         batch = [Write(a_task(), "created") for _ in range(GROUP_SIZE)]
         waiting.append(asyncio.create_task(tasks_store.commit(batch, now=NOW)))
     assert await results(*waiting) == [None] * len(waiting)
-    assert commits() == 4  # the first one, 64, one, and the batch, which did not fit
+    assert commits() == expected  # the first one, 64, perhaps one, and the batch, which did not fit
 
 
-async def test_writes_beyond_the_queue_size_are_rejected(tasks_store: SQLiteStore) -> None:
+async def test_writes_beyond_the_queue_size_are_rejected_and_counted(tasks_store: SQLiteStore) -> None:
+    for _ in range(3):
+        await tasks_store.ping()  # earlier requests leave the queue as long as it was
+    counter = "task_api_db_rejected_total"
+    before = REGISTRY.get_sample_value(counter) or 0
     async with held_up(tasks_store):
         waiting = [create(tasks_store, a_task()) for _ in range(QUEUE_SIZE + 1)]
     rejected = [result for result in await results(*waiting) if result is not None]
     assert [type(error) for error in rejected] == [StoreBusy]
+    assert REGISTRY.get_sample_value(counter) == before + 1
     assert len(await fed(tasks_store)) == 1 + QUEUE_SIZE
 
 

@@ -64,7 +64,16 @@ EVERYTHING = a_task(
 )
 
 
-@pytest.mark.parametrize("task", [a_task(), EVERYTHING, a_task(due_at=datetime(2, 1, 1, tzinfo=UTC))])
+@pytest.mark.parametrize(
+    "task",
+    [
+        a_task(),
+        EVERYTHING,
+        a_task(due_at=datetime(2, 1, 1, tzinfo=UTC)),
+        a_task(parent=EVERYTHING.parent, followed_by=EVERYTHING.followed_by),
+        a_task(project="garden", assignee="ann", time_zone="Europe/Berlin"),
+    ],
+)
 async def test_a_task_round_trips(tasks_store: Store, task: Task) -> None:
     await keep(tasks_store, task)
     assert await tasks_store.get(task.id) == task
@@ -221,6 +230,13 @@ async def test_pages_partition_the_list(tasks_store: Store, sort: str) -> None:
         pages.append(last)
     assert pages == whole
     assert await tasks_store.page(replace(query, after=read_cursor(query, write_cursor(query, last))), size=1) == []
+
+
+async def test_a_page_as_json_has_the_same_tasks(tasks_store: Store) -> None:
+    await keep(tasks_store, *LISTED)
+    page = await tasks_store.page_json(Query(), size=3)
+    assert [Task.model_validate_json(content) for _, content in page] == await tasks_store.page(Query(), size=3)
+    assert len({stamp for stamp, _ in page}) == 3
 
 
 async def test_names_are_counted_among_the_newest_tasks(tasks_store: Store) -> None:
