@@ -127,8 +127,14 @@ def describe() -> dict[str, str]:
     model = next((line.partition(": ")[2] for line in lines if "model name" in line), platform.machine())
     return {
         "Machine": f"{os.cpu_count()} cores ({model}), {platform.system()} {platform.release()}",
-        "Commit": run("git", "describe", "--always", "--dirty").strip(),
+        "Commit": _commit(),
     }
+
+
+def _commit() -> str:
+    """HEAD, with `-dirty` if anything has changed since, except for the results: each part of a run writes them."""
+    changed = run("git", "diff", "--name-only", "HEAD", "--", ".", ":!bench/RESULTS.md", ":!bench/results.json")
+    return run("git", "describe", "--always").strip() + ("-dirty" if changed else "")
 
 
 def versions(postgres_image: str) -> dict[str, str]:
