@@ -16,13 +16,17 @@ last=$("$python" -m bench loops)
 changed=services/task-api/src/task_api/app.py
 folder=$(mktemp -d)
 log=$folder/log
-clean_up() {
-  if [[ -e $folder/changed ]]; then cp -p "$folder/changed" "$changed"; fi
-  rm -rf "$folder"
-}
-trap clean_up EXIT
 failed=false
 durations=()
+undo_change() {
+  if [[ -e $folder/changed ]]; then mv "$folder/changed" "$changed"; fi
+}
+finish() { # also after an interrupt: what was measured is stored
+  undo_change
+  rm -rf "$folder"
+  if ((${#durations[@]})); then "$python" -m bench loops "${durations[@]}"; fi
+}
+trap finish EXIT
 
 timed() { # name, title, target in seconds, command...
   local name=$1 title=$2 target=$3 start=$SECONDS duration before verdict=met
@@ -78,11 +82,11 @@ for loop in "${@:-${loops[@]}}"; do
     again) timed again 'make up, unchanged' 15 make up ;;
     change)
       timed change 'make up, one line changed' 25 change_line
-      clean_up && mkdir "$folder" && make up > "$log" # the e2e tests expect the unchanged image
+      undo_change
+      if ! make up > "$log" 2>&1; then failed=true; fi # the e2e tests expect the unchanged image
       ;;
     e2e) timed e2e 'make e2e' 400 make e2e ;;
     *) echo "Unknown loop $loop. Choose from: ${loops[*]}" >&2 && exit 2 ;;
   esac
 done
-if ((${#durations[@]})); then "$python" -m bench loops "${durations[@]}"; fi
 ! $failed
