@@ -68,6 +68,7 @@ class Transport(asyncio.Transport):
         self.written = b""
         self.unsent = 0
         self.has_ended = self.closing = self.aborted = False
+        self.reading = True
 
     def write(self, data: Any) -> None:
         self.written += data
@@ -87,9 +88,11 @@ class Transport(asyncio.Transport):
     def get_write_buffer_size(self) -> int:
         return self.unsent
 
-    def pause_reading(self) -> None: ...
+    def pause_reading(self) -> None:
+        self.reading = False
 
-    def resume_reading(self) -> None: ...
+    def resume_reading(self) -> None:
+        self.reading = True
 
 
 class Connection:
@@ -279,6 +282,8 @@ async def test_an_empty_line_restarts_the_keep_alive_timeout(connection: Connect
     await connection.receive(*before)
     await connection.receive(b"\r\n")
     assert connection.pending == [KEEP_ALIVE_SECONDS]
+    connection.expire(KEEP_ALIVE_SECONDS)
+    assert connection.transport.closing
 
 
 async def test_an_empty_line_during_a_response_does_not_limit_its_duration(connection: Connection) -> None:
@@ -291,16 +296,36 @@ async def test_an_empty_line_during_a_response_does_not_limit_its_duration(conne
     assert connection.pending == [KEEP_ALIVE_SECONDS]
 
 
-async def test_idle_time_counts_from_the_end_of_the_last_response(connection: Connection) -> None:
-    for idle in (3, 1):
-        connection.loop.now += idle
-        await connection.receive(GET)
-    connection.loop.now -= 4  # the timer is as old as the connection
+@pytest.mark.parametrize("age", [4, 0.5])
+async def test_idle_time_counts_from_the_end_of_the_last_response(connection: Connection, age: float) -> None:
+    """age: of the connection and its timer, at that time."""
+    connection.loop.now += age
+    await connection.receive(GET)
+    connection.loop.now -= age
     connection.expire(KEEP_ALIVE_SECONDS)
     assert not connection.transport.closing
-    assert connection.pending == [4]
-    connection.expire(4)
+    assert connection.pending == [age]
+    connection.expire(age)
     assert connection.transport.closing
+
+
+async def test_a_pipelined_request_pauses_reading_until_its_turn(connection: Connection) -> None:
+    connection.responding.clear()
+    await connection.receive(GET, GET)
+    assert not connection.transport.reading
+    connection.responding.set()
+    await connection.run()
+    assert connection.transport.reading
+    assert len(connection.scopes) == 2
+
+
+async def test_a_pipelined_request_on_a_closing_connection_is_not_served(connection: Connection) -> None:
+    connection.responding.clear()
+    await connection.receive(GET, GET)
+    connection.transport.close()
+    connection.responding.set()
+    await connection.run()
+    assert len(connection.scopes) == 1
 
 
 async def test_a_rejected_head_does_not_count_as_idle(connection: Connection) -> None:

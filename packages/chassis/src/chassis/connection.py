@@ -211,8 +211,7 @@ class _Connection(HttpToolsProtocol):
         self._start_write_timeout()
 
     def on_response_complete(self) -> None:
-        """As uvicorn's, but for the timers."""
-        self.server_state.total_requests += 1
+        """As uvicorn's, but for the timers and the count of requests, which nothing reads here."""
         if self.transport.is_closing():
             self._start_write_timeout()
             return
