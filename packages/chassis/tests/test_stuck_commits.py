@@ -107,9 +107,9 @@ async def test_commits_are_counted_at_once_after_another_abandoned_connection(
         assert await counts_of(commits, server) == 1
 
 
-async def test_stuck_commits_are_counted_until_there_are_none(commits: StuckCommits, server: FakeServer) -> None:
+async def test_stuck_commits_are_counted_until_there_are_none(commits: StuckCommits, server: Any) -> None:
     server.stuck = 1
-    await commits.refresh(server)  # type: ignore[arg-type]
+    await commits.refresh(server)
     assert REGISTRY.get_sample_value("notes_db_held_commits") == 1
     server.now += 100.0
     assert await counts_of(commits, server) == 1
