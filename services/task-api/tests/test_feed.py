@@ -48,6 +48,12 @@ async def received(followers: list[Follower], titles: list[str]) -> None:
             await asyncio.sleep(0.01)
 
 
+async def ended(followers: list[Follower]) -> None:
+    """Waits until the streams of all of them have ended."""
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        await asyncio.gather(*(follower.task for follower in followers))
+
+
 async def take_turns() -> None:
     """Lets all other tasks run until they wait for time or for an event."""
     for _ in range(100):
@@ -65,7 +71,7 @@ async def test_more_followers_than_queue_slots_are_all_served(postgres_url: str)
         await received(followers, ["before", *"abc"])
         await asyncio.sleep(0)
         followed.end()
-        await asyncio.gather(*(follower.task for follower in followers))
+        await ended(followers)
 
 
 class Counting(MemoryStore):
@@ -95,7 +101,7 @@ async def test_new_changes_are_read_once_for_all_followers(monkeypatch: pytest.M
     looks = (asyncio.get_running_loop().time() - start) / 0.05
     assert store.reads - before <= 2 * looks + 3
     followed.end()
-    await asyncio.gather(*(follower.task for follower in followers))
+    await ended(followers)
 
 
 async def test_a_lagging_follower_catches_up_from_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,8 +132,7 @@ async def test_streams_end_when_the_storage_fails_and_resume_after_it_recovers(
     await add(store, "first")
     await received(followers, ["first"])
     store.error = error
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        await asyncio.gather(*(follower.task for follower in followers))
+    await ended(followers)
     store.error = None
     again = Follower(followed, await store.last_cursor())
     await add(store, "second")
@@ -145,8 +150,7 @@ async def test_streams_ahead_of_a_restored_storage_end(
     await add(store, "lost")
     await received(followers, ["lost"])
     vars(store).update(vars(MemoryStore()))
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        await asyncio.gather(*(follower.task for follower in followers))
+    await ended(followers)
     again = Follower(followed, await store.last_cursor())
     await add(store, "new")
     await received([again], ["new"])
@@ -208,8 +212,7 @@ async def test_waiting_streams_end_with_the_feed(monkeypatch: pytest.MonkeyPatch
     await add(store, "first")
     await received(followers, ["first"])
     followed.end()
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        await asyncio.gather(*(follower.task for follower in followers))
+    await ended(followers)
 
 
 @pytest.mark.parametrize("error", [StoreUnavailable("gone"), ChangesPurged(), OtherHistory()], ids=repr)
@@ -279,8 +282,7 @@ async def test_streams_that_wait_to_catch_up_end_without_a_read(lost: bool) -> N
     if not lost:
         followed.end()
     store.go.set()
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        await asyncio.gather(*(follower.task for follower in followers))
+    await ended(followers)
     assert store.reads == reads
 
 

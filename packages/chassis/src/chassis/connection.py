@@ -45,8 +45,8 @@ def connection_protocol(head_seconds: float, write_seconds: float, slow_clients:
 class _JoinedWrites:
     """The transport of one response: writes its head together with the first part of its body.
 
-    uvicorn writes them one after the other, which takes 6 of the 55 µs of CPU of a GET more, with 16 clients. A head
-    without Content-Length is written at once: the body of a stream may come later.
+    uvicorn writes them one after the other, which takes a twentieth of the CPU of a GET. A head without Content-Length
+    is written at once: the body of a stream may come later.
     """
 
     __slots__ = ("_head", "_is_first", "_transport", "is_closing")

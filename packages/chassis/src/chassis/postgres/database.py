@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -388,20 +388,24 @@ class Database:
 def rows_by_key(
     *, one: str, many: str
 ) -> Callable[[Connection, list[Any]], Coroutine[Any, Any, list[asyncpg.Record | None]]]:
-    """For `_batch_reads`: the row of each key, or None.
-
-    one: the statement for the row with the key $1. many: the statement for the rows with the keys in the array $1, with
-    the key as the first column; preferably with a subquery per key, LATERAL with LIMIT 1: a plan of `= ANY` that was
-    made while the table was small scans the whole table, and is kept while it grows.
-    """
+    """For `_batch_reads`: the row of each key, or None. one, many: as in `fetch_by_keys`, with the key as the first
+    column."""
 
     async def read(db: Connection, keys: list[Any]) -> list[asyncpg.Record | None]:
-        if len(keys) == 1:
-            return [await db.fetchrow(one, keys[0])]
-        rows = {row[0]: row for row in await db.fetch(many, keys)}
+        rows = {row[0]: row for row in await fetch_by_keys(db, keys, one=one, many=many)}
         return [rows.get(key) for key in keys]
 
     return read
+
+
+async def fetch_by_keys(db: Connection, keys: Sequence[Any], *, one: str, many: str) -> list[asyncpg.Record]:
+    """The rows with these keys.
+
+    one: the statement for the row with the key $1. many: the statement for the rows with the keys in the array $1;
+    preferably with a subquery per key, LATERAL with LIMIT 1: a plan of `= ANY` that was made while the table was small
+    scans the whole table, and is kept while it grows.
+    """
+    return await (db.fetch(one, keys[0]) if len(keys) == 1 else db.fetch(many, keys))
 
 
 @contextlib.asynccontextmanager

@@ -16,6 +16,7 @@ from uuid import UUID
 
 import asyncpg
 
+from chassis.postgres.database import fetch_by_keys
 from task_api.store.postgres_lists import find
 from task_api.store.postgres_rows import FIELDS, Dialect, select_by_ids, task_of
 from task_api.store.protocol import TaskJson, VersionedJson
@@ -42,8 +43,8 @@ OVERHEAD_BYTES = 250
 """Memory of an entry besides its JSON: two objects and a slot of the dictionary."""
 
 
-class Reader(Enum):
-    """Who reads tasks: each has its own share of tasks that are cached."""
+class ReadKind(Enum):
+    """What is read: each kind has its own share of tasks that are cached."""
 
     FIRST_PAGE = auto()
     LATER_PAGE = auto()
@@ -56,7 +57,7 @@ class TaskJsonCache:
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._entries: OrderedDict[bytes, bytes] = OrderedDict()
-        self._mostly_missing = dict.fromkeys(Reader, False)
+        self._mostly_missing = dict.fromkeys(ReadKind, False)
         """Whether most tasks of the last read of this kind were not cached: then the next one reads rows at once.
         Readers of whole lists would take a second statement for every page otherwise."""
         self.size_bytes = 0
@@ -70,15 +71,11 @@ class TaskJsonCache:
         A row read by a second statement may be newer than its key, or gone: either is right for this request, which
         came before both.
         """
-        is_one = len(ids) == 1
-        if self._mostly_missing[Reader.BY_ID]:
-            rows = await db.fetch(ROW_OF_ONE if is_one else ROWS_OF_MANY, ids[0] if is_one else ids)
-            found = self._convert(rows, Reader.BY_ID)
+        if self._mostly_missing[ReadKind.BY_ID]:
+            found = self._convert(await fetch_by_keys(db, ids, one=ROW_OF_ONE, many=ROWS_OF_MANY), ReadKind.BY_ID)
         else:
-            keys: list[bytes] = [
-                row[0] for row in await db.fetch(KEY_OF_ONE if is_one else KEYS_OF_MANY, ids[0] if is_one else ids)
-            ]
-            found = await self._complete(db, keys, Reader.BY_ID)
+            rows = await fetch_by_keys(db, ids, one=KEY_OF_ONE, many=KEYS_OF_MANY)
+            found = await self._complete(db, [row[0] for row in rows], ReadKind.BY_ID)
         by_id = {key[:16]: (int.from_bytes(key[16:20], "big"), content) for key, content in found.items()}
         return [by_id.get(task_id.bytes) for task_id in ids]
 
@@ -88,15 +85,15 @@ class TaskJsonCache:
         The page is consistent: it is the result of a single statement. Rows read by a second one are used only if they
         still have the key that the first one read; otherwise the page is read again, with its rows.
         """
-        reader = Reader.FIRST_PAGE if query.after is None else Reader.LATER_PAGE
-        if not self._mostly_missing[reader]:
+        kind = ReadKind.FIRST_PAGE if query.after is None else ReadKind.LATER_PAGE
+        if not self._mostly_missing[kind]:
             keys: list[bytes] = [row[0] for row in await find(db, query, size, KEYS)]
-            found = await self._complete(db, keys, reader)
+            found = await self._complete(db, keys, kind)
             with contextlib.suppress(KeyError):
                 return [(key, found[key]) for key in keys]
-        return list(self._convert(await find(db, query, size, KEYS_AND_FIELDS), reader).items())
+        return list(self._convert(await find(db, query, size, KEYS_AND_FIELDS), kind).items())
 
-    async def _complete(self, db: Connection, keys: Sequence[bytes], reader: Reader) -> dict[bytes, bytes]:
+    async def _complete(self, db: Connection, keys: Sequence[bytes], kind: ReadKind) -> dict[bytes, bytes]:
         """The JSON of the tasks with these keys by key, from the cache or from their rows as they are now."""
         entries = self._entries
         try:
@@ -104,12 +101,12 @@ class TaskJsonCache:
         except KeyError:
             found = {key: entries[key] for key in keys if key in entries}  # they may be evicted while waiting
         missing = [key for key in keys if key not in found]
-        self._mostly_missing[reader] = 2 * len(missing) > len(keys)
+        self._mostly_missing[kind] = 2 * len(missing) > len(keys)
         return found | self._add(await db.fetch(ROWS_OF_MANY, [UUID(bytes=key[:16]) for key in missing]))
 
-    def _convert(self, rows: Sequence[asyncpg.Record], reader: Reader) -> dict[bytes, bytes]:
+    def _convert(self, rows: Sequence[asyncpg.Record], kind: ReadKind) -> dict[bytes, bytes]:
         missing = sum(row[0] not in self._entries for row in rows)
-        self._mostly_missing[reader] = 2 * missing > len(rows)
+        self._mostly_missing[kind] = 2 * missing > len(rows)
         return self._add(rows)
 
     def _add(self, rows: Sequence[asyncpg.Record]) -> dict[bytes, bytes]:
