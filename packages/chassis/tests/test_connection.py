@@ -11,6 +11,7 @@ import uvicorn
 from hello.service import Hello
 from prometheus_client import REGISTRY
 from starlette.types import Receive, Scope, Send
+from transports import Transport
 from uvicorn.server import ServerState
 
 from chassis.body import BODY_COMPLETE
@@ -58,41 +59,6 @@ class Loop:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.loop, name)
-
-
-class Transport(asyncio.Transport):
-    """unsent: the size of its write buffer."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.written = b""
-        self.unsent = 0
-        self.has_ended = self.closing = self.aborted = False
-        self.reading = True
-
-    def write(self, data: Any) -> None:
-        self.written += data
-
-    def write_eof(self) -> None:
-        self.has_ended = True
-
-    def close(self) -> None:
-        self.closing = True
-
-    def abort(self) -> None:
-        self.aborted = True
-
-    def is_closing(self) -> bool:
-        return self.closing
-
-    def get_write_buffer_size(self) -> int:
-        return self.unsent
-
-    def pause_reading(self) -> None:
-        self.reading = False
-
-    def resume_reading(self) -> None:
-        self.reading = True
 
 
 class Connection:
@@ -184,7 +150,7 @@ async def test_each_head_in_pieces_has_one_timeout(connection: Connection) -> No
 @pytest.mark.parametrize("before", [b"", GET], ids=["first", "after a response"])
 async def test_a_slow_head_gets_408_and_the_connection_lingers(connection: Connection, before: bytes) -> None:
     await connection.receive(before or b"\r\n")
-    connection.transport.written = b""
+    connection.transport.writes.clear()
     count = slow_clients("head")
     await connection.receive(GET[:9])
     connection.expire(HEAD_SECONDS)

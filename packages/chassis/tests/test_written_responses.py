@@ -11,35 +11,10 @@ import uvicorn
 from hello.service import Hello
 from programs import DEADLINE_SECONDS
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from transports import Transport
 from uvicorn.server import ServerState
 
 from chassis.connection import MAX_JOINED_BYTES, connection_protocol
-
-CLOSED = b"(closed)"
-
-
-class Transport(asyncio.Transport):
-    """Records what is written, and that it is closed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.written: list[bytes] = []
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        self.written.append(bytes(data))
-
-    def close(self) -> None:
-        self.written.append(CLOSED)
-
-    def is_closing(self) -> bool:
-        return CLOSED in self.written
-
-    def get_write_buffer_size(self) -> int:
-        return 0
-
-    def pause_reading(self) -> None: ...
-
-    def resume_reading(self) -> None: ...
 
 
 def start(*headers: tuple[bytes, bytes]) -> Message:
@@ -60,8 +35,13 @@ def sending(*messages: Message) -> ASGIApp:
     return app
 
 
-async def responses(app: ASGIApp, *requests: bytes, transport: Transport | None = None) -> list[bytes]:
-    """What is written to a connection that receives these requests at once, when all of them have ended."""
+async def responses(
+    app: ASGIApp, *requests: bytes, transport: Transport | None = None, closes: bool = False
+) -> list[bytes]:
+    """What is written to a connection that receives these requests at once, when all of them have ended.
+
+    transport: that of the connection, if the test needs it. closes: whether the connection is closed then.
+    """
     protocol: Callable[..., Any] = connection_protocol(10, 10, Hello.metrics.slow_clients_total)
     config = uvicorn.Config(app, log_config=None)
     config.load()
@@ -72,8 +52,9 @@ async def responses(app: ASGIApp, *requests: bytes, transport: Transport | None 
     async with asyncio.timeout(DEADLINE_SECONDS):
         while connection.tasks or connection.pipeline:
             await asyncio.sleep(0)
+    assert transport.closing is closes
     connection.connection_lost(ConnectionResetError())
-    return transport.written
+    return transport.writes
 
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -101,10 +82,10 @@ async def test_the_head_of_a_stream_is_written_before_its_body_exists() -> None:
     transport = Transport()
     response = asyncio.create_task(responses(app, GET, transport=transport))
     async with asyncio.timeout(DEADLINE_SECONDS):
-        while not transport.written:
+        while not transport.writes:
             await asyncio.sleep(0)
     head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
-    assert transport.written == [head]
+    assert transport.writes == [head]
     exists.set()
     assert await response == [head, b"5\r\n12345\r\n0\r\n\r\n"]
 
@@ -143,7 +124,7 @@ async def test_an_empty_body_does_not_keep_the_head_back() -> None:
 async def test_the_last_response_of_a_connection_is_written_before_it_closes() -> None:
     app = sending(start(SIZE_5, (b"connection", b"close")), body(b"12345"))
     head = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\n"
-    assert await responses(app, GET) == [head + b"12345", CLOSED]
+    assert await responses(app, GET, closes=True) == [head + b"12345"]
 
 
 async def test_the_head_of_a_large_body_is_written_once() -> None:
@@ -151,7 +132,7 @@ async def test_the_head_of_a_large_body_is_written_once() -> None:
     size = (b"content-length", b"%d" % (2 * len(part)))
     app = sending(start(size, (b"connection", b"close")), body(part, more=True), body(part))
     head = b"HTTP/1.1 200 OK\r\ncontent-length: %b\r\nconnection: close\r\n\r\n" % size[1]
-    assert await responses(app, GET) == [head, part, part, CLOSED]
+    assert await responses(app, GET, closes=True) == [head, part, part]
 
 
 async def test_an_application_that_fails_after_the_head_has_it_written_and_its_connection_closed() -> None:
@@ -159,7 +140,7 @@ async def test_an_application_that_fails_after_the_head_has_it_written_and_its_c
         await send(start(SIZE_5))
         raise ZeroDivisionError
 
-    assert await responses(app, GET) == [HEAD_5, CLOSED]
+    assert await responses(app, GET, closes=True) == [HEAD_5]
 
 
 async def test_an_interim_response_is_written_at_once() -> None:

@@ -22,6 +22,7 @@ from task_api.store.protocol import (
     VersionConflict,
     VersionedJson,
     Write,
+    versioned_json,
 )
 from task_api.tasks.models import Task, to_json
 from task_api.tasks.query import Filters, NameKind, Query, sort_value
@@ -76,8 +77,7 @@ class MemoryStore:
         return self._tasks.get(task_id)
 
     async def get_json(self, task_id: UUID) -> VersionedJson | None:
-        task = self._tasks.get(task_id)
-        return None if task is None or task.deleted_at else (task.version, to_json(task))
+        return versioned_json(await self.get(task_id))
 
     async def get_many(self, task_ids: Sequence[UUID]) -> dict[UUID, Task]:
         return {task_id: self._tasks[task_id] for task_id in task_ids if task_id in self._tasks}

@@ -33,6 +33,7 @@ from task_api.store.protocol import (
     VersionConflict,
     VersionedJson,
     Write,
+    versioned_json,
 )
 from task_api.tasks.models import Priority, Status, Task, to_json
 from task_api.tasks.query import NEVER, Filters, NameKind, Query, words_of
@@ -136,8 +137,7 @@ class SQLiteStore:
         return (await self.get_many([task_id])).get(task_id)
 
     async def get_json(self, task_id: UUID) -> VersionedJson | None:
-        task = await self.get(task_id)
-        return None if task is None or task.deleted_at else (task.version, to_json(task))
+        return versioned_json(await self.get(task_id))
 
     async def get_many(self, task_ids: Sequence[UUID]) -> dict[UUID, Task]:
         ids = json.dumps([str(task_id) for task_id in task_ids])
