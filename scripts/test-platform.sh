@@ -31,7 +31,7 @@ if ! command -v helm > /dev/null; then
 fi
 
 if (($# == 0)); then set -- platform/tests; fi
-if ! python -m pytest --quiet --numprocesses auto --maxschedchunk 1 -m "$selected" "$@"; then
+if ! python -m pytest --quiet --numprocesses auto -p scripts.platform_workers -m "$selected" "$@"; then
   echo 'Run a single test: scripts/test-platform.sh platform/tests -k NAME' >&2
   exit 1
 fi
