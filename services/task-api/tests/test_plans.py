@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import sqlite3
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, get_args
@@ -17,7 +19,7 @@ from making import a_task
 from stores import open_store
 
 from task_api.store import Write, from_url, postgres_lists, sqlite
-from task_api.store.listing import has_owner, is_read_in_order, scan_in_order, select
+from task_api.store.listing import filter_then_sort, has_owner, is_read_in_order, scan_in_order, select
 from task_api.store.postgres import EXACT_COUNT, GET_TASK, GET_TASKS
 from task_api.store.postgres_lists import find, names, page
 from task_api.store.postgres_rows import Dialect
@@ -205,6 +207,17 @@ async def test_a_list_is_the_same_whatever_the_plan(postgres_url: str, monkeypat
                 assert [task.id for task in first + second] == whole, f"{sort} and {names}"
 
 
+async def test_matches_are_sorted_without_their_columns(postgres_url: str) -> None:
+    async with open_store(postgres_url), connected(postgres_url) as db:
+        await _fill(db, FEWER)
+        statement, values = filter_then_sort(Query(Filters(label=frozenset({"work"}))), 20, Dialect())
+        (explained,) = json.loads(await db.fetchval(f"EXPLAIN (FORMAT JSON) {statement}", *values))
+        (limit,) = (node for node in _nodes(explained["Plan"]) if node["Node Type"] == "Limit")
+        (sort,) = limit["Plans"]
+        assert sort["Node Type"] == "Sort"
+        assert sort["Plan Width"] < 50 < sort["Plans"][0]["Plans"][0]["Plan Width"]
+
+
 @pytest.mark.parametrize("sort", SORTS)
 async def test_every_order_in_sqlite_uses_an_index(tmp_path: Path, sort: str) -> None:
     store = from_url(f"sqlite:///{tmp_path}/tasks.db")
@@ -230,6 +243,12 @@ def _probe(reads: int, monkeypatch: pytest.MonkeyPatch) -> None:
 async def _fill(db: asyncpg.Connection[asyncpg.Record], rows: int = ROWS) -> None:
     await db.execute(LIFELIKE.replace(":rows", str(rows)))
     await db.execute("VACUUM ANALYZE tasks")
+
+
+def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for node in plan.get("Plans", []):
+        yield from _nodes(node)
 
 
 async def _plan(db: asyncpg.Connection[asyncpg.Record], query: Query) -> str:
