@@ -22,7 +22,9 @@ def test_the_page_loads_all_its_files_from_the_service() -> None:
         for address in addresses:
             assert address.startswith("/"), f"{address} is not of this service"
             assert client.get(address).status_code == 200, address
-        assert 'route="/docs/assets/{path}",status="200"' in client.get("/metrics").text
+        metrics = client.get("/metrics").text
+        for route in ("/docs", "/docs/assets/{path}", "/openapi.json"):
+            assert f'route="{route}",status="200"' in metrics, "its requests are counted as unmatched"
 
 
 @pytest.mark.parametrize("path", ["/hello", ""])

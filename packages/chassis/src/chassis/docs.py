@@ -1,4 +1,4 @@
-"""/docs: Swagger UI, with all its assets served by this service, so that it works without internet access."""
+"""/openapi.json, and /docs: Swagger UI, with all its assets served by this service: no internet access is needed."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from importlib.resources import files
 
 from fastapi import FastAPI, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.staticfiles import StaticFiles
 
+DOCUMENT = "/openapi.json"
 ASSETS = "/docs/assets"
 FOLLOW_COLOR_SCHEME = b"""
     <script>
@@ -22,10 +23,14 @@ FOLLOW_COLOR_SCHEME = b"""
 
 
 def add_pages(app: FastAPI) -> None:
-    """Adds the page and its assets to `app`."""
+    """Adds the document, the page and its assets to `app`."""
     assets = StaticFiles(directory=str(files("fastapi_offline") / "static"))
 
-    # A route, not a mount: requests without a route are counted and logged as unmatched.
+    # Not FastAPI's own, and no mount for the assets: those requests would be counted and logged as unmatched.
+    @app.get(DOCUMENT, include_in_schema=False)
+    async def openapi() -> JSONResponse:
+        return JSONResponse(app.openapi())
+
     @app.api_route(f"{ASSETS}/{{path}}", methods=["GET", "HEAD"], include_in_schema=False)
     async def asset(request: Request, path: str) -> Response:
         return await assets.get_response(path, request.scope)
@@ -34,7 +39,7 @@ def add_pages(app: FastAPI) -> None:
     async def docs(request: Request) -> HTMLResponse:
         root = request.scope["root_path"]
         page = get_swagger_ui_html(
-            openapi_url=f"{root}{app.openapi_url}",
+            openapi_url=f"{root}{DOCUMENT}",
             title=app.title,
             swagger_js_url=f"{root}{ASSETS}/swagger-ui-bundle.js",
             swagger_css_url=f"{root}{ASSETS}/swagger-ui.css",
