@@ -92,8 +92,8 @@ class Connection:
             self.protocol.data_received(piece)
         await self.run()
 
-    async def run(self) -> None:
-        for _ in range(10):
+    async def run(self, steps: int = 10) -> None:
+        for _ in range(steps):
             await asyncio.sleep(0)
 
     @property
@@ -238,6 +238,58 @@ async def test_trailing_whitespace_of_a_header_value_is_removed(connection: Conn
     await connection.receive(b"GET / HTTP/1.1\r\nA: one \t\r\nB: t w o\r\n\r\n")
     (scope,) = connection.scopes
     assert scope["headers"] == [(b"a", b"one"), (b"b", b"t w o")]
+
+
+# --- What httptools does differently ---------------------------------------------------------------------------------
+
+OFFER = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
+
+
+@pytest.mark.parametrize("length", [1, 7, 10_000], ids=["byte by byte", "in pieces", "at once"])
+@pytest.mark.parametrize(
+    "body",
+    [b"Content-Length: 5\r\n\r\nhello", b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"],
+    ids=["with a length", "in chunks"],
+)
+async def test_a_request_that_offers_http_2_keeps_its_body(connection: Connection, body: bytes, length: int) -> None:
+    """As the first one of Java's HTTP client, or of `curl --http2`."""
+    connection.responding.clear()
+    data = b"POST /first HTTP/1.1\r\nHost: x\r\n" + OFFER + body
+    await connection.receive(*(data[i : i + length] for i in range(0, len(data), length)))
+    assert await connection.receive_body() == {"type": "http.request", "body": b"hello", "more_body": False}
+    (scope,) = connection.scopes
+    assert (scope["method"], scope["path"], scope["http_version"]) == ("POST", "/first", "1.1")
+    assert (b"host", b"x") in scope["headers"]
+    assert scope["state"][BODY_COMPLETE] is True
+    connection.responding.set()
+    await connection.receive(GET)
+    assert connection.transport.written.count(b"HTTP/1.1 204 ") == 2
+    assert connection.pending == [KEEP_ALIVE_SECONDS]
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET / HTTP/1.1\r\n" + OFFER + b"\r\n",
+        b"POST / HTTP/1.1\r\n" + OFFER + b"Content-Length: 5\r\n\r\nhello",
+        b"CONNECT / HTTP/1.1\r\nHost: x\r\n\r\n",
+    ],
+    ids=["upgrade", "upgrade with a body", "CONNECT"],
+)
+async def test_requests_behind_one_that_ends_the_parsing_get_their_responses(
+    connection: Connection, request_: bytes
+) -> None:
+    connection.responding.clear()
+    await connection.receive(2 * request_ + GET, GET)
+    connection.responding.set()
+    await connection.run(100)
+    assert connection.transport.written.count(b"HTTP/1.1 204 ") == 4
+
+
+async def test_a_head_that_is_too_large_is_rejected_once_though_it_offers_http_2(connection: Connection) -> None:
+    await connection.receive(TOO_LARGE[:-2] + OFFER + b"\r\n" + GET)
+    assert connection.transport.written == error_response("431 Request Header Fields Too Large", HEAD_TOO_LARGE)
+    assert connection.scopes == []
 
 
 # --- Idle connections ------------------------------------------------------------------------------------------------

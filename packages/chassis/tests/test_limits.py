@@ -284,6 +284,8 @@ async def test_an_upgrade_to_http_2_is_ignored(service: Service) -> None:
     async with connected(service) as client:
         await client.send(b"GET /livez HTTP/1.1\r\nHost: x\r\n" + upgrade + b"\r\n")
         assert (await client.response()).content == b"ok"
+        await client.send(POST + upgrade + b'Content-Length: 13\r\n\r\n{"name": "x"}')
+        assert (await client.response()).status == 201
     assert not any("pgrade" in line for line in service.log)
 
 

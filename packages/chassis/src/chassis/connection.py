@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
+import httptools
 from prometheus_client import Counter
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -22,6 +23,7 @@ MAX_JOINED_BYTES = 64 * 1024
 MAX_HEAD_BYTES = 64 * 1024
 """Limit for request line and headers together. ingress-nginx passes 32 KiB."""
 HEAD_TOO_LARGE = f"Request line and headers exceed the limit of {MAX_HEAD_BYTES} bytes."
+INVALID = "Invalid HTTP request received."
 LINGER_SECONDS = 2.0
 
 
@@ -97,6 +99,8 @@ class _Connection(HttpToolsProtocol):
         self._head_timer: asyncio.TimerHandle | None = None
         self._linger_timer: asyncio.TimerHandle | None = None
         self._in_head = False
+        self._head_without_offer: bytes | None = None
+        """Of a request that offers another protocol, while it has to be parsed again."""
         self._rejected = False
         self._write_timer: asyncio.TimerHandle | None = None
         self._idle_since: float | None = None
@@ -122,7 +126,12 @@ class _Connection(HttpToolsProtocol):
         self._last_chunk_bytes = len(data)
         if self._in_head:
             self._later_bytes += len(data)
-        super().data_received(data)
+        self._idle_since = None
+        try:
+            self._parse(data)
+        except httptools.HttpParserError:
+            self.logger.warning(INVALID)
+            self.send_400_response(INVALID)
         if self._in_head and not self._rejected:
             if self._head_timer is None:
                 self._head_timer = self.loop.call_later(self.head_seconds, self._on_head_timeout)
@@ -131,6 +140,24 @@ class _Connection(HttpToolsProtocol):
         elif not self._rejected and (self.cycle is None or self.cycle.response_complete):
             # The parser ignores an empty line before a request, which is no end of the idle time.
             self._start_keep_alive_timer()
+
+    def _parse(self, data: bytes) -> None:
+        """Ignores an offer of another protocol, as in the first request of Java's HTTP client, which then gets an
+        HTTP/1.1 response (RFC 9110, section 7.8).
+
+        The parser ends after the head that has one, or a CONNECT: without the body, which uvicorn loses with all that
+        follows (https://github.com/Kludex/uvicorn/issues/2722). So the request is parsed again without the offer.
+        """
+        rest: bytes | memoryview = data
+        while rest:
+            try:
+                self.parser.feed_data(rest)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                rest = memoryview(rest)[upgrade.args[0] :]
+            head, self._head_without_offer = self._head_without_offer, None
+            if head is not None:
+                self.parser.feed_data(head)
 
     def _start_keep_alive_timer(self) -> None:
         """uvicorn stops and starts a timer for each request, which takes a twentieth of the CPU of a GET. This one
@@ -141,9 +168,6 @@ class _Connection(HttpToolsProtocol):
 
     def _end_idle_after(self, seconds: float) -> None:
         self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
-
-    def _unset_keepalive_if_required(self) -> None:
-        self._idle_since = None
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -157,6 +181,9 @@ class _Connection(HttpToolsProtocol):
         self._end_head()
         if self._first_chunk_bytes + self._later_bytes > MAX_HEAD_BYTES and self._head_bytes() > MAX_HEAD_BYTES:
             self._reject(431, HEAD_TOO_LARGE)
+        elif self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
+            lines = [b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"]
+            self._head_without_offer = b"".join([self._request_line(), *lines, b"\r\n"])
         else:
             self._strip_trailing_whitespace()
             super().on_headers_complete()
@@ -172,21 +199,20 @@ class _Connection(HttpToolsProtocol):
             if value.endswith((b" ", b"\t")):
                 self.headers[index] = (name, value.rstrip(b" \t"))
 
+    def _request_line(self) -> bytes:
+        return b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+
     def _head_bytes(self) -> int:
-        request_line = b"%b %b HTTP/1.1\r\n" % (self.parser.get_method(), self.url)
-        return len(request_line) + sum(len(name) + len(value) + len(": \r\n") for name, value in self.headers)
+        return len(self._request_line()) + sum(len(name) + len(value) + len(": \r\n") for name, value in self.headers)
 
     def on_body(self, body: bytes) -> None:
         if not self._rejected:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        if not self._rejected:
+        if not self._rejected and self._head_without_offer is None:
             super().on_message_complete()
             self.scope["state"][BODY_COMPLETE] = True  # for EdgeMiddleware
-
-    def _unsupported_upgrade_warning(self) -> None:
-        """No warning: Java's HTTP client offers HTTP/2 in its first request, and gets an HTTP/1.1 response."""
 
     def pause_writing(self) -> None:
         super().pause_writing()
