@@ -15,7 +15,7 @@ from transports import Transport
 from uvicorn.server import ServerState
 
 from chassis.body import BODY_COMPLETE
-from chassis.connection import HEAD_TOO_LARGE, LINGER_SECONDS, MAX_HEAD_BYTES, connection_protocol
+from chassis.connection import HEAD_TOO_LARGE, INVALID, LINGER_SECONDS, MAX_HEAD_BYTES, connection_protocol
 
 KEEP_ALIVE_SECONDS, HEAD_SECONDS, WRITE_SECONDS = 5, 10.0, 20.0
 """All different, and different from LINGER_SECONDS: they tell the timers apart."""
@@ -224,11 +224,11 @@ async def test_a_body_in_the_same_piece_does_not_count(connection: Connection) -
 
 @pytest.mark.parametrize(
     "rest",
-    [GET, b"5\r\nhello\r\n0\r\n\r\n" + GET],
-    ids=["another request", "a body and another request"],
+    [GET, b"5\r\nhello\r\n0\r\n\r\n" + GET, b"\0"],
+    ids=["another request", "a body and another request", "invalid"],
 )
 async def test_what_follows_a_rejected_head_in_the_same_piece_is_ignored(connection: Connection, rest: bytes) -> None:
-    head = TOO_LARGE if rest == GET else TOO_LARGE[:-2] + b"Transfer-Encoding: chunked\r\n\r\n"
+    head = TOO_LARGE if rest in (GET, b"\0") else TOO_LARGE[:-2] + b"Transfer-Encoding: chunked\r\n\r\n"
     await connection.receive(head + rest)
     assert connection.transport.written == error_response("431 Request Header Fields Too Large", HEAD_TOO_LARGE)
     assert connection.scopes == []
@@ -290,6 +290,55 @@ async def test_a_head_that_is_too_large_is_rejected_once_though_it_offers_http_2
     await connection.receive(TOO_LARGE[:-2] + OFFER + b"\r\n" + GET)
     assert connection.transport.written == error_response("431 Request Header Fields Too Large", HEAD_TOO_LARGE)
     assert connection.scopes == []
+
+
+# --- Invalid requests ------------------------------------------------------------------------------------------------
+
+BAD_REQUEST = error_response("400 Bad Request", INVALID)
+INVALID_BODY = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nno size\r\n"
+
+
+@pytest.mark.parametrize("before", [[], [GET]], ids=["first", "after a response"])
+@pytest.mark.parametrize("data", [b"\x16\x03\x01\x02\r\n\r\n", INVALID_BODY], ids=["head", "body"])
+async def test_an_invalid_request_gets_400_and_the_connection_lingers(
+    connection: Connection, before: list[bytes], data: bytes
+) -> None:
+    await connection.receive(*before)
+    connection.transport.writes.clear()
+    connection.responding.clear()
+    await connection.receive(data, GET)
+    connection.responding.set()
+    await connection.run()
+    assert connection.transport.written == BAD_REQUEST
+    assert connection.transport.has_ended
+    assert LINGER_SECONDS in connection.pending
+
+
+async def test_the_application_learns_that_no_more_of_an_invalid_body_comes(connection: Connection) -> None:
+    connection.responding.clear()
+    head, _, rest = INVALID_BODY.partition(b"no")
+    await connection.receive(head)
+    body = asyncio.ensure_future(connection.receive_body())
+    await connection.receive(b"no" + rest)
+    assert body.done()
+    assert await body == {"type": "http.disconnect"}
+
+
+@pytest.mark.parametrize("requests", [1, 2, 3])
+@pytest.mark.parametrize("data", [b"\0", INVALID_BODY], ids=["head", "body"])
+@pytest.mark.parametrize("together", [False, True])
+async def test_an_invalid_request_does_not_replace_or_interrupt_the_responses_before_it(
+    connection: Connection, data: bytes, requests: int, together: bool
+) -> None:
+    connection.responding.clear()
+    pieces = [GET] * requests + [data]
+    await connection.receive(*([b"".join(pieces)] if together else pieces))
+    assert connection.transport.written == b""
+    connection.responding.set()
+    await connection.run(100)
+    assert connection.transport.written.count(b"HTTP/1.1 ") == connection.transport.written.count(b" 204 ") == requests
+    assert connection.transport.closing
+    assert len(connection.scopes) == requests
 
 
 # --- Idle connections ------------------------------------------------------------------------------------------------
@@ -403,14 +452,9 @@ async def test_an_idle_connection_is_closed_within_the_write_timeout(connection:
     assert connection.pending == [WRITE_SECONDS]
 
 
-@pytest.mark.parametrize(
-    ("request_", "status"), [(LAST_GET, b"204"), (b"\x16\x03\x01\x02\r\n\r\n", b"400")], ids=["last", "invalid"]
-)
-async def test_a_connection_is_closed_within_the_write_timeout_after_its_last_response(
-    request_: bytes, status: bytes, connection: Connection
-) -> None:
-    await connection.receive(request_)
-    assert connection.transport.written.startswith(b"HTTP/1.1 " + status)
+async def test_a_connection_is_closed_within_the_write_timeout_after_its_last_response(connection: Connection) -> None:
+    await connection.receive(LAST_GET)
+    assert connection.transport.written.startswith(b"HTTP/1.1 204 ")
     assert connection.transport.closing
     assert WRITE_SECONDS in connection.pending
 

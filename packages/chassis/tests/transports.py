@@ -7,7 +7,7 @@ from typing import Any
 
 
 class Transport(asyncio.Transport):
-    """Records what is done with it; nothing may be written after it is closed. unsent: size of its write buffer."""
+    """Records what is done with it; nothing may be written after its end. unsent: size of its write buffer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -22,6 +22,7 @@ class Transport(asyncio.Transport):
 
     def write(self, data: Any) -> None:
         assert not self.closing
+        assert not self.has_ended
         self.writes.append(bytes(data))
 
     def write_eof(self) -> None:

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import httptools
 from prometheus_client import Counter
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from chassis.body import BODY_COMPLETE
 from chassis.problems import PHRASES
@@ -93,12 +93,14 @@ class _Connection(HttpToolsProtocol):
     """Received after that chunk: the parser buffers an endless header."""
     _unsent_bytes: int
     """In the write buffer at the last check."""
+    _running: RequestResponseCycle
+    """The last request that was started; pipelined ones, the last of which is `cycle`, wait until it has ended."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._head_timer: asyncio.TimerHandle | None = None
         self._linger_timer: asyncio.TimerHandle | None = None
-        self._in_head = False
+        self._in_head = self._in_body = False
         self._head_without_offer: bytes | None = None
         """Of a request that offers another protocol, while it has to be parsed again."""
         self._rejected = False
@@ -130,8 +132,9 @@ class _Connection(HttpToolsProtocol):
         try:
             self._parse(data)
         except httptools.HttpParserError:
-            self.logger.warning(INVALID)
-            self.send_400_response(INVALID)
+            if not self._rejected:
+                self.logger.warning(INVALID)
+                self._reject(400, INVALID)
         if self._in_head and not self._rejected:
             if self._head_timer is None:
                 self._head_timer = self.loop.call_later(self.head_seconds, self._on_head_timeout)
@@ -187,6 +190,7 @@ class _Connection(HttpToolsProtocol):
         else:
             self._strip_trailing_whitespace()
             super().on_headers_complete()
+            self._in_body = True
             if self.scope["method"] != "HEAD":  # has no body to wait for
                 self.cycle.transport = cast("asyncio.Transport", _JoinedWrites(self.transport))
 
@@ -205,12 +209,17 @@ class _Connection(HttpToolsProtocol):
     def _head_bytes(self) -> int:
         return len(self._request_line()) + sum(len(name) + len(value) + len(": \r\n") for name, value in self.headers)
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
     def on_body(self, body: bytes) -> None:
         if not self._rejected:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         if not self._rejected and self._head_without_offer is None:
+            self._in_body = False
             super().on_message_complete()
             self.scope["state"][BODY_COMPLETE] = True  # for EdgeMiddleware
 
@@ -247,10 +256,6 @@ class _Connection(HttpToolsProtocol):
         else:
             self._start_keep_alive_timer()
 
-    def send_400_response(self, msg: str) -> None:
-        super().send_400_response(msg)
-        self._start_write_timeout()
-
     def _start_write_timeout(self) -> None:
         if self._write_timer is None:
             self._unsent_bytes = self.transport.get_write_buffer_size()
@@ -274,12 +279,14 @@ class _Connection(HttpToolsProtocol):
         self._reject(408, f"The headers did not arrive within {self.head_seconds:g} s.")
 
     def _reject(self, status: int, detail: str) -> None:
-        """Ignores the rest of the request, and closes the connection after an error response or, while the response to
-        the previous request is in progress, after that one."""
+        """Ignores the rest of the request, and closes the connection after an error response or, while responses to
+        previous requests are in progress, after those: the client would take ours for one of them."""
         self._end_head()
         self._rejected = True
+        if self._in_body:
+            self._discard_last_request()
         if self.cycle is not None and not self.cycle.response_complete:
-            self.cycle.keep_alive = False  # the client would take our response for that of the previous request
+            self.cycle.keep_alive = False
         elif not self.transport.is_closing():
             response = (
                 f"HTTP/1.1 {status} {PHRASES[status]}\r\nconnection: close\r\n"
@@ -290,6 +297,15 @@ class _Connection(HttpToolsProtocol):
             # not see the response (RFC 9112, section 9.6). It ends when the client closes it, or after LINGER_SECONDS.
             self.transport.write_eof()
             self._linger_timer = self.loop.call_later(LINGER_SECONDS, self.transport.abort)
+
+    def _discard_last_request(self) -> None:
+        """Its body is invalid. It is in progress, unless it is pipelined."""
+        if self.pipeline:
+            self.pipeline.popleft()
+            self.cycle = self.pipeline[0][0] if self.pipeline else self._running
+        elif not self.cycle.response_started:
+            self.cycle.disconnected = self.cycle.response_complete = True
+            self.cycle.message_event.set()
 
     def _end_head(self) -> None:
         self._in_head = False
