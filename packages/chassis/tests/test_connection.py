@@ -415,6 +415,27 @@ async def test_a_lost_connection_leaves_no_timer(received: bytes, timer: float, 
     assert connection.state.connections == set()
 
 
+@pytest.mark.parametrize("pipelined", [0, 1, 2])
+async def test_a_lost_connection_ends_the_request_in_progress_though_others_wait_behind_it(
+    connection: Connection, pipelined: int
+) -> None:
+    """A stream failed with a traceback: it wrote to a closed transport."""
+    connection.responding.clear()
+    await connection.receive(GET, *[GET] * pipelined)
+    assert (await connection.receive_body())["type"] == "http.request"
+    end = asyncio.ensure_future(connection.receive_body())
+    await connection.run()
+    connection.transport.close()
+    connection.protocol.connection_lost(ConnectionResetError())
+    connection.responding.set()
+    await connection.run()
+    assert end.done()
+    assert await end == {"type": "http.disconnect"}
+    assert connection.transport.written == b""
+    assert connection.pending == []
+    assert len(connection.scopes) == 1
+
+
 # --- Clients that do not read ----------------------------------------------------------------------------------------
 
 

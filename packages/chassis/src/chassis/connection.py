@@ -120,6 +120,8 @@ class _Connection(HttpToolsProtocol):
         if self.timeout_keep_alive_task is not None:
             self.timeout_keep_alive_task.cancel()
         super().connection_lost(exc)
+        if self.pipeline:  # uvicorn only ends the last one
+            self._end(self._running)
 
     def data_received(self, data: bytes) -> None:
         # Most heads arrive in one chunk, which needs no timer and no count: saves 2 µs of CPU per request.
@@ -304,8 +306,13 @@ class _Connection(HttpToolsProtocol):
             self.pipeline.popleft()
             self.cycle = self.pipeline[0][0] if self.pipeline else self._running
         elif not self.cycle.response_started:
-            self.cycle.disconnected = self.cycle.response_complete = True
-            self.cycle.message_event.set()
+            self.cycle.response_complete = True
+            self._end(self.cycle)
+
+    def _end(self, cycle: RequestResponseCycle) -> None:
+        """The application learns that the client is gone, and what it sends is discarded."""
+        cycle.disconnected = True
+        cycle.message_event.set()
 
     def _end_head(self) -> None:
         self._in_head = False
