@@ -15,7 +15,14 @@ from transports import Transport
 from uvicorn.server import ServerState
 
 from chassis.body import BODY_COMPLETE
-from chassis.connection import HEAD_TOO_LARGE, INVALID, LINGER_SECONDS, MAX_HEAD_BYTES, connection_protocol
+from chassis.connection import (
+    HEAD_TOO_LARGE,
+    INVALID,
+    LINGER_SECONDS,
+    MAX_HEAD_BYTES,
+    TRAILERS_TOO_LARGE,
+    connection_protocol,
+)
 
 KEEP_ALIVE_SECONDS, HEAD_SECONDS, WRITE_SECONDS = 5, 10.0, 20.0
 """All different, and different from LINGER_SECONDS: they tell the timers apart."""
@@ -290,6 +297,59 @@ async def test_a_head_that_is_too_large_is_rejected_once_though_it_offers_http_2
     await connection.receive(TOO_LARGE[:-2] + OFFER + b"\r\n" + GET)
     assert connection.transport.written == error_response("431 Request Header Fields Too Large", HEAD_TOO_LARGE)
     assert connection.scopes == []
+
+
+CHUNKED = b"POST / HTTP/1.1\r\nA: b\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize("pieces", [1, 2])
+async def test_trailers_are_not_headers(connection: Connection, pieces: int) -> None:
+    """They pass proxies that set or remove the header of that name."""
+    connection.responding.clear()
+    trailers = b"0\r\nX-Forwarded-For: 192.0.2.1\r\nAuthorization: Bearer x\r\n\r\n"
+    data = [CHUNKED, b"5\r\nhello\r\n" + trailers]
+    await connection.receive(*(data if pieces == 2 else [b"".join(data)]))
+    assert await connection.receive_body() == {"type": "http.request", "body": b"hello", "more_body": False}
+    (scope,) = connection.scopes
+    assert scope["headers"] == [(b"a", b"b"), (b"transfer-encoding", b"chunked")]
+    connection.responding.set()
+    await connection.receive(GET)
+    assert connection.transport.written.count(b"HTTP/1.1 204 ") == 2
+
+
+@pytest.mark.parametrize("chunks", [[], [b"5\r\nhello\r\n"]], ids=["no chunk", "a chunk"])
+@pytest.mark.parametrize(
+    "before",
+    [b"0\r\na: ", b"0\r\n" + b"a: b\r\n" * 100, b"5;a="],
+    ids=["a trailer", "many trailers", "an extension"],
+)
+async def test_what_surrounds_the_chunks_of_a_body_has_a_maximum_size(
+    connection: Connection, chunks: list[bytes], before: bytes
+) -> None:
+    """The parser buffers an endless trailer."""
+    connection.responding.clear()
+    await connection.receive(CHUNKED, *chunks, before)
+    await connection.receive(b"x" * (MAX_HEAD_BYTES - len(before)))
+    assert connection.transport.written == b""
+    await connection.receive(b"x")
+    assert connection.transport.written == error_response("431 Request Header Fields Too Large", TRAILERS_TOO_LARGE)
+    assert LINGER_SECONDS in connection.pending
+
+
+@pytest.mark.parametrize(
+    ("head", "piece", "end"),
+    [
+        (CHUNKED, b"5\r\nhello\r\n", b"0\r\n\r\n"),
+        (CHUNKED, b"5;a=b\r\nhello\r\n", b"0\r\na: b\r\n\r\n"),
+        (b"POST / HTTP/1.1\r\nContent-Length: 500000\r\n\r\n", b"hello", b""),
+    ],
+    ids=["chunks", "extensions", "length"],
+)
+async def test_the_chunks_of_a_body_may_be_small(connection: Connection, head: bytes, piece: bytes, end: bytes) -> None:
+    connection.responding.clear()
+    body = 100_000 * piece + end
+    await connection.receive(head, *(body[i : i + 50_000] for i in range(0, len(body), 50_000)))
+    assert await connection.receive_body() == {"type": "http.request", "body": b"hello" * 100_000, "more_body": False}
 
 
 # --- Invalid requests ------------------------------------------------------------------------------------------------

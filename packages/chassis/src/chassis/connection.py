@@ -23,6 +23,7 @@ MAX_JOINED_BYTES = 64 * 1024
 MAX_HEAD_BYTES = 64 * 1024
 """Limit for request line and headers together. ingress-nginx passes 32 KiB."""
 HEAD_TOO_LARGE = f"Request line and headers exceed the limit of {MAX_HEAD_BYTES} bytes."
+TRAILERS_TOO_LARGE = f"Trailers or chunk extensions exceed the limit of {MAX_HEAD_BYTES} bytes."
 INVALID = "Invalid HTTP request received."
 LINGER_SECONDS = 2.0
 
@@ -90,7 +91,7 @@ class _Connection(HttpToolsProtocol):
     _first_chunk_bytes: int
     """Size of the chunk in which the head started."""
     _later_bytes: int
-    """Received after that chunk: the parser buffers an endless header."""
+    """Received after that chunk, or since the last part of a body: the parser buffers an endless header or trailer."""
     _unsent_bytes: int
     """In the write buffer at the last check."""
     _running: RequestResponseCycle
@@ -128,7 +129,7 @@ class _Connection(HttpToolsProtocol):
         if self._rejected:
             return
         self._last_chunk_bytes = len(data)
-        if self._in_head:
+        if self._in_head or self._in_body:
             self._later_bytes += len(data)
         self._idle_since = None
         try:
@@ -137,12 +138,14 @@ class _Connection(HttpToolsProtocol):
             if not self._rejected:
                 self.logger.warning(INVALID)
                 self._reject(400, INVALID)
-        if self._in_head and not self._rejected:
-            if self._head_timer is None:
-                self._head_timer = self.loop.call_later(self.head_seconds, self._on_head_timeout)
+        if self._rejected:
+            return
+        if self._in_head and self._head_timer is None:
+            self._head_timer = self.loop.call_later(self.head_seconds, self._on_head_timeout)
+        if self._in_head or self._in_body:
             if self._later_bytes > MAX_HEAD_BYTES:
-                self._reject(431, HEAD_TOO_LARGE)
-        elif not self._rejected and (self.cycle is None or self.cycle.response_complete):
+                self._reject(431, HEAD_TOO_LARGE if self._in_head else TRAILERS_TOO_LARGE)
+        elif self.cycle is None or self.cycle.response_complete:
             # The parser ignores an empty line before a request, which is no end of the idle time.
             self._start_keep_alive_timer()
 
@@ -192,7 +195,11 @@ class _Connection(HttpToolsProtocol):
         else:
             self._strip_trailing_whitespace()
             super().on_headers_complete()
+            # Trailers are not merged into the headers (RFC 9110, section 6.5.1): a proxy that sets or removes a header
+            # may pass a trailer of that name.
+            self.headers = []
             self._in_body = True
+            self._later_bytes = 0
             if self.scope["method"] != "HEAD":  # has no body to wait for
                 self.cycle.transport = cast("asyncio.Transport", _JoinedWrites(self.transport))
 
@@ -216,6 +223,7 @@ class _Connection(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def on_body(self, body: bytes) -> None:
+        self._later_bytes = 0
         if not self._rejected:
             super().on_body(body)
 
