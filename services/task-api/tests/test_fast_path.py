@@ -195,6 +195,13 @@ def test_request_headers_are_handled_the_same_on_both_paths(headers: dict[str, s
     assert one == other
 
 
+@pytest.mark.parametrize("values", [[b"text/plain", b"application/json"], [b"application/json", b"text/plain"]])
+def test_several_content_types_are_handled_the_same_on_both_paths(values: list[bytes]) -> None:
+    headers = [(b"Content-Type", value) for value in values]
+    one, other = (comparable(client.post("/v1/tasks", content=BODIES[0], headers=headers)) for client in clients())
+    assert one == other
+
+
 @pytest.mark.parametrize(
     ("keys", "statuses"),
     [
