@@ -352,6 +352,13 @@ async def test_the_chunks_of_a_body_may_be_small(connection: Connection, head: b
     assert await connection.receive_body() == {"type": "http.request", "body": b"hello" * 100_000, "more_body": False}
 
 
+async def test_a_head_does_not_count_towards_the_size_of_trailers(connection: Connection) -> None:
+    connection.responding.clear()
+    head = CHUNKED.replace(b"b", b"b" * (MAX_HEAD_BYTES - 100))
+    await connection.receive(head[:9], head[9:], b"0\r\na: ", b"b" * (MAX_HEAD_BYTES - 100), b"\r\n\r\n")
+    assert await connection.receive_body() == {"type": "http.request", "body": b"", "more_body": False}
+
+
 # --- Invalid requests ------------------------------------------------------------------------------------------------
 
 BAD_REQUEST = error_response("400 Bad Request", INVALID)
@@ -382,6 +389,18 @@ async def test_the_application_learns_that_no_more_of_an_invalid_body_comes(conn
     await connection.receive(b"no" + rest)
     assert body.done()
     assert await body == {"type": "http.disconnect"}
+
+
+async def test_an_invalid_body_does_not_interrupt_its_own_response_that_has_begun(connection: Connection) -> None:
+    connection.responding.clear()
+    head, _, rest = INVALID_BODY.partition(b"no")
+    await connection.receive(head)
+    send = connection.protocol.cycle.send
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
+    await connection.receive(b"no" + rest)
+    await send({"type": "http.response.body", "body": b"hello"})
+    assert connection.transport.written == b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"
+    assert connection.transport.closing
 
 
 @pytest.mark.parametrize("requests", [1, 2, 3])
