@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -133,6 +134,21 @@ def test_fastapis_own_routers_are_as_strict(client: TestClient, path: str) -> No
 def test_all_errors_are_reported_at_once_up_to_a_limit(client: TestClient) -> None:
     assert errors(client.get("/v1/things?page_size=x&knd=1")).keys() == {"page_size", "knd"}
     assert len(errors(client.get("/v1/things?" + "&".join(f"p{n}" for n in range(5000))))) == MAX_NAMED
+
+
+def test_only_parameters_that_are_reported_are_compared_with_those_declared(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For a query string of 60 kB that took 0.15 s of CPU, before authentication."""
+    compared: list[str] = []
+
+    def get_close_matches(name: str, *_: object, **__: object) -> list[str]:
+        compared.append(name)
+        return []
+
+    monkeypatch.setattr(difflib, "get_close_matches", get_close_matches)
+    client.get("/v1/things?" + "&".join(f"p{n}" for n in range(5000)))
+    assert len(compared) == MAX_NAMED
 
 
 @pytest.mark.parametrize("path", ["/health", "/livez", "/readyz", "/metrics", "/docs", "/openapi.json"])

@@ -154,13 +154,15 @@ def _query_errors(request: Request, dependant: Dependant) -> list[Any]:
         for field in get_flat_params(Dependant(query_params=each.query_params))  # a model's fields one by one
     }
     sent = Counter(name for name, _ in request.query_params.multi_items())
-    errors = []
+    errors: list[tuple[str, str]] = []
     for name, times in sent.items():
+        if len(errors) == MAX_NAMED:
+            break
         if name not in known:
             errors.append((name, _unknown(name, list(known))))
         elif times > 1 and not known[name]:
             errors.append((name, f"was sent {times} times, but takes one value"))
-    return [{"type": "parameter", "loc": ("query", name), "msg": text} for name, text in errors[:MAX_NAMED]]
+    return [{"type": "parameter", "loc": ("query", name), "msg": text} for name, text in errors]
 
 
 def _with_dependencies(dependant: Dependant) -> Iterator[Dependant]:
