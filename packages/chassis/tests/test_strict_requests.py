@@ -17,6 +17,7 @@ from starlette.testclient import TestClient
 
 from chassis.app import create_app
 from chassis.auth import new_token, requires
+from chassis.problems import MAX_ERRORS
 from chassis.routes import MAX_NAMED, Route, Router
 
 
@@ -64,6 +65,11 @@ async def add_item(item: Item) -> Item:
 @chassis_router.post("/v1/maybe")
 async def add_maybe(item: Annotated[Item | None, Body()] = None) -> Item | None:
     return item
+
+
+@chassis_router.post("/v1/numbers")
+async def add_numbers(numbers: list[int]) -> int:
+    return sum(numbers)
 
 
 @chassis_router.post("/v1/guarded", dependencies=[Depends(requires("write"))])
@@ -134,6 +140,12 @@ def test_fastapis_own_routers_are_as_strict(client: TestClient, path: str) -> No
 def test_all_errors_are_reported_at_once_up_to_a_limit(client: TestClient) -> None:
     assert errors(client.get("/v1/things?page_size=x&knd=1")).keys() == {"page_size", "knd"}
     assert len(errors(client.get("/v1/things?" + "&".join(f"p{n}" for n in range(5000))))) == MAX_NAMED
+
+
+def test_the_errors_of_a_body_are_reported_up_to_a_limit(client: TestClient) -> None:
+    response = client.post("/v1/numbers", json=[1, *["x"] * 2 * MAX_ERRORS])
+    assert response.status_code == 422
+    assert [error["pointer"] for error in response.json()["errors"]] == [f"/{n}" for n in range(1, MAX_ERRORS + 1)]
 
 
 def test_only_parameters_that_are_reported_are_compared_with_those_declared(

@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 MAX_DETAIL = 200
 """A longer message, which quotes a pattern, does not help the reader of an error."""
+MAX_ERRORS = 100
+"""How many errors of a body are reported: one of 1 MiB has room for a hundred thousand, whose report was 8 MB."""
 MAX_CANDIDATES = 16
 """How many interpretations of a path are tried; only a body with names chosen for it has more than one."""
 
@@ -152,7 +154,7 @@ def install_exception_handlers(app: FastAPI) -> None:
 def _field_errors(error: RequestValidationError) -> list[dict[str, str | None]]:
     # Without the values: they may be secret, and a lone surrogate in one cannot be encoded.
     errors: list[dict[str, str | None]] = []
-    for problem in error.errors():
+    for problem in error.errors()[:MAX_ERRORS]:
         location, *path = problem["loc"]
         detail = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "string_pattern_mismatch" and len(detail) > MAX_DETAIL:
