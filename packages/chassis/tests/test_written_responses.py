@@ -104,6 +104,21 @@ async def test_the_rest_of_a_body_is_written_as_it_comes() -> None:
     assert await responses(app, GET) == [head + b"12345", *rest, b""]
 
 
+OLD_GET = GET.replace(b"1.1", b"1.0")
+
+
+async def test_a_stream_has_no_chunks_in_http_1_0_and_ends_with_the_connection() -> None:
+    parts = [b"12345", b"", b"0\r\n\r\n", b"x" * 100]
+    app = sending(start(), *(body(part, more=True) for part in parts), body(b"end"))
+    head = b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n"
+    assert await responses(app, OLD_GET, closes=True) == [head, *parts, b"end"]
+
+
+async def test_a_response_of_known_length_is_the_same_in_http_1_0() -> None:
+    written = await responses(sending(start(SIZE_5), body(b"5\r\n\r\n")), OLD_GET, closes=True)
+    assert written == [HEAD_5[:-2] + b"connection: close\r\n\r\n5\r\n\r\n"]
+
+
 @pytest.mark.parametrize(("size", "writes"), [(MAX_JOINED_BYTES, 1), (MAX_JOINED_BYTES + 1, 2)])
 async def test_a_large_body_is_not_copied(size: int, writes: int) -> None:
     written = await responses(sending(start((b"content-length", b"%d" % size)), body(b"x" * size)), GET)

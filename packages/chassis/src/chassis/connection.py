@@ -24,6 +24,7 @@ MAX_HEAD_BYTES = 64 * 1024
 """Limit for request line and headers together. ingress-nginx passes 32 KiB."""
 HEAD_TOO_LARGE = f"Request line and headers exceed the limit of {MAX_HEAD_BYTES} bytes."
 TRAILERS_TOO_LARGE = f"Trailers or chunk extensions exceed the limit of {MAX_HEAD_BYTES} bytes."
+CHUNKED = b"\r\ntransfer-encoding: chunked\r\n"
 INVALID = "Invalid HTTP request received."
 LINGER_SECONDS = 2.0
 
@@ -79,6 +80,21 @@ class _JoinedWrites:
         if self._head:
             self._transport.write(self._head)
             self._head = b""
+
+
+class _UnchunkedWrites(_JoinedWrites):
+    """For HTTP/1.0, which has no chunks (RFC 9112, section 6.1): the end of the connection is that of the body."""
+
+    __slots__ = ("_is_chunked",)
+
+    def write(self, data: bytes) -> None:
+        if self._is_first:
+            self._is_chunked = CHUNKED in data
+            data = data.replace(CHUNKED, b"\r\n")
+        elif self._is_chunked:
+            size, _, rest = data.partition(b"\r\n")
+            data = rest[: int(size or b"0", 16)]
+        super().write(data)
 
 
 class _Connection(HttpToolsProtocol):
@@ -201,7 +217,8 @@ class _Connection(HttpToolsProtocol):
             self._in_body = True
             self._later_bytes = 0
             if self.scope["method"] != "HEAD":  # has no body to wait for
-                self.cycle.transport = cast("asyncio.Transport", _JoinedWrites(self.transport))
+                writes = _UnchunkedWrites if self.scope["http_version"] == "1.0" else _JoinedWrites
+                self.cycle.transport = cast("asyncio.Transport", writes(self.transport))
 
     def _strip_trailing_whitespace(self) -> None:
         """Removes trailing whitespace, which is not part of a field value (RFC 9110, section 5.5): the parser keeps it.
