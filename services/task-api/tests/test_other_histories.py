@@ -19,6 +19,8 @@ from stores import migrate_up_to, open_store
 
 from task_api.store import IdempotencyRecord, OtherHistory, Store, StoredChange, StoreUnavailable, Write, from_url
 from task_api.store.postgres import _parse_cursor
+from task_api.tasks.models import Task, to_json
+from task_api.tasks.query import Query, read_order
 
 
 @dataclass
@@ -165,6 +167,29 @@ async def test_readers_past_a_restored_volume_snapshot_get_an_error(server: Serv
     await asyncio.to_thread(server.back_to_snapshot)
     async with open_store(server.url) as store:
         await assert_continues(store, reader)
+
+
+@pytest.mark.full
+@pytest.mark.docker
+@pytest.mark.postgresql
+async def test_a_task_changed_by_hand_before_and_after_the_restore_of_a_snapshot_is_current(server: Server) -> None:
+    """The changes have the same version, time and transaction number."""
+    task = a_task(title="a")
+    async with open_store(server.url) as store:
+        await store.commit([Write(task, "created")], now=NOW)
+        await asyncio.to_thread(server.snapshot)
+        await change_by_hand(server, store, task, "b")
+        await asyncio.to_thread(server.back_to_snapshot)
+        await change_by_hand(server, store, task, "c")
+
+
+async def change_by_hand(server: Server, store: Store, task: Task, title: str) -> None:
+    async with connected(server.url) as db:
+        await db.execute("UPDATE tasks SET title = $1", title)
+    found = await store.get_json(task.id)
+    assert found == (1, to_json(task.model_copy(update={"title": title})))
+    page = await store.page_json(Query(order=read_order("title")), size=10)
+    assert [content for _, content in page] == [found[1]]
 
 
 # --- restore of a dump ------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Caches the JSON of tasks for reading one and for lists.
 
 Most of the cost of a list is the conversion of its rows: 23 columns are sent, decoded, made into a Task and serialized.
-So a page reads a key of 32 bytes per task, and complete rows only for the tasks whose JSON is not cached. Reading a
+So a page reads a key of 40 bytes per task, and complete rows only for the tasks whose JSON is not cached. Reading a
 task does the same.
 """
 
@@ -26,9 +26,13 @@ from task_api.tasks.query import Query
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
 
-KEY = "uuid_send(id) || int4send(version) || timestamptz_send(updated_at) || xidsend(xmin)"
+KEY = (
+    "uuid_send(id) || int4send(version) || timestamptz_send(updated_at) || xidsend(xmin)"
+    " || timestamptz_send(pg_postmaster_start_time())"
+)
 """Differs wherever the content differs. The version alone does not: after a restore, the same version can have other
-content. Nor do version and time: a row changed by hand keeps both, but not the transaction that wrote it."""
+content. Nor do version and time: a row changed by hand keeps both, but not the transaction that wrote it. After the
+restore of a volume's snapshot, which restarts the server, another transaction gets the same number."""
 
 KEYS, KEYS_AND_FIELDS = Dialect(KEY), Dialect(f"{KEY}, {FIELDS}")
 
