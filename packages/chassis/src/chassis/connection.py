@@ -170,7 +170,7 @@ class _Connection(HttpToolsProtocol):
         HTTP/1.1 response (RFC 9110, section 7.8).
 
         The parser ends after the head that has one, or a CONNECT: without the body, which uvicorn loses with all that
-        follows (https://github.com/Kludex/uvicorn/issues/2722). So the request is parsed again without the offer.
+        follows (https://github.com/encode/uvicorn/issues/2722). So the request is parsed again without the offer.
         """
         rest: bytes | memoryview = data
         while rest:
