@@ -32,7 +32,7 @@ GET_TASK, LIST_TASKS, CREATE_TASK = (
     _ROUTES[endpoint] for endpoint in (routes.get_task, routes.list_tasks, routes.create_task)
 )
 NEXT_PAGE = re.compile(rb"(?:(.*)&)?cursor=([A-Za-z0-9_-]{1,4000})")
-JSON = [b"application/json"]
+JSON = b"application/json"
 FALLBACK_HEADERS = {b"if-match", b"if-none-match", b"content-encoding"}
 """Requests with one of these fall back to FastAPI."""
 KEY = re.compile(KEY_PATTERN)
@@ -58,14 +58,15 @@ class FastPath:
                 scope["route"], pending = LIST_TASKS, _list(request, *parsed)
             elif methods == GET_TASK.methods and not query and (found := GET_TASK.path_regex.match(path)):
                 scope["route"], pending = GET_TASK, _get(request, UUID(found["task_id"]))
-            elif (
-                path == CREATE_TASK.path
-                and methods == CREATE_TASK.methods
-                and not query
-                and _values(scope, b"content-type") == JSON
-            ):
-                keys = [value.decode("latin-1") for value in _values(scope, b"idempotency-key")]
-                if not keys or (len(keys) == 1 and KEY.fullmatch(keys[0])):
+            elif path == CREATE_TASK.path and methods == CREATE_TASK.methods and not query:
+                types: list[bytes] = []
+                keys: list[str] = []
+                for header, value in scope["headers"]:
+                    if header == b"content-type":
+                        types += [value]
+                    elif header == b"idempotency-key":
+                        keys += [value.decode("latin-1")]
+                if types == [JSON] and (not keys or (len(keys) == 1 and KEY.fullmatch(keys[0]))):
                     try:
                         body = await read_received_body(receive)
                     except ClientGone:
@@ -102,10 +103,6 @@ def _is_eligible(scope: Scope) -> bool:
         if header in FALLBACK_HEADERS:
             return False
     return "fastapi.telemetry" not in scope
-
-
-def _values(scope: Scope, name: bytes) -> list[bytes]:
-    return [value for header, value in scope["headers"] if header == name]
 
 
 async def _get(request: Request, task_id: UUID) -> Response:
