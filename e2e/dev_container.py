@@ -9,7 +9,7 @@ import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import IO, NamedTuple
 
 import httpx2
@@ -31,6 +31,8 @@ class Running:
     def __init__(self, container: DockerContainer) -> None:
         self._docker = container.get_wrapped_container()
         self.url = f"http://{container.get_container_host_ip()}:{container.get_exposed_port(8000)}"
+        # A new connection for each request, but a single client: each loads its CA certificates for 22 ms of CPU time.
+        self._client = httpx2.Client(timeout=30, limits=httpx2.Limits(max_keepalive_connections=0))
         self.reloads_at: list[float] = []
         threading.Thread(target=self._follow, daemon=True).start()  # ends with the container's log
 
@@ -78,6 +80,9 @@ class Running:
     def log(self) -> str:
         return bytes(self._docker.logs()).decode()
 
+    def close(self) -> None:
+        self._client.close()
+
     def stop(self) -> int:
         """Stops it like Kubernetes; returns its exit code."""
         self._docker.stop(timeout=30)
@@ -85,7 +90,7 @@ class Running:
 
     def get(self, path: str) -> httpx2.Response | None:
         try:
-            return httpx2.get(f"{self.url}{path}", timeout=30)
+            return self._client.get(f"{self.url}{path}")
         except httpx2.TransportError:  # the old process was stopped in the middle of the response
             return None
 
@@ -119,8 +124,8 @@ def running(image: str, nano_cpus: int | None = None, storage: str = "memory://"
     if HAS_DATABASE:
         container.with_env(f"{PREFIX}DATABASE_URL", storage)
     container.waiting_for(LogMessageWaitStrategy("Listening on"))
-    with container:
-        yield Running(container)
+    with container, closing(Running(container)) as dev:
+        yield dev
 
 
 class Save(NamedTuple):
