@@ -852,3 +852,27 @@ async def test_the_rate_limit_counts_by_subject_with_a_valid_credential(tmp_path
     with pytest.raises(Problem):
         await requires("write")(request)
     assert limit.callers == ["subject dashboard"] * 2
+
+
+@pytest.mark.parametrize(
+    ("now", "allowed"),
+    [
+        (Caller("dashboard", frozenset({"read"})), True),
+        (Caller("dashboard", frozenset({"write"})), False),
+        (Unauthenticated("The token has expired.", "invalid_token"), False),
+        (AuthUnavailable("Their issuer is not responding."), True),
+    ],
+)
+async def test_a_credential_is_checked_again_during_a_stream(now: Caller | Exception, allowed: bool) -> None:
+    class Changed:
+        async def authenticate(self, authorization: str | None) -> Caller:
+            assert authorization == "Bearer token"
+            if isinstance(now, Exception):
+                raise now
+            return now
+
+    limit = RecordedCallers()
+    for basic, credential in ((False, "Bearer token"), (True, "Basic OnRva2Vu")):
+        request = request_to(Changed(), limit, None, credential)
+        assert await requires("read", basic=basic).still_allows(request) is allowed
+    assert limit.callers == []  # it is one request

@@ -153,7 +153,8 @@ async def test_creating_a_task_takes_few_calls(app: FastAPI) -> None:
 
 
 async def test_listing_50_tasks_takes_few_calls(app: FastAPI) -> None:
-    assert await cost(app, "GET", "/v1/tasks") <= 229
+    # Two fewer than this if no other test listed tasks before, in this process.
+    assert await cost(app, "GET", "/v1/tasks") <= 231
 
 
 async def test_rows_are_not_revalidated() -> None:

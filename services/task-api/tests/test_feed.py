@@ -14,6 +14,7 @@ from stores import open_store
 
 from task_api.store import ChangesPurged, OtherHistory, Store, StoreBusy, StoredChange, StoreUnavailable, Write
 from task_api.store.memory import MemoryStore
+from task_api.tasks import changes as changes_route
 from task_api.tasks import feed
 from task_api.tasks.changes import _decode_cursor, _encode_cursor
 from task_api.tasks.changes import _events as changes_as_events
@@ -33,6 +34,10 @@ class Follower:
     async def _follow(self, followed: Feed, after: str | None) -> None:
         async for changes in followed.follow(after):
             self.titles += [change.task.title for change in changes]
+
+
+async def always() -> bool:
+    return True
 
 
 async def add(store: Store, title: str) -> None:
@@ -322,7 +327,7 @@ async def test_a_stream_sends_a_blank_line_only_after_a_change(monkeypatch: pyte
     await add(store, "first")
     followed, sent, heartbeats = Feed(store), "", 0
     async with asyncio.timeout(DEADLINE_SECONDS):
-        async for text in changes_as_events(await store.changes(None, size=1), followed, None):
+        async for text in changes_as_events(await store.changes(None, size=1), followed, None, always):
             sent += text
             heartbeats += text.startswith(":")
             if heartbeats == 2 and sent.count("data:") == 1:
@@ -335,6 +340,44 @@ async def test_a_stream_sends_a_blank_line_only_after_a_change(monkeypatch: pyte
     assert blocks[0].startswith("retry: 2000\nid: ")
 
 
+async def test_a_stream_ends_before_the_next_change_once_its_token_is_invalid(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(feed, "HEARTBEAT_SECONDS", 0.01)
+    monkeypatch.setattr(changes_route, "RECHECK_SECONDS", 0)
+    store, allowed = MemoryStore(), [True, True, False]
+    await add(store, "first")
+    followed, sent = Feed(store), ""
+
+    async def still_allowed() -> bool:
+        valid = allowed.pop(0)
+        if not valid:
+            await add(store, "second")
+        return valid
+
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        async for text in changes_as_events(await store.changes(None, size=1), followed, None, still_allowed):
+            sent += text
+    assert allowed == []
+    assert sent.count("data:") == 1
+    assert sent.endswith(": still there\n: still there\n")
+
+
+async def test_a_token_is_checked_again_only_after_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "HEARTBEAT_SECONDS", 0.01)
+    store = MemoryStore()
+    followed, beats = Feed(store), 0
+
+    async def still_allowed() -> bool:
+        raise AssertionError("five seconds have not passed")
+
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        async for _ in changes_as_events([], followed, None, still_allowed):
+            beats += 1
+            if beats == 4:
+                break
+    followed.end()
+
+
 async def test_a_stream_sends_each_change_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed, "HEARTBEAT_SECONDS", 0.01)
     store = MemoryStore()
@@ -342,7 +385,7 @@ async def test_a_stream_sends_each_change_once(monkeypatch: pytest.MonkeyPatch) 
         await add(store, title)
     followed, ids = Feed(store), []
     async with asyncio.timeout(DEADLINE_SECONDS):
-        async for text in changes_as_events(await store.changes(None, size=2), followed, None):
+        async for text in changes_as_events(await store.changes(None, size=2), followed, None, always):
             if text.startswith(":"):  # a heartbeat: it has sent all changes
                 break
             ids += [line for line in text.splitlines() if line.startswith("id: ")]

@@ -2,7 +2,6 @@
 
 # No `from __future__ import annotations` here: FastAPI cannot resolve postponed annotations of an object's __call__.
 
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from ipaddress import IPv6Network
 
@@ -24,7 +23,7 @@ from chassis.problems import Problem
 from chassis.rate_limit import RateLimit
 
 
-def requires(scope: Scope, *, basic: bool = False) -> Callable[[Request], Awaitable[Caller]]:
+def requires(scope: Scope, *, basic: bool = False) -> "Requires":
     """A dependency that requires this scope, and returns the caller.
 
     basic: also accept the token as the password of HTTP Basic (RFC 7617), with any user name, for clients that support
@@ -34,7 +33,7 @@ def requires(scope: Scope, *, basic: bool = False) -> Callable[[Request], Awaita
 
         @router.get("", dependencies=[Depends(requires("read"))])
     """
-    return _Requires(scope, basic)
+    return Requires(scope, basic)
 
 
 class Basic(SecurityBase):
@@ -47,7 +46,7 @@ class Basic(SecurityBase):
     async def __call__(self) -> None: ...
 
 
-class _Requires(SecurityBase):
+class Requires(SecurityBase):
     """Also the security scheme: that saves a call per request, and OpenAPI shows the padlock."""
 
     def __init__(self, scope: Scope, basic: bool) -> None:
@@ -67,11 +66,8 @@ class _Requires(SecurityBase):
             if rate_limit is not None:
                 await rate_limit.acquire(request, _address(request))
             return ANONYMOUS
-        authorization = request.headers.get("Authorization")
-        if self._basic:
-            authorization = basic_to_bearer(authorization)
         try:
-            caller = await authenticator.authenticate(authorization)
+            caller = await authenticator.authenticate(self._authorization(request))
         except Unauthenticated as error:
             if rate_limit is not None:  # guesses count as well
                 await rate_limit.acquire(request, _address(request))
@@ -91,6 +87,22 @@ class _Requires(SecurityBase):
                 headers={"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{self._scope}"'},
             )
         return caller
+
+    async def still_allows(self, request: Request) -> bool:
+        """Whether the credential of an accepted request is still valid: a stream may outlive a token that expires or is
+        revoked. While it cannot be verified, it is."""
+        authenticator: Authenticator = request.app.state.authenticator
+        try:
+            caller = await authenticator.authenticate(self._authorization(request))
+        except Unauthenticated:
+            return False
+        except AuthUnavailable:
+            return True
+        return self._scope in caller.scopes
+
+    def _authorization(self, request: Request) -> str | None:
+        authorization = request.headers.get("Authorization")
+        return basic_to_bearer(authorization) if self._basic else authorization
 
 
 def _address(request: Request) -> str:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from functools import partial
 from typing import Annotated
 
 from fastapi import Header, Query, Request, Response
@@ -13,7 +16,7 @@ from pydantic.config import JsonDict
 from chassis.problems import Problem, problem_responses
 from chassis.routes import Router
 from task_api.store import ChangesPurged, InvalidFeedCursor, OtherHistory, StoredChange
-from task_api.tasks.dependencies import Reader, StoreDependency
+from task_api.tasks.dependencies import Reader, StoreDependency, reader
 from task_api.tasks.feed import CHUNK, Feed
 from task_api.tasks.models import UNDELETE_DAYS, Change, ChangePage, to_json
 from task_api.tasks.pages import fit_page
@@ -21,6 +24,9 @@ from task_api.tasks.pages import fit_page
 DEFAULT_PAGE_SIZE = 100
 MAX_PAGE_SIZE = 500
 RETRY_MILLISECONDS = 2000
+RECHECK_SECONDS = 5.0
+"""How long a stream may continue after its token has expired or was revoked; while there are no changes, until the next
+heartbeat."""
 
 # Documents, also for generated requests in tests, that not every string is a valid cursor.
 FORMAT: JsonDict = {"format": "place-in-feed"}
@@ -90,7 +96,7 @@ async def list_changes(
         raise Problem(410, detail, type="other-history") from None
     if streams:
         feed: Feed = request.app.state.feed
-        events = _events(changes, feed, after)
+        events = _events(changes, feed, after, partial(reader.still_allows, request))
         return StreamingResponse(events, media_type="text/event-stream", headers={**headers, "X-Accel-Buffering": "no"})
 
     def write(some: Sequence[StoredChange]) -> bytes:
@@ -101,17 +107,25 @@ async def list_changes(
     return Response(fit_page(changes, write), media_type="application/json", headers=headers)
 
 
-async def _events(first: Sequence[StoredChange], feed: Feed, after: str | None) -> AsyncIterator[str]:
+async def _events(
+    first: Sequence[StoredChange], feed: Feed, after: str | None, still_allowed: Callable[[], Awaitable[bool]]
+) -> AsyncIterator[str]:
     # No blank line after it: that would end an event, and some clients deliver one without data as a change
     # (findings/httpx-sse-empty-events.sh).
     yield f"retry: {RETRY_MILLISECONDS}\n"
     for stored in first:
         yield _event(stored)
-    async for changes in feed.follow(first[-1].cursor if first else after):
-        if not changes:
-            yield ": still there\n"
-        for stored in changes:
-            yield _event(stored)
+    checked_at = time.monotonic()
+    async with aclosing(feed.follow(first[-1].cursor if first else after)) as following:
+        async for changes in following:
+            if time.monotonic() - checked_at >= RECHECK_SECONDS:
+                if not await still_allowed():
+                    return
+                checked_at = time.monotonic()
+            if not changes:
+                yield ": still there\n"
+            for stored in changes:
+                yield _event(stored)
 
 
 def _event(stored: StoredChange) -> str:

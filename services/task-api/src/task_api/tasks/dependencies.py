@@ -15,7 +15,8 @@ async def _store(request: Request) -> Store:
     return store
 
 
-Reader = Annotated[Caller, Depends(requires("read"))]
+reader = requires("read")
+Reader = Annotated[Caller, Depends(reader)]
 CalendarReader = Annotated[Caller, Depends(requires("read", basic=True))]
 """Calendar clients can send a user name and a password, but no custom header."""
 Writer = Annotated[Caller, Depends(requires("write"))]

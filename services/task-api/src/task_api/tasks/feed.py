@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from prometheus_client import Gauge
@@ -76,7 +76,7 @@ class Feed:
         self._ended = True
         self._new_changes.set()
 
-    async def follow(self, after: str | None) -> AsyncIterator[Sequence[StoredChange]]:
+    async def follow(self, after: str | None) -> AsyncGenerator[Sequence[StoredChange]]:
         """Yields the changes after a cursor as they happen, and an empty list as a heartbeat.
 
         Ends when the feed ends, and when the storage is unavailable: the client reconnects and resumes, or gets an
