@@ -158,6 +158,15 @@ async def test_the_longest_cursor_is_valid(tasks_store: SQLiteStore) -> None:
         await tasks_store.changes("9" * 18, size=1)
 
 
+async def test_changes_that_grow_by_the_smallest_random_step_are_all_in_the_feed(
+    tasks_store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(under_test, "GAP", 1)
+    tasks = [a_task(), a_task()]
+    await tasks_store.commit([Write(task, "created") for task in tasks], now=NOW)
+    assert [change.task for change in await tasks_store.changes(None, size=10)] == tasks
+
+
 async def test_a_purge_removes_the_search_words(tasks_store: SQLiteStore) -> None:
     task = a_task()
     deleted = task.model_copy(update={"deleted_at": NOW, "version": 2})

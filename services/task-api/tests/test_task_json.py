@@ -147,6 +147,22 @@ async def test_a_reader_of_a_list_that_is_not_cached_soon_takes_one_statement_pe
     assert counts == [2, 2, 1, 1, 1, 1]
 
 
+@pytest.mark.parametrize("reads", [1, 2], ids=["rows-were-read", "keys-were-read"])
+async def test_a_list_of_which_half_was_cached_is_next_read_by_its_keys(
+    postgres_url: str, reads: int, statements: list[str]
+) -> None:
+    async with open_store(postgres_url) as store:
+        await create(store, a_task(title="a"), a_task(title="b"))
+        for _ in range(reads):
+            await titles(store)
+        await create(store, a_task(title="c"), a_task(title="d"))
+        for _ in range(2):
+            statements.clear()
+            assert await titles(store) == ["a", "b", "c", "d"]
+    (statement,) = statements
+    assert "description" not in statement
+
+
 async def test_a_task_is_read_from_the_cache_and_always_current(postgres_url: str) -> None:
     """Also where only another pod, or somebody by hand, changed it."""
     async with open_store(postgres_url) as store, open_store(postgres_url) as pod, connected(postgres_url) as db:
@@ -223,7 +239,17 @@ async def test_readers_of_tasks_that_are_not_cached_soon_take_one_statement_each
     assert statements == [task_json.KEY_OF_ONE]
 
 
-async def test_the_cache_is_bounded_and_evicts_the_oldest_entries_first(postgres_url: str) -> None:
+async def test_a_task_is_read_with_its_version_up_to_the_highest(postgres_url: str) -> None:
+    async with open_store(postgres_url) as store, connected(postgres_url) as db:
+        task = a_task()
+        await create(store, task)
+        await db.execute("UPDATE tasks SET version = $1", 2**31 - 1)
+        assert await store.get_json(task.id) == (2**31 - 1, to_json(task.model_copy(update={"version": 2**31 - 1})))
+
+
+async def test_the_cache_is_bounded_and_evicts_the_oldest_entries_first(
+    postgres_url: str, statements: list[str]
+) -> None:
     async with open_store(postgres_url) as store, connected(postgres_url) as db:
         tasks = [a_task(title=f"{n:02}") for n in range(20)]
         await create(store, *tasks)
@@ -232,6 +258,9 @@ async def test_the_cache_is_bounded_and_evicts_the_oldest_entries_first(postgres
         page = await cache.page(db, LIST, 20)
         assert [Task.model_validate_json(content) for _, content in page] == tasks
         assert (len(cache), cache.size_bytes) == (5, 5 * (size + OVERHEAD_BYTES))
+        statements.clear()
+        await cache.by_ids(db, [task.id for task in tasks[-5:]])
+        assert statements == [task_json.KEYS_OF_MANY]
         assert await cache.page(db, LIST, 20) == page
 
 
