@@ -134,6 +134,54 @@ async def test_a_list_without_filters_uses_a_cached_plan(postgres_url: str) -> N
             assert cached >= 5
 
 
+async def test_a_list_with_filters_is_planned_for_their_values(postgres_url: str) -> None:
+    async with open_store(postgres_url), connected(postgres_url) as db:
+        await _fill(db)
+        statement, values = select(Query(Filters(status=OPEN)), 20, KEYS)
+        prepared = await db.prepare(statement)
+        for _ in range(10):
+            await prepared.fetch(*values)
+        generic = await db.fetchval("SELECT generic_plans FROM pg_prepared_statements WHERE statement = $1", statement)
+        assert generic == 0
+
+
+async def test_a_list_that_is_exactly_in_the_order_of_an_index_takes_no_explain(postgres_url: str) -> None:
+    explained = "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE 'EXPLAIN%'"
+    lists = [
+        (Filters(), "-created_at"),
+        (Filters(deleted=True), "-created_at"),
+        (Filters(project="huge"), "-created_at"),
+        (Filters(updated_since=NOW), "-updated_at"),
+        (Filters(due_after=NOW), "due"),
+        (Filters(completed_after=NOW), "completed_at"),
+    ]
+    async with open_store(postgres_url), connected(postgres_url) as db:
+        for filters, sort in lists:
+            await page(db, Query(filters, read_order(sort)), 5)
+            assert await db.fetchval(explained) == 0, f"{sort} and {filters}"
+        await page(db, Query(Filters(project="huge"), read_order("title")), 5)
+        assert await db.fetchval(explained) == 1
+
+
+async def test_a_page_that_is_in_one_place_of_an_index_reads_few_other_tasks(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lists = [
+        (Filters(status=frozenset({Status.DONE})), "-completed_at"),
+        (Filters(project="finished"), "-created_at,title"),
+        (Filters(project="huge", updated_since=NOW - timedelta(days=7)), "-created_at"),
+        (Filters(project="huge", status=OPEN, due_after=NOW), "due"),
+    ]
+    _probe(FEWER // 2, monkeypatch)
+    async with open_store(postgres_url), connected(postgres_url) as db:
+        await _fill(db)
+        for filters, sort in lists:
+            before = await _reads(db)
+            assert len(await page(db, Query(filters, read_order(sort)), 10)) == 10
+            reads = await _reads(db) - before
+            assert reads <= 100, f"{sort} and {filters}: {reads} reads"
+
+
 @pytest.mark.parametrize("rows", [0, 300])
 @pytest.mark.parametrize("statement", [GET_TASK, GET_TASKS])
 async def test_a_plan_cached_on_a_small_table_uses_the_primary_key(
