@@ -63,6 +63,14 @@ def test_the_default_limits_of_the_database_equal_those_of_the_settings() -> Non
     assert Limits() == settings.limits == expected
 
 
+def test_the_limits_of_the_database_are_run_time_parameters_in_milliseconds() -> None:
+    assert Limits(seconds=30, statement_seconds=0.25, lock_seconds=1).session == {
+        "statement_timeout": "250",
+        "lock_timeout": "1000",
+        "idle_in_transaction_session_timeout": "30000",
+    }
+
+
 WRONG = {
     "NOTES_DATABASE_POOL_SIZE": ("0", "greater than or equal to 1"),
     "NOTES_DATABASE_QUEUE_SIZE": ("-1", "greater than or equal to 0"),
