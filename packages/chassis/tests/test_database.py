@@ -32,6 +32,9 @@ class Store(NotesStore):
     async def run(self, work: Any, settle: Any = None, **options: Any) -> Any:
         return await self._run(work, settle, **options)
 
+    async def run_idempotent(self, work: Any) -> Any:
+        return await self._run_idempotent(work)
+
 
 class Work:
     """Fails with these errors, one after another, and then returns the number of its attempts."""
@@ -48,19 +51,25 @@ class Work:
 
 
 class FakeStuckCommits:
-    """Records what it is told; `full` rejects writes."""
+    """Records what it is told. While there are too many, writes are rejected; `found` is the next count of them."""
 
     def __init__(self) -> None:
-        self.full = False
+        self.limit_reached = self.found = False
         self.abandoned = 0
 
     def connection_abandoned(self) -> None:
         self.abandoned += 1
 
+    async def refresh(self, _db: object) -> None:
+        self.limit_reached = self.found
+
     async def write(self, work: Callable[[Any], Any], db: Any) -> Any:
-        if self.full:
-            raise StoreBusy("commits are stuck")
+        if self.limit_reached:
+            raise StoreBusy(self.message())
         return await work(db)
+
+    def message(self) -> str:
+        return "commits are stuck"
 
 
 @pytest.fixture(autouse=True)
@@ -149,14 +158,30 @@ async def test_a_write_whose_outcome_was_unknown_before_is_settled_at_once(
     assert (work.connections, settle.connections) == ([], made_durable)
 
 
+async def test_an_idempotent_write_is_settled_by_repeating_it(store: Store, made_durable: list[object]) -> None:
+    work = Work(LOST)
+    assert await store.run_idempotent(work) == 2
+    assert made_durable == work.connections[1:]
+
+
 async def test_only_new_writes_are_rejected_while_commits_are_stuck(
     store: Store, stuck_commits: FakeStuckCommits
 ) -> None:
-    stuck_commits.full = True
+    stuck_commits.limit_reached = True
     with pytest.raises(StoreBusy):
         await store.run(Work(), Work())
     assert await store.run(Work(), Work(), settle_first=True) == 1
     assert await store.run(Work()) == 1
+
+
+async def test_a_ping_counts_stuck_commits_and_fails_while_they_keep_writes_from_being_accepted(
+    store: Store, stuck_commits: FakeStuckCommits
+) -> None:
+    stuck_commits.found = True
+    with pytest.raises(StoreUnavailable, match="Rejecting writes: commits are stuck"):
+        await store.ping()
+    stuck_commits.found = False
+    await store.ping()
 
 
 async def test_only_a_write_that_was_never_attempted_is_reported_as_rejected(store: Store) -> None:
@@ -171,6 +196,24 @@ async def test_only_a_write_that_was_never_attempted_is_reported_as_rejected(sto
         assert type(error.value) is StoreUnavailable
     with pytest.raises(StoreBusy):
         await store.run(Work(DEADLOCK, busy), Work())
+
+
+async def test_a_retry_is_rejected_if_the_queue_for_connections_is_full(postgres_url: str) -> None:
+    store, end = Store(postgres_url, limits=Limits(pool_size=1, queue_size=0), wait_seconds=0), asyncio.Event()
+    await store.open()
+    others: list[asyncio.Task[Any]] = []
+
+    async def wait(_db: object) -> None:
+        await end.wait()
+
+    def take_the_connection() -> None:
+        others.append(asyncio.create_task(store.run(wait)))
+
+    with pytest.raises(StoreBusy, match="already waiting"):
+        await store.run(Work(LOST), on_failed_attempt=take_the_connection)
+    end.set()
+    await asyncio.gather(*others)
+    await store.close()
 
 
 async def test_each_failed_attempt_is_reported(store: Store) -> None:

@@ -64,8 +64,8 @@ def test_the_default_limits_of_the_database_equal_those_of_the_settings() -> Non
 
 
 def test_the_limits_of_the_database_are_run_time_parameters_in_milliseconds() -> None:
-    assert Limits(seconds=30, statement_seconds=0.25, lock_seconds=1).session == {
-        "statement_timeout": "250",
+    assert Limits(seconds=30, statement_seconds=2.5, lock_seconds=1).session == {
+        "statement_timeout": "2500",
         "lock_timeout": "1000",
         "idle_in_transaction_session_timeout": "30000",
     }
