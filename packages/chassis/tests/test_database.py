@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import asyncpg
@@ -18,7 +18,7 @@ from notes.store import INSERT, NotesStore
 from prometheus_client import REGISTRY
 
 from chassis.postgres import database
-from chassis.postgres.database import INITIAL_BACKOFF_SECONDS, Limits, transaction
+from chassis.postgres.database import INITIAL_BACKOFF_SECONDS, Limits, fetch_by_keys, transaction
 from chassis.storage import StoreBusy, StoreUnavailable
 
 LIMITS = Limits(pool_size=2)
@@ -272,6 +272,15 @@ async def test_retries_wait_twice_as_long_each_time_with_jitter(
         patched.setattr(database, "asyncio", SimpleNamespace(**{**vars(asyncio), "sleep": sleep}))
         await store.run(Work(*[DEADLOCK] * 4))
     assert waits == [factor * INITIAL_BACKOFF_SECONDS * 2**n for n in range(4)]
+
+
+@pytest.mark.parametrize(("keys", "expected"), [([1], ("one", 1)), ([1, 2], ("many", [1, 2])), ([], ("many", []))])
+async def test_a_single_key_has_its_own_statement(keys: list[int], expected: Any) -> None:
+    class Connection:
+        async def fetch(self, statement: str, value: object) -> tuple[str, object]:
+            return statement, value
+
+    assert await fetch_by_keys(cast("Any", Connection()), keys, one="one", many="many") == expected
 
 
 @pytest.mark.parametrize(
