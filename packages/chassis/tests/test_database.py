@@ -108,6 +108,54 @@ async def test_a_store_that_is_not_open_is_unavailable() -> None:
         await NotesStore("postgresql://localhost", limits=LIMITS, wait_seconds=0).count()
 
 
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            asyncpg.DiskFullError("no space left"),
+            "returned an error: no space left. Fix it there or in NOTES_DATABASE_URL",
+        ),
+        (asyncpg.InvalidSQLStatementNameError("no such statement"), "NOTES_DATABASE_PREPARED_STATEMENTS"),
+    ],
+)
+async def test_an_error_of_the_server_at_startup_is_reported_at_once(
+    error: Exception, message: str, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def migrate(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(database, "migrate", migrate)
+    with pytest.raises(StoreUnavailable, match=message):
+        await NotesStore(postgres_url, limits=LIMITS, wait_seconds=60).open()
+
+
+async def test_while_the_server_is_not_available_each_state_is_logged_and_repeated_at_intervals(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    waits: list[float] = []
+    errors = [OSError("down")] * 4 + [OSError("starting")]
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    async def migrate(*_: object, **__: object) -> None:
+        if len(waits) < len(errors):
+            raise errors[len(waits)]
+
+    monkeypatch.setattr(database, "migrate", migrate)
+    monkeypatch.setattr(database, "CONNECT_RETRY_SECONDS", 1.0)
+    monkeypatch.setattr(database, "LOG_INTERVAL_SECONDS", 3.0)
+    store = Store(postgres_url, limits=LIMITS, wait_seconds=float("inf"))
+    with monkeypatch.context() as patched:
+        patched.setattr(database, "time", SimpleNamespace(monotonic=lambda: sum(waits)))
+        patched.setattr(database, "asyncio", SimpleNamespace(**{**vars(asyncio), "sleep": sleep}))
+        await store.open()
+    await store.close()
+    assert waits == [1.0] * len(errors)
+    states = [text for text in (record.getMessage() for record in caplog.records) if "is not available yet" in text]
+    assert ["down" in state for state in states] == [True, True, False]
+
+
 async def test_work_that_the_server_rolled_back_is_retried_on_its_connection(
     store: Store, stuck_commits: FakeStuckCommits, made_durable: list[object]
 ) -> None:
