@@ -55,7 +55,7 @@ def deploy_lock(settings: Settings, purpose: str, *, stops_deploys: bool = False
     """
     lock = Lock(settings, f"{purpose} by {deployer()}", stops_deploys)
     lock.acquire()
-    renewing = threading.Thread(target=lock.renew_until_released, daemon=True)
+    renewing = threading.Thread(target=lock.renew_until_released)
     renewing.start()
     try:
         yield
@@ -88,7 +88,7 @@ class Lock:
         self._duration = settings.lease_duration
         self._holder = f"{holder} [{secrets.token_hex(4)}]"  # two attempts of one process are different holders
         self._stops_deploys = stops_deploys
-        self._version = ""
+        self._version: str  # of the Lease, since this process acquired it
 
     def acquire(self) -> None:
         """Returns once this process holds the lock; raises Refused after the wait timeout."""
@@ -138,7 +138,7 @@ class Lock:
         interval = self._duration / RENEWALS
         renew_deadline = self._duration * 2 / 3
         deadline = time.monotonic() + renew_deadline
-        while not self.released.wait(interval):
+        while not self.released.wait(min(interval, deadline - time.monotonic())):
             started = time.monotonic()
             if self._renew(timeout=min(interval, deadline - started)):
                 deadline = started + renew_deadline
