@@ -369,6 +369,11 @@ def test_bad_image_is_rolled_back_automatically_after_printing_the_reason(site: 
     assert site.state["held"] is None
 
 
+def test_revision_stays_unverified_if_its_verification_failed(site: Site) -> None:
+    assert site.deploy("liar-1", SMOKE_TIMEOUT="1s").returncode == 1
+    assert site.state["unconfirmed"] == {"1": "liar-1"}
+
+
 def test_failed_first_deploy_leaves_nothing(site: Site) -> None:
     done = site.deploy("bad-1")
     assert done.returncode == 1
@@ -376,6 +381,29 @@ def test_failed_first_deploy_leaves_nothing(site: Site) -> None:
     assert "helm uninstall task-api --wait --timeout 120s" in site.calls
     assert site.statuses == []
     assert site.deploy("one").returncode == 0
+
+
+@pytest.mark.parametrize("command", ["deploy", "rollback", "settle"])
+def test_unreadable_history_does_not_count_as_no_release(site: Site, command: str) -> None:
+    """A deploy would be the first one, and its failure would uninstall the release."""
+    site.set_deployed("one", "two")
+    site.write(**site.state, api="down")
+    before = site.state
+    done = site.run(command, IMAGE_TAG="three")
+    assert done.returncode == 1
+    assert "Reading the history of the release task-api failed: Error: Kubernetes cluster unreachable" in done.stderr
+    assert "make kubeconfig-ci" in done.stderr
+    assert site.state == before
+
+
+def test_helm_is_given_its_whole_timeout(site: Site) -> None:
+    site.write(**site.state, seconds=0.5)
+    done = site.deploy("bad-1", DEPLOY_TIMEOUT="1s")
+    assert "the release was uninstalled" in done.stderr
+    site.set_deployed("one")
+    site.write(**site.state, seconds=0.5)
+    done = site.deploy("bad-2", DEPLOY_TIMEOUT="1s")
+    assert "Helm failed to deploy bad-2 within 1 s.\nRolled back to revision 1: one serves" in done.stderr
 
 
 def test_first_deploy_with_invalid_values_removes_nothing(site: Site) -> None:
@@ -447,6 +475,10 @@ def test_failed_rollback_fails_the_deploy_with_next_steps(site: Site) -> None:
     assert "The rollback to revision 1 failed, see above. Next: make history, make deploy-settle" in done.stderr
     assert "serves" not in done.stderr
     assert "helm rollback task-api 1 --wait --timeout 120s --history-max 10" in site.calls
+    # Of both: Helm's error, and the state of the pods.
+    assert done.stderr.count("Error: context deadline exceeded") == 1
+    assert done.stderr.count("Error: UPGRADE FAILED: context deadline exceeded") == 1
+    assert site.calls.count("kubectl describe pods") == 2
 
 
 def test_diagnostics_are_grouped_on_github(site: Site) -> None:
@@ -496,6 +528,7 @@ def test_next_deploy_recovers_from_a_kill(site: Site) -> None:
     assert "has expired: taking over" in done.stdout
     assert "another deploy may be running" in done.stdout
     assert "Revision 2 is stuck in pending-upgrade: rolling back to revision 1" in done.stdout
+    assert site.calls.index("kubectl describe pods") < site.calls.index("helm rollback task-api 1")
     assert [status for _, status in site.statuses] == ["superseded", "pending-upgrade", "superseded", "deployed"]
 
 
@@ -913,14 +946,35 @@ def test_settle_completes_a_rollback_that_ended_after_holding_the_commit(site: S
     assert "Revision 2 (two) is held. Rolled back to revision 1: one serves." in site.summary
 
 
-def test_release_whose_good_revisions_were_pruned_is_not_uninstalled(site: Site) -> None:
-    failed = [revision(number, "bad", "failed", age=99) for number in (11, 12)]
-    site.write(revisions=failed, held=None, serves="one")
+@pytest.mark.parametrize(("first", "status"), [(11, "failed"), (11, "pending-upgrade"), (2, "failed")])
+def test_release_whose_good_revisions_were_pruned_is_not_uninstalled(site: Site, first: int, status: str) -> None:
+    revisions = [revision(first, "bad", "failed", age=99), revision(first + 1, "bad", status, age=99)]
+    site.write(revisions=revisions, held=None, serves="one")
     for words in (("settle",), ("deploy",)):
         done = site.run(*words, IMAGE_TAG="bad-13")
         assert done.returncode == 1
         assert "older ones were pruned, so the release was not uninstalled" in done.stderr
     assert "helm uninstall" not in site.calls
+
+
+@pytest.mark.parametrize(
+    ("first", "statuses"),
+    [
+        (1, ["pending-install"]),
+        (1, ["failed", "pending-upgrade"]),
+        (1, ["superseded", "uninstalling"]),
+        (11, ["superseded", "uninstalling"]),
+    ],
+)
+def test_deploy_installs_from_scratch_after_an_interrupted_install_or_uninstall(
+    site: Site, first: int, statuses: list[str]
+) -> None:
+    revisions = [revision(number, "zero", status, age=60) for number, status in enumerate(statuses, first)]
+    site.write(revisions=revisions, held=None, serves="zero")
+    done = site.deploy("one")
+    assert done.returncode == 0, done.stderr
+    assert site.statuses == [("one", "deployed")]
+    assert site.calls.index("kubectl describe pods") < site.calls.index("helm uninstall task-api")
 
 
 def test_target_of_a_rollback_does_not_count_as_verified(site: Site) -> None:

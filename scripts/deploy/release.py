@@ -154,9 +154,10 @@ def recover(settings: Settings) -> None:
 
 def refuse_if_history_was_pruned(settings: Settings) -> None:
     """Raises Failed if older revisions were pruned: one of them may be the one that serves, though none in the history
-    ever ran. Helm prunes the oldest first, and spares only one that is `deployed`."""
+    ever ran. Helm prunes the oldest first, and spares only one that is `deployed`. An interrupted uninstall is
+    completed in any case: it was to remove all of them."""
     revisions = history(settings)
-    if revisions and revisions[0].number > 1:
+    if revisions and revisions[0].number > 1 and revisions[-1].status != "uninstalling":
         raise Failed(
             "No revision in the history ever ran, and older ones were pruned, so the release was not uninstalled. "
             "Fix the error above and redeploy."
