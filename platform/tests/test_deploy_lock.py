@@ -81,6 +81,7 @@ class Cluster:
         assert timeout > 0, "it would be killed immediately"
         verb = command[1]
         self.requests.append((self.seconds, verb))
+        assert len(self.requests) < 1000, "it does not wait between two requests"
         self.timeouts.append(timeout)
         self.before(verb)
         fault = self.fault(verb)

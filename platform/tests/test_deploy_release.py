@@ -70,6 +70,7 @@ class Waiting:
 
     def _history(self, _: Settings) -> list[Revision]:
         self.reads.append(self.now - 1000)
+        assert len(self.reads) < 1000, "it does not wait between two reads"
         if self.now - 1000 >= self.ends_after:
             return [revision(2, "failed")]
         return self.revisions

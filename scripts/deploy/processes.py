@@ -68,7 +68,7 @@ def run(*command: str, show: bool = False, timeout: float = QUERY_TIMEOUT) -> su
     pipe = None if show else subprocess.PIPE
     name = " ".join(command[:3])
     started = time.monotonic()
-    next_report, handled_reasons, timed_out, killed, kill_at = REPORT_EVERY, 0, False, False, timeout + KILL_AFTER
+    next_report, handled_reasons, timed_out, kill_at = REPORT_EVERY, 0, False, timeout + KILL_AFTER
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
         while True:
             try:
@@ -76,7 +76,7 @@ def run(*command: str, show: bool = False, timeout: float = QUERY_TIMEOUT) -> su
                 break
             except subprocess.TimeoutExpired:
                 elapsed = time.monotonic() - started
-            if killed and process.poll() is not None:
+            if handled_reasons and process.poll() is not None:
                 output = errors = ""  # a child process, such as a hanging credential plugin, still holds the pipes
                 break
             if elapsed >= next_report:
@@ -89,8 +89,7 @@ def run(*command: str, show: bool = False, timeout: float = QUERY_TIMEOUT) -> su
                 process.terminate()
             if _lost_locks:
                 kill_at = min(kill_at, elapsed + KILL_AFTER)  # before another deployer may begin
-            if elapsed >= kill_at and not killed:
-                killed = True
+            if elapsed >= kill_at:
                 process.kill()
     _raise_if_stopped()
     if timed_out:

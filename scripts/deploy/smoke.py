@@ -28,13 +28,16 @@ def smoke(settings: Settings, commit: str) -> None:
 
 
 def soak(settings: Settings, commit: str) -> None:
-    """Keeps verifying for SOAK_TIME. Raises Failed if the pods stop serving the commit or a container restarts."""
+    """Keeps verifying for SOAK_TIME, the last time at its end. Raises Failed if the pods stop serving the commit or a
+    container restarts."""
     if not settings.soak_time:
         return
     before = restarts(settings)
     started = reported = time.monotonic()
     print(f"Soaking for {settings.soak_time} s", flush=True)
-    while (soaked := time.monotonic() - started) < settings.soak_time:
+    while (remaining := started + settings.soak_time - time.monotonic()) > 0:
+        wait(min(SOAK_INTERVAL, remaining))
+        soaked = time.monotonic() - started
         for pod, number in restarts(settings).items():
             if number > before.get(pod, 0):
                 raise Failed(f"A container of {pod} restarted within the first {soaked:.0f} s of soak time.")
@@ -42,7 +45,6 @@ def soak(settings: Settings, commit: str) -> None:
         if time.monotonic() - reported >= SOAK_REPORT_EVERY:
             reported = time.monotonic()
             print(f"Soaking: {soaked:.0f} of {settings.soak_time} s", flush=True)
-        wait(min(SOAK_INTERVAL, settings.soak_time))
 
 
 def wait_for_commit(settings: Settings, commit: str) -> int:
