@@ -23,8 +23,9 @@ from fake_cluster import fake_cluster
 from manifests import REPOSITORY
 from scripts.deploy import cluster
 from scripts.deploy.__main__ import __doc__ as usage_text
+from scripts.deploy.__main__ import run_command
 from scripts.deploy.kubeconfig import kubeconfig
-from scripts.deploy.processes import Failed, Refused, run
+from scripts.deploy.processes import Failed, Refused
 from scripts.deploy.settings import Settings, settings_per_service
 
 
@@ -276,15 +277,6 @@ def test_tools_cannot_use_the_cluster_of_the_pod_that_runs_them(site: Site, monk
             **dict.fromkeys(pod_environment),
             "KUBERC": "off",
         }
-
-
-def test_hanging_command_is_reported_every_ten_seconds_and_times_out(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """Like kubectl with an API server that accepts connections and never responds, as in e2e/test_deploy.py."""
-    with pytest.raises(Failed, match=r"sleep 600 timed out after 10 s\. Does the API server respond\?"):
-        run("sleep", "600", timeout=10.2)
-    assert capsys.readouterr().out == "sleep 600: still running after 10 s\n"
 
 
 def test_kubeconfig_is_removed_after_the_deploy(site: Site) -> None:
@@ -624,17 +616,14 @@ def test_by_default_a_pending_revision_becomes_stale_only_after_a_deploys_maximu
     assert ("After 150 s it counts as stale" in first) is not stale
 
 
-def test_settle_prints_a_line_every_ten_seconds_and_can_be_cancelled(site: Site) -> None:
+def test_settle_can_be_cancelled_while_it_waits(site: Site) -> None:
     pending = revision(2, "two", "pending-rollback", age=0)
     site.write(revisions=[revision(1, "one", "deployed", age=60), pending], held=None, serves="one")
     with site.start("settle", SETTLE_AGE="600s") as process:
-        assert process.stdout is not None
-        lines = [process.stdout.readline() for _ in range(2)]
+        read_until(process, "Revision 2 has been pending-rollback for 0 s")
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=5) == 130
         process.communicate()
-    first, second = (int(re.findall(r"Revision 2 has been pending-rollback for (\d+) s", line)[0]) for line in lines)
-    assert second >= first + 10
 
 
 def revision(number: int, tag: str, status: str, *, age: float) -> dict[str, Any]:
@@ -645,24 +634,24 @@ def revision(number: int, tag: str, status: str, *, age: float) -> dict[str, Any
 # --- order of commits -----------------------------------------------------------------
 
 
-def test_older_commit_does_not_replace_a_newer_one(site: Site, history_of_two: Path) -> None:
-    older, newer = (git(history_of_two, "rev-parse", reference) for reference in ("HEAD~1", "HEAD"))
-    site.use_git_of(history_of_two)
-    assert site.deploy(newer).returncode == 0
+def test_older_commit_does_not_replace_a_newer_one(site: Site, history_of_three: Path) -> None:
+    older, newer, newest = (git(history_of_three, "rev-parse", name) for name in ("HEAD~2", "HEAD~1", "HEAD"))
+    site.use_git_of(history_of_three)
+    site.set_deployed(newer, newest)
     done = site.deploy(older)
     assert done.returncode == 0
-    assert f"Nothing deployed: {newer} is newer than {older} and was deployed before (deployed)" in done.stdout
-    assert site.statuses == [(newer, "deployed")]
-    assert site.deploy(newer).returncode == 0  # redeploying the same commit is allowed
+    assert f"Nothing deployed: {newest} is newer than {older} and was deployed before (deployed)" in done.stdout
     assert len(site.statuses) == 2
+    assert site.deploy(newest).returncode == 0  # redeploying the same commit is allowed
+    assert len(site.statuses) == 3
 
 
 @pytest.mark.parametrize("went_back", [False, True])
 def test_older_commit_is_not_deployed_even_if_the_newer_one_failed(
-    site: Site, history_of_two: Path, went_back: bool
+    site: Site, history_of_three: Path, went_back: bool
 ) -> None:
-    older, newer = (git(history_of_two, "rev-parse", reference) for reference in ("HEAD~1", "HEAD"))
-    site.use_git_of(history_of_two)
+    older, newer = (git(history_of_three, "rev-parse", reference) for reference in ("HEAD~1", "HEAD"))
+    site.use_git_of(history_of_three)
     revisions = [revision(1, "one", "deployed", age=60), revision(2, newer, "failed", age=9)]
     if went_back:
         revisions.append(revision(3, "one", "deployed", age=8))
@@ -679,11 +668,11 @@ def git(repository: Path, *arguments: str) -> str:
 
 
 @pytest.fixture
-def history_of_two(tmp_path: Path) -> Path:
+def history_of_three(tmp_path: Path) -> Path:
     repository = tmp_path / "repository"
     repository.mkdir()
     git(repository, "init", "--quiet")
-    for message in ("one", "two"):
+    for message in ("one", "two", "three"):
         git(repository, "commit", "--quiet", "--allow-empty", "--message", message)
     return repository
 
@@ -752,6 +741,7 @@ def test_deployer_that_lost_its_lock_stops_without_further_changes(site: Site) -
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "rollback by another took over the lock, so this deployer stopped. To recover the release" in errors
+    assert "Failed: rollback by another took over the lock" in site.summary
     assert site.statuses == [
         ("one", "deployed"),
         ("slow-2", "failed"),
@@ -779,27 +769,27 @@ def test_helm_run_outside_of_the_script_is_not_rolled_back(site: Site) -> None:
     assert site.statuses == [("one", "deployed"), ("theirs", "pending-upgrade")]
 
 
-def waiting_rollback(site: Site, *words: str) -> subprocess.Popen[str]:
-    """A rollback that has seen the deploy of slow-2, and waits for it to end."""
-    process = site.start("rollback", *words, SETTLE_AGE="60s")
-    read_until(process, "Waiting for deploy of slow-2 by ")
-    return process
-
-
 def rollback_that_waited(
-    site: Site, *words: str, follows: list[dict[str, Any]], serves: str
+    site: Site, *words: str, revisions: list[dict[str, Any]], **state: Any
 ) -> subprocess.CompletedProcess[str]:
-    """A rollback from slow-2 whose deploy is killed while it waits: slow-2 failed, then these revisions follow."""
-    first = site.begin_slow_upgrade()
-    with waiting_rollback(site, *words) as process:
-        os.killpg(first.pid, signal.SIGKILL)
-        first.communicate(timeout=10)
-        *earlier, slow = site.state["revisions"]
-        ended = [*earlier, slow | {"status": "failed"}, *follows]
-        site.write(**site.state | {"revisions": ended, "serves": serves})
+    """A rollback from slow-2, whose deploy ends while it waits and leaves these revisions."""
+    pending = revision(len(site.state["revisions"]) + 1, "slow-2", "pending-upgrade", age=1)
+    site.write(**site.state | {"revisions": [*site.state["revisions"], pending]})
+    site.set_lease({"holderIdentity": "deploy of slow-2 by another [1]", "leaseDurationSeconds": 60})
+    with site.start("rollback", *words, SETTLE_AGE="60s") as process:
+        read_until(process, "Waiting for deploy of slow-2 by ")
+        site.write(**site.state | {"revisions": revisions} | state)
         site.set_lease({})
         output, errors = process.communicate(timeout=60)
     return subprocess.CompletedProcess(words, process.returncode, output, errors)
+
+
+def after_slow_2(
+    *following: dict[str, Any], earlier: tuple[str, ...] = ("one",), status: str = "failed"
+) -> list[dict[str, Any]]:
+    """The history in which slow-2 failed."""
+    ran = [revision(number, tag, "superseded", age=60) for number, tag in enumerate(earlier, 1)]
+    return [*ran, revision(len(ran) + 1, "slow-2", status, age=1), *following]
 
 
 def test_rollback_stops_a_running_deploy_and_leaves_its_commit(site: Site) -> None:
@@ -842,22 +832,43 @@ def test_rollback_stops_only_deploys(site: Site, holder: str) -> None:
     assert site.lease == {"holderIdentity": holder, "leaseDurationSeconds": 60}
 
 
-def test_rollback_during_an_automatic_rollback_goes_no_further(site: Site) -> None:
+@pytest.mark.parametrize(("tag", "named"), [("one", "one"), ("", "no commit")])
+def test_rollback_during_an_automatic_rollback_goes_no_further(site: Site, tag: str, named: str) -> None:
     """The rollback was meant for slow-2, which its deploy has already left, so `one` stays and slow-2 is held."""
-    site.set_deployed("zero", "one")
-    done = rollback_that_waited(site, follows=[revision(4, "one", "deployed", age=0)], serves="one")
+    site.set_deployed("zero", tag)
+    ended = after_slow_2(revision(4, tag, "deployed", age=0), earlier=("zero", tag))
+    done = rollback_that_waited(site, revisions=ended)
     assert done.returncode == 0, done.stderr
-    assert "Nothing to roll back: slow-2 was rolled back while this waited, and one serves." in done.stdout
+    assert f"Nothing to roll back: slow-2 was rolled back while this waited, and {named} serves." in done.stdout
+    assert "slow-2 is held until: make unhold COMMIT=slow-2." in site.summary
     assert list(site.state["held"]) == ["slow-2"]
-    assert site.state["serves"] == "one"
+    assert site.state["serves"] == tag
+    assert "helm rollback" not in site.calls
 
 
-def test_rollback_completes_an_automatic_rollback_that_failed(site: Site) -> None:
+@pytest.mark.parametrize(("status", "unconfirmed"), [("failed", {}), ("deployed", {"4": "one"})])
+def test_rollback_completes_an_automatic_rollback_that_failed(
+    site: Site, status: str, unconfirmed: dict[str, str]
+) -> None:
     site.set_deployed("zero", "one")
-    done = rollback_that_waited(site, follows=[revision(4, "one", "failed", age=0)], serves="slow-2")
+    ended = after_slow_2(revision(4, "one", status, age=0), earlier=("zero", "one"))
+    done = rollback_that_waited(site, revisions=ended, serves="slow-2", unconfirmed=unconfirmed)
     assert done.returncode == 0, done.stderr
-    assert "one serves" in done.stdout
+    assert "and one serves" in done.stdout
     assert site.state["serves"] == "one"
+    assert list(site.state["held"]) == ["slow-2"]
+    assert site.calls.index("kubectl describe pods") < site.calls.index("helm rollback task-api 2")
+
+
+@pytest.mark.parametrize("status", ["failed", "superseded"])
+def test_rollback_never_completes_an_automatic_rollback_at_the_commit_to_leave(site: Site, status: str) -> None:
+    """Others were pruned. It may have run, if its pods reported another commit."""
+    site.set_deployed("one")
+    _, *remaining = after_slow_2(revision(3, "one", "failed", age=0), status=status)
+    done = rollback_that_waited(site, revisions=remaining)
+    assert "helm rollback" not in site.calls
+    assert done.returncode == 1
+    assert "slow-2 is held, but its rollback did not complete. Complete it: make deploy-settle" in done.stderr
     assert list(site.state["held"]) == ["slow-2"]
 
 
@@ -866,12 +877,48 @@ def test_rollback_is_rejected_if_another_commit_was_deployed_while_it_waited(
     site: Site, words: tuple[str, ...]
 ) -> None:
     site.set_deployed("one")
-    done = rollback_that_waited(site, *words, follows=[revision(3, "three", "deployed", age=0)], serves="three")
+    three = revision(3, "three", "deployed", age=0)
+    done = rollback_that_waited(site, *words, revisions=after_slow_2(three), serves="three")
     assert done.returncode == 2
     assert "While this waited for the lock, slow-2 was followed by three. Nothing was changed." in done.stderr
     assert "To roll back three: make rollback" in done.stderr
     assert site.state["held"] is None
     assert site.state["serves"] == "three"
+
+
+@pytest.mark.parametrize(("status", "unconfirmed"), [("failed", {}), ("deployed", {"3": "three"})])
+def test_rollback_is_rejected_if_another_deploy_did_not_complete_while_it_waited(
+    site: Site, status: str, unconfirmed: dict[str, str]
+) -> None:
+    site.set_deployed("one")
+    three = revision(3, "three", status, age=0)
+    done = rollback_that_waited(site, revisions=after_slow_2(three), unconfirmed=unconfirmed)
+    assert done.returncode == 1
+    assert "slow-2 was followed by three, whose deploy did not complete. Complete it: make deploy-settle" in done.stderr
+    assert site.state["held"] is None
+
+
+def test_rollback_is_rejected_if_the_release_was_uninstalled_while_it_waited(site: Site) -> None:
+    site.set_deployed("one")
+    done = rollback_that_waited(site, revisions=[], serves=None)
+    assert done.returncode == 2
+    assert "While this waited for the lock, the release was uninstalled. Nothing was changed." in done.stderr
+    assert site.state["held"] is None
+
+
+def test_rollback_waits_for_a_helm_that_outlives_its_script(site: Site) -> None:
+    """Two of them at a time would mix their changes."""
+    running = revision(2, "two", "pending-upgrade", age=0)
+    site.write(revisions=[revision(1, "one", "deployed", age=60), running], held=None, serves="one")
+    with site.start("rollback", SETTLE_AGE="60s") as process:
+        read_until(process, "another deploy may be running")
+        assert "helm rollback" not in site.calls
+        site.write(
+            **site.state | {"revisions": [revision(1, "one", "deployed", age=60), running | {"status": "failed"}]}
+        )
+        _, errors = process.communicate(timeout=30)
+        assert process.returncode == 0, errors
+    assert site.statuses == [("one", "superseded"), ("two", "failed"), ("one", "deployed")]
 
 
 def test_invalid_rollback_stops_no_deploy(site: Site) -> None:
@@ -906,7 +953,11 @@ def test_settle_rolls_back_a_cancelled_deploy(site: Site) -> None:
     assert done.returncode == 0, done.stderr
     assert "Revision 2 (slow-2) is unverified (status: failed). Rolled back to revision 1: one serves." in site.summary
     assert site.statuses[-1] == ("one", "deployed")
-    assert "Revision 3 (one) is deployed and verified: nothing to recover" in site.run("settle").stdout
+    before = len(site.calls)
+    again = site.run("settle")
+    assert again.returncode == 0
+    assert "Revision 3 (one) is deployed and verified: nothing to recover" in again.stdout
+    assert "port-forward" not in site.calls[before:]
 
 
 def test_settle_verifies_a_deployed_revision_that_was_not_verified(site: Site) -> None:
@@ -935,7 +986,9 @@ def test_settle_removes_a_cancelled_first_deploy(site: Site) -> None:
     process.communicate(timeout=30)
     assert site.run("settle").returncode == 0
     assert site.statuses == []
-    assert "There is no release task-api in this namespace: nothing to recover." in site.run("settle").stdout
+    again = site.run("settle")
+    assert again.returncode == 0
+    assert "There is no release task-api in this namespace: nothing to recover." in again.stdout
 
 
 def test_settle_completes_a_rollback_that_ended_after_holding_the_commit(site: Site) -> None:
@@ -1198,9 +1251,36 @@ def test_history_shows_images_and_holds(site: Site) -> None:
 
 
 def test_smoke_verifies_the_deployed_or_the_given_commit(site: Site) -> None:
-    site.set_deployed("one")
-    assert "all at commit one" in site.run("smoke").stdout
-    assert "all at commit one" in site.run("smoke", "one").stdout
+    site.set_deployed("zero", "zero", "one")
+    assert "2 pods healthy, all at commit one" in site.run("smoke").stdout
+    assert "2 pods healthy, all at commit one" in site.run("smoke", "one").stdout
+    done = site.run("smoke", "zero", SMOKE_TIMEOUT="1s")
+    assert done.returncode == 1
+    assert "Failed: Verifying commit zero failed after 1 s" in site.summary
+
+
+def test_smoke_without_a_release_is_rejected(site: Site) -> None:
+    site.write(revisions=[revision(1, "one", "failed", age=9)], held=None, serves="one")
+    done = site.run("smoke")
+    assert done.returncode == 2
+    assert "There is no deployed release task-api in this namespace." in done.stderr
+
+
+def test_commit_that_is_not_held_cannot_be_released(site: Site) -> None:
+    site.set_deployed("one", "two")
+    site.run("rollback")
+    done = site.run("unhold", "tow")
+    assert done.returncode == 2
+    assert "tow is not held. See: make history" in done.stderr
+    assert "Refused: tow is not held." in site.summary
+    assert list(site.state["held"]) == ["two"]
+
+
+@pytest.mark.parametrize("missing", ["helm", "kubectl"])
+def test_missing_tool_is_reported_before_anything_is_run(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+    monkeypatch.setattr(shutil, "which", lambda tool: None if tool == missing else f"/bin/{tool}")
+    with pytest.raises(Refused, match=f"{missing} is required but was not found"):
+        run_command(Settings.from_env("task-api", ""), ["history"])
 
 
 def test_unknown_command_prints_usage(site: Site) -> None:

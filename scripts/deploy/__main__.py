@@ -55,7 +55,8 @@ def run_command(settings: Settings, arguments: list[str]) -> None:
             ran = [revision for revision in history(settings) if revision.ran]
             if not ran:
                 raise Refused(f"There is no deployed release {settings.release} in this namespace.")
-            smoke(settings, with_details(settings, ran[-1:])[0].tag)
+            (newest,) = with_details(settings, ran[-1:])
+            smoke(settings, newest.tag)
         case ["smoke", commit]:
             smoke(settings, commit)
         case ["rollback"]:

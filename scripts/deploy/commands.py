@@ -95,10 +95,10 @@ def refuse_unless_revision_created(settings: Settings, before: list[Revision]) -
     if any(revision.tag == settings.tag for revision in created):
         return
     if created:
+        other = created[-1]
         raise Refused(
-            f"Helm is running outside of this script: revision {created[-1].number} of "
-            f"{created[-1].tag or 'no commit'} is "
-            f"{created[-1].status}. Helm rejected this deploy; nothing was changed. See: make history"
+            f"Helm is running outside of this script: revision {other.number} of {other.tag or 'no commit'} is "
+            f"{other.status}. Helm rejected this deploy; nothing was changed. See: make history"
         )
     raise Refused("Helm rejected the release before creating anything. Fix the error above and redeploy.")
 
@@ -208,34 +208,35 @@ def already_rolled_back(
     """Whether the commit to leave was replaced while this waited for the lock, because its deploy failed and rolled
     back. Then it is held, as requested. Raises Refused if another commit was deployed in the meantime, which the
     requester of the rollback has not seen."""
-    if revisions and revisions[-1].tag == snapshot[-1].tag:
+    left = snapshot[-1]
+    if not revisions:
+        raise Refused("While this waited for the lock, the release was uninstalled. Nothing was changed.")
+    newest = revisions[-1]
+    if newest.tag == left.tag:
         return False
-    now = revisions[-1].tag or "no commit" if revisions else "nothing"
-    if number is None and now in {revision.tag for revision in snapshot[:-1]} and snapshot[-1].tag:
-        hold(settings, snapshot[-1])
-        if not (revisions[-1].ran and revisions[-1].verified):  # the rollback did not complete: this one does
-            good = last_good(with_details(settings, revisions[:-1]))
+    complete = newest.ran and newest.verified
+    if number is None and left.tag and newest.tag in {revision.tag for revision in snapshot[:-1]}:
+        hold(settings, left)
+        if not complete:  # the rollback did not complete: this one does
+            good = last_good([revision for revision in revisions if revision.tag != left.tag])
             if good is None:
-                raise Failed(
-                    f"{snapshot[-1].tag} is held, but its rollback did not complete. Complete it: make deploy-settle"
-                )
+                raise Failed(f"{left.tag} is held, but its rollback did not complete. Complete it: make deploy-settle")
             diagnose(settings)
             rollback_and_verify(settings, good)
-            now = good.tag
+            newest = good
         summarize(
-            f"Nothing to roll back: {snapshot[-1].tag} was rolled back while this waited, and {now} serves. "
-            f"{snapshot[-1].tag} is held until: make unhold COMMIT={snapshot[-1].tag}."
+            f"Nothing to roll back: {left.tag} was rolled back while this waited, and {newest.tag or 'no commit'} "
+            f"serves. {left.tag} is held until: make unhold COMMIT={left.tag}."
         )
         return True
-    if revisions and not (revisions[-1].ran and revisions[-1].verified):
+    now = newest.tag or "no commit"
+    followed = f"While this waited for the lock, {left.tag or 'no commit'} was followed by {now}"
+    if not complete:
         raise Failed(
-            f"While this waited for the lock, {snapshot[-1].tag} was followed by {now}, whose deploy did not complete. "
+            f"{followed}, whose deploy did not complete. "
             "Complete it: make deploy-settle. Then check make history, and if still needed: make rollback"
         )
-    raise Refused(
-        f"While this waited for the lock, {snapshot[-1].tag} was followed by {now}. Nothing was changed. "
-        f"See: make history. To roll back {now}: make rollback"
-    )
+    raise Refused(f"{followed}. Nothing was changed. See: make history. To roll back {now}: make rollback")
 
 
 def choose_target(revisions: list[Revision], number: int | None) -> Revision:
