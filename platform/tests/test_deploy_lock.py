@@ -205,9 +205,8 @@ def test_free_lease_is_taken_and_counts_the_transition(cluster: Cluster) -> None
     a_lock().acquire()
     assert cluster.spec["holderIdentity"].startswith("deploy of mine [")
     assert cluster.spec["leaseTransitions"] == 4
-    del cluster.spec["leaseTransitions"]  # as of a Lease that was created by hand
     cluster.hold(None)
-    del cluster.spec["leaseTransitions"]
+    del cluster.spec["leaseTransitions"]  # as in a Lease that was created by hand
     a_lock().acquire()
     assert cluster.spec["leaseTransitions"] == 1
 

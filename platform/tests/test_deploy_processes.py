@@ -80,16 +80,16 @@ def test_command_that_ignores_its_timeout_is_killed(monkeypatch: pytest.MonkeyPa
         run(*STUBBORN, timeout=0.1)
 
 
-@pytest.mark.parametrize("ignored", ["TERM", ""], ids=["killed", "terminated"])
+@pytest.mark.parametrize(("reaction", "kill_after"), [("", 10), ("trap '' TERM; ", 0.1)], ids=["terminated", "killed"])
 def test_ended_command_is_not_waited_for_by_its_pipes(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ignored: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, reaction: str, kill_after: float
 ) -> None:
     """A child process, such as a hanging credential plugin, still holds them."""
-    monkeypatch.setattr(processes, "KILL_AFTER", 0.1 if ignored else 10)
+    monkeypatch.setattr(processes, "KILL_AFTER", kill_after)
     ended = tmp_path / "ended"
     plugin = f"(trap '' TERM; sleep 3; touch {ended})"
     with pytest.raises(Failed, match="timed out"):
-        run("bash", "-c", f"trap '' {ignored}; {plugin} & exec sleep 30", timeout=0.1)
+        run("bash", "-c", f"{reaction}{plugin} & exec sleep 30", timeout=0.1)
     assert not ended.exists()
 
 
