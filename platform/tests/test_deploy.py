@@ -1016,7 +1016,7 @@ def test_release_whose_good_revisions_were_pruned_is_not_uninstalled(site: Site,
         (1, ["pending-install"]),
         (1, ["failed", "pending-upgrade"]),
         (1, ["superseded", "uninstalling"]),
-        (11, ["superseded", "uninstalling"]),
+        (11, ["superseded", "failed", "uninstalling"]),
     ],
 )
 def test_deploy_installs_from_scratch_after_an_interrupted_install_or_uninstall(
