@@ -29,6 +29,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByShare
     return BySharedFixtures(config, log)
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist, which is loaded after this, has its own
 def pytest_xdist_auto_num_workers() -> int:
     """Three more than processors, since the deployer's tests wait: on two processors that took a third off the time."""
     return (os.cpu_count() or 1) + 3
