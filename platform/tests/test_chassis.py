@@ -24,6 +24,8 @@ def imported(project: Path) -> set[str]:
     """The top-level packages imported by a project's code and tests, anywhere in a file."""
     names_: set[str] = set()
     for file in (*project.glob("src/**/*.py"), *project.glob("tests/**/*.py")):
+        if ".venv" in file.parts:  # of a test, for a client: thousands of files, which are not the project's
+            continue
         for node in ast.walk(ast.parse(file.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and node.module is not None:

@@ -124,6 +124,12 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def mypy_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """For both kinds of service: they have the same packages."""
+    return tmp_path_factory.mktemp("mypy")
+
+
+@pytest.fixture(scope="module")
 def both(copy: Path) -> dict[tuple[str, str], CreatedService]:
     return {(name, database): make(copy, name, database) for name, database in (PLAIN, NOTES)}
 
@@ -229,10 +235,10 @@ def test_code_passes_ruff(created: CreatedService, arguments: tuple[str, ...]) -
 
 
 @EACH_SERVICE
-def test_types_pass_mypy(created: CreatedService, tmp_path: Path) -> None:
+def test_types_pass_mypy(created: CreatedService, mypy_cache: Path) -> None:
     config = created.copy / "packages/chassis/pyproject.toml"
     mypy = (created.copy / ".venv/bin/mypy", "--config-file", config, "--python-executable", PYTHON)
-    run(created.copy, *mypy, "--cache-dir", tmp_path, created.service / "src", created.service / "tests")
+    run(created.copy, *mypy, "--cache-dir", mypy_cache, created.service / "src", created.service / "tests")
 
 
 def test_tests_pass(both: dict[tuple[str, str], CreatedService]) -> None:
