@@ -255,6 +255,14 @@ async def test_a_list_is_the_same_whatever_the_plan(postgres_url: str, monkeypat
                 assert [task.id for task in first + second] == whole, f"{sort} and {names}"
 
 
+@pytest.mark.parametrize(("sort", "skips"), [("-completed_at,title", True), ("title,-completed_at", False)])
+def test_tasks_that_are_not_completed_are_skipped_if_the_list_would_begin_with_them(sort: str, *, skips: bool) -> None:
+    query = Query(Filters(status=frozenset({Status.DONE})), read_order(sort))
+    statement, _ = select(query, 20, Dialect())
+    where = statement.partition(" WHERE ")[2].partition(" ORDER BY ")[0]
+    assert ("completed_at" in where) is skips
+
+
 async def test_matches_are_sorted_without_their_columns(postgres_url: str) -> None:
     async with open_store(postgres_url), connected(postgres_url) as db:
         await _fill(db, FEWER)
