@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Measures the development loops, compares each with its target and its last measurement, and writes the results to
-# bench/RESULTS.md. All of them take about half an hour.
+# bench/RESULTS.md. All of them take about a quarter of an hour.
 #
 #   scripts/bench-loop.sh               all of them, in this order:
 #   scripts/bench-loop.sh test again    some of: run lint test platform up again change e2e

@@ -214,6 +214,7 @@ def already_rolled_back(
     newest = revisions[-1]
     if newest.tag == left.tag:
         return False
+    now = newest.tag or "no commit"
     complete = newest.ran and newest.verified
     if number is None and left.tag and newest.tag in {revision.tag for revision in snapshot[:-1]}:
         hold(settings, left)
@@ -223,13 +224,12 @@ def already_rolled_back(
                 raise Failed(f"{left.tag} is held, but its rollback did not complete. Complete it: make deploy-settle")
             diagnose(settings)
             rollback_and_verify(settings, good)
-            newest = good
+            now = good.tag or "no commit"
         summarize(
-            f"Nothing to roll back: {left.tag} was rolled back while this waited, and {newest.tag or 'no commit'} "
-            f"serves. {left.tag} is held until: make unhold COMMIT={left.tag}."
+            f"Nothing to roll back: {left.tag} was rolled back while this waited, and {now} serves. "
+            f"{left.tag} is held until: make unhold COMMIT={left.tag}."
         )
         return True
-    now = newest.tag or "no commit"
     followed = f"While this waited for the lock, {left.tag or 'no commit'} was followed by {now}"
     if not complete:
         raise Failed(
