@@ -51,6 +51,9 @@ LISTS = [
     ("tasks_sorted_by_due", Filters(due_after=NOW), "due"),
     ("tasks_sorted_by_due", Filters(due_before=NOW), "-due"),
     ("tasks_open_by_project", Filters(status=OPEN, project="huge"), "due"),
+    ("tasks_open_by_project", Filters(project="huge"), "due"),
+    ("tasks_closed_by_project", Filters(project="huge"), "-due"),
+    ("tasks_closed_by_project", Filters(status=frozenset({Status.DONE}), project="finished"), "due"),
     ("tasks_sorted_by_start", Filters(), "start_at"),
     ("tasks_sorted_by_completion", Filters(), "-completed_at"),
     ("tasks_sorted_by_completion", Filters(completed_after=NOW - timedelta(days=7)), "completed_at"),
@@ -62,7 +65,7 @@ LISTS = [
 SORTS = ["-created_at", "created_at", "due", "-due", "-updated_at", "updated_at", "start_at", "-completed_at"]
 SORTS += ["-priority", "title", "position"]
 OWNERS = ["parent", "assignee", "huge project", "finished project", "small project", "no such project"]
-"""In the order of listing.py: the first of these in the filters is used."""
+"""In the order of listing.py: the first of these in the filters is used; by due date only a project is."""
 NO_INDEX = {"todo", "done", "cancelled"}
 CONDITIONS: dict[str, dict[str, Any]] = {
     "todo": {"status": frozenset({Status.TO_DO})},
@@ -112,7 +115,7 @@ async def test_every_list_is_read_in_the_order_of_an_index_on_every_page(postgre
             for number in range(3):
                 plan = await _plan(db, query)
                 assert f" {index} " in plan, f"page {number} of {sort} and {filters}:\n{plan}"
-                assert "Sort" not in plan, f"page {number} of {sort} and {filters}:\n{plan}"
+                assert "Sort  (" not in plan, f"page {number} of {sort} and {filters}:\n{plan}"
                 if not (found := await store.page(query, size=5)):
                     break
                 query = next_page(query, found[-1])
@@ -171,6 +174,7 @@ async def test_a_page_that_is_in_one_place_of_an_index_reads_few_other_tasks(
         (Filters(project="finished"), "-created_at,title"),
         (Filters(project="huge", updated_since=NOW - timedelta(days=7)), "-created_at"),
         (Filters(project="huge", status=OPEN, due_after=NOW), "due"),
+        (Filters(project="huge"), "due"),
     ]
     _probe(FEWER // 2, monkeypatch)
     async with open_store(postgres_url), connected(postgres_url) as db:
@@ -218,7 +222,9 @@ async def test_no_list_reads_more_than_the_probe_and_its_best_index(
                     reads = await _reads(db) - before
                     looks = 0 if is_read_in_order(query, Dialect()) else FEWER + FEWER // 16
                     if has_owner(query):  # if it has not many more, all of them are sorted
-                        looks = max(looks, 2 * found[next(name for name in OWNERS if name in names)])
+                        owners = [name for name in OWNERS if name in names]
+                        owner = next(name for name in owners if "project" in name or not sort.endswith("due"))
+                        looks = max(looks, 2 * found[owner])
                     # PostgreSQL may use the second best of two indexes, and deleted rows are read as well.
                     most = 20 + 1.1 * (len(tasks) + looks) + 3 * best
                     assert reads <= most, f"page {number} of {sort} and {names}: {reads} reads, {best} found"

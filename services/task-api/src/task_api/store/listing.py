@@ -10,7 +10,9 @@ from task_api.tasks.models import Status
 from task_api.tasks.query import Filters, Order, Query, SortKey
 
 OPEN = frozenset({Status.TO_DO, Status.IN_PROGRESS})
-"""The statuses in the partial index tasks_open_by_project; its migration has the same."""
+CLOSED = frozenset(Status) - OPEN
+"""The statuses in the partial indexes tasks_open_by_project and tasks_closed_by_project; their migrations have the
+same."""
 
 DONE = frozenset({Status.DONE})
 ALL = Filters()
@@ -74,6 +76,8 @@ def is_read_in_order(query: Query, dialect: Dialect) -> bool:
     """Whether an index has exactly this list in its order, so that a page reads few rows that it does not return."""
     if query.filters == ALL:  # the most frequent case: a third of the function calls
         return True
+    if _is_of_project_by_due(query):
+        return False  # its indexes are partial: only `scan_in_order` has their conditions
     return _conditions(query, dialect, [], in_order=True).keys() - _found_in_order(query) <= {"not_deleted"}
 
 
@@ -91,22 +95,24 @@ def scan_in_order(query: Query, size: int, reads: int, dialect: Dialect) -> tupl
     """The statement for the part of the page within the first `reads` tasks in list order, and its values."""
     values: list[Any] = []
     conditions = _conditions(query, dialect, values, in_order=True)
-    after, order = _keyset_and_order(query, dialect, values)
+    after, _ = _keyset_and_order(query, dialect, values)
     steps: dict[str, bool] = {}
     for expression, descending in _steps(query, dialect):
         steps.setdefault(expression, descending)  # the id may be in it twice
     found = _found_in_order(query)
     inside = [conditions[name] for name in conditions if name in found] + after
-    if _is_open_of_project(query):
-        inside.append(_one_of(OPEN))
-    where = f"WHERE {' AND '.join(inside)} " if inside else ""
     outside = " AND ".join(conditions[name] for name in conditions if name not in found) or "true"
-    # With aliases PostgreSQL recognizes that the rows are already sorted, and stops when the page is full.
+    # With aliases PostgreSQL recognizes that the rows are already sorted, and stops when the page is full. It merges
+    # partial indexes in their order.
     names = {step: step if step.isidentifier() else f"step{n}" for n, step in enumerate(steps)}
     named = "".join(f", {step} AS {name}" for step, name in names.items() if step != name)
-    first = f"SELECT xmin, *{named} FROM tasks {where}ORDER BY {order} LIMIT {reads}"
-    outer = _order([(names[step], descending) for step, descending in steps.items()])
-    return f"SELECT {dialect.columns} FROM ({first}) AS tasks WHERE {outside} ORDER BY {outer} LIMIT {size}", values
+    in_order = f"ORDER BY {_order([(names[step], descending) for step, descending in steps.items()])} LIMIT"
+    parts = [
+        f"(SELECT xmin, *{named} FROM tasks WHERE {' AND '.join([*inside, *index]) or 'true'} {in_order} {reads})"
+        for index in _partial_indexes(query)
+    ]
+    first = parts[0] if len(parts) == 1 else f"{' UNION ALL '.join(parts)} {in_order} {reads}"
+    return f"SELECT {dialect.columns} FROM ({first}) AS tasks WHERE {outside} {in_order} {size}", values
 
 
 def _conditions(query: Query, dialect: Dialect, values: list[Any], *, in_order: bool) -> dict[str, str]:
@@ -181,7 +187,7 @@ def _owner(query: Query) -> str | None:
         # Only one: there is no index of two. The most selective comes first.
         owners = {"parent": filters.parent, "assignee": filters.assignee, "project": filters.project}
         return next((name for name, value in owners.items() if value is not None and not filters.deleted), None)
-    if _is_open_of_project(query):
+    if _is_of_project_by_due(query):
         return "project"
     return None
 
@@ -189,7 +195,7 @@ def _owner(query: Query) -> str | None:
 def _found_in_order(query: Query) -> set[str]:
     """The conditions that bound the scan of an index in the list's order: no other task is read."""
     if (owner := _owner(query)) is not None:
-        return {owner, "due_range"} if _is_open_of_project(query) else {owner}
+        return {owner, "due_range"} if _is_of_project_by_due(query) else {owner}
     match query.order[0].key:
         case "created_at":
             return {"deleted"}
@@ -202,10 +208,17 @@ def _found_in_order(query: Query) -> set[str]:
     return set()
 
 
-def _is_open_of_project(query: Query) -> bool:
-    """Whether tasks_open_by_project serves it: the open tasks of a project by due date."""
-    status, project = query.filters.status, query.filters.project
-    return query.order[0].key == "due" and project is not None and bool(status) and status <= OPEN
+def _is_of_project_by_due(query: Query) -> bool:
+    """Whether tasks_open_by_project and tasks_closed_by_project serve it: the tasks of a project by due date."""
+    return query.order[0].key == "due" and query.filters.project is not None
+
+
+def _partial_indexes(query: Query) -> list[list[str]]:
+    """The conditions of each partial index that has tasks of the list."""
+    if not _is_of_project_by_due(query):
+        return [[]]
+    chosen = query.filters.status or frozenset(Status)
+    return [[_one_of(statuses)] for statuses in (OPEN, CLOSED) if chosen & statuses]
 
 
 def _one_of(statuses: frozenset[Status]) -> str:
