@@ -164,7 +164,9 @@ def stops(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The reasons for which this deployer was stopped, each with the time."""
     reasons: list[str] = []
     monkeypatch.setattr(
-        lock_module, "stop_for_lost_lock", lambda reason: reasons.append(f"{cluster.seconds:.1f} s: {reason}")
+        lock_module,
+        "stop_for_lost_lock",
+        lambda reason, kill_after: reasons.append(f"{cluster.seconds:.1f} s: {reason} (killed after {kill_after} s)"),
     )
     return reasons
 
@@ -174,13 +176,15 @@ def settings(lock_timeout: int = 600, lease_duration: int = 60) -> Settings:
     return dataclasses.replace(defaults, lock_timeout=lock_timeout, lease_duration=lease_duration)
 
 
-def a_lock(holder: str = "deploy of mine", *, stops_deploys: bool = False, lock_timeout: int = 600) -> Lock:
-    return Lock(settings(lock_timeout), holder, stops_deploys)
+def a_lock(
+    holder: str = "deploy of mine", *, stops_deploys: bool = False, lock_timeout: int = 600, lease_duration: int = 60
+) -> Lock:
+    return Lock(settings(lock_timeout, lease_duration), holder, stops_deploys)
 
 
-def held_lock(cluster: Cluster, seconds: float) -> Lock:
+def held_lock(cluster: Cluster, seconds: float, lease_duration: int = 60) -> Lock:
     """Acquired now, and released after these seconds of renewals."""
-    lock = a_lock()
+    lock = a_lock(lease_duration=lease_duration)
     lock.acquire()
     lock.released = SimulatedEvent(cluster, seconds)
     cluster.requests.clear()
@@ -374,6 +378,17 @@ def test_deployer_stops_after_two_thirds_of_the_duration_without_a_renewal(
     )
     assert 40 <= cluster.seconds < 41
     assert max(cluster.timeouts) <= 10
+
+
+@pytest.mark.parametrize(("lease_duration", "kill_after"), [(12, 3.0), (30, 7.5), (40, 10), (60, 10)])
+def test_a_command_of_a_deployer_without_a_lock_is_killed_before_another_may_begin(
+    cluster: Cluster, stops: list[str], lease_duration: int, kill_after: float
+) -> None:
+    lock = held_lock(cluster, seconds=600, lease_duration=lease_duration)
+    cluster.fault = lambda _: "refused"
+    lock.renew_until_released()
+    assert stops[0].endswith(f"(killed after {kill_after} s)")
+    assert cluster.seconds + kill_after < lease_duration
 
 
 @pytest.mark.parametrize("fault", ["refused", "hangs"])

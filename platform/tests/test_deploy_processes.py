@@ -119,7 +119,7 @@ def test_nothing_is_started_after_a_signal_or_without_the_lock(tmp_path: Path, e
     if error is Cancelled:
         processes.signals_received.append(signal.SIGTERM)
     else:
-        stop_for_lost_lock("another took over")
+        stop_for_lost_lock("another took over", 10)
     with pytest.raises(error):
         run("touch", str(tmp_path / "started"))
     assert list(tmp_path.iterdir()) == []
@@ -155,17 +155,16 @@ def test_each_signal_is_forwarded(tmp_path: Path) -> None:
 
 def test_command_has_time_to_end_after_the_lock_is_lost(tmp_path: Path) -> None:
     """Helm marks its revision as failed."""
-    threading.Timer(0.2, stop_for_lost_lock, ["another took over"]).start()
+    threading.Timer(0.2, stop_for_lost_lock, ["another took over", 5]).start()
     script = f"trap 'sleep 0.3; touch {tmp_path / 'ended'}; exit 0' TERM; while true; do sleep 0.05; done"
     with pytest.raises(LockLost):
         run("bash", "-c", script, timeout=5)
     assert (tmp_path / "ended").exists()
 
 
-def test_command_that_ignores_the_lost_lock_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_that_ignores_the_lost_lock_is_killed() -> None:
     """Before another deployer may begin."""
-    monkeypatch.setattr(processes, "KILL_AFTER", 0.2)
-    threading.Timer(0.2, stop_for_lost_lock, ["another took over"]).start()
+    threading.Timer(0.2, stop_for_lost_lock, ["another took over", 0.2]).start()
     with pytest.raises(LockLost, match="another took over"):
         run(*STUBBORN)
 
@@ -180,8 +179,8 @@ def test_command_that_ignores_a_signal_is_not_killed(monkeypatch: pytest.MonkeyP
 
 
 def test_first_reason_for_a_lost_lock_is_reported() -> None:
-    stop_for_lost_lock("another took over")
-    stop_for_lost_lock("it could not be renewed")
+    stop_for_lost_lock("another took over", 10)
+    stop_for_lost_lock("it could not be renewed", 10)
     with pytest.raises(LockLost, match="another took over"):
         run("true")
 

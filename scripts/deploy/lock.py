@@ -28,7 +28,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from scripts.deploy.processes import QUERY_TIMEOUT, Failed, Refused, run, stop_for_lost_lock, wait
+from scripts.deploy.processes import KILL_AFTER, QUERY_TIMEOUT, Failed, Refused, run, stop_for_lost_lock, wait
 from scripts.deploy.settings import Settings
 
 RENEWALS = 6
@@ -132,7 +132,7 @@ class Lock:
         try:
             self._renew_loop()
         except (OSError, ValueError, KeyError, TypeError) as error:  # cannot fork, out of memory, malformed response
-            stop_for_lost_lock(f"The lock could not be renewed ({error!r}), so this deployer stopped. {RECOVERY_STEP}")
+            self._stop(f"The lock could not be renewed ({error!r})")
 
     def _renew_loop(self) -> None:
         interval = self._duration / RENEWALS
@@ -145,15 +145,17 @@ class Lock:
                 continue
             reason = self._reason_to_stop(timeout=min(interval, deadline - time.monotonic()))
             if reason:
-                stop_for_lost_lock(f"{reason}, so this deployer stopped. {RECOVERY_STEP}")
+                self._stop(reason)
                 return
             if time.monotonic() >= deadline:
-                stop_for_lost_lock(
-                    f"The lock could not be renewed for {renew_deadline:.0f} s. Another deploy may have started, so "
-                    "this deployer "
-                    f"stopped. {RECOVERY_STEP}"
-                )
+                self._stop(f"The lock could not be renewed for {renew_deadline:.0f} s. Another deploy may have started")
                 return
+
+    def _stop(self, reason: str) -> None:
+        """Stops the deploy: without a renewal for two thirds of the duration, it ends before the Lease expires."""
+        stop_for_lost_lock(
+            f"{reason}, so this deployer stopped. {RECOVERY_STEP}", kill_after=min(KILL_AFTER, self._duration / 4)
+        )
 
     def release(self) -> None:
         """Releases the Lease, even if a rollback has just requested a stop. If that fails, the Lease expires."""

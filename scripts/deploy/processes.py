@@ -15,7 +15,7 @@ KILL_AFTER = 10
 """Seconds between SIGTERM and SIGKILL."""
 
 signals_received: list[int] = []
-_lost_locks: list[str] = []
+_lost_locks: list[tuple[str, float]] = []
 
 
 class Refused(Exception):
@@ -44,14 +44,17 @@ def _record_signal(signum: int, _frame: FrameType | None) -> None:
     signals_received.append(signum)
 
 
-def stop_for_lost_lock(reason: str) -> None:
-    """From here on `run` and `wait` raise LockLost, and a running command is terminated, as for a signal."""
-    _lost_locks.append(reason)
+def stop_for_lost_lock(reason: str, kill_after: float) -> None:
+    """From here on `run` and `wait` raise LockLost, and a running command is terminated, as for a signal.
+
+    One that has not ended `kill_after` seconds later is killed, since another deployer may begin.
+    """
+    _lost_locks.append((reason, kill_after))
 
 
 def _raise_if_stopped() -> None:
     if _lost_locks:
-        raise LockLost(_lost_locks[0])
+        raise LockLost(_lost_locks[0][0])
     if signals_received:
         raise Cancelled
 
@@ -88,7 +91,7 @@ def run(*command: str, show: bool = False, timeout: float = QUERY_TIMEOUT) -> su
                 handled_reasons = reasons
                 process.terminate()
             if _lost_locks:
-                kill_at = min(kill_at, elapsed + KILL_AFTER)  # before another deployer may begin
+                kill_at = min(kill_at, elapsed + _lost_locks[0][1])
             if elapsed >= kill_at:
                 process.kill()
     _raise_if_stopped()
