@@ -241,8 +241,10 @@ def _format_rows(rows: Rows) -> str:
 
 
 def restore(database: Database, file: Path) -> None:
-    """Asks for confirmation, backs up the current data, and restores. Raises Refused or Failed: then nothing was
-    changed."""
+    """Asks for confirmation, backs up the current data, and restores.
+
+    Raises Refused if nothing was changed, and Failed with a message that says whether anything was.
+    """
     try:
         after = database.rows_in(file)
     except OSError as error:

@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from scripts.picture import Sample, draw
 
@@ -81,15 +82,21 @@ class Cluster:
             raise LoadFailed(f"{result.stderr.strip()}\nIs the service deployed? Deploy it: make up")
         hpa, deployment = json.loads(result.stdout)["items"]
         # A new HPA has no metrics yet, nor has one whose pods are all new.
-        current = (hpa["status"].get("currentMetrics") or [{}])[0].get("resource", {}).get("current", {})
+        current = _cpu((hpa["status"].get("currentMetrics") or [{}])[0]).get("current", {})
         return Scaling(
             min_replicas=hpa["spec"]["minReplicas"],
-            target_percent=hpa["spec"]["metrics"][0]["resource"]["target"]["averageUtilization"],
+            target_percent=_cpu(hpa["spec"]["metrics"][0])["target"]["averageUtilization"],
             window_seconds=hpa["spec"]["behavior"]["scaleDown"]["stabilizationWindowSeconds"],
             cpu_percent=current.get("averageUtilization"),
             desired=hpa["status"].get("desiredReplicas", 0),
             ready=deployment["status"].get("readyReplicas", 0),
         )
+
+
+def _cpu(metric: dict[str, Any]) -> dict[str, Any]:
+    """Of the pod or, with autoscaling.containerResource, of its container."""
+    cpu: dict[str, Any] = metric.get("containerResource") or metric.get("resource", {})
+    return cpu
 
 
 class Load:

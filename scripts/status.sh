@@ -6,9 +6,10 @@ CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")/.."
 scripts/doctor.sh curl
 need_cluster
 
-# Columns that fit a terminal of 80 characters: kubectl's default ones for these two do not.
-hpa='HPA:.metadata.name,CPU%:.status.currentMetrics[*].resource.current.averageUtilization'
-hpa+=',TARGET%:.spec.metrics[*].resource.target.averageUtilization'
+# Columns that fit a terminal of 80 characters: kubectl's default ones for these two do not. The metric is `resource`, or
+# `containerResource` with autoscaling.containerResource.
+hpa='HPA:.metadata.name,CPU%:.status.currentMetrics[*].*.current.averageUtilization'
+hpa+=',TARGET%:.spec.metrics[*].*.target.averageUtilization'
 hpa+=',MIN:.spec.minReplicas,MAX:.spec.maxReplicas,REPLICAS:.status.currentReplicas'
 kubectl get pods
 echo

@@ -119,12 +119,13 @@ def test_every_line_is_inside_the_picture() -> None:
 class Stage:
     """A wrk and a kubectl on a separate PATH; the cluster returns one state of the HPA after the other."""
 
-    def __init__(self, folder: Path, replicas: list[int]) -> None:
+    def __init__(self, folder: Path, replicas: list[int], metric: str = "resource") -> None:
         self.folder = folder
         states = folder / "states"
         states.mkdir()
         for number, ready in enumerate(replicas):
-            (states / str(number)).write_text(json.dumps({"items": [hpa(ready), {"status": {"readyReplicas": ready}}]}))
+            items = [hpa(ready, metric), {"status": {"readyReplicas": ready}}]
+            (states / str(number)).write_text(json.dumps({"items": items}))
         self._tool(
             "kubectl",
             f"""echo "$@" >> {folder}/kubectl.log
@@ -159,23 +160,23 @@ class Stage:
         return subprocess.CompletedProcess(running.args, running.returncode, out, err)
 
 
-def hpa(ready: int) -> dict[str, object]:
-    resource = {"target": {"averageUtilization": 70}}
+def hpa(ready: int, metric: str) -> dict[str, object]:
     return {
         "spec": {
             "minReplicas": 3,
-            "metrics": [{"resource": resource}],
+            "metrics": [{metric: {"target": {"averageUtilization": 70}}}],
             "behavior": {"scaleDown": {"stabilizationWindowSeconds": 30}},
         },
         "status": {
             "desiredReplicas": ready,
-            "currentMetrics": [{"resource": {"current": {"averageUtilization": 20 * ready}}}],
+            "currentMetrics": [{metric: {"current": {"averageUtilization": 20 * ready}}}],
         },
     }
 
 
-def test_load_targets_only_this_machine_and_each_slice_prints_a_line(tmp_path: Path) -> None:
-    stage = Stage(tmp_path, [3])
+@pytest.mark.parametrize("metric", ["resource", "containerResource"])
+def test_load_targets_only_this_machine_and_each_slice_prints_a_line(tmp_path: Path, metric: str) -> None:
+    stage = Stage(tmp_path, [3], metric)
     done = stage.run("--seconds", "2", "--slice", "1")
     assert done.returncode == 0, done.stderr
     calls = (tmp_path / "wrk.log").read_text().splitlines()

@@ -13,7 +13,7 @@ Cluster and namespace: KUBE_CONFIG (a kubeconfig, base64) or KUBECONFIG (a file)
     IMAGE_REPOSITORY, IMAGE_TAG     the image to deploy; the tag is the full commit, never `latest`
     IMAGE_DIGEST                    its sha256:... digest, which takes precedence over the tag
     IMAGE_DIGESTS                   instead: a folder with one file per service, named after it, containing its digest;
-                                    deploy and settle then process one service after the other
+                                    the command then runs for one service after the other
     DEPLOY_VALUES                   values files for the chart, separated by spaces
     DEPLOY_TIMEOUT (120s)           timeout of an upgrade and of a rollback
     SETTLE_AGE (DEPLOY_TIMEOUT and 30 s)  age at which a pending revision counts as stale

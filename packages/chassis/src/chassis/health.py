@@ -181,7 +181,7 @@ def _router(texts: HealthTexts, namespace: str) -> Router:
 
 
 async def health(request: Request, accept: Accept) -> Response:
-    """JSON, with 503 if a check fails. Clients that prefer `text/plain`, as Prometheus does, get four gauges, always
+    """JSON, with 503 if a check fails. Clients that prefer `text/plain`, as Prometheus does, get gauges, always
     with 200."""
     health_state: HealthState = request.app.state.health_state
     response = await health_state.health()

@@ -1,4 +1,4 @@
-"""Lists as SQL, shared by SQLite and PostgreSQL, which differ in a few expressions."""
+"""Lists as SQL: `select` for SQLite and PostgreSQL, which differ in a few expressions, the others for PostgreSQL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads pages of lists from PostgreSQL at a cost bounded by the size of the page, not of the table."""
+"""Reads pages of lists from PostgreSQL at a cost that follows the page or its matches, not the table."""
 
 from __future__ import annotations
 
