@@ -102,8 +102,8 @@ def scan_in_order(query: Query, size: int, reads: int, dialect: Dialect) -> tupl
     found = _found_in_order(query)
     inside = [conditions[name] for name in conditions if name in found] + after
     outside = " AND ".join(conditions[name] for name in conditions if name not in found) or "true"
-    # With aliases PostgreSQL recognizes that the rows are already sorted, and stops when the page is full. It merges
-    # partial indexes in their order.
+    # With aliases PostgreSQL recognizes that the rows are already sorted, and stops when the page is full. It merges two
+    # partial indexes if each part has its own order and limit (findings/postgres-union-all-in-order.sh).
     names = {step: step if step.isidentifier() else f"step{n}" for n, step in enumerate(steps)}
     named = "".join(f", {step} AS {name}" for step, name in names.items() if step != name)
     in_order = f"ORDER BY {_order([(names[step], descending) for step, descending in steps.items()])} LIMIT"
