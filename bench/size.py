@@ -45,6 +45,8 @@ LISTS = {
     "project=huge&sort=due (opposed)": "project=huge&sort=due",
     "project=huge&status=done&sort=due (opposed)": "project=huge&status=done&sort=due",
     "project=finished&sort=-due (opposed)": "project=finished&sort=-due",
+    "project=huge&due_after, sort=due (the last ones)": "project=huge&due_after=2027-02-20T00:00:00Z&sort=due",
+    "project=large&sort=due,-priority": "project=large&sort=due,-priority",
     "project=finished&sort=-updated_at (opposed)": "project=finished&sort=-updated_at",
     "assignee=somebody0&status=todo&sort=due (opposed)": "assignee=somebody0&status=todo&sort=due",
     "status=todo&sort=-priority,due": "status=todo&sort=-priority,due",
@@ -178,13 +180,19 @@ def _inserts(db: database.Database, port: int) -> dict[str, float]:
     db.execute("VACUUM tasks", "CHECKPOINT", "SELECT pg_stat_statements_reset()")
     backend = _backend(db)
     cpu_before = cpu_seconds(backend)
+    ids = []
     for n in range(INSERTS):
-        _get(port, "POST", "/v1/tasks", json.dumps({**body, "title": f"Task {n * 7919 % 100000}"}))
-    return {
+        task = _get(port, "POST", "/v1/tasks", json.dumps({**body, "title": f"Task {n * 7919 % 100000}"}))
+        ids.append(json.loads(task)["id"])
+    figures = {
         "cpu_ms": (cpu_seconds(backend) - cpu_before) * 1000 / INSERTS,
         "buffers": _sum_statistics(db, "shared_blks_hit + shared_blks_read") / INSERTS,
         "wal": _sum_statistics(db, "wal_bytes") / INSERTS,
     }
+    cpu_before = cpu_seconds(backend)
+    for task_id in ids:
+        _get(port, "PATCH", f"/v1/tasks/{task_id}", json.dumps({"status": "done"}))
+    return {**figures, "completion_cpu_ms": (cpu_seconds(backend) - cpu_before) * 1000 / INSERTS}
 
 
 def _medians(rounds: list[dict[str, float]]) -> dict[str, float]:
@@ -207,7 +215,7 @@ def _backend(db: database.Database) -> int:
     raise BenchmarkError("The service must have exactly one connection to PostgreSQL.")
 
 
-def _get(port: int, method: str, path: str, body: str | None = None) -> None:
+def _get(port: int, method: str, path: str, body: str | None = None) -> bytes:
     connection = http.client.HTTPConnection(ADDRESS, port, timeout=120)
     connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
     response = connection.getresponse()
@@ -215,3 +223,4 @@ def _get(port: int, method: str, path: str, body: str | None = None) -> None:
     connection.close()
     if response.status >= 300:
         raise BenchmarkError(f"{method} {path} returned {response.status}: {response_body[:300]!r}")
+    return response_body

@@ -10,9 +10,9 @@ from task_api.tasks.models import Status
 from task_api.tasks.query import Filters, Order, Query, SortKey
 
 OPEN = frozenset({Status.TO_DO, Status.IN_PROGRESS})
-CLOSED = frozenset(Status) - OPEN
-"""The statuses in the partial indexes tasks_open_by_project and tasks_closed_by_project; their migrations have the
-same."""
+CLOSED = frozenset({Status.DONE, Status.CANCELLED})
+"""Each of these two is the condition of a partial index, tasks_open_by_project and tasks_closed_by_project; their
+migrations have the same. A status in neither would be missing from the lists that are read from both."""
 
 DONE = frozenset({Status.DONE})
 ALL = Filters()
@@ -22,6 +22,7 @@ class Dialect(Protocol):
     """The SQL of one database. Each method returns SQL and appends the values of its placeholders to `values`."""
 
     columns: str
+    has_indexes_by_project_and_due: bool
 
     def value(self, value: object, values: list[Any]) -> str:
         """A placeholder for a number, a string, an id or a timestamp."""
@@ -47,22 +48,27 @@ class Dialect(Protocol):
 
 def select(query: Query, size: int, dialect: Dialect) -> tuple[str, list[Any]]:
     """The statement for a page, and its values."""
+    merges = len(_partial_indexes(query, dialect)) > 1
+    owner = None if merges and not is_read_in_order(query, dialect) else _owner(query, dialect)
     values: list[Any] = []
-    conditions = list(_conditions(query, dialect, values, in_order=True).values())
+    conditions = list(_conditions(query, dialect, values, owner).values())
     filtered = len(conditions) > 1
-    after, order = _keyset_and_order(query, dialect, values)
+    after, order = _keyset_and_order(query, dialect, values, owner)
     # PostgreSQL caches a plan only if the limit is a literal; planning takes 46 µs each time. With filters it should
     # replan: the best index depends on their values.
     limit = dialect.value(size, values) if filtered else str(size)
-    where = " AND ".join([*conditions, *after])
-    return f"SELECT {dialect.columns} FROM tasks WHERE {where} ORDER BY {order} LIMIT {limit}", values
+    where = [*conditions, *after]
+    if merges and owner:
+        first, in_order = _first_in_order(query, dialect, where, limit)
+        return f"SELECT {dialect.columns} FROM ({first}) AS tasks {in_order}", values
+    return f"SELECT {dialect.columns} FROM tasks WHERE {' AND '.join(where)} ORDER BY {order} LIMIT {limit}", values
 
 
 def filter_then_sort(query: Query, size: int, dialect: Dialect) -> tuple[str, list[Any]]:
     """The statement that finds all matching tasks and sorts them for the page, and its values."""
     values: list[Any] = []
-    conditions = _conditions(query, dialect, values, in_order=False).values()
-    after, order = _keyset_and_order(query, dialect, values)
+    conditions = _conditions(query, dialect, values, owner=None).values()
+    after, order = _keyset_and_order(query, dialect, values, owner=None)
     where = f"WHERE {' AND '.join(after)} " if after else ""
     # OFFSET 0 is an optimization fence: PostgreSQL takes the keyset for more selective than the filters.
     found = f"SELECT * FROM tasks WHERE {' AND '.join(conditions)} OFFSET 0"
@@ -73,55 +79,59 @@ def filter_then_sort(query: Query, size: int, dialect: Dialect) -> tuple[str, li
 
 
 def is_read_in_order(query: Query, dialect: Dialect) -> bool:
-    """Whether an index has exactly this list in its order, so that a page reads few rows that it does not return."""
+    """Whether indexes have exactly this list in its order, so that a page reads few rows that it does not return."""
     if query.filters == ALL:  # the most frequent case: a third of the function calls
         return True
-    if _is_of_project_by_due(query):
-        return False  # its indexes are partial: only `scan_in_order` has their conditions
-    return _conditions(query, dialect, [], in_order=True).keys() - _found_in_order(query) <= {"not_deleted"}
+    return _conditions(query, dialect, [], owner=None).keys() - _found_in_order(query, dialect) <= {"not_deleted"}
 
 
 def has_index(query: Query, dialect: Dialect) -> bool:
     """Whether an index serves the filters regardless of order: all but the statuses, which many tasks share."""
-    return bool(_conditions(query, dialect, [], in_order=False).keys() - {"not_deleted", "status", "completed"})
+    return bool(_conditions(query, dialect, [], owner=None).keys() - {"not_deleted", "status", "completed"})
 
 
-def has_owner(query: Query) -> bool:
-    """Whether the list is read in the order of an index that groups tasks by project, assignee or parent."""
-    return _owner(query) is not None
+def has_owner(query: Query, dialect: Dialect) -> bool:
+    """Whether `select` reads the list from an index that groups tasks by project, assignee or parent."""
+    return _owner(query, dialect) is not None and len(_partial_indexes(query, dialect)) < 2
 
 
 def scan_in_order(query: Query, size: int, reads: int, dialect: Dialect) -> tuple[str, list[Any]]:
     """The statement for the part of the page within the first `reads` tasks in list order, and its values."""
+    owner = _owner(query, dialect)
     values: list[Any] = []
-    conditions = _conditions(query, dialect, values, in_order=True)
-    after, _ = _keyset_and_order(query, dialect, values)
-    steps: dict[str, bool] = {}
-    for expression, descending in _steps(query, dialect):
-        steps.setdefault(expression, descending)  # the id may be in it twice
-    found = _found_in_order(query)
+    conditions = _conditions(query, dialect, values, owner)
+    after, _ = _keyset_and_order(query, dialect, values, owner)
+    found = _found_in_order(query, dialect)
     inside = [conditions[name] for name in conditions if name in found] + after
     outside = " AND ".join(conditions[name] for name in conditions if name not in found) or "true"
-    # With aliases PostgreSQL recognizes that the rows are already sorted, and stops when the page is full. It merges two
-    # partial indexes if each part has its own order and limit (findings/postgres-union-all-in-order.sh).
+    # As a column, for which PostgreSQL has no statistics: it expects every second row to match, and reads until the
+    # page is full. Behind a UNION ALL it would expect one of 200 to match these conditions, and sort all rows.
+    first, in_order = _first_in_order(query, dialect, inside, str(reads), f", ({outside}) AS matches")
+    return f"SELECT {dialect.columns} FROM ({first}) AS tasks WHERE matches {in_order} LIMIT {size}", values
+
+
+def _first_in_order(query: Query, dialect: Dialect, where: list[str], limit: str, columns: str = "") -> tuple[str, str]:
+    """The statement for the first tasks in list order with these additional columns, and the ORDER BY for them."""
+    steps: dict[str, bool] = {}
+    for expression, descending in _steps(query, dialect, _owner(query, dialect)):
+        steps.setdefault(expression, descending)  # the id may be in it twice
+    # With aliases PostgreSQL recognizes that the rows are already sorted, and stops when the page is full. It merges
+    # two partial indexes if each part has its own order and limit (findings/postgres-union-all-in-order.sh).
     names = {step: step if step.isidentifier() else f"step{n}" for n, step in enumerate(steps)}
-    named = "".join(f", {step} AS {name}" for step, name in names.items() if step != name)
-    in_order = f"ORDER BY {_order([(names[step], descending) for step, descending in steps.items()])} LIMIT"
-    parts = [
-        f"(SELECT xmin, *{named} FROM tasks WHERE {' AND '.join([*inside, *index]) or 'true'} {in_order} {reads})"
-        for index in _partial_indexes(query)
-    ]
-    first = parts[0] if len(parts) == 1 else f"{' UNION ALL '.join(parts)} {in_order} {reads}"
-    return f"SELECT {dialect.columns} FROM ({first}) AS tasks WHERE {outside} {in_order} {size}", values
+    columns = "".join(f", {step} AS {name}" for step, name in names.items() if step != name) + columns
+    in_order = f"ORDER BY {_order([(names[step], descending) for step, descending in steps.items()])}"
+    indexes = [[_one_of(statuses)] for statuses in _partial_indexes(query, dialect)] or [[]]
+    conditions = [" AND ".join([*where, *index]) or "true" for index in indexes]
+    parts = [f"(SELECT xmin, *{columns} FROM tasks WHERE {each} {in_order} LIMIT {limit})" for each in conditions]
+    return (parts[0] if len(parts) == 1 else f"{' UNION ALL '.join(parts)} {in_order} LIMIT {limit}"), in_order
 
 
-def _conditions(query: Query, dialect: Dialect, values: list[Any], *, in_order: bool) -> dict[str, str]:
+def _conditions(query: Query, dialect: Dialect, values: list[Any], owner: str | None) -> dict[str, str]:
     """The conditions by name, as `_found_in_order` names them.
 
-    in_order: the owner is compared by a range, not by equality, so that it counts as a sort key.
+    owner: the column that is compared by a range, not by equality, so that it counts as a sort key.
     """
     filters = query.filters
-    owner = _owner(query) if in_order else None
 
     def value(parameter: object) -> str:
         return dialect.value(parameter, values)
@@ -178,24 +188,36 @@ def _range(key: SortKey, after: datetime | None, before: datetime | None, dialec
     return " AND ".join(conditions)
 
 
-def _owner(query: Query) -> str | None:
+def _owner(query: Query, dialect: Dialect) -> str | None:
     """The owner column (project, assignee or parent) that prefixes an index in the list's order. PostgreSQL would
     rather scan the tasks of all owners in that order, as if a project that ended a year ago were active: so the ORDER
-    BY begins with the owner, which only that index has."""
+    BY begins with the owner, which only such an index has."""
     filters = query.filters
     if query.order[0].key == "created_at":
         # Only one: there is no index of two. The most selective comes first.
         owners = {"parent": filters.parent, "assignee": filters.assignee, "project": filters.project}
         return next((name for name, value in owners.items() if value is not None and not filters.deleted), None)
-    if _is_of_project_by_due(query):
-        return "project"
-    return None
+    return "project" if _partial_indexes(query, dialect) else None
 
 
-def _found_in_order(query: Query) -> set[str]:
+def _partial_indexes(query: Query, dialect: Dialect) -> list[frozenset[Status]]:
+    """The statuses of each partial index by project and due date that has tasks of the list, if they serve it.
+
+    With several sort keys one of them has the order of the first; two are merged only in exactly their order.
+    """
+    filters = query.filters
+    if query.order[0].key != "due" or filters.project is None or filters.deleted:
+        return []
+    if not dialect.has_indexes_by_project_and_due:
+        return []
+    indexes = [statuses for statuses in (OPEN, CLOSED) if not filters.status or filters.status & statuses]
+    return indexes if len(indexes) == 1 or len(query.order) == 1 else []
+
+
+def _found_in_order(query: Query, dialect: Dialect) -> set[str]:
     """The conditions that bound the scan of an index in the list's order: no other task is read."""
-    if (owner := _owner(query)) is not None:
-        return {owner, "due_range"} if _is_of_project_by_due(query) else {owner}
+    if (owner := _owner(query, dialect)) is not None:
+        return {owner} if query.order[0].key == "created_at" else {owner, "due_range"}
     match query.order[0].key:
         case "created_at":
             return {"deleted"}
@@ -208,38 +230,23 @@ def _found_in_order(query: Query) -> set[str]:
     return set()
 
 
-def _is_of_project_by_due(query: Query) -> bool:
-    """Whether tasks_open_by_project and tasks_closed_by_project serve it: the tasks of a project by due date."""
-    return query.order[0].key == "due" and query.filters.project is not None
-
-
-def _partial_indexes(query: Query) -> list[list[str]]:
-    """The conditions of each partial index that has tasks of the list."""
-    if not _is_of_project_by_due(query):
-        return [[]]
-    chosen = query.filters.status or frozenset(Status)
-    return [[_one_of(statuses)] for statuses in (OPEN, CLOSED) if chosen & statuses]
-
-
 def _one_of(statuses: frozenset[Status]) -> str:
     """As literals, to match the partial index: PostgreSQL cannot prove that from a placeholder."""
     return f"status IN ({', '.join(repr(status.value) for status in sorted(statuses))})"
 
 
-def _keyset_and_order(query: Query, dialect: Dialect, values: list[Any]) -> tuple[list[str], str]:
-    """The keyset condition, which skips the previous pages, and the order."""
-    steps = _steps(query, dialect)
+def _keyset_and_order(query: Query, dialect: Dialect, values: list[Any], owner: str | None) -> tuple[list[str], str]:
+    """The keyset condition, which skips the previous pages, and the order, which begins with the owner."""
+    steps = _steps(query, dialect, owner)
     if query.after is None:
         return [], _order(steps)
-    owner = _owner(query)
     keyset = (*([] if owner is None else [getattr(query.filters, owner)]), *query.after[0], query.after[1])
     return _after(steps, [dialect.value(v, values) for v in keyset]), _order(steps)
 
 
-def _steps(query: Query, dialect: Dialect) -> list[tuple[str, bool]]:
+def _steps(query: Query, dialect: Dialect, owner: str | None) -> list[tuple[str, bool]]:
     """The sort expressions of the list, each with whether it is descending."""
     steps = [(_expression(step.key, dialect), step.descending) for step in query.order]
-    owner = _owner(query)
     first = [] if owner is None else [(owner, query.order[0].descending)]
     return [*first, *steps, ("id", query.order[-1].descending)]
 

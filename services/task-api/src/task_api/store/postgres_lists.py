@@ -57,7 +57,7 @@ async def find(db: Connection, query: Query, size: int, dialect: Dialect) -> lis
     if is_read_in_order(query, dialect) or not has_index(query, dialect) or len(query.order) > 1:
         return await db.fetch(statement, *values)
     plan = await _plan(db, statement, values)
-    if _total_cost(plan) < CHEAP_COST or (_sorts(plan) and not has_owner(query)):
+    if _total_cost(plan) < CHEAP_COST or (_sorts(plan) and not has_owner(query, dialect)):
         return await db.fetch(statement, *values)
     probe = max(PROBE_ROWS, size)
     found = await _fetch(db, scan_in_order(query, size, probe, dialect))

@@ -129,6 +129,8 @@ def select_by_ids(columns: str, condition: str = "true") -> str:
 
 
 class Dialect:
+    has_indexes_by_project_and_due = True
+
     def __init__(self, columns: str = FIELDS) -> None:
         self.columns = columns
 

@@ -289,6 +289,8 @@ class SQLiteStore:
 
 
 class Dialect:
+    has_indexes_by_project_and_due = False
+
     def __init__(self, columns: str = FIELDS) -> None:
         self.columns = columns
 
