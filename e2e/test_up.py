@@ -36,6 +36,14 @@ def content_tag(repository: Path) -> str:
     return done.stdout.strip()
 
 
+def wait_for_the_ingress(api: httpx2.Client) -> None:
+    """Pods of the local cluster do not drain (values-dev.yaml): after a rollout a request may still be routed to one that
+    has ended."""
+    eventually(
+        lambda: all(api.get("/health").status_code == 200 for _ in range(20)), "the ingress routes to running pods only"
+    )
+
+
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """The repository, to be changed by a test; the cluster is shared."""
@@ -71,6 +79,7 @@ def test_unchanged_tree_changes_nothing(cluster: Cluster, copy: Path) -> None:
 
 @pytest.mark.full  # two minutes including the restoration; test_deploy.py also rolls out a new image
 def test_changed_line_rolls_out(cluster: Cluster, changed_copy: Path, api: httpx2.Client, image: str) -> None:
+    wait_for_the_ingress(api)
     path, content = EXAMPLE.write(api)
     changed = content_tag(changed_copy)
     assert changed != content_tag(REPOSITORY)
@@ -90,6 +99,7 @@ def test_make_up_after_make_dev(
 ) -> None:
     """Applies what Tilt would, according to its model: its image does not exist, so the previous pods keep running."""
     monkeypatch.setenv("PATH", path_with_helm(helm, tmp_path))
+    wait_for_the_ingress(api)
     path, content = EXAMPLE.write(api)
     before = api_container()
     if not released:  # the objects as Tilt applies them, without a trace of Helm

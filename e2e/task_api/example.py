@@ -17,7 +17,7 @@ class Tasks:
 
     def write(self, client: httpx2.Client) -> tuple[str, Any]:
         response = client.post("/v1/tasks", json={"title": "older than all that follows"})
-        assert response.status_code == 201
+        assert response.status_code == 201, response.text
         task = response.json()
         return f"/v1/tasks/{task['id']}", task
 
