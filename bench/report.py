@@ -315,8 +315,8 @@ def _size(figures: Figures) -> Iterator[str]:
         yield ""
         ratios = {what: after["inserts"][what] / before["inserts"][what] for what in after["inserts"]}
         yield f"Insert, ratio after/before: CPU {ratios['cpu_ms']:.2f}, buffers {ratios['buffers']:.2f},"
-        yield f"WAL {ratios['wal']:.2f}. Completing a task: CPU {ratios['completion_cpu_ms']:.2f}. Medians of interleaved"
-        yield "rounds."
+        yield f"WAL {ratios['wal']:.2f}. Completing a task: CPU {ratios['completion_cpu_ms']:.2f}."
+        yield "Medians of interleaved rounds."
         yield f"The migration took {size['migration_seconds']:.0f} s, including startup."
 
 

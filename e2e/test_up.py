@@ -37,8 +37,8 @@ def content_tag(repository: Path) -> str:
 
 
 def wait_for_the_ingress(api: httpx2.Client) -> None:
-    """Pods of the local cluster do not drain (values-dev.yaml): after a rollout a request may still be routed to one that
-    has ended."""
+    """Pods of the local cluster do not drain (values-dev.yaml): after a rollout, some requests are still routed to pods
+    that have ended."""
     eventually(
         lambda: all(api.get("/health").status_code == 200 for _ in range(20)), "the ingress routes to running pods only"
     )

@@ -212,6 +212,19 @@ async def test_a_page_of_a_project_by_due_date_reads_few_tasks_wherever_it_is(po
 
 
 @pytest.mark.parametrize("sort", ["due", "-due"])
+async def test_a_range_of_due_dates_is_where_the_scan_of_a_project_begins(postgres_url: str, sort: str) -> None:
+    """Compared alone, the due date only filters entries of the index, all those of the project."""
+    query = Query(Filters(project="huge", due_after=NOW, due_before=NOW + timedelta(days=60)), read_order(sort))
+    async with open_store(postgres_url), connected(postgres_url) as db:
+        await _fill(db)
+        plan = await _plan(db, query)
+        for index in ("tasks_open_by_project", "tasks_closed_by_project"):
+            condition = plan.partition(f" {index} ")[2].partition("Index Cond: ")[2].partition("\n")[0]
+            for operator in (">=", "<"):
+                assert f", COALESCE(due, 'infinity'::timestamp with time zone)) {operator} ROW(" in condition, plan
+
+
+@pytest.mark.parametrize("sort", ["due", "-due"])
 async def test_the_probe_of_two_indexes_is_not_sorted(postgres_url: str, sort: str) -> None:
     """Whatever the filters: PostgreSQL has no statistics behind a UNION ALL."""
     query = Query(Filters(project="huge", label=frozenset({"work"})), read_order(sort))
