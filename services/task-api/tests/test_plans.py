@@ -246,21 +246,36 @@ async def test_a_project_by_due_date_and_another_key_is_not_sorted_as_a_whole(po
 
 
 @pytest.mark.parametrize(
-    ("filters", "order", "merged", "owner"),
+    ("filters", "sort", "order", "merged", "owner"),
     [
-        (Filters(project="huge"), "ORDER BY project ASC, step1 ASC, id ASC", True, False),
-        (Filters(project="huge", status=OPEN), "ORDER BY project ASC, coalesce(due, $1) ASC, id ASC", False, True),
-        (Filters(project="huge", label=frozenset({"work"})), "ORDER BY coalesce(due, $1) ASC, id ASC", False, False),
+        (Filters(project="huge"), "due", "project ASC, step1 ASC, id ASC", True, False),
+        (Filters(project="huge"), "due,position", "coalesce(due, $1) ASC, position ASC, id ASC", False, False),
+        (Filters(project="huge", status=OPEN), "due", "project ASC, coalesce(due, $1) ASC, id ASC", False, True),
+        (
+            Filters(project="huge", status=OPEN),
+            "due,position",
+            "project ASC, coalesce(due, $1) ASC, position ASC, id ASC",
+            False,
+            True,
+        ),
+        (
+            Filters(project="huge", status=OPEN),
+            "position,due",
+            "position ASC, coalesce(due, $1) ASC, id ASC",
+            False,
+            False,
+        ),
+        (Filters(project="huge", label=frozenset({"work"})), "due", "coalesce(due, $1) ASC, id ASC", False, False),
     ],
 )
 def test_only_a_list_that_both_indexes_have_in_its_order_is_merged_from_them(
-    filters: Filters, order: str, *, merged: bool, owner: bool
+    filters: Filters, sort: str, order: str, *, merged: bool, owner: bool
 ) -> None:
     """With other filters PostgreSQL plans it without the owner: if it sorts the matches, that is used as is."""
-    query = Query(filters, read_order("due"))
+    query = Query(filters, read_order(sort))
     statement, _ = select(query, 20, Dialect())
     assert ("UNION ALL" in statement) is merged
-    assert order.replace("$1", Dialect().never()) in statement
+    assert f"ORDER BY {order}".replace("$1", Dialect().never()) in statement
     assert has_owner(query, Dialect()) is owner
 
 
